@@ -1,0 +1,78 @@
+//! Signature verification for `jsonwebtoken`, over ring: the one crypto library of the tree.
+//!
+//! Only the algorithms that Berth's own tokens use are known, and nothing here can sign.
+
+use jsonwebtoken::{
+    Algorithm, AlgorithmFamily, DecodingKey, EncodingKey,
+    crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils},
+    errors::{Error, ErrorKind, Result},
+    jwk::ThumbprintHash,
+    signature::{Error as SignatureError, Verifier},
+};
+use ring::{
+    digest,
+    signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey, VerificationAlgorithm},
+};
+
+static PROVIDER: CryptoProvider = CryptoProvider {
+    signer_factory: refuse_to_sign,
+    verifier_factory,
+    key_utils: KeyUtils { compute_digest, ..KeyUtils::new_unimplemented() },
+};
+
+/// Makes ring the crypto library of rustls and of `jsonwebtoken` in this process. May be called
+/// any number of times; call it first thing in `main`.
+pub fn install() {
+    // An error says that it is installed already, here or by another server in the same process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = PROVIDER.install_default();
+}
+
+fn refuse_to_sign(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
+    Err(Error::from(ErrorKind::UnsupportedAlgorithm))
+}
+
+fn verifier_factory(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
+    let (family, verification): (_, &'static dyn VerificationAlgorithm) = match algorithm {
+        Algorithm::ES256 => (AlgorithmFamily::Ec, &ECDSA_P256_SHA256_FIXED),
+        Algorithm::EdDSA => (AlgorithmFamily::Ed, &ED25519),
+        _ => return Err(Error::from(ErrorKind::UnsupportedAlgorithm)),
+    };
+    if key.family() != family {
+        return Err(Error::from(ErrorKind::InvalidKeyFormat));
+    }
+    let key = UnparsedPublicKey::new(verification, key.try_get_as_bytes()?.to_vec());
+    Ok(Box::new(RingVerifier { algorithm: *algorithm, key }))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the crate fixes the signature")]
+fn compute_digest(data: &[u8], hash: ThumbprintHash) -> Result<Vec<u8>> {
+    let algorithm = match hash {
+        ThumbprintHash::SHA256 => &digest::SHA256,
+        ThumbprintHash::SHA384 => &digest::SHA384,
+        ThumbprintHash::SHA512 => &digest::SHA512,
+        _ => return Err(Error::from(ErrorKind::UnsupportedAlgorithm)),
+    };
+    Ok(digest::digest(algorithm, data).as_ref().to_vec())
+}
+
+struct RingVerifier {
+    algorithm: Algorithm,
+    key: UnparsedPublicKey<Vec<u8>>,
+}
+
+impl Verifier<Vec<u8>> for RingVerifier {
+    fn verify(
+        &self,
+        message: &[u8],
+        signature: &Vec<u8>,
+    ) -> std::result::Result<(), SignatureError> {
+        self.key.verify(message, signature).map_err(|_| SignatureError::new())
+    }
+}
+
+impl JwtVerifier for RingVerifier {
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+}

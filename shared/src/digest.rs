@@ -1,0 +1,175 @@
+//! Content digests: `algorithm:hex` (OCI image specification, "Digests").
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256, Sha512};
+
+/// The digest algorithms that Berth stores content under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    /// SHA-256, what every client uses.
+    Sha256,
+    /// SHA-512, optional in the specification.
+    Sha512,
+}
+
+impl Algorithm {
+    /// The name in front of the colon.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// How many hexadecimal digits follow the colon.
+    #[must_use]
+    pub fn hex_length(self) -> usize {
+        match self {
+            Self::Sha256 => 64,
+            Self::Sha512 => 128,
+        }
+    }
+
+    /// The digest of `bytes` under this algorithm.
+    #[must_use]
+    pub fn digest(self, bytes: &[u8]) -> Digest {
+        match self {
+            Self::Sha256 => Digest::from_hash(self, &Sha256::digest(bytes)),
+            Self::Sha512 => Digest::from_hash(self, &Sha512::digest(bytes)),
+        }
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "sha256" => Ok(Self::Sha256),
+            "sha512" => Ok(Self::Sha512),
+            _ => Err(InvalidDigest),
+        }
+    }
+}
+
+/// A digest such as `sha256:2c26b4…`, lower-case hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest {
+    algorithm: Algorithm,
+    text: String,
+}
+
+/// The text is not a digest of an algorithm that Berth knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a digest: use sha256: and 64, or sha512: and 128 lower-case hexadecimal digits")]
+pub struct InvalidDigest;
+
+impl Digest {
+    /// Wraps a finished hash. The length of `hash` must be that of `algorithm`.
+    #[must_use]
+    pub fn from_hash(algorithm: Algorithm, hash: &[u8]) -> Self {
+        use fmt::Write as _;
+        debug_assert_eq!(hash.len() * 2, algorithm.hex_length());
+        let mut text = String::with_capacity(algorithm.name().len() + 1 + hash.len() * 2);
+        text.push_str(algorithm.name());
+        text.push(':');
+        for byte in hash {
+            let _ = write!(text, "{byte:02x}");
+        }
+        Self { algorithm, text }
+    }
+
+    /// The algorithm in front of the colon.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The digest as text, `algorithm:hex`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The hexadecimal digits behind the colon.
+    #[must_use]
+    pub fn hex(&self) -> &str {
+        &self.text[self.algorithm.name().len() + 1..]
+    }
+}
+
+impl FromStr for Digest {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, hex) = text.split_once(':').ok_or(InvalidDigest)?;
+        let algorithm: Algorithm = name.parse()?;
+        let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if hex.len() == algorithm.hex_length() && hex.bytes().all(is_hex) {
+            Ok(Self { algorithm, text: text.to_owned() })
+        } else {
+            Err(InvalidDigest)
+        }
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = InvalidDigest;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.text
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_an_algorithm_and_its_exact_number_of_lower_case_digits() {
+        let sha256 = format!("sha256:{}", "a".repeat(64));
+        let sha512 = format!("sha512:{}", "0".repeat(128));
+        assert_eq!(sha256.parse::<Digest>().unwrap().hex(), "a".repeat(64));
+        assert_eq!(sha512.parse::<Digest>().unwrap().algorithm(), Algorithm::Sha512);
+        for bad in [
+            "",
+            "sha256",
+            "sha256:",
+            ":",
+            "sha256:abc",
+            &format!("sha256:{}", "A".repeat(64)),
+            &format!("sha256:{}", "g".repeat(64)),
+            &format!("sha256:{}", "a".repeat(63)),
+            &format!("sha256:{}", "a".repeat(65)),
+            &format!("sha512:{}", "a".repeat(64)),
+            &format!("md5:{}", "a".repeat(32)),
+            &format!("sha256:{}/", "a".repeat(63)),
+        ] {
+            assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_digest_of_nothing_is_the_known_one() {
+        assert_eq!(
+            Algorithm::Sha256.digest(b"").as_str(),
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
+    }
+}

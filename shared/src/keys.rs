@@ -1,0 +1,86 @@
+//! The public keys that tokens are verified with: a JSON Web Key Set (RFC 7517), each key bound to
+//! one algorithm.
+
+use std::collections::HashMap;
+
+use jsonwebtoken::{
+    Algorithm, DecodingKey,
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm},
+};
+
+/// Verification keys by key id.
+#[derive(Debug, Clone, Default)]
+pub struct KeySet(HashMap<String, Key>);
+
+/// One verification key and the only algorithm it may be used with.
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    pub(crate) algorithm: Algorithm,
+    pub(crate) key: DecodingKey,
+}
+
+/// The key set cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidKeySet {
+    /// It is not a JSON Web Key Set.
+    #[error("reading the key set")]
+    Json(#[from] serde_json::Error),
+    /// A key cannot be used for verification.
+    #[error("key {id:?} of the key set cannot be used: {reason}")]
+    Key {
+        /// The key id, or empty.
+        id: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+impl KeySet {
+    /// Reads a JWKS document. Every key in it must be usable, so that a typo is not met later.
+    ///
+    /// # Errors
+    /// When the document is no key set, or a key has no id or an algorithm that Berth lacks.
+    pub fn from_json(json: &[u8]) -> Result<Self, InvalidKeySet> {
+        let set: JwkSet = serde_json::from_slice(json)?;
+        set.keys.iter().map(usable).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// How many keys are in the set.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no token could be verified.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Option<&Key> {
+        self.0.get(id)
+    }
+}
+
+fn usable(jwk: &Jwk) -> Result<(String, Key), InvalidKeySet> {
+    let id = jwk.common.key_id.clone().unwrap_or_default();
+    let refuse = |reason| InvalidKeySet::Key { id: id.clone(), reason };
+    if id.is_empty() {
+        return Err(refuse("it has no kid"));
+    }
+    let algorithm = match (&jwk.algorithm, jwk.common.key_algorithm) {
+        (AlgorithmParameters::EllipticCurve(ec), None | Some(KeyAlgorithm::ES256))
+            if ec.curve == EllipticCurve::P256 =>
+        {
+            Algorithm::ES256
+        }
+        (AlgorithmParameters::OctetKeyPair(okp), None | Some(KeyAlgorithm::EdDSA))
+            if okp.curve == EllipticCurve::Ed25519 =>
+        {
+            Algorithm::EdDSA
+        }
+        _ => return Err(refuse("its algorithm is neither ES256 nor EdDSA with Ed25519")),
+    };
+    let key = DecodingKey::from_jwk(jwk).map_err(|_| refuse("its parameters are not readable"))?;
+    Ok((id, Key { algorithm, key }))
+}

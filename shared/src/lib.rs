@@ -1,0 +1,30 @@
+//! What Berth's two servers must agree on, bit for bit.
+//!
+//! Two halves, kept apart by a test.
+//! The vocabulary ([`name`] to [`token`]) is pure: values with a grammar are parsed once into types with
+//! private fields, and nothing there performs input or output.
+//! The plumbing ([`serve`], [`client`], [`config`], [`watch`], [`telemetry`]) is what both binaries need verbatim.
+//!
+//! Tokens are verified here and minted in `auth-server` alone, so that the registry cannot mint.
+
+pub mod action;
+pub mod claims;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod crypto;
+pub mod digest;
+pub mod error;
+pub mod keys;
+pub mod link;
+pub mod name;
+pub mod pattern;
+pub mod reference;
+pub mod rights;
+pub mod scope;
+pub mod serve;
+pub mod subject;
+pub mod tag;
+pub mod telemetry;
+pub mod token;
+pub mod watch;

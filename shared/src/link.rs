@@ -1,0 +1,42 @@
+//! What the two servers say to each other over their private socket.
+//!
+//! Paths, header names and bodies stand here once, since a disagreement would be an outage.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::subject::{Grantee, Subject};
+
+/// Answers `GET` and `POST`: the token endpoint, also reached through the registry.
+pub const TOKEN_PATH: &str = "/token";
+/// Answers `GET`: the verification keys as JWKS.
+pub const KEYS_PATH: &str = "/keys";
+/// Answers `GET` on the private socket only: [`Revocations`].
+pub const REVOCATIONS_PATH: &str = "/revocations";
+/// Answers `GET` on the private socket only, with `?subject=`: [`crate::rights::Rights`].
+pub const RIGHTS_PATH: &str = "/rights";
+
+/// Carries the client's address from the registry to the token endpoint. Believed on the private
+/// socket only.
+pub const CLIENT_ADDRESS_HEADER: &str = "x-berth-client-address";
+
+/// The table of raised counters. A token is void when its own counter is smaller than the one that
+/// stands here for any grantee that its subject is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocations {
+    /// The counter per grantee; who never lost a right is absent.
+    pub counters: BTreeMap<Grantee, u64>,
+}
+
+impl Revocations {
+    /// The smallest counter that a token of `subject` must carry to be good.
+    #[must_use]
+    pub fn least_for(&self, subject: &Subject) -> u64 {
+        subject
+            .grantees()
+            .filter_map(|grantee| self.counters.get(&grantee).copied())
+            .max()
+            .unwrap_or(0)
+    }
+}

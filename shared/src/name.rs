@@ -1,0 +1,119 @@
+//! Repository names, by the grammar of the OCI distribution specification ("Pulling manifests").
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// The longest repository name accepted, in bytes: many clients limit host and name together to 255.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// A repository name such as `team/app`: one or more path segments of
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, joined by `/`, 255 bytes at most.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RepositoryName(String);
+
+/// The text is not a repository name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not a repository name: use lower-case letters, digits and single separators (. _ __ -) \
+     in segments joined by /, {NAME_BYTES_MAX} bytes at most"
+)]
+pub struct InvalidName;
+
+impl RepositoryName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RepositoryName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() <= NAME_BYTES_MAX && text.split('/').all(is_segment) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidName)
+        }
+    }
+}
+
+impl TryFrom<String> for RepositoryName {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<RepositoryName> for String {
+    fn from(name: RepositoryName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for RepositoryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether `segment` is one path segment of a repository name.
+pub(crate) fn is_segment(segment: &str) -> bool {
+    let bytes = segment.as_bytes();
+    let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    if !alphanumeric(first) || !alphanumeric(last) {
+        return false;
+    }
+    bytes
+        .split(alphanumeric)
+        .filter(|run| !run.is_empty())
+        .all(|run| matches!(run, b"." | b"_" | b"__") || run.iter().all(|b| *b == b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rule_of_the_grammar_has_a_case_just_inside_and_just_outside() {
+        let longest = "a".repeat(NAME_BYTES_MAX);
+        for good in ["a", "0", "a/b", "a.b", "a_b", "a__b", "a-b", "a---b", "a/blobs/b", &longest] {
+            assert!(good.parse::<RepositoryName>().is_ok(), "{good}");
+        }
+        let too_long = "a".repeat(NAME_BYTES_MAX + 1);
+        for bad in [
+            "",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            "A",
+            "a.",
+            ".a",
+            "_a",
+            "a_",
+            "-a",
+            "a-",
+            "a..b",
+            "a___b",
+            "a._b",
+            "a.-b",
+            "a/../b",
+            "..",
+            "a:b",
+            "a b",
+            "a%2fb",
+            "a\0b",
+            "é",
+            "host:5000/x",
+            &too_long,
+        ] {
+            assert!(bad.parse::<RepositoryName>().is_err(), "{bad}");
+        }
+    }
+}

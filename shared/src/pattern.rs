@@ -1,0 +1,156 @@
+//! Repository patterns of grants: anchored, `*` for one name segment, `**` for any depth.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{NAME_BYTES_MAX, RepositoryName, is_segment};
+
+/// A pattern such as `team/app`, `team/*` or `team/**`.
+///
+/// Each segment is a literal name segment, `*` (exactly one segment) or `**` (any number of them,
+/// none included, so that `team/**` holds `team` and all below it).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern(String);
+
+/// The text is not a pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPattern {
+    /// A host was written in front.
+    #[error("{0:?} names a host: write the repository alone, as in team/app")]
+    Host(String),
+    /// Upper case, which no repository name has.
+    #[error("{0:?} holds upper-case letters: repository names are lower case")]
+    UpperCase(String),
+    /// Anything else outside the grammar.
+    #[error(
+        "{0:?} is no repository pattern: name segments joined by /, with * for one segment and ** for any depth"
+    )]
+    Grammar(String),
+}
+
+impl Pattern {
+    /// The pattern as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `name` is within the pattern.
+    #[must_use]
+    pub fn matches(&self, name: &RepositoryName) -> bool {
+        let pattern: Vec<&str> = self.0.split('/').collect();
+        let name: Vec<&str> = name.as_str().split('/').collect();
+        segments_match(&pattern, &name)
+    }
+
+    /// Whether every repository is within the pattern.
+    #[must_use]
+    pub fn matches_everything(&self) -> bool {
+        self.0.split('/').all(|segment| segment == "**")
+    }
+}
+
+/// Matches by the rows of a table, so that the time is pattern length × name length however many
+/// `**` there are.
+fn segments_match(pattern: &[&str], name: &[&str]) -> bool {
+    // reached[i]: the pattern read so far can end just before name segment i.
+    let mut reached = vec![false; name.len() + 1];
+    reached[0] = true;
+    for segment in pattern {
+        if *segment == "**" {
+            let from = reached.iter().position(|end| *end).unwrap_or(reached.len());
+            reached[from..].fill(true);
+        } else {
+            for i in (0..name.len()).rev() {
+                reached[i + 1] = reached[i] && (*segment == "*" || *segment == name[i]);
+            }
+            reached[0] = false;
+        }
+    }
+    reached[name.len()]
+}
+
+impl FromStr for Pattern {
+    type Err = InvalidPattern;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let first = text.split('/').next().unwrap_or_default();
+        if first.contains(':') || (text.contains('/') && first == "localhost") {
+            return Err(InvalidPattern::Host(text.to_owned()));
+        }
+        if text.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err(InvalidPattern::UpperCase(text.to_owned()));
+        }
+        let fits = |segment: &str| segment == "*" || segment == "**" || is_segment(segment);
+        if text.len() <= NAME_BYTES_MAX && text.split('/').all(fits) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidPattern::Grammar(text.to_owned()))
+        }
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = InvalidPattern;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.0
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_anchored_and_stars_count_segments() {
+        for (pattern, name, expected) in [
+            ("team/app", "team/app", true),
+            ("team/app", "team/app/x", false),
+            ("team/app", "other/team/app", false),
+            ("*", "a", true),
+            ("*", "a/b", false),
+            ("team/*", "team/app", true),
+            ("team/*", "team", false),
+            ("team/*", "team/a/b", false),
+            ("team/**", "team", true),
+            ("team/**", "team/a/b/c", true),
+            ("team/**", "teams/a", false),
+            ("**", "a/b/c", true),
+            ("**/app", "app", true),
+            ("**/app", "a/b/app", true),
+            ("**/app", "a/b/app/c", false),
+            ("a/**/z", "a/z", true),
+            ("a/**/z", "a/b/c/z", true),
+            ("a/*/**/z", "a/z", false),
+            ("a/**/m/**/z", "a/b/m/c/z", true),
+        ] {
+            let pattern_value: Pattern = pattern.parse().unwrap();
+            let name_value: RepositoryName = name.parse().unwrap();
+            assert_eq!(pattern_value.matches(&name_value), expected, "{pattern} ~ {name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused_with_its_reason() {
+        assert!(matches!("host:5000/a".parse::<Pattern>(), Err(InvalidPattern::Host(_))));
+        assert!(matches!("Team/app".parse::<Pattern>(), Err(InvalidPattern::UpperCase(_))));
+        for bad in ["", "/", "a/", "a*", "***", "a/../b", "a b", "[a]", "${user}/x"] {
+            assert!(matches!(bad.parse::<Pattern>(), Err(InvalidPattern::Grammar(_))), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! One log line per request, written when the answer has been sent or given up.
+//!
+//! The line never holds a credential: headers and query strings are not logged at all.
+
+use std::{
+    net::IpAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderName, HeaderValue, Method, StatusCode},
+    middleware::Next,
+    response::Response,
+};
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::time::Instant;
+
+use super::{
+    PeerAddress,
+    health::{HEALTHZ_PATH, READYZ_PATH},
+};
+
+/// Names the request in the log and to the client.
+pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a handler adds to the line: an extension of the response.
+#[derive(Debug, Clone, Default)]
+pub struct LogFields {
+    /// Who asked, as far as the token says.
+    pub subject: Option<String>,
+    /// Which repository.
+    pub repository: Option<String>,
+    /// Which content.
+    pub digest: Option<String>,
+    /// The client's address where a trusted proxy stands in front.
+    pub client: Option<IpAddr>,
+    /// Why the request failed, causes included. Never shown to the client.
+    pub error: Option<String>,
+}
+
+/// Middleware: gives the request an id and logs it once.
+pub async fn requests(mut request: Request, next: Next) -> Response {
+    let id = request_id();
+    let received = Arc::new(AtomicU64::new(0));
+    let mut line = Line {
+        id: id.clone(),
+        began: Instant::now(),
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        client: request.extensions().get::<PeerAddress>().and_then(|peer| peer.0),
+        status: StatusCode::OK,
+        fields: LogFields::default(),
+        received: Arc::clone(&received),
+        sent: 0,
+    };
+    request = request.map(|body| Body::new(Counted { body, count: Count::Received(received) }));
+    let mut response = next.run(request).await;
+    line.status = response.status();
+    line.fields = response.extensions_mut().remove::<LogFields>().unwrap_or_default();
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID_HEADER, value);
+    }
+    response.map(|body| Body::new(Counted { body, count: Count::Sent(Box::new(line)) }))
+}
+
+/// 64 random bits are enough to find a line by; where the system has none, the line goes without.
+fn request_id() -> String {
+    let mut bytes = [0_u8; 8];
+    let _ = SystemRandom::new().fill(&mut bytes);
+    format!("{:016x}", u64::from_be_bytes(bytes))
+}
+
+struct Line {
+    id: String,
+    began: Instant,
+    method: Method,
+    path: String,
+    client: Option<IpAddr>,
+    status: StatusCode,
+    fields: LogFields,
+    received: Arc<AtomicU64>,
+    sent: u64,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        macro_rules! log {
+            ($level:expr) => {
+                tracing::event!(
+                    $level,
+                    request = self.id,
+                    status = self.status.as_u16(),
+                    client = self.fields.client.or(self.client).map(tracing::field::display),
+                    subject = self.fields.subject,
+                    repository = self.fields.repository,
+                    digest = self.fields.digest,
+                    received_bytes = self.received.load(Ordering::Relaxed),
+                    sent_bytes = self.sent,
+                    duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(0),
+                    error = self.fields.error,
+                    "{} {}",
+                    self.method,
+                    self.path
+                )
+            };
+        }
+        let is_probe = self.path == HEALTHZ_PATH || self.path == READYZ_PATH;
+        if self.status.is_server_error() {
+            log!(tracing::Level::ERROR);
+        } else if is_probe {
+            log!(tracing::Level::DEBUG);
+        } else {
+            log!(tracing::Level::INFO);
+        }
+    }
+}
+
+enum Count {
+    Received(Arc<AtomicU64>),
+    Sent(Box<Line>),
+}
+
+/// A body whose bytes are counted on their way.
+struct Counted {
+    body: Body,
+    count: Count,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let poll = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &poll {
+            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+            match &mut self.count {
+                Count::Received(received) => {
+                    received.fetch_add(length, Ordering::Relaxed);
+                }
+                Count::Sent(line) => line.sent += length,
+            }
+        }
+        poll
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,151 @@
+//! TLS with a certificate that is read again when its files change.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    ServerConfig,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::{clock::Clock, telemetry::chain, watch::Stamp};
+
+/// How often the files are looked at.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The certificate and key in use, and where they came from.
+pub struct Tls {
+    files: Files,
+    current: Arc<Current>,
+    acceptor: TlsAcceptor,
+}
+
+#[derive(Debug, Clone)]
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+#[derive(Debug)]
+struct Current(ArcSwap<CertifiedKey>);
+
+/// The certificate or its key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file is missing, or is no PEM.
+    #[error("reading {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// There is no certificate in the file.
+    #[error("{} holds no certificate", .0.display())]
+    NoCertificate(PathBuf),
+    /// Certificate and key do not belong together, or the key is of an unknown kind.
+    #[error("the certificate and the key cannot be used together")]
+    Pair(#[source] rustls::Error),
+    /// The protocol versions cannot be set.
+    #[error("setting up TLS")]
+    Setup(#[source] rustls::Error),
+}
+
+impl Tls {
+    /// Reads the pair, which must match.
+    ///
+    /// # Errors
+    /// When a file is missing or unreadable, or the two do not belong together.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
+        crate::crypto::install();
+        let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let current = Arc::new(Current(ArcSwap::new(files.read(&provider)?)));
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Setup)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Ok(Arc::new(Self { files, current, acceptor }))
+    }
+
+    pub(super) fn acceptor(&self) -> &TlsAcceptor {
+        &self.acceptor
+    }
+
+    /// Looks at the files until `shutdown` and takes a new pair into use as soon as it matches.
+    pub async fn keep_fresh(self: Arc<Self>, shutdown: CancellationToken) {
+        let clock = Clock::system();
+        let mut seen = self.files.stamps(&clock).ok();
+        let mut ticks = tokio::time::interval(RELOAD_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = shutdown.cancelled() => return,
+            }
+            let Ok(now) = self.files.stamps(&clock) else { continue };
+            if seen
+                .is_none_or(|seen| seen.0.may_differ_from(&now.0) || seen.1.may_differ_from(&now.1))
+            {
+                self.reload();
+                seen = Some(now);
+            }
+        }
+    }
+
+    fn reload(&self) {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        match self.files.read(&provider) {
+            Ok(pair) if pair.cert == self.current.0.load().cert => {}
+            Ok(pair) => {
+                self.current.0.store(pair);
+                tracing::info!(certificate = %self.files.certificate.display(), "new certificate in use");
+            }
+            // Half of a new pair may be written already: the old one stays until both match.
+            Err(error) => tracing::warn!(error = chain(&error), "keeping the old certificate"),
+        }
+    }
+}
+
+impl Files {
+    fn stamps(&self, clock: &Clock) -> io::Result<(Stamp, Stamp)> {
+        Ok((Stamp::of(&self.certificate, clock)?, Stamp::of(&self.key, clock)?))
+    }
+
+    fn read(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
+        let read = |path: &Path, source| TlsError::Read { path: path.to_owned(), source };
+        let chain = CertificateDer::pem_file_iter(&self.certificate)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|source| read(&self.certificate, source))?;
+        if chain.is_empty() {
+            return Err(TlsError::NoCertificate(self.certificate.clone()));
+        }
+        let key =
+            PrivateKeyDer::from_pem_file(&self.key).map_err(|source| read(&self.key, source))?;
+        CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(TlsError::Pair)
+    }
+}
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,79 @@
+//! Tags: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// The longest tag accepted, in bytes.
+pub const TAG_BYTES_MAX: usize = 128;
+
+/// A tag such as `v1.2` or `latest`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Tag(String);
+
+/// The text is not a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a tag: a letter, digit or _ and then up to 127 letters, digits, . _ or -")]
+pub struct InvalidTag;
+
+impl Tag {
+    /// The tag as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Tag {
+    type Err = InvalidTag;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        let mut bytes = text.bytes();
+        let first_is_word = bytes.next().is_some_and(word);
+        let rest_fits = bytes.all(|b| word(b) || b == b'.' || b == b'-');
+        if first_is_word && rest_fits && text.len() <= TAG_BYTES_MAX {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidTag)
+        }
+    }
+}
+
+impl TryFrom<String> for Tag {
+    type Error = InvalidTag;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Tag> for String {
+    fn from(tag: Tag) -> Self {
+        tag.0
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_follow_their_grammar() {
+        let longest = "a".repeat(TAG_BYTES_MAX);
+        for good in ["latest", "v1.2-rc_3", "_", "A", "0", &longest] {
+            assert!(good.parse::<Tag>().is_ok(), "{good}");
+        }
+        let too_long = "a".repeat(TAG_BYTES_MAX + 1);
+        for bad in ["", ".", "-a", "a/b", "a:b", "a b", "é", "a\n", &too_long] {
+            assert!(bad.parse::<Tag>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Token verification (RFC 7519, RFC 8725; rule R15 of Berth's contract).
+//!
+//! The key comes from the own set by `kid` alone: `jwk`, `jku`, `x5u` and `x5c` in a header are
+//! ignored. Signature and fixed claims are checked once by [`Verifier::verify`]; the time is
+//! checked at every use, so that a verified token can be kept.
+
+use jsonwebtoken::{Validation, decode, decode_header};
+
+use crate::{
+    claims::{ClaimSet, LEEWAY_SECS},
+    clock::UnixSeconds,
+    keys::KeySet,
+    subject::Subject,
+};
+
+/// What a token must say to be taken: who issued it, and for which service.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    /// The exact `iss`.
+    pub issuer: String,
+    /// The service that `aud` must contain.
+    pub service: String,
+}
+
+/// A token whose signature, issuer, audience and shape are right. Whether it is in time and not
+/// revoked is asked at every use.
+#[derive(Debug, Clone)]
+pub struct VerifiedToken {
+    /// What it says.
+    pub claims: ClaimSet,
+    /// Whom it speaks for.
+    pub subject: Subject,
+}
+
+/// Why a token is not taken. The client learns `invalid_token`; the log learns which.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not a JWT of the right shape.
+    #[error("the token is malformed")]
+    Malformed,
+    /// Signed by a key that is not in the set.
+    #[error("the token's key id is not known")]
+    UnknownKey,
+    /// The signature or its algorithm is wrong.
+    #[error("the token's signature does not verify")]
+    Signature,
+    /// Issued by somebody else.
+    #[error("the token was issued by somebody else")]
+    Issuer,
+    /// Meant for another service.
+    #[error("the token is for another service")]
+    Audience,
+    /// Not yet in force.
+    #[error("the token is not yet in force: compare the clocks of the two servers")]
+    NotYet,
+    /// Its time is over.
+    #[error("the token has expired")]
+    Expired,
+    /// A right was taken away since it was issued.
+    #[error("the token was revoked")]
+    Revoked,
+}
+
+impl Verifier {
+    /// Checks everything about a token that does not change with time.
+    ///
+    /// # Errors
+    /// The first reason for which the token cannot be taken.
+    pub fn verify(&self, keys: &KeySet, token: &str) -> Result<VerifiedToken, Refusal> {
+        let header = decode_header(token).map_err(|_| Refusal::Malformed)?;
+        let is_jwt = header.typ.as_deref().is_none_or(|typ| typ.eq_ignore_ascii_case("JWT"));
+        if !is_jwt || header.crit.is_some() {
+            return Err(Refusal::Malformed);
+        }
+        let id = header.kid.as_deref().ok_or(Refusal::UnknownKey)?;
+        let key = keys.get(id).ok_or(Refusal::UnknownKey)?;
+        if header.alg != key.algorithm {
+            return Err(Refusal::Signature);
+        }
+        let claims: ClaimSet = decode(token, &key.key, &signature_only(key.algorithm))
+            .map(|data| data.claims)
+            .map_err(|error| match error.kind() {
+                jsonwebtoken::errors::ErrorKind::InvalidSignature => Refusal::Signature,
+                _ => Refusal::Malformed,
+            })?;
+        self.accept(claims)
+    }
+
+    fn accept(&self, claims: ClaimSet) -> Result<VerifiedToken, Refusal> {
+        if claims.iss != self.issuer {
+            return Err(Refusal::Issuer);
+        }
+        if !claims.aud.contains(&self.service) {
+            return Err(Refusal::Audience);
+        }
+        if claims.jti.is_empty() {
+            return Err(Refusal::Malformed);
+        }
+        let subject = Subject::from_claim(&claims.sub).map_err(|_| Refusal::Malformed)?;
+        Ok(VerifiedToken { claims, subject })
+    }
+}
+
+/// The crate's own claim checks are off: it skips claims that are absent, and reads the clock
+/// itself. [`ClaimSet`] requires every claim, and [`VerifiedToken::in_time`] takes the time.
+fn signature_only(algorithm: jsonwebtoken::Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    validation
+}
+
+impl VerifiedToken {
+    /// Whether the token is in force at `now`, give or take the leeway.
+    ///
+    /// # Errors
+    /// [`Refusal::NotYet`] or [`Refusal::Expired`].
+    pub fn in_time(&self, now: UnixSeconds) -> Result<(), Refusal> {
+        let claims = &self.claims;
+        let horizon = now.saturating_add(LEEWAY_SECS);
+        if claims.nbf > horizon || claims.iat > horizon {
+            return Err(Refusal::NotYet);
+        }
+        if claims.exp.saturating_add(LEEWAY_SECS) <= now {
+            return Err(Refusal::Expired);
+        }
+        Ok(())
+    }
+}
