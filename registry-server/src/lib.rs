@@ -1,1 +1,183 @@
+//! `registry-server`: the OCI distribution API from disk, for holders of Berth's tokens.
+//!
+//! A request goes down through the modules in this order, and knows less of HTTP at each step:
+//! [`http`] parses and renders, `authz` turns credentials into a permit, [`registry`] acts,
+//! [`metadata`] and [`storage`] keep. `link` talks to `auth-server`.
 
+mod authz;
+pub mod config;
+pub mod http;
+mod link;
+pub mod metadata;
+pub mod registry;
+pub mod storage;
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use berth_shared::{
+    clock::Clock,
+    serve::{
+        Limits, Listener, serve,
+        tls::{Tls, TlsError},
+    },
+    telemetry::chain,
+    token::Verifier,
+};
+use tokio_util::sync::CancellationToken;
+
+use authz::Authorizer;
+use config::Config;
+use http::App;
+use link::AuthLink;
+use metadata::Database;
+use registry::Registry;
+use storage::disk::DiskStore;
+
+/// The control socket's name within the data directory.
+pub const CONTROL_SOCKET: &str = "registry.sock";
+
+/// How often sessions that nobody touches any more are looked for.
+const JANITOR_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// The server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another server uses the data directory.
+    #[error("{0} is in use by another registry-server: stop that one first")]
+    InUse(String),
+    /// The data directory, a socket or a port cannot be used.
+    #[error("preparing {what}")]
+    Io {
+        /// What.
+        what: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The certificate cannot be used.
+    #[error("tls")]
+    Tls(#[from] TlsError),
+    /// The database cannot be used.
+    #[error("the database in {path}")]
+    Database {
+        /// Where.
+        path: String,
+        /// Why not.
+        source: metadata::Error,
+    },
+}
+
+/// A server that has bound its addresses and is ready to serve.
+#[derive(Debug)]
+pub struct Server {
+    app: App,
+    public: Listener,
+    control: Listener,
+    tls: Option<Arc<Tls>>,
+    limits: Limits,
+    // Held until the end: the data directory is this server's alone.
+    _lock: File,
+}
+
+impl Server {
+    /// Opens the data directory and binds the addresses.
+    ///
+    /// # Errors
+    /// What cannot be used, and why.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        berth_shared::crypto::install();
+        let lock = lock(&config.data)?;
+        let registry = open_registry(&config, clock.clone()).await?;
+        let link = AuthLink::open(&config.auth_socket, &config.data);
+        let verifier = Verifier { issuer: config.issuer, service: config.service.clone() };
+        let app = App {
+            registry,
+            authorizer: Authorizer::new(verifier, link.clone(), clock),
+            link,
+            service: config.service.into(),
+            origins: config.public_urls.into(),
+            trusted_proxies: config.trusted_proxies.into(),
+        };
+        let tls = config.tls.map(|tls| Tls::load(&tls.certificate, &tls.key)).transpose()?;
+        let public = Listener::tcp(config.listen, tls.clone()).await;
+        let control = Listener::unix(&config.data.join(CONTROL_SOCKET));
+        let limits = Limits { connections_max: config.connections_max, ..Limits::default() };
+        Ok(Self {
+            app,
+            public: public.map_err(preparing("the public address"))?,
+            control: control.map_err(preparing("the control socket"))?,
+            tls,
+            limits,
+            _lock: lock,
+        })
+    }
+
+    /// The public address that was bound.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.public.local_addr()
+    }
+
+    /// Serves until `shutdown`, then lets open requests finish.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        if let Some(tls) = self.tls {
+            tokio::spawn(tls.keep_fresh(shutdown.clone()));
+        }
+        tokio::spawn(self.app.link.clone().keep_fresh(shutdown.clone()));
+        tokio::spawn(forget_idle_uploads(self.app.registry.clone(), shutdown.clone()));
+        let health = http::health_routes(self.app.clone());
+        let control = serve(self.control, health, Limits::default(), shutdown.clone());
+        let public = serve(self.public, http::router(self.app), self.limits, shutdown);
+        tokio::join!(public, control);
+    }
+}
+
+async fn open_registry(config: &Config, clock: Clock) -> Result<Registry, StartError> {
+    let objects = config.data.join("objects");
+    let store = DiskStore::open(&objects).map_err(preparing(&objects.display().to_string()))?;
+    let path = config.data.join("registry.db");
+    let database = Database::open(&path)
+        .await
+        .map_err(|source| StartError::Database { path: path.display().to_string(), source })?;
+    Ok(Registry::new(database, Arc::new(store), clock, config.limits))
+}
+
+fn lock(data: &Path) -> Result<File, StartError> {
+    let shown = data.display().to_string();
+    let prepare = || {
+        fs::create_dir_all(data)?;
+        File::create(data.join("lock"))
+    };
+    let file = prepare().map_err(preparing(&shown))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::InUse(shown)),
+        Err(TryLockError::Error(error)) => Err(preparing(&shown)(error)),
+    }
+}
+
+fn preparing(what: &str) -> impl FnOnce(io::Error) -> StartError {
+    let what = what.to_owned();
+    move |source| StartError::Io { what, source }
+}
+
+async fn forget_idle_uploads(registry: Registry, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(JANITOR_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        match registry.forget_idle_uploads().await {
+            Ok(0) => {}
+            Ok(forgotten) => tracing::info!(forgotten, "forgot idle upload sessions"),
+            Err(error) => tracing::warn!(error = chain(&error), "forgetting idle upload sessions"),
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! From a request's credentials to a [`Permit`]: the proof, inside the server, that a subject may
+//! do something to a repository.
+//!
+//! Nothing here looks at what the registry holds, so the answer is the same whether or not a
+//! repository exists (auth R6).
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use axum::http::{HeaderMap, header};
+use berth_shared::{
+    action::{Action, Actions},
+    claims::LEEWAY_SECS,
+    clock::{Clock, UnixSeconds},
+    name::RepositoryName,
+    rights::Rights,
+    scope::Scope,
+    subject::Subject,
+    token::{Refusal, VerifiedToken, Verifier},
+};
+use moka::sync::Cache;
+use ring::digest::{SHA256, digest};
+
+use crate::{http::endpoint::Access, link::AuthLink};
+
+/// Verified tokens that are kept.
+const TOKENS_MAX: u64 = 10_000;
+
+/// How long an upload session keeps the grant that it began with.
+const SESSION_GRANT_SECS_MAX: i64 = 24 * 60 * 60;
+
+/// How long a verified token is kept; its expiry is checked at every use anyway.
+const TOKEN_KEPT: Duration = Duration::from_secs(15 * 60);
+
+/// Proof that a subject may do what an endpoint does to a repository. Made here and nowhere else.
+#[derive(Debug, Clone)]
+pub(crate) struct Permit {
+    subject: Subject,
+    repository: RepositoryName,
+}
+
+impl Permit {
+    /// Who.
+    #[must_use]
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// To which repository.
+    #[must_use]
+    pub(crate) fn repository(&self) -> &RepositoryName {
+        &self.repository
+    }
+}
+
+/// What came of a request's credentials.
+#[derive(Debug)]
+pub(crate) struct Authorized {
+    pub(crate) token: Arc<VerifiedToken>,
+    /// For endpoints of a repository.
+    pub(crate) permit: Option<Permit>,
+}
+
+/// Why a request is not let through.
+#[derive(Debug)]
+pub(crate) enum Denied {
+    /// 401, with the scope that is needed.
+    Challenge { scopes: Vec<Scope>, reason: Reason },
+    /// Tokens cannot be verified before `auth-server` has given its keys.
+    Unavailable,
+}
+
+/// What the challenge says in `error`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// No token came along.
+    NoToken,
+    /// The token is not good.
+    BadToken(Refusal),
+    /// The token is good and does not cover this for its subject.
+    InsufficientScope(Subject),
+}
+
+/// Whose upload session it is, and since when.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionGrant {
+    pub(crate) repository: RepositoryName,
+    pub(crate) subject: Subject,
+    pub(crate) started: UnixSeconds,
+}
+
+/// Judges credentials. Clones share what is cached.
+#[derive(Clone)]
+pub(crate) struct Authorizer {
+    verifier: Verifier,
+    link: AuthLink,
+    verified: Cache<[u8; 32], Arc<VerifiedToken>>,
+    clock: Clock,
+}
+
+impl Authorizer {
+    pub(crate) fn new(verifier: Verifier, link: AuthLink, clock: Clock) -> Self {
+        let verified = Cache::builder().max_capacity(TOKENS_MAX).time_to_live(TOKEN_KEPT).build();
+        Self { verifier, link, verified, clock }
+    }
+
+    /// Whether the credentials in `headers` are enough for `access`. `session` is the upload
+    /// session that the request goes on with, if its token turned out to have expired.
+    pub(crate) async fn authorize(
+        &self,
+        access: &Access<'_>,
+        headers: &HeaderMap,
+        session: Option<&SessionGrant>,
+    ) -> Result<Authorized, Denied> {
+        let challenge = |reason| Denied::Challenge { scopes: access.scopes(), reason };
+        let token = match bearer(headers) {
+            Ok(Some(token)) => token,
+            Ok(None) => return Err(challenge(Reason::NoToken)),
+            Err(refusal) => return Err(challenge(Reason::BadToken(refusal))),
+        };
+        let token = self.verify(token).await.map_err(|failure| match failure {
+            Failure::Refused(refusal) => challenge(Reason::BadToken(refusal)),
+            Failure::Unavailable => Denied::Unavailable,
+        })?;
+        self.still_good(&token, session).map_err(|failure| match failure {
+            Failure::Refused(refusal) => challenge(Reason::BadToken(refusal)),
+            Failure::Unavailable => Denied::Unavailable,
+        })?;
+        let permit = match access {
+            Access::AnyToken | Access::Catalog => None,
+            Access::Repository { name, action, .. } => {
+                if !token.claims.allows(name, *action) {
+                    let subject = token.subject.clone();
+                    return Err(challenge(Reason::InsufficientScope(subject)));
+                }
+                let subject = token.subject.clone();
+                Some(Permit { subject, repository: (*name).clone() })
+            }
+        };
+        Ok(Authorized { token, permit })
+    }
+
+    async fn verify(&self, token: &str) -> Result<Arc<VerifiedToken>, Failure> {
+        let mut key = [0_u8; 32];
+        key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+        if let Some(verified) = self.verified.get(&key) {
+            return Ok(verified);
+        }
+        let keys = self.link.keys().await.ok_or(Failure::Unavailable)?;
+        let verified = match self.verifier.verify(&keys, token) {
+            Err(Refusal::UnknownKey) => {
+                let keys = self.link.newer_keys().await.ok_or(Refusal::UnknownKey)?;
+                self.verifier.verify(&keys, token)
+            }
+            verified => verified,
+        };
+        let verified = Arc::new(verified?);
+        self.verified.insert(key, Arc::clone(&verified));
+        Ok(verified)
+    }
+
+    /// What can change after a token was verified: its time, and whether it was revoked.
+    fn still_good(
+        &self,
+        token: &VerifiedToken,
+        session: Option<&SessionGrant>,
+    ) -> Result<(), Failure> {
+        let now = self.clock.now();
+        match token.in_time(now) {
+            Err(Refusal::Expired) if session.is_some_and(|it| it.extends(token, now)) => {}
+            in_time => in_time?,
+        }
+        let revocations = self.link.revocations().ok_or(Failure::Unavailable)?;
+        if token.claims.counter < revocations.least_for(&token.subject) {
+            return Err(Refusal::Revoked.into());
+        }
+        Ok(())
+    }
+
+    /// Who may pull what, for a mount.
+    pub(crate) fn puller<'a>(&'a self, token: &'a VerifiedToken) -> Puller<'a> {
+        Puller { authorizer: self, token }
+    }
+
+    /// The rights of the token's subject as they are now, for the catalog. `None` when
+    /// `auth-server` does not answer.
+    pub(crate) async fn rights(&self, token: &VerifiedToken) -> Option<Arc<Rights>> {
+        self.link.rights(&token.subject).await
+    }
+}
+
+impl SessionGrant {
+    /// Whether a token that has expired still goes for this session: it was in force when the
+    /// session began, which is not too long ago (auth R14).
+    fn extends(&self, token: &VerifiedToken, now: UnixSeconds) -> bool {
+        let claims = &token.claims;
+        token.subject == self.subject
+            && claims.allows(&self.repository, Action::Push)
+            && claims.nbf - LEEWAY_SECS <= self.started
+            && self.started < claims.exp + LEEWAY_SECS
+            && now - self.started <= SESSION_GRANT_SECS_MAX
+    }
+}
+
+/// Decides whether a subject may pull from a repository that its token does not mention.
+pub(crate) struct Puller<'a> {
+    authorizer: &'a Authorizer,
+    token: &'a VerifiedToken,
+}
+
+impl Puller<'_> {
+    /// By the token, else by the subject's rights as they are now; no answer means no.
+    pub(crate) async fn may(&self, repository: &RepositoryName, action: Action) -> bool {
+        if self.token.claims.allows(repository, action) {
+            return true;
+        }
+        let now = self.authorizer.clock.now();
+        let rights = self.authorizer.rights(self.token).await;
+        rights.is_some_and(|rights| rights.actions_on(repository, now).contains(action))
+    }
+}
+
+impl fmt::Debug for Authorizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorizer").field("verifier", &self.verifier).finish_non_exhaustive()
+    }
+}
+
+enum Failure {
+    Refused(Refusal),
+    Unavailable,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// The bearer token among the headers: none when there is no `Authorization`, or one of another
+/// scheme; a refusal when there are several, or one that cannot be read.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Refusal::Malformed);
+    }
+    let value = value.to_str().map_err(|_| Refusal::Malformed)?;
+    let (scheme, token) = value.split_once(' ').ok_or(Refusal::Malformed)?;
+    Ok(scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim()))
+}
+
+/// The actions that a client should ask for along with the one it needs: who pushes, also reads
+/// what is there already.
+pub(crate) fn with_companions(action: Action) -> Actions {
+    Actions::from(action).with_implied()
+}

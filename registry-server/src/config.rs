@@ -1,0 +1,273 @@
+//! `registry.toml`: read once at the start, and valid when read.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use axum::http::Uri;
+use berth_shared::{
+    config::{ConfigError, beside, read},
+    telemetry::LogFormat,
+};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::{http::origin::Origin, registry};
+
+/// What the server is to do. Every key stands in `deploy/config/registry.example.toml`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The address to serve on.
+    pub listen: SocketAddr,
+    /// Certificate chain and key, PEM files; plain HTTP without them.
+    pub tls: Option<TlsFiles>,
+    /// The origins by which clients reach this server. The first is the default.
+    pub public_urls: Vec<Origin>,
+    /// Where database and objects lie.
+    pub data: PathBuf,
+    /// What tokens must name as their audience, and the challenge as its service.
+    pub service: String,
+    /// Who must have issued a token.
+    pub issuer: String,
+    /// The Unix socket of `auth-server`.
+    pub auth_socket: PathBuf,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Level or directives of the log.
+    pub log: String,
+    /// Form of the log.
+    pub log_format: LogFormat,
+    /// Bounds that the registry keeps.
+    pub limits: registry::Limits,
+    /// Connections at once.
+    pub connections_max: usize,
+}
+
+/// Where certificate and key lie.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The certificate chain, the server's own first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    listen: SocketAddr,
+    public_urls: Vec<String>,
+    #[serde(default = "default_data")]
+    data: PathBuf,
+    #[serde(default = "default_name")]
+    service: String,
+    #[serde(default = "default_name")]
+    issuer: String,
+    #[serde(default = "default_auth_socket")]
+    auth_socket: PathBuf,
+    #[serde(default)]
+    trusted_proxies: Vec<IpNet>,
+    #[serde(default)]
+    insecure_http: bool,
+    #[serde(default = "default_log")]
+    log: String,
+    #[serde(default)]
+    log_format: LogFormat,
+    tls: Option<TlsFiles>,
+    #[serde(default)]
+    limits: Limits,
+}
+
+/// The `[limits]` table, with the unit in each name.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Limits {
+    manifest_bytes_max: usize,
+    upload_idle_secs_max: u64,
+    body_idle_secs_max: u64,
+    free_bytes_min: u64,
+    uploads_max: usize,
+    connections_max: usize,
+    sparse_indexes: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            manifest_bytes_max: 4 * 1024 * 1024,
+            upload_idle_secs_max: 24 * 60 * 60,
+            body_idle_secs_max: 60,
+            free_bytes_min: 512 * 1024 * 1024,
+            uploads_max: 256,
+            connections_max: 1024,
+            sparse_indexes: false,
+        }
+    }
+}
+
+fn default_data() -> PathBuf {
+    "registry".into()
+}
+
+fn default_auth_socket() -> PathBuf {
+    "run/auth.sock".into()
+}
+
+fn default_name() -> String {
+    "berth".into()
+}
+
+fn default_log() -> String {
+    "info".into()
+}
+
+impl Config {
+    /// Reads `path`. Relative paths in it are meant from the folder that it lies in.
+    ///
+    /// # Errors
+    /// When the file cannot be read, holds an unknown key, or a value that makes no sense; the
+    /// error names the key.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        read::<File>(path)?.check(path)
+    }
+}
+
+impl File {
+    fn check(self, path: &Path) -> Result<Config, ConfigError> {
+        let public_urls = origins(&self.public_urls, self.insecure_http)?;
+        if self.tls.is_none() && !self.listen.ip().is_loopback() && !self.insecure_http {
+            return Err(ConfigError::value(
+                "tls",
+                format!(
+                    "without a certificate passwords would cross the network in the clear: give \
+                     certificate and key, listen on a loopback address instead of {}, or set \
+                     insecure_http = true",
+                    self.listen
+                ),
+            ));
+        }
+        if self.trusted_proxies.iter().any(|net| net.prefix_len() == 0) {
+            return Err(ConfigError::value(
+                "trusted_proxies",
+                "trusting every address trusts none",
+            ));
+        }
+        if self.service.is_empty() || self.service.contains(['"', '\\']) {
+            return Err(ConfigError::value("service", "must be a plain, non-empty name"));
+        }
+        let limits = self.limits.check()?;
+        Ok(Config {
+            listen: self.listen,
+            tls: self.tls.map(|tls| TlsFiles {
+                certificate: beside(path, &tls.certificate),
+                key: beside(path, &tls.key),
+            }),
+            public_urls,
+            data: beside(path, &self.data),
+            service: self.service,
+            issuer: self.issuer,
+            auth_socket: beside(path, &self.auth_socket),
+            trusted_proxies: self.trusted_proxies,
+            log: self.log,
+            log_format: self.log_format,
+            limits,
+            connections_max: self.limits.connections_max,
+        })
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<registry::Limits, ConfigError> {
+        let positive = |key, value: usize| {
+            if value == 0 { Err(ConfigError::value(key, "must be at least 1")) } else { Ok(value) }
+        };
+        positive("limits.connections_max", self.connections_max)?;
+        Ok(registry::Limits {
+            manifest_bytes_max: positive("limits.manifest_bytes_max", self.manifest_bytes_max)?,
+            upload_idle: Duration::from_secs(self.upload_idle_secs_max),
+            body_idle: Duration::from_secs(self.body_idle_secs_max),
+            free_bytes_min: self.free_bytes_min,
+            uploads_max: positive("limits.uploads_max", self.uploads_max)?,
+            sparse_indexes: self.sparse_indexes,
+        })
+    }
+}
+
+fn origins(urls: &[String], insecure_http: bool) -> Result<Vec<Origin>, ConfigError> {
+    const KEY: &str = "public_urls";
+    if urls.is_empty() {
+        return Err(ConfigError::value(
+            KEY,
+            "needs at least one, as in \"https://reg.example.org\"",
+        ));
+    }
+    let read = |url: &String| {
+        let refuse = |reason: &str| ConfigError::value(KEY, format!("{url:?} {reason}"));
+        let uri: Uri = url.parse().map_err(|_| refuse("is no URL"))?;
+        let origin = Origin::from_uri(&uri).ok_or_else(|| {
+            refuse("must be scheme and host alone, as in https://reg.example.org")
+        })?;
+        if !origin.is_https() && !origin.is_loopback() && !insecure_http {
+            return Err(refuse(
+                "would have clients send their passwords over plain http: use https, or set \
+                 insecure_http = true",
+            ));
+        }
+        Ok(origin)
+    };
+    urls.iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> Result<Config, String> {
+        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        file.check(Path::new("/etc/berth/registry.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_shortest_configuration_takes_the_defaults() {
+        let config =
+            read_text("listen = '127.0.0.1:5000'\npublic_urls = ['https://r.example.org']")
+                .unwrap();
+        assert_eq!(config.data, Path::new("/etc/berth/registry"));
+        assert_eq!(config.limits.manifest_bytes_max, 4 * 1024 * 1024);
+    }
+
+    #[test]
+    fn mistakes_name_their_key() {
+        let good = "listen = '127.0.0.1:5000'\npublic_urls = ['https://r.example.org']\n";
+        for (text, key) in [
+            ("listen = '0.0.0.0:5000'\npublic_urls = ['https://r.example.org']", "tls"),
+            ("listen = '127.0.0.1:5000'\npublic_urls = ['http://r.example.org']", "public_urls"),
+            ("listen = '127.0.0.1:5000'\npublic_urls = ['https://r.example.org/x']", "public_urls"),
+            ("listen = '127.0.0.1:5000'\npublic_urls = []", "public_urls"),
+            (&format!("{good}lisen = 1"), "lisen"),
+            (&format!("{good}trusted_proxies = ['0.0.0.0/0']"), "trusted_proxies"),
+            (&format!("{good}[limits]\nuploads_max = 0"), "limits.uploads_max"),
+            (&format!("{good}[limits]\nupload_max = 1"), "upload_max"),
+        ] {
+            let error = read_text(text).unwrap_err();
+            assert!(error.contains(key), "{key} not named in: {error}");
+        }
+    }
+
+    #[test]
+    fn the_example_file_names_every_key_and_parses() {
+        let text = include_str!("../../deploy/config/registry.example.toml");
+        let config = read_text(text).unwrap();
+        assert_eq!(config.limits.uploads_max, Limits::default().uploads_max);
+        // Each commented-out key must parse as well.
+        let uncommented: String = text
+            .lines()
+            .map(|line| line.strip_prefix("#: ").unwrap_or(line))
+            .collect::<Vec<_>>()
+            .join("\n");
+        read_text(&uncommented).unwrap();
+    }
+}

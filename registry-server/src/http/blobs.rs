@@ -1,0 +1,84 @@
+//! Blobs over HTTP: end-2 and end-10.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+use berth_shared::digest::Digest;
+
+use super::{
+    CONTENT_DIGEST, Call, empty,
+    error::Error,
+    range::{Wanted, wanted},
+    value,
+};
+use crate::authz::Permit;
+
+impl Call<'_> {
+    pub(super) async fn read_blob(
+        &self,
+        permit: &Permit,
+        digest: &Digest,
+        head: bool,
+    ) -> Result<Response, Error> {
+        let registry = &self.app.registry;
+        let etag = format!("\"{digest}\"");
+        if head {
+            let blob = registry.sound_blob(permit, digest).await?;
+            return Ok(describe(empty(StatusCode::OK), digest, &etag, blob.size));
+        }
+        let blob = registry.blob(permit, digest).await?;
+        let headers = &self.parts.headers;
+        if self.has_already(&etag) {
+            return Ok(describe(empty(StatusCode::NOT_MODIFIED), digest, &etag, blob.size));
+        }
+        let same =
+            headers.get(header::IF_RANGE).is_none_or(|tag| tag.as_bytes() == etag.as_bytes());
+        let range =
+            headers.get(header::RANGE).filter(|_| same).and_then(|range| range.to_str().ok());
+        let (status, start, length) = match range.map_or(Wanted::Whole, |it| wanted(it, blob.size))
+        {
+            Wanted::Whole => (StatusCode::OK, 0, blob.size),
+            Wanted::Part { start, length } => (StatusCode::PARTIAL_CONTENT, start, length),
+            Wanted::Nothing => return Err(Error::RangeNotSatisfiable { size: blob.size }),
+        };
+        let stream = registry.read_blob(&blob, start, length).await?;
+        let mut response = Response::new(Body::from_stream(stream));
+        *response.status_mut() = status;
+        if status == StatusCode::PARTIAL_CONTENT {
+            let range = format!("bytes {start}-{}/{}", start + length - 1, blob.size);
+            response.headers_mut().insert(header::CONTENT_RANGE, value(range));
+        }
+        Ok(describe(response, digest, &etag, length))
+    }
+
+    pub(super) async fn delete_blob(
+        &self,
+        permit: &Permit,
+        digest: &Digest,
+    ) -> Result<Response, Error> {
+        self.app.registry.delete_blob(permit, digest).await?;
+        Ok(empty(StatusCode::ACCEPTED))
+    }
+
+    /// Whether the client says that it has the content already.
+    pub(super) fn has_already(&self, etag: &str) -> bool {
+        let tags =
+            self.parts.headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
+        tags.is_some_and(|tags| tags.split(',').any(|tag| tag.trim() == etag))
+    }
+}
+
+/// A blob is whatever a client uploaded: a browser must neither guess its type nor run it.
+fn describe(mut response: Response, digest: &Digest, etag: &str, length: u64) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::ETAG, value(etag));
+    headers.insert(CONTENT_DIGEST, value(digest.as_str()));
+    let nothing = HeaderValue::from_static("default-src 'none'; sandbox");
+    headers.insert(header::CONTENT_SECURITY_POLICY, nothing);
+    response
+}

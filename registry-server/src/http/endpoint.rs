@@ -1,0 +1,365 @@
+//! The endpoints of the distribution specification, parsed from method and path, and the access
+//! that each needs: the one table.
+//!
+//! Repository names hold slashes and end where the specification's words begin, so paths are
+//! parsed from the right.
+
+use axum::http::Method;
+use berth_shared::{
+    action::Action,
+    digest::Digest,
+    name::RepositoryName,
+    reference::{InvalidReference, Reference},
+    scope::Scope,
+};
+
+use crate::{authz::with_companions, registry::upload::UploadId};
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// end-1: `GET /v2/`.
+    Ping,
+    /// `GET /v2/_catalog`, of Docker's registry.
+    Catalog,
+    /// end-2: `GET` or `HEAD` of a blob.
+    ReadBlob { name: RepositoryName, digest: Digest, head: bool },
+    /// end-10: `DELETE` of a blob.
+    DeleteBlob { name: RepositoryName, digest: Digest },
+    /// end-4a, end-4b, end-11: `POST` to begin an upload.
+    StartUpload { name: RepositoryName },
+    /// end-13: `GET` of an upload session.
+    UploadProgress { name: RepositoryName, id: UploadId },
+    /// end-5: `PATCH` of an upload session.
+    AppendUpload { name: RepositoryName, id: UploadId },
+    /// end-6: `PUT` of an upload session.
+    CommitUpload { name: RepositoryName, id: UploadId },
+    /// end-14: `DELETE` of an upload session.
+    CancelUpload { name: RepositoryName, id: UploadId },
+    /// end-3: `GET` or `HEAD` of a manifest.
+    ReadManifest { name: RepositoryName, reference: Reference, head: bool },
+    /// end-7: `PUT` of a manifest.
+    PutManifest { name: RepositoryName, reference: Reference },
+    /// end-9: `DELETE` of a manifest or tag.
+    DeleteManifest { name: RepositoryName, reference: Reference },
+    /// end-8: `GET` of the tags.
+    Tags { name: RepositoryName },
+    /// end-12: `GET` of the referrers.
+    Referrers { name: RepositoryName, digest: Digest },
+}
+
+/// What a request must be allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Access<'e> {
+    /// Any good token.
+    AnyToken,
+    /// Any good token; the answer is filtered by rights.
+    Catalog,
+    /// An action on a repository, and on the side whatever else the client should ask for.
+    Repository { name: &'e RepositoryName, action: Action, also: Option<(RepositoryName, Action)> },
+}
+
+/// Why a path is no endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotAnEndpoint {
+    /// Nothing of the specification lies there.
+    Path,
+    /// The path is one of the specification's; the method is not. These would be.
+    Method(&'static str),
+    /// The repository name is outside its grammar.
+    Name,
+    /// The digest is outside its grammar.
+    Digest,
+    /// The tag is outside its grammar.
+    Tag,
+    /// The upload id is outside its grammar.
+    UploadId,
+}
+
+/// A path taken apart, before the method is looked at.
+enum Resource<'p> {
+    Ping,
+    Catalog,
+    Blob(&'p str, &'p str),
+    Uploads(&'p str),
+    Upload(&'p str, &'p str),
+    Manifest(&'p str, &'p str),
+    Tags(&'p str),
+    Referrers(&'p str, &'p str),
+}
+
+impl<'p> Resource<'p> {
+    fn parse(path: &'p str) -> Option<Self> {
+        let rest = path.strip_prefix("/v2")?;
+        if matches!(rest, "" | "/") {
+            return Some(Self::Ping);
+        }
+        let rest = rest.strip_prefix('/')?;
+        if rest == "_catalog" {
+            return Some(Self::Catalog);
+        }
+        if let Some(name) = rest.strip_suffix("/tags/list") {
+            return Some(Self::Tags(name));
+        }
+        if let Some(name) =
+            rest.strip_suffix("/blobs/uploads/").or(rest.strip_suffix("/blobs/uploads"))
+        {
+            return Some(Self::Uploads(name));
+        }
+        let (before, last) = rest.rsplit_once('/')?;
+        let (name, word) = before.rsplit_once('/')?;
+        match word {
+            "manifests" => Some(Self::Manifest(name, last)),
+            "blobs" => Some(Self::Blob(name, last)),
+            "referrers" => Some(Self::Referrers(name, last)),
+            "uploads" => name.strip_suffix("/blobs").map(|name| Self::Upload(name, last)),
+            _ => None,
+        }
+    }
+}
+
+fn name(text: &str) -> Result<RepositoryName, NotAnEndpoint> {
+    text.parse().map_err(|_| NotAnEndpoint::Name)
+}
+
+/// Some clients write the colon of a digest as `%3A`; nothing else in a path needs an escape.
+fn unescape(text: &str) -> String {
+    text.replace("%3A", ":").replace("%3a", ":")
+}
+
+fn digest(text: &str) -> Result<Digest, NotAnEndpoint> {
+    unescape(text).parse().map_err(|_| NotAnEndpoint::Digest)
+}
+
+fn reference(text: &str) -> Result<Reference, NotAnEndpoint> {
+    unescape(text).parse().map_err(|error| match error {
+        InvalidReference::Digest => NotAnEndpoint::Digest,
+        InvalidReference::Tag => NotAnEndpoint::Tag,
+    })
+}
+
+fn upload_id(text: &str) -> Result<UploadId, NotAnEndpoint> {
+    text.parse().map_err(|_| NotAnEndpoint::UploadId)
+}
+
+impl Endpoint {
+    /// Reads method and raw path.
+    pub(crate) fn parse(method: &Method, path: &str) -> Result<Self, NotAnEndpoint> {
+        let head = method == Method::HEAD;
+        match Resource::parse(path).ok_or(NotAnEndpoint::Path)? {
+            Resource::Ping => match *method {
+                Method::GET | Method::HEAD => Ok(Self::Ping),
+                _ => Err(NotAnEndpoint::Method("GET, HEAD")),
+            },
+            Resource::Catalog => match *method {
+                Method::GET => Ok(Self::Catalog),
+                _ => Err(NotAnEndpoint::Method("GET")),
+            },
+            Resource::Tags(repository) => match *method {
+                Method::GET => Ok(Self::Tags { name: name(repository)? }),
+                _ => Err(NotAnEndpoint::Method("GET")),
+            },
+            Resource::Referrers(repository, subject) => match *method {
+                Method::GET => {
+                    Ok(Self::Referrers { name: name(repository)?, digest: digest(subject)? })
+                }
+                _ => Err(NotAnEndpoint::Method("GET")),
+            },
+            Resource::Blob(repository, blob) => {
+                let (name, digest) = (name(repository)?, digest(blob)?);
+                match *method {
+                    Method::GET | Method::HEAD => Ok(Self::ReadBlob { name, digest, head }),
+                    Method::DELETE => Ok(Self::DeleteBlob { name, digest }),
+                    _ => Err(NotAnEndpoint::Method("GET, HEAD, DELETE")),
+                }
+            }
+            Resource::Manifest(repository, text) => {
+                let (name, reference) = (name(repository)?, reference(text)?);
+                match *method {
+                    Method::GET | Method::HEAD => Ok(Self::ReadManifest { name, reference, head }),
+                    Method::PUT => Ok(Self::PutManifest { name, reference }),
+                    Method::DELETE => Ok(Self::DeleteManifest { name, reference }),
+                    _ => Err(NotAnEndpoint::Method("GET, HEAD, PUT, DELETE")),
+                }
+            }
+            Resource::Uploads(repository) => match *method {
+                Method::POST => Ok(Self::StartUpload { name: name(repository)? }),
+                _ => Err(NotAnEndpoint::Method("POST")),
+            },
+            Resource::Upload(repository, id) => {
+                let name = name(repository)?;
+                Self::parse_upload(method, name, id)
+            }
+        }
+    }
+
+    fn parse_upload(
+        method: &Method,
+        name: RepositoryName,
+        id: &str,
+    ) -> Result<Self, NotAnEndpoint> {
+        let id = upload_id(id)?;
+        match *method {
+            Method::GET => Ok(Self::UploadProgress { name, id }),
+            Method::PATCH => Ok(Self::AppendUpload { name, id }),
+            Method::PUT => Ok(Self::CommitUpload { name, id }),
+            Method::DELETE => Ok(Self::CancelUpload { name, id }),
+            _ => Err(NotAnEndpoint::Method("GET, PATCH, PUT, DELETE")),
+        }
+    }
+
+    /// The access that the endpoint needs. `mount_source` is the `from` of a mount: the client
+    /// should ask for it too, and goes on without it.
+    pub(crate) fn access(&self, mount_source: Option<RepositoryName>) -> Access<'_> {
+        let on = |name, action| Access::Repository { name, action, also: None };
+        match self {
+            Self::Ping => Access::AnyToken,
+            Self::Catalog => Access::Catalog,
+            Self::ReadBlob { name, .. }
+            | Self::ReadManifest { name, .. }
+            | Self::Tags { name }
+            | Self::Referrers { name, .. } => on(name, Action::Pull),
+            Self::StartUpload { name } => Access::Repository {
+                name,
+                action: Action::Push,
+                also: mount_source.filter(|from| from != name).map(|from| (from, Action::Pull)),
+            },
+            // Clients cancel an upload with the token that they upload with.
+            Self::UploadProgress { name, .. }
+            | Self::AppendUpload { name, .. }
+            | Self::CommitUpload { name, .. }
+            | Self::CancelUpload { name, .. }
+            | Self::PutManifest { name, .. } => on(name, Action::Push),
+            Self::DeleteBlob { name, .. } | Self::DeleteManifest { name, .. } => {
+                on(name, Action::Delete)
+            }
+        }
+    }
+
+    /// The upload session that the request goes on with.
+    pub(crate) fn session(&self) -> Option<&UploadId> {
+        match self {
+            Self::UploadProgress { id, .. }
+            | Self::AppendUpload { id, .. }
+            | Self::CommitUpload { id, .. }
+            | Self::CancelUpload { id, .. } => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The digest in the path, for the log.
+    pub(crate) fn digest(&self) -> Option<&Digest> {
+        match self {
+            Self::ReadBlob { digest, .. }
+            | Self::DeleteBlob { digest, .. }
+            | Self::Referrers { digest, .. }
+            | Self::ReadManifest { reference: Reference::Digest(digest), .. }
+            | Self::PutManifest { reference: Reference::Digest(digest), .. }
+            | Self::DeleteManifest { reference: Reference::Digest(digest), .. } => Some(digest),
+            _ => None,
+        }
+    }
+}
+
+impl Access<'_> {
+    /// The scopes that a client needs a token for.
+    pub(crate) fn scopes(&self) -> Vec<Scope> {
+        match self {
+            Self::AnyToken => Vec::new(),
+            Self::Catalog => vec![Scope::Catalog],
+            Self::Repository { name, action, also } => {
+                let scope = Scope::repository((*name).clone(), with_companions(*action));
+                let also = also.clone().map(Scope::from);
+                std::iter::once(scope).chain(also).collect()
+            }
+        }
+    }
+
+    /// The repository concerned, for the log.
+    pub(crate) fn repository(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::AnyToken | Self::Catalog => None,
+            Self::Repository { name, .. } => Some(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHA: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    const ID: &str = "0123456789abcdef0123456789abcdef";
+
+    fn scope_of(method: &str, path: &str) -> Result<String, NotAnEndpoint> {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let endpoint = Endpoint::parse(&method, path)?;
+        let scopes = endpoint.access(None).scopes();
+        Ok(scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn every_endpoint_is_found_and_declares_its_access() {
+        let pull = "repository:a/b:pull";
+        let push = "repository:a/b:pull,push";
+        let delete = "repository:a/b:delete";
+        for (method, path, expected) in [
+            ("GET", "/v2".to_owned(), ""),
+            ("GET", "/v2/".to_owned(), ""),
+            ("HEAD", "/v2/".to_owned(), ""),
+            ("GET", "/v2/_catalog".to_owned(), "registry:catalog:*"),
+            ("GET", format!("/v2/a/b/blobs/{SHA}"), pull),
+            ("HEAD", format!("/v2/a/b/blobs/{SHA}"), pull),
+            ("GET", format!("/v2/a/b/blobs/{}", SHA.replace(':', "%3A")), pull),
+            ("DELETE", format!("/v2/a/b/blobs/{SHA}"), delete),
+            ("POST", "/v2/a/b/blobs/uploads/".to_owned(), push),
+            ("POST", "/v2/a/b/blobs/uploads".to_owned(), push),
+            ("GET", format!("/v2/a/b/blobs/uploads/{ID}"), push),
+            ("PATCH", format!("/v2/a/b/blobs/uploads/{ID}"), push),
+            ("PUT", format!("/v2/a/b/blobs/uploads/{ID}"), push),
+            ("DELETE", format!("/v2/a/b/blobs/uploads/{ID}"), push),
+            ("GET", "/v2/a/b/manifests/v1".to_owned(), pull),
+            ("HEAD", format!("/v2/a/b/manifests/{SHA}"), pull),
+            ("PUT", "/v2/a/b/manifests/v1".to_owned(), push),
+            ("DELETE", "/v2/a/b/manifests/v1".to_owned(), delete),
+            ("GET", "/v2/a/b/tags/list".to_owned(), pull),
+            ("GET", format!("/v2/a/b/referrers/{SHA}"), pull),
+        ] {
+            assert_eq!(scope_of(method, &path).as_deref(), Ok(expected), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn names_that_hold_the_specifications_words_are_parsed_from_the_right() {
+        for name in ["a/blobs/b", "blobs/uploads", "manifests", "tags/list", "a/referrers"] {
+            let expected = format!("repository:{name}:pull");
+            let found = scope_of("GET", &format!("/v2/{name}/manifests/v1"));
+            assert_eq!(found.as_deref(), Ok(expected.as_str()), "{name}");
+            let found = scope_of("GET", &format!("/v2/{name}/tags/list"));
+            assert_eq!(found.as_deref(), Ok(expected.as_str()), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_endpoint_says_why() {
+        for (method, path, expected) in [
+            ("GET", "/v2/a", NotAnEndpoint::Path),
+            ("GET", "/v2/a/b/c", NotAnEndpoint::Path),
+            ("GET", "/v2//manifests/v1", NotAnEndpoint::Name),
+            ("GET", "/v2/A/manifests/v1", NotAnEndpoint::Name),
+            ("GET", "/v2/a/../b/manifests/v1", NotAnEndpoint::Name),
+            ("GET", "/v2/a%2fb/manifests/v1", NotAnEndpoint::Name),
+            ("GET", "/v2/a%00/tags/list", NotAnEndpoint::Name),
+            ("GET", "/v2/a/manifests/sha256:abc", NotAnEndpoint::Digest),
+            ("GET", "/v2/a/manifests/.x", NotAnEndpoint::Tag),
+            ("GET", "/v2/a/blobs/latest", NotAnEndpoint::Digest),
+            ("GET", "/v2/a/referrers/latest", NotAnEndpoint::Digest),
+            ("PATCH", "/v2/a/blobs/uploads/x", NotAnEndpoint::UploadId),
+            ("PUT", "/v2/", NotAnEndpoint::Method("GET, HEAD")),
+            ("POST", "/v2/a/manifests/v1", NotAnEndpoint::Method("GET, HEAD, PUT, DELETE")),
+            ("GET", "/v2/a/blobs/uploads/", NotAnEndpoint::Method("POST")),
+        ] {
+            assert_eq!(scope_of(method, path), Err(expected), "{method} {path}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The one table from failures to the specification's words: status, code, message, headers.
+
+use axum::{
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use berth_shared::{
+    error::{Code, ErrorBody},
+    scope::Scope,
+    subject::Subject,
+    telemetry::chain,
+};
+use serde_json::{Value, json};
+
+use super::{endpoint::NotAnEndpoint, json as json_response, origin::Origin, value};
+use crate::{
+    authz::{Denied, Reason},
+    registry,
+};
+
+/// Why a request gets no good answer.
+#[derive(Debug)]
+pub(crate) enum Error {
+    NotAnEndpoint(NotAnEndpoint),
+    Denied(Denied),
+    Registry(registry::Error),
+    /// A header or query parameter cannot be read.
+    BadRequest(Code, &'static str),
+    /// No byte of the blob is within the range asked for.
+    RangeNotSatisfiable {
+        size: u64,
+    },
+    /// A chunk does not begin where the upload stands.
+    OutOfOrder {
+        location: String,
+        range: String,
+    },
+}
+
+impl From<NotAnEndpoint> for Error {
+    fn from(reason: NotAnEndpoint) -> Self {
+        Self::NotAnEndpoint(reason)
+    }
+}
+
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+impl From<registry::Error> for Error {
+    fn from(error: registry::Error) -> Self {
+        Self::Registry(error)
+    }
+}
+
+/// A row of the table.
+struct Row {
+    status: StatusCode,
+    code: Code,
+    message: String,
+    detail: Value,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Row {
+    fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), detail: Value::Null, headers: Vec::new() }
+    }
+
+    fn with_header(mut self, name: HeaderName, text: impl Into<String>) -> Self {
+        self.headers.push((name, value(text)));
+        self
+    }
+}
+
+impl Error {
+    /// What the log says beyond the status: the causes of a failure that is ours, and why a token
+    /// was refused.
+    pub(super) fn for_the_log(&self) -> Option<String> {
+        match self {
+            Self::Registry(error) => Some(chain(error)),
+            Self::Denied(Denied::Challenge { reason: Reason::BadToken(refusal), .. }) => {
+                Some(refusal.to_string())
+            }
+            Self::Denied(Denied::Unavailable) => Some("no keys from auth-server yet".to_owned()),
+            Self::BadRequest(_, message) => Some((*message).to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The answer. The challenge names `origin` and `service`.
+    pub(super) fn into_response(self, origin: &Origin, service: &str) -> Response {
+        let (row, body) = match self {
+            Self::Registry(registry::Error::ManifestReferencesUnknown(missing)) => {
+                let error = registry::Error::ManifestReferencesUnknown(Vec::new()).to_string();
+                let details = missing.iter().map(|digest| json!({ "digest": digest.as_str() }));
+                let body = ErrorBody::for_each(Code::ManifestBlobUnknown, &error, details);
+                (Row::new(StatusCode::BAD_REQUEST, Code::ManifestBlobUnknown, error), body)
+            }
+            error => {
+                let row = error.row(origin, service);
+                let body = ErrorBody::new(row.code, row.message.clone(), row.detail.clone());
+                (row, body)
+            }
+        };
+        let mut response = json_response(row.status, body.to_json());
+        response.headers_mut().extend(row.headers);
+        response
+    }
+
+    fn row(self, origin: &Origin, service: &str) -> Row {
+        match self {
+            Self::NotAnEndpoint(reason) => not_an_endpoint(reason),
+            Self::Denied(denied) => refused(denied, origin, service),
+            Self::Registry(error) => domain(error),
+            Self::BadRequest(code, message) => Row::new(StatusCode::BAD_REQUEST, code, message),
+            Self::RangeNotSatisfiable { size } => Row::new(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                Code::SizeInvalid,
+                "the range lies outside the blob",
+            )
+            .with_header(header::CONTENT_RANGE, format!("bytes */{size}")),
+            Self::OutOfOrder { location, range } => Row::new(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                Code::BlobUploadInvalid,
+                "the chunk does not begin where the upload stands: see the Range header",
+            )
+            .with_header(header::LOCATION, location)
+            .with_header(header::RANGE, range),
+        }
+    }
+}
+
+fn not_an_endpoint(reason: NotAnEndpoint) -> Row {
+    let bad = |code, message: &str| Row::new(StatusCode::BAD_REQUEST, code, message);
+    match reason {
+        NotAnEndpoint::Path => {
+            Row::new(StatusCode::NOT_FOUND, Code::NameUnknown, "nothing of the registry lies here")
+        }
+        NotAnEndpoint::Method(allowed) => Row::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            Code::Unsupported,
+            format!("the method is not supported here; these are: {allowed}"),
+        )
+        .with_header(header::ALLOW, allowed),
+        NotAnEndpoint::Name => bad(Code::NameInvalid, &berth_shared::name::InvalidName.to_string()),
+        NotAnEndpoint::Digest => {
+            bad(Code::DigestInvalid, &berth_shared::digest::InvalidDigest.to_string())
+        }
+        NotAnEndpoint::Tag => {
+            bad(Code::ManifestInvalid, &berth_shared::tag::InvalidTag.to_string())
+        }
+        NotAnEndpoint::UploadId => Row::new(
+            StatusCode::NOT_FOUND,
+            Code::BlobUploadUnknown,
+            registry::Error::UploadUnknown.to_string(),
+        ),
+    }
+}
+
+fn refused(denied: Denied, origin: &Origin, service: &str) -> Row {
+    let Denied::Challenge { scopes, reason } = denied else {
+        return Row::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            Code::Unavailable,
+            "sign-in is not available yet: try again in a few seconds",
+        )
+        .with_header(header::RETRY_AFTER, "2");
+    };
+    let (error, message) = match reason {
+        Reason::NoToken => (None, "authentication required: sign in with docker login".to_owned()),
+        Reason::BadToken(_) => {
+            (Some("invalid_token"), "the token is not accepted: sign in again".to_owned())
+        }
+        Reason::InsufficientScope(subject) => {
+            (Some("insufficient_scope"), insufficient(&subject, &scopes))
+        }
+    };
+    let challenge = challenge(origin, service, &scopes, error);
+    let mut row = Row::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, message)
+        .with_header(header::WWW_AUTHENTICATE, challenge);
+    row.detail = scopes.iter().map(needed).collect();
+    row
+}
+
+/// Says who lacks what, and what would give it. Depends on nothing that the registry holds.
+fn insufficient(subject: &Subject, scopes: &[Scope]) -> String {
+    let Some(Scope::Repository { name, actions }) = scopes.first() else {
+        return format!("{subject} may not do this");
+    };
+    let last = actions.iter().last().map_or("", berth_shared::action::Action::word);
+    match subject {
+        Subject::Anonymous => {
+            format!("who is not signed in may not {last} {name}: sign in with docker login")
+        }
+        Subject::User(_) => format!(
+            "{subject} may not {last} {name}: an administrator can allow it with \
+             authctl grant {subject} {name}:{last}"
+        ),
+    }
+}
+
+/// The challenge, in the order and form that every client reads (auth R3).
+fn challenge(origin: &Origin, service: &str, scopes: &[Scope], error: Option<&str>) -> String {
+    let mut text = format!("Bearer realm=\"{}\",service=\"{service}\"", origin.realm());
+    if !scopes.is_empty() {
+        let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
+        text.push_str(&format!(",scope=\"{}\"", scopes.join(" ")));
+    }
+    if let Some(error) = error {
+        text.push_str(&format!(",error=\"{error}\""));
+    }
+    text
+}
+
+fn needed(scope: &Scope) -> Value {
+    match scope {
+        Scope::Catalog => {
+            json!({"Type": "registry", "Class": "", "Name": "catalog", "Action": "*"})
+        }
+        Scope::Repository { name, actions } => json!({
+            "Type": "repository", "Class": "", "Name": name.as_str(), "Action": actions.to_string(),
+        }),
+    }
+}
+
+fn domain(error: registry::Error) -> Row {
+    use registry::Error as E;
+    let (status, code) = match &error {
+        E::BlobUnknown => (StatusCode::NOT_FOUND, Code::BlobUnknown),
+        E::BlobReferenced { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
+        E::UploadInvalid(_) | E::BodyCutOff => (StatusCode::BAD_REQUEST, Code::BlobUploadInvalid),
+        E::UploadUnknown => (StatusCode::NOT_FOUND, Code::BlobUploadUnknown),
+        E::OutOfOrder { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, Code::BlobUploadInvalid),
+        E::Superseded => (StatusCode::CONFLICT, Code::BlobUploadInvalid),
+        E::DigestMismatch | E::DigestInvalid(_) => (StatusCode::BAD_REQUEST, Code::DigestInvalid),
+        E::SizeInvalid => (StatusCode::BAD_REQUEST, Code::SizeInvalid),
+        E::ManifestReferencesUnknown(_) => (StatusCode::BAD_REQUEST, Code::ManifestBlobUnknown),
+        E::ManifestInvalid(_) => (StatusCode::BAD_REQUEST, Code::ManifestInvalid),
+        E::ManifestUnknown => (StatusCode::NOT_FOUND, Code::ManifestUnknown),
+        E::ManifestTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Code::ManifestInvalid),
+        E::NameUnknown => (StatusCode::NOT_FOUND, Code::NameUnknown),
+        E::StoreFull => (StatusCode::INSUFFICIENT_STORAGE, Code::Denied),
+        E::RightsUnavailable => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+        E::Store(_) | E::Metadata(_) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown),
+    };
+    let message = if status == StatusCode::INTERNAL_SERVER_ERROR {
+        "the registry failed: its log has the reason".to_owned()
+    } else {
+        error.to_string()
+    };
+    let mut row = Row::new(status, code, message);
+    match error {
+        E::BlobReferenced { by } => row.detail = json!({ "manifest": by.as_str() }),
+        E::RightsUnavailable => row = row.with_header(header::RETRY_AFTER, "2"),
+        _ => {}
+    }
+    row
+}

@@ -1,0 +1,91 @@
+//! Manifests over HTTP: end-3, end-7, end-9. `Accept` is not looked at: there is one form of each.
+
+use axum::{
+    body::Body,
+    http::{HeaderName, StatusCode, header},
+    response::Response,
+};
+use berth_shared::reference::Reference;
+
+use super::{CONTENT_DIGEST, Call, empty, error::Error, value};
+use crate::{
+    authz::Permit,
+    registry::{self, content::Content},
+};
+
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+impl Call<'_> {
+    pub(super) async fn read_manifest(
+        &self,
+        permit: &Permit,
+        reference: &Reference,
+        head: bool,
+    ) -> Result<Response, Error> {
+        let manifest = self.app.registry.manifest(permit, reference).await?;
+        let etag = format!("\"{}\"", manifest.digest);
+        let (status, body) = if self.has_already(&etag) {
+            (StatusCode::NOT_MODIFIED, Body::empty())
+        } else if head {
+            (StatusCode::OK, Body::empty())
+        } else {
+            (StatusCode::OK, Body::from(manifest.bytes.clone()))
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, value(manifest.media_type.as_str()));
+        headers.insert(header::CONTENT_LENGTH, manifest.bytes.len().into());
+        headers.insert(header::ETAG, value(etag));
+        headers.insert(CONTENT_DIGEST, value(manifest.digest.as_str()));
+        Ok(response)
+    }
+
+    pub(super) async fn put_manifest(
+        &self,
+        permit: &Permit,
+        reference: &Reference,
+        content: &mut Content,
+    ) -> Result<Response, Error> {
+        let registry = &self.app.registry;
+        let bytes_max = registry.limits.manifest_bytes_max;
+        let tags = self.query.tags()?;
+        let bytes = content
+            .collect(bytes_max)
+            .await
+            .map_err(|_| registry::Error::BodyCutOff)?
+            .ok_or(registry::Error::ManifestTooLarge(bytes_max))?;
+        let media_type = self.parts.headers.get(header::CONTENT_TYPE);
+        let media_type = media_type.and_then(|it| it.to_str().ok()).map(without_parameters);
+        let pushed =
+            registry.put_manifest(permit, reference, tags.clone(), media_type, bytes).await?;
+        let mut response = empty(StatusCode::CREATED);
+        let headers = response.headers_mut();
+        let location = format!("/v2/{}/manifests/{}", permit.repository(), pushed.digest);
+        headers.insert(header::LOCATION, value(location));
+        headers.insert(CONTENT_DIGEST, value(pushed.digest.as_str()));
+        if let Some(subject) = &pushed.subject {
+            headers.insert(OCI_SUBJECT, value(subject.as_str()));
+        }
+        if matches!(reference, Reference::Digest(_)) {
+            for tag in &tags {
+                headers.append(OCI_TAG, value(tag.as_str()));
+            }
+        }
+        Ok(response)
+    }
+
+    pub(super) async fn delete_manifest(
+        &self,
+        permit: &Permit,
+        reference: &Reference,
+    ) -> Result<Response, Error> {
+        self.app.registry.delete_manifest(permit, reference).await?;
+        Ok(empty(StatusCode::ACCEPTED))
+    }
+}
+
+fn without_parameters(media_type: &str) -> &str {
+    media_type.split(';').next().unwrap_or_default().trim()
+}

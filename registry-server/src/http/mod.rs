@@ -1,0 +1,243 @@
+//! HTTP: every request takes the same steps, in the same order.
+//!
+//! `Endpoint::parse` → `endpoint.access()` → `authorize` gives a `Permit` → one domain call →
+//! response headers. What fails on the way becomes an answer in one place.
+
+mod blobs;
+mod client_address;
+pub(crate) mod endpoint;
+mod error;
+mod lists;
+mod manifests;
+pub mod origin;
+mod query;
+mod range;
+mod token_proxy;
+mod uploads;
+
+use std::{io, sync::Arc};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use berth_shared::{
+    link::TOKEN_PATH,
+    name::RepositoryName,
+    serve::{health, log},
+    token::{Refusal, VerifiedToken},
+};
+use futures_util::TryStreamExt;
+use ipnet::IpNet;
+
+use crate::{
+    authz::{Authorized, Authorizer, Denied, Permit, Reason},
+    link::AuthLink,
+    registry::{Registry, content::Content},
+};
+use endpoint::Endpoint;
+use error::Error;
+use origin::Origin;
+use query::Query;
+
+/// Says which API this is; clients look for it on every answer (auth R19).
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// Names the content that an answer is about.
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// What the handlers need; clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct App {
+    pub(crate) registry: Registry,
+    pub(crate) authorizer: Authorizer,
+    pub(crate) link: AuthLink,
+    pub(crate) service: Arc<str>,
+    pub(crate) origins: Arc<[Origin]>,
+    pub(crate) trusted_proxies: Arc<[IpNet]>,
+}
+
+/// The public routes.
+pub(crate) fn router(app: App) -> Router {
+    let ready = app.clone();
+    Router::new()
+        .route("/v2", any(dispatch))
+        .route("/v2/", any(dispatch))
+        .route("/v2/{*rest}", any(dispatch))
+        .route(TOKEN_PATH, any(token_proxy::forward))
+        .with_state(app.clone())
+        .merge(health_routes(ready))
+        .layer(middleware::from_fn_with_state(app, client_address::note))
+        .layer(middleware::from_fn(log::requests))
+}
+
+/// Health alone, for the control socket and as part of the public routes.
+pub(crate) fn health_routes(app: App) -> Router {
+    health::routes(move || {
+        let app = app.clone();
+        async move {
+            app.link.check()?;
+            app.registry.check().await.map_err(|error| berth_shared::telemetry::chain(&error))
+        }
+    })
+}
+
+/// One request on the distribution API.
+async fn dispatch(State(app): State<App>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let content = content_of(&parts.headers, body);
+    if matches!(parts.method, Method::GET | Method::HEAD) {
+        return app.answer(parts, content).await;
+    }
+    // A handler is dropped when its client leaves; what has begun to write must come to its end.
+    match tokio::spawn(async move { app.answer(parts, content).await }).await {
+        Ok(response) => response,
+        Err(panicked) => {
+            tracing::error!(error = %panicked, "a request handler panicked");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+fn content_of(headers: &HeaderMap, body: Body) -> Content {
+    let announced = headers.get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let empty = http_body::Body::is_end_stream(&body);
+    let length = if empty { Some(0) } else { announced.filter(|_| !chunked) };
+    Content::new(body.into_data_stream().map_err(io::Error::other), length)
+}
+
+/// A request that was let through, and what its handler needs.
+struct Call<'c> {
+    app: &'c App,
+    parts: &'c Parts,
+    query: &'c Query,
+    token: &'c VerifiedToken,
+}
+
+impl App {
+    async fn answer(self, parts: Parts, mut content: Content) -> Response {
+        let mut fields = log::LogFields::default();
+        let answer = self.handle(&parts, &mut content, &mut fields).await;
+        let mut response = match answer {
+            Ok(response) => response,
+            Err(error) => {
+                // A client that waits for "100 Continue" has sent nothing yet.
+                if !parts.headers.contains_key(header::EXPECT) {
+                    content.drain().await;
+                }
+                fields.error = error.for_the_log();
+                let origin = origin::choose(&self.origins, &parts.uri, &parts.headers);
+                error.into_response(origin, &self.service)
+            }
+        };
+        let headers = response.headers_mut();
+        headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response.extensions_mut().insert(fields);
+        response
+    }
+
+    async fn handle(
+        &self,
+        parts: &Parts,
+        content: &mut Content,
+        fields: &mut log::LogFields,
+    ) -> Result<Response, Error> {
+        let endpoint = Endpoint::parse(&parts.method, parts.uri.path())?;
+        let query = Query::parse(parts.uri.query());
+        let access = endpoint.access(query.mount_source());
+        fields.repository = access.repository().map(RepositoryName::to_string);
+        fields.digest = endpoint.digest().map(ToString::to_string);
+        let authorized = self.authorize(&endpoint, &access, &parts.headers).await?;
+        fields.subject = Some(authorized.token.subject.to_string());
+        let call = Call { app: self, parts, query: &query, token: &authorized.token };
+        match authorized.permit {
+            Some(permit) => call.on_repository(&endpoint, &permit, content).await,
+            None if endpoint == Endpoint::Catalog => call.catalog().await,
+            None => Ok(json(StatusCode::OK, "{}")),
+        }
+    }
+
+    /// Judges the credentials; a token that expired is judged again by the upload session that the
+    /// request goes on with.
+    async fn authorize(
+        &self,
+        endpoint: &Endpoint,
+        access: &endpoint::Access<'_>,
+        headers: &HeaderMap,
+    ) -> Result<Authorized, Error> {
+        let denied = match self.authorizer.authorize(access, headers, None).await {
+            Ok(authorized) => return Ok(authorized),
+            Err(denied) => denied,
+        };
+        let expired =
+            matches!(&denied, Denied::Challenge { reason: Reason::BadToken(Refusal::Expired), .. });
+        match endpoint.session().filter(|_| expired) {
+            Some(id) => {
+                let session = self.registry.session_grant(id).await?;
+                Ok(self.authorizer.authorize(access, headers, session.as_ref()).await?)
+            }
+            None => Err(denied.into()),
+        }
+    }
+}
+
+impl Call<'_> {
+    /// One arm per endpoint, one domain call per arm.
+    async fn on_repository(
+        &self,
+        endpoint: &Endpoint,
+        permit: &Permit,
+        content: &mut Content,
+    ) -> Result<Response, Error> {
+        match endpoint {
+            Endpoint::Ping | Endpoint::Catalog => Ok(json(StatusCode::OK, "{}")),
+            Endpoint::ReadBlob { digest, head, .. } => self.read_blob(permit, digest, *head).await,
+            Endpoint::DeleteBlob { digest, .. } => self.delete_blob(permit, digest).await,
+            Endpoint::StartUpload { .. } => self.start_upload(permit, content).await,
+            Endpoint::UploadProgress { id, .. } => self.upload_progress(permit, id).await,
+            Endpoint::AppendUpload { id, .. } => self.append_upload(permit, id, content).await,
+            Endpoint::CommitUpload { id, .. } => self.commit_upload(permit, id, content).await,
+            Endpoint::CancelUpload { id, .. } => self.cancel_upload(permit, id).await,
+            Endpoint::ReadManifest { reference, head, .. } => {
+                self.read_manifest(permit, reference, *head).await
+            }
+            Endpoint::PutManifest { reference, .. } => {
+                self.put_manifest(permit, reference, content).await
+            }
+            Endpoint::DeleteManifest { reference, .. } => {
+                self.delete_manifest(permit, reference).await
+            }
+            Endpoint::Tags { .. } => self.tags(permit).await,
+            Endpoint::Referrers { digest, .. } => self.referrers(permit, digest).await,
+        }
+    }
+}
+
+/// An answer of JSON. The content type stands alone: clients compare it whole.
+fn json(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// An answer without a body.
+fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// A header value out of text that has no line ends: paths, digests, numbers.
+fn value(text: impl Into<String>) -> HeaderValue {
+    HeaderValue::try_from(text.into()).unwrap_or(HeaderValue::from_static(""))
+}

@@ -1,0 +1,70 @@
+//! Query parameters, read leniently as pairs: clients repeat keys and send ones of their own.
+
+use berth_shared::{digest::Algorithm, error::Code, name::RepositoryName, tag::Tag};
+
+use super::error::Error;
+use crate::registry::list::{PAGE_MAX, PageRequest};
+
+/// How many tags one manifest may be pushed under at once.
+const TAGS_MAX: usize = 64;
+
+/// The pairs of a query string, decoded.
+#[derive(Debug)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(super) fn parse(query: Option<&str>) -> Self {
+        Self(form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect())
+    }
+
+    /// The first value of a key.
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// The source of a mount, if one is named and readable: what the client should ask a token for.
+    pub(super) fn mount_source(&self) -> Option<RepositoryName> {
+        self.get("mount")?;
+        self.get("from")?.parse().ok()
+    }
+
+    /// `n` and `last`.
+    pub(super) fn page(&self) -> Result<PageRequest, Error> {
+        let limit = match self.get("n") {
+            None | Some("") => PAGE_MAX,
+            Some(n) if n.bytes().all(|b| b.is_ascii_digit()) => {
+                n.parse().unwrap_or(PAGE_MAX).min(PAGE_MAX)
+            }
+            Some(_) => {
+                return Err(Error::BadRequest(
+                    Code::PaginationNumberInvalid,
+                    "n must be a number of items",
+                ));
+            }
+        };
+        Ok(PageRequest { limit, last: self.get("last").unwrap_or_default().to_owned() })
+    }
+
+    /// `tag`, as often as it stands there.
+    pub(super) fn tags(&self) -> Result<Vec<Tag>, Error> {
+        let tags = self.0.iter().filter(|(name, _)| name == "tag");
+        let tags: Vec<Tag> = tags
+            .map(|(_, tag)| tag.parse())
+            .collect::<Result<_, _>>()
+            .map_err(|_| Error::BadRequest(Code::ManifestInvalid, "a tag parameter is no tag"))?;
+        if tags.len() > TAGS_MAX {
+            return Err(Error::BadRequest(Code::ManifestInvalid, "too many tag parameters"));
+        }
+        Ok(tags)
+    }
+
+    /// `digest-algorithm`: what the content of an upload will be addressed by.
+    pub(super) fn digest_algorithm(&self) -> Result<Algorithm, Error> {
+        match self.get("digest-algorithm") {
+            None => Ok(Algorithm::Sha256),
+            Some(name) => name.parse().map_err(|_| {
+                Error::BadRequest(Code::DigestInvalid, "digest-algorithm must be sha256 or sha512")
+            }),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Upload sessions over HTTP: end-4 to end-6, end-11, end-13, end-14. `Location` is relative
+//! throughout, so that nothing has to be known about proxies in front.
+
+use axum::{
+    http::{HeaderName, StatusCode, header},
+    response::Response,
+};
+use berth_shared::{digest::Digest, error::Code, name::RepositoryName};
+
+use super::{CONTENT_DIGEST, Call, empty, error::Error, range, value};
+use crate::{
+    authz::Permit,
+    registry::{
+        self,
+        content::Content,
+        upload::{ChunkRange, Progress, UploadId},
+    },
+};
+
+const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+impl Call<'_> {
+    pub(super) async fn start_upload(
+        &self,
+        permit: &Permit,
+        content: &mut Content,
+    ) -> Result<Response, Error> {
+        let registry = &self.app.registry;
+        if let Some(digest) = self.query.get("mount") {
+            let digest: Digest = digest.parse().map_err(registry::Error::from)?;
+            let from = self.query.get("from").map(str::parse::<RepositoryName>).transpose();
+            let from = from
+                .map_err(|_| Error::BadRequest(Code::NameInvalid, "from is no repository name"))?;
+            let puller = self.app.authorizer.puller(self.token);
+            if registry.mount_blob(permit, &puller, &digest, from.as_ref()).await? {
+                return Ok(created(permit, &digest));
+            }
+        }
+        let Some(digest) = self.query.get("digest") else {
+            let progress = registry.start_upload(permit, self.query.digest_algorithm()?).await?;
+            return Ok(session(StatusCode::ACCEPTED, permit, &progress));
+        };
+        let digest: Digest = digest.parse().map_err(registry::Error::from)?;
+        let started = registry.start_upload(permit, digest.algorithm()).await?;
+        registry.commit_upload(permit, &started.id, &digest, None, content).await?;
+        Ok(created(permit, &digest))
+    }
+
+    pub(super) async fn upload_progress(
+        &self,
+        permit: &Permit,
+        id: &UploadId,
+    ) -> Result<Response, Error> {
+        let progress = self.app.registry.upload_progress(permit, id).await?;
+        Ok(session(StatusCode::NO_CONTENT, permit, &progress))
+    }
+
+    pub(super) async fn append_upload(
+        &self,
+        permit: &Permit,
+        id: &UploadId,
+        content: &mut Content,
+    ) -> Result<Response, Error> {
+        let range = self.chunk_range()?;
+        let appended = self.app.registry.append_upload(permit, id, range, content).await;
+        let progress = appended.map_err(|error| out_of_order(permit, error))?;
+        Ok(session(StatusCode::ACCEPTED, permit, &progress))
+    }
+
+    pub(super) async fn commit_upload(
+        &self,
+        permit: &Permit,
+        id: &UploadId,
+        content: &mut Content,
+    ) -> Result<Response, Error> {
+        let digest = self.query.get("digest").unwrap_or_default();
+        let digest: Digest = digest.parse().map_err(registry::Error::from)?;
+        let range = self.chunk_range()?;
+        let committed = self.app.registry.commit_upload(permit, id, &digest, range, content).await;
+        committed.map_err(|error| out_of_order(permit, error))?;
+        Ok(created(permit, &digest))
+    }
+
+    pub(super) async fn cancel_upload(
+        &self,
+        permit: &Permit,
+        id: &UploadId,
+    ) -> Result<Response, Error> {
+        self.app.registry.cancel_upload(permit, id).await?;
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
+
+    fn chunk_range(&self) -> Result<Option<ChunkRange>, Error> {
+        let Some(range) = self.parts.headers.get(header::CONTENT_RANGE) else { return Ok(None) };
+        let range = range.to_str().ok().and_then(range::chunk);
+        range.map(Some).ok_or(Error::BadRequest(
+            Code::BlobUploadInvalid,
+            "Content-Range must be first and last byte, as in 0-1023",
+        ))
+    }
+}
+
+/// The client is told where the session lies and stands, so that it can go on from there.
+fn out_of_order(permit: &Permit, error: registry::Error) -> Error {
+    match error {
+        registry::Error::OutOfOrder { progress } => Error::OutOfOrder {
+            location: location(permit, &progress.id),
+            range: range_of(progress.received),
+        },
+        error => error.into(),
+    }
+}
+
+fn location(permit: &Permit, id: &UploadId) -> String {
+    format!("/v2/{}/blobs/uploads/{id}", permit.repository())
+}
+
+/// The bytes that a session holds, first and last included; `0-0` stands for none as well.
+fn range_of(received: u64) -> String {
+    format!("0-{}", received.saturating_sub(1))
+}
+
+fn session(status: StatusCode, permit: &Permit, progress: &Progress) -> Response {
+    let mut response = empty(status);
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, value(location(permit, &progress.id)));
+    headers.insert(header::RANGE, value(range_of(progress.received)));
+    headers.insert(UPLOAD_UUID, value(progress.id.as_str()));
+    response
+}
+
+fn created(permit: &Permit, digest: &Digest) -> Response {
+    let mut response = empty(StatusCode::CREATED);
+    let headers = response.headers_mut();
+    let location = format!("/v2/{}/blobs/{digest}", permit.repository());
+    headers.insert(header::LOCATION, value(location));
+    headers.insert(CONTENT_DIGEST, value(digest.as_str()));
+    response
+}

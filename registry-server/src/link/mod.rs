@@ -1,0 +1,167 @@
+//! The private link to `auth-server`: keys, revocations and rights, kept so that pulls with valid
+//! tokens go on while it is down.
+
+mod keys;
+mod revocations;
+mod rights;
+
+use std::{
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    http::{Request, Response, StatusCode, header},
+};
+use berth_shared::{
+    client, keys::KeySet, link::Revocations, rights::Rights, subject::Subject, telemetry::chain,
+};
+use bytes::Bytes;
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+
+use keys::Keys;
+use revocations::RevocationTable;
+use rights::RightsCache;
+
+/// The largest answer that is taken, in bytes.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How often the table of revocations is asked for.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A handle to the link; clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct AuthLink(Arc<Link>);
+
+#[derive(Debug)]
+struct Link {
+    socket: PathBuf,
+    keys: Keys,
+    revocations: RevocationTable,
+    rights: RightsCache,
+}
+
+impl AuthLink {
+    /// A link over `socket` that keeps its last good answers in `directory`.
+    pub(crate) fn open(socket: &Path, directory: &Path) -> Self {
+        Self(Arc::new(Link {
+            socket: socket.to_owned(),
+            keys: Keys::load(directory.join("keys.json")),
+            revocations: RevocationTable::load(directory.join("revocations.json")),
+            rights: RightsCache::new(),
+        }))
+    }
+
+    /// The keys that tokens are verified with; `None` while none were ever received.
+    pub(crate) async fn keys(&self) -> Option<Arc<KeySet>> {
+        match self.0.keys.current() {
+            Some(keys) => Some(keys),
+            None => self.newer_keys().await,
+        }
+    }
+
+    /// Asks for the keys again, at a bounded rate; `None` when there are none newer.
+    pub(crate) async fn newer_keys(&self) -> Option<Arc<KeySet>> {
+        self.0.keys.refresh(&self.0.socket).await
+    }
+
+    /// The table of raised counters; `None` while it was never received.
+    pub(crate) fn revocations(&self) -> Option<Arc<Revocations>> {
+        self.0.revocations.current()
+    }
+
+    /// The subject's rights, a few seconds old at most; `None` when nobody answers.
+    pub(crate) async fn rights(&self, subject: &Subject) -> Option<Arc<Rights>> {
+        self.0.rights.of(subject, &self.0.socket).await
+    }
+
+    /// Passes a request on and gives the answer with its body still to be read.
+    pub(crate) async fn forward(
+        &self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, client::ClientError> {
+        client::send(&self.0.socket, request).await
+    }
+
+    /// Whether `auth-server` answers, or has ever answered: pulls go on without it.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.0.keys.current().is_some() && self.0.revocations.current().is_some() {
+            return Ok(());
+        }
+        Err(format!(
+            "auth-server has not answered yet on {}: is it running?",
+            self.0.socket.display()
+        ))
+    }
+
+    /// Polls until `shutdown`.
+    pub(crate) async fn keep_fresh(self, shutdown: CancellationToken) {
+        let mut ticks = tokio::time::interval(POLL_INTERVAL);
+        let mut was_down = false;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = shutdown.cancelled() => return,
+            }
+            let polled = self.0.revocations.poll(&self.0.socket).await;
+            if let Err(error) = &polled
+                && !was_down
+            {
+                tracing::warn!(
+                    error,
+                    "auth-server does not answer: known tokens go on, sign-in waits"
+                );
+            }
+            if polled.is_ok() && was_down {
+                tracing::info!("auth-server answers again");
+            }
+            was_down = polled.is_err();
+            if polled.is_ok() && self.0.keys.is_stale() {
+                self.newer_keys().await;
+            }
+        }
+    }
+}
+
+/// Asks `auth-server` for a document. `None` when it is the one that `etag` names.
+async fn ask(
+    socket: &Path,
+    path_and_query: &str,
+    etag: Option<&str>,
+) -> Result<Option<Response<Bytes>>, String> {
+    let mut request = Request::get(path_and_query).header(header::HOST, "auth-server");
+    if let Some(etag) = etag {
+        request = request.header(header::IF_NONE_MATCH, etag);
+    }
+    let request = request.body(Body::empty()).map_err(|error| error.to_string())?;
+    let response =
+        client::fetch(socket, request, ANSWER_BYTES_MAX).await.map_err(|error| chain(&error))?;
+    match response.status() {
+        StatusCode::OK => Ok(Some(response)),
+        StatusCode::NOT_MODIFIED => Ok(None),
+        status => Err(format!("auth-server answered {status} to {path_and_query}")),
+    }
+}
+
+/// Replaces a file in one step, for the last good answers.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file = fs::File::create(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}
+
+/// Keeps an answer for the next start; a failure costs only that.
+async fn keep(path: PathBuf, bytes: Bytes) {
+    let shown = path.display().to_string();
+    let kept = tokio::task::spawn_blocking(move || replace(&path, &bytes)).await;
+    if let Err(error) = kept.map_err(io::Error::other).and_then(|kept| kept) {
+        tracing::warn!(%error, path = shown, "keeping the last good answer of auth-server");
+    }
+}

@@ -1,0 +1,231 @@
+//! Blobs, and which repository links which.
+
+use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
+use sqlx::{FromRow, SqliteConnection};
+
+use super::{Database, Error, Transaction, cache::Key, parse, repository, signed, unsigned};
+use crate::storage::Location;
+
+/// A blob and the object that holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Blob {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) location: Location,
+}
+
+#[derive(FromRow)]
+struct Row {
+    digest: String,
+    size: i64,
+    location: String,
+}
+
+impl TryFrom<Row> for Blob {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        Ok(Self {
+            digest: parse(&row.digest)?,
+            size: unsigned(row.size)?,
+            location: parse(&row.location)?,
+        })
+    }
+}
+
+impl Database {
+    /// The blob, as far as `repository` links it.
+    pub(crate) async fn linked_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Blob>, Error> {
+        if let Some(blob) = self.cache().blob(repository, digest) {
+            return Ok(Some(blob));
+        }
+        let read_at = self.cache().generation();
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT b.digest, b.size, b.location FROM repositories r
+             JOIN repository_blobs l ON l.repository = r.id
+             JOIN blobs b ON b.digest = l.digest
+             WHERE r.name = $1 AND l.digest = $2",
+        )
+        .bind(repository.as_str())
+        .bind(digest.as_str())
+        .fetch_optional(self.readers())
+        .await?;
+        let blob = row.map(Blob::try_from).transpose()?;
+        if let Some(blob) = &blob {
+            self.cache().keep_blob(read_at, repository, blob);
+        }
+        Ok(blob)
+    }
+
+    /// The blob, whoever links it.
+    pub(crate) async fn blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
+        let row: Option<Row> =
+            sqlx::query_as("SELECT digest, size, location FROM blobs WHERE digest = $1")
+                .bind(digest.as_str())
+                .fetch_optional(self.readers())
+                .await?;
+        row.map(Blob::try_from).transpose()
+    }
+
+    /// Up to `limit` repositories that link the blob, in byte order.
+    pub(crate) async fn repositories_linking(
+        &self,
+        digest: &Digest,
+        limit: u32,
+    ) -> Result<Vec<RepositoryName>, Error> {
+        let names: Vec<String> = sqlx::query_scalar(
+            "SELECT r.name FROM repository_blobs l JOIN repositories r ON r.id = l.repository
+             WHERE l.digest = $1 ORDER BY r.name LIMIT $2",
+        )
+        .bind(digest.as_str())
+        .bind(limit)
+        .fetch_all(self.readers())
+        .await?;
+        names.iter().map(|name| parse(name)).collect()
+    }
+}
+
+impl Transaction<'_> {
+    /// Records that `blob` exists and lies where it says. When another object holds the digest and
+    /// is not `unsound`, that one stays and is returned; an unsound one gives way.
+    pub(crate) async fn put_blob(
+        &mut self,
+        blob: &Blob,
+        unsound: Option<&Location>,
+        now: UnixSeconds,
+    ) -> Result<PutBlob, Error> {
+        let row: Option<Row> =
+            sqlx::query_as("SELECT digest, size, location FROM blobs WHERE digest = $1")
+                .bind(blob.digest.as_str())
+                .fetch_optional(&mut *self.connection)
+                .await?;
+        let Some(old) = row.map(Blob::try_from).transpose()? else {
+            insert(self.connection, blob, now).await?;
+            return Ok(PutBlob::New);
+        };
+        if unsound != Some(&old.location) {
+            return Ok(PutBlob::Kept);
+        }
+        sqlx::query("UPDATE blobs SET size = $2, location = $3, checked = $4 WHERE digest = $1")
+            .bind(blob.digest.as_str())
+            .bind(signed(blob.size)?)
+            .bind(blob.location.as_str())
+            .bind(now)
+            .execute(&mut *self.connection)
+            .await?;
+        let linking: Vec<String> = sqlx::query_scalar(
+            "SELECT r.name FROM repository_blobs l JOIN repositories r ON r.id = l.repository
+             WHERE l.digest = $1",
+        )
+        .bind(blob.digest.as_str())
+        .fetch_all(&mut *self.connection)
+        .await?;
+        for name in linking {
+            self.invalidate(Key::Blob(parse(&name)?, blob.digest.clone()));
+        }
+        Ok(PutBlob::Replaced(old.location))
+    }
+
+    /// Makes the blob readable in `repository`. `false` when there is no such blob.
+    pub(crate) async fn link_blob(
+        &mut self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        now: UnixSeconds,
+    ) -> Result<bool, Error> {
+        let exists: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = $1)")
+                .bind(digest.as_str())
+                .fetch_one(&mut *self.connection)
+                .await?;
+        if !exists {
+            return Ok(false);
+        }
+        let repository = repository::ensure(self.connection, repository).await?;
+        sqlx::query(
+            "INSERT INTO repository_blobs (repository, digest, linked) VALUES ($1, $2, $3)
+             ON CONFLICT (repository, digest) DO UPDATE SET linked = excluded.linked",
+        )
+        .bind(repository)
+        .bind(digest.as_str())
+        .bind(now)
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(true)
+    }
+
+    /// Takes the blob out of `repository`, unless a manifest there still names it.
+    pub(crate) async fn unlink_blob(
+        &mut self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Unlinked, Error> {
+        let Some(id) = repository::find(self.connection, repository).await? else {
+            return Ok(Unlinked::NotLinked);
+        };
+        let referrer: Option<String> = sqlx::query_scalar(
+            "SELECT manifest FROM manifest_references
+             WHERE repository = $1 AND digest = $2 AND kind IN ('config', 'layer')
+             ORDER BY manifest LIMIT 1",
+        )
+        .bind(id)
+        .bind(digest.as_str())
+        .fetch_optional(&mut *self.connection)
+        .await?;
+        if let Some(manifest) = referrer {
+            return Ok(Unlinked::StillNamed(parse(&manifest)?));
+        }
+        let deleted =
+            sqlx::query("DELETE FROM repository_blobs WHERE repository = $1 AND digest = $2")
+                .bind(id)
+                .bind(digest.as_str())
+                .execute(&mut *self.connection)
+                .await?
+                .rows_affected();
+        self.invalidate(Key::Blob(repository.clone(), digest.clone()));
+        Ok(if deleted > 0 { Unlinked::Done } else { Unlinked::NotLinked })
+    }
+}
+
+/// What became of [`Transaction::put_blob`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum PutBlob {
+    /// Nobody had it.
+    New,
+    /// A sound object held it already; the new object is to be dropped.
+    Kept,
+    /// The new object took the place of the unsound one at this location.
+    Replaced(Location),
+}
+
+/// What became of [`Transaction::unlink_blob`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unlinked {
+    /// It is gone from the repository.
+    Done,
+    /// It was not there.
+    NotLinked,
+    /// This manifest of the repository names it.
+    StillNamed(Digest),
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    blob: &Blob,
+    now: UnixSeconds,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO blobs (digest, size, location, created, checked) VALUES ($1, $2, $3, $4, $4)",
+    )
+    .bind(blob.digest.as_str())
+    .bind(signed(blob.size)?)
+    .bind(blob.location.as_str())
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

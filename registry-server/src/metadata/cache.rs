@@ -1,0 +1,135 @@
+//! What the hot path asks for, kept in memory: always under a repository, never under a digest
+//! alone, and dropped by the commit that deletes or moves it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use berth_shared::{digest::Digest, name::RepositoryName, tag::Tag};
+use moka::sync::Cache as Moka;
+
+use super::{blob::Blob, manifest::Manifest};
+
+/// How much the cache may hold, in bytes.
+const BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// A manifest larger than this is read from the database each time.
+const MANIFEST_BYTES_MAX: usize = 256 * 1024;
+
+/// What an entry is found by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    Blob(RepositoryName, Digest),
+    Manifest(RepositoryName, Digest),
+    Tag(RepositoryName, Tag),
+}
+
+#[derive(Debug, Clone)]
+enum Value {
+    Blob(Blob),
+    Manifest(Arc<Manifest>),
+    Tag(Digest),
+}
+
+/// The cache in front of the database.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    entries: Moka<Key, Value>,
+    /// Counts commits that made something stale. What was read before such a commit is not kept
+    /// after it: it may be the very thing that the commit changed.
+    generation: Mutex<Generation>,
+}
+
+/// When a value was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Generation(u64);
+
+impl Cache {
+    pub(super) fn new() -> Self {
+        let entries = Moka::builder().max_capacity(BYTES_MAX).weigher(weigh).build();
+        Self { entries, generation: Mutex::new(Generation(0)) }
+    }
+
+    /// To be asked before the database is read.
+    pub(super) fn generation(&self) -> Generation {
+        *self.generation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn invalidate(&self, stale: &[Key]) {
+        if stale.is_empty() {
+            return;
+        }
+        let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        generation.0 += 1;
+        for key in stale {
+            self.entries.invalidate(key);
+        }
+    }
+
+    fn insert(&self, read_at: Generation, key: Key, value: Value) {
+        let generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        if *generation == read_at {
+            self.entries.insert(key, value);
+        }
+    }
+
+    pub(super) fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Option<Blob> {
+        match self.entries.get(&Key::Blob(repository.clone(), digest.clone()))? {
+            Value::Blob(blob) => Some(blob),
+            Value::Manifest(_) | Value::Tag(_) => None,
+        }
+    }
+
+    pub(super) fn keep_blob(&self, read_at: Generation, repository: &RepositoryName, blob: &Blob) {
+        let key = Key::Blob(repository.clone(), blob.digest.clone());
+        self.insert(read_at, key, Value::Blob(blob.clone()));
+    }
+
+    pub(super) fn manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Option<Arc<Manifest>> {
+        match self.entries.get(&Key::Manifest(repository.clone(), digest.clone()))? {
+            Value::Manifest(manifest) => Some(manifest),
+            Value::Blob(_) | Value::Tag(_) => None,
+        }
+    }
+
+    pub(super) fn keep_manifest(
+        &self,
+        read_at: Generation,
+        repository: &RepositoryName,
+        manifest: &Arc<Manifest>,
+    ) {
+        if manifest.bytes.len() <= MANIFEST_BYTES_MAX {
+            let key = Key::Manifest(repository.clone(), manifest.digest.clone());
+            self.insert(read_at, key, Value::Manifest(Arc::clone(manifest)));
+        }
+    }
+
+    pub(super) fn tag(&self, repository: &RepositoryName, tag: &Tag) -> Option<Digest> {
+        match self.entries.get(&Key::Tag(repository.clone(), tag.clone()))? {
+            Value::Tag(digest) => Some(digest),
+            Value::Blob(_) | Value::Manifest(_) => None,
+        }
+    }
+
+    pub(super) fn keep_tag(
+        &self,
+        read_at: Generation,
+        repository: &RepositoryName,
+        tag: &Tag,
+        digest: &Digest,
+    ) {
+        let key = Key::Tag(repository.clone(), tag.clone());
+        self.insert(read_at, key, Value::Tag(digest.clone()));
+    }
+}
+
+/// Names and digests count as 512 bytes, which is more than they take.
+fn weigh(_: &Key, value: &Value) -> u32 {
+    let bytes = match value {
+        Value::Manifest(manifest) => manifest.bytes.len(),
+        Value::Blob(_) | Value::Tag(_) => 0,
+    };
+    u32::try_from(bytes + 512).unwrap_or(u32::MAX)
+}

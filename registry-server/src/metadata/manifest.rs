@@ -1,0 +1,273 @@
+//! Manifests: their exact bytes, what they name, and who refers to whom.
+
+use std::sync::Arc;
+
+use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
+use bytes::Bytes;
+use sqlx::FromRow;
+
+use super::{Database, Error, Transaction, cache::Key, parse, repository, signed, unsigned};
+
+/// A manifest as it was pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    pub(crate) bytes: Bytes,
+}
+
+/// A manifest about to be stored, and what its content says.
+#[derive(Debug, Clone)]
+pub(crate) struct NewManifest {
+    pub(crate) manifest: Manifest,
+    pub(crate) artifact_type: Option<String>,
+    pub(crate) subject: Option<Digest>,
+    /// As a JSON object.
+    pub(crate) annotations: Option<String>,
+    pub(crate) references: Vec<Named>,
+}
+
+/// Something that a manifest names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) digest: Digest,
+    pub(crate) kind: Kind,
+    /// Whether it must be in the repository before the manifest may be.
+    pub(crate) required: bool,
+}
+
+/// As what a manifest names something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Config,
+    Layer,
+    Child,
+    Subject,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Layer => "layer",
+            Self::Child => "child",
+            Self::Subject => "subject",
+        }
+    }
+}
+
+/// A manifest that refers to another, as the referrers list describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Referrer {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    pub(crate) size: u64,
+    pub(crate) artifact_type: Option<String>,
+    /// As a JSON object.
+    pub(crate) annotations: Option<String>,
+}
+
+#[derive(FromRow)]
+struct ManifestRow {
+    media_type: String,
+    bytes: Vec<u8>,
+}
+
+#[derive(FromRow)]
+struct ReferrerRow {
+    digest: String,
+    media_type: String,
+    size: i64,
+    artifact_type: Option<String>,
+    annotations: Option<String>,
+}
+
+impl TryFrom<ReferrerRow> for Referrer {
+    type Error = Error;
+
+    fn try_from(row: ReferrerRow) -> Result<Self, Error> {
+        Ok(Self {
+            digest: parse(&row.digest)?,
+            media_type: row.media_type,
+            size: unsigned(row.size)?,
+            artifact_type: row.artifact_type,
+            annotations: row.annotations,
+        })
+    }
+}
+
+impl Database {
+    /// The manifest of `repository` with this digest.
+    pub(crate) async fn manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Arc<Manifest>>, Error> {
+        if let Some(manifest) = self.cache().manifest(repository, digest) {
+            return Ok(Some(manifest));
+        }
+        let read_at = self.cache().generation();
+        let row: Option<ManifestRow> = sqlx::query_as(
+            "SELECT m.media_type, m.bytes FROM repositories r
+             JOIN manifests m ON m.repository = r.id WHERE r.name = $1 AND m.digest = $2",
+        )
+        .bind(repository.as_str())
+        .bind(digest.as_str())
+        .fetch_optional(self.readers())
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let manifest = Arc::new(Manifest {
+            digest: digest.clone(),
+            media_type: row.media_type,
+            bytes: row.bytes.into(),
+        });
+        // What is served must be what was pushed: the pair of the check at the push.
+        if digest.algorithm().digest(&manifest.bytes) != *digest {
+            return Err(Error::Corrupt(format!("other bytes than those of {digest}")));
+        }
+        self.cache().keep_manifest(read_at, repository, &manifest);
+        Ok(Some(manifest))
+    }
+
+    /// Up to `limit` manifests of `repository` whose subject is `subject`, behind `last` in byte
+    /// order, of the artifact type if one is given.
+    pub(crate) async fn referrers_after(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        last: &str,
+        limit: u32,
+    ) -> Result<Vec<Referrer>, Error> {
+        let rows: Vec<ReferrerRow> = sqlx::query_as(
+            "SELECT m.digest, m.media_type, m.size, m.artifact_type, m.annotations
+             FROM repositories r JOIN manifests m ON m.repository = r.id
+             WHERE r.name = $1 AND m.subject = $2 AND m.digest > $3
+             AND ($4 IS NULL OR m.artifact_type = $4)
+             ORDER BY m.digest LIMIT $5",
+        )
+        .bind(repository.as_str())
+        .bind(subject.as_str())
+        .bind(last)
+        .bind(artifact_type)
+        .bind(limit)
+        .fetch_all(self.readers())
+        .await?;
+        rows.into_iter().map(Referrer::try_from).collect()
+    }
+}
+
+impl Transaction<'_> {
+    /// Stores a manifest, unless something that it requires is missing: then that is returned, and
+    /// nothing is stored.
+    pub(crate) async fn put_manifest(
+        &mut self,
+        repository: &RepositoryName,
+        new: &NewManifest,
+        now: UnixSeconds,
+    ) -> Result<Vec<Digest>, Error> {
+        let id = repository::ensure(self.connection, repository).await?;
+        let mut missing = Vec::new();
+        for named in new.references.iter().filter(|named| named.required) {
+            if !self.holds(id, named).await? {
+                missing.push(named.digest.clone());
+            }
+        }
+        if !missing.is_empty() {
+            return Ok(missing);
+        }
+        self.insert_manifest(id, new, now).await?;
+        self.invalidate(Key::Manifest(repository.clone(), new.manifest.digest.clone()));
+        Ok(missing)
+    }
+
+    async fn holds(
+        &mut self,
+        repository: repository::RepositoryId,
+        named: &Named,
+    ) -> Result<bool, Error> {
+        let query = match named.kind {
+            Kind::Config | Kind::Layer => {
+                "SELECT EXISTS (SELECT 1 FROM repository_blobs WHERE repository = $1 AND digest = $2)"
+            }
+            Kind::Child | Kind::Subject => {
+                "SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND digest = $2)"
+            }
+        };
+        let holds = sqlx::query_scalar(query)
+            .bind(repository)
+            .bind(named.digest.as_str())
+            .fetch_one(&mut *self.connection)
+            .await?;
+        Ok(holds)
+    }
+
+    async fn insert_manifest(
+        &mut self,
+        repository: repository::RepositoryId,
+        new: &NewManifest,
+        now: UnixSeconds,
+    ) -> Result<(), Error> {
+        let manifest = &new.manifest;
+        sqlx::query(
+            "INSERT INTO manifests
+             (repository, digest, media_type, artifact_type, subject, annotations, size, pushed, bytes)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             ON CONFLICT (repository, digest) DO UPDATE
+             SET media_type = excluded.media_type, pushed = excluded.pushed",
+        )
+        .bind(repository)
+        .bind(manifest.digest.as_str())
+        .bind(&manifest.media_type)
+        .bind(new.artifact_type.as_deref())
+        .bind(new.subject.as_ref().map(Digest::as_str))
+        .bind(new.annotations.as_deref())
+        .bind(signed(manifest.bytes.len() as u64)?)
+        .bind(now)
+        .bind(&manifest.bytes[..])
+        .execute(&mut *self.connection)
+        .await?;
+        for named in &new.references {
+            sqlx::query(
+                "INSERT INTO manifest_references (repository, manifest, digest, kind)
+                 VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            )
+            .bind(repository)
+            .bind(manifest.digest.as_str())
+            .bind(named.digest.as_str())
+            .bind(named.kind.word())
+            .execute(&mut *self.connection)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a manifest with its tags. `false` when it is not there.
+    pub(crate) async fn delete_manifest(
+        &mut self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, Error> {
+        let Some(id) = repository::find(self.connection, repository).await? else {
+            return Ok(false);
+        };
+        let tags: Vec<String> = sqlx::query_scalar(
+            "DELETE FROM tags WHERE repository = $1 AND digest = $2 RETURNING name",
+        )
+        .bind(id)
+        .bind(digest.as_str())
+        .fetch_all(&mut *self.connection)
+        .await?;
+        for tag in tags {
+            self.invalidate(Key::Tag(repository.clone(), parse(&tag)?));
+        }
+        let deleted = sqlx::query("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
+            .bind(id)
+            .bind(digest.as_str())
+            .execute(&mut *self.connection)
+            .await?
+            .rows_affected();
+        self.invalidate(Key::Manifest(repository.clone(), digest.clone()));
+        Ok(deleted > 0)
+    }
+}

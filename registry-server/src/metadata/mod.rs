@@ -1,0 +1,141 @@
+//! The registry's metadata in SQLite: repositories, links, manifests, tags, upload sessions.
+//!
+//! One writer commits what is queued together; several connections read. A file per noun holds the
+//! queries about it, each written once. Nothing here knows HTTP or what a right is.
+
+pub(crate) mod blob;
+pub(crate) mod cache;
+pub(crate) mod manifest;
+pub(crate) mod repository;
+pub(crate) mod tag;
+pub(crate) mod upload;
+mod writer;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use sqlx::{
+    SqlitePool,
+    migrate::{MigrateError, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+pub(crate) use cache::Cache;
+pub(crate) use writer::Transaction;
+use writer::Writer;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// Connections that read at once.
+const READERS: u32 = 4;
+
+/// How long a connection waits for another process that writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pages kept per connection, in KiB.
+const PAGE_CACHE_KIB: &str = "-2000";
+
+/// The database failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A query failed.
+    #[error("asking the database")]
+    Query(#[from] sqlx::Error),
+    /// The schema cannot be brought to what this program needs.
+    #[error("preparing the database")]
+    Migrate(#[source] MigrateError),
+    /// The database was written by a newer program.
+    #[error("the database was written by a newer version of Berth: use that version, or newer")]
+    Newer,
+    /// The database holds a value that cannot have been written by this program.
+    #[error("the database holds {0:?} where it cannot be")]
+    Corrupt(String),
+    /// The writer has stopped, as it does during shutdown.
+    #[error("the database is closing")]
+    Closed,
+}
+
+/// A handle to the database; clones share it.
+#[derive(Clone, Debug)]
+pub struct Database {
+    readers: SqlitePool,
+    writer: Writer,
+    cache: Arc<Cache>,
+}
+
+impl Database {
+    /// Opens the database at `path`, making it where it is missing and migrating it where it is
+    /// older.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or was written by a newer program.
+    pub async fn open(path: &Path) -> Result<Self, Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("cache_size", PAGE_CACHE_KIB);
+        let cache = Arc::new(Cache::new());
+        let mut connection = sqlx::ConnectOptions::connect(&options).await?;
+        MIGRATIONS.run(&mut connection).await.map_err(|error| match error {
+            MigrateError::VersionMissing(_) => Error::Newer,
+            error => Error::Migrate(error),
+        })?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(options.read_only(true).create_if_missing(false))
+            .await?;
+        Ok(Self { readers, writer: Writer::start(connection, Arc::clone(&cache)), cache })
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn check(&self) -> Result<(), Error> {
+        sqlx::query("SELECT 1").execute(&self.readers).await?;
+        Ok(())
+    }
+
+    /// Runs `work` in a transaction of the writer and gives its result once it is committed. When
+    /// `work` fails, nothing of it is kept.
+    ///
+    /// The work goes on when the caller is dropped.
+    ///
+    /// # Errors
+    /// What `work` says, and when the commit fails.
+    pub(crate) async fn write<T, E, W>(&self, work: W) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        W: for<'t> FnOnce(&'t mut Transaction<'_>) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
+    {
+        self.writer.run(work).await
+    }
+
+    pub(crate) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+}
+
+/// Reads a value with a grammar out of the database.
+pub(crate) fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Error> {
+    text.parse().map_err(|_| Error::Corrupt(text.to_owned()))
+}
+
+/// Sizes are unsigned everywhere but in SQL.
+pub(crate) fn unsigned(number: i64) -> Result<u64, Error> {
+    u64::try_from(number).map_err(|_| Error::Corrupt(number.to_string()))
+}
+
+/// See [`unsigned`].
+pub(crate) fn signed(number: u64) -> Result<i64, Error> {
+    i64::try_from(number).map_err(|_| Error::Corrupt(number.to_string()))
+}

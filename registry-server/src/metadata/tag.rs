@@ -1,0 +1,96 @@
+//! Tags: names of a repository's manifests.
+
+use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
+
+use super::{Database, Error, Transaction, cache::Key, parse, repository};
+
+impl Database {
+    /// What the tag points to.
+    pub(crate) async fn tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Option<Digest>, Error> {
+        if let Some(digest) = self.cache().tag(repository, tag) {
+            return Ok(Some(digest));
+        }
+        let read_at = self.cache().generation();
+        let digest: Option<String> = sqlx::query_scalar(
+            "SELECT t.digest FROM repositories r JOIN tags t ON t.repository = r.id
+             WHERE r.name = $1 AND t.name = $2",
+        )
+        .bind(repository.as_str())
+        .bind(tag.as_str())
+        .fetch_optional(self.readers())
+        .await?;
+        let digest: Option<Digest> = digest.as_deref().map(parse).transpose()?;
+        if let Some(digest) = &digest {
+            self.cache().keep_tag(read_at, repository, tag, digest);
+        }
+        Ok(digest)
+    }
+
+    /// Up to `limit` tags of `repository` behind `last`, in byte order.
+    pub(crate) async fn tags_after(
+        &self,
+        repository: &RepositoryName,
+        last: &str,
+        limit: u32,
+    ) -> Result<Vec<Tag>, Error> {
+        let names: Vec<String> = sqlx::query_scalar(
+            "SELECT t.name FROM repositories r JOIN tags t ON t.repository = r.id
+             WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT $3",
+        )
+        .bind(repository.as_str())
+        .bind(last)
+        .bind(limit)
+        .fetch_all(self.readers())
+        .await?;
+        names.iter().map(|name| parse(name)).collect()
+    }
+}
+
+impl Transaction<'_> {
+    /// Points the tag at a manifest of the repository; the last write wins.
+    pub(crate) async fn put_tag(
+        &mut self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        digest: &Digest,
+        now: UnixSeconds,
+    ) -> Result<(), Error> {
+        let id = repository::ensure(self.connection, repository).await?;
+        sqlx::query(
+            "INSERT INTO tags (repository, name, digest, updated) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (repository, name) DO UPDATE
+             SET digest = excluded.digest, updated = excluded.updated",
+        )
+        .bind(id)
+        .bind(tag.as_str())
+        .bind(digest.as_str())
+        .bind(now)
+        .execute(&mut *self.connection)
+        .await?;
+        self.invalidate(Key::Tag(repository.clone(), tag.clone()));
+        Ok(())
+    }
+
+    /// Removes the tag and leaves its manifest. `false` when it is not there.
+    pub(crate) async fn delete_tag(
+        &mut self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<bool, Error> {
+        let Some(id) = repository::find(self.connection, repository).await? else {
+            return Ok(false);
+        };
+        let deleted = sqlx::query("DELETE FROM tags WHERE repository = $1 AND name = $2")
+            .bind(id)
+            .bind(tag.as_str())
+            .execute(&mut *self.connection)
+            .await?
+            .rows_affected();
+        self.invalidate(Key::Tag(repository.clone(), tag.clone()));
+        Ok(deleted > 0)
+    }
+}

@@ -1,0 +1,140 @@
+//! Upload sessions. The row is there before the first byte, so every object can be traced.
+
+use berth_shared::{clock::UnixSeconds, digest::Algorithm, name::RepositoryName, subject::Subject};
+use sqlx::FromRow;
+
+use super::{Database, Error, Transaction, parse, signed, unsigned};
+use crate::{registry::upload::UploadId, storage::Location};
+
+/// An upload session as it was last recorded.
+#[derive(Debug, Clone)]
+pub(crate) struct Upload {
+    pub(crate) id: UploadId,
+    pub(crate) repository: RepositoryName,
+    pub(crate) subject: Subject,
+    pub(crate) location: Location,
+    /// How many bytes have been received and are durable.
+    pub(crate) received: u64,
+    pub(crate) algorithm: Algorithm,
+    /// The state of the hash over what was received.
+    pub(crate) hash_state: Option<Vec<u8>>,
+    pub(crate) started: UnixSeconds,
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: String,
+    repository: String,
+    subject: String,
+    location: String,
+    received: i64,
+    algorithm: String,
+    hash_state: Option<Vec<u8>>,
+    started: i64,
+}
+
+impl TryFrom<Row> for Upload {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        Ok(Self {
+            id: parse(&row.id)?,
+            repository: parse(&row.repository)?,
+            subject: Subject::from_claim(&row.subject)
+                .map_err(|_| Error::Corrupt(row.subject.clone()))?,
+            location: parse(&row.location)?,
+            received: unsigned(row.received)?,
+            algorithm: parse(&row.algorithm)?,
+            hash_state: row.hash_state,
+            started: row.started,
+        })
+    }
+}
+
+impl Database {
+    /// The session with this id, unless it was last touched before `idle_since`.
+    pub(crate) async fn upload(
+        &self,
+        id: &UploadId,
+        idle_since: UnixSeconds,
+    ) -> Result<Option<Upload>, Error> {
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT id, repository, subject, location, received, algorithm, hash_state, started
+             FROM uploads WHERE id = $1 AND touched >= $2",
+        )
+        .bind(id.as_str())
+        .bind(idle_since)
+        .fetch_optional(self.readers())
+        .await?;
+        row.map(Upload::try_from).transpose()
+    }
+
+    /// Up to `limit` sessions that were last touched before `idle_since`.
+    pub(crate) async fn idle_uploads(
+        &self,
+        idle_since: UnixSeconds,
+        limit: u32,
+    ) -> Result<Vec<Upload>, Error> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT id, repository, subject, location, received, algorithm, hash_state, started
+             FROM uploads WHERE touched < $1 LIMIT $2",
+        )
+        .bind(idle_since)
+        .bind(limit)
+        .fetch_all(self.readers())
+        .await?;
+        rows.into_iter().map(Upload::try_from).collect()
+    }
+}
+
+impl Transaction<'_> {
+    /// Records a new session.
+    pub(crate) async fn insert_upload(&mut self, upload: &Upload) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO uploads
+             (id, repository, subject, location, received, algorithm, hash_state, started, touched)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)",
+        )
+        .bind(upload.id.as_str())
+        .bind(upload.repository.as_str())
+        .bind(upload.subject.claim())
+        .bind(upload.location.as_str())
+        .bind(signed(upload.received)?)
+        .bind(upload.algorithm.name())
+        .bind(upload.hash_state.as_deref())
+        .bind(upload.started)
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Records how far a session has come.
+    pub(crate) async fn record_received(
+        &mut self,
+        id: &UploadId,
+        received: u64,
+        hash_state: &[u8],
+        now: UnixSeconds,
+    ) -> Result<(), Error> {
+        sqlx::query(
+            "UPDATE uploads SET received = $2, hash_state = $3, touched = $4 WHERE id = $1",
+        )
+        .bind(id.as_str())
+        .bind(signed(received)?)
+        .bind(hash_state)
+        .bind(now)
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Ends a session. `false` when it had ended already.
+    pub(crate) async fn delete_upload(&mut self, id: &UploadId) -> Result<bool, Error> {
+        let deleted = sqlx::query("DELETE FROM uploads WHERE id = $1")
+            .bind(id.as_str())
+            .execute(&mut *self.connection)
+            .await?
+            .rows_affected();
+        Ok(deleted > 0)
+    }
+}

@@ -1,0 +1,85 @@
+//! Content on its way in: bytes as they arrive, and how many were announced.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream::BoxStream};
+use tokio::time::timeout;
+
+/// How much of a body is read and thrown away before a refusal is answered, in bytes.
+const DRAIN_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How long that may take.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes that a client sends.
+pub(crate) struct Content {
+    stream: BoxStream<'static, io::Result<Bytes>>,
+    length: Option<u64>,
+    ended: bool,
+}
+
+impl Content {
+    /// Wraps a stream of chunks; `length` is what the client announced.
+    pub(crate) fn new(
+        stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+        length: Option<u64>,
+    ) -> Self {
+        Self { stream: stream.boxed(), length, ended: length == Some(0) }
+    }
+
+    /// How many bytes were announced; `None` when the client did not say.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// Reads the content whole. `None` when it is longer than `bytes_max`.
+    pub(crate) async fn collect(&mut self, bytes_max: usize) -> io::Result<Option<Bytes>> {
+        if self.length.is_some_and(|length| length > bytes_max as u64) {
+            return Ok(None);
+        }
+        let mut whole = Vec::new();
+        while let Some(chunk) = self.next().await {
+            let chunk = chunk?;
+            if whole.len() + chunk.len() > bytes_max {
+                return Ok(None);
+            }
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(Some(whole.into()))
+    }
+
+    /// Reads and throws away what is left, within bounds, so that a client which is still sending
+    /// gets to read the refusal instead of a broken pipe.
+    pub(crate) async fn drain(&mut self) {
+        let discard = async {
+            let mut left = DRAIN_BYTES_MAX;
+            while let Some(Ok(chunk)) = self.next().await {
+                let Some(less) = left.checked_sub(chunk.len()) else { break };
+                left = less;
+            }
+        };
+        // Past the bound the connection is closed: the client was warned long enough.
+        let _ = timeout(DRAIN_TIMEOUT, discard).await;
+    }
+}
+
+impl Stream for Content {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let poll = self.stream.poll_next_unpin(cx);
+        if matches!(poll, Poll::Ready(None | Some(Err(_)))) {
+            self.ended = true;
+        }
+        poll
+    }
+}

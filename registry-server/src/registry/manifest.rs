@@ -1,0 +1,295 @@
+//! Manifests: what may be pushed, and what it says about other content.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use berth_shared::{
+    digest::{Algorithm, Digest},
+    reference::Reference,
+    tag::Tag,
+};
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::{Error, Registry};
+use crate::{
+    authz::Permit,
+    metadata::manifest::{Kind, Manifest, Named, NewManifest},
+};
+
+/// How many things one manifest may name.
+const REFERENCES_MAX: usize = 4096;
+
+/// The media types that a manifest may have.
+const MEDIA_TYPES: [&str; 5] = [
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.artifact.manifest.v1+json",
+];
+
+/// What became of a pushed manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pushed {
+    pub(crate) digest: Digest,
+    pub(crate) subject: Option<Digest>,
+}
+
+impl Registry {
+    /// The manifest that the reference names.
+    pub(crate) async fn manifest(
+        &self,
+        permit: &Permit,
+        reference: &Reference,
+    ) -> Result<Arc<Manifest>, Error> {
+        let repository = permit.repository();
+        let digest = match reference {
+            Reference::Digest(digest) => digest.clone(),
+            Reference::Tag(tag) => {
+                self.database.tag(repository, tag).await?.ok_or(Error::ManifestUnknown)?
+            }
+        };
+        self.database.manifest(repository, &digest).await?.ok_or(Error::ManifestUnknown)
+    }
+
+    /// Stores a manifest under its digest, and points the reference, if it is a tag, and all of
+    /// `tags` at it.
+    pub(crate) async fn put_manifest(
+        &self,
+        permit: &Permit,
+        reference: &Reference,
+        tags: Vec<Tag>,
+        media_type: Option<&str>,
+        bytes: Bytes,
+    ) -> Result<Pushed, Error> {
+        let (algorithm, claimed) = match reference {
+            Reference::Digest(digest) => (digest.algorithm(), Some(digest)),
+            Reference::Tag(_) => (Algorithm::Sha256, None),
+        };
+        let digest = algorithm.digest(&bytes);
+        if claimed.is_some_and(|claimed| *claimed != digest) {
+            return Err(Error::DigestMismatch);
+        }
+        let new = read_manifest(digest, media_type, bytes, self.limits.sparse_indexes)?;
+        let pushed = Pushed { digest: new.manifest.digest.clone(), subject: new.subject.clone() };
+        let tagged = match reference {
+            Reference::Tag(tag) => vec![tag.clone()],
+            Reference::Digest(_) => tags,
+        };
+        let (repository, now) = (permit.repository().clone(), self.clock.now());
+        self.database
+            .write(move |tx| {
+                Box::pin(async move {
+                    let missing = tx.put_manifest(&repository, &new, now).await?;
+                    if !missing.is_empty() {
+                        return Err(Error::ManifestReferencesUnknown(missing));
+                    }
+                    for tag in &tagged {
+                        tx.put_tag(&repository, tag, &new.manifest.digest, now).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await?;
+        Ok(pushed)
+    }
+
+    /// Deletes a manifest with its tags, or a tag alone.
+    pub(crate) async fn delete_manifest(
+        &self,
+        permit: &Permit,
+        reference: &Reference,
+    ) -> Result<(), Error> {
+        let (repository, reference) = (permit.repository().clone(), reference.clone());
+        let deleted = self
+            .database
+            .write(move |tx| {
+                Box::pin(async move {
+                    match &reference {
+                        Reference::Digest(digest) => tx.delete_manifest(&repository, digest).await,
+                        Reference::Tag(tag) => tx.delete_tag(&repository, tag).await,
+                    }
+                    .map_err(Error::from)
+                })
+            })
+            .await?;
+        if deleted { Ok(()) } else { Err(Error::ManifestUnknown) }
+    }
+}
+
+/// The parts of a manifest that a registry reads; everything else is kept as it came.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Content {
+    schema_version: Option<u64>,
+    media_type: Option<String>,
+    artifact_type: Option<String>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    blobs: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<Descriptor>>,
+    subject: Option<Descriptor>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    #[serde(default)]
+    media_type: String,
+    digest: Digest,
+}
+
+fn invalid(reason: impl Into<String>) -> Error {
+    Error::ManifestInvalid(reason.into())
+}
+
+fn read_manifest(
+    digest: Digest,
+    media_type: Option<&str>,
+    bytes: Bytes,
+    sparse_indexes: bool,
+) -> Result<NewManifest, Error> {
+    let content: Content = serde_json::from_slice(&bytes)
+        .map_err(|error| invalid(format!("the manifest is not readable: {error}")))?;
+    let media_type = content.settle_media_type(media_type)?;
+    let references = content.references(sparse_indexes);
+    if references.len() > REFERENCES_MAX {
+        return Err(invalid(format!("the manifest names more than {REFERENCES_MAX} things")));
+    }
+    let artifact_type = content.referrer_type();
+    let subject = content.subject.map(|subject| subject.digest);
+    let annotations = match (&subject, &content.annotations) {
+        (Some(_), Some(annotations)) => serde_json::to_string(annotations).ok(),
+        _ => None,
+    };
+    let manifest = Manifest { digest, media_type, bytes };
+    Ok(NewManifest { manifest, artifact_type, subject, annotations, references })
+}
+
+impl Content {
+    /// The media type, from the request, the content, or its shape; they must not contradict.
+    fn settle_media_type(&self, announced: Option<&str>) -> Result<String, Error> {
+        if self.schema_version == Some(1) {
+            return Err(invalid(
+                "schema 1 manifests are not supported: push with a docker of version 1.10 or newer",
+            ));
+        }
+        if self.schema_version.is_some_and(|version| version != 2) {
+            return Err(invalid("schemaVersion must be 2"));
+        }
+        let is_index = self.manifests.is_some();
+        if is_index && (self.config.is_some() || self.layers.is_some()) {
+            return Err(invalid("a manifest is either an image or an index, not both"));
+        }
+        let stated = self.media_type.as_deref();
+        if let (Some(announced), Some(stated)) = (announced, stated)
+            && announced != stated
+        {
+            return Err(invalid(format!(
+                "the Content-Type says {announced:?} and the manifest's mediaType {stated:?}"
+            )));
+        }
+        let media_type = announced.or(stated).unwrap_or(MEDIA_TYPES[usize::from(is_index)]);
+        if !MEDIA_TYPES.contains(&media_type) {
+            return Err(invalid(format!(
+                "{media_type:?} is no media type of a manifest; these are: {}",
+                MEDIA_TYPES.join(", ")
+            )));
+        }
+        if is_index != is_index_type(media_type) {
+            return Err(invalid(format!("the content does not have the shape of {media_type:?}")));
+        }
+        Ok(media_type.to_owned())
+    }
+
+    /// Everything that the manifest names. A subject may come later; a layer that is to be fetched
+    /// elsewhere need not be here at all.
+    fn references(&self, sparse_indexes: bool) -> Vec<Named> {
+        let named = |kind, required: bool| {
+            move |descriptor: &Descriptor| Named {
+                digest: descriptor.digest.clone(),
+                kind,
+                required: required && !is_foreign(&descriptor.media_type),
+            }
+        };
+        let layers = self.layers.iter().flatten().chain(self.blobs.iter().flatten());
+        let children = self.manifests.iter().flatten();
+        self.config
+            .iter()
+            .map(named(Kind::Config, true))
+            .chain(layers.map(named(Kind::Layer, true)))
+            .chain(children.map(named(Kind::Child, !sparse_indexes)))
+            .chain(self.subject.iter().map(named(Kind::Subject, false)))
+            .collect()
+    }
+
+    /// The artifact type by which referrers are listed: the manifest's own, else an image's config
+    /// media type.
+    fn referrer_type(&self) -> Option<String> {
+        let own = self.artifact_type.clone().filter(|own| !own.is_empty());
+        own.or_else(|| self.config.as_ref().map(|config| config.media_type.clone()))
+    }
+}
+
+fn is_index_type(media_type: &str) -> bool {
+    media_type == MEDIA_TYPES[1] || media_type == MEDIA_TYPES[3]
+}
+
+/// Whether the media type is of a layer that registries need not hold.
+fn is_foreign(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
+        || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(media_type: Option<&str>, text: &str) -> Result<NewManifest, Error> {
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        read_manifest(Algorithm::Sha256.digest(&bytes), media_type, bytes, false)
+    }
+
+    #[test]
+    fn the_media_type_comes_from_header_content_or_shape() {
+        for (announced, text, expected) in [
+            (None, r#"{"schemaVersion":2,"layers":[]}"#, MEDIA_TYPES[0]),
+            (None, r#"{"schemaVersion":2,"manifests":[]}"#, MEDIA_TYPES[1]),
+            (Some(MEDIA_TYPES[2]), r#"{"schemaVersion":2}"#, MEDIA_TYPES[2]),
+        ] {
+            assert_eq!(read(announced, text).unwrap().manifest.media_type, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_or_is_too_old_is_refused() {
+        for (announced, text) in [
+            (None, "no json"),
+            (None, r#"{"schemaVersion":1,"fsLayers":[]}"#),
+            (None, r#"{"schemaVersion":3}"#),
+            (None, r#"{"schemaVersion":2,"layers":[],"manifests":[]}"#),
+            (Some(MEDIA_TYPES[0]), r#"{"schemaVersion":2,"manifests":[]}"#),
+            (Some(MEDIA_TYPES[1]), r#"{"schemaVersion":2,"layers":[]}"#),
+            (Some("text/plain"), r#"{"schemaVersion":2}"#),
+            (None, r#"{"schemaVersion":2,"config":{"digest":"sha256:short"}}"#),
+        ] {
+            assert!(matches!(read(announced, text), Err(Error::ManifestInvalid(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn foreign_layers_and_subjects_need_not_be_there() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+        let text = format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"a/b","digest":"{digest}"}},
+                "layers":[{{"mediaType":"{foreign}","digest":"{digest}"}}],
+                "subject":{{"digest":"{digest}"}}}}"#
+        );
+        let new = read(None, &text).unwrap();
+        let required: Vec<bool> = new.references.iter().map(|named| named.required).collect();
+        assert_eq!(required, [true, false, false]);
+        assert_eq!(new.artifact_type.as_deref(), Some("a/b"));
+    }
+}

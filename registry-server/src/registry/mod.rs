@@ -1,0 +1,161 @@
+//! The domain: what a registry does, in the specification's words, over a store and a database.
+//!
+//! It knows neither HTTP nor how rights are found; whoever calls it shows a [`Permit`] for the
+//! repository. Its errors are those of the specification's table.
+
+pub(crate) mod blob;
+pub(crate) mod content;
+pub(crate) mod hash;
+pub(crate) mod list;
+pub(crate) mod manifest;
+pub(crate) mod mount;
+pub mod upload;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use berth_shared::{
+    clock::Clock,
+    digest::{Digest, InvalidDigest},
+};
+
+use crate::{
+    metadata::{self, Database},
+    storage::{self, Store},
+};
+
+/// Bounds that the domain keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The largest manifest, in bytes.
+    pub manifest_bytes_max: usize,
+    /// How long an upload session may be idle before it is forgotten.
+    pub upload_idle: Duration,
+    /// How long a body may make no progress.
+    pub body_idle: Duration,
+    /// Below this many free bytes the store counts as full.
+    pub free_bytes_min: u64,
+    /// Uploads that receive bytes at once.
+    pub uploads_max: usize,
+    /// Whether an index may name manifests that are not there.
+    pub sparse_indexes: bool,
+}
+
+/// A handle to the registry; clones share it.
+#[derive(Clone)]
+pub struct Registry {
+    pub(crate) database: Database,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) sessions: Arc<upload::Sessions>,
+    pub(crate) receiving: Arc<tokio::sync::Semaphore>,
+}
+
+/// Why the registry does not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// code-1: no such blob in the repository.
+    #[error("the repository has no such blob")]
+    BlobUnknown,
+    /// A blob that is still in use cannot be deleted.
+    #[error("manifest {by} still names the blob: delete the manifest first")]
+    BlobReferenced {
+        /// A manifest of the repository that names it.
+        by: Digest,
+    },
+    /// code-2: an upload request that contradicts itself.
+    #[error("{0}")]
+    UploadInvalid(&'static str),
+    /// code-3: no such upload session here, for this subject.
+    #[error("there is no such upload session")]
+    UploadUnknown,
+    /// A chunk that does not begin where the session stands.
+    #[error("the chunk does not begin where the upload stands")]
+    OutOfOrder {
+        /// Where the session stands.
+        progress: upload::Progress,
+    },
+    /// A newer request on the same session took over.
+    #[error("another request on this upload session took over")]
+    Superseded,
+    /// The body ended early or made no progress; what came is kept.
+    #[error("the request body was cut off")]
+    BodyCutOff,
+    /// code-4: the content has another digest.
+    #[error("the content does not have the digest that was given")]
+    DigestMismatch,
+    /// code-4: the text is no digest.
+    #[error("{0}")]
+    DigestInvalid(#[from] InvalidDigest),
+    /// code-10: the length is not the one announced.
+    #[error("the length of the body is not the one that was announced")]
+    SizeInvalid,
+    /// code-5: things that the manifest names are not in the repository.
+    #[error("the manifest names content that the repository lacks: push that first")]
+    ManifestReferencesUnknown(Vec<Digest>),
+    /// code-6: the manifest cannot be used.
+    #[error("{0}")]
+    ManifestInvalid(String),
+    /// code-7: no such manifest in the repository.
+    #[error("the repository has no such manifest")]
+    ManifestUnknown,
+    /// The manifest is over the limit.
+    #[error("the manifest is larger than {0} bytes")]
+    ManifestTooLarge(usize),
+    /// code-9: no such repository.
+    #[error("there is no such repository")]
+    NameUnknown,
+    /// No room is left.
+    #[error("the registry's disk is full: delete images or make room, then push again")]
+    StoreFull,
+    /// Rights cannot be asked for.
+    #[error("the rights cannot be looked up at the moment")]
+    RightsUnavailable,
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[source] storage::Error),
+    /// The database failed.
+    #[error("the database failed")]
+    Metadata(#[from] metadata::Error),
+}
+
+/// Only for what is unexpected: a caller that knows what a miss means matches it before.
+impl From<storage::Error> for Error {
+    fn from(error: storage::Error) -> Self {
+        match error {
+            storage::Error::Full => Self::StoreFull,
+            error => Self::Store(error),
+        }
+    }
+}
+
+impl Registry {
+    /// A registry over these parts.
+    #[must_use]
+    pub fn new(database: Database, store: Arc<dyn Store>, clock: Clock, limits: Limits) -> Self {
+        Self {
+            database,
+            store,
+            clock,
+            sessions: Arc::default(),
+            receiving: Arc::new(tokio::sync::Semaphore::new(limits.uploads_max)),
+            limits,
+        }
+    }
+
+    /// Whether database and store answer.
+    ///
+    /// # Errors
+    /// Which of them does not.
+    pub async fn check(&self) -> Result<(), Error> {
+        self.database.check().await?;
+        self.store.check().await?;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("store", &self.store).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,67 @@
+//! Cross-repository mounts (end-11): a blob that the subject may pull elsewhere is linked here.
+//!
+//! Whatever is missing, the right or the blob, the answer is the same: an ordinary upload.
+
+use berth_shared::{action::Action, digest::Digest, name::RepositoryName};
+
+use super::{Error, Registry};
+use crate::authz::{Permit, Puller};
+
+/// How many repositories are looked at for a mount that names no source.
+const SOURCES_MAX: u32 = 200;
+
+impl Registry {
+    /// Links the blob in the permit's repository if the subject may pull it from `from`, or, when
+    /// that is absent, from any repository. `false` when it has to be uploaded.
+    pub(crate) async fn mount_blob(
+        &self,
+        permit: &Permit,
+        puller: &Puller<'_>,
+        digest: &Digest,
+        from: Option<&RepositoryName>,
+    ) -> Result<bool, Error> {
+        let source = match from {
+            Some(from) => self.pullable_source(puller, digest, from).await?,
+            None => self.any_pullable_source(puller, digest).await?,
+        };
+        let Some(blob) = source else { return Ok(false) };
+        if !self.is_sound(&blob).await? {
+            return Ok(false);
+        }
+        let (repository, digest, now) =
+            (permit.repository().clone(), digest.clone(), self.clock.now());
+        self.database
+            .write(move |tx| {
+                Box::pin(async move {
+                    tx.link_blob(&repository, &digest, now).await.map_err(Error::from)
+                })
+            })
+            .await
+    }
+
+    async fn pullable_source(
+        &self,
+        puller: &Puller<'_>,
+        digest: &Digest,
+        from: &RepositoryName,
+    ) -> Result<Option<crate::metadata::blob::Blob>, Error> {
+        if puller.may(from, Action::Pull).await {
+            Ok(self.database.linked_blob(from, digest).await?)
+        } else {
+            Ok(None)
+        }
+    }
+
+    async fn any_pullable_source(
+        &self,
+        puller: &Puller<'_>,
+        digest: &Digest,
+    ) -> Result<Option<crate::metadata::blob::Blob>, Error> {
+        for from in self.database.repositories_linking(digest, SOURCES_MAX).await? {
+            if let Some(blob) = self.pullable_source(puller, digest, &from).await? {
+                return Ok(Some(blob));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,322 @@
+//! Upload sessions: start, append, commit, cancel.
+//!
+//! What a session's row says is durable: bytes are synced before the row counts them, so a session
+//! goes on after a crash where the row stands. A commit inserts the blob's row last, so nothing
+//! half-written is ever visible.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use berth_shared::{
+    clock::UnixSeconds,
+    digest::{Algorithm, Digest},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, Registry, content::Content};
+use crate::{
+    authz::{Permit, SessionGrant},
+    metadata::{
+        blob::{Blob, PutBlob},
+        upload::Upload,
+    },
+    storage::{Location, is_random_hex, random_hex},
+};
+
+mod receive;
+
+/// Names an upload session: 128 random bits in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UploadId(String);
+
+impl UploadId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for UploadId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if is_random_hex(text) { Ok(Self(text.to_owned())) } else { Err(Error::UploadUnknown) }
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How far a session has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Which session.
+    pub id: UploadId,
+    /// How many bytes it holds.
+    pub received: u64,
+}
+
+/// Which bytes of the blob a chunk says it carries: first and last, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkRange {
+    /// The first byte.
+    pub first: u64,
+    /// The last byte.
+    pub last: u64,
+}
+
+impl Registry {
+    /// Starts a session whose bytes will be hashed with `algorithm`.
+    pub(crate) async fn start_upload(
+        &self,
+        permit: &Permit,
+        algorithm: Algorithm,
+    ) -> Result<Progress, Error> {
+        self.refuse_when_full().await?;
+        let upload = Upload {
+            id: UploadId(random_hex()?),
+            repository: permit.repository().clone(),
+            subject: permit.subject().clone(),
+            location: Location::fresh()?,
+            received: 0,
+            algorithm,
+            hash_state: None,
+            started: self.clock.now(),
+        };
+        let progress = Progress { id: upload.id.clone(), received: 0 };
+        self.database
+            .write(move |tx| {
+                Box::pin(async move { tx.insert_upload(&upload).await.map_err(Error::from) })
+            })
+            .await?;
+        Ok(progress)
+    }
+
+    /// How far a session has come.
+    pub(crate) async fn upload_progress(
+        &self,
+        permit: &Permit,
+        id: &UploadId,
+    ) -> Result<Progress, Error> {
+        let upload = self.session(permit, id).await?;
+        Ok(Progress { id: upload.id, received: upload.received })
+    }
+
+    /// Appends a chunk. A request that is still appending to the same session is stopped first;
+    /// what it brought counts.
+    pub(crate) async fn append_upload(
+        &self,
+        permit: &Permit,
+        id: &UploadId,
+        range: Option<ChunkRange>,
+        body: &mut Content,
+    ) -> Result<Progress, Error> {
+        let turn = self.sessions.take_turn(id).await;
+        let mut upload = self.session(permit, id).await?;
+        in_order(&upload, range, body)?;
+        let (hasher, ending) = self.receive(&mut upload, body, &turn.superseded).await?;
+        self.record(&upload, &hasher).await?;
+        ending.complete()?;
+        Ok(Progress { id: upload.id, received: upload.received })
+    }
+
+    /// Appends the last chunk, if there is one, and makes the blob out of what was received.
+    pub(crate) async fn commit_upload(
+        &self,
+        permit: &Permit,
+        id: &UploadId,
+        digest: &Digest,
+        range: Option<ChunkRange>,
+        body: &mut Content,
+    ) -> Result<(), Error> {
+        let turn = self.sessions.take_turn(id).await;
+        let mut upload = self.session(permit, id).await?;
+        in_order(&upload, range, body)?;
+        let (hasher, ending) = self.receive(&mut upload, body, &turn.superseded).await?;
+        if let Err(error) = ending.complete() {
+            self.record(&upload, &hasher).await?;
+            return Err(error);
+        }
+        if self.digest_of(&upload, hasher, digest.algorithm()).await? != *digest {
+            self.end_session(&upload).await?;
+            return Err(Error::DigestMismatch);
+        }
+        self.make_blob(&upload, digest).await
+    }
+
+    /// Ends a session and drops what it received.
+    pub(crate) async fn cancel_upload(&self, permit: &Permit, id: &UploadId) -> Result<(), Error> {
+        let _turn = self.sessions.take_turn(id).await;
+        let upload = self.session(permit, id).await?;
+        self.end_session(&upload).await
+    }
+
+    /// Whose session it is, and since when: what a token that expired meanwhile is judged by.
+    pub(crate) async fn session_grant(&self, id: &UploadId) -> Result<Option<SessionGrant>, Error> {
+        let upload = self.database.upload(id, self.idle_since()).await?;
+        Ok(upload.map(|upload| SessionGrant {
+            repository: upload.repository,
+            subject: upload.subject,
+            started: upload.started,
+        }))
+    }
+
+    /// Ends sessions that nobody has touched for longer than the limit.
+    ///
+    /// # Errors
+    /// When database or store fail.
+    pub async fn forget_idle_uploads(&self) -> Result<usize, Error> {
+        const AT_ONCE: u32 = 100;
+        let idle = self.database.idle_uploads(self.idle_since(), AT_ONCE).await?;
+        for upload in &idle {
+            self.end_session(upload).await?;
+        }
+        Ok(idle.len())
+    }
+
+    fn idle_since(&self) -> UnixSeconds {
+        self.clock.now() - self.limits.upload_idle.as_secs().cast_signed()
+    }
+
+    /// The session, if it is of the permit's subject and repository; any other is unknown.
+    async fn session(&self, permit: &Permit, id: &UploadId) -> Result<Upload, Error> {
+        let upload = self.database.upload(id, self.idle_since()).await?;
+        upload
+            .filter(|upload| {
+                upload.repository == *permit.repository() && upload.subject == *permit.subject()
+            })
+            .ok_or(Error::UploadUnknown)
+    }
+
+    async fn refuse_when_full(&self) -> Result<(), Error> {
+        let free = self.store.free_bytes().await?;
+        if free < self.limits.free_bytes_min { Err(Error::StoreFull) } else { Ok(()) }
+    }
+
+    /// Makes the received object a blob of the repository; its bytes are durable already.
+    async fn make_blob(&self, upload: &Upload, digest: &Digest) -> Result<(), Error> {
+        self.store.sync_entry(&upload.location).await?;
+        let blob = Blob {
+            digest: digest.clone(),
+            size: upload.received,
+            location: upload.location.clone(),
+        };
+        let unsound = self.unsound_object_of(digest).await?;
+        let (id, repository) = (upload.id.clone(), upload.repository.clone());
+        let now = self.clock.now();
+        let put = self
+            .database
+            .write(move |tx| {
+                Box::pin(async move {
+                    if !tx.delete_upload(&id).await? {
+                        return Err(Error::UploadUnknown);
+                    }
+                    let put = tx.put_blob(&blob, unsound.as_ref(), now).await?;
+                    tx.link_blob(&repository, &blob.digest, now).await?;
+                    Ok(put)
+                })
+            })
+            .await?;
+        match put {
+            PutBlob::New => {}
+            PutBlob::Kept => self.drop_object(&upload.location).await,
+            PutBlob::Replaced(old) => self.drop_object(&old).await,
+        }
+        Ok(())
+    }
+
+    /// Where the digest's present object lies, if that is missing or of the wrong length.
+    async fn unsound_object_of(&self, digest: &Digest) -> Result<Option<Location>, Error> {
+        let Some(blob) = self.database.blob(digest).await? else { return Ok(None) };
+        Ok(if self.is_sound(&blob).await? { None } else { Some(blob.location) })
+    }
+
+    async fn end_session(&self, upload: &Upload) -> Result<(), Error> {
+        let id = upload.id.clone();
+        self.database
+            .write(move |tx| {
+                Box::pin(async move { tx.delete_upload(&id).await.map_err(Error::from) })
+            })
+            .await?;
+        self.drop_object(&upload.location).await;
+        Ok(())
+    }
+
+    /// Deletes an object that no row names any more. A failure leaves an orphan and nothing worse.
+    async fn drop_object(&self, location: &Location) {
+        if let Err(error) = self.store.delete(location).await {
+            let error = berth_shared::telemetry::chain(&error);
+            tracing::warn!(object = location.as_str(), error, "leaving an orphan object behind");
+        }
+    }
+}
+
+/// Whether the chunk begins where the session stands and is as long as it says.
+fn in_order(upload: &Upload, range: Option<ChunkRange>, body: &Content) -> Result<(), Error> {
+    let Some(range) = range else { return Ok(()) };
+    if range.first != upload.received {
+        let progress = Progress { id: upload.id.clone(), received: upload.received };
+        return Err(Error::OutOfOrder { progress });
+    }
+    let announced = range.last.checked_sub(range.first).and_then(|length| length.checked_add(1));
+    match (announced, body.length()) {
+        (None, _) => Err(Error::UploadInvalid("the Content-Range ends before it begins")),
+        (Some(announced), Some(length)) if announced != length => Err(Error::SizeInvalid),
+        _ => Ok(()),
+    }
+}
+
+/// Who may work on which session: one request at a time, and the newest goes first.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions(Mutex<HashMap<UploadId, Arc<Session>>>);
+
+#[derive(Debug, Default)]
+struct Session {
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Cancelled to stop whoever has the turn.
+    superseded: Mutex<CancellationToken>,
+}
+
+/// The right to work on a session, until dropped.
+struct Turn<'s> {
+    sessions: &'s Sessions,
+    id: UploadId,
+    superseded: CancellationToken,
+    permit: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
+impl Sessions {
+    /// Stops whoever works on the session and takes over once it has recorded what it received.
+    async fn take_turn(&self, id: &UploadId) -> Turn<'_> {
+        let session = Arc::clone(
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default(),
+        );
+        let superseded = CancellationToken::new();
+        let before = std::mem::replace(
+            &mut *session.superseded.lock().unwrap_or_else(PoisonError::into_inner),
+            superseded.clone(),
+        );
+        before.cancel();
+        let permit = Arc::clone(&session.turn).lock_owned().await;
+        Turn { sessions: self, id: id.clone(), superseded, permit: Some(permit) }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut sessions = self.sessions.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.permit.take());
+        // Whoever waits for the turn holds the session too; the last one out removes it.
+        if sessions.get(&self.id).is_some_and(|session| Arc::strong_count(session) == 1) {
+            sessions.remove(&self.id);
+        }
+    }
+}

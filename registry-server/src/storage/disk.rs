@@ -1,0 +1,271 @@
+//! Objects as files: `objects/<2 hex>/<32 hex>` below the data directory.
+//!
+//! Reads and writes run on the blocking pool a piece at a time, so that a slow client holds no
+//! thread. While an upload is under way what was written is already being synced, so that the
+//! sync at its end is short.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, IoSlice, Seek, SeekFrom, Write},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::{Error, Location, ObjectStream, ObjectWriter, Store};
+
+/// How much is read from a file at once. Two pieces of it are held per download.
+const READ_BYTES: u64 = 256 * 1024;
+
+/// After how many written bytes an early sync starts.
+const EARLY_SYNC_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Objects in files below one directory.
+#[derive(Debug, Clone)]
+pub struct DiskStore {
+    root: Arc<Path>,
+}
+
+impl DiskStore {
+    /// Opens the store in `root`, making its directories where they are missing.
+    ///
+    /// # Errors
+    /// When a directory cannot be made or synced.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        fs::create_dir_all(root)?;
+        for first in 0..=u8::MAX {
+            let directory = root.join(format!("{first:02x}"));
+            match fs::create_dir(&directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        File::open(root)?.sync_all()?;
+        Ok(Self { root: root.into() })
+    }
+
+    fn path(&self, location: &Location) -> PathBuf {
+        self.root.join(&location.as_str()[..2]).join(location.as_str())
+    }
+
+    /// Runs file work on the blocking pool and says of a failure what was being done.
+    async fn run<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        location: &Location,
+        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let path = self.path(location);
+        let done = spawn_blocking(move || work(&path)).await.map_err(io::Error::other);
+        done.and_then(|result| result).map_err(|error| explain(operation, location, error))
+    }
+}
+
+fn explain(operation: &'static str, location: &Location, source: io::Error) -> Error {
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => Error::NotFound(location.clone()),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full,
+        _ => Error::Io { operation, location: location.clone(), source },
+    }
+}
+
+#[async_trait]
+impl Store for DiskStore {
+    async fn length(&self, location: &Location) -> Result<u64, Error> {
+        self.run("looking at", location, |path| fs::metadata(path).map(|meta| meta.len())).await
+    }
+
+    async fn read(
+        &self,
+        location: &Location,
+        start: u64,
+        length: u64,
+    ) -> Result<ObjectStream, Error> {
+        let first_length = length.min(READ_BYTES);
+        let (file, first) = self
+            .run("reading", location, move |path| {
+                let file = File::open(path)?;
+                if file.metadata()?.len() < start.saturating_add(length) {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                let first = read_piece(&file, start, first_length)?;
+                Ok((Arc::new(file), first))
+            })
+            .await?;
+        let rest = Pieces {
+            location: location.clone(),
+            file,
+            at: start + first_length,
+            end: start + length,
+            ahead: None,
+        };
+        let rest = stream::unfold(rest.read_ahead(), Pieces::next);
+        Ok(stream::once(async move { Ok(first) }).chain(rest).boxed())
+    }
+
+    async fn write(
+        &self,
+        location: &Location,
+        offset: u64,
+    ) -> Result<Box<dyn ObjectWriter>, Error> {
+        let file = self
+            .run("opening", location, move |path| {
+                let mut file = OpenOptions::new()
+                    .write(true)
+                    .create(offset == 0)
+                    .truncate(false)
+                    .open(path)?;
+                if file.metadata()?.len() < offset {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                file.set_len(offset)?;
+                file.seek(SeekFrom::Start(offset))?;
+                Ok(Arc::new(file))
+            })
+            .await?;
+        Ok(Box::new(DiskWriter { location: location.clone(), file, unsynced: 0, early_sync: None }))
+    }
+
+    async fn sync_entry(&self, location: &Location) -> Result<(), Error> {
+        self.run("syncing the directory of", location, |path| match path.parent() {
+            Some(directory) => File::open(directory)?.sync_all(),
+            None => Ok(()),
+        })
+        .await
+    }
+
+    async fn delete(&self, location: &Location) -> Result<(), Error> {
+        self.run("deleting", location, |path| match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        })
+        .await
+    }
+
+    async fn free_bytes(&self) -> Result<u64, Error> {
+        let root = Arc::clone(&self.root);
+        let stat = spawn_blocking(move || nix::sys::statvfs::statvfs(&*root)).await;
+        let stat = stat.map_err(io::Error::other).and_then(|stat| stat.map_err(io::Error::from));
+        stat.map(|stat| stat.blocks_available() * stat.fragment_size()).map_err(|source| {
+            Error::Io { operation: "asking for the free space of", location: nowhere(), source }
+        })
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.free_bytes().await.map(|_| ())
+    }
+}
+
+/// Stands for no object in an error about the store as a whole.
+fn nowhere() -> Location {
+    Location("0".repeat(32))
+}
+
+fn read_piece(file: &File, at: u64, length: u64) -> io::Result<Bytes> {
+    let mut piece = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.read_exact_at(&mut piece, at)?;
+    Ok(piece.into())
+}
+
+/// The rest of an object, one piece read ahead of the client.
+struct Pieces {
+    location: Location,
+    file: Arc<File>,
+    at: u64,
+    end: u64,
+    ahead: Option<JoinHandle<io::Result<Bytes>>>,
+}
+
+impl Pieces {
+    fn read_ahead(mut self) -> Self {
+        let length = (self.end - self.at).min(READ_BYTES);
+        if length > 0 {
+            let (file, at) = (Arc::clone(&self.file), self.at);
+            self.ahead = Some(spawn_blocking(move || read_piece(&file, at, length)));
+            self.at += length;
+        }
+        self
+    }
+
+    async fn next(mut self) -> Option<(Result<Bytes, Error>, Self)> {
+        let piece = self.ahead.take()?.await.map_err(io::Error::other);
+        match piece.and_then(|piece| piece) {
+            Ok(piece) => Some((Ok(piece), self.read_ahead())),
+            Err(source) => Some((Err(explain("reading", &self.location, source)), self)),
+        }
+    }
+}
+
+struct DiskWriter {
+    location: Location,
+    file: Arc<File>,
+    /// Bytes written since the last sync began.
+    unsynced: u64,
+    early_sync: Option<JoinHandle<io::Result<()>>>,
+}
+
+#[async_trait]
+impl ObjectWriter for DiskWriter {
+    async fn append(&mut self, chunks: Vec<Bytes>) -> Result<(), Error> {
+        let length: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let file = Arc::clone(&self.file);
+        let written = spawn_blocking(move || write_chunks(&file, &chunks)).await;
+        let written = written.map_err(io::Error::other).and_then(|result| result);
+        written.map_err(|error| explain("writing", &self.location, error))?;
+        self.unsynced += length;
+        if self.unsynced >= EARLY_SYNC_BYTES {
+            self.sync_early().await?;
+        }
+        Ok(())
+    }
+
+    async fn sync(&mut self) -> Result<(), Error> {
+        self.await_early_sync().await?;
+        let file = Arc::clone(&self.file);
+        let synced = spawn_blocking(move || file.sync_data()).await;
+        let synced = synced.map_err(io::Error::other).and_then(|result| result);
+        self.unsynced = 0;
+        synced.map_err(|error| explain("syncing", &self.location, error))
+    }
+}
+
+impl DiskWriter {
+    /// Starts syncing what has been written, unless the sync before is still running.
+    async fn sync_early(&mut self) -> Result<(), Error> {
+        if self.early_sync.as_ref().is_some_and(|sync| !sync.is_finished()) {
+            return Ok(());
+        }
+        self.await_early_sync().await?;
+        let file = Arc::clone(&self.file);
+        self.early_sync = Some(spawn_blocking(move || file.sync_data()));
+        self.unsynced = 0;
+        Ok(())
+    }
+
+    /// An error of an early sync must not be lost: the system reports each only once.
+    async fn await_early_sync(&mut self) -> Result<(), Error> {
+        let Some(sync) = self.early_sync.take() else { return Ok(()) };
+        let synced = sync.await.map_err(io::Error::other).and_then(|result| result);
+        synced.map_err(|error| explain("syncing", &self.location, error))
+    }
+}
+
+fn write_chunks(mut file: &File, chunks: &[Bytes]) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = chunks.iter().map(|chunk| IoSlice::new(chunk)).collect();
+    let mut rest = slices.as_mut_slice();
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        match file.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut rest, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Where bytes lie: objects at locations, and nothing about what they mean.
+//!
+//! A location is made fresh for each upload and never used twice, so deleting an object can never
+//! race with a push of the same content. The database says which object holds which digest; an
+//! object without a row is an orphan.
+
+pub mod disk;
+
+use std::{fmt, io, str::FromStr};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use ring::rand::{SecureRandom, SystemRandom};
+
+/// Where an object lies: 128 random bits in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Location(String);
+
+impl Location {
+    /// A location that was never used before.
+    ///
+    /// # Errors
+    /// When the system has no random bits to give.
+    pub fn fresh() -> Result<Self, Error> {
+        random_hex().map(Self)
+    }
+
+    /// The location as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// 128 random bits in hexadecimal: locations and upload ids are made of them.
+///
+/// # Errors
+/// When the system has no random bits to give.
+pub(crate) fn random_hex() -> Result<String, Error> {
+    let mut bits = [0_u8; 16];
+    SystemRandom::new().fill(&mut bits).map_err(|_| Error::Random)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bits)))
+}
+
+/// Whether `text` has the form that [`random_hex`] gives.
+pub(crate) fn is_random_hex(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+impl FromStr for Location {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if is_random_hex(text) { Ok(Self(text.to_owned())) } else { Err(Error::BadLocation) }
+    }
+}
+
+/// Why an object cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No object lies there, or it is shorter than asked for.
+    #[error("object {0:?} is missing")]
+    NotFound(Location),
+    /// No room is left.
+    #[error("the store is full")]
+    Full,
+    /// A location from the database is none.
+    #[error("the database holds a location that is none")]
+    BadLocation,
+    /// The system gave no random bits.
+    #[error("the system has no random bits to give")]
+    Random,
+    /// Anything else that the system said.
+    #[error("{operation} object {location:?}")]
+    Io {
+        /// What was being done.
+        operation: &'static str,
+        /// To which object.
+        location: Location,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The bytes of an object, in order.
+pub type ObjectStream = BoxStream<'static, Result<Bytes, Error>>;
+
+/// A store of objects.
+///
+/// Nothing here is atomic across objects, and nothing need be: the database commits.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync {
+    /// The length of an object in bytes; [`Error::NotFound`] when there is none.
+    async fn length(&self, location: &Location) -> Result<u64, Error>;
+
+    /// Reads `length` bytes from `start`. [`Error::NotFound`] before the first byte when the
+    /// object is missing or ends earlier.
+    async fn read(
+        &self,
+        location: &Location,
+        start: u64,
+        length: u64,
+    ) -> Result<ObjectStream, Error>;
+
+    /// Opens an object for writing at `offset`, making it when `offset` is 0 and cutting off what
+    /// lies beyond. [`Error::NotFound`] when fewer than `offset` bytes are there.
+    async fn write(&self, location: &Location, offset: u64)
+    -> Result<Box<dyn ObjectWriter>, Error>;
+
+    /// Makes the existence of an object durable; its bytes are made so by [`ObjectWriter::sync`].
+    async fn sync_entry(&self, location: &Location) -> Result<(), Error>;
+
+    /// Deletes an object; one that is missing is deleted already.
+    async fn delete(&self, location: &Location) -> Result<(), Error>;
+
+    /// How many bytes may still be written before the store counts as full.
+    async fn free_bytes(&self) -> Result<u64, Error>;
+
+    /// Whether the store answers.
+    async fn check(&self) -> Result<(), Error>;
+}
+
+/// An object open for writing.
+#[async_trait]
+pub trait ObjectWriter: Send {
+    /// Appends the chunks in order. After an error the object may hold any part of them.
+    async fn append(&mut self, chunks: Vec<Bytes>) -> Result<(), Error>;
+
+    /// Makes everything appended so far durable.
+    async fn sync(&mut self) -> Result<(), Error>;
+}
