@@ -1,1 +1,29 @@
+//! Both servers in one process, on port 0 with TLS, and a client that speaks plain HTTP to them.
+//!
+//! Everything that a test sees goes over a socket; what a test sets up (users, grants, tokens with
+//! odd claims) goes through the same code that `authctl` uses.
 
+pub mod client;
+pub mod image;
+pub mod stack;
+
+pub use client::{Client, Response};
+pub use stack::{Options, Stack};
+
+/// Waits until `condition` gives something, for ten seconds at most.
+///
+/// # Panics
+/// When it never does.
+pub async fn eventually<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        if let Some(found) = condition().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "did not happen: {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}

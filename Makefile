@@ -1,0 +1,21 @@
+# Thin on purpose: each target is one line or one script.
+.PHONY: help up test lint bench clean
+
+help: ## Say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+up: ## Build, prepare data/ and certs/ on the first run, and serve until Ctrl-C
+	@exec scripts/up.sh
+
+test: ## Everything: format, lints, tests, documentation, real clients
+	@exec scripts/test.sh
+
+lint: ## Format and lints alone
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+bench: ## Measure against nginx in front of Debian's docker-registry
+	@exec bench/run.sh
+
+clean: ## Remove what was built; data/ and certs/ stay
+	cargo clean

@@ -1,0 +1,271 @@
+//! A client that sends exactly what it is told to, and checks what every answer must have.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName},
+};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// The name that the server's certificate is for.
+pub const HOST: &str = "reg.test";
+
+/// Headers that an answer may have; any other is a leak, or belongs in this list.
+const HEADERS: &[&str] = &[
+    "accept-ranges",
+    "allow",
+    "cache-control",
+    "connection",
+    "content-length",
+    "content-range",
+    "content-security-policy",
+    "content-type",
+    "date",
+    "docker-content-digest",
+    "docker-distribution-api-version",
+    "docker-upload-uuid",
+    "etag",
+    "link",
+    "location",
+    "oci-filters-applied",
+    "oci-subject",
+    "oci-tag",
+    "pragma",
+    "range",
+    "retry-after",
+    "transfer-encoding",
+    "vary",
+    "www-authenticate",
+    "x-content-type-options",
+    "x-request-id",
+];
+
+/// Speaks to one server over TLS, a connection per request.
+#[derive(Clone)]
+pub struct Client {
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+}
+
+/// An answer, read whole.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The status code.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// A request being put together.
+#[derive(Clone)]
+pub struct Call {
+    client: Client,
+    method: Method,
+    target: String,
+    headers: Vec<(HeaderName, Vec<u8>)>,
+    body: Bytes,
+}
+
+impl Client {
+    /// A client that trusts `ca` alone and offers the protocols in `alpn`.
+    ///
+    /// # Panics
+    /// When `ca` is no certificate.
+    #[must_use]
+    pub fn new(address: SocketAddr, ca: &CertificateDer<'_>, alpn: &[&str]) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.clone().into_owned()).expect("a CA certificate");
+        let mut tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        tls.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Self { address, tls: Arc::new(tls) }
+    }
+
+    /// Where the server listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Begins a request.
+    #[must_use]
+    pub fn call(&self, method: &str, target: impl Into<String>) -> Call {
+        Call {
+            client: self.clone(),
+            method: method.parse().expect("a method"),
+            target: target.into(),
+            headers: vec![(header::HOST, HOST.into())],
+            body: Bytes::new(),
+        }
+    }
+
+    /// A TLS connection, for tests that write bytes themselves.
+    ///
+    /// # Panics
+    /// When the server cannot be reached or is not trusted.
+    pub async fn connect(&self) -> TlsStream<TcpStream> {
+        self.try_connect().await.expect("connecting")
+    }
+
+    /// A TLS connection.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or is not trusted.
+    pub async fn try_connect(&self) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(self.address).await?;
+        let name = ServerName::try_from(HOST).expect("a host name");
+        TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await
+    }
+}
+
+impl Call {
+    /// Adds a header; a second one of the same name stands beside the first.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.headers.push((name.parse().expect("a header name"), value.into()));
+        self
+    }
+
+    /// Adds a bearer token.
+    #[must_use]
+    pub fn bearer(self, token: &str) -> Self {
+        self.header("authorization", format!("Bearer {token}"))
+    }
+
+    /// Adds user and password.
+    #[must_use]
+    pub fn basic(self, user: &str, password: &str) -> Self {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        let credentials = STANDARD.encode(format!("{user}:{password}"));
+        self.header("authorization", format!("Basic {credentials}"))
+    }
+
+    /// Sets the body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Sends the request and reads the answer.
+    ///
+    /// # Panics
+    /// When the exchange breaks, or the answer lacks what every answer must have.
+    pub async fn send(self) -> Response {
+        let path = self.target.clone();
+        let is_head = self.method == Method::HEAD;
+        let response = self.exchange().await;
+        response.check(&path, is_head);
+        response
+    }
+
+    async fn exchange(self) -> Response {
+        let stream = self.client.connect().await;
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let target =
+            if is_http2 { format!("https://{HOST}{}", self.target) } else { self.target.clone() };
+        let mut request = Request::builder().method(self.method).uri(target);
+        for (name, value) in self.headers {
+            if !(is_http2 && name == header::HOST) {
+                request = request.header(name, value);
+            }
+        }
+        let request = request.body(Full::new(self.body)).expect("a request");
+        let io = TokioIo::new(stream);
+        let response = if is_http2 {
+            let executor = hyper_util::rt::TokioExecutor::new();
+            let (mut sender, connection) =
+                hyper::client::conn::http2::handshake(executor, io).await.expect("HTTP/2");
+            tokio::spawn(connection);
+            sender.send_request(request).await
+        } else {
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(io).await.expect("HTTP/1.1");
+            tokio::spawn(connection);
+            sender.send_request(request).await
+        };
+        let (parts, body) = response.expect("an answer").into_parts();
+        let body = body.collect().await.expect("a whole body").to_bytes();
+        Response { status: parts.status, headers: parts.headers, body }
+    }
+}
+
+impl Response {
+    /// A header that must be there.
+    ///
+    /// # Panics
+    /// When it is not.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.find_header(name).unwrap_or_else(|| panic!("no {name} in {self:?}"))
+    }
+
+    /// A header that may be there.
+    #[must_use]
+    pub fn find_header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON in {self:?}"))
+    }
+
+    /// The code of the first error in the body.
+    #[must_use]
+    pub fn code(&self) -> String {
+        self.json()["errors"][0]["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Asserts the status, showing the whole answer when it is another.
+    ///
+    /// # Panics
+    /// When it is another.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        self
+    }
+
+    /// Asserts status and error code.
+    ///
+    /// # Panics
+    /// When either is another.
+    #[track_caller]
+    pub fn expect_error(self, status: u16, code: &str) -> Self {
+        assert_eq!((self.status.as_u16(), self.code().as_str()), (status, code), "{self:?}");
+        self
+    }
+
+    fn check(&self, path: &str, is_head: bool) {
+        for name in self.headers.keys() {
+            assert!(HEADERS.contains(&name.as_str()), "unexpected header {name} in {self:?}");
+        }
+        let _ = self.header("x-request-id");
+        let failed = self.status.is_client_error() || self.status.is_server_error();
+        if path.starts_with("/v2") {
+            assert_eq!(self.header("docker-distribution-api-version"), "registry/2.0");
+        }
+        let is_api = path.starts_with("/v2") || path.starts_with("/token");
+        if failed && is_api && !is_head {
+            assert_eq!(self.header("content-type"), "application/json");
+            let entry = &self.json()["errors"][0];
+            assert!(entry["code"].is_string() && entry["message"].is_string(), "{self:?}");
+        }
+        if self.status == StatusCode::NO_CONTENT {
+            assert!(self.body.is_empty());
+        }
+    }
+}

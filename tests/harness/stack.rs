@@ -1,0 +1,331 @@
+//! Both servers with a data directory of their own.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use auth_server::{AuthServer, acl::store::Store, keys::SigningKeys, users::edit::Editor};
+use berth_shared::{
+    claims::{Access, Audience, ClaimSet},
+    clock::Clock,
+    rights::Rule,
+    scope::Scope,
+};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use registry_server::Server;
+use rustls::pki_types::CertificateDer;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{Client, HOST};
+
+/// bcrypt at the lowest cost: tests check passwords often.
+const BCRYPT_COST: u32 = 4;
+
+/// The password of every user that a test makes without naming one.
+pub const PASSWORD: &str = "correct horse";
+
+/// What differs from the ordinary.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// More lines for `auth.toml`.
+    pub auth: String,
+    /// More lines for the `[limits]` table of `registry.toml`.
+    pub registry_limits: String,
+    /// More lines for the top of `registry.toml`.
+    pub registry: String,
+    /// The clock of both servers.
+    pub clock: Clock,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            auth: String::new(),
+            registry_limits: String::new(),
+            registry: String::new(),
+            clock: Clock::set(Clock::system().now()),
+        }
+    }
+}
+
+/// Both servers, running.
+pub struct Stack {
+    directory: TempDir,
+    ca: CertificateAuthority,
+    /// The clock of both servers, standing still until a test moves it.
+    pub clock: Clock,
+    /// The running auth server, for what cannot be seen from outside.
+    pub auth: Arc<AuthServer>,
+    auth_running: Running,
+    registry_running: Running,
+    /// Trusts the server's CA and speaks HTTP/1.1.
+    pub client: Client,
+}
+
+struct Running {
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    async fn stop(&mut self) {
+        self.shutdown.cancel();
+        (&mut self.task).await.expect("a server panicked");
+    }
+}
+
+impl Stack {
+    /// Both servers with the user `andrew`, who may do nothing yet.
+    pub async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    /// Both servers with settings of the test's own.
+    ///
+    /// # Panics
+    /// When they do not start.
+    pub async fn with(options: Options) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let root = directory.path();
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700)).expect("permissions");
+        let ca = CertificateAuthority::new();
+        ca.issue(root);
+        write_configs(root, &options);
+        set_password(root, "andrew", PASSWORD);
+        let (auth, auth_running) = start_auth(root, options.clock.clone()).await;
+        let (client, registry_running) =
+            start_registry(root, options.clock.clone(), &ca.certificate).await;
+        let stack = Self {
+            ca,
+            clock: options.clock,
+            auth,
+            auth_running,
+            registry_running,
+            client,
+            directory,
+        };
+        stack.wait_until_ready().await;
+        stack
+    }
+
+    /// Where both servers keep their files.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A client that offers these protocols in its TLS handshake.
+    #[must_use]
+    pub fn client_with(&self, alpn: &[&str]) -> Client {
+        Client::new(self.client.address(), &self.ca.certificate, alpn)
+    }
+
+    /// Gives a user a password, as `authctl user passwd` does.
+    pub fn set_password(&self, user: &str, password: &str) {
+        set_password(self.root(), user, password);
+    }
+
+    /// `authctl grant SUBJECT PATTERN:ACTIONS`, past the command line.
+    ///
+    /// # Panics
+    /// When the database refuses.
+    pub async fn grant(&self, subject: &str, rule: &str) {
+        let rule = read_rule(subject, rule);
+        self.store().await.grant(&[rule], self.clock.now()).await.expect("granting");
+    }
+
+    /// A second handle to the auth server's database, as `authctl` opens one.
+    ///
+    /// # Panics
+    /// When it cannot be opened.
+    pub async fn store(&self) -> Store {
+        Store::open(&self.root().join("auth/auth.db")).await.expect("the auth database")
+    }
+
+    /// A token for the user with the ordinary password, as a client gets one.
+    pub async fn token(&self, user: &str, scopes: &[&str]) -> String {
+        let mut target = "/token?service=berth".to_owned();
+        for scope in scopes {
+            target.push_str("&scope=");
+            target.push_str(scope);
+        }
+        let call = self.client.call("GET", target);
+        let call = if user.is_empty() { call } else { call.basic(user, PASSWORD) };
+        let answer = call.send().await.expect(200);
+        answer.json()["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// A token with all rights on the repository, for a user who is granted them first.
+    pub async fn full_token(&self, repository: &str) -> String {
+        self.grant("andrew", &format!("{repository}:*")).await;
+        self.token("andrew", &[&format!("repository:{repository}:*")]).await
+    }
+
+    /// The claims of a token that would be good right now.
+    #[must_use]
+    pub fn good_claims(&self, user: &str, scopes: &[&str]) -> ClaimSet {
+        let now = self.clock.now();
+        let scopes = Scope::parse_all(scopes.iter().copied());
+        ClaimSet {
+            iss: "berth".into(),
+            sub: user.into(),
+            aud: Audience::One("berth".into()),
+            exp: now + 900,
+            nbf: now - 10,
+            iat: now,
+            jti: "test".into(),
+            access: scopes.iter().map(Access::from).collect(),
+            counter: u64::MAX >> 1,
+        }
+    }
+
+    /// Signs claims with the auth server's own key.
+    ///
+    /// # Panics
+    /// When the key cannot be read.
+    #[must_use]
+    pub fn sign(&self, claims: &ClaimSet) -> String {
+        self.signing_keys().sign(claims).expect("signing")
+    }
+
+    /// The auth server's signing keys.
+    ///
+    /// # Panics
+    /// When they cannot be read.
+    #[must_use]
+    pub fn signing_keys(&self) -> SigningKeys {
+        let config = self.auth.config();
+        SigningKeys::open(&config.keys(), config.key_algorithm, &self.clock).expect("the keys")
+    }
+
+    /// Stops the auth server; the registry goes on.
+    pub async fn stop_auth(&mut self) {
+        self.auth_running.stop().await;
+    }
+
+    /// Starts the auth server again on the same data.
+    pub async fn start_auth(&mut self) {
+        let (auth, running) = start_auth(self.directory.path(), self.clock.clone()).await;
+        self.auth = auth;
+        self.auth_running = running;
+    }
+
+    /// Stops the registry; clients are turned away.
+    pub async fn stop_registry(&mut self) {
+        self.registry_running.stop().await;
+    }
+
+    /// Starts the registry again on the same data, on another port.
+    pub async fn start_registry(&mut self) {
+        let root = self.directory.path();
+        let (client, running) =
+            start_registry(root, self.clock.clone(), &self.ca.certificate).await;
+        self.client = client;
+        self.registry_running = running;
+        self.wait_until_ready().await;
+    }
+
+    /// Replaces the server's certificate by a new one of the same CA, and gives the new one.
+    pub fn renew_certificate(&self) -> CertificateDer<'static> {
+        self.ca.issue(self.root())
+    }
+
+    async fn wait_until_ready(&self) {
+        crate::eventually("the registry is ready", async || {
+            let answer = self.client.call("GET", "/readyz").send().await;
+            answer.status.is_success().then_some(())
+        })
+        .await;
+    }
+}
+
+/// Reads `PATTERN:ACTIONS`.
+///
+/// # Panics
+/// When it cannot be read.
+#[must_use]
+pub fn read_rule(subject: &str, rule: &str) -> Rule {
+    let (pattern, actions) = rule.rsplit_once(':').expect("PATTERN:ACTIONS");
+    Rule {
+        grantee: subject.parse().expect("a subject"),
+        pattern: pattern.parse().expect("a pattern"),
+        actions: actions.parse().expect("actions"),
+        expires: None,
+    }
+}
+
+fn write_configs(root: &Path, options: &Options) {
+    fs::write(root.join("auth.toml"), &options.auth).expect("auth.toml");
+    let registry = format!(
+        "listen = '127.0.0.1:0'\n\
+         public_urls = ['https://{HOST}', 'https://other.test:5000']\n\
+         {}\n\
+         [tls]\ncertificate = 'server.pem'\nkey = 'server.key'\n\
+         [limits]\nfree_bytes_min = 0\n{}\n",
+        options.registry, options.registry_limits
+    );
+    fs::write(root.join("registry.toml"), registry).expect("registry.toml");
+}
+
+fn set_password(root: &Path, user: &str, password: &str) {
+    let hash = bcrypt::hash(password, BCRYPT_COST).expect("a hash");
+    let path: PathBuf = root.join("htpasswd");
+    let mut editor = Editor::open(&path).expect("the htpasswd file");
+    editor.set(&user.parse().expect("a user name"), &hash);
+    editor.save().expect("saving the htpasswd file");
+}
+
+async fn start_auth(root: &Path, clock: Clock) -> (Arc<AuthServer>, Running) {
+    let config = auth_server::config::Config::load(&root.join("auth.toml")).expect("auth.toml");
+    let bound = auth_server::Bound::open(config, clock).await.expect("starting auth-server");
+    let server = Arc::clone(bound.server());
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(bound.serve(shutdown.clone()));
+    (server, Running { shutdown, task })
+}
+
+async fn start_registry(
+    root: &Path,
+    clock: Clock,
+    ca: &CertificateDer<'static>,
+) -> (Client, Running) {
+    let config =
+        registry_server::config::Config::read(&root.join("registry.toml")).expect("registry.toml");
+    let server = Server::start(config, clock).await.expect("starting registry-server");
+    let address = server.local_addr().expect("a TCP address");
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(server.serve(shutdown.clone()));
+    (Client::new(address, ca, &[]), Running { shutdown, task })
+}
+
+/// A CA of the test's own, which the client trusts.
+struct CertificateAuthority {
+    certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl CertificateAuthority {
+    fn new() -> Self {
+        berth_shared::crypto::install();
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).expect("a certificate").der().clone();
+        Self { certificate, issuer: Issuer::new(params, key) }
+    }
+
+    /// Makes a server certificate and key in `root`.
+    fn issue(&self, root: &Path) -> CertificateDer<'static> {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec![HOST.to_owned()]).expect("parameters");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        fs::write(root.join("server.pem"), certificate.pem()).expect("server.pem");
+        fs::write(root.join("server.key"), key.serialize_pem()).expect("server.key");
+        certificate.der().clone()
+    }
+}
