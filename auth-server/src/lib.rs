@@ -1,1 +1,63 @@
+//! Berth's auth server: checks htpasswd credentials and issues scoped bearer tokens under
+//! per-repository grants.
+//!
+//! - [`config`] is `auth.toml`
+//! - [`users`] are who may sign in, and the password check
+//! - [`acl`] is what is allowed and what was taken away, in the database
+//! - [`issue`] decides what a token says
+//! - [`keys`] are the signing keys; nothing else in Berth can sign
+//! - [`server`] is the order of steps that leads to a token
+//! - [`run`] has listeners, lock and shutdown
+//! - [`certs`], [`host`] and [`files`] are for `authctl`, which works on the same files
+//!
+//! A request's way: `http/token.rs` reads parameters and credentials, [`server`] takes the steps,
+//! `http/error.rs` says no.
 
+pub mod acl;
+pub mod certs;
+pub mod config;
+pub mod files;
+pub mod host;
+mod http;
+pub mod issue;
+pub mod keys;
+pub mod run;
+pub mod server;
+pub mod users;
+
+pub use run::{Bound, start};
+pub use server::AuthServer;
+
+use std::path::PathBuf;
+
+/// The server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting makes no sense.
+    #[error(transparent)]
+    Config(#[from] berth_shared::config::ConfigError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] acl::Error),
+    /// A file or directory cannot be used.
+    #[error(transparent)]
+    File(#[from] files::FileError),
+    /// The signing keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] keys::KeyError),
+    /// A listener cannot be opened; the error says which.
+    #[error(transparent)]
+    Listen(std::io::Error),
+    /// Another server uses the same data.
+    #[error("another auth-server runs on {}: it holds {}", .0.display(), .0.join("lock").display())]
+    Locked(PathBuf),
+    /// The system gives no randomness.
+    #[error("the system gives no randomness")]
+    Randomness,
+    /// The certificate of the public listener cannot be used.
+    #[error("public")]
+    Tls(#[from] berth_shared::serve::tls::TlsError),
+    /// There are no users to begin with.
+    #[error(transparent)]
+    Users(#[from] users::store::LoadError),
+}

@@ -1,1 +1,82 @@
-fn main() {}
+//! The `auth-server` binary: settings, log, lock, listeners, shutdown.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use auth_server::{Bound, config::Config};
+use berth_shared::{
+    clock::Clock,
+    crypto,
+    serve::{health, shutdown},
+    telemetry::{self, chain},
+};
+use clap::{Parser, Subcommand};
+
+/// Checks passwords against an htpasswd file and issues tokens for Berth's registry.
+///
+/// It reads auth.toml and answers on a private Unix socket; registry-server passes /token on to
+/// it. `authctl init` writes all that it needs.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Arguments {
+    /// The settings file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/berth/auth.toml", global = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Subcommand, Clone, Copy)]
+enum Verb {
+    /// Serve until SIGTERM or Ctrl-C; this is what happens without a verb.
+    Serve,
+    /// Ask the running server whether it is ready: exit code 0 if so, 1 with the reason if not.
+    Health,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  authctl init                                    make settings, keys, certificate and a first user
+  auth-server --config data/auth.toml             serve
+  auth-server --config data/auth.toml health      is it well?
+
+Users and grants are changed with authctl, also while the server runs.";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    crypto::install();
+    let arguments = Arguments::parse();
+    let result = match arguments.verb.unwrap_or(Verb::Serve) {
+        Verb::Serve => serve(&arguments).await,
+        Verb::Health => ask(&arguments).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("auth-server: {}", reason.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(arguments: &Arguments) -> Result<(), String> {
+    let config = Config::load(&arguments.config).map_err(|error| chain(&error))?;
+    telemetry::init(&config.log, config.log_format)?;
+    let shutdown = shutdown::on_signal().map_err(|error| error.to_string())?;
+    let bound = Bound::open(config, Clock::system()).await.map_err(|error| chain(&error))?;
+    let config = bound.server().config();
+    tracing::info!(
+        socket = %config.socket.display(),
+        public = bound.public_address().map(tracing::field::display),
+        key = bound.server().key_id(),
+        "auth-server {} is ready",
+        env!("CARGO_PKG_VERSION")
+    );
+    bound.serve(shutdown).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn ask(arguments: &Arguments) -> Result<(), String> {
+    let config = Config::load(&arguments.config).map_err(|error| chain(&error))?;
+    health::ask(&config.socket).await
+}

@@ -36,14 +36,18 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), String> {
     result.map_err(|error| error.to_string())
 }
 
-/// An error with everything that caused it, in one line.
+/// An error with everything that caused it, in one line. A cause that the text before it has said
+/// already is not said again.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
         cause = error.source();
     }
     text

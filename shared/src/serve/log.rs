@@ -28,6 +28,7 @@ use super::{
     PeerAddress,
     health::{HEALTHZ_PATH, READYZ_PATH},
 };
+use crate::link::REVOCATIONS_PATH;
 
 /// Names the request in the log and to the client.
 pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -113,7 +114,8 @@ impl Drop for Line {
                 )
             };
         }
-        let is_probe = self.path == HEALTHZ_PATH || self.path == READYZ_PATH;
+        // Asked every few seconds, by health checks and by the registry.
+        let is_probe = [HEALTHZ_PATH, READYZ_PATH, REVOCATIONS_PATH].contains(&self.path.as_str());
         if self.status.is_server_error() {
             log!(tracing::Level::ERROR);
         } else if is_probe {

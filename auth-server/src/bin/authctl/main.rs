@@ -1,1 +1,128 @@
-fn main() {}
+//! `authctl` administers Berth: first set-up, users, grants, certificates.
+//!
+//! It works on the files and the database that `auth-server` uses, beside the running server, which
+//! sees every change with the next token. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+
+mod cert;
+mod explain;
+mod grants;
+mod init;
+mod owner;
+mod report;
+mod secret;
+mod site;
+mod user;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use report::{Failure, Report};
+
+/// Administers Berth: users, grants, certificates, and the first set-up.
+///
+/// Changes take effect with the next token; the servers are not restarted.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Arguments {
+    /// The settings of auth-server [default: $BERTH_DATA/auth.toml, else data/auth.toml if it is
+    /// there, else /etc/berth/auth.toml]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Where auth.toml lies; `init` has this as --data.
+    #[arg(long, env = "BERTH_DATA", hide = true, global = true)]
+    berth_data: Option<PathBuf>,
+    /// Write JSON for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Make what is missing: settings, keys, certificate, database and a first user.
+    Init(init::Arguments),
+    /// Add, change, remove and list users.
+    #[command(subcommand)]
+    User(user::Verb),
+    /// Allow somebody to do something.
+    Grant(grants::GrantArguments),
+    /// Take a grant back; tokens that rest on it are void within seconds.
+    Revoke(grants::RevokeArguments),
+    /// List grants.
+    Grants(grants::ListArguments),
+    /// Say whether somebody may do something, and because of which grant.
+    Explain(explain::Arguments),
+    /// Make or renew the server's certificate.
+    #[command(subcommand)]
+    Cert(cert::Verb),
+    /// Write a completion script for a shell to standard output.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  authctl init --host reg.homelab.lan
+  authctl user add lena --grant 'team/**:pull,push'
+  authctl grant andrew team/app:push                one repository (push implies pull)
+  authctl grant everyone 'team/*:pull'              every signed-in user
+  authctl grant anonymous 'public/**:pull'          whoever is not signed in
+  authctl grant ci team/app:push --expires 90d
+  authctl revoke andrew team/app:push
+  authctl explain andrew team/app:push
+
+Repositories are written without the registry's host. In patterns * is one segment and ** any
+number of them; quote them for the shell. Actions: pull, push, delete, and * for all.";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let is_json = arguments.json;
+    match run(arguments) {
+        Ok(report) => report.print(is_json),
+        Err(failure) => failure.print(is_json),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<Report, Failure> {
+    berth_shared::crypto::install();
+    let find = site::Search { config: arguments.config, data: arguments.berth_data };
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::from)
+    };
+    match arguments.verb {
+        Verb::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "authctl", &mut std::io::stdout());
+            Ok(Report::default())
+        }
+        Verb::Init(arguments) => {
+            owner::become_owner_of(&arguments.data())?;
+            runtime()?.block_on(init::run(&arguments))
+        }
+        Verb::Cert(verb) => cert::run(&verb, find.site().ok().as_ref()),
+        Verb::User(verb) => {
+            let site = find.site()?;
+            runtime()?.block_on(user::run(verb, &site))
+        }
+        Verb::Grant(arguments) => {
+            let site = find.site()?;
+            runtime()?.block_on(grants::grant(&arguments, &site))
+        }
+        Verb::Revoke(arguments) => {
+            let site = find.site()?;
+            runtime()?.block_on(grants::revoke(&arguments, &site))
+        }
+        Verb::Grants(arguments) => {
+            let site = find.site()?;
+            runtime()?.block_on(grants::list(&arguments, &site))
+        }
+        Verb::Explain(arguments) => {
+            let site = find.site()?;
+            runtime()?.block_on(explain::run(&arguments, &site))
+        }
+    }
+}

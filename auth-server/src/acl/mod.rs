@@ -1,0 +1,45 @@
+//! What is allowed, and what was taken away: the database that `auth-server` and `authctl` share.
+//!
+//! [`store`] opens the database and keeps the current [`policy::Policy`] in memory; [`edit`] holds
+//! every act that changes it. Which rule decides is not known here: that is
+//! [`berth_shared::rights`], one function for both servers.
+//!
+//! **The counter.** One sequence serves the whole database. Whatever takes something away from a
+//! grantee moves the sequence on and writes its new value down as that grantee's counter, in the
+//! transaction that takes it away. A token carries the sequence as it was before anything about
+//! its subject was looked at, and is void once a larger counter stands for its subject. So no
+//! token can survive an act that it did not see, whatever the clocks say. Granting moves nothing.
+
+pub mod edit;
+pub mod policy;
+pub mod store;
+
+use std::path::PathBuf;
+
+/// The database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be opened or made.
+    #[error("opening the database {}", path.display())]
+    Open {
+        /// The database file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A later version of Berth has written to it.
+    #[error(
+        "the database {} was written by a newer version of Berth: install that version again",
+        .0.display()
+    )]
+    Newer(PathBuf),
+    /// Another file lies where the database lay when it was opened.
+    #[error("the database {} was moved or replaced: restart the server", .0.display())]
+    Replaced(PathBuf),
+    /// A query failed.
+    #[error("asking the database")]
+    Query(#[from] sqlx::Error),
+    /// A row holds something that no version of Berth writes.
+    #[error("the database holds {0:?} where it should not")]
+    Row(String),
+}

@@ -1,0 +1,184 @@
+//! The database file, and the policy as it stands in it now.
+//!
+//! `authctl` writes to the same file while the server runs. SQLite's `PRAGMA data_version` changes
+//! whenever another connection has committed, so one look before each use (some 50 µs) is enough
+//! to see every change with the next request. The pragma does not notice the connection's own
+//! commits, so the connection that looks never writes.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions, Row, SqliteConnection,
+    migrate::{MigrateError, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+use tokio::sync::Mutex;
+
+use super::{Error, policy::Policy};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// How long a connection waits for another's write.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An open database.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    file: FileIdentity,
+    reader: Mutex<Reader>,
+    pub(super) writer: Mutex<SqliteConnection>,
+}
+
+/// Device and inode: which file it is, whatever it is called.
+type FileIdentity = (u64, u64);
+
+#[derive(Debug)]
+struct Reader {
+    connection: SqliteConnection,
+    version: i64,
+    policy: Arc<Policy>,
+}
+
+impl Store {
+    /// Opens the database at `path`, and makes it or brings it up to date first.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or a newer version of Berth has written to it.
+    pub async fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |source: std::io::Error| Error::Open {
+            path: path.to_owned(),
+            source: Box::new(source),
+        };
+        create(path).map_err(failed)?;
+        let file = identity(path).map_err(failed)?;
+        let mut writer = connect(path).await?;
+        // Server and authctl may both be the first to open it.
+        let lock = migration_lock(path).map_err(failed)?;
+        migrate(&mut writer, path).await?;
+        drop(lock);
+        let mut connection = connect(path).await?;
+        let version = data_version(&mut connection).await?;
+        let policy = Arc::new(Policy::read(&mut connection).await?);
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            reader: Mutex::new(Reader { connection, version, policy }),
+            writer: Mutex::new(writer),
+        })
+    }
+
+    /// The policy as it stands in the database now.
+    ///
+    /// # Errors
+    /// When the database does not answer, or is no longer the file that was opened: changes to the
+    /// new one would never be seen.
+    pub async fn policy(&self) -> Result<Arc<Policy>, Error> {
+        if identity(&self.path).ok() != Some(self.file) {
+            return Err(Error::Replaced(self.path.clone()));
+        }
+        let mut reader = self.reader.lock().await;
+        // Taken before the rules are read: a commit in between is seen again next time.
+        let version = data_version(&mut reader.connection).await?;
+        if version != reader.version {
+            reader.policy = Arc::new(Policy::read(&mut reader.connection).await?);
+            reader.version = version;
+        }
+        Ok(Arc::clone(&reader.policy))
+    }
+}
+
+/// Makes an empty file that only its owner may read; SQLite gives its side files the same mode.
+/// A database that is there is not opened here: closing it would let go of the locks that SQLite
+/// holds on it elsewhere in this process.
+fn create(path: &Path) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    match options.write(true).create_new(true).mode(crate::files::PRIVATE).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn identity(path: &Path) -> std::io::Result<FileIdentity> {
+    fs::metadata(path).map(|meta| (meta.dev(), meta.ino()))
+}
+
+async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .connect()
+        .await
+        .map_err(|source| Error::Open { path: path.to_owned(), source: Box::new(source) })
+}
+
+fn migration_lock(path: &Path) -> std::io::Result<File> {
+    let path = path.with_extension("db.lock");
+    let mut options = OpenOptions::new();
+    let file =
+        options.write(true).create(true).truncate(false).mode(crate::files::PRIVATE).open(path)?;
+    file.lock()?;
+    Ok(file)
+}
+
+async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
+    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
+        MigrateError::VersionMissing(_)
+        | MigrateError::VersionTooNew(..)
+        | MigrateError::VersionNotPresent(_) => Error::Newer(path.to_owned()),
+        other => Error::Open { path: path.to_owned(), source: Box::new(other) },
+    })
+}
+
+async fn data_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
+    let row = sqlx::query("PRAGMA data_version").fetch_one(connection).await?;
+    Ok(row.try_get(0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_database_of_a_newer_version_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.db");
+        let store = Store::open(&path).await.unwrap();
+        sqlx::query(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             VALUES (9999, 'later', TRUE, X'00', 0)",
+        )
+        .execute(&mut *store.writer.lock().await)
+        .await
+        .unwrap();
+        drop(store);
+        assert!(matches!(Store::open(&path).await, Err(Error::Newer(_))));
+    }
+
+    #[tokio::test]
+    async fn a_replaced_database_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.db");
+        let store = Store::open(&path).await.unwrap();
+        store.policy().await.unwrap();
+        fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+        assert!(matches!(store.policy().await, Err(Error::Replaced(_))));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_database_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.db");
+        fs::write(&path, "this is no database, however long it may be").unwrap();
+        assert!(matches!(Store::open(&path).await, Err(Error::Open { .. })));
+    }
+}

@@ -1,0 +1,125 @@
+//! `authctl cert`: the server's certificate.
+
+use std::path::PathBuf;
+
+use auth_server::{
+    certs::{CertificateFiles, Found},
+    host::Host,
+};
+use berth_shared::clock::Clock;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::{
+    owner,
+    report::{Failure, Report},
+    site::Site,
+};
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Make a CA and a server certificate, where there is none.
+    Init {
+        /// The names and addresses by which clients reach the registry, by comma.
+        #[arg(long, env = "BERTH_HOST", value_name = "LIST", required = true)]
+        host: HostList,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Make the server's certificate again, under the same CA; the server takes it into use by
+    /// itself.
+    Renew {
+        /// Other names and addresses than now, by comma.
+        #[arg(long, value_name = "LIST")]
+        host: Option<HostList>,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Place {
+    /// The directory of server.pem and server.key [default: where init put them]
+    #[arg(long, env = "BERTH_CERTS", value_name = "DIR")]
+    certs: Option<PathBuf>,
+    /// The directory of ca.key [default: that of the certificate, or where init --split put it]
+    #[arg(long, value_name = "DIR")]
+    ca: Option<PathBuf>,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Names and addresses by comma; nothing at all is an empty list.
+#[derive(Debug, Clone)]
+pub(crate) struct HostList(pub(crate) Vec<Host>);
+
+impl std::str::FromStr for HostList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let hosts: Result<Vec<Host>, _> = words.map(str::parse).collect();
+        hosts.map(Self).map_err(|error| error.to_string())
+    }
+}
+
+impl Place {
+    fn files(&self, site: Option<&Site>) -> CertificateFiles {
+        let given = self.certs.clone().filter(|certs| !certs.as_os_str().is_empty());
+        // `init --split` puts the CA beside the data of auth-server.
+        let beside = site.and_then(|site| site.config.data.canonicalize().ok());
+        let split = beside.and_then(|data| data.parent().map(PathBuf::from));
+        let split = split.filter(|folder| folder.join("ca").is_dir());
+        let certs = match (given, &split) {
+            (Some(certs), _) => certs,
+            (None, Some(folder)) => folder.join("certs"),
+            (None, None) => PathBuf::from("certs"),
+        };
+        let ca = self.ca.clone().or_else(|| split.map(|folder| folder.join("ca")));
+        CertificateFiles { ca: ca.unwrap_or_else(|| certs.clone()), certs }
+    }
+}
+
+pub(crate) fn run(verb: &Verb, site: Option<&Site>) -> Result<Report, Failure> {
+    let clock = Clock::system();
+    let (place, hosts, is_renewal) = match verb {
+        Verb::Init { host, place } => (place, Some(host), false),
+        Verb::Renew { host, place } => (place, host.as_ref(), true),
+    };
+    let files = place.files(site);
+    owner::become_owner_of(&files.certs)?;
+    let hosts = hosts.map(|list| list.0.clone()).filter(|hosts| !hosts.is_empty());
+    let pem = files.server_pem();
+    let shown = pem.display();
+    let hosts = match (files.find(&clock)?, is_renewal) {
+        (Found::Own { .. }, _) => {
+            return Err(Failure::refused(format!(
+                "{shown} was not made by Berth: renew it where it came from"
+            )));
+        }
+        (Found::Missing, true) => {
+            return Err(Failure::refused(format!(
+                "there is no {shown}; to make one: authctl cert init --host reg.example.lan"
+            )));
+        }
+        (Found::Berths { .. }, false) => {
+            return Err(Failure::refused(format!(
+                "there is a certificate at {shown} already; for a new one: authctl cert renew"
+            )));
+        }
+        (Found::Berths { hosts: old, .. }, true) => hosts.unwrap_or(old),
+        (Found::Missing, false) => {
+            hosts.ok_or_else(|| Failure::Usage("--host names no host".to_owned()))?
+        }
+    };
+    let names: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+    let names = names.join(", ");
+    if !place.dry_run {
+        files.issue(&hosts, &clock)?;
+    }
+    let verb = if place.dry_run { "would write" } else { "wrote" };
+    let text = format!("{verb} {shown} for {names}, issued by {}", files.ca_pem().display());
+    let json = json!({ "certificate": pem, "ca": files.ca_pem(), "hosts": hosts, "dry_run": place.dry_run });
+    Ok(Report::done(text, json))
+}

@@ -1,0 +1,87 @@
+//! The certificate of an installation, and the hosts it is for.
+
+use std::collections::BTreeSet;
+
+use auth_server::{certs::Found, host::Host};
+use berth_shared::clock::Clock;
+
+use super::{Arguments, Steps, layout::Layout, settings};
+use crate::report::Failure;
+
+/// What certificate there is, and which hosts are wanted.
+pub(super) struct Plan {
+    found: Found,
+    asked: Option<Vec<Host>>,
+    wanted: Vec<Host>,
+}
+
+impl Plan {
+    pub(super) fn new(
+        arguments: &Arguments,
+        layout: &Layout,
+        clock: &Clock,
+    ) -> Result<Self, Failure> {
+        let found = layout.certificates.find(clock)?;
+        let asked = arguments.host.as_ref().map(|list| list.0.clone());
+        let asked = asked.filter(|hosts| !hosts.is_empty());
+        let known = match &found {
+            Found::Own { hosts } | Found::Berths { hosts, .. } => hosts.clone(),
+            Found::Missing => settings::hosts_in(layout),
+        };
+        // An owner's certificate says by which names the registry is reached.
+        let wanted = asked.clone().unwrap_or(known);
+        let wanted =
+            if wanted.is_empty() { vec![Host::Name("localhost".to_owned())] } else { wanted };
+        Ok(Self { found, asked, wanted })
+    }
+
+    /// The hosts that were named in this run.
+    pub(super) fn hosts_asked(&self) -> Option<&[Host]> {
+        self.asked.as_deref()
+    }
+
+    /// The hosts for a first run.
+    pub(super) fn hosts_wanted(&self) -> &[Host] {
+        &self.wanted
+    }
+
+    /// Whether the certificate is of Berth's own CA, which clients must be told to trust.
+    pub(super) fn is_berths(&self) -> bool {
+        !matches!(self.found, Found::Own { .. })
+    }
+
+    /// Makes or renews the certificate where that is due.
+    pub(super) fn carry_out(
+        &self,
+        layout: &Layout,
+        urls: &[String],
+        clock: &Clock,
+        steps: &mut Steps,
+    ) -> Result<(), Failure> {
+        let files = &layout.certificates;
+        let shown = files.server_pem().display().to_string();
+        let what = match &self.found {
+            Found::Own { hosts } => {
+                steps.remark(format!("{shown} is your own and is used as it is"));
+                let missing: Vec<_> =
+                    self.asked.iter().flatten().filter(|h| !hosts.contains(h)).collect();
+                for host in missing {
+                    steps.remark(format!("  it does not name {host}: see that it holds for it"));
+                }
+                return Ok(());
+            }
+            Found::Missing => format!("{shown}, issued by {}", files.ca_pem().display()),
+            Found::Berths { hosts, is_worn } => {
+                let set = |hosts: &[Host]| hosts.iter().cloned().collect::<BTreeSet<_>>();
+                if set(hosts) == set(&self.wanted) && !is_worn {
+                    return Ok(());
+                }
+                format!("{shown} again for {}", urls.join(", "))
+            }
+        };
+        if steps.begin(what) {
+            files.issue(&self.wanted, clock)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! `authctl init`: makes what is missing, and leaves what is there.
+//!
+//! Every step looks first and writes one file at a time, whole, so that a run that was killed is
+//! completed by the next. The user comes last: as long as there is no htpasswd file, the next run
+//! makes the user and prints the password.
+
+mod certificate;
+mod layout;
+mod next;
+mod people;
+mod settings;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use auth_server::{acl::store::Store, config::Config, files, keys::SigningKeys};
+use berth_shared::clock::Clock;
+use clap::Args;
+use serde_json::json;
+
+use crate::{
+    cert::HostList,
+    report::{Failure, Report},
+};
+use layout::Layout;
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  authctl init                                        for this machine alone
+  authctl init --host reg.homelab.lan,192.168.1.5     for the network
+  authctl init --htpasswd /etc/nginx/htpasswd         take over the users of nginx
+  authctl init --split --data /var/lib/berth          one directory per server
+
+What is there already is left as it is. With other hosts than before, a certificate that Berth made
+is renewed and public_urls in registry.toml is rewritten. A server.pem and server.key of your own in
+the directory of certificates are used and never changed.
+The password of the first user is $BERTH_PASSWORD if set, or random and printed once.")]
+pub(crate) struct Arguments {
+    /// The directory for settings, users and data [default: data]
+    #[arg(long, env = "BERTH_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The directory of certificates [default: certs, with --split that of the data]
+    #[arg(long, env = "BERTH_CERTS", value_name = "DIR")]
+    certs: Option<PathBuf>,
+    /// The names and addresses by which clients reach the registry, by comma [first run: localhost]
+    #[arg(long, env = "BERTH_HOST", value_name = "LIST")]
+    host: Option<HostList>,
+    /// The port in the registry's URLs, and to listen on [first run: 5000]
+    #[arg(long, env = "BERTH_PORT", value_name = "PORT", value_parser = port)]
+    port: Option<Port>,
+    /// The address to listen on [default: 0.0.0.0 and the port]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The first user's name [default: andrew]
+    #[arg(long, env = "BERTH_USER", value_name = "NAME")]
+    user: Option<String>,
+    /// Read the first user's password as one line from standard input.
+    #[arg(long)]
+    password_stdin: bool,
+    /// Make no user.
+    #[arg(long, conflicts_with = "password_stdin")]
+    no_user: bool,
+    /// Take over the users of this htpasswd file; every one of them may do everything, as before.
+    #[arg(long, value_name = "FILE")]
+    htpasswd: Option<PathBuf>,
+    /// One directory per server, so that the registry can be kept from keys and passwords.
+    #[arg(long)]
+    split: bool,
+    /// With --split: the directory of auth.toml and registry.toml [default: each server's own]
+    #[arg(long, value_name = "DIR", requires = "split")]
+    config_dir: Option<PathBuf>,
+    /// Say what would be made, and make nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// A port, or nothing: an environment variable that is set to nothing counts as unset.
+#[derive(Debug, Clone, Copy)]
+struct Port(Option<u16>);
+
+fn port(text: &str) -> Result<Port, String> {
+    match text {
+        "" => Ok(Port(None)),
+        "0" => Err("port 0 cannot stand in a URL".to_owned()),
+        text => text.parse().map(|port| Port(Some(port))).map_err(|error| format!("{error}")),
+    }
+}
+
+impl Arguments {
+    /// The directory for settings, users and data.
+    pub(crate) fn data(&self) -> PathBuf {
+        given(self.data.as_ref()).unwrap_or_else(|| "data".into())
+    }
+
+    fn port(&self) -> Option<u16> {
+        self.port.and_then(|port| port.0)
+    }
+}
+
+fn given(path: Option<&PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty()).cloned()
+}
+
+/// What has been made, or would be.
+struct Steps {
+    is_dry: bool,
+    lines: Vec<String>,
+}
+
+impl Steps {
+    /// Notes a step; whether it is to be done now.
+    fn begin(&mut self, what: impl Into<String>) -> bool {
+        let verb = if self.is_dry { "would make " } else { "made " };
+        self.lines.push(format!("{verb}{}", what.into()));
+        !self.is_dry
+    }
+
+    /// Notes something that is not a step.
+    fn remark(&mut self, what: impl Into<String>) {
+        self.lines.push(what.into());
+    }
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<Report, Failure> {
+    let clock = Clock::system();
+    let mut steps = Steps { is_dry: arguments.dry_run, lines: Vec::new() };
+    // Whatever can be refused is refused before anything is written.
+    let people = people::Plan::new(arguments)?;
+    let layout = Layout::new(arguments)?;
+    layout.make_directories(&mut steps)?;
+    let certificate = certificate::Plan::new(arguments, &layout, &clock)?;
+    let auth = settings::auth(&layout, &mut steps)?;
+    let urls = settings::registry(arguments, &layout, &certificate, &mut steps)?;
+    certificate.carry_out(&layout, &urls, &clock, &mut steps)?;
+    let made = people.carry_out(&open(&auth, &clock, &mut steps).await?, &auth, &mut steps).await?;
+    let next = next::Next { urls: &urls, layout: &layout, certificate: &certificate, made: &made };
+    let mut text = steps.lines.join("\n");
+    if !steps.is_dry {
+        let gap = if text.is_empty() { "" } else { "\n\n" };
+        text.push_str(&format!("{gap}{}", next.text()));
+    } else if text.is_empty() {
+        text.push_str("nothing is missing");
+    }
+    let json = json!({
+        "steps": steps.lines,
+        "auth": layout.auth_toml,
+        "registry": layout.registry_toml,
+        "public_urls": urls,
+        "certificate": layout.certificates.server_pem(),
+        "ca": certificate.is_berths().then(|| layout.certificates.ca_pem()),
+        "user": made.user,
+        "password": made.password.as_ref().map(|password| password.as_str()),
+    });
+    Ok(Report::done(text, json))
+}
+
+/// Opens the database and makes the signing keys; nothing of that in a dry run.
+async fn open(config: &Config, clock: &Clock, steps: &mut Steps) -> Result<Option<Store>, Failure> {
+    let is_new = !config.database().exists();
+    if is_new && !steps.begin(format!("{} and the signing keys", config.database().display())) {
+        return Ok(None);
+    }
+    if steps.is_dry {
+        return Ok(None);
+    }
+    files::make_directory(&config.data)?;
+    SigningKeys::open(&config.keys(), config.key_algorithm, clock)?;
+    Ok(Some(Store::open(&config.database()).await?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! What to type next: how to sign in, and how clients are told to trust the CA.
+
+use auth_server::host::Host;
+
+use super::{certificate, layout::Layout, people::Made};
+
+/// What the text depends on.
+pub(super) struct Next<'a> {
+    pub(super) urls: &'a [String],
+    pub(super) layout: &'a Layout,
+    pub(super) certificate: &'a certificate::Plan,
+    pub(super) made: &'a Made,
+}
+
+impl Next<'_> {
+    pub(super) fn text(&self) -> String {
+        let host = self.urls.first().map_or("localhost:5000", |url| {
+            url.split_once("://").map_or(url.as_str(), |(_, authority)| authority)
+        });
+        let mut text = String::new();
+        if let (Some(user), Some(password)) = (&self.made.user, &self.made.password) {
+            text.push_str(&format!(
+                "The password of {user}, shown this once:\n\n  {}\n\n",
+                password.as_str()
+            ));
+        }
+        match &self.made.user {
+            Some(user) => text.push_str(&format!("Sign in:\n\n  docker login {host} -u {user}\n\n")),
+            None => text.push_str(&format!(
+                "Nobody can sign in yet; add a user, then sign in:\n\n  authctl user add NAME --grant \
+                 '**:*'\n  docker login {host} -u NAME\n\n"
+            )),
+        }
+        text.push_str(&self.trust(host));
+        text
+    }
+
+    fn trust(&self, host: &str) -> String {
+        if !self.certificate.is_berths() {
+            return "The certificate is your own: clients that trust its issuer need nothing more."
+                .to_owned();
+        }
+        let ca = self.layout.certificates.ca_pem();
+        let ca = ca.display();
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let local = if name.parse::<Host>().is_ok_and(|host| host.is_local()) {
+            "\n\nDocker does not check the certificate of localhost and 127.0.0.0/8; there it needs none of \
+             this."
+        } else {
+            ""
+        };
+        let copy = |tool: &str, folder: &str| {
+            format!(
+                "  {tool:<11}sudo mkdir -p {folder}/{host} && sudo cp {ca} {folder}/{host}/ca.crt"
+            )
+        };
+        format!(
+            "Tell each client to trust Berth's CA ({ca}):\n\n{}\n{}\n{}\n             \
+             and write {folder}/{host}/hosts.toml:\n\n             server = \"https://{host}\"\n             \
+             [host.\"https://{host}\"]\n               ca = \"{folder}/{host}/ca.crt\"{local}",
+            copy("docker", "/etc/docker/certs.d"),
+            copy("podman", "/etc/containers/certs.d"),
+            copy("containerd", "/etc/containerd/certs.d"),
+            folder = "/etc/containerd/certs.d",
+        )
+    }
+}

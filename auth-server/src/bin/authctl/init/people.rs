@@ -1,0 +1,150 @@
+//! The first user, or the users of an htpasswd file that is taken over.
+
+use std::path::PathBuf;
+
+use auth_server::{
+    acl::store::Store,
+    config::Config,
+    files,
+    users::{
+        NEW_COST, Password,
+        edit::{Editor, HEADER},
+        htpasswd::Htpasswd,
+    },
+};
+use berth_shared::{
+    action::Actions,
+    rights::Rule,
+    subject::{Grantee, UserName},
+};
+use zeroize::Zeroizing;
+
+use super::{Arguments, Steps, given};
+use crate::{grants::now, report::Failure, secret};
+
+/// The first user's name, unless another is asked for.
+const USER_DEFAULT: &str = "andrew";
+
+/// Whom to make.
+pub(super) enum Plan {
+    /// Nobody.
+    Nobody,
+    /// One user, with this password or a random one.
+    One(UserName, Option<Password>),
+    /// The users of a file.
+    TakeOver(PathBuf, Vec<u8>),
+}
+
+/// Who was made, and whose name to show in examples.
+#[derive(Default)]
+pub(super) struct Made {
+    /// A user who can sign in, if there is any.
+    pub(super) user: Option<UserName>,
+    /// The password, if it was made up here and nobody has seen it.
+    pub(super) password: Option<Zeroizing<String>>,
+}
+
+impl Plan {
+    pub(super) fn new(arguments: &Arguments) -> Result<Self, Failure> {
+        if let Some(path) = given(arguments.htpasswd.as_ref()) {
+            let bytes = files::read(&path)?;
+            if Htpasswd::parse(&bytes).is_blank {
+                return Err(Failure::refused(format!("{} is empty", path.display())));
+            }
+            return Ok(Self::TakeOver(path, bytes));
+        }
+        if arguments.no_user {
+            return Ok(Self::Nobody);
+        }
+        let name = arguments.user.as_deref().filter(|name| !name.is_empty());
+        let name = name
+            .unwrap_or(USER_DEFAULT)
+            .parse()
+            .map_err(|error| Failure::Usage(format!("--user: {error}")))?;
+        let password = if arguments.password_stdin {
+            Some(secret::from_stdin()?)
+        } else {
+            secret::from_environment()?
+        };
+        Ok(Self::One(name, password))
+    }
+
+    /// Grants before users: a user who is there has been given everything, so a run that was
+    /// killed in between is completed by the next.
+    pub(super) async fn carry_out(
+        self,
+        database: &Option<Store>,
+        config: &Config,
+        steps: &mut Steps,
+    ) -> Result<Made, Failure> {
+        let path = &config.htpasswd;
+        let shown = path.display();
+        let old = std::fs::read(path).ok().map(|bytes| Htpasswd::parse(&bytes));
+        let holds_nobody =
+            old.as_ref().is_none_or(|old| old.users.is_empty() && old.problems.is_empty());
+        let mut password = None;
+        match self {
+            Self::TakeOver(source, bytes) if holds_nobody => {
+                let source = source.display();
+                if steps.begin(format!("{shown} from {source}, and the grant everyone **:*")) {
+                    give_everything(database.as_ref(), Grantee::Everyone).await?;
+                    files::replace(path, &with_line_end(bytes.clone()), files::PRIVATE)?;
+                }
+                for problem in Htpasswd::parse(&bytes).problems {
+                    steps.remark(format!("  {source}, {problem}"));
+                }
+            }
+            Self::TakeOver(source, _) => steps.remark(format!(
+                "{shown} has users already: those of {} are not taken over",
+                source.display()
+            )),
+            Self::One(name, given) if old.is_none() => {
+                if steps.begin(format!("the user {name} with the grant **:*")) {
+                    give_everything(database.as_ref(), Grantee::User(name.clone())).await?;
+                    let (chosen, shown) = choose(given)?;
+                    let mut editor = Editor::open(path)?;
+                    editor.set(&name, &chosen.hash(NEW_COST)?);
+                    editor.save()?;
+                    password = shown;
+                }
+            }
+            Self::Nobody if old.is_none() => {
+                if steps.begin(format!("{shown} without users")) {
+                    files::replace(path, HEADER.as_bytes(), files::PRIVATE)?;
+                }
+            }
+            Self::One(..) | Self::Nobody => {}
+        }
+        let users = std::fs::read(path).map(|bytes| Htpasswd::parse(&bytes)).unwrap_or_default();
+        if let Some(database) = database {
+            database.reconcile(&users.fingerprints()).await?;
+        }
+        Ok(Made { user: users.users.into_keys().next(), password })
+    }
+}
+
+/// The given password, or a random one that must be shown.
+fn choose(given: Option<Password>) -> Result<(Password, Option<Zeroizing<String>>), Failure> {
+    match given {
+        Some(password) => Ok((password, None)),
+        None => {
+            let random = secret::random()?;
+            Ok((Password::new(random.clone())?, Some(random)))
+        }
+    }
+}
+
+/// A last line without an end could be taken for one that is being written.
+fn with_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
+    if !bytes.ends_with(b"\n") {
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+async fn give_everything(database: Option<&Store>, grantee: Grantee) -> Result<(), Failure> {
+    let Some(database) = database else { return Ok(()) };
+    let pattern = "**".parse()?;
+    let rule = Rule { grantee, pattern, actions: Actions::ALL, expires: None };
+    Ok(database.grant(&[rule], now()).await?)
+}

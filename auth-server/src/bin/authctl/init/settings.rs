@@ -1,0 +1,247 @@
+//! The two settings files: written once, and after that changed in as little as was asked for.
+
+use auth_server::{config::Config, files, host::Host};
+use toml_edit::{Array, DocumentMut, Item, value};
+
+use super::{
+    Arguments, Steps, certificate,
+    layout::{Layout, named_from},
+};
+use crate::report::Failure;
+
+/// The port of the first run, unless another is asked for.
+const PORT_DEFAULT: u16 = 5000;
+
+/// The settings of auth-server, written first if they are missing.
+pub(super) fn auth(layout: &Layout, steps: &mut Steps) -> Result<Config, Failure> {
+    let path = &layout.auth_toml;
+    if !path.exists() {
+        let text = auth_text(layout);
+        if !steps.begin(path.display().to_string()) {
+            return Ok(Config {
+                htpasswd: layout.htpasswd.clone(),
+                data: layout.auth_data.clone(),
+                socket: layout.socket.clone(),
+                ..Config::default()
+            });
+        }
+        files::replace(path, text.as_bytes(), files::PRIVATE)?;
+    }
+    Ok(Config::load(path)?)
+}
+
+/// Writes the settings of registry-server if they are missing, and otherwise the addresses that
+/// were asked for. Gives the public URLs.
+pub(super) fn registry(
+    arguments: &Arguments,
+    layout: &Layout,
+    certificate: &certificate::Plan,
+    steps: &mut Steps,
+) -> Result<Vec<String>, Failure> {
+    let path = &layout.registry_toml;
+    if path.exists() {
+        return update(arguments, certificate, layout, steps);
+    }
+    let port = arguments.port().unwrap_or(PORT_DEFAULT);
+    let urls: Vec<_> = certificate.hosts_wanted().iter().map(|host| host.origin(port)).collect();
+    let listen =
+        arguments.listen.map_or_else(|| format!("0.0.0.0:{port}"), |address| address.to_string());
+    let text = registry_text(layout, &urls, &listen);
+    if steps.begin(format!("{} for {}", path.display(), urls.join(", "))) {
+        files::replace(path, text.as_bytes(), files::PRIVATE)?;
+    }
+    Ok(urls)
+}
+
+fn update(
+    arguments: &Arguments,
+    certificate: &certificate::Plan,
+    layout: &Layout,
+    steps: &mut Steps,
+) -> Result<Vec<String>, Failure> {
+    let path = &layout.registry_toml;
+    let text = String::from_utf8_lossy(&files::read(path)?).into_owned();
+    let mut document: DocumentMut =
+        text.parse().map_err(|error| Failure::refused(format!("{}: {error}", path.display())))?;
+    let old = urls_in(&document);
+    let (old_hosts, old_port) = read_urls(&old);
+    if certificate.hosts_asked().is_none() && arguments.port().is_none() {
+        return Ok(old);
+    }
+    let hosts = certificate.hosts_asked().map_or(old_hosts, <[Host]>::to_vec);
+    let port = arguments.port().unwrap_or(old_port);
+    let wanted: Vec<_> = hosts.iter().map(|host| host.origin(port)).collect();
+    // URLs that somebody has added stay, as long as what is asked for is there and comes first.
+    let is_there = old.first() == wanted.first() && wanted.iter().all(|url| old.contains(url));
+    if wanted.is_empty() || is_there {
+        return Ok(old);
+    }
+    set_urls(&mut document, &wanted);
+    if arguments.listen.is_none() && old_port != port {
+        set_listen_port(&mut document, old_port, port);
+    }
+    if steps.begin(format!("public_urls in {} {}", path.display(), wanted.join(", "))) {
+        files::replace(path, document.to_string().as_bytes(), files::PRIVATE)?;
+    }
+    Ok(wanted)
+}
+
+/// The hosts of the settings that are there, if any.
+pub(super) fn hosts_in(layout: &Layout) -> Vec<Host> {
+    let text = std::fs::read_to_string(&layout.registry_toml).unwrap_or_default();
+    text.parse().map_or_else(|_| Vec::new(), |document| read_urls(&urls_in(&document)).0)
+}
+
+fn urls_in(document: &DocumentMut) -> Vec<String> {
+    let urls = document.get("public_urls").and_then(Item::as_array);
+    urls.into_iter()
+        .flat_map(Array::iter)
+        .filter_map(|url| url.as_str().map(str::to_owned))
+        .collect()
+}
+
+/// The hosts of the URLs, and the port of the first.
+fn read_urls(urls: &[String]) -> (Vec<Host>, u16) {
+    let mut hosts = Vec::new();
+    let mut port = None;
+    for url in urls {
+        let authority = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+        let (host, its_port) = match authority.rsplit_once(':') {
+            Some((host, digits)) if digits.parse::<u16>().is_ok() => (host, digits.parse().ok()),
+            _ => (authority, None),
+        };
+        if let Ok(host) = host.parse() {
+            hosts.push(host);
+            port.get_or_insert(its_port.unwrap_or(443));
+        }
+    }
+    (hosts, port.unwrap_or(PORT_DEFAULT))
+}
+
+fn set_urls(document: &mut DocumentMut, urls: &[String]) {
+    let mut array: Array = urls.iter().map(String::as_str).collect();
+    if let Some(old) = document.get("public_urls").and_then(Item::as_value) {
+        // What is written behind the value on its line.
+        *array.decor_mut() = old.decor().clone();
+    }
+    document["public_urls"] = value(array);
+}
+
+/// Moves the listener along with the port of the URLs, if it was on that port.
+fn set_listen_port(document: &mut DocumentMut, old: u16, new: u16) {
+    let Some(listen) = document.get_mut("listen").and_then(Item::as_value_mut) else { return };
+    let moved = listen
+        .as_str()
+        .and_then(|text| text.strip_suffix(&format!(":{old}")))
+        .map(|address| format!("{address}:{new}"));
+    if let Some(moved) = moved {
+        let decor = listen.decor().clone();
+        *listen = moved.into();
+        *listen.decor_mut() = decor;
+    }
+}
+
+fn quoted(text: &str) -> String {
+    toml_edit::Value::from(text).to_string()
+}
+
+fn auth_text(layout: &Layout) -> String {
+    let from = |target| quoted(&named_from(&layout.auth_toml, target));
+    format!(
+        "\
+# Settings of auth-server and authctl. Every key is explained in deploy/config/auth.example.toml.
+# Relative paths are relative to the directory of this file.
+
+# The `iss` and the `aud` of every token; registry.toml says the same.
+issuer = \"berth\"
+services = [\"berth\"]
+
+# The users: bcrypt hashes, as `authctl user add` and `htpasswd -B` write them.
+# The file is read again when it changes.
+htpasswd = {htpasswd}
+
+# The database of grants, and the signing keys.
+data = {data}
+
+# The private socket on which registry-server is answered.
+socket = {socket}
+
+# How long a token holds. Revoking does not wait for that.
+token_life_secs = 900
+
+# error, warn, info or debug; as \"text\" for people or as \"json\".
+log = \"info\"
+log_format = \"text\"
+",
+        htpasswd = from(&layout.htpasswd),
+        data = from(&layout.auth_data),
+        socket = from(&layout.socket),
+    )
+}
+
+fn registry_text(layout: &Layout, urls: &[String], listen: &str) -> String {
+    let from = |target| quoted(&named_from(&layout.registry_toml, target));
+    let urls: Vec<_> = urls.iter().map(|url| quoted(url)).collect();
+    format!(
+        "\
+# Settings of registry-server. Every key is explained in deploy/config/registry.example.toml.
+# Relative paths are relative to the directory of this file.
+
+# Where it listens.
+listen = {listen}
+
+# The origins by which clients reach it, port included. The first is the one that clients are sent
+# to for a token when they come by another.
+public_urls = [{urls}]
+
+# The metadata and the blobs.
+data = {data}
+
+# The `aud` and the `iss` that tokens must have; auth.toml says the same.
+service = \"berth\"
+issuer = \"berth\"
+
+# The private socket of auth-server.
+auth_socket = {socket}
+
+# Proxies in front whose X-Forwarded-For is believed, such as [\"127.0.0.1/32\"].
+trusted_proxies = []
+
+# error, warn, info or debug; as \"text\" for people or as \"json\".
+log = \"info\"
+log_format = \"text\"
+
+# Read again when the files change. Behind a proxy that ends TLS leave this out, and listen on
+# loopback.
+[tls]
+certificate = {certificate}
+key = {key}
+",
+        listen = quoted(listen),
+        urls = urls.join(", "),
+        data = from(&layout.registry_data),
+        socket = from(&layout.socket),
+        certificate = from(&layout.certificates.server_pem()),
+        key = from(&layout.certificates.server_key()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_rewritten_and_all_else_stays() {
+        let text = "# mine\nlisten = \"0.0.0.0:5000\" # all\n# why\npublic_urls = [\"https://a:5000\"] # x\ndata = \".\"\n";
+        let mut document: DocumentMut = text.parse().unwrap();
+        assert_eq!(read_urls(&urls_in(&document)).1, 5000);
+        set_urls(&mut document, &["https://b".to_owned(), "https://[::1]".to_owned()]);
+        set_listen_port(&mut document, 5000, 443);
+        let expected = text
+            .replace("\"https://a:5000\"", "\"https://b\", \"https://[::1]\"")
+            .replace(":5000\"", ":443\"");
+        assert_eq!(document.to_string(), expected);
+        let (hosts, port) = read_urls(&urls_in(&document));
+        assert_eq!((hosts.len(), port), (2, 443));
+    }
+}

@@ -1,0 +1,100 @@
+//! What a verb has to say, as text for people and as JSON for programs, and its exit code.
+
+use std::{io::Write, process::ExitCode};
+
+use berth_shared::telemetry::chain;
+use serde_json::{Value, json};
+
+/// The result of a verb.
+#[derive(Default)]
+pub(crate) struct Report {
+    /// For people; lines without the last newline.
+    pub(crate) text: String,
+    /// For programs.
+    pub(crate) json: Value,
+    /// The verb did what it could, or has an answer, but the answer is no.
+    pub(crate) is_no: bool,
+}
+
+/// Why a verb did nothing.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It cannot be done.
+    Refused(String),
+    /// It was asked for in the wrong way.
+    Usage(String),
+}
+
+impl Report {
+    /// A report that all went well.
+    pub(crate) fn done(text: impl Into<String>, json: Value) -> Self {
+        Self { text: text.into(), json, is_no: false }
+    }
+
+    pub(crate) fn print(&self, is_json: bool) -> ExitCode {
+        if is_json && !self.json.is_null() {
+            print_line(std::io::stdout(), &self.json.to_string());
+        } else if !is_json && !self.text.is_empty() {
+            print_line(std::io::stdout(), &self.text);
+        }
+        if self.is_no { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+}
+
+impl Failure {
+    pub(crate) fn refused(reason: impl Into<String>) -> Self {
+        Self::Refused(reason.into())
+    }
+
+    pub(crate) fn print(&self, is_json: bool) -> ExitCode {
+        let (reason, code) = match self {
+            Self::Refused(reason) => (reason, 1),
+            Self::Usage(reason) => (reason, 2),
+        };
+        if is_json {
+            print_line(std::io::stdout(), &json!({ "error": reason }).to_string());
+        }
+        print_line(std::io::stderr(), &format!("authctl: {}", reason.trim_end()));
+        ExitCode::from(code)
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Refused(chain(&error))
+    }
+}
+
+/// A reader that has gone away, as with `| head`, is no reason to panic.
+fn print_line(mut to: impl Write, text: &str) {
+    let _ = writeln!(to, "{text}");
+}
+
+/// Rows under headings, aligned.
+pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
+    let mut widths = headings.map(str::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: [&str; N]| {
+        let padded: Vec<_> =
+            cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(headings)];
+    lines.extend(rows.iter().map(|row| line(row.each_ref().map(String::as_str))));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_aligned_and_end_without_blanks() {
+        let rows = [["andrew".to_owned(), "a".to_owned()], ["b".to_owned(), String::new()]];
+        assert_eq!(table(["NAME", "X"], &rows), "NAME    X\nandrew  a\nb");
+    }
+}

@@ -1,0 +1,74 @@
+//! Where a password comes from: the terminal, standard input, the environment of `init`, or
+//! chance. Never the command line, which every user of the machine can read.
+
+use std::io::{IsTerminal, Read};
+
+use auth_server::users::{PASSWORD_BYTES_MAX, Password};
+use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
+
+use crate::report::Failure;
+
+/// Letters and digits that nobody mistakes for one another.
+const ALPHABET: &[u8] = b"abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+
+/// Some 115 random bits.
+const RANDOM_LENGTH: usize = 20;
+
+/// Asks on the terminal, twice.
+pub(crate) fn prompt(name: &str) -> Result<Password, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::Usage(
+            "there is no terminal to ask for the password on: use --password-stdin".to_owned(),
+        ));
+    }
+    let ask = |prompt: &str| rpassword::prompt_password(prompt).map(Zeroizing::new);
+    let password = Password::new(ask(&format!("New password for {name}: "))?)?;
+    if ask("Once more: ")?.as_bytes() != password.as_bytes() {
+        return Err(Failure::refused("the two passwords differ"));
+    }
+    Ok(password)
+}
+
+/// Reads one line from standard input.
+pub(crate) fn from_stdin() -> Result<Password, Failure> {
+    let mut text = Zeroizing::new(String::new());
+    // The longest password, and room to see that it is longer, or that there is a second line.
+    let most = u64::try_from(PASSWORD_BYTES_MAX + 3).unwrap_or(u64::MAX);
+    std::io::stdin().lock().take(most).read_to_string(&mut text)?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned());
+    if line.contains('\n') {
+        return Err(Failure::refused("there is more than one line on standard input"));
+    }
+    Ok(Password::new(line)?)
+}
+
+/// `BERTH_PASSWORD`, if it says anything. Read by hand, since an argument parser would offer an
+/// argument for it as well.
+pub(crate) fn from_environment() -> Result<Option<Password>, Failure> {
+    match std::env::var_os("BERTH_PASSWORD") {
+        Some(text) if !text.is_empty() => {
+            let text =
+                text.into_string().map_err(|_| Failure::refused("BERTH_PASSWORD is not UTF-8"))?;
+            Ok(Some(Password::new(Zeroizing::new(text))?))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A password that nobody has chosen.
+pub(crate) fn random() -> Result<Zeroizing<String>, Failure> {
+    let random = SystemRandom::new();
+    let mut password = Zeroizing::new(String::with_capacity(RANDOM_LENGTH));
+    // Bytes beyond the last multiple would favour the first letters.
+    let fair = 256 - 256 % ALPHABET.len();
+    while password.len() < RANDOM_LENGTH {
+        let mut byte = [0];
+        random.fill(&mut byte).map_err(|_| Failure::refused("the system gives no randomness"))?;
+        if usize::from(byte[0]) < fair {
+            password.push(char::from(ALPHABET[usize::from(byte[0]) % ALPHABET.len()]));
+        }
+    }
+    Ok(password)
+}

@@ -1,0 +1,94 @@
+//! Which server is meant: its settings, its database, its users.
+
+use std::path::{Path, PathBuf};
+
+use auth_server::{
+    acl::store::Store,
+    config::Config,
+    files,
+    users::{edit::Editor, htpasswd::Htpasswd},
+};
+use berth_shared::subject::{Grantee, UserName};
+
+use crate::{owner, report::Failure};
+
+/// Where a package puts the settings.
+const CONFIG_INSTALLED: &str = "/etc/berth/auth.toml";
+
+/// Where `make up` puts the settings.
+const CONFIG_IN_CHECKOUT: &str = "data/auth.toml";
+
+/// What was said on the command line and in the environment.
+pub(crate) struct Search {
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// The server that is meant.
+pub(crate) struct Site {
+    pub(crate) config: Config,
+}
+
+impl Search {
+    /// Reads the settings and becomes the owner of the data.
+    ///
+    /// # Errors
+    /// When there are no settings, or they cannot be read.
+    pub(crate) fn site(self) -> Result<Site, Failure> {
+        let data = self.data.filter(|data| !data.as_os_str().is_empty());
+        let path = match (self.config, data) {
+            (Some(config), _) => config,
+            (None, Some(data)) => data.join("auth.toml"),
+            (None, None) if Path::new(CONFIG_IN_CHECKOUT).try_exists().unwrap_or(true) => {
+                CONFIG_IN_CHECKOUT.into()
+            }
+            (None, None) => CONFIG_INSTALLED.into(),
+        };
+        // A directory that may not be read is told apart from a file that is not there.
+        if path.try_exists().is_ok_and(|is_there| !is_there) {
+            let shown = path.display();
+            return Err(Failure::refused(format!(
+                "there is no {shown}: say which server with --config FILE or BERTH_DATA, or set \
+                 one up with authctl init"
+            )));
+        }
+        let config = Config::load(&path)?;
+        let database = config.database();
+        owner::become_owner_of(if database.exists() { &database } else { &config.data })?;
+        Ok(Site { config })
+    }
+}
+
+impl Site {
+    /// Opens the database, and makes it first if the server has never run.
+    pub(crate) async fn database(&self) -> Result<Store, Failure> {
+        files::make_directory(&self.config.data)?;
+        Ok(Store::open(&self.config.database()).await?)
+    }
+
+    /// The users as the file has them; nobody while there is no file.
+    pub(crate) fn users(&self) -> Htpasswd {
+        std::fs::read(&self.config.htpasswd)
+            .map_or_else(|_| Htpasswd::default(), |bytes| Htpasswd::parse(&bytes))
+    }
+
+    /// The users' file, to be changed.
+    pub(crate) fn editor(&self) -> Result<Editor, Failure> {
+        Ok(Editor::open(&self.config.htpasswd)?)
+    }
+
+    /// Refuses a user who is not in the file: a grant with a typing error would be silent.
+    pub(crate) fn must_exist(&self, grantee: &Grantee) -> Result<(), Failure> {
+        match grantee {
+            Grantee::User(name) if !self.users().users.contains_key(name) => {
+                Err(self.no_such_user(name))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn no_such_user(&self, name: &UserName) -> Failure {
+        let file = self.config.htpasswd.display();
+        Failure::refused(format!("no user {name} in {file}; to add one: authctl user add {name}"))
+    }
+}

@@ -1,0 +1,340 @@
+//! The server's certificate: issued by a CA of Berth's own, or put there by its owner.
+//!
+//! A certificate counts as Berth's when Berth's own CA, whose key lies here, has signed it. Any
+//! other is its owner's: it is used, and never touched. Every key is written before the
+//! certificate that belongs to it, and a renewal keeps the key, so that a crash at any point leaves
+//! a pair that matches or a gap that the next run fills.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use berth_shared::clock::{Clock, UnixSeconds};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber,
+};
+use ring::rand::{SecureRandom, SystemRandom};
+use x509_parser::{extensions::GeneralName, pem::parse_x509_pem};
+use zeroize::Zeroizing;
+
+use crate::{
+    files::{self, FileError},
+    host::Host,
+};
+
+/// How long the CA holds. It is trusted by hand on every client, so it should outlive the machine.
+const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// How long a server certificate holds: the longest that no client finds too long.
+const SERVER_LIFE: Duration = Duration::from_secs(397 * 24 * 60 * 60);
+
+/// A certificate of Berth's is renewed by `authctl init` when it holds for less than this.
+const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How far certificates begin in the past, for clients whose clock is behind.
+const BACKDATED: Duration = Duration::from_secs(60 * 60);
+
+/// The certificate cannot be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CertError {
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file is not what it should be.
+    #[error("{} holds no {what} that can be read", path.display())]
+    Unreadable {
+        /// What was looked for.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+    },
+    /// One file of a pair is there without the other.
+    #[error("{} is there without {}: put both there, or take the first away", .0.display(), .1.display())]
+    Half(PathBuf, PathBuf),
+    /// The certificate is its owner's.
+    #[error("{} was not made by Berth: renew it where it came from", .0.display())]
+    Owned(PathBuf),
+    /// Making a key or a certificate failed.
+    #[error("making a certificate")]
+    Making(#[from] rcgen::Error),
+}
+
+/// Where certificates and keys lie.
+#[derive(Debug, Clone)]
+pub struct CertificateFiles {
+    /// The directory that the registry reads: `server.pem`, `server.key`, `ca.pem`.
+    pub certs: PathBuf,
+    /// The directory of `ca.key` and `ca.pem`; the same, unless the registry is kept from it.
+    pub ca: PathBuf,
+}
+
+/// What certificate there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// None.
+    Missing,
+    /// Its owner's.
+    Own {
+        /// The names and addresses that it holds for.
+        hosts: Vec<Host>,
+    },
+    /// Berth's own.
+    Berths {
+        /// The names and addresses that it holds for.
+        hosts: Vec<Host>,
+        /// Whether it should be made again: about to expire, or not of its key.
+        is_worn: bool,
+    },
+}
+
+impl CertificateFiles {
+    /// The server's certificate.
+    #[must_use]
+    pub fn server_pem(&self) -> PathBuf {
+        self.certs.join("server.pem")
+    }
+
+    /// The server's key.
+    #[must_use]
+    pub fn server_key(&self) -> PathBuf {
+        self.certs.join("server.key")
+    }
+
+    /// The CA's certificate, which clients are told to trust.
+    #[must_use]
+    pub fn ca_pem(&self) -> PathBuf {
+        self.ca.join("ca.pem")
+    }
+
+    /// The CA's key.
+    #[must_use]
+    pub fn ca_key(&self) -> PathBuf {
+        self.ca.join("ca.key")
+    }
+
+    /// Looks at what is there.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or a certificate is there without its key.
+    pub fn find(&self, clock: &Clock) -> Result<Found, CertError> {
+        if !self.server_pem().exists() {
+            return Ok(Found::Missing);
+        }
+        if !self.server_key().exists() {
+            return Err(CertError::Half(self.server_pem(), self.server_key()));
+        }
+        let der = read_certificate(&self.server_pem())?;
+        let unreadable = || CertError::Unreadable { what: "certificate", path: self.server_pem() };
+        let (_, certificate) =
+            x509_parser::parse_x509_certificate(&der).map_err(|_| unreadable())?;
+        let names = certificate.subject_alternative_name().map_err(|_| unreadable())?;
+        let hosts = names.map_or_else(Vec::new, |names| {
+            names.value.general_names.iter().filter_map(read_host).collect()
+        });
+        if !self.ca_key().exists() || !self.ca_pem().exists() {
+            return Ok(Found::Own { hosts });
+        }
+        let ca_der = read_certificate(&self.ca_pem())?;
+        let (_, ca) = x509_parser::parse_x509_certificate(&ca_der)
+            .map_err(|_| CertError::Unreadable { what: "certificate", path: self.ca_pem() })?;
+        if certificate.verify_signature(Some(ca.public_key())).is_err() {
+            return Ok(Found::Own { hosts });
+        }
+        let horizon = clock.now().saturating_add_unsigned(RENEW_BEFORE.as_secs());
+        let key = read_key(&self.server_key())?;
+        let is_of_key =
+            certificate.public_key().subject_public_key.data.as_ref() == key.der_bytes();
+        let is_worn = certificate.validity().not_after.timestamp() < horizon || !is_of_key;
+        Ok(Found::Berths { hosts, is_worn })
+    }
+
+    /// Makes a certificate for `hosts`, and the CA and the keys where they are missing.
+    ///
+    /// # Errors
+    /// [`CertError::Owned`] when the certificate there is its owner's; else when something cannot
+    /// be read or written.
+    pub fn issue(&self, hosts: &[Host], clock: &Clock) -> Result<(), CertError> {
+        if let Found::Own { .. } = self.find(clock)? {
+            return Err(CertError::Owned(self.server_pem()));
+        }
+        files::make_directory(&self.certs)?;
+        files::make_directory(&self.ca)?;
+        let ca = self.ca(clock)?;
+        let key = key_at(&self.server_key())?;
+        let names: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+        // A common name has at most 64 characters; clients go by the alternative names.
+        let common: String = names.first().map_or("berth", |name| name).chars().take(64).collect();
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name.push(DnType::CommonName, common);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        set_life(&mut params, clock.now(), SERVER_LIFE)?;
+        let certificate = params.signed_by(&key, &ca)?;
+        files::replace(&self.server_pem(), certificate.pem().as_bytes(), files::READABLE)?;
+        Ok(())
+    }
+
+    /// Berth's CA, made first when there is none.
+    fn ca(&self, clock: &Clock) -> Result<Issuer<'static, KeyPair>, CertError> {
+        if self.ca_pem().exists() && !self.ca_key().exists() {
+            return Err(CertError::Half(self.ca_pem(), self.ca_key()));
+        }
+        let key = key_at(&self.ca_key())?;
+        if !self.ca_pem().exists() {
+            let suffix: String = random::<4>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, format!("Berth CA {suffix}"));
+            params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            set_life(&mut params, clock.now(), CA_LIFE)?;
+            let pem = params.self_signed(&key)?.pem();
+            files::replace(&self.ca_pem(), pem.as_bytes(), files::READABLE)?;
+        }
+        let pem = files::read(&self.ca_pem())?;
+        let copy = self.certs.join("ca.pem");
+        if std::fs::read(&copy).ok().as_ref() != Some(&pem) {
+            files::replace(&copy, &pem, files::READABLE)?;
+        }
+        let pem = String::from_utf8_lossy(&pem).into_owned();
+        Ok(Issuer::from_ca_cert_pem(&pem, key)?)
+    }
+}
+
+/// The key in the file at `path`, made first when there is none.
+fn key_at(path: &Path) -> Result<KeyPair, CertError> {
+    if !path.exists() {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let pem = Zeroizing::new(key.serialize_pem());
+        files::replace(path, pem.as_bytes(), files::PRIVATE)?;
+    }
+    read_key(path)
+}
+
+fn read_key(path: &Path) -> Result<KeyPair, CertError> {
+    let unreadable = || CertError::Unreadable { what: "key", path: path.to_owned() };
+    let pem = Zeroizing::new(files::read(path)?);
+    let pem = std::str::from_utf8(&pem).map_err(|_| unreadable())?;
+    KeyPair::from_pem(pem).map_err(|_| unreadable())
+}
+
+/// The first certificate in a PEM file.
+fn read_certificate(path: &Path) -> Result<Vec<u8>, CertError> {
+    let bytes = files::read(path)?;
+    match parse_x509_pem(&bytes) {
+        Ok((_, pem)) if pem.label == "CERTIFICATE" => Ok(pem.contents),
+        _ => Err(CertError::Unreadable { what: "certificate", path: path.to_owned() }),
+    }
+}
+
+/// A name that a registry can be reached by; wildcards and other kinds of names are not.
+fn read_host(name: &GeneralName<'_>) -> Option<Host> {
+    match name {
+        GeneralName::DNSName(name) => name.parse().ok(),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from)).ok().map(Host::Address)
+        }
+        _ => None,
+    }
+}
+
+fn set_life(
+    params: &mut CertificateParams,
+    now: UnixSeconds,
+    life: Duration,
+) -> Result<(), CertError> {
+    let now = Duration::from_secs(u64::try_from(now).unwrap_or(0));
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + now.saturating_sub(BACKDATED);
+    params.not_after = epoch + now + life;
+    // A renewal keeps the key, and a serial number derived from it would come twice.
+    let mut serial = random::<16>()?;
+    serial[0] &= 0x7f;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    Ok(())
+}
+
+fn random<const N: usize>() -> Result<[u8; N], rcgen::Error> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| rcgen::Error::RingUnspecified)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use berth_shared::serve::tls::Tls;
+
+    use super::*;
+
+    const NOW: UnixSeconds = 1_790_000_000;
+
+    fn hosts(list: &[&str]) -> Vec<Host> {
+        list.iter().map(|host| host.parse().unwrap()).collect()
+    }
+
+    fn files(dir: &Path) -> CertificateFiles {
+        CertificateFiles { certs: dir.join("certs"), ca: dir.join("ca") }
+    }
+
+    #[test]
+    fn a_certificate_is_made_found_and_renewed_under_the_same_ca() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, clock) = (files(dir.path()), Clock::set(NOW));
+        assert_eq!(files.find(&clock).unwrap(), Found::Missing);
+        files.issue(&hosts(&["reg.homelab.lan", "192.168.1.5", "::1"]), &clock).unwrap();
+        let expected = hosts(&["reg.homelab.lan", "192.168.1.5", "::1"]);
+        let fresh = Found::Berths { hosts: expected.clone(), is_worn: false };
+        assert_eq!(files.find(&clock).unwrap(), fresh);
+        Tls::load(&files.server_pem(), &files.server_key()).unwrap();
+        let ca = fs::read(files.ca_pem()).unwrap();
+        let old = fs::read(files.server_pem()).unwrap();
+        assert_eq!(ca, fs::read(files.certs.join("ca.pem")).unwrap());
+        for key in [files.ca_key(), files.server_key()] {
+            assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        clock.advance(Duration::from_secs(370 * 24 * 60 * 60));
+        let worn = Found::Berths { hosts: expected, is_worn: true };
+        assert_eq!(files.find(&clock).unwrap(), worn);
+        files.issue(&hosts(&["other.lan"]), &clock).unwrap();
+        assert_eq!(ca, fs::read(files.ca_pem()).unwrap());
+        assert_ne!(old, fs::read(files.server_pem()).unwrap());
+        Tls::load(&files.server_pem(), &files.server_key()).unwrap();
+    }
+
+    #[test]
+    fn an_owners_certificate_is_never_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, clock) = (files(dir.path()), Clock::set(NOW));
+        let other = CertificateFiles { certs: files.certs.clone(), ca: dir.path().join("other") };
+        other.issue(&hosts(&["own.lan"]), &clock).unwrap();
+        let own = fs::read(files.server_pem()).unwrap();
+        let found = Found::Own { hosts: hosts(&["own.lan"]) };
+        assert_eq!(files.find(&clock).unwrap(), found);
+        let refused = files.issue(&hosts(&["reg.lan"]), &clock);
+        assert!(matches!(refused, Err(CertError::Owned(_))));
+        fs::copy(other.ca_pem(), dir.path().join("ca.pem")).unwrap();
+        assert_eq!(own, fs::read(files.server_pem()).unwrap());
+    }
+
+    #[test]
+    fn a_run_that_was_cut_off_is_completed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, clock) = (files(dir.path()), Clock::set(NOW));
+        files.issue(&hosts(&["a.lan"]), &clock).unwrap();
+        let key = fs::read(files.server_key()).unwrap();
+        fs::remove_file(files.server_pem()).unwrap();
+        fs::remove_file(files.ca_pem()).unwrap();
+        files.issue(&hosts(&["a.lan"]), &clock).unwrap();
+        assert_eq!(key, fs::read(files.server_key()).unwrap());
+        let found = files.find(&clock).unwrap();
+        assert_eq!(found, Found::Berths { hosts: hosts(&["a.lan"]), is_worn: false });
+        fs::remove_file(files.server_key()).unwrap();
+        assert!(matches!(files.find(&clock), Err(CertError::Half(..))));
+    }
+}

@@ -1,0 +1,217 @@
+//! The settings of `auth.toml`: what was read is valid, unknown keys are refused by name.
+//!
+//! Every key has a default, so that an empty file is a good one. Paths are relative to the file's
+//! own directory.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use berth_shared::{
+    config::{ConfigError, beside, read},
+    telemetry::LogFormat,
+};
+use serde::Deserialize;
+
+/// The shortest and longest life of a token, in seconds. Clients read anything below a minute as a
+/// minute; beyond a day a token is a password.
+const TOKEN_LIFE_SECS: std::ops::RangeInclusive<u32> = 60..=86_400;
+
+/// What `auth-server` and `authctl` are told by `auth.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The `iss` of every token; the registry expects the same.
+    pub issuer: String,
+    /// The services that tokens are issued for; the first is meant when a client names none.
+    pub services: Vec<String>,
+    /// The htpasswd file with the users.
+    pub htpasswd: PathBuf,
+    /// The directory of the database, the signing keys and the lock.
+    pub data: PathBuf,
+    /// The private Unix socket on which the registry is answered.
+    pub socket: PathBuf,
+    /// How long a token holds, in seconds.
+    pub token_life_secs: u32,
+    /// What new tokens are signed with.
+    pub key_algorithm: KeyAlgorithm,
+    /// The log's level or directives.
+    pub log: String,
+    /// The log's form.
+    pub log_format: LogFormat,
+    /// A listener for other registries; off unless given.
+    pub public: Option<Public>,
+    /// Bounds, each with a default that suits a home server.
+    pub limits: Limits,
+}
+
+/// The signature algorithms that Berth's tokens use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum KeyAlgorithm {
+    /// Ed25519: faster, but unknown to distribution 2.8.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+    /// ECDSA on P-256, which every registry knows.
+    #[default]
+    #[serde(rename = "ES256")]
+    Es256,
+}
+
+/// A TLS listener with `/token`, `/keys` and health.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Public {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// The certificate chain, as PEM.
+    pub certificate: PathBuf,
+    /// Its key, as PEM.
+    pub key: PathBuf,
+}
+
+/// Bounds on what clients may make the server do.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Password checks that may wait for their turn; further ones get 429.
+    pub password_queue_max: usize,
+    /// Successful checks that are remembered.
+    pub password_cache_max: u64,
+    /// How long a successful check is remembered, in seconds; 0 turns that off.
+    pub password_cache_secs: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { password_queue_max: 256, password_cache_max: 10_000, password_cache_secs: 600 }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            issuer: "berth".to_owned(),
+            services: vec!["berth".to_owned()],
+            htpasswd: "htpasswd".into(),
+            data: "auth".into(),
+            socket: "run/auth.sock".into(),
+            token_life_secs: 900,
+            key_algorithm: KeyAlgorithm::default(),
+            log: "info".to_owned(),
+            log_format: LogFormat::default(),
+            public: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    /// When it is missing, holds an unknown key, or a value that makes no sense.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = read(path)?;
+        config.check()?;
+        for own in [&mut config.htpasswd, &mut config.data, &mut config.socket] {
+            // Without the "." that stands for the directory itself.
+            *own = beside(path, own).components().collect();
+        }
+        if let Some(public) = &mut config.public {
+            public.certificate = beside(path, &public.certificate);
+            public.key = beside(path, &public.key);
+        }
+        Ok(config)
+    }
+
+    /// How long a token holds.
+    #[must_use]
+    pub fn token_life(&self) -> Duration {
+        Duration::from_secs(self.token_life_secs.into())
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.data.join("auth.db")
+    }
+
+    /// The directory of the signing keys.
+    #[must_use]
+    pub fn keys(&self) -> PathBuf {
+        self.data.join("keys")
+    }
+
+    /// Refuses values that make no sense. [`load`](Self::load) has done it.
+    ///
+    /// # Errors
+    /// The first such value, with its key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.issuer.is_empty() {
+            return Err(ConfigError::value("issuer", "must not be empty"));
+        }
+        if self.services.is_empty() {
+            return Err(ConfigError::value("services", "name at least one, as in [\"berth\"]"));
+        }
+        let unquotable = |b: u8| b == b'"' || b == b'\\' || !b.is_ascii_graphic();
+        if self.services.iter().any(|name| name.is_empty() || name.bytes().any(unquotable)) {
+            let reason = "a service is one word without quotes or spaces, such as \"berth\"";
+            return Err(ConfigError::value("services", reason));
+        }
+        if !TOKEN_LIFE_SECS.contains(&self.token_life_secs) {
+            let (least, most) = (TOKEN_LIFE_SECS.start(), TOKEN_LIFE_SECS.end());
+            let reason = format!("{} is not within {least} to {most}", self.token_life_secs);
+            return Err(ConfigError::value("token_life_secs", reason));
+        }
+        if self.limits.password_queue_max == 0 {
+            return Err(ConfigError::value("limits.password_queue_max", "must be at least 1"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path)
+    }
+
+    #[test]
+    fn an_empty_file_is_a_good_one_and_paths_are_beside_it() {
+        let config = load("").unwrap();
+        assert!(config.htpasswd.is_absolute() && config.htpasswd.ends_with("htpasswd"));
+        assert_eq!(config.token_life(), Duration::from_secs(900));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_and_named() {
+        for (text, named) in [
+            ("isuer = \"x\"", "isuer"),
+            ("issuer = \"\"", "issuer"),
+            ("services = []", "services"),
+            ("services = [\"a b\"]", "services"),
+            ("token_life_secs = 59", "token_life_secs"),
+            ("token_life_secs = 86401", "token_life_secs"),
+            ("key_algorithm = \"HS256\"", "HS256"),
+            ("[public]\nlisten = \"0.0.0.0:5001\"", "certificate"),
+            ("[limits]\npassword_queue_max = 0", "limits.password_queue_max"),
+        ] {
+            let error = load(text).unwrap_err().to_string();
+            assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_example_file_is_accepted() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/config/auth.example.toml");
+        let config = Config::load(&path).unwrap();
+        assert!(config.public.is_some());
+    }
+}

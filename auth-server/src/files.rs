@@ -1,0 +1,96 @@
+//! Writing files so that nothing half-written is ever seen, and secrets so that only their owner
+//! reads them.
+
+use std::{
+    fs::{self, DirBuilder, File, Permissions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown},
+    path::{Path, PathBuf},
+};
+
+/// The mode of files that only their owner may read.
+pub const PRIVATE: u32 = 0o600;
+/// The mode of files that everybody may read.
+pub const READABLE: u32 = 0o644;
+
+/// Something could not be done with a file or directory.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing} {}: {source}", path.display())]
+pub struct FileError {
+    doing: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl FileError {
+    /// `source` happened while `doing` something with `path`.
+    pub fn new(doing: &'static str, path: &Path, source: io::Error) -> Self {
+        Self { doing, path: path.to_owned(), source }
+    }
+}
+
+/// Puts `bytes` in place of whatever lies at `path`: either the old content is seen or the new.
+/// A file that is there already keeps its owner and mode; a new one gets `mode`.
+///
+/// # Errors
+/// When the directory cannot be written to.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    // A symbolic link stays one: what it points to is replaced.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let failed = |source| FileError::new("writing", path, source);
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let old = fs::metadata(&target).ok();
+    let mut unfinished = tempfile::Builder::new();
+    unfinished.prefix(".unfinished-");
+    let mut file = unfinished.tempfile_in(folder).map_err(failed)?;
+    let mode = old.as_ref().map_or(mode, |meta| meta.mode() & 0o777);
+    file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
+    if let Some(old) = old {
+        let now = file.as_file().metadata().map_err(failed)?;
+        if (now.uid(), now.gid()) != (old.uid(), old.gid()) {
+            chown(file.path(), Some(old.uid()), Some(old.gid())).map_err(failed)?;
+        }
+    }
+    file.write_all(bytes).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(&target).map_err(|error| failed(error.error))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+/// Makes the directory `path` and those above it, closed to everybody but their owner. One that is
+/// there already is left as it is.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_directory(path: &Path) -> Result<(), FileError> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(path).map_err(|source| FileError::new("making the directory", path, source))
+}
+
+/// Reads a file whole.
+///
+/// # Errors
+/// When it is missing or may not be read.
+pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    fs::read(path).map_err(|source| FileError::new("reading", path, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_keeps_its_mode_and_its_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        replace(&file, b"one", PRIVATE).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        replace(&link, b"two", PRIVATE).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"two");
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o640);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+}

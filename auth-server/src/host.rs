@@ -1,0 +1,126 @@
+//! The names and addresses by which clients reach the registry.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
+
+use serde::Serialize;
+
+/// The port that URLs leave out.
+const HTTPS_PORT: u16 = 443;
+
+/// A DNS name in lower case, or an address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
+pub enum Host {
+    /// An IPv4 or IPv6 address.
+    Address(IpAddr),
+    /// A DNS name.
+    Name(String),
+}
+
+/// The text is no host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no host: write a name such as reg.homelab.lan or an address such as 192.168.1.5, \
+     without scheme and port"
+)]
+pub struct InvalidHost(String);
+
+impl Host {
+    /// The host with its port as clients write it; the port of HTTPS is left out.
+    #[must_use]
+    pub fn with_port(&self, port: u16) -> String {
+        let host = match self {
+            Self::Address(IpAddr::V6(address)) => format!("[{address}]"),
+            host => host.to_string(),
+        };
+        if port == HTTPS_PORT { host } else { format!("{host}:{port}") }
+    }
+
+    /// The origin of `host` on `port`.
+    #[must_use]
+    pub fn origin(&self, port: u16) -> String {
+        format!("https://{}", self.with_port(port))
+    }
+
+    /// Whether docker takes any certificate from this host, or none at all.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Address(address) => address.is_loopback(),
+            Self::Name(name) => name == "localhost",
+        }
+    }
+}
+
+impl FromStr for Host {
+    type Err = InvalidHost;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHost> {
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        if let Some(address) = bare {
+            let address: Result<Ipv6Addr, _> = address.parse();
+            return address.map(|a| Self::Address(a.into())).map_err(|_| InvalidHost(text.into()));
+        }
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Address(address));
+        }
+        let name = text.to_ascii_lowercase();
+        let is_label = |label: &str| {
+            let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            (1..=63).contains(&label.len())
+                && inner
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        // All digits in the last label would be an address with a mistake in it.
+        let last_is_number =
+            name.rsplit('.').next().is_some_and(|last| last.parse::<u64>().is_ok());
+        if name.len() <= 253 && name.split('.').all(is_label) && !last_is_number {
+            Ok(Self::Name(name))
+        } else {
+            Err(InvalidHost(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+impl From<Host> for String {
+    fn from(host: Host) -> Self {
+        host.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_names_or_addresses_without_port() {
+        for (text, origin) in [
+            ("reg.homelab.lan", "https://reg.homelab.lan:5000"),
+            ("Reg.Homelab.LAN", "https://reg.homelab.lan:5000"),
+            ("localhost", "https://localhost:5000"),
+            ("192.168.1.5", "https://192.168.1.5:5000"),
+            ("::1", "https://[::1]:5000"),
+            ("[::1]", "https://[::1]:5000"),
+        ] {
+            assert_eq!(text.parse::<Host>().unwrap().origin(5000), origin);
+        }
+        assert_eq!("a.b".parse::<Host>().unwrap().origin(443), "https://a.b");
+        for bad in ["", "a:5000", "https://a", "a/b", "a b", "-a", "a..b", "*.a", "1.2.3", "[a]"] {
+            assert!(bad.parse::<Host>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The routes: `/token` and `/keys` for everybody, the table of revocations and the rules of a
+//! subject on the private socket alone.
+
+mod error;
+mod policy;
+mod token;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get},
+};
+use berth_shared::{link, serve};
+use ring::digest;
+use serde::Serialize;
+
+use self::error::{Error, Refusal};
+use crate::AuthServer;
+
+/// Says which protocol is spoken here (auth R19).
+const API_VERSION: (HeaderName, HeaderValue) = (
+    HeaderName::from_static("docker-distribution-api-version"),
+    HeaderValue::from_static("registry/2.0"),
+);
+
+/// Whether requests come through the registry, whose word on the client's address is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Socket {
+    Private,
+    Public,
+}
+
+/// What every handler is given.
+#[derive(Clone)]
+struct Door {
+    server: Arc<AuthServer>,
+    socket: Socket,
+}
+
+/// The routes of the private socket.
+pub(crate) fn private(server: Arc<AuthServer>) -> Router {
+    let routes = common(&server)
+        .route(link::REVOCATIONS_PATH, only_get(get(policy::revocations)))
+        .route(link::RIGHTS_PATH, only_get(get(policy::rights)));
+    finish(routes, Door { server, socket: Socket::Private })
+}
+
+/// The routes of the public listener.
+pub(crate) fn public(server: Arc<AuthServer>) -> Router {
+    finish(common(&server), Door { server, socket: Socket::Public })
+}
+
+fn common(server: &Arc<AuthServer>) -> Router<Door> {
+    let server = Arc::clone(server);
+    let ready = move || {
+        let server = Arc::clone(&server);
+        async move { server.ready().await }
+    };
+    serve::health::routes(ready)
+        .route(link::TOKEN_PATH, token_route())
+        .route(link::KEYS_PATH, only_get(get(keys)))
+}
+
+fn finish(routes: Router<Door>, door: Door) -> Router {
+    routes
+        .fallback(|| async { Error::refused(Refusal::NoSuchPath) })
+        .layer(middleware::map_response(mark))
+        .layer(middleware::from_fn(serve::log::requests))
+        .with_state(door)
+}
+
+/// HEAD of a token would issue one and throw it away, so it is refused like any other method.
+fn token_route() -> MethodRouter<Door> {
+    let refuse = || async { Error::refused(Refusal::Method("GET, POST")) };
+    get(token::get).post(token::post).head(refuse).fallback(refuse)
+}
+
+fn only_get(route: MethodRouter<Door>) -> MethodRouter<Door> {
+    route.fallback(|| async { Error::refused(Refusal::Method("GET, HEAD")) })
+}
+
+async fn mark(mut response: Response) -> Response {
+    response.headers_mut().insert(API_VERSION.0, API_VERSION.1);
+    response
+}
+
+/// The verification keys. They change at a restart at most, so that five minutes old is good.
+async fn keys(
+    axum::extract::State(door): axum::extract::State<Door>,
+    headers: HeaderMap,
+) -> Response {
+    tagged(&headers, "application/jwk-set+json", "public, max-age=300", door.server.keys.jwks())
+}
+
+/// A body as JSON.
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    let body = serde_json::to_string(body).unwrap_or_default();
+    let json = HeaderValue::from_static("application/json");
+    (status, [(header::CONTENT_TYPE, json)], body).into_response()
+}
+
+/// A body with an `ETag`, or 304 when the client has it already (RFC 9110 §13.1.2).
+fn tagged(
+    request: &HeaderMap,
+    content_type: &'static str,
+    cache: &'static str,
+    body: &str,
+) -> Response {
+    let hash = digest::digest(&digest::SHA256, body.as_bytes());
+    let tag: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let tag = format!("\"{tag}\"");
+    let known = request.get_all(header::IF_NONE_MATCH).iter().any(|value| {
+        let tags = value.as_bytes().split(|byte| *byte == b',');
+        tags.map(<[u8]>::trim_ascii).any(|known| known == tag.as_bytes() || known == b"*")
+    });
+    let mut response = if known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(content_type))];
+        (content_type, Body::from(body.to_owned())).into_response()
+    };
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+    response
+}

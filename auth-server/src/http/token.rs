@@ -1,0 +1,310 @@
+//! `GET` and `POST /token`: distribution's token endpoint and its OAuth 2 form (auth R8–R12).
+//!
+//! Query and body are read by hand: content types, repeated fields and unknown parameters are no
+//! reason to refuse, since a 415 or 422 strands clients. The identity comes from the credentials
+//! alone, never from `account` or any other parameter.
+
+use std::net::IpAddr;
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use berth_shared::{
+    clock::rfc3339,
+    link,
+    scope::Scope,
+    serve::{PeerAddress, log::LogFields},
+    subject::Subject,
+    telemetry::chain,
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::{
+    Door, Socket,
+    error::{Error, Refusal},
+    json,
+};
+use crate::{
+    issue::Issued,
+    server::{IssueError, TokenRequest},
+    users::verify::Credentials,
+};
+
+/// The longest body of a token request.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// The least `expires_in` that every client reads as it is meant. A token that rests on a grant
+/// about to end says so in its `exp` alone.
+const EXPIRES_IN_SECS_MIN: i64 = 60;
+
+/// The parameters of a request, from the query or from the body. Wiped when dropped, since a
+/// password may be among them.
+struct Parameters(Vec<(String, Zeroizing<String>)>);
+
+impl Parameters {
+    fn parse(text: &[u8]) -> Self {
+        let pairs = form_urlencoded::parse(text);
+        let owned = |(name, value): (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)| {
+            (name.into_owned(), Zeroizing::new(value.into_owned()))
+        };
+        Self(pairs.map(owned).collect())
+    }
+
+    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The first value that says anything: crane sends `service=` even when it has none.
+    fn first<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.all(name).find(|value| !value.is_empty())
+    }
+}
+
+/// `GET /token`: parameters in the query, credentials in `Authorization`.
+pub(super) async fn get(State(door): State<Door>, request: Request) -> Response {
+    let client = client_address(&door, &request);
+    let parameters = Parameters::parse(request.uri().query().unwrap_or_default().as_bytes());
+    let answer = match basic(request.headers()) {
+        Ok(credentials) => answer(&door, &parameters, credentials).await,
+        Err(error) => Err(error),
+    };
+    respond(answer, client)
+}
+
+/// `POST /token`: parameters and credentials in the body (RFC 6749 §4.3).
+pub(super) async fn post(State(door): State<Door>, request: Request) -> Response {
+    let client = client_address(&door, &request);
+    let answer = async {
+        let from_header = basic(request.headers())?;
+        let parameters = Parameters::parse(&read_body(request.into_body()).await?);
+        let credentials = match from_header {
+            Some(credentials) => Some(credentials),
+            None => from_form(&parameters)?,
+        };
+        refuse_other_grants(&parameters)?;
+        answer(&door, &parameters, credentials).await
+    };
+    respond(answer.await, client)
+}
+
+async fn answer(
+    door: &Door,
+    parameters: &Parameters,
+    credentials: Option<Credentials>,
+) -> Result<Response, Error> {
+    let server = &door.server;
+    let service = server
+        .service(parameters.first("service"))
+        .ok_or_else(|| Error::refused(Refusal::Service))?;
+    let asked_for_something = parameters.all("scope").any(|scope| !scope.trim().is_empty());
+    if credentials.is_none() && !asked_for_something {
+        return Err(Error::refused(Refusal::Credentials));
+    }
+    if let (Some(account), Some(credentials)) = (parameters.first("account"), &credentials)
+        && account != credentials.user.as_str()
+    {
+        tracing::debug!("the parameter account names another user than the credentials");
+    }
+    let scopes = Scope::parse_all(parameters.all("scope"));
+    let request = TokenRequest { service, scopes: &scopes, credentials: credentials.as_ref() };
+    match server.issue(request).await {
+        Ok((subject, issued, token)) => Ok(granted(&subject, &issued, &token)),
+        Err(error) => Err(refused(error)),
+    }
+}
+
+fn refused(error: IssueError) -> Error {
+    match error {
+        // A name that no user has may be a password typed in the wrong field: it is not logged.
+        IssueError::Wrong { known } => {
+            let cause = if known.is_some() { "wrong password" } else { "no such user" };
+            let mut error = Error::because(Refusal::WrongCredentials, cause);
+            error.log().subject = known.map(|name| name.to_string());
+            error
+        }
+        IssueError::Busy => Error::refused(Refusal::Busy),
+        IssueError::Database(error) => Error::because(Refusal::Unavailable, chain(&error)),
+        IssueError::Broken(cause) => Error::because(Refusal::Internal, cause),
+    }
+}
+
+/// Exactly one readable `Authorization: Basic`, or none at all. Whatever else stands there is
+/// wrong credentials, never "none": the client meant to sign in.
+fn basic(headers: &HeaderMap) -> Result<Option<Credentials>, Error> {
+    let unreadable = |cause| Error::because(Refusal::WrongCredentials, cause);
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(unreadable("several Authorization headers"));
+    }
+    let decoded = value
+        .to_str()
+        .ok()
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
+        .and_then(|(_, encoded)| STANDARD.decode(encoded.trim()).ok())
+        .map(Zeroizing::new)
+        .ok_or_else(|| unreadable("the Authorization header is not Basic"))?;
+    let text =
+        std::str::from_utf8(&decoded).map_err(|_| unreadable("the credentials are not UTF-8"))?;
+    let (user, password) =
+        text.split_once(':').ok_or_else(|| unreadable("the credentials have no colon"))?;
+    Ok(Some(credentials(user, password)))
+}
+
+/// The user name and password of a form. A form that asks for the password grant without them is
+/// wrong, and never anonymous.
+fn from_form(parameters: &Parameters) -> Result<Option<Credentials>, Error> {
+    let user = parameters.all("username").next();
+    let password = parameters.all("password").next();
+    match (parameters.first("grant_type"), user, password) {
+        (Some("password") | None, Some(user), Some(password)) => {
+            Ok(Some(credentials(user, password)))
+        }
+        (Some("password"), ..) => {
+            Err(Error::because(Refusal::WrongCredentials, "no username or no password in the form"))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn refuse_other_grants(parameters: &Parameters) -> Result<(), Error> {
+    match parameters.first("grant_type") {
+        None | Some("password") => Ok(()),
+        Some("refresh_token") => Err(Error::refused(Refusal::RefreshToken)),
+        Some(_) => Err(Error::refused(Refusal::GrantType)),
+    }
+}
+
+fn credentials(user: &str, password: &str) -> Credentials {
+    Credentials {
+        user: Zeroizing::new(user.to_owned()),
+        password: Zeroizing::new(password.to_owned()),
+    }
+}
+
+async fn read_body(body: Body) -> Result<Zeroizing<Vec<u8>>, Error> {
+    match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(body) => Ok(Zeroizing::new(body.to_bytes().to_vec())),
+        Err(error) if error.is::<LengthLimitError>() => Err(Error::refused(Refusal::BodyLong)),
+        Err(error) => Err(Error::because(Refusal::BodyCut, error.to_string())),
+    }
+}
+
+/// The client's address, for the log: what the registry says where it is the only one who can
+/// speak, else the peer's. `None` leaves the peer's to the log itself.
+fn client_address(door: &Door, request: &Request) -> Option<IpAddr> {
+    let peer = request.extensions().get::<PeerAddress>().and_then(|peer| peer.0);
+    match door.socket {
+        Socket::Public => peer,
+        Socket::Private => request
+            .headers()
+            .get(link::CLIENT_ADDRESS_HEADER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.parse().ok()),
+    }
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    token: &'a str,
+    access_token: &'a str,
+    expires_in: i64,
+    issued_at: String,
+    scope: String,
+}
+
+fn granted(subject: &Subject, issued: &Issued, token: &str) -> Response {
+    let claims = &issued.claims;
+    let scopes: Vec<_> = issued.scopes.iter().map(ToString::to_string).collect();
+    let answer = Answer {
+        token,
+        access_token: token,
+        expires_in: (claims.exp - claims.iat).max(EXPIRES_IN_SECS_MIN),
+        issued_at: rfc3339(claims.iat),
+        scope: scopes.join(" "),
+    };
+    let mut response = json(StatusCode::OK, &answer);
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    let log = LogFields { subject: Some(subject.to_string()), ..LogFields::default() };
+    response.extensions_mut().insert(log);
+    response
+}
+
+fn respond(answer: Result<Response, Error>, client: Option<IpAddr>) -> Response {
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    if let Some(log) = response.extensions_mut().get_mut::<LogFields>() {
+        log.client = client;
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(value: &[u8]) -> HeaderMap {
+        let value = HeaderValue::from_bytes(value).unwrap();
+        HeaderMap::from_iter([(header::AUTHORIZATION, value)])
+    }
+
+    #[test]
+    fn credentials_are_one_readable_basic_header() {
+        assert!(basic(&HeaderMap::new()).is_ok_and(|none| none.is_none()));
+        for (text, user, password) in [
+            ("andrew:secret", "andrew", "secret"),
+            ("andrew:a:b", "andrew", "a:b"),
+            ("andrew:pä:ss wörd", "andrew", "pä:ss wörd"),
+            (":", "", ""),
+        ] {
+            for scheme in ["Basic", "basic", "BASIC"] {
+                let value = format!("{scheme} {}", STANDARD.encode(text));
+                let read = basic(&header(value.as_bytes())).unwrap().unwrap();
+                assert_eq!((read.user.as_str(), read.password.as_str()), (user, password));
+            }
+        }
+        let no_colon = format!("Basic {}", STANDARD.encode("andrew"));
+        let latin = format!("Basic {}", STANDARD.encode(b"andrew:\xe4"));
+        for bad in ["", "Basic", "Basic !!!", "Bearer abc", &no_colon, &latin] {
+            assert!(basic(&header(bad.as_bytes())).is_err(), "{bad}");
+        }
+        assert!(basic(&header(b"Basic \xff")).is_err());
+        let mut two = header(b"Basic YTpi");
+        two.append(header::AUTHORIZATION, HeaderValue::from_static("Basic YTpi"));
+        assert!(basic(&two).is_err());
+    }
+
+    #[test]
+    fn forms_name_a_user_are_anonymous_or_are_wrong() {
+        for (form, expected) in [
+            ("grant_type=password&username=a&password=b", Ok(true)),
+            ("username=a&password=b", Ok(true)),
+            ("grant_type=&username=a&password=b", Ok(true)),
+            ("scope=repository:a:pull", Ok(false)),
+            ("username=a", Ok(false)),
+            ("grant_type=password", Err(())),
+            ("grant_type=password&username=a", Err(())),
+            ("grant_type=refresh_token&username=a&password=b", Ok(false)),
+        ] {
+            let read = from_form(&Parameters::parse(form.as_bytes()));
+            assert_eq!(read.map(|some| some.is_some()).map_err(|_| ()), expected, "{form}");
+        }
+        for (form, accepted) in [
+            ("", true),
+            ("grant_type=password", true),
+            ("grant_type=refresh_token", false),
+            ("grant_type=authorization_code", false),
+        ] {
+            let parameters = Parameters::parse(form.as_bytes());
+            assert_eq!(refuse_other_grants(&parameters).is_ok(), accepted, "{form}");
+        }
+    }
+}

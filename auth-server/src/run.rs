@@ -1,0 +1,154 @@
+//! The server with its listeners: one on the private socket, one for other registries if asked.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::Router;
+use berth_shared::{
+    clock::Clock,
+    serve::{self, Limits, Listener, tls::Tls},
+    telemetry::chain,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    AuthServer, StartError,
+    config::{Config, Public},
+    files::{self, FileError},
+    http,
+};
+
+/// How often the htpasswd file is looked at when nobody signs in, so that an edit voids tokens
+/// all the same.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A server whose sockets are open and which does not serve yet.
+pub struct Bound {
+    server: Arc<AuthServer>,
+    private: Listener,
+    public: Option<(Listener, Arc<Tls>)>,
+    /// Held for as long as the server may write.
+    lock: File,
+}
+
+impl AuthServer {
+    /// The routes for the private socket.
+    pub fn router_private(self: &Arc<Self>) -> Router {
+        http::private(Arc::clone(self))
+    }
+
+    /// The routes for everybody.
+    pub fn router_public(self: &Arc<Self>) -> Router {
+        http::public(Arc::clone(self))
+    }
+}
+
+impl Bound {
+    /// Locks the data directory, opens what `config` names, and then the sockets.
+    ///
+    /// # Errors
+    /// When anything of that cannot be used.
+    pub async fn open(config: Config, clock: Clock) -> Result<Self, StartError> {
+        config.check()?;
+        files::make_directory(&config.data)?;
+        let lock = lock(&config.data)?;
+        let server = AuthServer::open(config, clock).await?;
+        let config = server.config();
+        if let Some(folder) = config.socket.parent() {
+            files::make_directory(folder)?;
+        }
+        let public = match &config.public {
+            Some(public) => Some(listen(public).await?),
+            None => None,
+        };
+        let private = Listener::unix(&config.socket).map_err(StartError::Listen)?;
+        Ok(Self { server, private, public, lock })
+    }
+
+    /// The server itself.
+    #[must_use]
+    pub fn server(&self) -> &Arc<AuthServer> {
+        &self.server
+    }
+
+    /// Where the public listener listens, if there is one.
+    #[must_use]
+    pub fn public_address(&self) -> Option<SocketAddr> {
+        self.public.as_ref().and_then(|(listener, _)| listener.local_addr())
+    }
+
+    /// Serves until `shutdown`, then lets open requests finish.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let Self { server, private, public, lock } = self;
+        let limits = Limits::default();
+        let private = serve::serve(private, server.router_private(), limits, shutdown.clone());
+        let others = {
+            let (server, shutdown) = (Arc::clone(&server), shutdown.clone());
+            async move {
+                let Some((listener, tls)) = public else { return };
+                tokio::join!(
+                    serve::serve(listener, server.router_public(), limits, shutdown.clone()),
+                    tls.keep_fresh(shutdown)
+                );
+            }
+        };
+        tokio::join!(private, others, look_at_users(&server, &shutdown));
+        drop(lock);
+    }
+}
+
+/// Opens a server for the process that it runs in: when this returns, the sockets are open, and
+/// the future serves until `shutdown`.
+///
+/// # Errors
+/// As [`Bound::open`].
+pub async fn start(
+    config: Config,
+    clock: Clock,
+    shutdown: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send + 'static, StartError> {
+    Ok(Bound::open(config, clock).await?.serve(shutdown))
+}
+
+async fn look_at_users(server: &AuthServer, shutdown: &CancellationToken) {
+    let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        if let Err(error) = server.refresh_users().await {
+            tracing::error!(error = chain(&error), "reading the htpasswd file again");
+        }
+    }
+}
+
+async fn listen(public: &Public) -> Result<(Listener, Arc<Tls>), StartError> {
+    let tls = Tls::load(&public.certificate, &public.key)?;
+    let listener = Listener::tcp(public.listen, Some(Arc::clone(&tls)));
+    Ok((listener.await.map_err(StartError::Listen)?, tls))
+}
+
+fn lock(data: &Path) -> Result<File, StartError> {
+    let path = data.join("lock");
+    let failed = |source| FileError::new("locking", &path, source);
+    let mut options = OpenOptions::new();
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(files::PRIVATE)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::Locked(data.to_owned())),
+        Err(TryLockError::Error(error)) => Err(failed(error).into()),
+    }
+}

@@ -1,0 +1,285 @@
+//! The text of an htpasswd file: `name:hash` in lines, bcrypt only.
+//!
+//! A bad line never hides the good ones: it is skipped and reported with its number. Of two lines
+//! with one name the first counts, as for Apache. Reports never hold a hash.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use berth_shared::subject::{InvalidUserName, UserName};
+use ring::digest;
+
+/// The bcrypt costs that are accepted: `htpasswd -B` writes 5, and 14 takes a second.
+pub const COSTS: std::ops::RangeInclusive<u32> = 4..=14;
+
+/// Below this cost a user is told to set a new password.
+const COST_WEAK_BELOW: u32 = 10;
+
+/// A password as the file stores it. Has no `Debug`, so that it cannot be logged by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredHash {
+    text: String,
+    cost: u32,
+}
+
+impl StoredHash {
+    /// The hash as it stands in the file.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Its bcrypt cost.
+    #[must_use]
+    pub fn cost(&self) -> u32 {
+        self.cost
+    }
+
+    /// Tells two stored passwords of `user` apart without holding either.
+    #[must_use]
+    pub fn fingerprint(&self, user: &UserName) -> String {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for part in [user.as_str(), "\0", &self.text] {
+            context.update(part.as_bytes());
+        }
+        context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Why a hash cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvalidHash {
+    /// Another scheme than bcrypt.
+    Scheme,
+    /// bcrypt by its beginning, but not of its shape.
+    Shape,
+    /// A cost that is not accepted.
+    Cost(u32),
+}
+
+impl FromStr for StoredHash {
+    type Err = InvalidHash;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHash> {
+        let is_bcrypt = ["$2a$", "$2b$", "$2x$", "$2y$"].iter().any(|form| text.starts_with(form));
+        if !is_bcrypt {
+            return Err(InvalidHash::Scheme);
+        }
+        // The crate would take "+5" for a number.
+        if !text.bytes().skip(4).take(2).all(|b| b.is_ascii_digit()) {
+            return Err(InvalidHash::Shape);
+        }
+        let parts: bcrypt::HashParts = text.parse().map_err(|_| InvalidHash::Shape)?;
+        let cost = parts.get_cost();
+        if COSTS.contains(&cost) {
+            Ok(Self { text: text.to_owned(), cost })
+        } else {
+            Err(InvalidHash::Cost(cost))
+        }
+    }
+}
+
+/// What is wrong with one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub kind: ProblemKind,
+}
+
+/// What can be wrong with a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// The name stands in an earlier line, which counts.
+    Duplicate(UserName),
+    /// The stored password cannot be used.
+    Hash(UserName, InvalidHash),
+    /// The name cannot be a user's.
+    Name(InvalidUserName),
+    /// No `name:hash` at all, or no text.
+    Shape,
+    /// Accepted, but cheap to guess.
+    WeakCost(UserName, u32),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: ", self.line)?;
+        match &self.kind {
+            ProblemKind::Duplicate(name) => {
+                write!(f, "skipped, {name} stands in an earlier line, which counts")
+            }
+            ProblemKind::Hash(name, InvalidHash::Scheme) => write!(
+                f,
+                "skipped, the password of {name} is not stored with bcrypt: authctl user passwd {name}"
+            ),
+            ProblemKind::Hash(name, InvalidHash::Shape) => write!(
+                f,
+                "skipped, the bcrypt hash of {name} is damaged: authctl user passwd {name}"
+            ),
+            ProblemKind::Hash(name, InvalidHash::Cost(cost)) => write!(
+                f,
+                "skipped, the bcrypt cost {cost} of {name} is not within {} to {}: authctl user passwd {name}",
+                COSTS.start(),
+                COSTS.end()
+            ),
+            ProblemKind::Name(reason) => write!(f, "skipped, the name is {reason}"),
+            ProblemKind::Shape => f.write_str("skipped, it is not name:hash"),
+            ProblemKind::WeakCost(name, cost) => write!(
+                f,
+                "the bcrypt cost {cost} of {name} is low, a new password is stored better: authctl user passwd {name}"
+            ),
+        }
+    }
+}
+
+/// An htpasswd file as it was read.
+#[derive(Default)]
+pub struct Htpasswd {
+    /// The users who can sign in.
+    pub users: BTreeMap<UserName, StoredHash>,
+    /// What to report, by line.
+    pub problems: Vec<Problem>,
+    /// There is nothing in the file but white space.
+    pub is_blank: bool,
+    /// The last line has no end and cannot be used: the file is being written.
+    pub is_cut: bool,
+}
+
+impl Htpasswd {
+    /// Reads the bytes of a file.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Self {
+        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+        let mut file = Self { is_blank: bytes.trim_ascii().is_empty(), ..Self::default() };
+        let lines = bytes.split(|byte| *byte == b'\n');
+        let last = lines.clone().count();
+        for (number, line) in (1..).zip(lines) {
+            let read = read_line(line);
+            // What follows the last newline is empty, unless the file ends without one.
+            file.is_cut |= number == last && read.as_ref().is_err_and(|kind| !kind.is_duplicate());
+            file.take(number, read);
+        }
+        file
+    }
+
+    fn take(&mut self, line: usize, read: Result<Option<(UserName, StoredHash)>, ProblemKind>) {
+        let (name, hash) = match read {
+            Ok(Some(user)) => user,
+            Ok(None) => return,
+            Err(kind) => return self.problems.push(Problem { line, kind }),
+        };
+        if self.users.contains_key(&name) {
+            return self.problems.push(Problem { line, kind: ProblemKind::Duplicate(name) });
+        }
+        if hash.cost < COST_WEAK_BELOW {
+            let kind = ProblemKind::WeakCost(name.clone(), hash.cost);
+            self.problems.push(Problem { line, kind });
+        }
+        self.users.insert(name, hash);
+    }
+
+    /// The users and the fingerprints of their stored passwords.
+    #[must_use]
+    pub fn fingerprints(&self) -> BTreeMap<UserName, String> {
+        self.users.iter().map(|(name, hash)| (name.clone(), hash.fingerprint(name))).collect()
+    }
+}
+
+impl ProblemKind {
+    fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Duplicate(_))
+    }
+}
+
+/// The name before the first colon; nothing for blank lines and comments.
+pub(super) fn name_in(line: &[u8]) -> Option<&[u8]> {
+    let line = line.trim_ascii();
+    let is_content = !line.is_empty() && !line.starts_with(b"#");
+    is_content.then(|| line.split(|byte| *byte == b':').next().unwrap_or_default())
+}
+
+fn read_line(line: &[u8]) -> Result<Option<(UserName, StoredHash)>, ProblemKind> {
+    if name_in(line).is_none() {
+        return Ok(None);
+    }
+    let line = std::str::from_utf8(line).map_err(|_| ProblemKind::Shape)?.trim_ascii();
+    let (name, rest) = line.split_once(':').ok_or(ProblemKind::Shape)?;
+    // What follows a second colon is a comment, for Apache and nginx alike.
+    let hash = rest.split(':').next().unwrap_or_default();
+    let name: UserName = name.parse().map_err(ProblemKind::Name)?;
+    match hash.parse() {
+        Ok(hash) => Ok(Some((name, hash))),
+        Err(reason) => Err(ProblemKind::Hash(name, reason)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "$2y$10$.....................................................";
+
+    fn hash() -> String {
+        HASH.to_owned()
+    }
+
+    fn names(file: &Htpasswd) -> Vec<&str> {
+        file.users.keys().map(UserName::as_str).collect()
+    }
+
+    #[test]
+    fn good_lines_are_read_and_bad_ones_reported_by_number() {
+        let hash = hash();
+        let text = format!(
+            "\u{feff}# people\r\n\r\nandrew:{hash}\r\nlena:{hash}:Lena of sales\n\
+             old:$apr1$x$yyyyyyyyyyyyyyyyyyyyyy\nsha:{{SHA}}AAAA\nplain:secret\nandrew:{hash}\n\
+             no colon\n:{hash}\neveryone:{hash}\nshort:{}\ncheap:{}\ndear:{}\nstrange:{}\n",
+            &hash[..59],
+            hash.replace("$10$", "$05$"),
+            hash.replace("$10$", "$15$"),
+            hash.replace("$10$", "$+5$"),
+        );
+        let mut bytes = text.into_bytes();
+        bytes.extend_from_slice(b"\xff\xfe:x\n");
+        let file = Htpasswd::parse(&bytes);
+        assert_eq!(names(&file), ["andrew", "cheap", "lena"]);
+        let lines: Vec<_> = file.problems.iter().map(|problem| problem.line).collect();
+        assert_eq!(lines, [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+        assert!(!file.is_cut && !file.is_blank);
+        for problem in &file.problems {
+            let text = problem.to_string();
+            assert!(!text.contains("secret") && !text.contains("$2") && !text.contains("apr1"));
+        }
+        assert!(file.problems[0].to_string().ends_with("authctl user passwd old"));
+    }
+
+    #[test]
+    fn cut_and_blank_files_are_recognised() {
+        let hash = hash();
+        for (text, is_cut, is_blank, users) in [
+            (String::new(), false, true, 0),
+            (" \r\n\n".to_owned(), false, true, 0),
+            ("# nobody\n".to_owned(), false, false, 0),
+            (format!("a:{hash}"), false, false, 1),
+            (format!("a:{hash}\nb:{}", &hash[..20]), true, false, 1),
+            (format!("a:{hash}\nb:{}\n", &hash[..20]), false, false, 1),
+            (format!("a:{hash}\nb"), true, false, 1),
+            (format!("a:{hash}\n# remark"), false, false, 1),
+        ] {
+            let file = Htpasswd::parse(text.as_bytes());
+            assert_eq!((file.is_cut, file.is_blank), (is_cut, is_blank), "{text:?}");
+            assert_eq!(file.users.len(), users, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn fingerprints_tell_users_and_passwords_apart() {
+        let (a, b): (UserName, UserName) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let one: StoredHash = hash().parse().ok().unwrap();
+        let two: StoredHash = hash().replace("2y", "2b").parse().ok().unwrap();
+        assert_ne!(one.fingerprint(&a), one.fingerprint(&b));
+        assert_ne!(one.fingerprint(&a), two.fingerprint(&a));
+        assert_eq!(one.fingerprint(&a).len(), 64);
+    }
+}

@@ -1,0 +1,277 @@
+//! The users as the file has them now.
+//!
+//! The file's metadata is looked at before each use, which costs a microsecond and misses no
+//! event. A file that is missing, blank or cut changes nothing: the old users stay.
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+use arc_swap::ArcSwap;
+use berth_shared::{clock::Clock, subject::UserName, telemetry::chain, watch::Stamp};
+use tokio::sync::Mutex;
+
+use super::htpasswd::{Htpasswd, StoredHash};
+use crate::{
+    acl,
+    files::{self, FileError},
+};
+
+/// The cost of the dummy check while there is nobody to take it from.
+const DUMMY_COST_DEFAULT: u32 = 10;
+
+/// The users of one reading of the file.
+#[derive(Default)]
+pub struct UserSet {
+    hashes: HashMap<UserName, StoredHash>,
+    /// The cost that most users have: what an unknown user's check costs.
+    pub modal_cost: u32,
+    /// The policy's sequence once this reading's changes had been written to the database: rules
+    /// and counters older than this do not know these users yet.
+    pub reconciled: u64,
+}
+
+impl UserSet {
+    /// The stored password of `name`.
+    #[must_use]
+    pub fn get(&self, name: &UserName) -> Option<&StoredHash> {
+        self.hashes.get(name)
+    }
+
+    /// Whether there is such a user.
+    #[must_use]
+    pub fn contains(&self, name: &UserName) -> bool {
+        self.hashes.contains_key(name)
+    }
+
+    /// How many users there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.hashes.len()
+    }
+
+    /// Whether nobody can sign in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hashes.is_empty()
+    }
+}
+
+/// The file cannot be used, and there are no old users to go on with.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It cannot be read.
+    #[error("{0}: run authctl init, or authctl user add NAME")]
+    File(#[from] FileError),
+    /// It is empty.
+    #[error("{} is empty: run authctl user add NAME", .0.display())]
+    Blank(PathBuf),
+    /// The database does not answer.
+    #[error(transparent)]
+    Database(#[from] acl::Error),
+}
+
+/// The users, read again whenever the file has changed.
+pub struct Users {
+    path: PathBuf,
+    database: Arc<acl::store::Store>,
+    current: ArcSwap<Reading>,
+    reading: Mutex<()>,
+}
+
+/// What the file looked like and what was in it.
+struct Reading {
+    /// `None` when the file could not be looked at.
+    stamp: Option<Stamp>,
+    bytes: Vec<u8>,
+    set: Arc<UserSet>,
+    /// What has been reported about the file as a whole, so that it is said once.
+    complaint: Option<String>,
+}
+
+impl Users {
+    /// Reads the file for the first time.
+    ///
+    /// # Errors
+    /// When it is missing or blank, or the database does not answer.
+    pub async fn load(path: PathBuf, database: Arc<acl::store::Store>) -> Result<Self, LoadError> {
+        let stamp = stamp_of(&path);
+        let bytes = files::read(&path)?;
+        let file = Htpasswd::parse(&bytes);
+        if file.is_blank {
+            return Err(LoadError::Blank(path));
+        }
+        report(&path, &file);
+        let set = adopt(&file, &database).await?;
+        let reading = Reading { stamp, bytes, set, complaint: None };
+        Ok(Self {
+            path,
+            database,
+            current: ArcSwap::from_pointee(reading),
+            reading: Mutex::new(()),
+        })
+    }
+
+    /// The users as the file has them now. Whoever has changed or gone since the last look has had
+    /// their tokens voided when this returns.
+    ///
+    /// # Errors
+    /// When that could not be written to the database. The users are not taken into use then, and
+    /// the next call tries again.
+    pub async fn fresh(&self) -> Result<Arc<UserSet>, acl::Error> {
+        if let Some(set) = self.unchanged() {
+            return Ok(set);
+        }
+        let _turn = self.reading.lock().await;
+        if let Some(set) = self.unchanged() {
+            return Ok(set);
+        }
+        // The stamp is taken before the bytes: a write in between is seen again next time.
+        let stamp = stamp_of(&self.path);
+        let old = self.current.load_full();
+        let reading = match files::read(&self.path) {
+            Ok(bytes) if bytes == old.bytes => old.looked_at(stamp, None),
+            Ok(bytes) => self.changed(&old, stamp, bytes).await?,
+            Err(error) => old.looked_at(stamp, Some(chain(&error))),
+        };
+        if let Some(complaint) = reading.complaint.as_ref()
+            && old.complaint.as_ref() != Some(complaint)
+        {
+            tracing::warn!(complaint, "the old users stay");
+        }
+        let set = Arc::clone(&reading.set);
+        self.current.store(Arc::new(reading));
+        Ok(set)
+    }
+
+    /// The current users, if the file surely looks as it did when they were read.
+    fn unchanged(&self) -> Option<Arc<UserSet>> {
+        let current = self.current.load();
+        let (then, now) = (current.stamp.as_ref()?, stamp_of(&self.path)?);
+        (!then.may_differ_from(&now)).then(|| Arc::clone(&current.set))
+    }
+
+    async fn changed(
+        &self,
+        old: &Reading,
+        stamp: Option<Stamp>,
+        bytes: Vec<u8>,
+    ) -> Result<Reading, acl::Error> {
+        let file = Htpasswd::parse(&bytes);
+        let shown = self.path.display();
+        if file.is_blank {
+            return Ok(old.looked_at(stamp, Some(format!("{shown} is empty"))));
+        }
+        if file.is_cut {
+            return Ok(old.looked_at(stamp, Some(format!("the last line of {shown} is cut off"))));
+        }
+        report(&self.path, &file);
+        let set = adopt(&file, &self.database).await?;
+        tracing::info!(users = set.len(), "read {shown} again");
+        Ok(Reading { stamp, bytes, set, complaint: None })
+    }
+}
+
+impl Reading {
+    /// The same users after another look at the file.
+    fn looked_at(&self, stamp: Option<Stamp>, complaint: Option<String>) -> Self {
+        Self { stamp, bytes: self.bytes.clone(), set: Arc::clone(&self.set), complaint }
+    }
+}
+
+fn stamp_of(path: &std::path::Path) -> Option<Stamp> {
+    // Compared with times that the file system gives, so a test's clock has no say in it.
+    Stamp::of(path, &Clock::system()).ok()
+}
+
+fn report(path: &std::path::Path, file: &Htpasswd) {
+    for problem in &file.problems {
+        tracing::warn!("{}, {problem}", path.display());
+    }
+}
+
+/// Writes to the database what has changed, and only then makes the users usable: otherwise a new
+/// password would be accepted while tokens of the old one still hold.
+async fn adopt(file: &Htpasswd, database: &acl::store::Store) -> Result<Arc<UserSet>, acl::Error> {
+    let reconciled = database.reconcile(&file.fingerprints()).await?;
+    let hashes: HashMap<_, _> =
+        file.users.iter().map(|(name, hash)| (name.clone(), hash.clone())).collect();
+    let modal_cost = modal_cost(hashes.values());
+    Ok(Arc::new(UserSet { hashes, modal_cost, reconciled }))
+}
+
+fn modal_cost<'a>(hashes: impl Iterator<Item = &'a StoredHash>) -> u32 {
+    let mut counts = std::collections::BTreeMap::<u32, usize>::new();
+    for hash in hashes {
+        *counts.entry(hash.cost()).or_default() += 1;
+    }
+    counts.into_iter().max_by_key(|(_, count)| *count).map_or(DUMMY_COST_DEFAULT, |(cost, _)| cost)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const HASH: &str = "$2y$04$.....................................................";
+
+    async fn open(dir: &std::path::Path, text: &str) -> (Users, Arc<acl::store::Store>) {
+        let database = Arc::new(acl::store::Store::open(&dir.join("auth.db")).await.unwrap());
+        fs::write(dir.join("htpasswd"), text).unwrap();
+        (Users::load(dir.join("htpasswd"), Arc::clone(&database)).await.unwrap(), database)
+    }
+
+    #[tokio::test]
+    async fn the_old_users_stay_while_the_file_is_missing_blank_or_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let (users, _) = open(dir.path(), &format!("a:{HASH}\n")).await;
+        let path = dir.path().join("htpasswd");
+        for text in ["", "\n\n", "a:$2y$04$cut"] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(users.fresh().await.unwrap().len(), 1, "{text:?}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert_eq!(users.fresh().await.unwrap().len(), 1);
+        fs::write(&path, "# nobody is left\n").unwrap();
+        assert_eq!(users.fresh().await.unwrap().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_edited_file_is_read_again_and_raises_counters_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let (users, database) = open(dir.path(), &format!("a:{HASH}\nb:{HASH}\n")).await;
+        assert_eq!(users.fresh().await.unwrap().modal_cost, 4);
+        fs::write(dir.path().join("htpasswd"), format!("a:{HASH}\nc:{HASH}\n")).unwrap();
+        let set = users.fresh().await.unwrap();
+        assert!(set.contains(&"c".parse().unwrap()) && !set.contains(&"b".parse().unwrap()));
+        let policy = database.policy().await.unwrap();
+        assert_eq!((policy.sequence, set.reconciled), (1, 1));
+        assert!(policy.revocations.counters.contains_key(&"b".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_swapped_symbolic_link_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        fs::write(&one, format!("a:{HASH}\n")).unwrap();
+        fs::write(&two, format!("b:{HASH}\n")).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&one, &link).unwrap();
+        let store = acl::store::Store::open(&dir.path().join("auth.db")).await.unwrap();
+        let users = Users::load(link.clone(), Arc::new(store)).await.unwrap();
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(&two, &link).unwrap();
+        assert!(users.fresh().await.unwrap().contains(&"b".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_missing_or_empty_file_stops_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let database =
+            Arc::new(acl::store::Store::open(&dir.path().join("auth.db")).await.unwrap());
+        let path = dir.path().join("htpasswd");
+        let missing = Users::load(path.clone(), Arc::clone(&database)).await;
+        assert!(matches!(missing, Err(LoadError::File(_))));
+        fs::write(&path, "").unwrap();
+        assert!(matches!(Users::load(path, database).await, Err(LoadError::Blank(_))));
+    }
+}

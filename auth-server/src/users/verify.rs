@@ -1,0 +1,256 @@
+//! The password check: bcrypt on a bounded number of threads, with a memory for successes.
+//!
+//! An unknown user costs the same as a known one: the same steps are taken with a hash that
+//! nothing matches, of the cost that most users have. Successes are remembered under an HMAC over
+//! user, stored hash and password with a key of this process, so that an entry dies with the
+//! stored hash, and the memory tells nobody a password. Failures are not remembered, but equal
+//! logins that arrive together are checked once.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use berth_shared::subject::UserName;
+use moka::future::Cache;
+use ring::{
+    hmac,
+    rand::{SecureRandom, SystemRandom},
+};
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use super::{Password, htpasswd::StoredHash, store::UserSet};
+use crate::config::Limits;
+
+/// What a client says about itself. Has no `Debug`, and is wiped when dropped.
+pub struct Credentials {
+    /// The user name as it was sent.
+    pub user: Zeroizing<String>,
+    /// The password as it was sent.
+    pub password: Zeroizing<String>,
+}
+
+/// The credentials are not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such user, or the password is another.
+    #[error("wrong user name or password")]
+    Wrong,
+    /// Too many checks are waiting.
+    #[error("too many password checks are waiting")]
+    Busy,
+    /// The check could not be made.
+    #[error("the password check broke")]
+    Broken,
+}
+
+/// Checks passwords.
+pub struct Verifier {
+    key: hmac::Key,
+    successes: Cache<[u8; 32], ()>,
+    threads: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    waiting_max: usize,
+    runs: Arc<AtomicU64>,
+}
+
+impl Verifier {
+    /// A verifier that runs one check less at once than the machine has cores, at least one, so
+    /// that sign-ins never take the whole machine.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn new(limits: Limits) -> Result<Self, ring::error::Unspecified> {
+        let mut key = Zeroizing::new([0_u8; 32]);
+        SystemRandom::new().fill(&mut *key)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let remembered = Cache::builder()
+            .max_capacity(limits.password_cache_max)
+            .time_to_live(Duration::from_secs(limits.password_cache_secs));
+        Ok(Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, &*key),
+            successes: remembered.build(),
+            threads: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
+            waiting: AtomicUsize::new(0),
+            waiting_max: limits.password_queue_max,
+            runs: Arc::default(),
+        })
+    }
+
+    /// Whose credentials these are.
+    ///
+    /// # Errors
+    /// [`Refusal::Wrong`] for whatever is wrong with them, always at the same cost;
+    /// [`Refusal::Busy`] when too many others wait.
+    pub async fn verify(
+        &self,
+        users: &UserSet,
+        credentials: &Credentials,
+    ) -> Result<UserName, Refusal> {
+        let name = credentials.user.parse::<UserName>().ok();
+        let stored = name.as_ref().and_then(|name| users.get(name));
+        let password = Password::new(credentials.password.clone()).ok();
+        let is_possible = stored.is_some() && password.is_some();
+        let hash = match (stored, is_possible) {
+            (Some(stored), true) => stored.as_str().to_owned(),
+            _ => dummy(stored.map_or(users.modal_cost, StoredHash::cost)),
+        };
+        let password = password.map_or_else(Zeroizing::default, |password| {
+            Zeroizing::new(password.as_bytes().to_vec())
+        });
+        let key = self.key_of(&credentials.user, &hash, &password);
+        let check = self.check(hash, password, is_possible);
+        self.successes.try_get_with(key, check).await.map_err(|refusal| *refusal)?;
+        name.ok_or(Refusal::Wrong)
+    }
+
+    /// How many times bcrypt has run.
+    #[must_use]
+    pub fn runs(&self) -> u64 {
+        self.runs.load(Ordering::Relaxed)
+    }
+
+    fn key_of(&self, user: &str, hash: &str, password: &[u8]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.key);
+        for part in [user.as_bytes(), b"\0", hash.as_bytes(), b"\0", password] {
+            context.update(part);
+        }
+        let mut key = [0; 32];
+        key.copy_from_slice(context.sign().as_ref());
+        key
+    }
+
+    async fn check(
+        &self,
+        hash: String,
+        password: Zeroizing<Vec<u8>>,
+        is_possible: bool,
+    ) -> Result<(), Refusal> {
+        let turn = {
+            let _place = Place::take(&self.waiting, self.waiting_max).ok_or(Refusal::Busy)?;
+            let threads = Arc::clone(&self.threads);
+            threads.acquire_owned().await.map_err(|_| Refusal::Broken)?
+        };
+        let runs = Arc::clone(&self.runs);
+        let matches = tokio::task::spawn_blocking(move || {
+            // The turn goes with the work: a client that leaves does not make room early.
+            let _turn = turn;
+            runs.fetch_add(1, Ordering::Relaxed);
+            bcrypt::verify(&*password, &hash)
+        });
+        match matches.await {
+            Ok(Ok(true)) if is_possible => Ok(()),
+            Ok(Ok(_)) => Err(Refusal::Wrong),
+            Ok(Err(_)) | Err(_) => Err(Refusal::Broken),
+        }
+    }
+}
+
+/// A hash of the right form and cost that no password is known to have.
+fn dummy(cost: u32) -> String {
+    format!("$2b${cost:02}${}", ".".repeat(53))
+}
+
+/// A place in the queue, given back when dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
+        waiting
+            .try_update(Ordering::SeqCst, Ordering::SeqCst, |now| (now < most).then_some(now + 1))
+            .ok()
+            .map(|_| Self(waiting))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{acl::store::Store, users::store::Users};
+
+    async fn users(dir: &std::path::Path) -> Arc<UserSet> {
+        let password = Password::new(Zeroizing::new("pä:ss wörd".to_owned())).ok().unwrap();
+        let line = format!("andrew:{}\n", password.hash(4).unwrap());
+        std::fs::write(dir.join("htpasswd"), line).unwrap();
+        let database = Arc::new(Store::open(&dir.join("auth.db")).await.unwrap());
+        let users = Users::load(dir.join("htpasswd"), database).await.unwrap();
+        users.fresh().await.unwrap()
+    }
+
+    fn credentials(user: &str, password: &str) -> Credentials {
+        Credentials {
+            user: Zeroizing::new(user.to_owned()),
+            password: Zeroizing::new(password.to_owned()),
+        }
+    }
+
+    #[tokio::test]
+    async fn every_refusal_costs_one_check_and_successes_are_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let users = users(dir.path()).await;
+        let verifier = Verifier::new(Limits::default()).unwrap();
+        let long = "x".repeat(73);
+        for (n, (user, password)) in [
+            ("andrew", "wrong"),
+            ("andrew", ""),
+            ("andrew", "pä:ss wörd\0"),
+            ("andrew", &long),
+            ("nobody", "pä:ss wörd"),
+            ("not a name", "pä:ss wörd"),
+            ("", ""),
+            ("andrew", "wrong"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let result = verifier.verify(&users, &credentials(user, password)).await;
+            assert_eq!(result, Err(Refusal::Wrong), "{user}");
+            assert_eq!(verifier.runs(), n as u64 + 1);
+        }
+        let right = credentials("andrew", "pä:ss wörd");
+        let together = tokio::join!(
+            verifier.verify(&users, &right),
+            verifier.verify(&users, &right),
+            verifier.verify(&users, &right)
+        );
+        assert!(together.0.is_ok() && together.1.is_ok() && together.2.is_ok());
+        assert!(verifier.verify(&users, &right).await.is_ok());
+        assert_eq!(verifier.runs(), 9);
+    }
+
+    #[tokio::test]
+    async fn beyond_the_queue_the_answer_is_busy() {
+        let dir = tempfile::tempdir().unwrap();
+        let users = users(dir.path()).await;
+        let limits = Limits { password_queue_max: 1, ..Limits::default() };
+        let mut verifier = Verifier::new(limits).unwrap();
+        verifier.threads = Arc::new(Semaphore::new(0));
+        let (a, b) = (credentials("andrew", "a"), credentials("andrew", "b"));
+        let waiting = verifier.verify(&users, &a);
+        tokio::pin!(waiting);
+        assert!(futures_poll_once(waiting.as_mut()).await.is_none());
+        assert_eq!(verifier.verify(&users, &b).await, Err(Refusal::Busy));
+    }
+
+    async fn futures_poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+        std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(match std::pin::Pin::new(&mut future).poll(cx) {
+                std::task::Poll::Ready(value) => Some(value),
+                std::task::Poll::Pending => None,
+            })
+        })
+        .await
+    }
+}
