@@ -91,7 +91,7 @@ struct Limits {
     free_bytes_min: u64,
     uploads_max: usize,
     connections_max: usize,
-    sparse_indexes: bool,
+    sparse_manifests: bool,
 }
 
 impl Default for Limits {
@@ -103,7 +103,7 @@ impl Default for Limits {
             free_bytes_min: 512 * 1024 * 1024,
             uploads_max: 256,
             connections_max: 1024,
-            sparse_indexes: false,
+            sparse_manifests: false,
         }
     }
 }
@@ -191,7 +191,7 @@ impl Limits {
             body_idle: Duration::from_secs(self.body_idle_secs_max),
             free_bytes_min: self.free_bytes_min,
             uploads_max: positive("limits.uploads_max", self.uploads_max)?,
-            sparse_indexes: self.sparse_indexes,
+            sparse_manifests: self.sparse_manifests,
         })
     }
 }

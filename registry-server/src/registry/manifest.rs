@@ -70,7 +70,7 @@ impl Registry {
         if claimed.is_some_and(|claimed| *claimed != digest) {
             return Err(Error::DigestMismatch);
         }
-        let new = read_manifest(digest, media_type, bytes, self.limits.sparse_indexes)?;
+        let new = read_manifest(digest, media_type, bytes, self.limits.sparse_manifests)?;
         let pushed = Pushed { digest: new.manifest.digest.clone(), subject: new.subject.clone() };
         let tagged = match reference {
             Reference::Tag(tag) => vec![tag.clone()],
@@ -148,12 +148,12 @@ fn read_manifest(
     digest: Digest,
     media_type: Option<&str>,
     bytes: Bytes,
-    sparse_indexes: bool,
+    sparse_manifests: bool,
 ) -> Result<NewManifest, Error> {
     let content: Content = serde_json::from_slice(&bytes)
         .map_err(|error| invalid(format!("the manifest is not readable: {error}")))?;
     let media_type = content.settle_media_type(media_type)?;
-    let references = content.references(sparse_indexes);
+    let references = content.references(sparse_manifests);
     if references.len() > REFERENCES_MAX {
         return Err(invalid(format!("the manifest names more than {REFERENCES_MAX} things")));
     }
@@ -205,7 +205,7 @@ impl Content {
 
     /// Everything that the manifest names. A subject may come later; a layer that is to be fetched
     /// elsewhere need not be here at all.
-    fn references(&self, sparse_indexes: bool) -> Vec<Named> {
+    fn references(&self, sparse_manifests: bool) -> Vec<Named> {
         let named = |kind, required: bool| {
             move |descriptor: &Descriptor| Named {
                 digest: descriptor.digest.clone(),
@@ -218,8 +218,8 @@ impl Content {
         self.config
             .iter()
             .map(named(Kind::Config, true))
-            .chain(layers.map(named(Kind::Layer, true)))
-            .chain(children.map(named(Kind::Child, !sparse_indexes)))
+            .chain(layers.map(named(Kind::Layer, !sparse_manifests)))
+            .chain(children.map(named(Kind::Child, !sparse_manifests)))
             .chain(self.subject.iter().map(named(Kind::Subject, false)))
             .collect()
     }

@@ -36,8 +36,8 @@ pub struct Limits {
     pub free_bytes_min: u64,
     /// Uploads that receive bytes at once.
     pub uploads_max: usize,
-    /// Whether an index may name manifests that are not there.
-    pub sparse_indexes: bool,
+    /// Whether an image may name layers, and an index manifests, that are not there.
+    pub sparse_manifests: bool,
 }
 
 /// A handle to the registry; clones share it.
