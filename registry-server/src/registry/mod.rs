@@ -1,6 +1,6 @@
 //! The domain: what a registry does, in the specification's words, over a store and a database.
 //!
-//! It knows neither HTTP nor how rights are found; whoever calls it shows a [`Permit`] for the
+//! It knows neither HTTP nor how rights are found; whoever calls it shows a `Permit` for the
 //! repository. Its errors are those of the specification's table.
 
 pub(crate) mod blob;

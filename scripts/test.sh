@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# `make test`: format, lints, tests, documentation, dependencies, and real clients.
+# As root on Debian it installs what is missing; otherwise it says what to install.
+# A step that cannot run here is skipped and counted; with CI=true a skip is a failure.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+passed=0 failed=0 skipped=0
+failures=()
+log=$(mktemp "${TMPDIR:-/tmp}/berth-test.XXXXXX")
+trap 'rm -f "$log"' EXIT
+
+heading() { printf '\n=== %s\n' "$1"; }
+
+verdict() { # name, passed, failed, skipped
+    passed=$((passed + $2)) failed=$((failed + $3)) skipped=$((skipped + $4))
+    [ "$3" -eq 0 ] || failures+=("$1")
+    [ "$4" -eq 0 ] || [ "${CI:-}" != true ] || failures+=("$1 (skipped)")
+}
+
+# A step that passes or fails as a whole.
+step() { # name, command...
+    local name=$1
+    shift
+    heading "$name"
+    if "$@"; then verdict "$name" 1 0 0; else verdict "$name" 0 1 0; fi
+}
+
+# The test programs count for themselves.
+cargo_tests() {
+    heading "tests"
+    local status=0
+    cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log" || status=1
+    local ok bad
+    ok=$(awk '/^test result:/ { n += $4 } END { print n + 0 }' "$log")
+    bad=$(awk '/^test result:/ { n += $6 } END { print n + 0 }' "$log")
+    [ "$status" -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
+    verdict "tests" "$ok" "$bad" 0
+}
+
+# An interop script prints a line per check: `ok - what it showed`. 77 says that it cannot run here.
+interop() { # script
+    local name status=0
+    name=interop/$(basename "$1" .sh)
+    heading "$name"
+    bash "$1" 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    case $status in
+        0) verdict "$name" "$(grep -c '^ok ' "$log")" 0 0 ;;
+        77) verdict "$name" 0 0 1 ;;
+        *) verdict "$name" "$(grep -c '^ok ' "$log")" 1 0 ;;
+    esac
+}
+
+require() { # program, what to type
+    command -v "$1" >/dev/null 2>&1 && return
+    echo "make test needs $1. Install it with:" >&2
+    printf '\n    %s\n\n' "$2" >&2
+    exit 1
+}
+
+# Debian packages, for root; others are told.
+packages() {
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok' || missing+=("$package")
+    done
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+        echo "Installing: ${missing[*]}"
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"; } >/dev/null
+    else
+        printf 'Some checks need packages. Install them with:\n\n    sudo apt-get install %s\n\n' "${missing[*]}" >&2
+    fi
+}
+
+dependencies() {
+    command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny || return 1
+    cargo deny --locked check bans licenses sources
+}
+
+require cargo "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh   # then: . ~/.cargo/env"
+packages gcc libc6-dev make curl jq python3 systemd
+require cc "sudo apt-get install gcc libc6-dev"
+
+step "format" cargo fmt --all --check
+step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+cargo_tests
+step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+step "dependencies" dependencies
+step "release build" cargo build --release --locked --bins
+if [ "$failed" -eq 0 ] || [ -x target/release/registry-server ]; then
+    export BERTH_BIN=$PWD/target/release
+    for script in tests/interop/*.sh; do
+        # Those that are only sourced by the others are not executable.
+        [ -x "$script" ] && interop "$script"
+    done
+fi
+
+heading "result"
+for name in "${failures[@]:+${failures[@]}}"; do
+    echo "FAILED: $name"
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "${#failures[@]}" -eq 0 ]
