@@ -101,7 +101,7 @@ impl Default for Limits {
             upload_idle_secs_max: 24 * 60 * 60,
             body_idle_secs_max: 60,
             free_bytes_min: 512 * 1024 * 1024,
-            uploads_max: 256,
+            uploads_max: 32,
             connections_max: 1024,
             sparse_manifests: false,
         }

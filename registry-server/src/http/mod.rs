@@ -73,7 +73,16 @@ pub(crate) fn router(app: App) -> Router {
         .with_state(app.clone())
         .merge(health_routes(ready))
         .layer(middleware::from_fn_with_state(app, client_address::note))
+        .layer(middleware::map_response(common_headers))
         .layer(middleware::from_fn(log::requests))
+}
+
+/// What every answer carries, whoever made it.
+async fn common_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 /// Health alone, for the control socket and as part of the public routes.
@@ -137,9 +146,6 @@ impl App {
                 error.into_response(origin, &self.service)
             }
         };
-        let headers = response.headers_mut();
-        headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response.extensions_mut().insert(fields);
         response
     }

@@ -91,11 +91,14 @@ impl Database {
         Ok(Self { readers, writer: Writer::start(connection, Arc::clone(&cache)), cache })
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers and can be written.
     ///
     /// # Errors
-    /// When it does not.
+    /// When it does not, or the writer has ended.
     pub async fn check(&self) -> Result<(), Error> {
+        if self.writer.has_ended() {
+            return Err(Error::Closed);
+        }
         sqlx::query("SELECT 1").execute(&self.readers).await?;
         Ok(())
     }

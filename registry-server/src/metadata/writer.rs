@@ -45,6 +45,11 @@ impl Writer {
         Self(sender)
     }
 
+    /// Whether nothing can be written any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.is_closed()
+    }
+
     pub(super) async fn run<T, E, W>(&self, work: W) -> Result<T, E>
     where
         T: Send + 'static,

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# The units of deploy/systemd: systemd-analyze finds nothing wrong with them, and the lines of its README work:
+# typed in a sandbox, they leave two servers that run as `berth` by the units' own ExecStart lines.
+# shellcheck source=tests/interop/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+prepare() {
+    need systemd-analyze systemd
+    need ip iproute2
+    need curl curl
+    need_binaries
+}
+
+enter_sandbox prepare
+
+units=$root/deploy/systemd
+
+# The README's lines write here: under the sandbox's own /usr/local/bin and /var/lib.
+for dir in /usr/local/bin /var/lib; do
+    mount -t tmpfs -o mode=0755 sandbox "$dir"
+done
+
+# The lines of the README's first block that do not speak to a running systemd, for the binaries under test.
+readme_lines() {
+    awk '/^```/ { block++; next } block == 1' "$units/README.md" |
+        sed -e "s|target/release/|$bin/|g" -e "s|deploy/systemd/|$units/|g" | grep -v '^systemctl'
+}
+
+type_readme_lines() { bash -euc "$(readme_lines)"; }
+
+# exec_start UNIT: the command that systemd would run.
+exec_start() { sed -n 's/^ExecStart=//p' "$units/$1"; }
+
+# start_unit NAME UNIT: as the unit's user, with the one capability that the unit gives.
+start_unit() {
+    local command
+    read -ra command <<<"$(exec_start "$2")"
+    start "$1" setpriv --reuid berth --regid berth --clear-groups --no-new-privs \
+        --inh-caps=-all,+net_bind_service --ambient-caps=-all,+net_bind_service "${command[@]}"
+}
+
+as_berth() { setpriv --reuid berth --regid berth --clear-groups "$@"; }
+
+exposure() { systemd-analyze security --offline=true --threshold=20 --no-pager "$units/$1"; }
+
+succeeds "the README's lines install and set up Berth" type_readme_lines
+for unit in berth-auth.service berth-registry.service; do
+    succeeds "systemd-analyze verify $unit" systemd-analyze verify --man=no "/etc/systemd/system/$unit"
+    [[ -z $output ]] || fail "systemd-analyze warns: $output"
+done
+for unit in berth-auth.service berth-registry.service; do
+    succeeds "systemd-analyze security finds $unit well confined" exposure "$unit"
+done
+start_unit auth-server berth-auth.service
+start_unit registry-server berth-registry.service
+wait_for 30 "auth-server to be healthy" as_berth auth-server health
+wait_for 30 "registry-server to be healthy" as_berth registry-server health
+ok "both ExecStart lines run as the user berth, and both servers say that they are healthy"
+succeeds "the registry answers on port 443 under its certificate" \
+    curl --silent --show-error --cacert /var/lib/berth/ca/ca.pem "https://$host/v2/"
