@@ -24,11 +24,12 @@ cargo build --release --locked --quiet --bin auth-server --bin registry-server -
 "$bin/authctl" init
 
 pids=()
+told_to_stop=
 stop() {
     trap - INT TERM
     [ "${#pids[@]}" -eq 0 ] || kill -TERM "${pids[@]}" 2>/dev/null || true
 }
-trap stop INT TERM
+trap 'told_to_stop=1; stop' INT TERM
 
 "$bin/auth-server" --config "$data/auth.toml" &
 pids+=($!)
@@ -43,7 +44,8 @@ until "$bin/registry-server" --config "$data/registry.toml" health 2>/dev/null; 
     sleep 0.2
 done
 if kill -0 "${pids[@]}" 2>/dev/null; then
-    echo "Berth is up. Ctrl-C stops it; make up goes on with the same data."
+    url=$(sed -n 's/^public_urls = \["\([^"]*\)".*/\1/p' "$data/registry.toml")
+    echo "Berth is up: $url. Ctrl-C stops it; make up goes on with the same data."
 fi
 
 # Either both stop because they were told to, or one ends by itself and takes the other along.
@@ -53,4 +55,4 @@ stop
 for pid in "${pids[@]}"; do
     wait "$pid" || true
 done
-exit "$status"
+[ -n "$told_to_stop" ] || exit "$status"

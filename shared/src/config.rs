@@ -11,7 +11,10 @@ use serde::de::DeserializeOwned;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("reading {}: {source}", path.display())]
+    #[error(
+        "reading {}: {source}; --config FILE names another file, and authctl init writes one",
+        path.display()
+    )]
     Read {
         /// Which file.
         path: PathBuf,
