@@ -279,7 +279,11 @@ mod tests {
         berth_shared::crypto::install();
         let dir = tempfile::tempdir().unwrap();
         let keys = dir.path().join("keys");
-        let verifier = Verifier { issuer: "berth".to_owned(), service: "berth".to_owned() };
+        let verifier = Verifier {
+            issuer: "berth".to_owned(),
+            service: "berth".to_owned(),
+            foreign_subjects: false,
+        };
         let first = SigningKeys::open(&keys, KeyAlgorithm::Es256, &Clock::set(1)).unwrap();
         let old = first.sign(&claims()).unwrap();
         let second = SigningKeys::open(&keys, KeyAlgorithm::EdDsa, &Clock::set(2)).unwrap();
@@ -287,7 +291,7 @@ mod tests {
         let set = KeySet::from_json(second.jwks().as_bytes()).unwrap();
         assert_eq!(set.len(), 2);
         for token in [old, new] {
-            assert_eq!(verifier.verify(&set, &token).unwrap().claims, claims());
+            assert_eq!(verifier.verify(&set, &token, 0).unwrap().claims, claims());
         }
         let again = SigningKeys::open(&keys, KeyAlgorithm::Es256, &Clock::set(3)).unwrap();
         assert_eq!(again.active_id(), first.active_id());

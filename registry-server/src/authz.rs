@@ -20,7 +20,7 @@ use berth_shared::{
 use moka::sync::Cache;
 use ring::digest::{SHA256, digest};
 
-use crate::{http::endpoint::Access, link::AuthLink};
+use crate::{http::endpoint::Access, issuer::Issuer};
 
 /// Verified tokens that are kept.
 const TOKENS_MAX: u64 = 10_000;
@@ -92,15 +92,15 @@ pub(crate) struct SessionGrant {
 #[derive(Clone)]
 pub(crate) struct Authorizer {
     verifier: Verifier,
-    link: AuthLink,
+    issuer: Issuer,
     verified: Cache<[u8; 32], Arc<VerifiedToken>>,
     clock: Clock,
 }
 
 impl Authorizer {
-    pub(crate) fn new(verifier: Verifier, link: AuthLink, clock: Clock) -> Self {
+    pub(crate) fn new(verifier: Verifier, issuer: Issuer, clock: Clock) -> Self {
         let verified = Cache::builder().max_capacity(TOKENS_MAX).time_to_live(TOKEN_KEPT).build();
-        Self { verifier, link, verified, clock }
+        Self { verifier, issuer, verified, clock }
     }
 
     /// Whether the credentials in `headers` are enough for `access`. `session` is the upload
@@ -126,6 +126,10 @@ impl Authorizer {
             Failure::Unavailable => Denied::Unavailable,
         })?;
         let permit = match access {
+            Access::Catalog if !self.may_list(&token) => {
+                let subject = token.subject.clone();
+                return Err(challenge(Reason::InsufficientScope(subject)));
+            }
             Access::AnyToken | Access::Catalog => None,
             Access::Repository { name, action, .. } => {
                 if !token.claims.allows(name, *action) {
@@ -145,11 +149,12 @@ impl Authorizer {
         if let Some(verified) = self.verified.get(&key) {
             return Ok(verified);
         }
-        let keys = self.link.keys().await.ok_or(Failure::Unavailable)?;
-        let verified = match self.verifier.verify(&keys, token) {
+        let now = self.clock.now();
+        let keys = self.issuer.keys().await.ok_or(Failure::Unavailable)?;
+        let verified = match self.verifier.verify(&keys, token, now) {
             Err(Refusal::UnknownKey) => {
-                let keys = self.link.newer_keys().await.ok_or(Refusal::UnknownKey)?;
-                self.verifier.verify(&keys, token)
+                let keys = self.issuer.newer_keys().await.ok_or(Refusal::UnknownKey)?;
+                self.verifier.verify(&keys, token, now)
             }
             verified => verified,
         };
@@ -169,7 +174,7 @@ impl Authorizer {
             Err(Refusal::Expired) if session.is_some_and(|it| it.extends(token, now)) => {}
             in_time => in_time?,
         }
-        let revocations = self.link.revocations().ok_or(Failure::Unavailable)?;
+        let revocations = self.issuer.revocations().ok_or(Failure::Unavailable)?;
         if token.claims.counter < revocations.least_for(&token.subject) {
             return Err(Refusal::Revoked.into());
         }
@@ -181,10 +186,18 @@ impl Authorizer {
         Puller { authorizer: self, token }
     }
 
-    /// The rights of the token's subject as they are now, for the catalog. `None` when
-    /// `auth-server` does not answer.
-    pub(crate) async fn rights(&self, token: &VerifiedToken) -> Option<Arc<Rights>> {
-        self.link.rights(&token.subject).await
+    /// Berth's own tokens list what their subject may pull; a foreign issuer says itself who may
+    /// see the catalog.
+    fn may_list(&self, token: &VerifiedToken) -> bool {
+        self.issuer.link().is_some() || token.claims.allows_catalog()
+    }
+
+    /// The rights by which the catalog is filtered. `None` when `auth-server` does not answer.
+    pub(crate) async fn rights_to_list(&self, token: &VerifiedToken) -> Option<Arc<Rights>> {
+        if self.issuer.link().is_none() {
+            return Some(Arc::new(Rights::everything()));
+        }
+        self.issuer.rights(&token.subject).await
     }
 }
 
@@ -214,7 +227,7 @@ impl Puller<'_> {
             return true;
         }
         let now = self.authorizer.clock.now();
-        let rights = self.authorizer.rights(self.token).await;
+        let rights = self.authorizer.issuer.rights(&self.token.subject).await;
         rights.is_some_and(|rights| rights.actions_on(repository, now).contains(action))
     }
 }

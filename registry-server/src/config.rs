@@ -33,6 +33,8 @@ pub struct Config {
     pub issuer: String,
     /// The Unix socket of `auth-server`.
     pub auth_socket: PathBuf,
+    /// Somebody else who issues the tokens, in place of `auth-server`.
+    pub foreign_issuer: Option<ForeignIssuer>,
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Level or directives of the log.
@@ -53,6 +55,32 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
+}
+
+/// Who issues tokens in place of `auth-server`.
+#[derive(Debug, Clone)]
+pub struct ForeignIssuer {
+    /// Where clients get tokens.
+    pub realm: String,
+    /// What tokens are verified with.
+    pub keys: KeyFile,
+}
+
+/// A file of public keys.
+#[derive(Debug, Clone)]
+pub enum KeyFile {
+    /// A JSON Web Key Set.
+    Jwks(PathBuf),
+    /// PEM certificates, whose keys or whose issues sign.
+    Certificates(PathBuf),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ForeignTable {
+    realm: String,
+    jwks: Option<PathBuf>,
+    certificates: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,6 +105,7 @@ struct File {
     #[serde(default)]
     log_format: LogFormat,
     tls: Option<TlsFiles>,
+    foreign_issuer: Option<ForeignTable>,
     #[serde(default)]
     limits: Limits,
 }
@@ -159,6 +188,7 @@ impl File {
             return Err(ConfigError::value("service", "must be a plain, non-empty name"));
         }
         let limits = self.limits.check()?;
+        let foreign_issuer = self.foreign_issuer.map(|table| table.check(path, self.insecure_http));
         Ok(Config {
             listen: self.listen,
             tls: self.tls.map(|tls| TlsFiles {
@@ -170,12 +200,40 @@ impl File {
             service: self.service,
             issuer: self.issuer,
             auth_socket: beside(path, &self.auth_socket),
+            foreign_issuer: foreign_issuer.transpose()?,
             trusted_proxies: self.trusted_proxies,
             log: self.log,
             log_format: self.log_format,
             limits,
             connections_max: self.limits.connections_max,
         })
+    }
+}
+
+impl ForeignTable {
+    fn check(self, path: &Path, insecure_http: bool) -> Result<ForeignIssuer, ConfigError> {
+        const REALM: &str = "foreign_issuer.realm";
+        let uri: Option<Uri> = self.realm.parse().ok();
+        let is_url = uri.is_some_and(|uri| {
+            let scheme = uri.scheme_str();
+            uri.host().is_some()
+                && uri.query().is_none()
+                && (scheme == Some("https") || (insecure_http && scheme == Some("http")))
+        });
+        if !is_url || self.realm.contains(['"', '\\']) {
+            let reason =
+                "must be an https URL without a query, such as https://auth.example.org/token";
+            return Err(ConfigError::value(REALM, reason));
+        }
+        let keys = match (self.jwks, self.certificates) {
+            (Some(jwks), None) => KeyFile::Jwks(beside(path, &jwks)),
+            (None, Some(bundle)) => KeyFile::Certificates(beside(path, &bundle)),
+            _ => {
+                let reason = "needs either jwks or certificates: the issuer's public keys";
+                return Err(ConfigError::value("foreign_issuer", reason));
+            }
+        };
+        Ok(ForeignIssuer { realm: self.realm, keys })
     }
 }
 
@@ -249,6 +307,11 @@ mod tests {
             ("listen = '127.0.0.1:5000'\npublic_urls = []", "public_urls"),
             (&format!("{good}lisen = 1"), "lisen"),
             (&format!("{good}trusted_proxies = ['0.0.0.0/0']"), "trusted_proxies"),
+            (&format!("{good}[foreign_issuer]\nrealm = 'https://a.org/token'"), "foreign_issuer"),
+            (
+                &format!("{good}[foreign_issuer]\nrealm = 'http://a.org/token'\njwks = 'k'"),
+                "foreign_issuer.realm",
+            ),
             (&format!("{good}[limits]\nuploads_max = 0"), "limits.uploads_max"),
             (&format!("{good}[limits]\nupload_max = 1"), "upload_max"),
         ] {
@@ -263,11 +326,8 @@ mod tests {
         let config = read_text(text).unwrap();
         assert_eq!(config.limits.uploads_max, Limits::default().uploads_max);
         // Each commented-out key must parse as well.
-        let uncommented: String = text
-            .lines()
-            .map(|line| line.strip_prefix("#: ").unwrap_or(line))
-            .collect::<Vec<_>>()
-            .join("\n");
-        read_text(&uncommented).unwrap();
+        let lines: Vec<&str> =
+            text.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
+        assert!(read_text(&lines.join("\n")).unwrap().foreign_issuer.is_some());
     }
 }

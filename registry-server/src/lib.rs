@@ -2,11 +2,13 @@
 //!
 //! A request goes down through the modules in this order, and knows less of HTTP at each step:
 //! [`http`] parses and renders, `authz` turns credentials into a permit, [`registry`] acts,
-//! [`metadata`] and [`storage`] keep. `link` talks to `auth-server`.
+//! [`metadata`] and [`storage`] keep. `issuer` is where tokens come from, and
+//! `link` talks to `auth-server`.
 
 mod authz;
 pub mod config;
 pub mod http;
+mod issuer;
 mod link;
 pub mod metadata;
 pub mod registry;
@@ -35,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use authz::Authorizer;
 use config::Config;
 use http::App;
+use issuer::{Foreign, Issuer};
 use link::AuthLink;
 use metadata::Database;
 use registry::Registry;
@@ -60,6 +63,9 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// The keys of the foreign issuer cannot be used.
+    #[error("foreign_issuer: {0}")]
+    ForeignIssuer(String),
     /// The certificate cannot be used.
     #[error("tls")]
     Tls(#[from] TlsError),
@@ -94,12 +100,19 @@ impl Server {
         berth_shared::crypto::install();
         let lock = lock(&config.data)?;
         let registry = open_registry(&config, clock.clone()).await?;
-        let link = AuthLink::open(&config.auth_socket, &config.data);
-        let verifier = Verifier { issuer: config.issuer, service: config.service.clone() };
+        let foreign_subjects = config.foreign_issuer.is_some();
+        let issuer = match config.foreign_issuer {
+            None => Issuer::Berth(AuthLink::open(&config.auth_socket, &config.data)),
+            Some(foreign) => {
+                Issuer::Foreign(Foreign::open(foreign).map_err(StartError::ForeignIssuer)?)
+            }
+        };
+        let verifier =
+            Verifier { issuer: config.issuer, service: config.service.clone(), foreign_subjects };
         let app = App {
             registry,
-            authorizer: Authorizer::new(verifier, link.clone(), clock),
-            link,
+            authorizer: Authorizer::new(verifier, issuer.clone(), clock),
+            issuer,
             service: config.service.into(),
             origins: config.public_urls.into(),
             trusted_proxies: config.trusted_proxies.into(),
@@ -129,7 +142,7 @@ impl Server {
         if let Some(tls) = self.tls {
             tokio::spawn(tls.keep_fresh(shutdown.clone()));
         }
-        tokio::spawn(self.app.link.clone().keep_fresh(shutdown.clone()));
+        tokio::spawn(self.app.issuer.clone().keep_fresh(shutdown.clone()));
         tokio::spawn(forget_idle_uploads(self.app.registry.clone(), shutdown.clone()));
         let health = http::health_routes(self.app.clone());
         let control = serve(self.control, health, Limits::default(), shutdown.clone());

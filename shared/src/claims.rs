@@ -97,6 +97,16 @@ impl ClaimSet {
             .fold(Actions::NONE, Actions::union)
     }
 
+    /// Whether the token holds the literal `registry:catalog:*`.
+    #[must_use]
+    pub fn allows_catalog(&self) -> bool {
+        self.access.iter().any(|access| {
+            access.kind == "registry"
+                && access.name == "catalog"
+                && access.actions.iter().any(|action| action == "*")
+        })
+    }
+
     /// Whether the token allows `action` on `repository`.
     #[must_use]
     pub fn allows(&self, repository: &RepositoryName, action: Action) -> bool {

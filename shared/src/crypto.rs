@@ -1,9 +1,10 @@
 //! Signature verification for `jsonwebtoken`, over ring: the one crypto library of the tree.
 //!
-//! Only the algorithms that Berth's own tokens use are known, and nothing here can sign.
+//! Only the algorithms that Berth's own tokens use are known, and RS256 for those of foreign
+//! issuers; nothing here can sign.
 
 use jsonwebtoken::{
-    Algorithm, AlgorithmFamily, DecodingKey, EncodingKey,
+    Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey,
     crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils},
     errors::{Error, ErrorKind, Result},
     jwk::ThumbprintHash,
@@ -11,7 +12,10 @@ use jsonwebtoken::{
 };
 use ring::{
     digest,
-    signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey, VerificationAlgorithm},
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
+        UnparsedPublicKey, VerificationAlgorithm,
+    },
 };
 
 static PROVIDER: CryptoProvider = CryptoProvider {
@@ -36,6 +40,7 @@ fn verifier_factory(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn 
     let (family, verification): (_, &'static dyn VerificationAlgorithm) = match algorithm {
         Algorithm::ES256 => (AlgorithmFamily::Ec, &ECDSA_P256_SHA256_FIXED),
         Algorithm::EdDSA => (AlgorithmFamily::Ed, &ED25519),
+        Algorithm::RS256 => return rsa_verifier(key),
         _ => return Err(Error::from(ErrorKind::UnsupportedAlgorithm)),
     };
     if key.family() != family {
@@ -43,6 +48,14 @@ fn verifier_factory(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn 
     }
     let key = UnparsedPublicKey::new(verification, key.try_get_as_bytes()?.to_vec());
     Ok(Box::new(RingVerifier { algorithm: *algorithm, key }))
+}
+
+/// RS256 is verified for foreign issuers; Berth itself never signs with it.
+fn rsa_verifier(key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
+    let DecodingKeyKind::RsaModulusExponent { n, e } = key.kind() else {
+        return Err(Error::from(ErrorKind::InvalidKeyFormat));
+    };
+    Ok(Box::new(RsaVerifier(RsaPublicKeyComponents { n: n.clone(), e: e.clone() })))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the crate fixes the signature")]
@@ -74,5 +87,24 @@ impl Verifier<Vec<u8>> for RingVerifier {
 impl JwtVerifier for RingVerifier {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
+    }
+}
+
+struct RsaVerifier(RsaPublicKeyComponents<Vec<u8>>);
+
+impl Verifier<Vec<u8>> for RsaVerifier {
+    fn verify(
+        &self,
+        message: &[u8],
+        signature: &Vec<u8>,
+    ) -> std::result::Result<(), SignatureError> {
+        let verified = self.0.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature);
+        verified.map_err(|_| SignatureError::new())
+    }
+}
+
+impl JwtVerifier for RsaVerifier {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::RS256
     }
 }

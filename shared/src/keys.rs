@@ -4,13 +4,18 @@
 use std::collections::HashMap;
 
 use jsonwebtoken::{
-    Algorithm, DecodingKey,
+    Algorithm, DecodingKey, Header,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm},
 };
 
+use crate::{bundle::Bundle, clock::UnixSeconds};
+
 /// Verification keys by key id.
 #[derive(Debug, Clone, Default)]
-pub struct KeySet(HashMap<String, Key>);
+pub struct KeySet {
+    keys: HashMap<String, Key>,
+    bundle: Option<Bundle>,
+}
 
 /// One verification key and the only algorithm it may be used with.
 #[derive(Debug, Clone)]
@@ -42,23 +47,39 @@ impl KeySet {
     /// When the document is no key set, or a key has no id or an algorithm that Berth lacks.
     pub fn from_json(json: &[u8]) -> Result<Self, InvalidKeySet> {
         let set: JwkSet = serde_json::from_slice(json)?;
-        set.keys.iter().map(usable).collect::<Result<_, _>>().map(Self)
+        let keys = set.keys.iter().map(usable).collect::<Result<_, _>>()?;
+        Ok(Self { keys, bundle: None })
+    }
+
+    /// Reads PEM certificates: their keys under both ids that issuers use, and chains that end in
+    /// them.
+    ///
+    /// # Errors
+    /// When there is none, or one has a key of a kind that Berth lacks.
+    pub fn from_certificates(pem: &[u8]) -> Result<Self, InvalidKeySet> {
+        let (bundle, keys) = Bundle::from_pem(pem)?;
+        Ok(Self { keys: keys.into_iter().collect(), bundle: Some(bundle) })
     }
 
     /// How many keys are in the set.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.keys.len()
     }
 
     /// Whether no token could be verified.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.keys.is_empty()
     }
 
-    pub(crate) fn get(&self, id: &str) -> Option<&Key> {
-        self.0.get(id)
+    /// The key that a token's header points to: by its certificate chain where a bundle was
+    /// configured, else by key id. What else a header says about keys is ignored.
+    pub(crate) fn find(&self, header: &Header, now: UnixSeconds) -> Option<Key> {
+        if let (Some(bundle), Some(_)) = (&self.bundle, &header.x5c) {
+            return bundle.key_of_chain(&header.x5c_der().ok()??, now);
+        }
+        self.keys.get(header.kid.as_deref()?).cloned()
     }
 }
 
@@ -79,7 +100,8 @@ fn usable(jwk: &Jwk) -> Result<(String, Key), InvalidKeySet> {
         {
             Algorithm::EdDSA
         }
-        _ => return Err(refuse("its algorithm is neither ES256 nor EdDSA with Ed25519")),
+        (AlgorithmParameters::RSA(_), None | Some(KeyAlgorithm::RS256)) => Algorithm::RS256,
+        _ => return Err(refuse("its algorithm is neither ES256, EdDSA with Ed25519, nor RS256")),
     };
     let key = DecodingKey::from_jwk(jwk).map_err(|_| refuse("its parameters are not readable"))?;
     Ok((id, Key { algorithm, key }))

@@ -8,6 +8,7 @@
 //! Tokens are verified here and minted in `auth-server` alone, so that the registry cannot mint.
 
 pub mod action;
+pub mod bundle;
 pub mod claims;
 pub mod client;
 pub mod clock;

@@ -31,6 +31,12 @@ pub enum InvalidPattern {
 }
 
 impl Pattern {
+    /// The pattern that every repository is within.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self("**".to_owned())
+    }
+
     /// The pattern as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

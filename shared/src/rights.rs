@@ -36,6 +36,18 @@ pub struct Rights {
 }
 
 impl Rights {
+    /// The right to do anything anywhere.
+    #[must_use]
+    pub fn everything() -> Self {
+        let rule = Rule {
+            grantee: Grantee::Everyone,
+            pattern: Pattern::everything(),
+            actions: Actions::ALL,
+            expires: None,
+        };
+        Self { rules: vec![rule] }
+    }
+
     /// Every action allowed on `repository` at `now`.
     #[must_use]
     pub fn actions_on(&self, repository: &RepositoryName, now: UnixSeconds) -> Actions {

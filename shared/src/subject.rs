@@ -85,6 +85,8 @@ pub enum Subject {
     Anonymous,
     /// A signed-in user.
     User(UserName),
+    /// Whoever a foreign issuer names, outside the grammar of Berth's users.
+    Foreign(String),
 }
 
 impl Subject {
@@ -94,7 +96,14 @@ impl Subject {
         match self {
             Self::Anonymous => "",
             Self::User(name) => name.as_str(),
+            Self::Foreign(name) => name,
         }
+    }
+
+    /// Reads any `sub` claim, that of a foreign issuer included.
+    #[must_use]
+    pub fn read_claim(claim: &str) -> Self {
+        Self::from_claim(claim).unwrap_or_else(|_| Self::Foreign(claim.to_owned()))
     }
 
     /// Reads a `sub` claim.
@@ -108,10 +117,12 @@ impl Subject {
     /// Every grantee that this subject is: itself, and `everyone` when signed in.
     pub fn grantees(&self) -> impl Iterator<Item = Grantee> {
         let (own, shared) = match self {
-            Self::Anonymous => (Grantee::Anonymous, None),
-            Self::User(name) => (Grantee::User(name.clone()), Some(Grantee::Everyone)),
+            Self::Anonymous => (Some(Grantee::Anonymous), None),
+            Self::User(name) => (Some(Grantee::User(name.clone())), Some(Grantee::Everyone)),
+            // Berth's grants say nothing about somebody else's users.
+            Self::Foreign(_) => (None, None),
         };
-        std::iter::once(own).chain(shared)
+        own.into_iter().chain(shared)
     }
 }
 
@@ -120,6 +131,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Anonymous => f.write_str(ANONYMOUS),
             Self::User(name) => name.fmt(f),
+            Self::Foreign(name) => name.fmt(f),
         }
     }
 }

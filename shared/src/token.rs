@@ -1,7 +1,8 @@
 //! Token verification (RFC 7519, RFC 8725; rule R15 of Berth's contract).
 //!
-//! The key comes from the own set by `kid` alone: `jwk`, `jku`, `x5u` and `x5c` in a header are
-//! ignored. Signature and fixed claims are checked once by [`Verifier::verify`]; the time is
+//! The key comes from the own set by `kid`: `jwk`, `jku` and `x5u` in a header are ignored, and
+//! `x5c` is read only where a certificate bundle is configured that its chain must end in.
+//! Signature and fixed claims are checked once by [`Verifier::verify`]; the time is
 //! checked at every use, so that a verified token can be kept.
 
 use jsonwebtoken::{Validation, decode, decode_header};
@@ -20,6 +21,8 @@ pub struct Verifier {
     pub issuer: String,
     /// The service that `aud` must contain.
     pub service: String,
+    /// Whether subjects may be other than Berth's users.
+    pub foreign_subjects: bool,
 }
 
 /// A token whose signature, issuer, audience and shape are right. Whether it is in time and not
@@ -62,18 +65,23 @@ pub enum Refusal {
 }
 
 impl Verifier {
-    /// Checks everything about a token that does not change with time.
+    /// Checks everything about a token that does not change with time; `now` is for the
+    /// certificates of a chain.
     ///
     /// # Errors
     /// The first reason for which the token cannot be taken.
-    pub fn verify(&self, keys: &KeySet, token: &str) -> Result<VerifiedToken, Refusal> {
+    pub fn verify(
+        &self,
+        keys: &KeySet,
+        token: &str,
+        now: UnixSeconds,
+    ) -> Result<VerifiedToken, Refusal> {
         let header = decode_header(token).map_err(|_| Refusal::Malformed)?;
         let is_jwt = header.typ.as_deref().is_none_or(|typ| typ.eq_ignore_ascii_case("JWT"));
         if !is_jwt || header.crit.is_some() {
             return Err(Refusal::Malformed);
         }
-        let id = header.kid.as_deref().ok_or(Refusal::UnknownKey)?;
-        let key = keys.get(id).ok_or(Refusal::UnknownKey)?;
+        let key = keys.find(&header, now).ok_or(Refusal::UnknownKey)?;
         if header.alg != key.algorithm {
             return Err(Refusal::Signature);
         }
@@ -96,7 +104,10 @@ impl Verifier {
         if claims.jti.is_empty() {
             return Err(Refusal::Malformed);
         }
-        let subject = Subject::from_claim(&claims.sub).map_err(|_| Refusal::Malformed)?;
+        let subject = Subject::read_claim(&claims.sub);
+        if matches!(subject, Subject::Foreign(_)) && !self.foreign_subjects {
+            return Err(Refusal::Malformed);
+        }
         Ok(VerifiedToken { claims, subject })
     }
 }

@@ -32,6 +32,7 @@ pub(super) async fn rights(State(door): State<Door>, uri: Uri) -> Result<Respons
     let is_gone = match &subject {
         Subject::Anonymous => false,
         Subject::User(name) => !current.users.contains(name),
+        Subject::Foreign(_) => true,
     };
     let rights =
         if is_gone { Rights::default() } else { current.policy.rights(subject.grantees()) };

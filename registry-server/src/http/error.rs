@@ -12,7 +12,7 @@ use berth_shared::{
 };
 use serde_json::{Value, json};
 
-use super::{endpoint::NotAnEndpoint, json as json_response, origin::Origin, value};
+use super::{endpoint::NotAnEndpoint, json as json_response, value};
 use crate::{
     authz::{Denied, Reason},
     registry,
@@ -90,8 +90,8 @@ impl Error {
         }
     }
 
-    /// The answer. The challenge names `origin` and `service`.
-    pub(super) fn into_response(self, origin: &Origin, service: &str) -> Response {
+    /// The answer. The challenge names `realm` and `service`.
+    pub(super) fn into_response(self, realm: &str, service: &str) -> Response {
         let (row, body) = match self {
             Self::Registry(registry::Error::ManifestReferencesUnknown(missing)) => {
                 let error = registry::Error::ManifestReferencesUnknown(Vec::new()).to_string();
@@ -100,7 +100,7 @@ impl Error {
                 (Row::new(StatusCode::BAD_REQUEST, Code::ManifestBlobUnknown, error), body)
             }
             error => {
-                let row = error.row(origin, service);
+                let row = error.row(realm, service);
                 let body = ErrorBody::new(row.code, row.message.clone(), row.detail.clone());
                 (row, body)
             }
@@ -110,10 +110,10 @@ impl Error {
         response
     }
 
-    fn row(self, origin: &Origin, service: &str) -> Row {
+    fn row(self, realm: &str, service: &str) -> Row {
         match self {
             Self::NotAnEndpoint(reason) => not_an_endpoint(reason),
-            Self::Denied(denied) => refused(denied, origin, service),
+            Self::Denied(denied) => refused(denied, realm, service),
             Self::Registry(error) => domain(error),
             Self::BadRequest(code, message) => Row::new(StatusCode::BAD_REQUEST, code, message),
             Self::RangeNotSatisfiable { size } => Row::new(
@@ -160,7 +160,7 @@ fn not_an_endpoint(reason: NotAnEndpoint) -> Row {
     }
 }
 
-fn refused(denied: Denied, origin: &Origin, service: &str) -> Row {
+fn refused(denied: Denied, realm: &str, service: &str) -> Row {
     let Denied::Challenge { scopes, reason } = denied else {
         return Row::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -178,7 +178,7 @@ fn refused(denied: Denied, origin: &Origin, service: &str) -> Row {
             (Some("insufficient_scope"), insufficient(&subject, &scopes))
         }
     };
-    let challenge = challenge(origin, service, &scopes, error);
+    let challenge = challenge(realm, service, &scopes, error);
     let mut row = Row::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, message)
         .with_header(header::WWW_AUTHENTICATE, challenge);
     row.detail = scopes.iter().map(needed).collect();
@@ -195,7 +195,7 @@ fn insufficient(subject: &Subject, scopes: &[Scope]) -> String {
         Subject::Anonymous => {
             format!("who is not signed in may not {last} {name}: sign in with docker login")
         }
-        Subject::User(_) => format!(
+        Subject::User(_) | Subject::Foreign(_) => format!(
             "{subject} may not {last} {name}: an administrator can allow it with \
              authctl grant {subject} {name}:{last}"
         ),
@@ -203,8 +203,8 @@ fn insufficient(subject: &Subject, scopes: &[Scope]) -> String {
 }
 
 /// The challenge, in the order and form that every client reads (auth R3).
-fn challenge(origin: &Origin, service: &str, scopes: &[Scope], error: Option<&str>) -> String {
-    let mut text = format!("Bearer realm=\"{}\",service=\"{service}\"", origin.realm());
+fn challenge(realm: &str, service: &str, scopes: &[Scope], error: Option<&str>) -> String {
+    let mut text = format!("Bearer realm=\"{realm}\",service=\"{service}\"");
     if !scopes.is_empty() {
         let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
         text.push_str(&format!(",scope=\"{}\"", scopes.join(" ")));

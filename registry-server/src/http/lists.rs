@@ -31,7 +31,7 @@ impl Call<'_> {
 
     pub(super) async fn catalog(&self) -> Result<Response, Error> {
         let request = self.query.page()?;
-        let rights = self.app.authorizer.rights(self.token).await;
+        let rights = self.app.authorizer.rights_to_list(self.token).await;
         let rights = rights.ok_or(registry::Error::RightsUnavailable)?;
         let page = self.app.registry.catalog(&rights, &request).await?;
         let names: Vec<&str> = page.items.iter().map(|name| name.as_str()).collect();

@@ -37,7 +37,7 @@ use ipnet::IpNet;
 
 use crate::{
     authz::{Authorized, Authorizer, Denied, Permit, Reason},
-    link::AuthLink,
+    issuer::Issuer,
     registry::{Registry, content::Content},
 };
 use endpoint::Endpoint;
@@ -56,7 +56,7 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 pub(crate) struct App {
     pub(crate) registry: Registry,
     pub(crate) authorizer: Authorizer,
-    pub(crate) link: AuthLink,
+    pub(crate) issuer: Issuer,
     pub(crate) service: Arc<str>,
     pub(crate) origins: Arc<[Origin]>,
     pub(crate) trusted_proxies: Arc<[IpNet]>,
@@ -90,7 +90,7 @@ pub(crate) fn health_routes(app: App) -> Router {
     health::routes(move || {
         let app = app.clone();
         async move {
-            app.link.check()?;
+            app.issuer.check()?;
             app.registry.check().await.map_err(|error| berth_shared::telemetry::chain(&error))
         }
     })
@@ -142,12 +142,19 @@ impl App {
                     content.drain().await;
                 }
                 fields.error = error.for_the_log();
-                let origin = origin::choose(&self.origins, &parts.uri, &parts.headers);
-                error.into_response(origin, &self.service)
+                error.into_response(&self.realm(&parts), &self.service)
             }
         };
         response.extensions_mut().insert(fields);
         response
+    }
+
+    /// Where a client gets tokens: on the origin that it used, if that is one of the list.
+    fn realm(&self, parts: &Parts) -> String {
+        match self.issuer.realm() {
+            Some(realm) => realm.to_owned(),
+            None => origin::choose(&self.origins, &parts.uri, &parts.headers).realm(),
+        }
     }
 
     async fn handle(

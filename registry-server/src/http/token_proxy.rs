@@ -44,7 +44,11 @@ pub(super) async fn forward(
         response.headers_mut().insert(header::ALLOW, value("GET, POST"));
         return response;
     }
-    match app.link.forward(to_auth_server(request, client)).await {
+    let Some(link) = app.issuer.link() else {
+        let message = "tokens come from another server: see the realm of the challenge";
+        return failure(StatusCode::NOT_FOUND, Code::Unsupported, message);
+    };
+    match link.forward(to_auth_server(request, client)).await {
         Ok(response) => response.map(Body::new),
         Err(error) => {
             let mut response = failure(

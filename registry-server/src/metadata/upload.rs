@@ -40,8 +40,7 @@ impl TryFrom<Row> for Upload {
         Ok(Self {
             id: parse(&row.id)?,
             repository: parse(&row.repository)?,
-            subject: Subject::from_claim(&row.subject)
-                .map_err(|_| Error::Corrupt(row.subject.clone()))?,
+            subject: Subject::read_claim(&row.subject),
             location: parse(&row.location)?,
             received: unsigned(row.received)?,
             algorithm: parse(&row.algorithm)?,

@@ -1,0 +1,151 @@
+//! Who issues the tokens that the registry takes: Berth's own `auth-server`, over its private
+//! socket, or somebody else, whose public keys lie in a file.
+//!
+//! A foreign issuer can be asked nothing: there are no revocations, a mount needs its source in
+//! the token, and the catalog needs `registry:catalog:*` in it, as with stock registries.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use berth_shared::{
+    clock::Clock, keys::KeySet, link::Revocations, rights::Rights, subject::Subject,
+    telemetry::chain, watch::Stamp,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{ForeignIssuer, KeyFile},
+    link::AuthLink,
+};
+
+/// How often the file with a foreign issuer's keys is looked at.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Where tokens come from; clones share what is kept.
+#[derive(Debug, Clone)]
+pub(crate) enum Issuer {
+    Berth(AuthLink),
+    Foreign(Foreign),
+}
+
+/// A foreign issuer: where clients get its tokens, and its keys.
+#[derive(Debug, Clone)]
+pub(crate) struct Foreign {
+    realm: Arc<str>,
+    file: KeyFile,
+    keys: Arc<ArcSwap<KeySet>>,
+    revocations: Arc<Revocations>,
+}
+
+impl Foreign {
+    /// Reads the issuer's keys.
+    pub(crate) fn open(config: ForeignIssuer) -> Result<Self, String> {
+        let keys = Arc::new(ArcSwap::from_pointee(read(&config.keys)?));
+        Ok(Self {
+            realm: config.realm.into(),
+            file: config.keys,
+            keys,
+            revocations: Arc::default(),
+        })
+    }
+
+    /// Looks at the file until `shutdown` and takes new keys into use.
+    async fn keep_fresh(self, shutdown: CancellationToken) {
+        let clock = Clock::system();
+        let mut seen = Stamp::of(self.file.path(), &clock).ok();
+        let mut ticks = tokio::time::interval(RELOAD_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = shutdown.cancelled() => return,
+            }
+            let Ok(now) = Stamp::of(self.file.path(), &clock) else { continue };
+            if seen.is_none_or(|seen| seen.may_differ_from(&now)) {
+                match read(&self.file) {
+                    Ok(keys) => self.keys.store(Arc::new(keys)),
+                    Err(error) => tracing::warn!(error, "keeping the issuer's old keys"),
+                }
+                seen = Some(now);
+            }
+        }
+    }
+}
+
+fn read(file: &KeyFile) -> Result<KeySet, String> {
+    let path: &Path = file.path();
+    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let keys = match file {
+        KeyFile::Jwks(_) => KeySet::from_json(&bytes),
+        KeyFile::Certificates(_) => KeySet::from_certificates(&bytes),
+    };
+    keys.map_err(|error| format!("{}: {}", path.display(), chain(&error)))
+}
+
+impl KeyFile {
+    fn path(&self) -> &PathBuf {
+        match self {
+            Self::Jwks(path) | Self::Certificates(path) => path,
+        }
+    }
+}
+
+impl Issuer {
+    /// The link to Berth's own `auth-server`.
+    pub(crate) fn link(&self) -> Option<&AuthLink> {
+        match self {
+            Self::Berth(link) => Some(link),
+            Self::Foreign(_) => None,
+        }
+    }
+
+    /// Where clients get tokens, if that is not on the registry's own origin.
+    pub(crate) fn realm(&self) -> Option<&str> {
+        match self {
+            Self::Berth(_) => None,
+            Self::Foreign(foreign) => Some(&foreign.realm),
+        }
+    }
+
+    /// The keys that tokens are verified with; `None` while none were ever received.
+    pub(crate) async fn keys(&self) -> Option<Arc<KeySet>> {
+        match self {
+            Self::Berth(link) => link.keys().await,
+            Self::Foreign(foreign) => Some(foreign.keys.load_full()),
+        }
+    }
+
+    /// Asks for the keys again; `None` when there are none newer.
+    pub(crate) async fn newer_keys(&self) -> Option<Arc<KeySet>> {
+        self.link()?.newer_keys().await
+    }
+
+    /// The table of raised counters; `None` while it was never received.
+    pub(crate) fn revocations(&self) -> Option<Arc<Revocations>> {
+        match self {
+            Self::Berth(link) => link.revocations(),
+            Self::Foreign(foreign) => Some(Arc::clone(&foreign.revocations)),
+        }
+    }
+
+    /// The subject's rights as they are now; `None` when nobody can say.
+    pub(crate) async fn rights(&self, subject: &Subject) -> Option<Arc<Rights>> {
+        self.link()?.rights(subject).await
+    }
+
+    /// Whether tokens can be verified.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.link().map_or(Ok(()), AuthLink::check)
+    }
+
+    /// Keeps keys and revocations fresh until `shutdown`.
+    pub(crate) async fn keep_fresh(self, shutdown: CancellationToken) {
+        match self {
+            Self::Berth(link) => link.keep_fresh(shutdown).await,
+            Self::Foreign(foreign) => foreign.keep_fresh(shutdown).await,
+        }
+    }
+}
