@@ -24,7 +24,9 @@ use std::{
 use berth_shared::{
     clock::Clock,
     serve::{
-        Limits, Listener, serve,
+        Limits, Listener,
+        health::Audience,
+        serve,
         tls::{Tls, TlsError},
     },
     telemetry::chain,
@@ -131,7 +133,7 @@ impl Server {
         }
         tokio::spawn(self.app.link.clone().keep_fresh(shutdown.clone()));
         tokio::spawn(forget_idle_uploads(self.app.registry.clone(), shutdown.clone()));
-        let health = http::health_routes(self.app.clone());
+        let health = http::health_routes(self.app.clone(), Audience::Private);
         let control = serve(self.control, health, Limits::default(), shutdown.clone());
         let public = serve(self.public, http::router(self.app), self.limits, shutdown);
         tokio::join!(public, control);
