@@ -26,7 +26,9 @@ use std::{
 use berth_shared::{
     clock::Clock,
     serve::{
-        Limits, Listener, serve,
+        Limits, Listener,
+        health::Audience,
+        serve,
         tls::{Tls, TlsError},
     },
     telemetry::chain,
@@ -144,7 +146,7 @@ impl Server {
         }
         tokio::spawn(self.app.issuer.clone().keep_fresh(shutdown.clone()));
         tokio::spawn(forget_idle_uploads(self.app.registry.clone(), shutdown.clone()));
-        let health = http::health_routes(self.app.clone());
+        let health = http::health_routes(self.app.clone(), Audience::Private);
         let control = serve(self.control, health, Limits::default(), shutdown.clone());
         let public = serve(self.public, http::router(self.app), self.limits, shutdown);
         tokio::join!(public, control);

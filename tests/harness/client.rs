@@ -1,10 +1,18 @@
 //! A client that sends exactly what it is told to, and checks what every answer must have.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -73,6 +81,8 @@ pub struct Call {
     target: String,
     headers: Vec<(HeaderName, Vec<u8>)>,
     body: Bytes,
+    is_sized: bool,
+    is_endless: bool,
 }
 
 impl Client {
@@ -104,7 +114,24 @@ impl Client {
             target: target.into(),
             headers: vec![(header::HOST, HOST.into())],
             body: Bytes::new(),
+            is_sized: true,
+            is_endless: false,
         }
+    }
+
+    /// `GET` with a token.
+    pub async fn get(&self, token: &str, target: impl Into<String>) -> Response {
+        self.call("GET", target).bearer(token).send().await
+    }
+
+    /// `HEAD` with a token.
+    pub async fn head(&self, token: &str, target: impl Into<String>) -> Response {
+        self.call("HEAD", target).bearer(token).send().await
+    }
+
+    /// `DELETE` with a token.
+    pub async fn delete(&self, token: &str, target: impl Into<String>) -> Response {
+        self.call("DELETE", target).bearer(token).send().await
     }
 
     /// A TLS connection, for tests that write bytes themselves.
@@ -155,6 +182,20 @@ impl Call {
         self
     }
 
+    /// Sends the body without saying its length: chunked in HTTP/1.1, plain frames in HTTP/2.
+    #[must_use]
+    pub fn streamed(mut self) -> Self {
+        self.is_sized = false;
+        self
+    }
+
+    /// Sends the body and then neither more nor its end, until the request is given up.
+    #[must_use]
+    pub fn endless(mut self) -> Self {
+        self.is_endless = true;
+        self.streamed()
+    }
+
     /// Sends the request and reads the answer.
     ///
     /// # Panics
@@ -162,12 +203,17 @@ impl Call {
     pub async fn send(self) -> Response {
         let path = self.target.clone();
         let is_head = self.method == Method::HEAD;
-        let response = self.exchange().await;
+        let response = self.try_send().await.expect("an answer");
         response.check(&path, is_head);
         response
     }
 
-    async fn exchange(self) -> Response {
+    /// Sends the request and reads an answer that need not come from a handler. `None` when the
+    /// exchange breaks.
+    ///
+    /// # Panics
+    /// When there is no connection.
+    pub async fn try_send(self) -> Option<Response> {
         let stream = self.client.connect().await;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let target =
@@ -178,7 +224,9 @@ impl Call {
                 request = request.header(name, value);
             }
         }
-        let request = request.body(Full::new(self.body)).expect("a request");
+        let request = request
+            .body(Outgoing::new(self.body, self.is_sized, self.is_endless))
+            .expect("a request");
         let io = TokioIo::new(stream);
         let response = if is_http2 {
             let executor = hyper_util::rt::TokioExecutor::new();
@@ -192,9 +240,9 @@ impl Call {
             tokio::spawn(connection);
             sender.send_request(request).await
         };
-        let (parts, body) = response.expect("an answer").into_parts();
-        let body = body.collect().await.expect("a whole body").to_bytes();
-        Response { status: parts.status, headers: parts.headers, body }
+        let (parts, body) = response.ok()?.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
+        Some(Response { status: parts.status, headers: parts.headers, body })
     }
 }
 
@@ -245,11 +293,12 @@ impl Response {
     /// When either is another.
     #[track_caller]
     pub fn expect_error(self, status: u16, code: &str) -> Self {
-        assert_eq!((self.status.as_u16(), self.code().as_str()), (status, code), "{self:?}");
-        self
+        let answer = self.expect(status);
+        assert_eq!(answer.code(), code, "{answer:?}");
+        answer
     }
 
-    fn check(&self, path: &str, is_head: bool) {
+    pub(crate) fn check(&self, path: &str, is_head: bool) {
         for name in self.headers.keys() {
             assert!(HEADERS.contains(&name.as_str()), "unexpected header {name} in {self:?}");
         }
@@ -267,5 +316,46 @@ impl Response {
         if self.status == StatusCode::NO_CONTENT {
             assert!(self.body.is_empty());
         }
+    }
+}
+
+/// A body in pieces of 64 KiB, whose length is announced or not.
+struct Outgoing {
+    pieces: VecDeque<Bytes>,
+    announced: Option<u64>,
+    is_endless: bool,
+}
+
+impl Outgoing {
+    fn new(mut body: Bytes, is_sized: bool, is_endless: bool) -> Self {
+        let announced = is_sized.then_some(body.len() as u64);
+        let mut pieces = VecDeque::new();
+        while !body.is_empty() {
+            pieces.push_back(body.split_to(body.len().min(64 * 1024)));
+        }
+        Self { pieces, announced, is_endless }
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.pieces.pop_front() {
+            None if self.is_endless => Poll::Pending,
+            piece => Poll::Ready(piece.map(|piece| Ok(Frame::data(piece)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_empty() && self.announced.is_some()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.announced.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

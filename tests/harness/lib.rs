@@ -5,9 +5,12 @@
 
 pub mod client;
 pub mod image;
+pub mod raw;
 pub mod stack;
+pub mod upload;
 
 pub use client::{Client, Response};
+pub use raw::Raw;
 pub use stack::{Options, Stack};
 
 /// Waits until `condition` gives something, for ten seconds at most.

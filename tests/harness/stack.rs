@@ -184,6 +184,35 @@ impl Stack {
         }
     }
 
+    /// A token that the registry takes, with no look at what the user has been granted. `""` is
+    /// nobody.
+    #[must_use]
+    pub fn forged_token(&self, user: &str, scopes: &[&str]) -> String {
+        self.sign(&self.good_claims(user, scopes))
+    }
+
+    /// Writes `registry.toml` anew; a restart takes it into use.
+    pub fn configure_registry(&self, limits: &str) {
+        let options = Options { registry_limits: limits.to_owned(), ..Options::default() };
+        write_configs(self.root(), &options);
+    }
+
+    /// The files that hold blobs and half-received uploads.
+    ///
+    /// # Panics
+    /// When the store cannot be listed.
+    #[must_use]
+    pub fn objects(&self) -> Vec<PathBuf> {
+        let list = |folder: &Path| -> Vec<PathBuf> {
+            let entries = fs::read_dir(folder).expect("a folder of the store");
+            entries.map(|entry| entry.expect("an entry").path()).collect()
+        };
+        let all = list(&self.root().join("registry/objects"));
+        let (folders, mut files): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.is_dir());
+        files.extend(folders.iter().flat_map(|folder| list(folder)));
+        files
+    }
+
     /// Signs claims with the auth server's own key.
     ///
     /// # Panics
@@ -222,12 +251,17 @@ impl Stack {
 
     /// Starts the registry again on the same data, on another port.
     pub async fn start_registry(&mut self) {
+        self.start_registry_unready().await;
+        self.wait_until_ready().await;
+    }
+
+    /// Starts the registry again without waiting until it is ready.
+    pub async fn start_registry_unready(&mut self) {
         let root = self.directory.path();
         let (client, running) =
             start_registry(root, self.clock.clone(), &self.ca.certificate).await;
         self.client = client;
         self.registry_running = running;
-        self.wait_until_ready().await;
     }
 
     /// Replaces the server's certificate by a new one of the same CA, and gives the new one.
@@ -235,7 +269,13 @@ impl Stack {
         self.ca.issue(self.root())
     }
 
-    async fn wait_until_ready(&self) {
+    /// Makes a certificate and key in another folder, where no server looks.
+    pub fn issue_certificate(&self, folder: &Path) -> CertificateDer<'static> {
+        self.ca.issue(folder)
+    }
+
+    /// Waits until the registry says that it is ready.
+    pub async fn wait_until_ready(&self) {
         crate::eventually("the registry is ready", async || {
             let answer = self.client.call("GET", "/readyz").send().await;
             answer.status.is_success().then_some(())
@@ -266,8 +306,10 @@ fn write_configs(root: &Path, options: &Options) {
          public_urls = ['https://{HOST}', 'https://other.test:5000']\n\
          {}\n\
          [tls]\ncertificate = 'server.pem'\nkey = 'server.key'\n\
-         [limits]\nfree_bytes_min = 0\n{}\n",
-        options.registry, options.registry_limits
+         [limits]\n{}\n{}\n",
+        options.registry,
+        if options.registry_limits.contains("free_bytes_min") { "" } else { "free_bytes_min = 0" },
+        options.registry_limits
     );
     fs::write(root.join("registry.toml"), registry).expect("registry.toml");
 }

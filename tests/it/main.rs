@@ -1,3 +1,18 @@
 //! One binary for all black-box tests, so that everything is linked once.
 
+mod broken_push;
+mod config;
+mod errors;
+mod limits;
+mod lists;
+mod manifests;
+mod mounts;
+mod oracle;
 mod pull;
+mod push;
+mod races;
+mod revocation;
+mod tidy;
+mod tls;
+mod token_endpoint;
+mod tokens;

@@ -1,8 +1,10 @@
-//! Reading: what was pushed comes back, and nothing else.
+//! Reading: what was pushed comes back, whole or in part, and nothing else.
 
+use bytes::Bytes;
 use harness::{
-    Stack,
-    image::{Image, MANIFEST, digest_of},
+    Response, Stack,
+    image::{Image, MANIFEST, digest_of, push_blob},
+    upload::content,
 };
 
 #[tokio::test]
@@ -12,13 +14,217 @@ async fn what_was_pushed_is_pulled_by_tag_and_by_digest() {
     let image = Image::new("one");
     image.push(&stack.client, &token, "team/app", "v1").await;
     for reference in ["v1", image.digest().as_str()] {
-        let call = stack.client.call("GET", format!("/v2/team/app/manifests/{reference}"));
-        let answer = call.bearer(&token).send().await.expect(200);
+        let target = format!("/v2/team/app/manifests/{reference}");
+        let answer = stack.client.get(&token, target).await.expect(200);
         assert_eq!(answer.body, image.manifest);
         assert_eq!(answer.header("content-type"), MANIFEST);
         assert_eq!(answer.header("docker-content-digest"), image.digest().as_str());
     }
-    let layer = digest_of(&image.layer);
-    let call = stack.client.call("GET", format!("/v2/team/app/blobs/{layer}"));
-    assert_eq!(call.bearer(&token).send().await.expect(200).body, image.layer);
+    let target = format!("/v2/team/app/blobs/{}", digest_of(&image.layer));
+    assert_eq!(stack.client.get(&token, target).await.expect(200).body, image.layer);
+}
+
+/// A stack whose repository `app` holds a blob of 2000 bytes: its target and bytes, and a token.
+async fn with_blob() -> (Stack, String, String, Bytes) {
+    let stack = Stack::start().await;
+    let token = stack.forged_token("andrew", &["repository:app:*"]);
+    let bytes = content(2000, 1);
+    push_blob(&stack.client, &token, "app", &bytes).await;
+    let target = format!("/v2/app/blobs/{}", digest_of(&bytes));
+    (stack, token, target, bytes)
+}
+
+#[tokio::test]
+async fn a_range_gives_its_bytes_or_416() {
+    let (stack, token, target, bytes) = with_blob().await;
+    for (range, expected) in [
+        ("bytes=500-1499", Some(500..1500)),
+        ("bytes=500-", Some(500..2000)),
+        ("bytes=-500", Some(1500..2000)),
+        ("bytes=-5000", Some(0..2000)),
+        ("bytes=0-0", Some(0..1)),
+        ("bytes=1999-99999999999999999999999", Some(1999..2000)),
+        ("bytes=2000-5000", None),
+        ("bytes=5000-10000", None),
+        ("bytes=500-0", None),
+        ("bytes=-0", None),
+    ] {
+        let call = stack.client.call("GET", &target).bearer(&token).header("range", range);
+        let answer = call.send().await;
+        match expected {
+            Some(part) => {
+                let answer = answer.expect(206);
+                let named = format!("bytes {}-{}/2000", part.start, part.end - 1);
+                assert_eq!(answer.header("content-range"), named, "{range}");
+                assert_eq!(answer.header("content-length"), part.len().to_string(), "{range}");
+                assert_eq!(answer.body, bytes.slice(part), "{range}");
+            }
+            None => {
+                let answer = answer.expect_error(416, "SIZE_INVALID");
+                assert_eq!(answer.header("content-range"), "bytes */2000", "{range}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_range_that_cannot_be_read_is_no_range() {
+    let (stack, token, target, bytes) = with_blob().await;
+    for range in ["bytes=0-1,5-6", "lines=0-1", "bytes=a-b", "bytes=-", "bytes", ""] {
+        let call = stack.client.call("GET", &target).bearer(&token).header("range", range);
+        assert_eq!(call.send().await.expect(200).body, bytes, "{range:?}");
+    }
+}
+
+#[tokio::test]
+async fn if_range_keeps_the_range_only_while_the_blob_is_the_same() {
+    let (stack, token, target, bytes) = with_blob().await;
+    let etag = stack.client.head(&token, &target).await.header("etag").to_owned();
+    for (condition, status, length) in
+        [(etag.as_str(), 206, 10), ("\"another\"", 200, 2000), ("W/\"x\"", 200, 2000)]
+    {
+        let call = stack.client.call("GET", &target).bearer(&token).header("range", "bytes=0-9");
+        let answer = call.header("if-range", condition).send().await.expect(status);
+        assert_eq!(answer.body, bytes.slice(..length), "{condition}");
+    }
+}
+
+#[tokio::test]
+async fn who_has_the_content_already_gets_304() {
+    let (stack, token, blob, _) = with_blob().await;
+    let image = Image::new("known");
+    image.push(&stack.client, &token, "app", "v1").await;
+    for target in [blob, "/v2/app/manifests/v1".to_owned()] {
+        let etag = stack.client.head(&token, &target).await.expect(200).header("etag").to_owned();
+        for (condition, status) in
+            [(etag.clone(), 304), (format!("\"x\", {etag}"), 304), ("\"x\"".to_owned(), 200)]
+        {
+            let call = stack.client.call("GET", &target).bearer(&token);
+            let answer = call.header("if-none-match", condition.clone()).send().await;
+            assert_eq!(answer.status.as_u16(), status, "{target} {condition}");
+            assert_eq!(answer.header("etag"), etag);
+            assert_eq!(answer.body.is_empty(), status == 304, "{target} {condition}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn if_none_match_is_compared_weakly_and_a_star_is_anything() {
+    let (stack, token, target, _) = with_blob().await;
+    let etag = stack.client.head(&token, &target).await.expect(200).header("etag").to_owned();
+    for condition in [format!("W/{etag}"), format!("\"x\", W/{etag}"), "*".to_owned()] {
+        for method in ["GET", "HEAD"] {
+            let call = stack.client.call(method, &target).bearer(&token);
+            let answer = call.header("if-none-match", condition.clone()).send().await;
+            assert_eq!(answer.status.as_u16(), 304, "{method} {condition}");
+        }
+    }
+}
+
+fn same_but_for_the_body(head: &Response, get: &Response) {
+    for name in get.headers.keys().filter(|name| !["date", "x-request-id"].contains(&name.as_str()))
+    {
+        assert_eq!(head.headers.get(name), get.headers.get(name), "{name}");
+    }
+    assert_eq!(head.header("content-length"), get.body.len().to_string());
+    assert!(head.body.is_empty());
+}
+
+#[tokio::test]
+async fn head_is_get_without_the_body() {
+    let (stack, token, blob, _) = with_blob().await;
+    let image = Image::new("both");
+    image.push(&stack.client, &token, "app", "v1").await;
+    let by_digest = format!("/v2/app/manifests/{}", image.digest());
+    for target in [blob, by_digest, "/v2/app/manifests/v1".to_owned(), "/v2/".to_owned()] {
+        let head = stack.client.head(&token, &target).await.expect(200);
+        let get = stack.client.get(&token, &target).await.expect(200);
+        same_but_for_the_body(&head, &get);
+    }
+}
+
+#[tokio::test]
+async fn a_browser_neither_guesses_nor_runs_a_blob() {
+    let (stack, token, target, bytes) = with_blob().await;
+    let whole = stack.client.get(&token, &target).await.expect(200);
+    let call = stack.client.call("GET", &target).bearer(&token).header("range", "bytes=0-9");
+    for answer in [whole, call.send().await.expect(206)] {
+        assert_eq!(answer.header("content-type"), "application/octet-stream");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert_eq!(answer.header("content-security-policy"), "default-src 'none'; sandbox");
+        assert_eq!(answer.header("accept-ranges"), "bytes");
+        assert_eq!(answer.header("docker-content-digest"), digest_of(&bytes).as_str());
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_is_served_whatever_accept_says() {
+    let stack = Stack::start().await;
+    let token = stack.forged_token("andrew", &["repository:app:*"]);
+    let image = Image::new("accepted");
+    image.push(&stack.client, &token, "app", "v1").await;
+    for accept in [
+        "",
+        "*/*",
+        "text/html",
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.1",
+        "not a media type",
+    ] {
+        let call = stack.client.call("GET", "/v2/app/manifests/v1").bearer(&token);
+        let answer = call.header("accept", accept).send().await.expect(200);
+        assert_eq!(answer.header("content-type"), MANIFEST, "{accept}");
+        assert_eq!(answer.body, image.manifest, "{accept}");
+    }
+}
+
+#[tokio::test]
+async fn a_digest_may_have_its_colon_escaped() {
+    let (stack, token, blob, bytes) = with_blob().await;
+    let image = Image::new("escaped");
+    image.push(&stack.client, &token, "app", "v1").await;
+    let manifest = format!("/v2/app/manifests/{}", image.digest());
+    for (target, expected) in [(blob, bytes), (manifest, image.manifest)] {
+        for escape in ["%3A", "%3a"] {
+            let answer = stack.client.get(&token, target.replace(':', escape)).await;
+            assert_eq!(answer.expect(200).body, expected, "{target}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_may_hold_the_words_of_the_specification() {
+    let stack = Stack::start().await;
+    for name in [
+        "blobs/uploads",
+        "blobs",
+        "manifests/latest",
+        "a/manifests/b",
+        "tags/list",
+        "a/tags",
+        "referrers",
+        "v2/blobs",
+        "a/blobs/uploads/b",
+        "token",
+    ] {
+        let token = stack.forged_token("andrew", &[&format!("repository:{name}:*")]);
+        let image = Image::new(name);
+        image.push(&stack.client, &token, name, "list").await;
+        let target = format!("/v2/{name}/manifests/list");
+        let answer = stack.client.get(&token, target).await.expect(200);
+        assert_eq!(answer.body, image.manifest, "{name}");
+        let target = format!("/v2/{name}/blobs/{}", digest_of(&image.layer));
+        assert_eq!(stack.client.get(&token, target).await.expect(200).body, image.layer);
+        let tags = stack.client.get(&token, format!("/v2/{name}/tags/list")).await.expect(200);
+        assert_eq!(tags.json()["name"], name);
+    }
+}
+
+#[tokio::test]
+async fn pulls_over_http2_give_the_same_bytes() {
+    let (stack, token, target, bytes) = with_blob().await;
+    let http2 = stack.client_with(&["h2"]);
+    assert_eq!(http2.get(&token, &target).await.expect(200).body, bytes);
+    let head = http2.head(&token, &target).await.expect(200);
+    assert_eq!(head.header("content-length"), "2000");
 }

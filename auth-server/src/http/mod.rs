@@ -15,7 +15,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, get},
 };
-use berth_shared::{link, serve};
+use berth_shared::{
+    link,
+    serve::{self, health::Audience},
+};
 use ring::digest;
 use serde::Serialize;
 
@@ -44,7 +47,7 @@ struct Door {
 
 /// The routes of the private socket.
 pub(crate) fn private(server: Arc<AuthServer>) -> Router {
-    let routes = common(&server)
+    let routes = common(&server, Audience::Private)
         .route(link::REVOCATIONS_PATH, only_get(get(policy::revocations)))
         .route(link::RIGHTS_PATH, only_get(get(policy::rights)));
     finish(routes, Door { server, socket: Socket::Private })
@@ -52,16 +55,16 @@ pub(crate) fn private(server: Arc<AuthServer>) -> Router {
 
 /// The routes of the public listener.
 pub(crate) fn public(server: Arc<AuthServer>) -> Router {
-    finish(common(&server), Door { server, socket: Socket::Public })
+    finish(common(&server, Audience::Public), Door { server, socket: Socket::Public })
 }
 
-fn common(server: &Arc<AuthServer>) -> Router<Door> {
+fn common(server: &Arc<AuthServer>, audience: Audience) -> Router<Door> {
     let server = Arc::clone(server);
     let ready = move || {
         let server = Arc::clone(&server);
         async move { server.ready().await }
     };
-    serve::health::routes(ready)
+    serve::health::routes(audience, ready)
         .route(link::TOKEN_PATH, token_route())
         .route(link::KEYS_PATH, only_get(get(keys)))
 }

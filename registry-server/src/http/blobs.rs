@@ -26,7 +26,9 @@ impl Call<'_> {
         let etag = format!("\"{digest}\"");
         if head {
             let blob = registry.sound_blob(permit, digest).await?;
-            return Ok(describe(empty(StatusCode::OK), digest, &etag, blob.size));
+            let status =
+                if self.has_already(&etag) { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+            return Ok(describe(empty(status), digest, &etag, blob.size));
         }
         let blob = registry.blob(permit, digest).await?;
         let headers = &self.parts.headers;
@@ -66,7 +68,12 @@ impl Call<'_> {
     pub(super) fn has_already(&self, etag: &str) -> bool {
         let tags =
             self.parts.headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
-        tags.is_some_and(|tags| tags.split(',').any(|tag| tag.trim() == etag))
+        // Compared weakly, as RFC 9110 §13.1.2 has it: proxies that compress weaken a tag.
+        let is_same = |tag: &str| {
+            let tag = tag.trim();
+            tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag
+        };
+        tags.is_some_and(|tags| tags.split(',').any(is_same))
     }
 }
 

@@ -71,7 +71,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v2/{*rest}", any(dispatch))
         .route(TOKEN_PATH, any(token_proxy::forward))
         .with_state(app.clone())
-        .merge(health_routes(ready))
+        .merge(health_routes(ready, health::Audience::Public))
         .layer(middleware::from_fn_with_state(app, client_address::note))
         .layer(middleware::map_response(common_headers))
         .layer(middleware::from_fn(log::requests))
@@ -86,8 +86,8 @@ async fn common_headers(mut response: Response) -> Response {
 }
 
 /// Health alone, for the control socket and as part of the public routes.
-pub(crate) fn health_routes(app: App) -> Router {
-    health::routes(move || {
+pub(crate) fn health_routes(app: App, audience: health::Audience) -> Router {
+    health::routes(audience, move || {
         let app = app.clone();
         async move {
             app.issuer.check()?;

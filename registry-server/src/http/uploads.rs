@@ -41,8 +41,12 @@ impl Call<'_> {
             return Ok(session(StatusCode::ACCEPTED, permit, &progress));
         };
         let digest: Digest = digest.parse().map_err(registry::Error::from)?;
-        let started = registry.start_upload(permit, digest.algorithm()).await?;
-        registry.commit_upload(permit, &started.id, &digest, None, content).await?;
+        let id = registry.start_upload(permit, digest.algorithm()).await?.id;
+        if let Err(error) = registry.commit_upload(permit, &id, &digest, None, content).await {
+            // The client never learns the session's id. One that has ended already is fine.
+            let _ = registry.cancel_upload(permit, &id).await;
+            return Err(error.into());
+        }
         Ok(created(permit, &digest))
     }
 

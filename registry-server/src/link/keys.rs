@@ -43,7 +43,7 @@ impl Keys {
     }
 
     pub(super) fn is_stale(&self) -> bool {
-        self.asked_ago().is_none_or(|ago| ago > STALE_AFTER)
+        self.current().is_none() || self.asked_ago().is_none_or(|ago| ago > STALE_AFTER)
     }
 
     /// Asks for the keys unless that was just done; `None` when they could not be had, or were

@@ -29,6 +29,10 @@ impl Registry {
         start: u64,
         length: u64,
     ) -> Result<ObjectStream, Error> {
+        // The store sees by itself that a whole object is too short, but not that a part is of one.
+        if length < blob.size && !self.is_sound(blob).await? {
+            return Err(Error::BlobUnknown);
+        }
         self.store.read(&blob.location, start, length).await.map_err(|error| match error {
             storage::Error::NotFound(location) => {
                 damaged(blob, &location);

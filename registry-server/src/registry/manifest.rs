@@ -62,6 +62,7 @@ impl Registry {
         media_type: Option<&str>,
         bytes: Bytes,
     ) -> Result<Pushed, Error> {
+        self.refuse_when_full().await?;
         let (algorithm, claimed) = match reference {
             Reference::Digest(digest) => (digest.algorithm(), Some(digest)),
             Reference::Tag(_) => (Algorithm::Sha256, None),

@@ -1,7 +1,7 @@
 //! One connection: handshake, then HTTP until the client leaves, idles, stalls, or the server
 //! stops.
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use hyper::body::Incoming;
@@ -12,7 +12,6 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -53,18 +52,14 @@ pub(super) async fn serve_connection(
     peer: PeerAddress,
     router: Router,
     limits: Limits,
-    handshakes: &Semaphore,
     shutdown: CancellationToken,
 ) {
     match stream {
         Stream::Unix(stream) => serve_http(stream, peer, router, limits, shutdown).await,
         Stream::Tcp(stream, None) => serve_http(stream, peer, router, limits, shutdown).await,
         Stream::Tcp(stream, Some(tls)) => {
-            let handshake = async {
-                let _turn = handshakes.acquire().await.map_err(io::Error::other)?;
-                tls.acceptor().accept(stream).await
-            };
-            match timeout(limits.handshake_timeout, handshake).await {
+            // No queue for handshakes: whoever stalled in one would hold up the others.
+            match timeout(limits.handshake_timeout, tls.acceptor().accept(stream)).await {
                 Ok(Ok(stream)) => serve_http(stream, peer, router, limits, shutdown).await,
                 Ok(Err(error)) => tracing::debug!(%error, peer = ?peer.0, "TLS handshake failed"),
                 Err(_) => tracing::debug!(peer = ?peer.0, "TLS handshake took too long"),

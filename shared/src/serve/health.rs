@@ -17,8 +17,17 @@ pub const HEALTHZ_PATH: &str = "/healthz";
 /// Answers 200 when requests can be served, else 503 with the reason.
 pub const READYZ_PATH: &str = "/readyz";
 
+/// Who may read why a server is not ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Everybody: the reason stays in the log.
+    Public,
+    /// Whoever may open the private socket.
+    Private,
+}
+
 /// The two routes; `ready` says what is missing.
-pub fn routes<S, F, Fut>(ready: F) -> Router<S>
+pub fn routes<S, F, Fut>(audience: Audience, ready: F) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
     F: Fn() -> Fut + Clone + Send + Sync + 'static,
@@ -26,17 +35,21 @@ where
 {
     let readyz = move || {
         let answer = ready();
-        async move { readiness(answer.await) }
+        async move { readiness(audience, answer.await) }
     };
     Router::new().route(HEALTHZ_PATH, get(|| async { "ok\n" })).route(READYZ_PATH, get(readyz))
 }
 
-fn readiness(ready: Result<(), String>) -> Response {
+fn readiness(audience: Audience, ready: Result<(), String>) -> Response {
     match ready {
         Ok(()) => "ready\n".into_response(),
         Err(reason) => {
             tracing::warn!(reason, "not ready");
-            (StatusCode::SERVICE_UNAVAILABLE, "not ready: see the server's log\n").into_response()
+            let told = match audience {
+                Audience::Public => "not ready: see the server's log\n".to_owned(),
+                Audience::Private => format!("not ready: {reason}\n"),
+            };
+            (StatusCode::SERVICE_UNAVAILABLE, told).into_response()
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Serving HTTP: accept, TLS, limits, and a shutdown that lets requests finish.
 //!
-//! The accept loop only accepts. Handshakes run beside it, bounded and timed, so that a silent
-//! client cannot stop the others.
+//! The accept loop only accepts. Handshakes run beside it, bounded by the number of connections
+//! and timed, so that a silent client cannot stop the others.
 
 mod connection;
 pub mod health;
@@ -45,9 +45,7 @@ pub struct PeerAddress(pub Option<IpAddr>);
 pub struct Limits {
     /// Connections at once; further ones wait in the system's queue.
     pub connections_max: usize,
-    /// Handshakes at once.
-    pub handshakes_max: usize,
-    /// How long a handshake may take.
+    /// How long a handshake may take; they run side by side.
     pub handshake_timeout: Duration,
     /// How long a connection may be idle between requests.
     pub idle_timeout: Duration,
@@ -59,7 +57,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 1024,
-            handshakes_max: 64,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             write_stall_timeout: Duration::from_secs(60),
@@ -137,14 +134,12 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     let connections = Arc::new(Semaphore::new(limits.connections_max));
-    let handshakes = Arc::new(Semaphore::new(limits.handshakes_max));
     let tasks = TaskTracker::new();
     while let Some((stream, peer, permit)) = next(&listener, &connections, &shutdown).await {
-        let (router, shutdown, handshakes) =
-            (router.clone(), shutdown.clone(), Arc::clone(&handshakes));
+        let (router, shutdown) = (router.clone(), shutdown.clone());
         tasks.spawn(async move {
             let _permit = permit;
-            serve_connection(stream, peer, router, limits, &handshakes, shutdown).await;
+            serve_connection(stream, peer, router, limits, shutdown).await;
         });
     }
     drop(listener);

@@ -196,7 +196,7 @@ impl Registry {
             .ok_or(Error::UploadUnknown)
     }
 
-    async fn refuse_when_full(&self) -> Result<(), Error> {
+    pub(super) async fn refuse_when_full(&self) -> Result<(), Error> {
         let free = self.store.free_bytes().await?;
         if free < self.limits.free_bytes_min { Err(Error::StoreFull) } else { Ok(()) }
     }

@@ -56,7 +56,10 @@ impl Registry {
         if body.length() == Some(0) && upload.received > 0 {
             return Ok((hasher, Ending::Complete));
         }
-        let _receiving = self.receiving.acquire().await.map_err(|_| Error::Superseded)?;
+        let _receiving = tokio::select! {
+            turn = self.receiving.acquire() => turn.map_err(|_| Error::Superseded)?,
+            () = superseded.cancelled() => return Ok((hasher, Ending::Superseded)),
+        };
         self.refuse_when_full().await?;
         let mut writer = match self.store.write(&upload.location, upload.received).await {
             // The row counts more bytes than the object holds: nothing can be appended to that.

@@ -1,3 +1,5 @@
+//! What `authctl init` leaves behind: tried in a directory of its own, and tried again.
+
 use std::{collections::BTreeMap, fs, path::Path};
 
 use auth_server::host::Host;

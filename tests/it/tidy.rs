@@ -1,0 +1,165 @@
+//! The shape of the sources: what may use what, how long files are, and that each says what it is.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Lines in a file at most.
+const LINES_MAX: usize = 500;
+
+/// The modules of `shared` that perform no input or output.
+const VOCABULARY: [&str; 15] = [
+    "action",
+    "claims",
+    "clock",
+    "digest",
+    "error",
+    "keys",
+    "link",
+    "name",
+    "pattern",
+    "reference",
+    "rights",
+    "scope",
+    "subject",
+    "tag",
+    "token",
+];
+
+/// The modules of `registry-server` that speak HTTP.
+const REGISTRY_HTTP: [&str; 5] = ["http/", "link/", "lib.rs", "authz.rs", "config.rs"];
+
+/// A source file: its path from the workspace's root, and its text.
+struct Source {
+    path: String,
+    text: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the workspace")
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = root();
+    let mut paths = Vec::new();
+    for member in ["auth-server", "registry-server", "shared", "tests"] {
+        collect(&root.join(member), &mut paths);
+    }
+    assert!(paths.len() > 50, "the sources were not found");
+    let read = |path: PathBuf| Source {
+        text: fs::read_to_string(&path).expect("a source"),
+        path: path.strip_prefix(&root).expect("a path below").display().to_string(),
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// The lines of code, with numbers: no comments.
+fn code(source: &Source) -> impl Iterator<Item = (usize, &str)> {
+    let lines = source.text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+    lines.filter(|(_, line)| !line.starts_with("//"))
+}
+
+/// Where one of `words` is used as a path.
+fn uses(source: &Source, words: &[&str]) -> Vec<String> {
+    let is_used = |line: &str, word: &str| {
+        line.contains(&format!("{word}::")) || line.contains(&format!("use {word};"))
+    };
+    code(source)
+        .filter(|(_, line)| words.iter().any(|word| is_used(line, word)))
+        .map(|(number, line)| format!("{}:{number}: {line}", source.path))
+        .collect()
+}
+
+fn nothing(found: &[String]) {
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn the_vocabulary_performs_no_input_or_output() {
+    let is_vocabulary = |source: &&Source| {
+        VOCABULARY.iter().any(|module| source.path == format!("shared/src/{module}.rs"))
+    };
+    let sources = sources();
+    let modules: Vec<_> = sources.iter().filter(is_vocabulary).collect();
+    assert_eq!(modules.len(), VOCABULARY.len());
+    let words = ["axum", "tokio", "hyper", "std::fs", "fs", "std::net", "std::env"];
+    nothing(&modules.iter().flat_map(|source| uses(source, &words)).collect::<Vec<_>>());
+}
+
+#[test]
+fn http_stays_in_the_modules_that_speak_it() {
+    let sources = sources();
+    let below_http = sources.iter().filter(|source| {
+        source.path.strip_prefix("registry-server/src/").is_some_and(|path| {
+            !REGISTRY_HTTP.iter().any(|allowed| path.starts_with(allowed)) && path != "main.rs"
+        })
+    });
+    let words = ["axum", "hyper", "http", "StatusCode"];
+    nothing(&below_http.flat_map(|source| uses(source, &words)).collect::<Vec<_>>());
+}
+
+#[test]
+fn sql_stays_in_the_modules_that_keep() {
+    let sources = sources();
+    let others = sources.iter().filter(|source| {
+        let registry = source.path.starts_with("registry-server/src/")
+            && !source.path.starts_with("registry-server/src/metadata/");
+        let auth = source.path.starts_with("auth-server/src/")
+            && !source.path.starts_with("auth-server/src/acl/");
+        registry || auth || source.path.starts_with("shared/src/")
+    });
+    nothing(&others.flat_map(|source| uses(source, &["sqlx"])).collect::<Vec<_>>());
+}
+
+#[test]
+fn signing_stays_in_auth_server() {
+    let sources = sources();
+    let verifiers = sources.iter().filter(|source| {
+        source.path.starts_with("registry-server/src/") || source.path.starts_with("shared/src/")
+    });
+    let words = ["EcdsaKeyPair", "Ed25519KeyPair", "EncodingKey", "jsonwebtoken::encode"];
+    nothing(&verifiers.flat_map(|source| uses(source, &words)).collect::<Vec<_>>());
+}
+
+#[test]
+fn no_file_is_too_long_to_read() {
+    let too_long = |source: Source| {
+        let lines = source.text.lines().count();
+        (lines > LINES_MAX).then(|| format!("{}: {lines} lines", source.path))
+    };
+    nothing(&sources().into_iter().filter_map(too_long).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_file_begins_by_saying_what_it_is() {
+    let silent = sources().into_iter().filter(|source| !source.text.starts_with("//! "));
+    nothing(&silent.map(|source| source.path).collect::<Vec<_>>());
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    // Put together here, lest this file find itself.
+    let words =
+        ["TO", "FIX"].map(|start| start.to_owned() + if start == "TO" { "DO" } else { "ME" });
+    let mut found = Vec::new();
+    for source in sources() {
+        for (index, line) in source.text.lines().enumerate() {
+            if words.iter().any(|word| line.contains(word.as_str())) {
+                found.push(format!("{}:{}: {}", source.path, index + 1, line.trim()));
+            }
+        }
+    }
+    nothing(&found);
+}
