@@ -204,6 +204,20 @@ impl CertificateFiles {
     }
 }
 
+/// A certificate over a signing key, signed by itself, as stock registries are given one to verify
+/// tokens by (`rootcertbundle` in distribution).
+///
+/// # Errors
+/// When the key cannot be read.
+pub fn signing_certificate(key: &Path, made: UnixSeconds) -> Result<String, CertError> {
+    let key = read_key(key)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "Berth token signing");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    set_life(&mut params, made, CA_LIFE)?;
+    Ok(params.self_signed(&key)?.pem())
+}
+
 /// The key in the file at `path`, made first when there is none.
 fn key_at(path: &Path) -> Result<KeyPair, CertError> {
     if !path.exists() {

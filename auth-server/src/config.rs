@@ -37,6 +37,8 @@ pub struct Config {
     pub token_life_secs: u32,
     /// What new tokens are signed with.
     pub key_algorithm: KeyAlgorithm,
+    /// How keys are named in tokens.
+    pub key_ids: KeyIds,
     /// The log's level or directives.
     pub log: String,
     /// The log's form.
@@ -57,6 +59,17 @@ pub enum KeyAlgorithm {
     #[default]
     #[serde(rename = "ES256")]
     Es256,
+}
+
+/// How a key is named in the tokens that it signs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyIds {
+    /// As distribution 2.x and its kin want it.
+    Libtrust,
+    /// By RFC 7638, as everybody else does.
+    #[default]
+    Thumbprint,
 }
 
 /// A TLS listener with `/token`, `/keys` and health.
@@ -99,6 +112,7 @@ impl Default for Config {
             socket: "run/auth.sock".into(),
             token_life_secs: 900,
             key_algorithm: KeyAlgorithm::default(),
+            key_ids: KeyIds::default(),
             log: "info".to_owned(),
             log_format: LogFormat::default(),
             public: None,

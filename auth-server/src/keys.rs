@@ -3,15 +3,23 @@
 //! Signing is done here, with ring directly, and nowhere else: what both servers share can only
 //! verify. Each file is one private key (PKCS#8 PEM) named after its algorithm and the time it was
 //! made; the newest of the configured algorithm signs, all are published, so that tokens signed
-//! before a change stay good. A key's id is its RFC 7638 thumbprint.
+//! before a change stay good. A key's id is its RFC 7638 thumbprint, or that of libtrust for old
+//! registries.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use berth_shared::{claims::ClaimSet, clock::Clock};
+use berth_shared::{
+    bundle::libtrust_id,
+    claims::ClaimSet,
+    clock::{Clock, UnixSeconds},
+};
 use ring::{
     digest,
     rand::SystemRandom,
@@ -21,7 +29,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
-    config::KeyAlgorithm,
+    config::{KeyAlgorithm, KeyIds},
     files::{self, FileError},
 };
 
@@ -44,14 +52,16 @@ pub enum KeyError {
 
 /// All signing keys, one of which signs.
 pub struct SigningKeys {
-    active: SigningKey,
+    /// The one that signs comes first.
+    keys: Vec<SigningKey>,
     jwks: String,
 }
 
 struct SigningKey {
     pair: Pair,
     id: String,
-    made: i64,
+    made: UnixSeconds,
+    file: PathBuf,
 }
 
 enum Pair {
@@ -76,15 +86,29 @@ impl SigningKeys {
             let der = generate(algorithm)?;
             let name = format!("{}-{made}.pem", prefix(algorithm));
             files::replace(&directory.join(&name), pem(&der).as_bytes(), files::PRIVATE)?;
-            keys.push(SigningKey::from_der(algorithm, made, &der, &name)?);
+            keys.push(SigningKey::from_der(algorithm, made, &der, &directory.join(name))?);
         }
-        let jwks = json!({ "keys": keys.iter().map(SigningKey::jwk).collect::<Vec<_>>() });
-        let active = keys
-            .into_iter()
-            .filter(|key| key.pair.algorithm() == algorithm)
-            .max_by(|a, b| (a.made, &a.id).cmp(&(b.made, &b.id)))
-            .ok_or(KeyError::Making)?;
-        Ok(Self { active, jwks: jwks.to_string() })
+        keys.sort_by_key(|key| (key.pair.algorithm() != algorithm, -key.made, key.id.clone()));
+        Ok(Self { jwks: jwks(&keys), keys })
+    }
+
+    /// Names the keys in another way.
+    #[must_use]
+    pub fn with_ids(mut self, ids: KeyIds) -> Self {
+        for key in &mut self.keys {
+            key.id = key.pair.id(ids);
+        }
+        Self { jwks: jwks(&self.keys), keys: self.keys }
+    }
+
+    /// Where each key lies and when it was made, the one that signs first.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, UnixSeconds)> {
+        self.keys.iter().map(|key| (key.file.as_path(), key.made))
+    }
+
+    fn active(&self) -> &SigningKey {
+        // Opening makes one where there is none.
+        &self.keys[0]
     }
 
     /// The public halves, as a JSON Web Key Set (RFC 7517).
@@ -96,7 +120,7 @@ impl SigningKeys {
     /// The id of the key that signs.
     #[must_use]
     pub fn active_id(&self) -> &str {
-        &self.active.id
+        &self.active().id
     }
 
     /// Signs `claims` as a JWT (RFC 7515 compact form).
@@ -104,7 +128,7 @@ impl SigningKeys {
     /// # Errors
     /// When the system gives no randomness.
     pub fn sign(&self, claims: &ClaimSet) -> Result<String, KeyError> {
-        let key = &self.active;
+        let key = self.active();
         let header = json!({ "typ": "JWT", "alg": key.pair.algorithm_name(), "kid": key.id });
         let claims = serde_json::to_vec(claims).map_err(|_| KeyError::Signing)?;
         let header = URL_SAFE_NO_PAD.encode(header.to_string());
@@ -119,11 +143,11 @@ impl SigningKeys {
 impl SigningKey {
     fn from_der(
         algorithm: KeyAlgorithm,
-        made: i64,
+        made: UnixSeconds,
         der: &[u8],
-        name: &str,
+        file: &Path,
     ) -> Result<Self, KeyError> {
-        let unusable = |_| KeyError::Unusable(name.to_owned());
+        let unusable = |_| KeyError::Unusable(file.display().to_string());
         let random = SystemRandom::new();
         let pair = match algorithm {
             KeyAlgorithm::Es256 => {
@@ -133,8 +157,8 @@ impl SigningKey {
             KeyAlgorithm::EdDsa => Ed25519KeyPair::from_pkcs8(der).map(Pair::EdDsa),
         }
         .map_err(unusable)?;
-        let id = thumbprint(&pair.public_parameters());
-        Ok(Self { pair, id, made })
+        let id = pair.id(KeyIds::default());
+        Ok(Self { pair, id, made, file: file.to_owned() })
     }
 
     fn jwk(&self) -> Value {
@@ -158,6 +182,24 @@ impl Pair {
         match self {
             Self::Es256(_) => "ES256",
             Self::EdDsa(_) => "EdDSA",
+        }
+    }
+
+    fn id(&self, ids: KeyIds) -> String {
+        match ids {
+            KeyIds::Thumbprint => thumbprint(&self.public_parameters()),
+            KeyIds::Libtrust => libtrust_id(&self.public_key_der()),
+        }
+    }
+
+    /// The public key as X.509 writes it: a fixed beginning, then the key (RFC 5480, RFC 8410).
+    fn public_key_der(&self) -> Vec<u8> {
+        const P256: &[u8] = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\
+            \x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+        const ED25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+        match self {
+            Self::Es256(pair) => [P256, pair.public_key().as_ref()].concat(),
+            Self::EdDsa(pair) => [ED25519, pair.public_key().as_ref()].concat(),
         }
     }
 
@@ -209,9 +251,13 @@ fn read_all(directory: &Path) -> Result<Vec<SigningKey>, KeyError> {
         let (_, pem) = x509_parser::pem::parse_x509_pem(&text)
             .map_err(|_| KeyError::Unusable(name.clone()))?;
         let der = Zeroizing::new(pem.contents);
-        keys.push(SigningKey::from_der(algorithm, made, &der, &name)?);
+        keys.push(SigningKey::from_der(algorithm, made, &der, &path)?);
     }
     Ok(keys)
+}
+
+fn jwks(keys: &[SigningKey]) -> String {
+    json!({ "keys": keys.iter().map(SigningKey::jwk).collect::<Vec<_>>() }).to_string()
 }
 
 fn read_name(name: &str) -> Option<(KeyAlgorithm, i64)> {

@@ -81,7 +81,8 @@ impl AuthServer {
         config.check()?;
         files::make_directory(&config.data)?;
         let database = Arc::new(Store::open(&config.database()).await?);
-        let keys = SigningKeys::open(&config.keys(), config.key_algorithm, &clock)?;
+        let keys = SigningKeys::open(&config.keys(), config.key_algorithm, &clock)?
+            .with_ids(config.key_ids);
         let users = Users::load(config.htpasswd.clone(), Arc::clone(&database)).await?;
         let verifier = Verifier::new(config.limits).map_err(|_| StartError::Randomness)?;
         Ok(Arc::new(Self { keys, config, clock, database, users, verifier }))
@@ -239,9 +240,13 @@ mod tests {
         let credentials = Some(&credentials);
         let request = TokenRequest { service: "berth", scopes: &scopes, credentials };
         let (_, _, token) = server.issue(request).await?;
-        let verifier = token::Verifier { issuer: "berth".to_owned(), service: "berth".to_owned() };
+        let verifier = token::Verifier {
+            issuer: "berth".to_owned(),
+            service: "berth".to_owned(),
+            foreign_subjects: false,
+        };
         let keys = KeySet::from_json(server.keys.jwks().as_bytes()).unwrap();
-        Ok(verifier.verify(&keys, &token).unwrap().claims)
+        Ok(verifier.verify(&keys, &token, 0).unwrap().claims)
     }
 
     async fn is_void(server: &AuthServer, claims: &ClaimSet) -> bool {

@@ -3,6 +3,7 @@
 mod broken_push;
 mod config;
 mod errors;
+mod foreign_issuer;
 mod limits;
 mod lists;
 mod manifests;

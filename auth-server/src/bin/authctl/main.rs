@@ -7,6 +7,7 @@ mod cert;
 mod explain;
 mod grants;
 mod init;
+mod key;
 mod owner;
 mod report;
 mod secret;
@@ -15,6 +16,7 @@ mod user;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use berth_shared::clock::Clock;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use report::{Failure, Report};
@@ -57,6 +59,9 @@ enum Verb {
     /// Make or renew the server's certificate.
     #[command(subcommand)]
     Cert(cert::Verb),
+    /// Export what other registries verify tokens by.
+    #[command(subcommand)]
+    Key(key::Verb),
     /// Write a completion script for a shell to standard output.
     Completions {
         /// Which shell.
@@ -103,6 +108,7 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
             owner::become_owner_of(&arguments.data())?;
             runtime()?.block_on(init::run(&arguments))
         }
+        Verb::Key(verb) => key::run(&find.site()?, &verb, &Clock::system()),
         Verb::Cert(verb) => cert::run(&verb, find.site().ok().as_ref()),
         Verb::User(verb) => {
             let site = find.site()?;
