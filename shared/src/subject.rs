@@ -114,15 +114,18 @@ impl Subject {
         if claim.is_empty() { Ok(Self::Anonymous) } else { claim.parse().map(Self::User) }
     }
 
-    /// Every grantee that this subject is: itself, and `everyone` when signed in.
+    /// Every grantee that this subject is: itself, `everyone` when signed in, and `anonymous`
+    /// always, since signing in must not take away what nobody needs to sign in for.
     pub fn grantees(&self) -> impl Iterator<Item = Grantee> {
-        let (own, shared) = match self {
-            Self::Anonymous => (Some(Grantee::Anonymous), None),
-            Self::User(name) => (Some(Grantee::User(name.clone())), Some(Grantee::Everyone)),
+        let grantees = match self {
+            Self::Anonymous => vec![Grantee::Anonymous],
+            Self::User(name) => {
+                vec![Grantee::User(name.clone()), Grantee::Everyone, Grantee::Anonymous]
+            }
             // Berth's grants say nothing about somebody else's users.
-            Self::Foreign(_) => (None, None),
+            Self::Foreign(_) => Vec::new(),
         };
-        own.into_iter().chain(shared)
+        grantees.into_iter()
     }
 }
 
@@ -218,5 +221,7 @@ mod tests {
         assert_eq!(Subject::from_claim(""), Ok(Subject::Anonymous));
         assert!(Subject::from_claim("anonymous").is_err());
         assert_eq!(Subject::Anonymous.grantees().collect::<Vec<_>>(), [Grantee::Anonymous]);
+        let user = Subject::User("andrew".parse().unwrap());
+        assert!(user.grantees().any(|grantee| grantee == Grantee::Anonymous));
     }
 }

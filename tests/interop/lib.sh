@@ -264,6 +264,8 @@ start_dockerd() {
     # BuildKit is a plugin that Debian's docker.io does not have.
     export DOCKER_BUILDKIT=0 COMPOSE_DOCKER_CLI_BUILD=0
     mkdir -p "$DOCKER_CONFIG"
+    # With no entry at all docker takes a credential store that happens to be installed.
+    printf '{"auths": {"unused.invalid": {}}}\n' >"$DOCKER_CONFIG/config.json"
     start dockerd dockerd --log-level error --host "$DOCKER_HOST" --pidfile "$scratch/docker.pid" \
         --data-root "$scratch/docker" --exec-root "$scratch/docker-exec" \
         --cgroup-parent "$(basename "$scratch")"

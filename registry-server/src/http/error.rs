@@ -84,8 +84,21 @@ impl Error {
             Self::Denied(Denied::Challenge { reason: Reason::BadToken(refusal), .. }) => {
                 Some(refusal.to_string())
             }
+            Self::Denied(Denied::Challenge { reason: Reason::InsufficientScope(_), .. }) => {
+                Some("the token does not cover this".to_owned())
+            }
             Self::Denied(Denied::Unavailable) => Some("no keys from auth-server yet".to_owned()),
             Self::BadRequest(_, message) => Some((*message).to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Who was refused, where the token is good and says too little.
+    pub(super) fn subject(&self) -> Option<String> {
+        match self {
+            Self::Denied(Denied::Challenge { reason: Reason::InsufficientScope(subject), .. }) => {
+                Some(subject.to_string())
+            }
             _ => None,
         }
     }

@@ -142,6 +142,7 @@ impl App {
                     content.drain().await;
                 }
                 fields.error = error.for_the_log();
+                fields.subject = fields.subject.or_else(|| error.subject());
                 error.into_response(&self.realm(&parts), &self.service)
             }
         };
