@@ -98,8 +98,8 @@ mounts_layers() {
     make_image "$app:mount" "words to mount" >/dev/null 2>&1
     succeeds "push to team/app" buildah push "$app:mount"
     log_mark
-    succeeds "push of the same image to work/copy" buildah push "$app:mount" "docker://$registry/work/copy:1"
-    mounted work/copy || fail "no layer was mounted"
+    succeeds "push of the same image to desk/copy" buildah push "$app:mount" "docker://$registry/desk/copy:1"
+    mounted desk/copy || fail "no layer was mounted"
     ok "the layer was mounted from team/app"
     shown buildah mount
 }
@@ -109,15 +109,15 @@ uploads_what_it_may_not_mount() {
     succeeds "push to team/only" buildah push "$registry/team/only:1"
     succeeds "the pusher signs in, who has no right on team/only" sign_in_buildah pusher "$pusher_password"
     log_mark
-    succeeds "push of the same image to work/mine" \
-        buildah push "$registry/team/only:1" "docker://$registry/work/mine:1"
+    succeeds "push of the same image to desk/mine" \
+        buildah push "$registry/team/only:1" "docker://$registry/desk/mine:1"
     # Before buildah mounts, it looks for the layer there.
     log_since 'HEAD /v2/team/only/blobs/.*status=401' || fail "buildah did not try to mount"
-    [[ $(mounts work/mine) == 0 && $(uploads work/mine) == 2 ]] ||
-        fail "$(mounts work/mine) mounts and $(uploads work/mine) uploads, where none and 2 were due"
+    [[ $(mounts desk/mine) == 0 && $(uploads desk/mine) == 2 ]] ||
+        fail "$(mounts desk/mine) mounts and $(uploads desk/mine) uploads, where none and 2 were due"
     ok "the layer was uploaded, since the pusher may not mount it"
     forget_images
-    succeeds "pull from work/mine" buildah pull "$registry/work/mine:1"
+    succeeds "pull from desk/mine" buildah pull "$registry/desk/mine:1"
     refused "the pusher may not pull from team/only" "$denied" buildah pull "$registry/team/only:1"
     shown buildah no-mount
 }

@@ -135,16 +135,16 @@ mounts_layers() {
     succeeds "pull of an image by andrew" pull_image "andrew:$andrew_password" "$app:one"
     log_mark
     succeeds "push to another repository by andrew" \
-        push_image "andrew:$andrew_password" "$registry/work/copy:one" "$app:one"
+        push_image "andrew:$andrew_password" "$registry/desk/copy:one" "$app:one"
     # The layer and the configuration.
-    blobs_were_mounted ctr work/copy 2
+    blobs_were_mounted ctr desk/copy 2
     log_mark
     succeeds "push to another one by a user who has no right on the source" \
-        push_image "pusher:$pusher_password" "$registry/work/mine:one" "$app:one"
-    blobs_were_uploaded ctr work/mine 2
+        push_image "pusher:$pusher_password" "$registry/desk/mine:one" "$app:one"
+    blobs_were_uploaded ctr desk/mine 2
     forget
-    succeeds "pull of what was pushed so" pull_image "pusher:$pusher_password" "$registry/work/mine:one"
-    succeeds "and it is the same image" has "$registry/work/mine:one" one
+    succeeds "pull of what was pushed so" pull_image "pusher:$pusher_password" "$registry/desk/mine:one"
+    succeeds "and it is the same image" has "$registry/desk/mine:one" one
     forget
 }
 

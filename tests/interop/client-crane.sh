@@ -92,11 +92,11 @@ lists() {
 
 copies_between_repositories() {
     log_mark
-    succeeds "copy to another repository" crane copy "$app:many" "$registry/work/copy:many"
-    succeeds "and it is the same index" pulls "$registry/work/copy:many" many
+    succeeds "copy to another repository" crane copy "$app:many" "$registry/desk/copy:many"
+    succeeds "and it is the same index" pulls "$registry/desk/copy:many" many
     shown crane copy
     # Two layers and two configurations.
-    blobs_were_mounted crane work/copy 4
+    blobs_were_mounted crane desk/copy 4
 }
 
 # crane takes another user for a repository that has a login of its own.
@@ -106,18 +106,18 @@ copies_without_right_on_the_source() {
         install -D -m 0600 /dev/stdin "$home/.docker/config.json"
     log_mark
     succeeds "copy to a repository by a user who has no right on the source" \
-        env HOME="$home" crane copy "$app:1" "$registry/work/mine:1"
-    blobs_were_uploaded crane work/mine 2
-    succeeds "and it is the same image" pulls "$registry/work/mine:1" one
+        env HOME="$home" crane copy "$app:1" "$registry/desk/mine:1"
+    blobs_were_uploaded crane desk/mine 2
+    succeeds "and it is the same image" pulls "$registry/desk/mine:1" one
 }
 
 deletes() {
     refused "a user who may push cannot delete" "$denied" \
-        as_user pusher "$pusher_password" crane delete "$registry/work/mine:1"
+        as_user pusher "$pusher_password" crane delete "$registry/desk/mine:1"
     succeeds "delete of a tag" crane delete "$app:2"
     succeeds "the tag is gone, and the image is not" prints_lines "1 appended many" crane ls "$app"
-    succeeds "delete by digest" crane delete "$registry/work/copy@$(layout_digest "$layout" many)"
-    refused "what was deleted is not there" 'MANIFEST_UNKNOWN|not found' crane manifest "$registry/work/copy:many"
+    succeeds "delete by digest" crane delete "$registry/desk/copy@$(layout_digest "$layout" many)"
+    refused "what was deleted is not there" 'MANIFEST_UNKNOWN|not found' crane manifest "$registry/desk/copy:many"
     shown crane delete
 }
 

@@ -112,14 +112,14 @@ has_both_architectures() {
 mounts_layers() {
     make_image "$app:mount" "words to mount"
     succeeds "push to team/app" docker push "$app:mount"
-    docker tag "$app:mount" "$registry/work/copy:1"
+    docker tag "$app:mount" "$registry/desk/copy:1"
     log_mark
-    succeeds "push of the same image to work/copy" docker push "$registry/work/copy:1"
+    succeeds "push of the same image to desk/copy" docker push "$registry/desk/copy:1"
     tried_to_mount team/app || fail "docker did not try to mount"
-    mounted work/copy || fail "no layer was mounted"
+    mounted desk/copy || fail "no layer was mounted"
     ok "the layer was mounted from team/app"
     forget_images
-    succeeds "pull from work/copy" docker pull "$registry/work/copy:1"
+    succeeds "pull from desk/copy" docker pull "$registry/desk/copy:1"
     shown docker mount
 }
 
@@ -127,16 +127,16 @@ mounts_layers() {
 uploads_what_it_may_not_mount() {
     make_image "$registry/team/only:1" "words of team/only"
     succeeds "push to team/only" docker push "$registry/team/only:1"
-    docker tag "$registry/team/only:1" "$registry/work/mine:1"
+    docker tag "$registry/team/only:1" "$registry/desk/mine:1"
     succeeds "the pusher signs in, who has no right on team/only" sign_in_docker pusher "$pusher_password"
     log_mark
-    succeeds "push of the same image to work/mine" docker push "$registry/work/mine:1"
+    succeeds "push of the same image to desk/mine" docker push "$registry/desk/mine:1"
     tried_to_mount team/only || fail "docker did not try to mount"
-    ! mounted work/mine || fail "a layer was mounted without a right on its repository"
-    uploaded work/mine || fail "no layer was uploaded"
+    ! mounted desk/mine || fail "a layer was mounted without a right on its repository"
+    uploaded desk/mine || fail "no layer was uploaded"
     ok "the layer was uploaded, since the pusher may not mount it"
     forget_images
-    succeeds "pull from work/mine" docker pull "$registry/work/mine:1"
+    succeeds "pull from desk/mine" docker pull "$registry/desk/mine:1"
     refused "the pusher may not pull from team/only" "$denied" docker pull "$registry/team/only:1"
     shown docker no-mount
 }

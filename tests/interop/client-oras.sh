@@ -114,18 +114,18 @@ attaches() {
         kinds_of "$app:many" --artifact-type application/vnd.berth.sbom
     log_since 'GET /v2/team/app/referrers/sha256:.*status=200' || fail "oras did not ask for referrers"
     succeeds "no tag stands in for the referrers" prints_lines "made many" oras repo tags "$app"
-    succeeds "copy with its artifacts" oras cp --no-tty --recursive "$app:many" "$registry/work/attached:many"
-    succeeds "and they are found at the copy" prints_lines "$both" kinds_of "$registry/work/attached:many"
+    succeeds "copy with its artifacts" oras cp --no-tty --recursive "$app:many" "$registry/desk/attached:many"
+    succeeds "and they are found at the copy" prints_lines "$both" kinds_of "$registry/desk/attached:many"
     shown oras referrers
 }
 
 copies_between_repositories() {
     log_mark
-    succeeds "copy to another repository" oras cp --no-tty "$files:1" "$registry/work/copy:1"
-    succeeds "and it holds the same files" pulls "$registry/work/copy:1"
+    succeeds "copy to another repository" oras cp --no-tty "$files:1" "$registry/desk/copy:1"
+    succeeds "and it holds the same files" pulls "$registry/desk/copy:1"
     shown oras copy
     # Two files and the empty configuration.
-    blobs_were_mounted oras work/copy 3
+    blobs_were_mounted oras desk/copy 3
 }
 
 # With a file of logins per side oras believes that one user reads and writes, and asks to mount.
@@ -135,16 +135,16 @@ copies_without_right_on_the_source() {
     log_mark
     succeeds "copy to a repository by a user who has no right on the source" \
         oras cp --no-tty --from-registry-config "$scratch/andrew.json" --to-registry-config "$scratch/pusher.json" \
-        "$files:1" "$registry/work/mine:1"
-    blobs_were_uploaded oras work/mine 3
-    succeeds "and it holds the same files" pulls "$registry/work/mine:1"
+        "$files:1" "$registry/desk/mine:1"
+    blobs_were_uploaded oras desk/mine 3
+    succeeds "and it holds the same files" pulls "$registry/desk/mine:1"
 }
 
 deletes() {
     refused "a user who may push cannot delete" "$denied" \
-        as_user pusher "$pusher_password" oras manifest delete --force "$registry/work/mine:1"
-    succeeds "manifest delete" oras manifest delete --force "$registry/work/copy:1"
-    refused "what was deleted is not there" 'not found|manifest unknown' oras manifest fetch "$registry/work/copy:1"
+        as_user pusher "$pusher_password" oras manifest delete --force "$registry/desk/mine:1"
+    succeeds "manifest delete" oras manifest delete --force "$registry/desk/copy:1"
+    refused "what was deleted is not there" 'not found|manifest unknown' oras manifest fetch "$registry/desk/copy:1"
     shown oras delete
 }
 
@@ -164,8 +164,8 @@ anonymous_pulls_beside() {
 client oras "v$(oras version | awk '$1 == "Version:" { print $2 }')"
 private_home
 mkdir -p "$work"
-printf "oras's words\n" >"$work/words.txt"
-head -c 300000 /dev/urandom >"$work/more.bin"
+printf "oras's words\n" >"$desk/words.txt"
+head -c 300000 /dev/urandom >"$desk/more.bin"
 head -c 1000 /dev/urandom >"$scratch/blob"
 make_layout "$layout" "oras's words"
 start_berth

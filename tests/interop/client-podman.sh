@@ -112,8 +112,8 @@ mounts_layers() {
     make_image "$app:mount" "words to mount"
     succeeds "push to team/app" podman push "$app:mount"
     log_mark
-    succeeds "push of the same image to work/copy" podman push "$app:mount" "docker://$registry/work/copy:1"
-    mounted work/copy || fail "no layer was mounted"
+    succeeds "push of the same image to desk/copy" podman push "$app:mount" "docker://$registry/desk/copy:1"
+    mounted desk/copy || fail "no layer was mounted"
     ok "the layer was mounted from team/app"
     shown podman mount
 }
@@ -123,14 +123,14 @@ uploads_what_it_may_not_mount() {
     succeeds "push to team/only" podman push "$registry/team/only:1"
     succeeds "the pusher signs in, who has no right on team/only" sign_in_podman pusher "$pusher_password"
     log_mark
-    succeeds "push of the same image to work/mine" podman push "$registry/team/only:1" "docker://$registry/work/mine:1"
+    succeeds "push of the same image to desk/mine" podman push "$registry/team/only:1" "docker://$registry/desk/mine:1"
     # Before podman mounts, it looks for the layer there.
     log_since 'HEAD /v2/team/only/blobs/.*status=401' || fail "podman did not try to mount"
-    [[ $(mounts work/mine) == 0 && $(uploads work/mine) == 2 ]] ||
-        fail "$(mounts work/mine) mounts and $(uploads work/mine) uploads, where none and 2 were due"
+    [[ $(mounts desk/mine) == 0 && $(uploads desk/mine) == 2 ]] ||
+        fail "$(mounts desk/mine) mounts and $(uploads desk/mine) uploads, where none and 2 were due"
     ok "the layer was uploaded, since the pusher may not mount it"
     forget_images
-    succeeds "pull from work/mine" podman pull "$registry/work/mine:1"
+    succeeds "pull from desk/mine" podman pull "$registry/desk/mine:1"
     refused "the pusher may not pull from team/only" "$denied" podman pull "$registry/team/only:1"
     shown podman no-mount
 }

@@ -105,19 +105,19 @@ attaches() {
         kinds_of "$app:many" --filter-artifact-type application/vnd.berth.sbom
     log_since 'GET /v2/team/app/referrers/sha256:.*status=200' || fail "regctl did not ask for referrers"
     succeeds "no tag stands in for the referrers" prints_lines "1 imported made many" regctl tag ls "$app"
-    succeeds "copy with its artifacts" regctl image copy --referrers "$app:many" "$registry/work/attached:many"
-    succeeds "and they are found at the copy" prints_lines "$both" kinds_of "$registry/work/attached:many"
-    succeeds "artifact tree" regctl artifact tree "$registry/work/attached:many"
+    succeeds "copy with its artifacts" regctl image copy --referrers "$app:many" "$registry/desk/attached:many"
+    succeeds "and they are found at the copy" prints_lines "$both" kinds_of "$registry/desk/attached:many"
+    succeeds "artifact tree" regctl artifact tree "$registry/desk/attached:many"
     shown regctl referrers
 }
 
 copies_between_repositories() {
     log_mark
-    succeeds "copy to another repository" regctl image copy "$app:many" "$registry/work/copy:many"
-    succeeds "and it is the same index" pulls "$registry/work/copy:many" many
+    succeeds "copy to another repository" regctl image copy "$app:many" "$registry/desk/copy:many"
+    succeeds "and it is the same index" pulls "$registry/desk/copy:many" many
     shown regctl copy
     # Two layers and two configurations.
-    blobs_were_mounted regctl work/copy 4
+    blobs_were_mounted regctl desk/copy 4
 }
 
 # regctl asks to mount whatever it pushes, from wherever it is.
@@ -127,25 +127,25 @@ pushes_what_it_may_not_mount() {
     succeeds "push of another image to team/only" regctl image copy "ocidir://$other:one" "$registry/team/only:1"
     log_mark
     succeeds "push of the same image by a user who has no right there" \
-        as_user pusher "$pusher_password" regctl image copy "ocidir://$other:one" "$registry/work/mine:1"
-    blobs_were_uploaded regctl work/mine 2
+        as_user pusher "$pusher_password" regctl image copy "ocidir://$other:one" "$registry/desk/mine:1"
+    blobs_were_uploaded regctl desk/mine 2
     log_mark
     succeeds "push of the same image by a user who has" \
-        regctl image copy "ocidir://$other:one" "$registry/work/again:1"
-    blobs_were_mounted regctl work/again 2
+        regctl image copy "ocidir://$other:one" "$registry/desk/again:1"
+    blobs_were_mounted regctl desk/again 2
     refused "a copy by a user who may not read the source" "$denied" \
-        as_user pusher "$pusher_password" regctl image copy "$registry/team/only:1" "$registry/work/mine:2"
+        as_user pusher "$pusher_password" regctl image copy "$registry/team/only:1" "$registry/desk/mine:2"
 }
 
 deletes() {
     local mine
-    mine=$registry/work/mine@$(layout_digest "$scratch/other" one)
+    mine=$registry/desk/mine@$(layout_digest "$scratch/other" one)
     refused "a user who may push cannot delete" "$denied" \
         as_user pusher "$pusher_password" regctl manifest delete "$mine"
     succeeds "tag delete" regctl tag delete "$app:imported"
     succeeds "the tag is gone, and its image is not" prints_lines "1 made many" regctl tag ls "$app"
-    succeeds "manifest delete" regctl manifest delete "$registry/work/copy@$(layout_digest "$layout" many)"
-    refused "what was deleted is not there" 'not found' regctl manifest get "$registry/work/copy:many"
+    succeeds "manifest delete" regctl manifest delete "$registry/desk/copy@$(layout_digest "$layout" many)"
+    refused "what was deleted is not there" 'not found' regctl manifest get "$registry/desk/copy:many"
     shown regctl delete
 }
 

@@ -75,30 +75,30 @@ inspects_and_lists() {
 
 copies_between_repositories() {
     log_mark
-    succeeds "copy to another repository" skopeo copy --all "$app:many" "docker://$registry/work/copy:many"
-    succeeds "and it has the same tags" lists "docker://$registry/work/copy" many
+    succeeds "copy to another repository" skopeo copy --all "$app:many" "docker://$registry/desk/copy:many"
+    succeeds "and it has the same tags" lists "docker://$registry/desk/copy" many
     shown skopeo copy
     # skopeo mounts layers, and uploads the two small configurations.
-    [[ $(mounts work/copy) == 2 && $(uploads work/copy) == 2 ]] ||
-        fail "copy: $(mounts work/copy) mounts and $(uploads work/copy) uploads, where 2 and 2 were due"
+    [[ $(mounts desk/copy) == 2 && $(uploads desk/copy) == 2 ]] ||
+        fail "copy: $(mounts desk/copy) mounts and $(uploads desk/copy) uploads, where 2 and 2 were due"
     ok "both layers were mounted"
     shown skopeo mount
 }
 
 copies_without_right_on_the_source() {
     local creds=(--dest-creds "pusher:$pusher_password") only=docker://$registry/team/only:1
-    # Words that work/** does not have: skopeo would mount them from there.
+    # Words that desk/** does not have: skopeo would mount them from there.
     make_layout "$scratch/only" "words of team/only"
     succeeds "copy of another image into team/only" skopeo copy "oci:$scratch/only:one" "$only"
     refused "the pusher has no right on the source" "$denied" \
-        skopeo copy "${creds[@]}" --src-creds "pusher:$pusher_password" "$only" "docker://$registry/work/mine:1"
+        skopeo copy "${creds[@]}" --src-creds "pusher:$pusher_password" "$only" "docker://$registry/desk/mine:1"
     log_mark
     succeeds "copy with a source that only the reader's password opens" \
-        skopeo copy "${creds[@]}" --src-creds "reader:$reader_password" "$only" "docker://$registry/work/mine:1"
+        skopeo copy "${creds[@]}" --src-creds "reader:$reader_password" "$only" "docker://$registry/desk/mine:1"
     # Before skopeo mounts, it looks for the layer in the source, with the destination's login.
     log_since 'HEAD /v2/team/only/blobs/.*status=401' || fail "skopeo did not try to mount"
-    [[ $(mounts work/mine) == 0 && $(uploads work/mine) == 2 ]] ||
-        fail "copy: $(mounts work/mine) mounts and $(uploads work/mine) uploads, where none and 2 were due"
+    [[ $(mounts desk/mine) == 0 && $(uploads desk/mine) == 2 ]] ||
+        fail "copy: $(mounts desk/mine) mounts and $(uploads desk/mine) uploads, where none and 2 were due"
     ok "the layer was uploaded, since the pusher may not mount it"
     shown skopeo no-mount
     refused "the reader cannot push" "$denied" \
@@ -115,7 +115,7 @@ syncs() {
 
 deletes() {
     refused "the pusher cannot delete" "$denied" \
-        skopeo delete --creds "pusher:$pusher_password" "docker://$registry/work/mine:1"
+        skopeo delete --creds "pusher:$pusher_password" "docker://$registry/desk/mine:1"
     succeeds "delete" skopeo delete "$app:many"
     refused "what was deleted is not there" 'manifest unknown|not found' skopeo inspect "$app:many"
     succeeds "and not in the list" lists "$app" 1 docker
