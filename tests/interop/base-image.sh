@@ -30,14 +30,14 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 note "making a base image with debootstrap (once; half a minute)" >&2
 # shellcheck disable=SC2046  # no mirror is no argument
-debootstrap --variant=minbase "$codename" "$desk/base" $(mirror) >"$desk/log" 2>&1 || {
-    tail -n 5 "$desk/log" | indent >&2
+debootstrap --variant=minbase "$codename" "$work/base" $(mirror) >"$work/log" 2>&1 || {
+    tail -n 5 "$work/log" | indent >&2
     skip "debootstrap could not fetch its packages" >&2
 }
 mkdir -p "$(dirname "$tar_file")"
-tar --create --file "$desk/base.tar" --directory "$desk/base" \
+tar --create --file "$work/base.tar" --directory "$work/base" \
     --exclude=./var/cache/apt --exclude=./var/lib/apt/lists --exclude=./dev \
     --exclude=./usr/share/doc --exclude=./usr/share/man --exclude=./usr/share/locale .
-mv "$desk/base.tar" "$tar_file.partial"
+mv "$work/base.tar" "$tar_file.partial"
 mv "$tar_file.partial" "$tar_file"
 printf '%s\n' "$tar_file"

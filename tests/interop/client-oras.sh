@@ -164,8 +164,8 @@ anonymous_pulls_beside() {
 client oras "v$(oras version | awk '$1 == "Version:" { print $2 }')"
 private_home
 mkdir -p "$work"
-printf "oras's words\n" >"$desk/words.txt"
-head -c 300000 /dev/urandom >"$desk/more.bin"
+printf "oras's words\n" >"$work/words.txt"
+head -c 300000 /dev/urandom >"$work/more.bin"
 head -c 1000 /dev/urandom >"$scratch/blob"
 make_layout "$layout" "oras's words"
 start_berth

@@ -142,11 +142,11 @@ make_layout() {
 layout_image() {
     local dir=$1 words=$2 arch=$3 work
     work=$(mktemp -d -p "$scratch")
-    printf '%s (%s)\n' "$words" "$arch" >"$desk/words"
-    tar --create --file "$desk/layer.tar" --mtime @0 --owner 0 --group 0 --numeric-owner --directory "$work" words
+    printf '%s (%s)\n' "$words" "$arch" >"$work/words"
+    tar --create --file "$work/layer.tar" --mtime @0 --owner 0 --group 0 --numeric-owner --directory "$work" words
     local type=application/vnd.oci.image layer config
-    layer=$(gzip --no-name --stdout "$desk/layer.tar" | layout_blob "$dir" $type.layer.v1.tar+gzip)
-    config=$(jq --null-input --arg arch "$arch" --arg diff "sha256:$(sha256sum <"$desk/layer.tar" | cut -d ' ' -f 1)" \
+    layer=$(gzip --no-name --stdout "$work/layer.tar" | layout_blob "$dir" $type.layer.v1.tar+gzip)
+    config=$(jq --null-input --arg arch "$arch" --arg diff "sha256:$(sha256sum <"$work/layer.tar" | cut -d ' ' -f 1)" \
         '{architecture: $arch, os: "linux", config: {}, rootfs: {type: "layers", diff_ids: [$diff]}}' |
         layout_blob "$dir" $type.config.v1+json)
     jq --null-input --arg type $type.manifest.v1+json --argjson config "$config" --argjson layer "$layer" \
