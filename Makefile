@@ -1,5 +1,5 @@
 # Thin on purpose: each target is one line or one script.
-.PHONY: help up test test-full lint bench clean
+.PHONY: help up test lint bench clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -9,9 +9,6 @@ up: ## Build, prepare data/ and certs/ on the first run, and serve until Ctrl-C
 
 test: ## Format, lints, tests, documentation, real clients
 	@exec scripts/test.sh
-
-test-full: ## What test does, and what takes minutes: uploads that outlive their token
-	@exec scripts/test.sh --full
 
 lint: ## Format and lints alone
 	cargo fmt --all --check

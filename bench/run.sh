@@ -3,12 +3,20 @@
 # run and in turns, so that the ratio holds when the machine's speed drifts.
 # Needs root on Debian for missing packages; everything listens on loopback.
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 
 readonly PUSHES=${BENCH_PUSHES:-5} PULLS=${BENCH_PULLS:-5} LOADS=${BENCH_LOADS:-3}
 readonly LOAD_SECONDS=${BENCH_LOAD_SECONDS:-8} BLOB_MIB=${BENCH_BLOB_MIB:-1024}
 readonly BIN=target/release USER_NAME=andrew PASSWORD=bench-password
 
+# Every pushed blob stays until the end.
+free_mib=$(df --output=avail -m "${TMPDIR:-/tmp}" | tail -1)
+needed_mib=$(((3 * PUSHES + 4) * BLOB_MIB))
+if [ "$free_mib" -lt "$needed_mib" ]; then
+    echo "make bench needs $needed_mib MiB in ${TMPDIR:-/tmp}, and $free_mib are free" >&2
+    exit 1
+fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/berth-bench.XXXXXX")
 pids=()
 finish() {
@@ -180,23 +188,24 @@ for round in $(seq "$PUSHES"); do
         printf '%s %s' "$round" "$who" | dd of="$blob" conv=notrunc status=none
         digest=sha256:$(sha256sum "$blob" | cut -d' ' -f1)
         case $who in
-            http2) pushes_http2+=("$(push berth "$blob" "$digest" --http2)") ;;
-            berth) pushes_berth+=("$(push berth "$blob" "$digest" --http1.1)") pushed[berth]=$digest ;;
-            peer) pushes_peer+=("$(push peer "$blob" "$digest" --http1.1)") pushed[peer]=$digest ;;
+            http2) took=$(push berth "$blob" "$digest" --http2); pushes_http2+=("$took") ;;
+            berth) took=$(push berth "$blob" "$digest" --http1.1); pushes_berth+=("$took") ;;
+            peer) took=$(push peer "$blob" "$digest" --http1.1); pushes_peer+=("$took") ;;
         esac
+        pushed[$who]=$digest
     done
     echo "push $round of $PUSHES: Berth ${pushes_berth[-1]} s, over HTTP/2 ${pushes_http2[-1]} s, peer ${pushes_peer[-1]} s" >&2
 done
 for round in $(seq "$PULLS"); do
-    pulls_berth+=("$(pull berth "${pushed[berth]}")")
-    pulls_peer+=("$(pull peer "${pushed[peer]}")")
+    took=$(pull berth "${pushed[berth]}"); pulls_berth+=("$took")
+    took=$(pull peer "${pushed[peer]}"); pulls_peer+=("$took")
     echo "pull $round of $PULLS: Berth ${pulls_berth[-1]} s, peer ${pulls_peer[-1]} s" >&2
 done
 put_manifest berth "${pushed[berth]}"
 put_manifest peer "${pushed[peer]}"
 for round in $(seq "$LOADS"); do
-    loads_berth+=("$(load berth)")
-    loads_peer+=("$(load peer)")
+    took=$(load berth); loads_berth+=("$took")
+    took=$(load peer); loads_peer+=("$took")
     echo "load $round of $LOADS: Berth ${loads_berth[-1]}/s, peer ${loads_peer[-1]}/s" >&2
 done
 

@@ -1,22 +1,12 @@
 #!/usr/bin/env bash
 # `make test`: format, lints, tests, documentation, dependencies, and real clients.
-# `make test-full` is the same with --full: interop scripts that take minutes as well.
 # As root on Debian it installs what is missing; otherwise it says what to install.
 # A step that cannot run here is skipped and counted; with CI=true a skip is a failure.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
-# Those under tests/interop that run with --full only.
-slow=(long-upload)
-
-case "$*" in
-    "") full=false ;;
-    --full) full=true ;;
-    *) echo "usage: $0 [--full]" >&2 && exit 2 ;;
-esac
-
 passed=0 failed=0 skipped=0
-failures=() later=()
+failures=()
 log=$(mktemp "${TMPDIR:-/tmp}/berth-test.XXXXXX")
 trap 'rm -f "$log"' EXIT
 
@@ -46,11 +36,6 @@ cargo_tests() {
     bad=$(awk '/^test result:/ { n += $6 } END { print n + 0 }' "$log")
     [ "$status" -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
     verdict "tests" "$ok" "$bad" 0
-}
-
-# Whether an interop script is left to `make test-full`.
-left_out() { # script
-    ! "$full" && [[ " ${slow[*]} " == *" $(basename "$1" .sh) "* ]]
 }
 
 # An interop script prints a line per check: `ok - what it showed`. 77 says that it cannot run here.
@@ -108,21 +93,13 @@ if [ "$failed" -eq 0 ] || [ -x target/release/registry-server ]; then
     export BERTH_BIN=$PWD/target/release
     for script in tests/interop/*.sh; do
         # Those that are only sourced by the others are not executable.
-        [ -x "$script" ] || continue
-        if left_out "$script"; then
-            later+=("interop/$(basename "$script" .sh)")
-        else
-            interop "$script"
-        fi
+        [ -x "$script" ] && interop "$script"
     done
 fi
 
 heading "result"
 for name in "${failures[@]:+${failures[@]}}"; do
     echo "FAILED: $name"
-done
-for name in "${later[@]:+${later[@]}}"; do
-    echo "only with make test-full: $name"
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "${#failures[@]}" -eq 0 ]

@@ -27,6 +27,12 @@ impl FileError {
     pub fn new(doing: &'static str, path: &Path, source: io::Error) -> Self {
         Self { doing, path: path.to_owned(), source }
     }
+
+    /// Whether it is there, and the process may not do that with it.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        self.source.kind() == io::ErrorKind::PermissionDenied
+    }
 }
 
 /// Puts `bytes` in place of whatever lies at `path`: either the old content is seen or the new.

@@ -84,7 +84,8 @@ pub(crate) enum Reason {
 #[derive(Debug, Clone)]
 pub(crate) struct SessionGrant {
     pub(crate) repository: RepositoryName,
-    pub(crate) subject: Subject,
+    /// The `sub` claim of whoever began it.
+    pub(crate) subject: String,
     pub(crate) started: UnixSeconds,
 }
 
@@ -206,7 +207,7 @@ impl SessionGrant {
     /// session began, which is not too long ago (auth R14).
     fn extends(&self, token: &VerifiedToken, now: UnixSeconds) -> bool {
         let claims = &token.claims;
-        token.subject == self.subject
+        claims.sub == self.subject
             && claims.allows(&self.repository, Action::Push)
             && claims.nbf - LEEWAY_SECS <= self.started
             && self.started < claims.exp + LEEWAY_SECS

@@ -8,6 +8,7 @@ use berth_shared::{
     telemetry::{self, chain},
 };
 use clap::{Parser, Subcommand};
+use nix::sys::stat::{Mode, umask};
 use registry_server::{CONTROL_SOCKET, Server, config::Config};
 
 /// Serves the OCI distribution API from disk to holders of Berth's tokens.
@@ -42,6 +43,8 @@ enum Verb {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    // What is written here is nobody else's to read, whatever the shell's mask.
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
     match run(&cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -63,6 +66,7 @@ async fn run(cli: &Cli) -> Result<(), String> {
                 tracing::info!(%address, "registry-server is serving");
             }
             server.serve(shutdown).await;
+            tracing::info!("stopped");
             Ok(())
         }
         Verb::Health => health::ask(&config.data.join(CONTROL_SOCKET)).await,

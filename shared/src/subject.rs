@@ -85,7 +85,7 @@ pub enum Subject {
     Anonymous,
     /// A signed-in user.
     User(UserName),
-    /// Whoever a foreign issuer names, outside the grammar of Berth's users.
+    /// Whoever a foreign issuer names, in a grammar of its own.
     Foreign(String),
 }
 
@@ -98,12 +98,6 @@ impl Subject {
             Self::User(name) => name.as_str(),
             Self::Foreign(name) => name,
         }
-    }
-
-    /// Reads any `sub` claim, that of a foreign issuer included.
-    #[must_use]
-    pub fn read_claim(claim: &str) -> Self {
-        Self::from_claim(claim).unwrap_or_else(|_| Self::Foreign(claim.to_owned()))
     }
 
     /// Reads a `sub` claim.

@@ -21,7 +21,7 @@ pub struct Verifier {
     pub issuer: String,
     /// The service that `aud` must contain.
     pub service: String,
-    /// Whether subjects may be other than Berth's users.
+    /// Whether subjects are somebody else's, and not Berth's users.
     pub foreign_subjects: bool,
 }
 
@@ -104,10 +104,12 @@ impl Verifier {
         if claims.jti.is_empty() {
             return Err(Refusal::Malformed);
         }
-        let subject = Subject::read_claim(&claims.sub);
-        if matches!(subject, Subject::Foreign(_)) && !self.foreign_subjects {
-            return Err(Refusal::Malformed);
-        }
+        let subject = match Subject::from_claim(&claims.sub) {
+            Ok(Subject::User(_)) | Err(_) if self.foreign_subjects => {
+                Subject::Foreign(claims.sub.clone())
+            }
+            subject => subject.map_err(|_| Refusal::Malformed)?,
+        };
         Ok(VerifiedToken { claims, subject })
     }
 }

@@ -59,7 +59,7 @@ impl UserSet {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// It cannot be read.
-    #[error("{0}: run authctl init, or authctl user add NAME")]
+    #[error("{error}: {mend}", error = .0, mend = mend(.0))]
     File(#[from] FileError),
     /// It is empty.
     #[error("{} is empty: run authctl user add NAME", .0.display())]
@@ -67,6 +67,14 @@ pub enum LoadError {
     /// The database does not answer.
     #[error(transparent)]
     Database(#[from] acl::Error),
+}
+
+fn mend(error: &FileError) -> &'static str {
+    if error.is_forbidden() {
+        "make it belong to the user that auth-server runs as"
+    } else {
+        "run authctl init, or authctl user add NAME"
+    }
 }
 
 /// The users, read again whenever the file has changed.

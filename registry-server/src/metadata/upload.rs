@@ -1,6 +1,6 @@
 //! Upload sessions. The row is there before the first byte, so every object can be traced.
 
-use berth_shared::{clock::UnixSeconds, digest::Algorithm, name::RepositoryName, subject::Subject};
+use berth_shared::{clock::UnixSeconds, digest::Algorithm, name::RepositoryName};
 use sqlx::FromRow;
 
 use super::{Database, Error, Transaction, parse, signed, unsigned};
@@ -11,7 +11,8 @@ use crate::{registry::upload::UploadId, storage::Location};
 pub(crate) struct Upload {
     pub(crate) id: UploadId,
     pub(crate) repository: RepositoryName,
-    pub(crate) subject: Subject,
+    /// The `sub` claim of whoever began it.
+    pub(crate) subject: String,
     pub(crate) location: Location,
     /// How many bytes have been received and are durable.
     pub(crate) received: u64,
@@ -40,7 +41,7 @@ impl TryFrom<Row> for Upload {
         Ok(Self {
             id: parse(&row.id)?,
             repository: parse(&row.repository)?,
-            subject: Subject::read_claim(&row.subject),
+            subject: row.subject,
             location: parse(&row.location)?,
             received: unsigned(row.received)?,
             algorithm: parse(&row.algorithm)?,
@@ -96,7 +97,7 @@ impl Transaction<'_> {
         )
         .bind(upload.id.as_str())
         .bind(upload.repository.as_str())
-        .bind(upload.subject.claim())
+        .bind(&upload.subject)
         .bind(upload.location.as_str())
         .bind(signed(upload.received)?)
         .bind(upload.algorithm.name())

@@ -106,7 +106,7 @@ pub enum Error {
     #[error("there is no such repository")]
     NameUnknown,
     /// No room is left.
-    #[error("the registry's disk is full: delete images or make room, then push again")]
+    #[error("the registry's disk is full: make room on it, then push again")]
     StoreFull,
     /// Rights cannot be asked for.
     #[error("the rights cannot be looked up at the moment")]

@@ -61,9 +61,18 @@ impl DiskStore {
         work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let path = self.path(location);
-        let done = spawn_blocking(move || work(&path)).await.map_err(io::Error::other);
+        let done = on_disk(operation, move || work(&path)).await.map_err(io::Error::other);
         done.and_then(|result| result).map_err(|error| explain(operation, location, error))
     }
+}
+
+/// Does file work on the blocking pool. The event lets tests count what a request costs.
+fn on_disk<T: Send + 'static>(
+    operation: &'static str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> JoinHandle<io::Result<T>> {
+    tracing::trace!(target: "berth::storage", operation);
+    spawn_blocking(work)
 }
 
 fn explain(operation: &'static str, location: &Location, source: io::Error) -> Error {
@@ -148,12 +157,12 @@ impl Store for DiskStore {
     }
 
     async fn free_bytes(&self) -> Result<u64, Error> {
+        const OPERATION: &str = "asking for the free space of";
         let root = Arc::clone(&self.root);
-        let stat = spawn_blocking(move || nix::sys::statvfs::statvfs(&*root)).await;
-        let stat = stat.map_err(io::Error::other).and_then(|stat| stat.map_err(io::Error::from));
-        stat.map(|stat| stat.blocks_available() * stat.fragment_size()).map_err(|source| {
-            Error::Io { operation: "asking for the free space of", location: nowhere(), source }
-        })
+        let stat = on_disk(OPERATION, move || Ok(nix::sys::statvfs::statvfs(&*root)?)).await;
+        let stat = stat.map_err(io::Error::other).and_then(|stat| stat);
+        stat.map(|stat| stat.blocks_available() * stat.fragment_size())
+            .map_err(|source| Error::Io { operation: OPERATION, location: nowhere(), source })
     }
 
     async fn check(&self) -> Result<(), Error> {
@@ -186,7 +195,7 @@ impl Pieces {
         let length = (self.end - self.at).min(READ_BYTES);
         if length > 0 {
             let (file, at) = (Arc::clone(&self.file), self.at);
-            self.ahead = Some(spawn_blocking(move || read_piece(&file, at, length)));
+            self.ahead = Some(on_disk("reading", move || read_piece(&file, at, length)));
             self.at += length;
         }
         self
@@ -214,7 +223,7 @@ impl ObjectWriter for DiskWriter {
     async fn append(&mut self, chunks: Vec<Bytes>) -> Result<(), Error> {
         let length: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let file = Arc::clone(&self.file);
-        let written = spawn_blocking(move || write_chunks(&file, &chunks)).await;
+        let written = on_disk("writing", move || write_chunks(&file, &chunks)).await;
         let written = written.map_err(io::Error::other).and_then(|result| result);
         written.map_err(|error| explain("writing", &self.location, error))?;
         self.unsynced += length;
@@ -227,7 +236,7 @@ impl ObjectWriter for DiskWriter {
     async fn sync(&mut self) -> Result<(), Error> {
         self.await_early_sync().await?;
         let file = Arc::clone(&self.file);
-        let synced = spawn_blocking(move || file.sync_data()).await;
+        let synced = on_disk("syncing", move || file.sync_data()).await;
         let synced = synced.map_err(io::Error::other).and_then(|result| result);
         self.unsynced = 0;
         synced.map_err(|error| explain("syncing", &self.location, error))
@@ -242,7 +251,7 @@ impl DiskWriter {
         }
         self.await_early_sync().await?;
         let file = Arc::clone(&self.file);
-        self.early_sync = Some(spawn_blocking(move || file.sync_data()));
+        self.early_sync = Some(on_disk("syncing", move || file.sync_data()));
         self.unsynced = 0;
         Ok(())
     }

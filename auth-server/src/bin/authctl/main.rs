@@ -104,6 +104,10 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
             clap_complete::generate(shell, &mut command, "authctl", &mut std::io::stdout());
             Ok(Report::default())
         }
+        Verb::Init(_) if find.config.is_some() => Err(Failure::Usage(
+            "init makes the settings itself: say where with --data DIR, not with --config"
+                .to_owned(),
+        )),
         Verb::Init(arguments) => {
             owner::become_owner_of(&arguments.data())?;
             runtime()?.block_on(init::run(&arguments))

@@ -84,7 +84,7 @@ impl Registry {
         let upload = Upload {
             id: UploadId(random_hex()?),
             repository: permit.repository().clone(),
-            subject: permit.subject().clone(),
+            subject: permit.subject().claim().to_owned(),
             location: Location::fresh()?,
             received: 0,
             algorithm,
@@ -191,7 +191,8 @@ impl Registry {
         let upload = self.database.upload(id, self.idle_since()).await?;
         upload
             .filter(|upload| {
-                upload.repository == *permit.repository() && upload.subject == *permit.subject()
+                upload.repository == *permit.repository()
+                    && upload.subject == permit.subject().claim()
             })
             .ok_or(Error::UploadUnknown)
     }

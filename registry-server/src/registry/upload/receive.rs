@@ -19,6 +19,9 @@ const BATCH_BYTES: usize = 512 * 1024;
 /// Chunks in a batch; a client that sends tiny ones must not make the list long.
 const BATCH_CHUNKS: usize = 256;
 
+/// After how many received bytes the free space is looked at again.
+const FREE_CHECK_BYTES: u64 = 8 * 1024 * 1024;
+
 /// What a batch of received chunks ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -67,11 +70,26 @@ impl Registry {
             writer => writer?,
         };
         let mut received = upload.received;
-        let ending =
-            self.pump(body, writer.as_mut(), &mut hasher, &mut received, superseded).await?;
+        let pumped = self.pump(body, writer.as_mut(), &mut hasher, &mut received, superseded).await;
+        let ending = match pumped {
+            Ok(ending) => ending,
+            Err(error) => {
+                drop(writer);
+                self.cut_back(upload).await;
+                return Err(error);
+            }
+        };
         writer.sync().await?;
         upload.received = received;
         Ok((hasher, ending))
+    }
+
+    /// Gives back the room that bytes take which the row does not count; on a full disk at once.
+    async fn cut_back(&self, upload: &Upload) {
+        if let Err(error) = self.store.write(&upload.location, upload.received).await {
+            let error = berth_shared::telemetry::chain(&error);
+            tracing::warn!(upload = upload.id.as_str(), error, "cutting back an upload");
+        }
     }
 
     /// Receives one batch while the one before is hashed and written.
@@ -84,7 +102,12 @@ impl Registry {
         superseded: &CancellationToken,
     ) -> Result<Ending, Error> {
         let mut batch = Vec::new();
+        let mut checked = *received;
         loop {
+            if *received - checked >= FREE_CHECK_BYTES {
+                self.refuse_when_full().await?;
+                checked = *received;
+            }
             let (stored, next) = tokio::join!(
                 store(std::mem::take(&mut batch), writer, hasher, received),
                 self.gather(body, superseded),
