@@ -25,6 +25,8 @@ pub mod run;
 pub mod server;
 pub mod users;
 
+#[cfg(feature = "fuzzing")]
+pub use http::fuzzing;
 pub use run::{Bound, start};
 pub use server::AuthServer;
 

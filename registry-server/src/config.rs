@@ -184,8 +184,8 @@ impl File {
                 "trusting every address trusts none",
             ));
         }
-        if self.service.is_empty() || self.service.contains(['"', '\\']) {
-            return Err(ConfigError::value("service", "must be a plain, non-empty name"));
+        if !is_service(&self.service) {
+            return Err(ConfigError::value("service", "must be a plain, non-empty name in ASCII"));
         }
         let limits = self.limits.check()?;
         let foreign_issuer = self.foreign_issuer.map(|table| table.check(path, self.insecure_http));
@@ -210,17 +210,31 @@ impl File {
     }
 }
 
+/// Whether `text` can be the name of a service.
+pub(crate) fn is_service(text: &str) -> bool {
+    !text.is_empty() && can_be_quoted(text)
+}
+
+/// Whether `text` can stand between quotes in a header as it is, for every client.
+fn can_be_quoted(text: &str) -> bool {
+    text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\')
+}
+
+/// Whether `text` can be the realm of a foreign issuer: a URL that a challenge can quote.
+pub(crate) fn is_realm(text: &str, insecure_http: bool) -> bool {
+    let is_url = text.parse().is_ok_and(|uri: Uri| {
+        let scheme = uri.scheme_str();
+        uri.host().is_some()
+            && uri.query().is_none()
+            && (scheme == Some("https") || (insecure_http && scheme == Some("http")))
+    });
+    is_url && can_be_quoted(text)
+}
+
 impl ForeignTable {
     fn check(self, path: &Path, insecure_http: bool) -> Result<ForeignIssuer, ConfigError> {
         const REALM: &str = "foreign_issuer.realm";
-        let uri: Option<Uri> = self.realm.parse().ok();
-        let is_url = uri.is_some_and(|uri| {
-            let scheme = uri.scheme_str();
-            uri.host().is_some()
-                && uri.query().is_none()
-                && (scheme == Some("https") || (insecure_http && scheme == Some("http")))
-        });
-        if !is_url || self.realm.contains(['"', '\\']) {
+        if !is_realm(&self.realm, insecure_http) {
             let reason =
                 "must be an https URL without a query, such as https://auth.example.org/token";
             return Err(ConfigError::value(REALM, reason));
@@ -312,6 +326,13 @@ mod tests {
                 &format!("{good}[foreign_issuer]\nrealm = 'http://a.org/token'\njwks = 'k'"),
                 "foreign_issuer.realm",
             ),
+            (
+                &format!("{good}[foreign_issuer]\nrealm = 'https://a.org/tökén'\njwks = 'k'"),
+                "foreign_issuer.realm",
+            ),
+            (&format!("{good}service = 'a\"b'"), "service"),
+            (&format!("{good}service = \"a\\nb\""), "service"),
+            (&format!("{good}service = 'bérth'"), "service"),
             (&format!("{good}[limits]\nuploads_max = 0"), "limits.uploads_max"),
             (&format!("{good}[limits]\nupload_max = 1"), "upload_max"),
         ] {

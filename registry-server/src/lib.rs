@@ -36,6 +36,9 @@ use berth_shared::{
 };
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "fuzzing")]
+pub use http::fuzzing;
+
 use authz::Authorizer;
 use config::Config;
 use http::App;

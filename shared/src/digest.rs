@@ -139,7 +139,34 @@ impl fmt::Display for Digest {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn the_digest_of_anything_is_read_as_it_is_written(bytes: Vec<u8>, long: bool) {
+            let algorithm = if long { Algorithm::Sha512 } else { Algorithm::Sha256 };
+            let digest = algorithm.digest(&bytes);
+            prop_assert_eq!(digest.to_string().parse(), Ok(digest.clone()));
+            let written = format!("{}:{}", algorithm.name(), digest.hex());
+            prop_assert_eq!(digest.as_str(), written);
+        }
+
+        #[test]
+        fn a_letter_more_less_or_other_than_a_digit_makes_no_digest(
+            hex in "[0-9a-f]{64}", at in 0_usize..64, letter in "[^0-9a-f]",
+        ) {
+            let (before, behind) = hex.split_at(at);
+            for wrong in [
+                format!("sha256:{before}{letter}{behind}"),
+                format!("sha256:{before}{letter}{}", &behind[1..]),
+                format!("sha256:{before}{}", &behind[1..]),
+            ] {
+                prop_assert!(wrong.parse::<Digest>().is_err(), "{}", wrong);
+            }
+        }
+    }
 
     #[test]
     fn a_digest_is_an_algorithm_and_its_exact_number_of_lower_case_digits() {

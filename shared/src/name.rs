@@ -77,7 +77,27 @@ pub(crate) fn is_segment(segment: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_name_is_written_as_it_was_read(
+            text in "[a-z0-9]{1,5}((\\.|_|__|-{1,3}|/)[a-z0-9]{1,5}){0,8}",
+        ) {
+            let name: RepositoryName = text.parse().unwrap();
+            prop_assert_eq!(name.to_string(), text);
+        }
+
+        #[test]
+        fn what_is_read_as_a_name_needs_no_escape(text in "[a-z./_%\0-]{1,6}|.{0,20}") {
+            if let Ok(name) = text.parse::<RepositoryName>() {
+                prop_assert!(!name.as_str().contains("..") && !name.as_str().contains("//"));
+                prop_assert!(!name.as_str().contains(['%', '\0', ':', '\\', ' ']));
+            }
+        }
+    }
 
     #[test]
     fn each_rule_of_the_grammar_has_a_case_just_inside_and_just_outside() {

@@ -54,7 +54,10 @@ impl Pattern {
     /// Whether every repository is within the pattern.
     #[must_use]
     pub fn matches_everything(&self) -> bool {
-        self.0.split('/').all(|segment| segment == "**")
+        let count = |wanted| self.0.split('/').filter(|segment| *segment == wanted).count();
+        let (single, any) = (count("*"), count("**"));
+        // Every name has a first segment, so that one `*` beside a `**` leaves nothing out.
+        any > 0 && single <= 1 && self.0.split('/').count() == single + any
     }
 }
 
@@ -120,7 +123,36 @@ impl fmt::Display for Pattern {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The definition of a match, for patterns short enough for it.
+    fn matches_by_definition(pattern: &[&str], name: &[&str]) -> bool {
+        match (pattern, name) {
+            ([], []) => true,
+            (["**", rest @ ..], _) => {
+                (0..=name.len()).any(|skip| matches_by_definition(rest, &name[skip..]))
+            }
+            ([segment, rest @ ..], [first, name @ ..]) => {
+                (*segment == "*" || segment == first) && matches_by_definition(rest, name)
+            }
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_is_written_as_it_was_read_and_matches_by_its_definition(
+            text in "(a|b|\\*|\\*\\*)(/(a|b|\\*|\\*\\*)){0,5}", name in "[ab](/[ab]){0,5}",
+        ) {
+            let pattern: Pattern = text.parse().unwrap();
+            prop_assert_eq!(pattern.as_str(), &text);
+            let segments = |text| str::split(text, '/').collect::<Vec<_>>();
+            let expected = matches_by_definition(&segments(&text), &segments(&name));
+            prop_assert_eq!(pattern.matches(&name.parse().unwrap()), expected);
+        }
+    }
 
     #[test]
     fn patterns_are_anchored_and_stars_count_segments() {
@@ -148,6 +180,16 @@ mod tests {
             let pattern_value: Pattern = pattern.parse().unwrap();
             let name_value: RepositoryName = name.parse().unwrap();
             assert_eq!(pattern_value.matches(&name_value), expected, "{pattern} ~ {name}");
+        }
+    }
+
+    #[test]
+    fn everything_can_be_written_in_several_ways() {
+        for everything in ["**", "**/**", "**/*", "*/**", "**/*/**"] {
+            assert!(everything.parse::<Pattern>().unwrap().matches_everything(), "{everything}");
+        }
+        for less in ["*", "*/*", "*/**/*", "**/a", "a/**"] {
+            assert!(!less.parse::<Pattern>().unwrap().matches_everything(), "{less}");
         }
     }
 

@@ -44,3 +44,28 @@ impl fmt::Display for Reference {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_reference_is_a_digest_or_a_tag_and_written_as_it_was_read(
+            text in "sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}|[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}",
+        ) {
+            let reference: Reference = text.parse().unwrap();
+            prop_assert_eq!(matches!(reference, Reference::Digest(_)), text.contains(':'));
+            prop_assert_eq!(reference.to_string(), text);
+        }
+
+        #[test]
+        fn a_colon_says_which_of_the_two_was_meant(text in "[a-z:./-]{0,9}") {
+            if let Err(error) = text.parse::<Reference>() {
+                prop_assert_eq!(error == InvalidReference::Digest, text.contains(':'));
+            }
+        }
+    }
+}

@@ -108,7 +108,30 @@ impl fmt::Display for Scope {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_scope_is_read_as_it_is_written(
+            name in "[a-z0-9]{1,3}(/[a-z0-9]{1,3}){0,3}", bits in 1_u8..8,
+        ) {
+            let chosen = |action: &Action| bits & (1 << *action as u8) != 0;
+            let actions: Actions = Action::ALL.into_iter().filter(chosen).collect();
+            let scope = Scope::repository(name.parse().unwrap(), actions);
+            prop_assert_eq!(Scope::parse(&scope.to_string()), Some(scope));
+        }
+
+        #[test]
+        fn reading_again_what_was_read_changes_nothing(
+            words in prop::collection::vec("repository:[a-c]:(pull|push|\\*|x)(,pull)?", 0..9),
+        ) {
+            let scopes = Scope::parse_all([words.join(" ").as_str()]);
+            let written: Vec<_> = scopes.iter().map(ToString::to_string).collect();
+            prop_assert_eq!(Scope::parse_all(written.iter().map(String::as_str)), scopes);
+        }
+    }
 
     #[test]
     fn scopes_are_read_leniently_and_names_strictly() {

@@ -63,7 +63,17 @@ impl fmt::Display for Tag {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_tag_is_written_as_it_was_read(text in "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}") {
+            let tag: Tag = text.parse().unwrap();
+            prop_assert_eq!(tag.to_string(), text);
+        }
+    }
 
     #[test]
     fn tags_follow_their_grammar() {

@@ -2,6 +2,8 @@
 //! subject on the private socket alone.
 
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod policy;
 mod token;
 

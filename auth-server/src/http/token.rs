@@ -136,7 +136,7 @@ fn refused(error: IssueError) -> Error {
 
 /// Exactly one readable `Authorization: Basic`, or none at all. Whatever else stands there is
 /// wrong credentials, never "none": the client meant to sign in.
-fn basic(headers: &HeaderMap) -> Result<Option<Credentials>, Error> {
+pub(super) fn basic(headers: &HeaderMap) -> Result<Option<Credentials>, Error> {
     let unreadable = |cause| Error::because(Refusal::WrongCredentials, cause);
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };

@@ -96,9 +96,9 @@ impl Error {
     /// Who was refused, where the token is good and says too little.
     pub(super) fn subject(&self) -> Option<String> {
         match self {
-            Self::Denied(Denied::Challenge { reason: Reason::InsufficientScope(subject), .. }) => {
-                Some(subject.to_string())
-            }
+            Self::Denied(Denied::Challenge {
+                reason: Reason::InsufficientScope(subject), ..
+            }) => Some(subject.to_string()),
             _ => None,
         }
     }
@@ -208,7 +208,8 @@ fn insufficient(subject: &Subject, scopes: &[Scope]) -> String {
         Subject::Anonymous => {
             format!("who is not signed in may not {last} {name}: sign in with docker login")
         }
-        Subject::User(_) | Subject::Foreign(_) => format!(
+        Subject::Foreign(_) => format!("{subject} may not {last} {name}"),
+        Subject::User(_) => format!(
             "{subject} may not {last} {name}: an administrator can allow it with \
              authctl grant {subject} {name}:{last}"
         ),
@@ -216,7 +217,12 @@ fn insufficient(subject: &Subject, scopes: &[Scope]) -> String {
 }
 
 /// The challenge, in the order and form that every client reads (auth R3).
-fn challenge(realm: &str, service: &str, scopes: &[Scope], error: Option<&str>) -> String {
+pub(super) fn challenge(
+    realm: &str,
+    service: &str,
+    scopes: &[Scope],
+    error: Option<&str>,
+) -> String {
     let mut text = format!("Bearer realm=\"{realm}\",service=\"{service}\"");
     if !scopes.is_empty() {
         let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();

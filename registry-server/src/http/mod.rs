@@ -7,6 +7,8 @@ mod blobs;
 mod client_address;
 pub(crate) mod endpoint;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod lists;
 mod manifests;
 pub mod origin;

@@ -67,7 +67,41 @@ pub(super) fn chunk(text: &str) -> Option<ChunkRange> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_range_is_the_bytes_between_its_ends_that_there_are(
+            first in 0_u64..50, last in 0_u64..50, size in 0_u64..50,
+        ) {
+            let found = wanted(&format!("bytes={first}-{last}"), size);
+            let expected: Vec<u64> = (0..size).filter(|at| (first..=last).contains(at)).collect();
+            match found {
+                Wanted::Part { start, length } => {
+                    prop_assert_eq!((start..start + length).collect::<Vec<_>>(), expected);
+                }
+                Wanted::Nothing => prop_assert!(expected.is_empty()),
+                Wanted::Whole => prop_assert!(false, "ignored"),
+            }
+        }
+
+        #[test]
+        fn no_range_exceeds_the_content(text in "bytes=[0-9]{0,21}-[0-9]{0,21}", size: u64) {
+            if let Wanted::Part { start, length } = wanted(&text, size) {
+                let end = start.checked_add(length);
+                prop_assert!(length > 0 && end.is_some_and(|end| end <= size));
+            }
+        }
+
+        #[test]
+        fn a_chunks_range_is_read_the_same_in_both_forms(first: u64, last: u64) {
+            let expected = Some(ChunkRange { first, last });
+            prop_assert_eq!(chunk(&format!("{first}-{last}")), expected);
+            prop_assert_eq!(chunk(&format!("bytes {first}-{last}/*")), expected);
+        }
+    }
 
     #[test]
     fn ranges_are_cut_to_the_content() {

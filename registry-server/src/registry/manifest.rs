@@ -1,6 +1,6 @@
 //! Manifests: what may be pushed, and what it says about other content.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, marker::PhantomData, sync::Arc};
 
 use berth_shared::{
     digest::{Algorithm, Digest},
@@ -8,7 +8,10 @@ use berth_shared::{
     tag::Tag,
 };
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use super::{Error, Registry};
 use crate::{
@@ -125,11 +128,11 @@ struct Content {
     schema_version: Option<u64>,
     media_type: Option<String>,
     artifact_type: Option<String>,
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-    blobs: Option<Vec<Descriptor>>,
-    manifests: Option<Vec<Descriptor>>,
-    subject: Option<Descriptor>,
+    config: Option<Object<Descriptor>>,
+    layers: Option<Vec<Object<Descriptor>>>,
+    blobs: Option<Vec<Object<Descriptor>>>,
+    manifests: Option<Vec<Object<Descriptor>>>,
+    subject: Option<Object<Descriptor>>,
     annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -141,17 +144,44 @@ struct Descriptor {
     digest: Digest,
 }
 
+/// Read from a JSON object alone: what serde derives takes an array of the members as well, which
+/// no other reader of manifests does.
+#[derive(Debug)]
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
 fn invalid(reason: impl Into<String>) -> Error {
     Error::ManifestInvalid(reason.into())
 }
 
-fn read_manifest(
+pub(crate) fn read_manifest(
     digest: Digest,
     media_type: Option<&str>,
     bytes: Bytes,
     sparse_manifests: bool,
 ) -> Result<NewManifest, Error> {
-    let content: Content = serde_json::from_slice(&bytes)
+    // The members that are skipped below would not be checked for it (RFC 8259 §8.1).
+    let text = str::from_utf8(&bytes).map_err(|_| invalid("the manifest is not UTF-8"))?;
+    let Object(content): Object<Content> = serde_json::from_str(text)
         .map_err(|error| invalid(format!("the manifest is not readable: {error}")))?;
     let media_type = content.settle_media_type(media_type)?;
     let references = content.references(sparse_manifests);
@@ -159,7 +189,7 @@ fn read_manifest(
         return Err(invalid(format!("the manifest names more than {REFERENCES_MAX} things")));
     }
     let artifact_type = content.referrer_type();
-    let subject = content.subject.map(|subject| subject.digest);
+    let subject = content.subject.map(|Object(subject)| subject.digest);
     let annotations = match (&subject, &content.annotations) {
         (Some(_), Some(annotations)) => serde_json::to_string(annotations).ok(),
         _ => None,
@@ -208,7 +238,7 @@ impl Content {
     /// elsewhere need not be here at all.
     fn references(&self, sparse_manifests: bool) -> Vec<Named> {
         let named = |kind, required: bool| {
-            move |descriptor: &Descriptor| Named {
+            move |Object(descriptor): &Object<Descriptor>| Named {
                 digest: descriptor.digest.clone(),
                 kind,
                 required: required && !is_foreign(&descriptor.media_type),
@@ -229,7 +259,7 @@ impl Content {
     /// media type.
     fn referrer_type(&self) -> Option<String> {
         let own = self.artifact_type.clone().filter(|own| !own.is_empty());
-        own.or_else(|| self.config.as_ref().map(|config| config.media_type.clone()))
+        own.or_else(|| self.config.as_ref().map(|Object(config)| config.media_type.clone()))
     }
 }
 
@@ -277,6 +307,22 @@ mod tests {
         ] {
             assert!(matches!(read(announced, text), Err(Error::ManifestInvalid(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn a_manifest_and_its_descriptors_are_objects_in_utf_8() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        for text in [
+            r#"[2,null,null,null,null,null,null,null,null]"#.to_owned(),
+            format!(r#"{{"schemaVersion":2,"config":["a/b","{digest}"]}}"#),
+            format!(r#"{{"schemaVersion":2,"layers":[["a/b","{digest}"]]}}"#),
+            format!(r#"{{"schemaVersion":2,"subject":["a/b","{digest}"]}}"#),
+        ] {
+            assert!(matches!(read(None, &text), Err(Error::ManifestInvalid(_))), "{text}");
+        }
+        let latin = Bytes::from_static(b"{\"schemaVersion\":2,\"x\":\"\xe4\"}");
+        let read = read_manifest(Algorithm::Sha256.digest(&latin), None, latin, false);
+        assert!(matches!(read, Err(Error::ManifestInvalid(_))));
     }
 
     #[test]

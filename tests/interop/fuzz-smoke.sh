@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Every target of fuzz/, built once and run for ten seconds from its corpus.
+# BERTH_FUZZ_SECONDS=600 runs them longer; an input that breaks a target is kept below target/fuzz/found.
+# Without a sanitizer: Berth has no unsafe code, so the targets look for panics and broken promises.
+# shellcheck source=tests/interop/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+cargo_fuzz=0.13.2
+seconds=${BERTH_FUZZ_SECONDS:-10}
+built=$root/target/fuzz
+found=$built/found
+
+need_nightly() {
+    command -v rustup >/dev/null || skip "rustup is missing, which brings the nightly compiler that cargo-fuzz needs"
+    rustup run nightly cargo --version >/dev/null 2>&1 && return
+    note "installing a nightly compiler"
+    rustup toolchain install nightly --profile minimal --no-self-update >/dev/null 2>&1 ||
+        skip "a nightly compiler is missing: rustup toolchain install nightly"
+}
+
+# It only starts other programs, so it need not be optimised.
+need_cargo_fuzz() {
+    command -v cargo-fuzz >/dev/null && return
+    note "installing cargo-fuzz $cargo_fuzz"
+    local log
+    log=$(cargo install --locked --debug "cargo-fuzz@$cargo_fuzz" --target-dir "$built/cargo-fuzz" 2>&1) && return
+    indent <<<"$log"
+    skip "cargo-fuzz is missing: cargo install --locked cargo-fuzz"
+}
+
+cargo_nightly() { (cd "$root" && cargo +nightly "$@"); }
+
+lock_is_current() { cargo_nightly metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null; }
+
+build() { cargo_nightly fuzz build --fuzz-dir fuzz --sanitizer none --target-dir "$built"; }
+
+# The triple of this machine stands in the path.
+program() { find "$built"/*/release -maxdepth 1 -type f -name "$1" -perm -u+x -print -quit; }
+
+# run TARGET: works on a copy of the corpus, since what is found on the way is added to it.
+run() {
+    local target=$1
+    mkdir -p "$scratch/$target" "$found/$target"
+    cp -r "$root/fuzz/corpus/$target/." "$scratch/$target"
+    "$(program "$target")" -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=512 \
+        -artifact_prefix="$found/$target/" -print_final_stats=1 "$scratch/$target" >"$scratch/$target.log" 2>&1
+}
+
+# judge TARGET STATUS
+judge() {
+    local log=$scratch/$1.log runs
+    if (($2 != 0)); then
+        # From the panic to where the input was written.
+        grep --extended-regexp 'panicked at|ERROR|Test unit written' --after-context 2 "$log" | tail -n 30 | indent
+        fail "fuzz target $1: cargo +nightly fuzz run --sanitizer none $1 FILE takes the input again"
+    fi
+    runs=$(awk '/^stat::number_of_executed_units:/ { print $2 }' "$log")
+    ((runs > 0)) || fail "fuzz target $1 ran nothing"
+    ok "fuzz target $1: $runs inputs in $seconds s"
+}
+
+need_nightly
+need c++ g++
+need_cargo_fuzz
+
+scratch=$(mktemp -d -t berth-fuzz.XXXXXX)
+trap 'rm -rf "$scratch"' EXIT
+
+succeeds "fuzz/Cargo.lock is in step with fuzz/Cargo.toml" lock_is_current
+succeeds "the fuzz targets build" build
+
+# As many at once as there are processors.
+targets=("$root"/fuzz/fuzz_targets/*.rs)
+targets=("${targets[@]##*/}")
+targets=("${targets[@]%.rs}")
+at_once=$(nproc)
+for ((first = 0; first < ${#targets[@]}; first += at_once)); do
+    batch=("${targets[@]:first:at_once}")
+    pids=()
+    for target in "${batch[@]}"; do
+        run "$target" &
+        pids+=($!)
+    done
+    for i in "${!batch[@]}"; do
+        status=0
+        wait "${pids[i]}" || status=$?
+        judge "${batch[i]}" "$status"
+    done
+done
