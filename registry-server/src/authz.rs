@@ -221,15 +221,36 @@ pub(crate) struct Puller<'a> {
     token: &'a VerifiedToken,
 }
 
-impl Puller<'_> {
-    /// By the token, else by the subject's rights as they are now; no answer means no.
-    pub(crate) async fn may(&self, repository: &RepositoryName, action: Action) -> bool {
-        if self.token.claims.allows(repository, action) {
-            return true;
-        }
+impl<'a> Puller<'a> {
+    /// Whether the subject may pull from this one.
+    pub(crate) async fn may(&self, repository: &RepositoryName) -> bool {
+        self.token.claims.allows(repository, Action::Pull)
+            || self.everywhere().await.may(repository)
+    }
+
+    /// What the subject may pull anywhere. Asks for its rights at once, whatever they will be
+    /// needed for, so that the work does not tell what exists.
+    pub(crate) async fn everywhere(&self) -> Everywhere<'a> {
         let now = self.authorizer.clock.now();
         let rights = self.authorizer.issuer.rights(&self.token.subject).await;
-        rights.is_some_and(|rights| rights.actions_on(repository, now).contains(action))
+        Everywhere { token: self.token, rights, now }
+    }
+}
+
+/// What a subject may pull, by its token and by its rights as they are now; where nobody can say
+/// those, by the token alone.
+pub(crate) struct Everywhere<'a> {
+    token: &'a VerifiedToken,
+    rights: Option<Arc<Rights>>,
+    now: UnixSeconds,
+}
+
+impl Everywhere<'_> {
+    pub(crate) fn may(&self, repository: &RepositoryName) -> bool {
+        let by_rights =
+            |rights: &Arc<Rights>| rights.actions_on(repository, self.now).contains(Action::Pull);
+        self.token.claims.allows(repository, Action::Pull)
+            || self.rights.as_ref().is_some_and(by_rights)
     }
 }
 

@@ -277,6 +277,15 @@ impl Response {
         self.json()["errors"][0]["code"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Everything but what names this one request.
+    #[must_use]
+    pub fn comparable(&self) -> String {
+        let mut headers = self.headers.clone();
+        headers.remove("date");
+        headers.remove("x-request-id");
+        format!("{} {headers:?} {:?}", self.status, self.body)
+    }
+
     /// Asserts the status, showing the whole answer when it is another.
     ///
     /// # Panics

@@ -4,13 +4,18 @@
 //! odd claims) goes through the same code that `authctl` uses.
 
 pub mod client;
+pub mod events;
+pub mod forger;
 pub mod image;
 pub mod raw;
+pub mod secret;
 pub mod stack;
 pub mod upload;
 
 pub use client::{Client, Response};
+pub use forger::Forger;
 pub use raw::Raw;
+pub use secret::Secret;
 pub use stack::{Options, Stack};
 
 /// Waits until `condition` gives something, for ten seconds at most.

@@ -90,6 +90,7 @@ impl Stack {
     /// # Panics
     /// When they do not start.
     pub async fn with(options: Options) -> Self {
+        crate::events::install();
         let directory = tempfile::tempdir().expect("a directory");
         let root = directory.path();
         fs::set_permissions(root, fs::Permissions::from_mode(0o700)).expect("permissions");

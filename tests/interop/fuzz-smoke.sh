@@ -22,8 +22,10 @@ need_nightly() {
 need_cargo_fuzz() {
     command -v cargo-fuzz >/dev/null && return
     note "installing cargo-fuzz $cargo_fuzz"
-    local log
-    log=$(cargo install --locked --debug "cargo-fuzz@$cargo_fuzz" --target-dir "$built/cargo-fuzz" 2>&1) && return
+    local log status=0
+    log=$(cargo install --locked --debug "cargo-fuzz@$cargo_fuzz" --target-dir "$built/cargo-fuzz" 2>&1) || status=$?
+    rm -rf "$built/cargo-fuzz"
+    ((status == 0)) && return
     indent <<<"$log"
     skip "cargo-fuzz is missing: cargo install --locked cargo-fuzz"
 }
@@ -52,7 +54,7 @@ judge() {
     if (($2 != 0)); then
         # From the panic to where the input was written.
         grep --extended-regexp 'panicked at|ERROR|Test unit written' --after-context 2 "$log" | tail -n 30 | indent
-        fail "fuzz target $1: cargo +nightly fuzz run --sanitizer none $1 FILE takes the input again"
+        fail "fuzz target $1: see the inputs in $found/$1"
     fi
     runs=$(awk '/^stat::number_of_executed_units:/ { print $2 }' "$log")
     ((runs > 0)) || fail "fuzz target $1 ran nothing"
@@ -76,14 +78,17 @@ targets=("${targets[@]%.rs}")
 at_once=$(nproc)
 for ((first = 0; first < ${#targets[@]}; first += at_once)); do
     batch=("${targets[@]:first:at_once}")
-    pids=()
+    pids=() statuses=()
     for target in "${batch[@]}"; do
         run "$target" &
         pids+=($!)
     done
-    for i in "${!batch[@]}"; do
+    for pid in "${pids[@]}"; do
         status=0
-        wait "${pids[i]}" || status=$?
-        judge "${batch[i]}" "$status"
+        wait "$pid" || status=$?
+        statuses+=("$status")
+    done
+    for i in "${!batch[@]}"; do
+        judge "${batch[i]}" "${statuses[i]}"
     done
 done

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use harness::{
     Raw, Stack, eventually,
-    image::{digest_of, start_upload},
+    image::{Image, MANIFEST, digest_of, start_upload},
     upload::{commit, commit_target, content, patch},
 };
 
@@ -123,6 +123,76 @@ async fn a_session_goes_on_after_a_restart() {
     let progress = stack.client.get(&token, &location).await.expect(204);
     assert_eq!(progress.header("range"), "0-59999");
     finish(&stack, &token, &location, &bytes, 60_000).await;
+}
+
+#[tokio::test]
+async fn a_session_goes_on_while_auth_server_restarts_and_while_it_is_down() {
+    let (mut stack, token, location) = with_session().await;
+    let bytes = content(100_000, 9);
+    patch(&stack.client, &token, &location, None, bytes.slice(..30_000)).await.expect(202);
+    stack.stop_auth().await;
+    let range = Some("30000-59999");
+    patch(&stack.client, &token, &location, range, bytes.slice(30_000..60_000)).await.expect(202);
+    stack.start_auth().await;
+    finish(&stack, &token, &location, &bytes, 60_000).await;
+    // And when both come back in whichever order.
+    let location = start_upload(&stack.client, &token, "app").await;
+    patch(&stack.client, &token, &location, None, bytes.slice(..30_000)).await.expect(202);
+    stack.stop_auth().await;
+    stack.stop_registry().await;
+    stack.start_registry().await;
+    let range = Some("30000-59999");
+    patch(&stack.client, &token, &location, range, bytes.slice(30_000..60_000)).await.expect(202);
+    stack.start_auth().await;
+    finish(&stack, &token, &location, &bytes, 60_000).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_its_only_request_leaves_nothing() {
+    let (stack, token, location) = with_session().await;
+    stack.client.delete(&token, &location).await.expect(204);
+    let bytes = content(500_000, 10);
+    let digest = digest_of(&bytes);
+    let mut raw = Raw::connect(&stack.client).await;
+    let bearer = format!("Bearer {token}");
+    let headers = [("Authorization", bearer.as_str()), ("Content-Length", "500000")];
+    raw.head(&format!("POST /v2/app/blobs/uploads/?digest={digest}"), &headers).await;
+    raw.send(&bytes[..400_000]).await;
+    eventually("the request has begun", async || (!stack.objects().is_empty()).then_some(())).await;
+    raw.leave().await;
+    eventually("nothing is left", async || stack.objects().is_empty().then_some(())).await;
+    stack.client.head(&token, format!("/v2/app/blobs/{digest}")).await.expect(404);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_during_the_push_of_a_manifest_has_pushed_all_or_nothing() {
+    let (stack, token, _) = with_session().await;
+    let image = Image::new("left");
+    image.push(&stack.client, &token, "app", "v1").await;
+    let length = image.manifest.len();
+    let bearer = format!("Bearer {token}");
+    for (tag, sent) in [("part", length - 1), ("whole", length)] {
+        let mut raw = Raw::connect(&stack.client).await;
+        let announced = length.to_string();
+        let headers = [
+            ("Authorization", bearer.as_str()),
+            ("Content-Type", MANIFEST),
+            ("Content-Length", announced.as_str()),
+            ("Expect", "100-continue"),
+        ];
+        raw.head(&format!("PUT /v2/app/manifests/{tag}"), &headers).await;
+        // The request has begun.
+        assert_eq!(raw.unchecked_answer(false).await.status.as_u16(), 100);
+        raw.send(&image.manifest[..sent]).await;
+        raw.leave().await;
+    }
+    let whole = eventually("the manifest is there", async || {
+        let answer = stack.client.get(&token, "/v2/app/manifests/whole").await;
+        answer.status.is_success().then_some(answer)
+    })
+    .await;
+    assert_eq!(whole.body, image.manifest);
+    stack.client.get(&token, "/v2/app/manifests/part").await.expect(404);
 }
 
 #[tokio::test]

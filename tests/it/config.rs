@@ -4,16 +4,16 @@ use std::{fs, path::Path};
 
 use berth_shared::telemetry::chain;
 
-const REGISTRY: &str = "listen = '127.0.0.1:0'\npublic_urls = ['https://reg.test']\n";
+pub(crate) const REGISTRY: &str = "listen = '127.0.0.1:0'\npublic_urls = ['https://reg.test']\n";
 
-fn registry(text: &str) -> Result<(), String> {
+pub(crate) fn registry(text: &str) -> Result<(), String> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("registry.toml");
     fs::write(&path, text).expect("writing");
     registry_server::config::Config::read(&path).map(drop).map_err(|error| chain(&error))
 }
 
-fn auth(text: &str) -> Result<(), String> {
+pub(crate) fn auth(text: &str) -> Result<(), String> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("auth.toml");
     fs::write(&path, text).expect("writing");

@@ -24,31 +24,31 @@ const REALM: &str = "https://auth.example.org/token";
 const RSA_KEY: &str = include_str!("../golden/foreign-issuer-rsa.key");
 
 /// A key of the foreign issuer, and the certificate over it.
-struct Signer {
-    key: KeyPair,
-    algorithm: &'static str,
+pub(crate) struct Signer {
+    pub(crate) key: KeyPair,
+    pub(crate) algorithm: &'static str,
 }
 
 impl Signer {
-    fn es256() -> Self {
+    pub(crate) fn es256() -> Self {
         Self { key: KeyPair::generate().unwrap(), algorithm: "ES256" }
     }
 
-    fn rs256() -> Self {
+    pub(crate) fn rs256() -> Self {
         let key = KeyPair::from_pkcs8_pem_and_sign_algo(RSA_KEY, &rcgen::PKCS_RSA_SHA256).unwrap();
         Self { key, algorithm: "RS256" }
     }
 
-    fn libtrust_id(&self) -> String {
+    pub(crate) fn libtrust_id(&self) -> String {
         libtrust_id(&self.key.subject_public_key_info())
     }
 
-    fn self_signed(&self) -> rcgen::Certificate {
+    pub(crate) fn self_signed(&self) -> rcgen::Certificate {
         CertificateParams::new(Vec::new()).unwrap().self_signed(&self.key).unwrap()
     }
 
     /// The token with these header fields beside `typ` and `alg`.
-    fn sign(&self, mut header: Value, claims: &ClaimSet) -> String {
+    pub(crate) fn sign(&self, mut header: Value, claims: &ClaimSet) -> String {
         header["typ"] = "JWT".into();
         header["alg"] = self.algorithm.into();
         let claims = serde_json::to_vec(claims).unwrap();
@@ -73,13 +73,13 @@ impl Signer {
 }
 
 /// A registry that takes the tokens of whoever is in the file.
-struct Registry {
-    stack: Stack,
+pub(crate) struct Registry {
+    pub(crate) stack: Stack,
     _folder: TempDir,
 }
 
 impl Registry {
-    async fn trusting(kind: &str, file: &str) -> Self {
+    pub(crate) async fn trusting(kind: &str, file: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
         fs::write(&path, file).unwrap();
@@ -89,11 +89,11 @@ impl Registry {
         Self { stack, _folder: folder }
     }
 
-    fn claims(&self, subject: &str, scopes: &[&str]) -> ClaimSet {
+    pub(crate) fn claims(&self, subject: &str, scopes: &[&str]) -> ClaimSet {
         ClaimSet { counter: 0, ..self.stack.good_claims(subject, scopes) }
     }
 
-    async fn ping(&self, token: &str) -> u16 {
+    pub(crate) async fn ping(&self, token: &str) -> u16 {
         self.stack.client.call("GET", "/v2/").bearer(token).send().await.status.as_u16()
     }
 }

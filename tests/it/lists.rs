@@ -76,6 +76,37 @@ async fn page_parameters_are_read_leniently_or_refused() {
 }
 
 #[tokio::test]
+async fn every_list_reads_its_page_parameters_alike() {
+    let (stack, token, target, referrers) = with_referrers().await;
+    stack.grant("andrew", "**:pull").await;
+    Image::new("more").push(&stack.client, &token, "app", "v2").await;
+    let other = stack.forged_token("andrew", &["repository:other:*"]);
+    Image::new("more").push(&stack.client, &other, "other", "v1").await;
+    let lists = [
+        ("/v2/_catalog", "repositories", 2),
+        ("/v2/app/tags/list", "tags", 2),
+        (&target, "manifests", 4),
+    ];
+    assert_eq!(referrers.len(), 4);
+    for (target, key, count) in lists {
+        for (n, expected) in [("0", 0), ("1", 1), ("1001", count), (&"9".repeat(30), count)] {
+            let answer = stack.client.get(&token, format!("{target}?n={n}")).await.expect(200);
+            assert_eq!(answer.json()[key].as_array().map(Vec::len), Some(expected), "{target} {n}");
+            assert_eq!(answer.find_header("link").is_some(), n == "1", "{target} {n}");
+        }
+        for n in ["-1", "x", "1,5", "%00"] {
+            let answer = stack.client.get(&token, format!("{target}?n={n}")).await;
+            answer.expect_error(400, "PAGINATION_NUMBER_INVALID");
+        }
+        for last in ["~", "%ff%fe", "..%2f..", "%22%3E"] {
+            stack.client.get(&token, format!("{target}?last={last}")).await.expect(200);
+        }
+        let all = pages(&stack.client, &token, &format!("{target}?n=1"), key).await;
+        assert_eq!(all.len(), count, "{target}");
+    }
+}
+
+#[tokio::test]
 async fn a_list_that_grows_while_it_is_read_repeats_nothing() {
     let (stack, token, image) = with_tags(&["b", "d", "f"]).await;
     let first = stack.client.get(&token, "/v2/app/tags/list?n=2").await.expect(200);
@@ -86,6 +117,36 @@ async fn a_list_that_grows_while_it_is_read_repeats_nothing() {
     stack.client.delete(&token, "/v2/app/manifests/d").await.expect(202);
     let rest = pages(&stack.client, &token, "/v2/app/tags/list?n=2&last=d", "tags").await;
     assert_eq!(json!(rest.concat()), json!(["e", "f"]));
+}
+
+#[tokio::test]
+async fn catalog_and_referrers_go_on_behind_what_has_gone() {
+    let (stack, token, target, referrers) = with_referrers().await;
+    stack.grant("andrew", "**:pull").await;
+    let repository = async |name: &str| {
+        let token = stack.forged_token("andrew", &[&format!("repository:{name}:*")]);
+        let image = Image::new(name);
+        image.push(&stack.client, &token, name, "v1").await;
+        (token, format!("/v2/{name}/manifests/{}", image.digest()))
+    };
+    repository("b").await;
+    let (of_d, d) = repository("d").await;
+    repository("f").await;
+    // Behind "app" and "b".
+    let first = stack.client.get(&token, "/v2/_catalog?n=3").await.expect(200);
+    assert_eq!(first.json()["repositories"], json!(["app", "b", "d"]));
+    stack.client.delete(&of_d, d).await.expect(202);
+    for name in ["a", "c", "e"] {
+        repository(name).await;
+    }
+    let rest = pages(&stack.client, &token, "/v2/_catalog?n=1&last=d", "repositories").await;
+    assert_eq!(json!(rest.concat()), json!(["e", "f"]));
+
+    let gone = referrers[1]["digest"].as_str().expect("a digest");
+    stack.client.delete(&token, format!("/v2/app/manifests/{gone}")).await.expect(202);
+    let target = format!("{target}?n=1&last={gone}");
+    let rest = pages(&stack.client, &token, &target, "manifests").await;
+    assert_eq!(rest.concat(), referrers[2..]);
 }
 
 #[tokio::test]
@@ -120,10 +181,10 @@ async fn the_catalog_shows_what_its_reader_may_pull() {
         stack.set_password(user, harness::stack::PASSWORD);
     }
     for (user, expected) in [
-        ("andrew", json!(["public/x", "team", "team/a", "team/b"])),
+        ("andrew", json!(["open", "public/x", "team", "team/a", "team/b"])),
         ("root", json!(["open", "public/x", "team", "team/a", "team/b", "zeta"])),
-        ("nodelete", json!(["public/x"])),
-        ("bea", json!(["public/x"])),
+        ("nodelete", json!(["open", "public/x"])),
+        ("bea", json!(["open", "public/x"])),
         ("", json!(["open"])),
     ] {
         let token = stack.token(user, &["registry:catalog:*"]).await;

@@ -1,5 +1,8 @@
 //! One binary for all black-box tests, so that everything is linked once.
 
+mod advisories;
+mod advisories_clients;
+mod advisories_reading;
 mod broken_push;
 mod config;
 mod errors;

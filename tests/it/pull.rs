@@ -228,3 +228,31 @@ async fn pulls_over_http2_give_the_same_bytes() {
     let head = http2.head(&token, &target).await.expect(200);
     assert_eq!(head.header("content-length"), "2000");
 }
+
+/// containerd says with `ns` which registry it means, since it may ask a mirror.
+#[tokio::test]
+async fn the_namespace_that_a_mirror_is_asked_for_is_ignored() {
+    let stack = Stack::start().await;
+    let token = stack.forged_token("andrew", &["repository:app:*"]);
+    let image = Image::new("mirrored");
+    image.push(&stack.client, &token, "app", "v1").await;
+    for path in [
+        "manifests/v1".to_owned(),
+        format!("manifests/{}", image.digest()),
+        format!("blobs/{}", digest_of(&image.layer)),
+        format!("referrers/{}", image.digest()),
+        "tags/list".to_owned(),
+    ] {
+        let plain = stack.client.get(&token, format!("/v2/app/{path}")).await.expect(200);
+        for ns in ["docker.io", "reg.test", "", "..%2F&ns=x"] {
+            let target = format!("/v2/app/{path}?ns={ns}");
+            let with = stack.client.get(&token, &target).await.expect(200);
+            assert_eq!(with.comparable(), plain.comparable(), "{target}");
+        }
+    }
+    let refused = stack.client.call("GET", "/v2/app/manifests/v1?ns=docker.io").send().await;
+    let challenge = refused.expect(401).header("www-authenticate").to_owned();
+    assert!(challenge.ends_with("scope=\"repository:app:pull\""), "{challenge}");
+    let start = stack.client.call("POST", "/v2/app/blobs/uploads/?ns=docker.io").bearer(&token);
+    start.send().await.expect(202);
+}

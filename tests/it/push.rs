@@ -107,6 +107,32 @@ async fn sha512_needs_no_hint_and_may_have_one() {
 }
 
 #[tokio::test]
+async fn a_digest_algorithm_is_a_hint_and_the_digest_decides() {
+    let (stack, token) = with_token().await;
+    let start = |hint: &str| {
+        let call = stack.client.call("POST", format!("/v2/app/blobs/uploads/?{hint}"));
+        call.bearer(&token).send()
+    };
+    for (hint, algorithm, seed) in [
+        ("digest-algorithm=sha256", Algorithm::Sha256, 20),
+        ("digest-algorithm=sha512", Algorithm::Sha256, 21),
+        ("digest-algorithm=sha256", Algorithm::Sha512, 22),
+        ("digest-algorithm=sha512&digest-algorithm=sha256", Algorithm::Sha512, 23),
+    ] {
+        let bytes = content(30_000, seed);
+        let digest = algorithm.digest(&bytes);
+        let location = start(hint).await.expect(202).header("location").to_owned();
+        patch(&stack.client, &token, &location, None, bytes.slice(..20_000)).await.expect(202);
+        let rest = bytes.slice(20_000..);
+        let answer = commit(&stack.client, &token, &location, &digest, rest).await;
+        created(&stack.client, &token, answer, digest.as_str(), &bytes).await;
+    }
+    for hint in ["digest-algorithm=", "digest-algorithm=SHA256", "digest-algorithm=sha512%00"] {
+        start(hint).await.expect_error(400, "DIGEST_INVALID");
+    }
+}
+
+#[tokio::test]
 async fn the_empty_blob_is_a_blob() {
     let (stack, token) = with_token().await;
     let digest = digest_of(b"");

@@ -39,7 +39,7 @@ async fn is_voided(stack: &Stack, token: &str) {
     eventually("the token is void", async || (!works(stack, token).await).then_some(())).await;
 }
 
-async fn revoke(stack: &Stack, subject: &str, rule: &str) {
+pub(crate) async fn revoke(stack: &Stack, subject: &str, rule: &str) {
     let rule = read_rule(subject, rule);
     let store = stack.store().await;
     let taken = store.revoke(&rule.grantee, &rule.pattern, rule.actions).await.expect("revoking");
@@ -136,14 +136,15 @@ async fn a_removed_user_has_no_tokens() {
 }
 
 #[tokio::test]
-async fn revoking_from_anonymous_voids_the_tokens_of_nobody_in_particular() {
+async fn revoking_from_anonymous_voids_the_tokens_of_all_since_all_had_the_right() {
     let (stack, andrew, _) = with_tokens().await;
     stack.grant("anonymous", "app:pull").await;
     let anonymous = stack.token("", &["repository:app:pull"]).await;
     assert!(works(&stack, &anonymous).await);
     revoke(&stack, "anonymous", "app:pull").await;
     is_voided(&stack, &anonymous).await;
-    assert!(works(&stack, &andrew).await);
+    is_voided(&stack, &andrew).await;
+    assert!(works(&stack, &stack.token("andrew", &[SCOPE]).await).await);
 }
 
 #[tokio::test]

@@ -1,21 +1,17 @@
 //! Every route with every kind of token: the status, and the challenge byte for byte.
 
-use base64::{
-    Engine,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use berth_shared::claims::{Audience, ClaimSet};
-use harness::{Response, Stack, image::digest_of};
-use ring::{
-    hmac,
-    rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
+use harness::{
+    Forger, Response, Stack,
+    forger::{hs256, merge, message},
+    image::digest_of,
 };
 use serde_json::{Value, json};
 
 /// What a route asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Needs {
+pub(crate) enum Needs {
     Nothing,
     Catalog,
     Pull,
@@ -37,7 +33,7 @@ impl Needs {
 }
 
 /// Every route: nothing that is named exists, so that no case changes anything for the next.
-fn routes() -> Vec<(&'static str, String, Needs)> {
+pub(crate) fn routes() -> Vec<(&'static str, String, Needs)> {
     let digest = digest_of(b"nothing");
     let upload = format!("/v2/team/app/blobs/uploads/{}", "0".repeat(32));
     let blob = format!("/v2/team/app/blobs/{digest}");
@@ -70,7 +66,7 @@ fn routes() -> Vec<(&'static str, String, Needs)> {
 
 /// What becomes of a request, as far as credentials are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(crate) enum Verdict {
     /// The credentials are no reason to refuse.
     Through,
     /// 401 without an `error`.
@@ -104,7 +100,7 @@ fn check(case: &str, answer: &Response, needs: Needs, expected: Verdict) {
 }
 
 /// Sends every route with these headers and compares with what `verdict` says.
-async fn try_all(
+pub(crate) async fn try_all(
     stack: &Stack,
     name: &str,
     authorization: &[Vec<u8>],
@@ -120,7 +116,7 @@ async fn try_all(
     }
 }
 
-fn bearer(token: &str) -> Vec<Vec<u8>> {
+pub(crate) fn bearer(token: &str) -> Vec<Vec<u8>> {
     vec![format!("Bearer {token}").into_bytes()]
 }
 
@@ -211,65 +207,6 @@ async fn a_token_with_wrong_claims_is_invalid() {
     }
 }
 
-/// Signs whatever header and claims a test makes up.
-struct Forger {
-    pair: EcdsaKeyPair,
-    id: String,
-}
-
-impl Forger {
-    /// With the auth server's own key.
-    fn of(stack: &Stack) -> Self {
-        let folder = std::fs::read_dir(stack.root().join("auth/keys")).expect("the keys");
-        let path = folder.map(|entry| entry.expect("an entry").path()).next().expect("a key");
-        let pem = std::fs::read_to_string(path).expect("a key");
-        let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-        let der = STANDARD.decode(base64).expect("a key");
-        Self::from_der(&der, stack.auth.key_id())
-    }
-
-    /// With a key of the attacker's own.
-    fn attacker(id: &str) -> Self {
-        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let der = EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new()).expect("a key");
-        Self::from_der(der.as_ref(), id)
-    }
-
-    fn from_der(der: &[u8], id: &str) -> Self {
-        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let pair = EcdsaKeyPair::from_pkcs8(algorithm, der, &SystemRandom::new()).expect("a key");
-        Self { pair, id: id.to_owned() }
-    }
-
-    fn header(&self) -> Value {
-        json!({ "typ": "JWT", "alg": "ES256", "kid": self.id })
-    }
-
-    fn sign(&self, header: &Value, claims: &Value) -> String {
-        let message = message(header, claims);
-        let signature = self.pair.sign(&SystemRandom::new(), message.as_bytes());
-        let signature = URL_SAFE_NO_PAD.encode(signature.expect("a signature"));
-        format!("{message}.{signature}")
-    }
-
-    fn jwk(&self) -> Value {
-        let (x, y) = self.pair.public_key().as_ref()[1..].split_at(32);
-        let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
-        json!({ "kty": "EC", "crv": "P-256", "alg": "ES256", "kid": self.id, "x": x, "y": y })
-    }
-}
-
-fn message(header: &Value, claims: &Value) -> String {
-    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    format!("{}.{}", encode(header), encode(claims))
-}
-
-fn merge(mut value: Value, more: Value) -> Value {
-    let Value::Object(more) = more else { panic!("not an object") };
-    value.as_object_mut().expect("an object").extend(more);
-    value
-}
-
 #[tokio::test]
 async fn a_claim_that_is_missing_or_of_another_type_makes_a_token_invalid() {
     let stack = Stack::start().await;
@@ -311,12 +248,6 @@ async fn a_forged_signature_is_invalid_whatever_its_header_says() {
     let stranger = Forger::attacker("unknown");
     let good = stack.good_claims("andrew", &["repository:team/app:*"]);
     let good = serde_json::to_value(good).expect("claims");
-    let hs256 = |secret: &[u8]| {
-        let message = message(&merge(own.header(), json!({ "alg": "HS256" })), &good);
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        let tag = hmac::sign(&key, message.as_bytes());
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag))
-    };
     let none = |alg: &str| message(&merge(own.header(), json!({ "alg": alg })), &good) + ".";
     let with = |forger: &Forger, more: Value| forger.sign(&merge(own.header(), more), &good);
     let changed = own.sign(&own.header(), &good);
@@ -327,8 +258,8 @@ async fn a_forged_signature_is_invalid_whatever_its_header_says() {
         ("alg none", none("none")),
         ("alg None", none("None")),
         ("no alg", none("")),
-        ("HS256 with the public point", hs256(own.pair.public_key().as_ref())),
-        ("HS256 with the jwk", hs256(own.jwk().to_string().as_bytes())),
+        ("HS256 with the public point", hs256(&own.id, &good, own.point())),
+        ("HS256 with the jwk", hs256(&own.id, &good, own.jwk().to_string().as_bytes())),
         ("another key under the known id", attacker.sign(&own.header(), &good)),
         ("the attacker's jwk", with(&attacker, json!({ "jwk": jwk }))),
         ("jwk without kid", attacker.sign(&json!({ "alg": "ES256", "jwk": jwk }), &good)),

@@ -2,10 +2,13 @@
 //!
 //! Whatever is missing, the right or the blob, the answer is the same: an ordinary upload.
 
-use berth_shared::{action::Action, digest::Digest, name::RepositoryName};
+use berth_shared::{digest::Digest, name::RepositoryName};
 
 use super::{Error, Registry};
-use crate::authz::{Permit, Puller};
+use crate::{
+    authz::{Permit, Puller},
+    metadata::blob::Blob,
+};
 
 /// How many repositories are looked at for a mount that names no source.
 const SOURCES_MAX: u32 = 200;
@@ -44,8 +47,8 @@ impl Registry {
         puller: &Puller<'_>,
         digest: &Digest,
         from: &RepositoryName,
-    ) -> Result<Option<crate::metadata::blob::Blob>, Error> {
-        if puller.may(from, Action::Pull).await {
+    ) -> Result<Option<Blob>, Error> {
+        if puller.may(from).await {
             Ok(self.database.linked_blob(from, digest).await?)
         } else {
             Ok(None)
@@ -56,12 +59,12 @@ impl Registry {
         &self,
         puller: &Puller<'_>,
         digest: &Digest,
-    ) -> Result<Option<crate::metadata::blob::Blob>, Error> {
-        for from in self.database.repositories_linking(digest, SOURCES_MAX).await? {
-            if let Some(blob) = self.pullable_source(puller, digest, &from).await? {
-                return Ok(Some(blob));
-            }
+    ) -> Result<Option<Blob>, Error> {
+        let pullable = puller.everywhere().await;
+        let linking = self.database.repositories_linking(digest, SOURCES_MAX).await?;
+        match linking.iter().find(|from| pullable.may(from)) {
+            Some(from) => Ok(self.database.linked_blob(from, digest).await?),
+            None => Ok(None),
         }
-        Ok(None)
     }
 }
