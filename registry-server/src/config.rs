@@ -14,7 +14,10 @@ use berth_shared::{
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::{http::origin::Origin, registry};
+use crate::{
+    http::origin::Origin,
+    registry::{self, collect, verify},
+};
 
 /// What the server is to do. Every key stands in `deploy/config/registry.example.toml`.
 #[derive(Debug, Clone)]
@@ -41,8 +44,8 @@ pub struct Config {
     pub log: String,
     /// Form of the log.
     pub log_format: LogFormat,
-    /// Bounds that the registry keeps.
-    pub limits: registry::Limits,
+    /// What can be changed while the registry runs.
+    pub settings: registry::Settings,
     /// Connections at once.
     pub connections_max: usize,
 }
@@ -107,7 +110,73 @@ struct File {
     tls: Option<TlsFiles>,
     foreign_issuer: Option<ForeignTable>,
     #[serde(default)]
+    read_only: bool,
+    #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    collection: Collection,
+    #[serde(default)]
+    verification: Verification,
+}
+
+/// The `[collection]` table.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Collection {
+    interval_secs: u64,
+    grace_secs: u64,
+    orphan_secs: u64,
+    untagged_secs: Option<u64>,
+}
+
+impl Default for Collection {
+    fn default() -> Self {
+        const DAY: u64 = 24 * 60 * 60;
+        Self { interval_secs: 60 * 60, grace_secs: DAY, orphan_secs: DAY, untagged_secs: None }
+    }
+}
+
+impl Collection {
+    fn settings(&self) -> collect::Settings {
+        collect::Settings {
+            interval: positive(self.interval_secs),
+            grace: Duration::from_secs(self.grace_secs),
+            orphans_after: Duration::from_secs(self.orphan_secs),
+            untagged_after: self.untagged_secs.map(Duration::from_secs),
+        }
+    }
+}
+
+/// The `[verification]` table.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Verification {
+    every_secs: u64,
+    bytes_per_sec_max: u64,
+}
+
+impl Default for Verification {
+    fn default() -> Self {
+        Self { every_secs: 30 * 24 * 60 * 60, bytes_per_sec_max: 32 * 1024 * 1024 }
+    }
+}
+
+impl Verification {
+    fn settings(&self) -> Result<verify::Settings, ConfigError> {
+        if self.bytes_per_sec_max == 0 {
+            let key = "verification.bytes_per_sec_max";
+            return Err(ConfigError::value(key, "must be at least 1"));
+        }
+        Ok(verify::Settings {
+            every: positive(self.every_secs),
+            bytes_per_sec_max: self.bytes_per_sec_max,
+        })
+    }
+}
+
+/// A time of which 0 means never.
+fn positive(secs: u64) -> Option<Duration> {
+    (secs > 0).then(|| Duration::from_secs(secs))
 }
 
 /// The `[limits]` table, with the unit in each name.
@@ -187,7 +256,12 @@ impl File {
         if !is_service(&self.service) {
             return Err(ConfigError::value("service", "must be a plain, non-empty name in ASCII"));
         }
-        let limits = self.limits.check()?;
+        let settings = registry::Settings {
+            limits: self.limits.check()?,
+            collection: self.collection.settings(),
+            verification: self.verification.settings()?,
+            read_only: self.read_only,
+        };
         let foreign_issuer = self.foreign_issuer.map(|table| table.check(path, self.insecure_http));
         Ok(Config {
             listen: self.listen,
@@ -204,7 +278,7 @@ impl File {
             trusted_proxies: self.trusted_proxies,
             log: self.log,
             log_format: self.log_format,
-            limits,
+            settings,
             connections_max: self.limits.connections_max,
         })
     }
@@ -308,7 +382,7 @@ mod tests {
             read_text("listen = '127.0.0.1:5000'\npublic_urls = ['https://r.example.org']")
                 .unwrap();
         assert_eq!(config.data, Path::new("/etc/berth/registry"));
-        assert_eq!(config.limits.manifest_bytes_max, 4 * 1024 * 1024);
+        assert_eq!(config.settings.limits.manifest_bytes_max, 4 * 1024 * 1024);
     }
 
     #[test]
@@ -345,7 +419,7 @@ mod tests {
     fn the_example_file_names_every_key_and_parses() {
         let text = include_str!("../../deploy/config/registry.example.toml");
         let config = read_text(text).unwrap();
-        assert_eq!(config.limits.uploads_max, Limits::default().uploads_max);
+        assert_eq!(config.settings.limits.uploads_max, Limits::default().uploads_max);
         // Each commented-out key must parse as well.
         let lines: Vec<&str> =
             text.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();

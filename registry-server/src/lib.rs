@@ -7,9 +7,11 @@
 
 mod authz;
 pub mod config;
+pub mod control;
 pub mod http;
 mod issuer;
 mod link;
+mod maintenance;
 pub mod metadata;
 pub mod registry;
 pub mod storage;
@@ -20,7 +22,6 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::Arc,
-    time::Duration,
 };
 
 use berth_shared::{
@@ -31,7 +32,6 @@ use berth_shared::{
         serve,
         tls::{Tls, TlsError},
     },
-    telemetry::chain,
     token::Verifier,
 };
 use tokio_util::sync::CancellationToken;
@@ -50,9 +50,6 @@ use storage::disk::DiskStore;
 
 /// The control socket's name within the data directory.
 pub const CONTROL_SOCKET: &str = "registry.sock";
-
-/// How often sessions that nobody touches any more are looked for.
-const JANITOR_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// The server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +91,25 @@ pub struct Server {
     limits: Limits,
     // Held until the end: the data directory is this server's alone.
     _lock: File,
+}
+
+/// The data directory, opened while no server runs on it.
+#[derive(Debug)]
+pub struct Offline {
+    /// The registry in it.
+    pub registry: Registry,
+    _lock: File,
+}
+
+impl Offline {
+    /// Opens the data directory for this process alone.
+    ///
+    /// # Errors
+    /// [`StartError::InUse`] when a server runs on it; else what cannot be used, and why.
+    pub async fn open(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        let lock = lock(&config.data)?;
+        Ok(Self { registry: open_registry(config, clock).await?, _lock: lock })
+    }
 }
 
 impl Server {
@@ -142,15 +158,24 @@ impl Server {
         self.public.local_addr()
     }
 
+    /// The registry that is served.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        self.app.registry.clone()
+    }
+
     /// Serves until `shutdown`, then lets open requests finish.
     pub async fn serve(self, shutdown: CancellationToken) {
         if let Some(tls) = self.tls {
             tokio::spawn(tls.keep_fresh(shutdown.clone()));
         }
         tokio::spawn(self.app.issuer.clone().keep_fresh(shutdown.clone()));
-        tokio::spawn(forget_idle_uploads(self.app.registry.clone(), shutdown.clone()));
-        let health = http::health_routes(self.app.clone(), Audience::Private);
-        let control = serve(self.control, health, Limits::default(), shutdown.clone());
+        let registry = self.app.registry.clone();
+        tokio::spawn(maintenance::collect(registry.clone(), shutdown.clone()));
+        tokio::spawn(maintenance::verify(registry.clone(), shutdown.clone()));
+        let routes = http::health_routes(self.app.clone(), Audience::Private)
+            .merge(control::routes(registry));
+        let control = serve(self.control, routes, Limits::default(), shutdown.clone());
         let public = serve(self.public, http::router(self.app), self.limits, shutdown);
         tokio::join!(public, control);
     }
@@ -163,7 +188,7 @@ async fn open_registry(config: &Config, clock: Clock) -> Result<Registry, StartE
     let database = Database::open(&path)
         .await
         .map_err(|source| StartError::Database { path: path.display().to_string(), source })?;
-    Ok(Registry::new(database, Arc::new(store), clock, config.limits))
+    Ok(Registry::new(database, Arc::new(store), clock, config.settings))
 }
 
 fn lock(data: &Path) -> Result<File, StartError> {
@@ -183,19 +208,4 @@ fn lock(data: &Path) -> Result<File, StartError> {
 fn preparing(what: &str) -> impl FnOnce(io::Error) -> StartError {
     let what = what.to_owned();
     move |source| StartError::Io { what, source }
-}
-
-async fn forget_idle_uploads(registry: Registry, shutdown: CancellationToken) {
-    let mut ticks = tokio::time::interval(JANITOR_INTERVAL);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = shutdown.cancelled() => return,
-        }
-        match registry.forget_idle_uploads().await {
-            Ok(0) => {}
-            Ok(forgotten) => tracing::info!(forgotten, "forgot idle upload sessions"),
-            Err(error) => tracing::warn!(error = chain(&error), "forgetting idle upload sessions"),
-        }
-    }
 }

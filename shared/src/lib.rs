@@ -19,6 +19,7 @@ pub mod error;
 pub mod keys;
 pub mod link;
 pub mod name;
+pub mod owner;
 pub mod pattern;
 pub mod reference;
 pub mod rights;

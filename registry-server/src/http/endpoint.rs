@@ -236,6 +236,26 @@ impl Endpoint {
         }
     }
 
+    /// Whether the request changes what is stored.
+    pub(crate) fn writes(&self) -> bool {
+        match self {
+            Self::Ping
+            | Self::Catalog
+            | Self::ReadBlob { .. }
+            | Self::UploadProgress { .. }
+            | Self::ReadManifest { .. }
+            | Self::Tags { .. }
+            | Self::Referrers { .. } => false,
+            Self::DeleteBlob { .. }
+            | Self::StartUpload { .. }
+            | Self::AppendUpload { .. }
+            | Self::CommitUpload { .. }
+            | Self::CancelUpload { .. }
+            | Self::PutManifest { .. }
+            | Self::DeleteManifest { .. } => true,
+        }
+    }
+
     /// The upload session that the request goes on with.
     pub(crate) fn session(&self) -> Option<&UploadId> {
         match self {

@@ -262,7 +262,8 @@ fn domain(error: registry::Error) -> Row {
         E::ManifestTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Code::ManifestInvalid),
         E::NameUnknown => (StatusCode::NOT_FOUND, Code::NameUnknown),
         E::StoreFull => (StatusCode::INSUFFICIENT_STORAGE, Code::Denied),
-        E::RightsUnavailable => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+        E::ReadOnly => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
+        E::RightsUnavailable | E::Abandoned => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
         E::Store(_) | E::Metadata(_) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown),
     };
     let message = if status == StatusCode::INTERNAL_SERVER_ERROR {

@@ -123,7 +123,7 @@ pub fn manifest(
     bytes: Bytes,
     sparse: bool,
 ) -> Option<Manifest> {
-    let new = manifest::read_manifest(digest, media_type, bytes, sparse).ok()?;
+    let new = manifest::read_manifest(digest, media_type, bytes, sparse, 0).ok()?;
     Some(Manifest {
         media_type: new.manifest.media_type,
         bytes: new.manifest.bytes,

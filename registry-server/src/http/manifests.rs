@@ -49,7 +49,7 @@ impl Call<'_> {
         content: &mut Content,
     ) -> Result<Response, Error> {
         let registry = &self.app.registry;
-        let bytes_max = registry.limits.manifest_bytes_max;
+        let bytes_max = registry.settings().limits.manifest_bytes_max;
         let tags = self.query.tags()?;
         let bytes = content
             .collect(bytes_max)

@@ -40,7 +40,7 @@ use ipnet::IpNet;
 use crate::{
     authz::{Authorized, Authorizer, Denied, Permit, Reason},
     issuer::Issuer,
-    registry::{Registry, content::Content},
+    registry::{self, Registry, content::Content},
 };
 use endpoint::Endpoint;
 use error::Error;
@@ -213,6 +213,9 @@ impl Call<'_> {
         permit: &Permit,
         content: &mut Content,
     ) -> Result<Response, Error> {
+        if endpoint.writes() && self.app.registry.is_read_only() {
+            return Err(registry::Error::ReadOnly.into());
+        }
         match endpoint {
             Endpoint::Ping | Endpoint::Catalog => Ok(json(StatusCode::OK, "{}")),
             Endpoint::ReadBlob { digest, head, .. } => self.read_blob(permit, digest, *head).await,

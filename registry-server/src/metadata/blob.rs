@@ -12,13 +12,31 @@ pub(crate) struct Blob {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
     pub(crate) location: Location,
+    /// Whether the object is known not to be what the digest says.
+    pub(crate) damaged: bool,
+}
+
+/// A blob as a repository holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LinkedBlob {
+    pub(crate) blob: Blob,
+    /// When a client last put it here or was told that it is here.
+    pub(crate) touched: UnixSeconds,
 }
 
 #[derive(FromRow)]
-struct Row {
+pub(super) struct Row {
     digest: String,
     size: i64,
     location: String,
+    damaged: Option<UnixSeconds>,
+}
+
+#[derive(FromRow)]
+struct LinkedRow {
+    #[sqlx(flatten)]
+    row: Row,
+    touched: UnixSeconds,
 }
 
 impl TryFrom<Row> for Blob {
@@ -29,6 +47,7 @@ impl TryFrom<Row> for Blob {
             digest: parse(&row.digest)?,
             size: unsigned(row.size)?,
             location: parse(&row.location)?,
+            damaged: row.damaged.is_some(),
         })
     }
 }
@@ -39,13 +58,13 @@ impl Database {
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-    ) -> Result<Option<Blob>, Error> {
+    ) -> Result<Option<LinkedBlob>, Error> {
         if let Some(blob) = self.cache().blob(repository, digest) {
             return Ok(Some(blob));
         }
         let read_at = self.cache().generation();
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT b.digest, b.size, b.location FROM repositories r
+        let row: Option<LinkedRow> = sqlx::query_as(
+            "SELECT b.digest, b.size, b.location, b.damaged, l.touched FROM repositories r
              JOIN repository_blobs l ON l.repository = r.id
              JOIN blobs b ON b.digest = l.digest
              WHERE r.name = $1 AND l.digest = $2",
@@ -54,7 +73,10 @@ impl Database {
         .bind(digest.as_str())
         .fetch_optional(self.readers())
         .await?;
-        let blob = row.map(Blob::try_from).transpose()?;
+        let linked = |row: LinkedRow| {
+            Ok::<_, Error>(LinkedBlob { blob: row.row.try_into()?, touched: row.touched })
+        };
+        let blob = row.map(linked).transpose()?;
         if let Some(blob) = &blob {
             self.cache().keep_blob(read_at, repository, blob);
         }
@@ -64,7 +86,7 @@ impl Database {
     /// The blob, whoever links it.
     pub(crate) async fn blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
         let row: Option<Row> =
-            sqlx::query_as("SELECT digest, size, location FROM blobs WHERE digest = $1")
+            sqlx::query_as("SELECT digest, size, location, damaged FROM blobs WHERE digest = $1")
                 .bind(digest.as_str())
                 .fetch_optional(self.readers())
                 .await?;
@@ -99,7 +121,7 @@ impl Transaction<'_> {
         now: UnixSeconds,
     ) -> Result<PutBlob, Error> {
         let row: Option<Row> =
-            sqlx::query_as("SELECT digest, size, location FROM blobs WHERE digest = $1")
+            sqlx::query_as("SELECT digest, size, location, damaged FROM blobs WHERE digest = $1")
                 .bind(blob.digest.as_str())
                 .fetch_optional(&mut *self.connection)
                 .await?;
@@ -110,24 +132,30 @@ impl Transaction<'_> {
         if unsound != Some(&old.location) {
             return Ok(PutBlob::Kept);
         }
-        sqlx::query("UPDATE blobs SET size = $2, location = $3, checked = $4 WHERE digest = $1")
+        sqlx::query("UPDATE blobs SET size = $2, location = $3, checked = $4, damaged = NULL WHERE digest = $1")
             .bind(blob.digest.as_str())
             .bind(signed(blob.size)?)
             .bind(blob.location.as_str())
             .bind(now)
             .execute(&mut *self.connection)
             .await?;
+        self.invalidate_blob(&blob.digest).await?;
+        Ok(PutBlob::Replaced(old.location))
+    }
+
+    /// Drops the blob from the cache, whoever links it.
+    pub(super) async fn invalidate_blob(&mut self, digest: &Digest) -> Result<(), Error> {
         let linking: Vec<String> = sqlx::query_scalar(
             "SELECT r.name FROM repository_blobs l JOIN repositories r ON r.id = l.repository
              WHERE l.digest = $1",
         )
-        .bind(blob.digest.as_str())
+        .bind(digest.as_str())
         .fetch_all(&mut *self.connection)
         .await?;
         for name in linking {
-            self.invalidate(Key::Blob(parse(&name)?, blob.digest.clone()));
+            self.invalidate(Key::Blob(parse(&name)?, digest.clone()));
         }
-        Ok(PutBlob::Replaced(old.location))
+        Ok(())
     }
 
     /// Makes the blob readable in `repository`. `false` when there is no such blob.
@@ -145,17 +173,40 @@ impl Transaction<'_> {
         if !exists {
             return Ok(false);
         }
-        let repository = repository::ensure(self.connection, repository).await?;
+        let id = repository::ensure(self.connection, repository).await?;
         sqlx::query(
-            "INSERT INTO repository_blobs (repository, digest, linked) VALUES ($1, $2, $3)
-             ON CONFLICT (repository, digest) DO UPDATE SET linked = excluded.linked",
+            "INSERT INTO repository_blobs (repository, digest, touched) VALUES ($1, $2, $3)
+             ON CONFLICT (repository, digest) DO UPDATE SET touched = excluded.touched",
         )
-        .bind(repository)
+        .bind(id)
         .bind(digest.as_str())
         .bind(now)
         .execute(&mut *self.connection)
         .await?;
+        self.invalidate(Key::Blob(repository.clone(), digest.clone()));
         Ok(true)
+    }
+
+    /// Records that a client was told that the repository holds the blob. `false` when it does
+    /// not any more.
+    pub(crate) async fn touch_blob(
+        &mut self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        now: UnixSeconds,
+    ) -> Result<bool, Error> {
+        let touched = sqlx::query(
+            "UPDATE repository_blobs SET touched = $3 WHERE digest = $2
+             AND repository = (SELECT id FROM repositories WHERE name = $1)",
+        )
+        .bind(repository.as_str())
+        .bind(digest.as_str())
+        .bind(now)
+        .execute(&mut *self.connection)
+        .await?
+        .rows_affected();
+        self.invalidate(Key::Blob(repository.clone(), digest.clone()));
+        Ok(touched > 0)
     }
 
     /// Takes the blob out of `repository`, unless a manifest there still names it.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use berth_shared::{digest::Digest, name::RepositoryName, tag::Tag};
 use moka::sync::Cache as Moka;
 
-use super::{blob::Blob, manifest::Manifest};
+use super::{blob::LinkedBlob, manifest::Manifest};
 
 /// How much the cache may hold, in bytes.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -24,7 +24,7 @@ pub(crate) enum Key {
 
 #[derive(Debug, Clone)]
 enum Value {
-    Blob(Blob),
+    Blob(LinkedBlob),
     Manifest(Arc<Manifest>),
     Tag(Digest),
 }
@@ -71,16 +71,21 @@ impl Cache {
         }
     }
 
-    pub(super) fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Option<Blob> {
+    pub(super) fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Option<LinkedBlob> {
         match self.entries.get(&Key::Blob(repository.clone(), digest.clone()))? {
             Value::Blob(blob) => Some(blob),
             Value::Manifest(_) | Value::Tag(_) => None,
         }
     }
 
-    pub(super) fn keep_blob(&self, read_at: Generation, repository: &RepositoryName, blob: &Blob) {
-        let key = Key::Blob(repository.clone(), blob.digest.clone());
-        self.insert(read_at, key, Value::Blob(blob.clone()));
+    pub(super) fn keep_blob(
+        &self,
+        read_at: Generation,
+        repository: &RepositoryName,
+        linked: &LinkedBlob,
+    ) {
+        let key = Key::Blob(repository.clone(), linked.blob.digest.clone());
+        self.insert(read_at, key, Value::Blob(linked.clone()));
     }
 
     pub(super) fn manifest(

@@ -14,6 +14,8 @@ pub(crate) struct Manifest {
     pub(crate) digest: Digest,
     pub(crate) media_type: String,
     pub(crate) bytes: Bytes,
+    /// When it was pushed, lost a tag, or a client was told that it is here.
+    pub(crate) touched: UnixSeconds,
 }
 
 /// A manifest about to be stored, and what its content says.
@@ -71,6 +73,7 @@ pub(crate) struct Referrer {
 struct ManifestRow {
     media_type: String,
     bytes: Vec<u8>,
+    touched: UnixSeconds,
 }
 
 #[derive(FromRow)]
@@ -108,7 +111,7 @@ impl Database {
         }
         let read_at = self.cache().generation();
         let row: Option<ManifestRow> = sqlx::query_as(
-            "SELECT m.media_type, m.bytes FROM repositories r
+            "SELECT m.media_type, m.bytes, m.touched FROM repositories r
              JOIN manifests m ON m.repository = r.id WHERE r.name = $1 AND m.digest = $2",
         )
         .bind(repository.as_str())
@@ -120,10 +123,13 @@ impl Database {
             digest: digest.clone(),
             media_type: row.media_type,
             bytes: row.bytes.into(),
+            touched: row.touched,
         });
-        // What is served must be what was pushed: the pair of the check at the push.
+        // What is served must be what was pushed: the pair of the check at the push. Whoever is told
+        // that it is not here pushes it again, and that repairs it.
         if digest.algorithm().digest(&manifest.bytes) != *digest {
-            return Err(Error::Corrupt(format!("other bytes than those of {digest}")));
+            tracing::error!(%repository, %digest, "manifest is damaged: push it again");
+            return Ok(None);
         }
         self.cache().keep_manifest(read_at, repository, &manifest);
         Ok(Some(manifest))
@@ -188,7 +194,8 @@ impl Transaction<'_> {
     ) -> Result<bool, Error> {
         let query = match named.kind {
             Kind::Config | Kind::Layer => {
-                "SELECT EXISTS (SELECT 1 FROM repository_blobs WHERE repository = $1 AND digest = $2)"
+                "SELECT EXISTS (SELECT 1 FROM repository_blobs l JOIN blobs b ON b.digest = l.digest
+                 WHERE l.repository = $1 AND l.digest = $2 AND b.damaged IS NULL)"
             }
             Kind::Child | Kind::Subject => {
                 "SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND digest = $2)"
@@ -211,10 +218,12 @@ impl Transaction<'_> {
         let manifest = &new.manifest;
         sqlx::query(
             "INSERT INTO manifests
-             (repository, digest, media_type, artifact_type, subject, annotations, size, pushed, bytes)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             (repository, digest, media_type, artifact_type, subject, annotations, size, pushed,
+              touched, bytes)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
              ON CONFLICT (repository, digest) DO UPDATE
-             SET media_type = excluded.media_type, pushed = excluded.pushed",
+             SET media_type = excluded.media_type, pushed = excluded.pushed,
+             touched = excluded.touched, bytes = excluded.bytes",
         )
         .bind(repository)
         .bind(manifest.digest.as_str())
@@ -239,7 +248,54 @@ impl Transaction<'_> {
             .execute(&mut *self.connection)
             .await?;
         }
+        self.touch_named(repository, &manifest.digest, now).await
+    }
+
+    /// Touches a manifest and what it keeps alive: its children and subjects, and theirs.
+    pub(super) async fn touch_named(
+        &mut self,
+        repository: repository::RepositoryId,
+        digest: &Digest,
+        now: UnixSeconds,
+    ) -> Result<(), Error> {
+        sqlx::query(
+            "WITH RECURSIVE named (digest) AS (
+                 VALUES ($2)
+                 UNION
+                 SELECT r.digest FROM named n JOIN manifest_references r
+                 ON r.repository = $1 AND r.manifest = n.digest AND r.kind IN ('child', 'subject')
+             )
+             UPDATE manifests SET touched = $3
+             WHERE repository = $1 AND digest IN (SELECT digest FROM named)",
+        )
+        .bind(repository)
+        .bind(digest.as_str())
+        .bind(now)
+        .execute(&mut *self.connection)
+        .await?;
         Ok(())
+    }
+
+    /// Records that a client was told that the repository holds the manifest. `false` when it does
+    /// not any more.
+    pub(crate) async fn touch_manifest(
+        &mut self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        now: UnixSeconds,
+    ) -> Result<bool, Error> {
+        let touched = sqlx::query(
+            "UPDATE manifests SET touched = $3 WHERE digest = $2
+             AND repository = (SELECT id FROM repositories WHERE name = $1)",
+        )
+        .bind(repository.as_str())
+        .bind(digest.as_str())
+        .bind(now)
+        .execute(&mut *self.connection)
+        .await?
+        .rows_affected();
+        self.invalidate(Key::Manifest(repository.clone(), digest.clone()));
+        Ok(touched > 0)
     }
 
     /// Deletes a manifest with its tags. `false` when it is not there.

@@ -5,17 +5,24 @@
 
 pub(crate) mod blob;
 pub(crate) mod cache;
+pub(crate) mod collection;
 pub(crate) mod manifest;
 pub(crate) mod repository;
+mod snapshot;
 pub(crate) mod tag;
 pub(crate) mod upload;
+pub(crate) mod verification;
 mod writer;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
-    SqlitePool,
+    SqliteConnection, SqlitePool,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -47,6 +54,9 @@ pub enum Error {
     /// The database was written by a newer program.
     #[error("the database was written by a newer version of Berth: use that version, or newer")]
     Newer,
+    /// The database was written by an older program.
+    #[error("the database was written by an older version of Berth: start this one once")]
+    Older,
     /// The database holds a value that cannot have been written by this program.
     #[error("the database holds {0:?} where it cannot be")]
     Corrupt(String),
@@ -61,6 +71,7 @@ pub struct Database {
     readers: SqlitePool,
     writer: Writer,
     cache: Arc<Cache>,
+    path: Arc<Path>,
 }
 
 impl Database {
@@ -70,25 +81,44 @@ impl Database {
     /// # Errors
     /// When it cannot be opened, or was written by a newer program.
     pub async fn open(path: &Path) -> Result<Self, Error> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .pragma("cache_size", PAGE_CACHE_KIB);
-        let cache = Arc::new(Cache::new());
+        let options = options(path);
         let mut connection = sqlx::ConnectOptions::connect(&options).await?;
-        MIGRATIONS.run(&mut connection).await.map_err(|error| match error {
-            MigrateError::VersionMissing(_) => Error::Newer,
-            error => Error::Migrate(error),
-        })?;
+        migrate(&mut connection, path).await?;
+        Self::with_writer(connection, options, path).await
+    }
+
+    /// Opens a database whose schema is known to be right.
+    async fn open_copy(path: &Path) -> Result<Self, Error> {
+        let options = options(path);
+        let connection = sqlx::ConnectOptions::connect(&options).await?;
+        Self::with_writer(connection, options, path).await
+    }
+
+    async fn with_writer(
+        connection: SqliteConnection,
+        options: SqliteConnectOptions,
+        path: &Path,
+    ) -> Result<Self, Error> {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(options.read_only(true).create_if_missing(false))
             .await?;
-        Ok(Self { readers, writer: Writer::start(connection, Arc::clone(&cache)), cache })
+        let cache = Arc::new(Cache::new());
+        let writer = Writer::start(connection, Arc::clone(&cache));
+        Ok(Self { readers, writer, cache, path: path.into() })
+    }
+
+    /// Opens the database of a server that runs, to read it beside that.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or was written by another version.
+    pub async fn open_beside(path: &Path) -> Result<Self, Error> {
+        let options = options(path).create_if_missing(false).pragma("query_only", "ON");
+        let mut connection = sqlx::ConnectOptions::connect(&options).await?;
+        if pending(&mut connection).await?.is_some() {
+            return Err(Error::Older);
+        }
+        Self::with_writer(connection, options, path).await
     }
 
     /// Whether the database answers and can be written.
@@ -119,6 +149,11 @@ impl Database {
         self.writer.run(work).await
     }
 
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn readers(&self) -> &SqlitePool {
         &self.readers
     }
@@ -126,6 +161,55 @@ impl Database {
     pub(crate) fn cache(&self) -> &Cache {
         &self.cache
     }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("cache_size", PAGE_CACHE_KIB)
+}
+
+/// The version that the database has, if migrations are to be run on it; 0 for an empty one.
+async fn pending(connection: &mut SqliteConnection) -> Result<Option<i64>, Error> {
+    let known: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = '_sqlx_migrations')",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if !known {
+        return Ok(Some(0));
+    }
+    let version: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations")
+        .fetch_one(connection)
+        .await?;
+    let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    if version > newest {
+        return Err(Error::Newer);
+    }
+    Ok(Some(version).filter(|version| *version < newest))
+}
+
+/// Brings the schema to what this program needs. A database with content is copied first.
+async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
+    if let Some(version) = pending(connection).await?.filter(|version| *version > 0) {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".version-{version}"));
+        let copy = PathBuf::from(name);
+        // A copy that is there is of an attempt that did not come to its end.
+        if !copy.exists() {
+            snapshot::snapshot(connection, &copy).await?;
+        }
+        tracing::info!(copy = %copy.display(), "the database is older: it was copied, and is migrated");
+    }
+    MIGRATIONS.run(connection).await.map_err(|error| match error {
+        MigrateError::VersionMissing(_) => Error::Newer,
+        error => Error::Migrate(error),
+    })
 }
 
 /// Reads a value with a grammar out of the database.

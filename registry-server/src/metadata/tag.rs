@@ -60,6 +60,7 @@ impl Transaction<'_> {
         now: UnixSeconds,
     ) -> Result<(), Error> {
         let id = repository::ensure(self.connection, repository).await?;
+        self.touch_tagged(id, tag, now).await?;
         sqlx::query(
             "INSERT INTO tags (repository, name, digest, updated) VALUES ($1, $2, $3, $4)
              ON CONFLICT (repository, name) DO UPDATE
@@ -71,7 +72,27 @@ impl Transaction<'_> {
         .bind(now)
         .execute(&mut *self.connection)
         .await?;
+        self.touch_named(id, digest, now).await?;
         self.invalidate(Key::Tag(repository.clone(), tag.clone()));
+        Ok(())
+    }
+
+    /// Touches the manifest that is about to lose the tag.
+    async fn touch_tagged(
+        &mut self,
+        repository: repository::RepositoryId,
+        tag: &Tag,
+        now: UnixSeconds,
+    ) -> Result<(), Error> {
+        sqlx::query(
+            "UPDATE manifests SET touched = $3 WHERE repository = $1
+             AND digest = (SELECT digest FROM tags WHERE repository = $1 AND name = $2)",
+        )
+        .bind(repository)
+        .bind(tag.as_str())
+        .bind(now)
+        .execute(&mut *self.connection)
+        .await?;
         Ok(())
     }
 
@@ -80,10 +101,12 @@ impl Transaction<'_> {
         &mut self,
         repository: &RepositoryName,
         tag: &Tag,
+        now: UnixSeconds,
     ) -> Result<bool, Error> {
         let Some(id) = repository::find(self.connection, repository).await? else {
             return Ok(false);
         };
+        self.touch_tagged(id, tag, now).await?;
         let deleted = sqlx::query("DELETE FROM tags WHERE repository = $1 AND name = $2")
             .bind(id)
             .bind(tag.as_str())

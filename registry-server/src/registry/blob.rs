@@ -1,44 +1,126 @@
 //! Blobs: finding, reading, deleting.
 
-use berth_shared::digest::Digest;
+use std::time::Duration;
 
-use super::{Error, Registry};
+use berth_shared::{clock::UnixSeconds, digest::Digest, telemetry::chain};
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{Error, Registry, collect::before};
 use crate::{
     authz::Permit,
-    metadata::blob::{Blob, Unlinked},
+    metadata::{
+        self,
+        blob::{Blob, Unlinked},
+    },
     storage::{self, ObjectStream},
 };
+
+/// A blob up to this size is hashed before it is served: it takes a fraction of a millisecond.
+const CHECKED_BYTES_MAX: u64 = 256 * 1024;
 
 impl Registry {
     /// The blob, if the repository links it. Its object is not looked at.
     pub(crate) async fn blob(&self, permit: &Permit, digest: &Digest) -> Result<Blob, Error> {
-        self.database.linked_blob(permit.repository(), digest).await?.ok_or(Error::BlobUnknown)
+        let linked = self.database.linked_blob(permit.repository(), digest).await?;
+        let blob = linked.ok_or(Error::BlobUnknown)?.blob;
+        if blob.damaged { Err(Error::BlobUnknown) } else { Ok(blob) }
     }
 
     /// The blob, if the repository links it and its object is sound: a client uploads nothing that
-    /// it was told exists.
+    /// it was told exists. So that what it was told holds for a while, this is a touch.
     pub(crate) async fn sound_blob(&self, permit: &Permit, digest: &Digest) -> Result<Blob, Error> {
-        let blob = self.blob(permit, digest).await?;
-        if self.is_sound(&blob).await? { Ok(blob) } else { Err(Error::BlobUnknown) }
+        let repository = permit.repository();
+        let linked = self.database.linked_blob(repository, digest).await?;
+        let linked = linked.ok_or(Error::BlobUnknown)?;
+        if !self.is_sound(&linked.blob).await? {
+            return Err(Error::BlobUnknown);
+        }
+        let grace = self.settings().collection.grace;
+        if self.touch_is_due(linked.touched, grace) {
+            let (name, digest, now) = (repository.clone(), digest.clone(), self.clock.now());
+            let touch = self
+                .database
+                .write(move |tx| Box::pin(async move { tx.touch_blob(&name, &digest, now).await }));
+            self.touched(touch.await, Error::BlobUnknown)?;
+        }
+        Ok(linked.blob)
     }
 
-    /// Reads `length` bytes of the blob from `start`.
+    /// Whether a touch is to be written: at most once per quarter of the time that it lasts.
+    pub(super) fn touch_is_due(&self, touched: UnixSeconds, lasts: Duration) -> bool {
+        touched <= before(self.clock.now(), lasts / 4) && !self.is_read_only()
+    }
+
+    /// What a touch says: `gone` when what it was for is not there any more. One that could not be
+    /// written fails nobody: the touch before lasts a while yet.
+    pub(super) fn touched(
+        &self,
+        touch: Result<bool, metadata::Error>,
+        gone: Error,
+    ) -> Result<(), Error> {
+        match touch {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(gone),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "recording a touch");
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads `length` bytes of the blob from `start`. A small blob is hashed before a byte of it
+    /// is given out.
     pub(crate) async fn read_blob(
         &self,
         blob: &Blob,
         start: u64,
         length: u64,
     ) -> Result<ObjectStream, Error> {
+        if blob.size <= CHECKED_BYTES_MAX {
+            let whole = self.read_small(blob).await?;
+            let end = usize::try_from(start + length).unwrap_or(whole.len()).min(whole.len());
+            let part = whole.slice(usize::try_from(start).unwrap_or(end).min(end)..end);
+            return Ok(stream::once(async move { Ok(part) }).boxed());
+        }
         // The store sees by itself that a whole object is too short, but not that a part is of one.
         if length < blob.size && !self.is_sound(blob).await? {
             return Err(Error::BlobUnknown);
         }
-        self.store.read(&blob.location, start, length).await.map_err(|error| match error {
-            storage::Error::NotFound(location) => {
-                damaged(blob, &location);
-                Error::BlobUnknown
+        match self.store.read(&blob.location, start, length).await {
+            Err(storage::Error::NotFound(_)) => {
+                // Pushed again meanwhile it lies elsewhere, and collected it is gone.
+                match self.database.blob(&blob.digest).await? {
+                    Some(now) if now.location != blob.location => {
+                        Ok(self.store.read(&now.location, start, length).await?)
+                    }
+                    Some(_) => {
+                        damaged(blob);
+                        Err(Error::BlobUnknown)
+                    }
+                    None => Err(Error::BlobUnknown),
+                }
             }
-            error => error.into(),
+            read => Ok(read?),
+        }
+    }
+
+    async fn read_small(&self, blob: &Blob) -> Result<Bytes, Error> {
+        let object = match self.store.read(&blob.location, 0, blob.size).await {
+            Err(storage::Error::NotFound(_)) => {
+                // Collected or pushed again meanwhile, or really damaged.
+                if self.database.blob(&blob.digest).await?.is_some_and(|now| now == *blob) {
+                    damaged(blob);
+                }
+                return Err(Error::BlobUnknown);
+            }
+            object => object?,
+        };
+        let pieces: Vec<Bytes> = object.try_collect().await?;
+        self.check_small(blob, &pieces).await?;
+        Ok(match <[Bytes; 1]>::try_from(pieces) {
+            Ok([whole]) => whole,
+            Err(pieces) => pieces.concat().into(),
         })
     }
 
@@ -60,12 +142,15 @@ impl Registry {
         }
     }
 
-    /// Whether the object is there with the right length.
+    /// Whether the object is there with the right length, and nothing is known against it.
     pub(crate) async fn is_sound(&self, blob: &Blob) -> Result<bool, Error> {
+        if blob.damaged {
+            return Ok(false);
+        }
         match self.store.length(&blob.location).await {
             Ok(length) if length == blob.size => Ok(true),
             Ok(_) | Err(storage::Error::NotFound(_)) => {
-                damaged(blob, &blob.location);
+                damaged(blob);
                 Ok(false)
             }
             Err(error) => Err(error.into()),
@@ -73,9 +158,9 @@ impl Registry {
     }
 }
 
-fn damaged(blob: &Blob, location: &storage::Location) {
+fn damaged(blob: &Blob) {
     tracing::error!(
-        digest = %blob.digest, object = location.as_str(), size_bytes = blob.size,
+        digest = %blob.digest, object = blob.location.as_str(), size_bytes = blob.size,
         "blob is damaged: its object is missing or too short; pushing it again repairs it"
     );
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, marker::PhantomData, sync::Arc};
 
 use berth_shared::{
+    clock::UnixSeconds,
     digest::{Algorithm, Digest},
     reference::Reference,
     tag::Tag,
@@ -52,7 +53,20 @@ impl Registry {
                 self.database.tag(repository, tag).await?.ok_or(Error::ManifestUnknown)?
             }
         };
-        self.database.manifest(repository, &digest).await?.ok_or(Error::ManifestUnknown)
+        let manifest = self.database.manifest(repository, &digest).await?;
+        let manifest = manifest.ok_or(Error::ManifestUnknown)?;
+        // Whoever was told that it is here goes on to name it in an index.
+        if let Reference::Digest(_) = reference
+            && let Some(lasts) = self.settings().collection.untagged_after
+            && self.touch_is_due(manifest.touched, lasts)
+        {
+            let (name, now) = (repository.clone(), self.clock.now());
+            let touch = self.database.write(move |tx| {
+                Box::pin(async move { tx.touch_manifest(&name, &digest, now).await })
+            });
+            self.touched(touch.await, Error::ManifestUnknown)?;
+        }
+        Ok(manifest)
     }
 
     /// Stores a manifest under its digest, and points the reference, if it is a tag, and all of
@@ -66,6 +80,7 @@ impl Registry {
         bytes: Bytes,
     ) -> Result<Pushed, Error> {
         self.refuse_when_full().await?;
+        let now = self.clock.now();
         let (algorithm, claimed) = match reference {
             Reference::Digest(digest) => (digest.algorithm(), Some(digest)),
             Reference::Tag(_) => (Algorithm::Sha256, None),
@@ -74,13 +89,14 @@ impl Registry {
         if claimed.is_some_and(|claimed| *claimed != digest) {
             return Err(Error::DigestMismatch);
         }
-        let new = read_manifest(digest, media_type, bytes, self.limits.sparse_manifests)?;
+        let sparse_manifests = self.settings().limits.sparse_manifests;
+        let new = read_manifest(digest, media_type, bytes, sparse_manifests, now)?;
         let pushed = Pushed { digest: new.manifest.digest.clone(), subject: new.subject.clone() };
         let tagged = match reference {
             Reference::Tag(tag) => vec![tag.clone()],
             Reference::Digest(_) => tags,
         };
-        let (repository, now) = (permit.repository().clone(), self.clock.now());
+        let repository = permit.repository().clone();
         self.database
             .write(move |tx| {
                 Box::pin(async move {
@@ -105,13 +121,14 @@ impl Registry {
         reference: &Reference,
     ) -> Result<(), Error> {
         let (repository, reference) = (permit.repository().clone(), reference.clone());
+        let now = self.clock.now();
         let deleted = self
             .database
             .write(move |tx| {
                 Box::pin(async move {
                     match &reference {
                         Reference::Digest(digest) => tx.delete_manifest(&repository, digest).await,
-                        Reference::Tag(tag) => tx.delete_tag(&repository, tag).await,
+                        Reference::Tag(tag) => tx.delete_tag(&repository, tag, now).await,
                     }
                     .map_err(Error::from)
                 })
@@ -178,6 +195,7 @@ pub(crate) fn read_manifest(
     media_type: Option<&str>,
     bytes: Bytes,
     sparse_manifests: bool,
+    now: UnixSeconds,
 ) -> Result<NewManifest, Error> {
     // The members that are skipped below would not be checked for it (RFC 8259 §8.1).
     let text = str::from_utf8(&bytes).map_err(|_| invalid("the manifest is not UTF-8"))?;
@@ -194,7 +212,7 @@ pub(crate) fn read_manifest(
         (Some(_), Some(annotations)) => serde_json::to_string(annotations).ok(),
         _ => None,
     };
-    let manifest = Manifest { digest, media_type, bytes };
+    let manifest = Manifest { digest, media_type, bytes, touched: now };
     Ok(NewManifest { manifest, artifact_type, subject, annotations, references })
 }
 
@@ -279,7 +297,7 @@ mod tests {
 
     fn read(media_type: Option<&str>, text: &str) -> Result<NewManifest, Error> {
         let bytes = Bytes::copy_from_slice(text.as_bytes());
-        read_manifest(Algorithm::Sha256.digest(&bytes), media_type, bytes, false)
+        read_manifest(Algorithm::Sha256.digest(&bytes), media_type, bytes, false, 0)
     }
 
     #[test]
@@ -321,7 +339,7 @@ mod tests {
             assert!(matches!(read(None, &text), Err(Error::ManifestInvalid(_))), "{text}");
         }
         let latin = Bytes::from_static(b"{\"schemaVersion\":2,\"x\":\"\xe4\"}");
-        let read = read_manifest(Algorithm::Sha256.digest(&latin), None, latin, false);
+        let read = read_manifest(Algorithm::Sha256.digest(&latin), None, latin, false, 0);
         assert!(matches!(read, Err(Error::ManifestInvalid(_))));
     }
 

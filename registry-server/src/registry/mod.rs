@@ -4,15 +4,20 @@
 //! repository. Its errors are those of the specification's table.
 
 pub(crate) mod blob;
+pub mod collect;
 pub(crate) mod content;
+pub mod delete;
+pub mod event;
 pub(crate) mod hash;
 pub(crate) mod list;
 pub(crate) mod manifest;
 pub(crate) mod mount;
 pub mod upload;
+pub mod verify;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use berth_shared::{
     clock::Clock,
     digest::{Digest, InvalidDigest},
@@ -20,8 +25,21 @@ use berth_shared::{
 
 use crate::{
     metadata::{self, Database},
-    storage::{self, Store},
+    storage::{self, Store, untouched::Untouched},
 };
+
+/// What can be changed while the registry runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Bounds.
+    pub limits: Limits,
+    /// When things go.
+    pub collection: collect::Settings,
+    /// How often stored blobs are hashed again.
+    pub verification: verify::Settings,
+    /// Whether nothing may be changed, as during maintenance.
+    pub read_only: bool,
+}
 
 /// Bounds that the domain keeps.
 #[derive(Debug, Clone, Copy)]
@@ -46,9 +64,13 @@ pub struct Registry {
     pub(crate) database: Database,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Clock,
-    pub(crate) limits: Limits,
     pub(crate) sessions: Arc<upload::Sessions>,
     pub(crate) receiving: Arc<tokio::sync::Semaphore>,
+    settings: Arc<ArcSwap<Settings>>,
+    /// Held by whoever copies objects; objects are deleted while nobody does.
+    holds: Arc<tokio::sync::RwLock<()>>,
+    /// One collection at a time.
+    maintenance: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Why the registry does not do what was asked.
@@ -108,6 +130,12 @@ pub enum Error {
     /// No room is left.
     #[error("the registry's disk is full: make room on it, then push again")]
     StoreFull,
+    /// Nothing may be changed at the moment.
+    #[error("the registry is read-only for maintenance: pulls go on, push again later")]
+    ReadOnly,
+    /// Nobody listens to long work any more.
+    #[error("stopped, since nobody waits for it any more")]
+    Abandoned,
     /// Rights cannot be asked for.
     #[error("the rights cannot be looked up at the moment")]
     RightsUnavailable,
@@ -132,15 +160,61 @@ impl From<storage::Error> for Error {
 impl Registry {
     /// A registry over these parts.
     #[must_use]
-    pub fn new(database: Database, store: Arc<dyn Store>, clock: Clock, limits: Limits) -> Self {
+    pub fn new(
+        database: Database,
+        store: Arc<dyn Store>,
+        clock: Clock,
+        settings: Settings,
+    ) -> Self {
         Self {
             database,
             store,
             clock,
             sessions: Arc::default(),
-            receiving: Arc::new(tokio::sync::Semaphore::new(limits.uploads_max)),
-            limits,
+            receiving: Arc::new(tokio::sync::Semaphore::new(settings.limits.uploads_max)),
+            settings: Arc::new(ArcSwap::from_pointee(settings)),
+            holds: Arc::default(),
+            maintenance: Arc::default(),
         }
+    }
+
+    /// What holds at the moment.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        **self.settings.load()
+    }
+
+    /// Puts other settings in force. How many uploads receive at once stays as it was.
+    pub fn change_settings(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Whether nothing may be changed.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.settings.load().read_only
+    }
+
+    /// Lets nothing be changed, or lets it again.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.settings.rcu(|settings| Settings { read_only, ..**settings });
+    }
+
+    /// Keeps every stored object from being deleted until the result is dropped.
+    pub async fn hold(&self) -> tokio::sync::OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.holds).read_owned().await
+    }
+
+    /// A registry on a copy of the database, whose store only pretends to delete. It lasts as long
+    /// as the directory that comes with it.
+    async fn copy_without_effect(&self) -> Result<(Self, tempfile::TempDir), Error> {
+        let (database, directory) = self.database.copy().await?;
+        let store = Arc::new(Untouched(Arc::clone(&self.store)));
+        let copy = Self {
+            sessions: Arc::clone(&self.sessions),
+            ..Self::new(database, store, self.clock.clone(), self.settings())
+        };
+        Ok((copy, directory))
     }
 
     /// Whether database and store answer.

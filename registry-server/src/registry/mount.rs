@@ -49,7 +49,7 @@ impl Registry {
         from: &RepositoryName,
     ) -> Result<Option<Blob>, Error> {
         if puller.may(from).await {
-            Ok(self.database.linked_blob(from, digest).await?)
+            Ok(self.database.linked_blob(from, digest).await?.map(|linked| linked.blob))
         } else {
             Ok(None)
         }
@@ -63,7 +63,9 @@ impl Registry {
         let pullable = puller.everywhere().await;
         let linking = self.database.repositories_linking(digest, SOURCES_MAX).await?;
         match linking.iter().find(|from| pullable.may(from)) {
-            Some(from) => Ok(self.database.linked_blob(from, digest).await?),
+            Some(from) => {
+                Ok(self.database.linked_blob(from, digest).await?.map(|linked| linked.blob))
+            }
             None => Ok(None),
         }
     }

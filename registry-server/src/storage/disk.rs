@@ -7,7 +7,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, IoSlice, Seek, SeekFrom, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{Error, Location, ObjectStream, ObjectWriter, Store};
+use super::{Described, Error, Listing, Location, ObjectStream, ObjectWriter, Store};
 
 /// How much is read from a file at once. Two pieces of it are held per download.
 const READ_BYTES: u64 = 256 * 1024;
@@ -156,6 +156,23 @@ impl Store for DiskStore {
         .await
     }
 
+    async fn describe(&self, location: &Location) -> Result<Described, Error> {
+        self.run("looking at", location, |path| {
+            let meta = fs::metadata(path)?;
+            // Not the time of the content: a hard link to an old file is young.
+            Ok(Described { length: meta.len(), changed: meta.ctime() })
+        })
+        .await
+    }
+
+    async fn list(&self, shard: u8) -> Result<Listing, Error> {
+        const OPERATION: &str = "listing the directory of";
+        let directory = self.root.join(format!("{shard:02x}"));
+        let listed = on_disk(OPERATION, move || list(&directory, shard)).await;
+        let listed = listed.map_err(io::Error::other).and_then(|listed| listed);
+        listed.map_err(|source| Error::Io { operation: OPERATION, location: nowhere(), source })
+    }
+
     async fn free_bytes(&self) -> Result<u64, Error> {
         const OPERATION: &str = "asking for the free space of";
         let root = Arc::clone(&self.root);
@@ -168,6 +185,19 @@ impl Store for DiskStore {
     async fn check(&self) -> Result<(), Error> {
         self.free_bytes().await.map(|_| ())
     }
+}
+
+fn list(directory: &Path, shard: u8) -> io::Result<Listing> {
+    let mut listing = Listing::default();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let location = name.to_str().and_then(|name| name.parse::<Location>().ok());
+        match location.filter(|it| it.as_str().starts_with(&format!("{shard:02x}"))) {
+            Some(location) => listing.objects.push(location),
+            None => listing.strange.push(directory.join(name).display().to_string()),
+        }
+    }
+    Ok(listing)
 }
 
 /// Stands for no object in an error about the store as a whole.

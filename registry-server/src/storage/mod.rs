@@ -5,10 +5,12 @@
 //! object without a row is an orphan.
 
 pub mod disk;
+pub mod untouched;
 
 use std::{fmt, io, str::FromStr};
 
 use async_trait::async_trait;
+use berth_shared::clock::UnixSeconds;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -86,6 +88,24 @@ pub enum Error {
 /// The bytes of an object, in order.
 pub type ObjectStream = BoxStream<'static, Result<Bytes, Error>>;
 
+/// What lies in one of the 256 shards of a store, by the first two digits of the location.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// The objects.
+    pub objects: Vec<Location>,
+    /// What lies among them and is none, as a person would name it.
+    pub strange: Vec<String>,
+}
+
+/// What a store knows about an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    /// Its length in bytes.
+    pub length: u64,
+    /// When it was made or last written.
+    pub changed: UnixSeconds,
+}
+
 /// A store of objects.
 ///
 /// Nothing here is atomic across objects, and nothing need be: the database commits.
@@ -113,6 +133,12 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Deletes an object; one that is missing is deleted already.
     async fn delete(&self, location: &Location) -> Result<(), Error>;
+
+    /// What is known about an object; [`Error::NotFound`] when there is none.
+    async fn describe(&self, location: &Location) -> Result<Described, Error>;
+
+    /// Lists one shard.
+    async fn list(&self, shard: u8) -> Result<Listing, Error>;
 
     /// How many bytes may still be written before the store counts as full.
     async fn free_bytes(&self) -> Result<u64, Error>;

@@ -6,12 +6,11 @@ use auth_server::{
     certs::{CertificateFiles, Found},
     host::Host,
 };
-use berth_shared::clock::Clock;
+use berth_shared::{clock::Clock, owner};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::{
-    owner,
     report::{Failure, Report},
     site::Site,
 };

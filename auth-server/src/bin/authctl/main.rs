@@ -8,7 +8,6 @@ mod explain;
 mod grants;
 mod init;
 mod key;
-mod owner;
 mod report;
 mod secret;
 mod site;
@@ -16,7 +15,7 @@ mod user;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use berth_shared::clock::Clock;
+use berth_shared::{clock::Clock, owner};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use report::{Failure, Report};

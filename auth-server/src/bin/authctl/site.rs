@@ -8,9 +8,12 @@ use auth_server::{
     files,
     users::{edit::Editor, htpasswd::Htpasswd},
 };
-use berth_shared::subject::{Grantee, UserName};
+use berth_shared::{
+    owner,
+    subject::{Grantee, UserName},
+};
 
-use crate::{owner, report::Failure};
+use crate::report::Failure;
 
 /// Where a package puts the settings.
 const CONFIG_INSTALLED: &str = "/etc/berth/auth.toml";

@@ -170,20 +170,35 @@ impl Registry {
     }
 
     /// Ends sessions that nobody has touched for longer than the limit.
-    ///
-    /// # Errors
-    /// When database or store fail.
-    pub async fn forget_idle_uploads(&self) -> Result<usize, Error> {
+    pub(crate) async fn end_idle_uploads(&self) -> Result<Vec<Upload>, Error> {
         const AT_ONCE: u32 = 100;
-        let idle = self.database.idle_uploads(self.idle_since(), AT_ONCE).await?;
-        for upload in &idle {
-            self.end_session(upload).await?;
+        let idle_since = self.idle_since();
+        let mut ended = Vec::new();
+        loop {
+            let mut idle = self.database.idle_uploads(idle_since, AT_ONCE).await?;
+            // A request that still appends records only at its end how far it came.
+            idle.retain(|upload| !self.sessions.is_active(&upload.id));
+            let found = idle.len();
+            for upload in idle {
+                let id = upload.id.clone();
+                let gone = self.database.write(move |tx| {
+                    Box::pin(async move {
+                        tx.delete_idle_upload(&id, idle_since).await.map_err(Error::from)
+                    })
+                });
+                if gone.await? {
+                    self.drop_object(&upload.location).await;
+                    ended.push(upload);
+                }
+            }
+            if found < AT_ONCE as usize {
+                return Ok(ended);
+            }
         }
-        Ok(idle.len())
     }
 
     fn idle_since(&self) -> UnixSeconds {
-        self.clock.now() - self.limits.upload_idle.as_secs().cast_signed()
+        self.clock.now() - self.settings().limits.upload_idle.as_secs().cast_signed()
     }
 
     /// The session, if it is of the permit's subject and repository; any other is unknown.
@@ -199,7 +214,7 @@ impl Registry {
 
     pub(super) async fn refuse_when_full(&self) -> Result<(), Error> {
         let free = self.store.free_bytes().await?;
-        if free < self.limits.free_bytes_min { Err(Error::StoreFull) } else { Ok(()) }
+        if free < self.settings().limits.free_bytes_min { Err(Error::StoreFull) } else { Ok(()) }
     }
 
     /// Makes the received object a blob of the repository; its bytes are durable already.
@@ -209,6 +224,7 @@ impl Registry {
             digest: digest.clone(),
             size: upload.received,
             location: upload.location.clone(),
+            damaged: false,
         };
         let unsound = self.unsound_object_of(digest).await?;
         let (id, repository) = (upload.id.clone(), upload.repository.clone());
@@ -295,6 +311,11 @@ struct Turn<'s> {
 }
 
 impl Sessions {
+    /// Whether a request works on the session, or waits to.
+    fn is_active(&self, id: &UploadId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+    }
+
     /// Stops whoever works on the session and takes over once it has recorded what it received.
     async fn take_turn(&self, id: &UploadId) -> Turn<'_> {
         let session = Arc::clone(

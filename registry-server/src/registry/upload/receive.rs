@@ -127,11 +127,12 @@ impl Registry {
         body: &mut Content,
         superseded: &CancellationToken,
     ) -> (Vec<Bytes>, Ending) {
+        let body_idle = self.settings().limits.body_idle;
         let mut batch = Vec::new();
         let mut bytes = 0;
         while bytes < BATCH_BYTES && batch.len() < BATCH_CHUNKS {
             let chunk = tokio::select! {
-                chunk = timeout(self.limits.body_idle, body.next()) => chunk,
+                chunk = timeout(body_idle, body.next()) => chunk,
                 () = superseded.cancelled() => return (batch, Ending::Superseded),
             };
             match chunk {

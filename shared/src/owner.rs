@@ -1,18 +1,16 @@
-//! Run as root, `authctl` first becomes the owner of the data, so that it leaves no file behind
+//! Run as root, a command first becomes the owner of the data, so that it leaves no file behind
 //! that the server may not write.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 
-use crate::report::Failure;
-
 /// Becomes the owner of `path`, if it is there, this is root, and the owner is somebody else.
 /// Called before anything is opened for writing.
 ///
 /// # Errors
 /// When the system does not let it.
-pub(crate) fn become_owner_of(path: &Path) -> Result<(), Failure> {
+pub fn become_owner_of(path: &Path) -> Result<(), nix::Error> {
     if !geteuid().is_root() {
         return Ok(());
     }

@@ -1,0 +1,86 @@
+//! `registry-server delete`: delete a tag, a manifest, or a repository.
+
+use std::process::ExitCode;
+
+use berth_shared::{name::RepositoryName, reference::Reference};
+use clap::Args;
+use registry_server::{config::Config, control::Job, registry::event::Event};
+
+use crate::{
+    output::{self, Failure, count},
+    site,
+};
+
+/// Delete a tag, a manifest with its tags, or a whole repository.
+///
+/// Garbage collection gives the space back.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  registry-server delete team/app:1.0              the tag; its manifest stays
+  registry-server delete team/app@sha256:6c3c62…   the manifest, with every tag that leads to it
+  registry-server delete team/app                  everything in team/app")]
+pub(crate) struct Arguments {
+    /// What to delete.
+    #[arg(value_name = "REPOSITORY[:TAG|@DIGEST]", value_parser = Image::parse)]
+    image: Image,
+}
+
+/// A repository, and which of its manifests.
+#[derive(Debug, Clone)]
+pub(crate) struct Image {
+    pub(crate) repository: RepositoryName,
+    pub(crate) reference: Option<Reference>,
+}
+
+impl Image {
+    /// Reads `REPOSITORY[:TAG|@DIGEST]`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let (repository, reference) = match (text.split_once('@'), text.split_once(':')) {
+            (Some((repository, digest)), _) => (repository, Some(digest)),
+            (None, Some((repository, tag))) => (repository, Some(tag)),
+            (None, None) => (text, None),
+        };
+        let repository = repository.parse().map_err(|_| {
+            format!(
+                "{repository:?} is no repository name: those look like team/app, without a host"
+            )
+        })?;
+        let reference = reference
+            .map(|it| it.parse().map_err(|_| format!("{it:?} is neither a tag nor a digest")));
+        Ok(Self { repository, reference: reference.transpose()? })
+    }
+}
+
+pub(crate) async fn run(
+    arguments: &Arguments,
+    config: &Config,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let Image { repository, reference } = &arguments.image;
+    let job = Job::Delete {
+        repository: repository.to_string(),
+        reference: reference.as_ref().map(ToString::to_string),
+    };
+    let mut events = site::start(job, config).await?;
+    while let Some(event) = events.recv().await {
+        if json {
+            output::json(&event);
+        }
+        match event {
+            Event::Deleted { what, manifests, tags } => {
+                if !json {
+                    output::line(&format!(
+                        "deleted {what}: {}, {}; garbage collection gives the space back",
+                        count(manifests, "manifest", "manifests"),
+                        count(tags, "tag", "tags"),
+                    ));
+                }
+                return Ok(ExitCode::SUCCESS);
+            }
+            Event::Failed { message } => return Err(Failure(message)),
+            _ => {}
+        }
+    }
+    Err(Failure("the server went away before it answered".to_owned()))
+}

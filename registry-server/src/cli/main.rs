@@ -1,0 +1,96 @@
+//! The `registry-server` program: settings, log, signals, and its verbs.
+
+mod delete;
+mod gc;
+mod output;
+mod read_only;
+mod serve;
+mod site;
+mod verify;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use berth_shared::{serve::health, telemetry::chain};
+use clap::{CommandFactory, Parser, Subcommand};
+use nix::sys::stat::{Mode, umask};
+use output::Failure;
+use registry_server::{CONTROL_SOCKET, config::Config};
+
+/// Serves the OCI distribution API from disk to holders of Berth's tokens.
+///
+/// The verbs work beside a running server, through the socket in its data directory, and without
+/// one on the data directory itself.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "\
+Examples:
+  registry-server --config data/registry.toml              serve until Ctrl-C
+  registry-server --config data/registry.toml health       exit 0 when the running server is ready
+  registry-server --config data/registry.toml gc --dry-run what garbage collection would remove
+  registry-server --config data/registry.toml verify       hash everything that is stored
+
+Exit status: 0 done, 1 refused or something is wrong with what is stored, 2 usage.
+The configuration is described in deploy/config/registry.example.toml; `authctl init` writes one."
+)]
+struct Cli {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/berth/registry.toml", global = true)]
+    config: PathBuf,
+
+    /// Print what is told as JSON, a line for each thing.
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve until SIGTERM or Ctrl-C. This is what happens without a verb.
+    Serve,
+    /// Ask the running server whether it is ready: exit status 0 or 1.
+    Health,
+    Gc(gc::Arguments),
+    Verify(verify::Arguments),
+    Delete(delete::Arguments),
+    ReadOnly(read_only::Arguments),
+    /// Print the completion script for a shell: `registry-server completion bash`.
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // What is written here is nobody else's to read, whatever the shell's mask.
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    match run(cli).await {
+        Ok(code) => code,
+        Err(failure) => failure.print(),
+    }
+}
+
+async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    if let Some(Verb::Completion { shell }) = cli.verb {
+        let name = "registry-server";
+        clap_complete::generate(shell, &mut Cli::command(), name, &mut std::io::stdout());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let config = Config::read(&cli.config).map_err(|error| Failure(chain(&error)))?;
+    match cli.verb.unwrap_or(Verb::Serve) {
+        Verb::Serve => serve::run(&cli.config, config).await,
+        Verb::Health => {
+            health::ask(&config.data.join(CONTROL_SOCKET)).await.map_err(Failure)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Gc(arguments) => gc::run(&arguments, &config, cli.json).await,
+        Verb::Verify(arguments) => verify::run(&arguments, &config, cli.json).await,
+        Verb::Delete(arguments) => delete::run(&arguments, &config, cli.json).await,
+        Verb::ReadOnly(arguments) => read_only::run(&arguments, &config, cli.json).await,
+        Verb::Completion { .. } => Ok(ExitCode::SUCCESS),
+    }
+}

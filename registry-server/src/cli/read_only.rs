@@ -1,0 +1,48 @@
+//! `registry-server read-only`: let pulls go on and nothing else.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use registry_server::{CONTROL_SOCKET, config::Config, control::Job, registry::event::Event};
+
+use crate::output::{self, Failure};
+
+/// Switch the running server to read-only, or back: pulls go on, pushes and deletes are refused.
+///
+/// The switch lasts until the server is restarted or reloaded; `read_only` in the configuration
+/// lasts. The signals SIGUSR1 (on) and SIGUSR2 (off) do the same.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Whether to take no pushes.
+    switch: Switch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+pub(crate) async fn run(
+    arguments: &Arguments,
+    config: &Config,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let job = Job::ReadOnly { on: arguments.switch == Switch::On };
+    let socket = config.data.join(CONTROL_SOCKET);
+    let mut events = job.ask(&socket).await.map_err(|_| {
+        Failure("no server runs on this data: set read_only in its configuration".to_owned())
+    })?;
+    match events.recv().await {
+        Some(event @ Event::ReadOnly { on }) => {
+            if json {
+                output::json(&event);
+            } else {
+                output::line(if on { "read-only: pulls go on" } else { "pushes are taken again" });
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Event::Failed { message }) => Err(Failure(message)),
+        _ => Err(Failure("the server went away before it answered".to_owned())),
+    }
+}

@@ -1,0 +1,43 @@
+//! Where a verb does its work: in the running server, or on the data directory when none runs.
+
+use berth_shared::{clock::Clock, owner, telemetry::chain};
+use registry_server::{
+    CONTROL_SOCKET, Offline, StartError,
+    config::Config,
+    control::Job,
+    registry::event::{Event, Events},
+};
+use tokio::sync::mpsc;
+
+use crate::output::Failure;
+
+/// Has the job done: by the running server, else here. The channel ends when the job has.
+pub(crate) async fn start(job: Job, config: &Config) -> Result<mpsc::Receiver<Event>, Failure> {
+    match open(config).await? {
+        None => {
+            let socket = config.data.join(CONTROL_SOCKET);
+            job.ask(&socket).await.map_err(|error| Failure(chain(&error)))
+        }
+        Some(offline) => {
+            let (events, received) = Events::channel();
+            tokio::spawn(async move {
+                job.run(offline.registry.clone(), events).await;
+            });
+            Ok(received)
+        }
+    }
+}
+
+/// Opens the data directory for this program alone. `None` when a server uses it.
+pub(crate) async fn open(config: &Config) -> Result<Option<Offline>, Failure> {
+    if !config.data.join("registry.db").exists() {
+        let data = config.data.display();
+        return Err(Failure(format!("{data} holds no registry yet: start the server first")));
+    }
+    owner::become_owner_of(&config.data).map_err(|error| Failure(error.to_string()))?;
+    match Offline::open(config, Clock::system()).await {
+        Ok(offline) => Ok(Some(offline)),
+        Err(StartError::InUse(_)) => Ok(None),
+        Err(error) => Err(Failure(chain(&error))),
+    }
+}

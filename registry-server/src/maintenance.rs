@@ -1,0 +1,133 @@
+//! What a server does by itself, in the background: collection and verification.
+
+use std::time::Duration;
+
+use berth_shared::telemetry::chain;
+use tokio_util::sync::CancellationToken;
+
+use crate::registry::{
+    Error, Registry, collect,
+    event::{Event, Events},
+    verify,
+};
+
+/// How often the settings are looked at for work that is due.
+const TICK: Duration = Duration::from_secs(60);
+
+/// Collects at the interval of the settings until `shutdown`.
+pub(crate) async fn collect(registry: Registry, shutdown: CancellationToken) {
+    let mut last = tokio::time::Instant::now();
+    loop {
+        if ended(&shutdown, TICK).await {
+            return;
+        }
+        let interval = registry.settings().collection.interval;
+        if interval.is_none_or(|interval| last.elapsed() < interval) || registry.is_read_only() {
+            continue;
+        }
+        last = tokio::time::Instant::now();
+        let work = |events: Events| {
+            let registry = registry.clone();
+            async move { registry.collect(&events).await }
+        };
+        match in_the_background(work, &shutdown).await {
+            Some(Ok(summary)) => note_collection(&summary),
+            Some(Err(error)) => tracing::warn!(error = chain(&error), "collecting garbage"),
+            None => return,
+        }
+    }
+}
+
+/// Hashes what is due by the settings until `shutdown`.
+pub(crate) async fn verify(registry: Registry, shutdown: CancellationToken) {
+    loop {
+        if ended(&shutdown, TICK).await {
+            return;
+        }
+        if registry.settings().verification.every.is_none() || registry.is_read_only() {
+            continue;
+        }
+        let work = |events: Events| {
+            let registry = registry.clone();
+            async move { registry.verify_due(&events).await }
+        };
+        match in_the_background(work, &shutdown).await {
+            Some(Ok(summary)) if summary.blobs > 0 => note_verification(&summary),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => tracing::warn!(error = chain(&error), "verifying what is stored"),
+            None => return,
+        }
+    }
+}
+
+/// Whether the server ended while waiting.
+async fn ended(shutdown: &CancellationToken, wait: Duration) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(wait) => false,
+        () = shutdown.cancelled() => true,
+    }
+}
+
+/// Runs work whose events go to the log. `None` when the server ended first.
+async fn in_the_background<T, W, F>(
+    work: W,
+    shutdown: &CancellationToken,
+) -> Option<Result<T, Error>>
+where
+    W: FnOnce(Events) -> F,
+    F: Future<Output = Result<T, Error>>,
+{
+    let (events, mut received) = Events::channel();
+    let log = async {
+        while let Some(event) = received.recv().await {
+            note(&event);
+        }
+    };
+    tokio::select! {
+        (result, ()) = async { tokio::join!(work(events), log) } => Some(result),
+        () = shutdown.cancelled() => None,
+    }
+}
+
+fn note(event: &Event) {
+    match event {
+        Event::Gone { kind, repository, name, bytes, why } => {
+            tracing::debug!(?kind, repository, name, bytes, why, "collected");
+        }
+        Event::Problem { message } => tracing::warn!(message, "skipped"),
+        Event::Damaged { digest, what, images } => {
+            tracing::error!(%digest, what, ?images, "damaged: push it again");
+        }
+        _ => {}
+    }
+}
+
+/// The summary line of a collection, and its metrics.
+pub(crate) fn note_collection(summary: &collect::Summary) {
+    tracing::info!(
+        manifests = summary.manifests,
+        links = summary.links,
+        blobs = summary.blobs,
+        uploads = summary.uploads,
+        orphans = summary.orphans,
+        repositories = summary.repositories,
+        bytes = summary.bytes,
+        problems = summary.problems,
+        longest_step_micros = summary.longest_step_micros,
+        ms = summary.millis,
+        "collected garbage"
+    );
+}
+
+/// The summary line of a verification, and its metrics.
+pub(crate) fn note_verification(summary: &verify::Summary) {
+    tracing::info!(
+        blobs = summary.blobs,
+        manifests = summary.manifests,
+        bytes = summary.bytes,
+        damaged = summary.damaged,
+        repaired = summary.repaired,
+        ms = summary.millis,
+        "verified what is stored"
+    );
+}

@@ -1,0 +1,305 @@
+//! What collection asks: what nothing keeps alive any more, a page at a time, and its deletion in
+//! transactions that look again.
+//!
+//! Digests and names come as text here: an entry that cannot be read is to be reported and
+//! skipped, not to stop the rest.
+
+use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
+use sqlx::FromRow;
+
+use super::{Database, Error, Transaction, cache::Key, parse, repository::RepositoryId};
+use crate::storage::Location;
+
+/// A place in a list that is read page by page.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cursor {
+    repository: i64,
+    digest: String,
+}
+
+/// A part of a long list: what was found in it, and where the next part begins.
+#[derive(Debug)]
+pub(crate) struct Part<T> {
+    pub(crate) found: Vec<T>,
+    pub(crate) next: Option<Cursor>,
+}
+
+/// Something that a repository holds and nothing keeps alive.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct Stale {
+    pub(crate) id: RepositoryId,
+    pub(crate) repository: String,
+    pub(crate) digest: String,
+    pub(crate) size: i64,
+}
+
+/// A repository without content.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct Empty {
+    pub(crate) id: RepositoryId,
+    pub(crate) name: String,
+}
+
+/// An object that no row names any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Freed {
+    pub(crate) location: Location,
+    pub(crate) size: u64,
+}
+
+/// What became of a blob in a repository.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Collected {
+    /// Somebody has come to need it since it was found.
+    Kept,
+    /// It is gone here; other repositories hold it.
+    Unlinked,
+    /// It is gone altogether.
+    Freed(Freed),
+}
+
+/// A blob goes from a repository when no manifest there names it and nobody touched it lately.
+const IS_STALE: &str = "l.touched < $3 AND NOT EXISTS (
+    SELECT 1 FROM manifest_references m
+    WHERE m.repository = l.repository AND m.digest = l.digest AND m.kind IN ('config', 'layer'))";
+
+impl Database {
+    /// Looks at the next `page` blobs of repositories for those that nothing has kept alive since
+    /// `cutoff`.
+    pub(crate) async fn stale_links(
+        &self,
+        from: &Cursor,
+        page: u32,
+        cutoff: UnixSeconds,
+    ) -> Result<Part<Stale>, Error> {
+        let end: Option<(i64, String)> = sqlx::query_as(
+            "SELECT repository, digest FROM repository_blobs
+             WHERE (repository, digest) > ($1, $2) ORDER BY repository, digest LIMIT 1 OFFSET $3",
+        )
+        .bind(from.repository)
+        .bind(&from.digest)
+        .bind(page)
+        .fetch_optional(self.readers())
+        .await?;
+        let next = end.map(|(repository, digest)| Cursor { repository, digest });
+        let bound = next.clone().unwrap_or(Cursor { repository: i64::MAX, digest: String::new() });
+        let found = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "SELECT r.id, r.name AS repository, l.digest, b.size FROM repository_blobs l
+             JOIN repositories r ON r.id = l.repository JOIN blobs b ON b.digest = l.digest
+             WHERE (l.repository, l.digest) > ($1, $2) AND (l.repository, l.digest) <= ($4, $5)
+             AND {IS_STALE} ORDER BY l.repository, l.digest"
+        )))
+        .bind(from.repository)
+        .bind(&from.digest)
+        .bind(cutoff)
+        .bind(bound.repository)
+        .bind(&bound.digest)
+        .fetch_all(self.readers())
+        .await?;
+        Ok(Part { found, next })
+    }
+
+    /// Looks at the next `page` blobs for those that no repository holds.
+    pub(crate) async fn unlinked_blobs(
+        &self,
+        from: &Cursor,
+        page: u32,
+    ) -> Result<Part<String>, Error> {
+        let end: Option<String> = sqlx::query_scalar(
+            "SELECT digest FROM blobs WHERE digest > $1 ORDER BY digest LIMIT 1 OFFSET $2",
+        )
+        .bind(&from.digest)
+        .bind(page)
+        .fetch_optional(self.readers())
+        .await?;
+        let found = sqlx::query_scalar(
+            "SELECT digest FROM blobs b WHERE digest > $1 AND ($2 IS NULL OR digest <= $2)
+             AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest)
+             ORDER BY digest",
+        )
+        .bind(&from.digest)
+        .bind(end.as_deref())
+        .fetch_all(self.readers())
+        .await?;
+        Ok(Part { found, next: end.map(|digest| Cursor { repository: 0, digest }) })
+    }
+
+    /// The manifests of a repository that neither a tag nor anything touched since `cutoff` keeps
+    /// alive: marked through children, subjects, and what refers to a subject.
+    pub(crate) async fn unreached_manifests(
+        &self,
+        repository: RepositoryId,
+        cutoff: UnixSeconds,
+    ) -> Result<Vec<Stale>, Error> {
+        let found = sqlx::query_as(
+            "WITH RECURSIVE live (digest) AS (
+                 SELECT digest FROM tags WHERE repository = $1
+                 UNION
+                 SELECT digest FROM manifests WHERE repository = $1 AND touched >= $2
+                 UNION
+                 SELECT CASE WHEN r.manifest = l.digest THEN r.digest ELSE r.manifest END
+                 FROM live l JOIN manifest_references r ON r.repository = $1
+                 AND ((r.manifest = l.digest AND r.kind IN ('child', 'subject'))
+                      OR (r.digest = l.digest AND r.kind = 'subject'))
+             )
+             SELECT r.id, r.name AS repository, m.digest, m.size
+             FROM repositories r JOIN manifests m ON m.repository = r.id
+             WHERE r.id = $1 AND m.digest NOT IN (SELECT digest FROM live) ORDER BY m.digest",
+        )
+        .bind(repository)
+        .bind(cutoff)
+        .fetch_all(self.readers())
+        .await?;
+        Ok(found)
+    }
+
+    /// All repositories that hold a manifest, by their numbers.
+    pub(crate) async fn repository_ids(&self) -> Result<Vec<RepositoryId>, Error> {
+        let ids = sqlx::query_scalar(
+            "SELECT id FROM repositories r
+             WHERE EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id) ORDER BY id",
+        )
+        .fetch_all(self.readers())
+        .await?;
+        Ok(ids)
+    }
+
+    /// The repositories that hold nothing.
+    pub(crate) async fn empty_repositories(&self) -> Result<Vec<Empty>, Error> {
+        let found = sqlx::query_as(
+            "SELECT id, name FROM repositories r
+             WHERE NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
+             AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.repository = r.id)
+             ORDER BY name",
+        )
+        .fetch_all(self.readers())
+        .await?;
+        Ok(found)
+    }
+
+    /// Which locations from `first` up to, and without, `end` a row names; in byte order.
+    pub(crate) async fn locations_between(
+        &self,
+        first: &str,
+        end: &str,
+    ) -> Result<Vec<String>, Error> {
+        let found = sqlx::query_scalar(
+            "SELECT location FROM blobs WHERE location >= $1 AND location < $2
+             UNION SELECT location FROM uploads WHERE location >= $1 AND location < $2
+             ORDER BY location",
+        )
+        .bind(first)
+        .bind(end)
+        .fetch_all(self.readers())
+        .await?;
+        Ok(found)
+    }
+}
+
+impl Transaction<'_> {
+    /// Takes a blob out of a repository, if it is still stale, and deletes it if that was the last
+    /// one to hold it.
+    pub(crate) async fn collect_link(
+        &mut self,
+        stale: &Stale,
+        digest: &Digest,
+        cutoff: UnixSeconds,
+    ) -> Result<Collected, Error> {
+        let gone = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "DELETE FROM repository_blobs AS l
+             WHERE l.repository = $1 AND l.digest = $2 AND {IS_STALE}"
+        )))
+        .bind(stale.id)
+        .bind(digest.as_str())
+        .bind(cutoff)
+        .execute(&mut *self.connection)
+        .await?
+        .rows_affected();
+        if gone == 0 {
+            return Ok(Collected::Kept);
+        }
+        if let Ok(repository) = stale.repository.parse::<RepositoryName>() {
+            self.invalidate(Key::Blob(repository, digest.clone()));
+        }
+        let freed = self.delete_unlinked(digest).await?;
+        Ok(freed.map_or(Collected::Unlinked, Collected::Freed))
+    }
+
+    /// Deletes a blob that no repository holds. `None` when one does.
+    pub(crate) async fn delete_unlinked(
+        &mut self,
+        digest: &Digest,
+    ) -> Result<Option<Freed>, Error> {
+        let row: Option<(String, i64)> = sqlx::query_as(
+            "DELETE FROM blobs WHERE digest = $1
+             AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = $1)
+             RETURNING location, size",
+        )
+        .bind(digest.as_str())
+        .fetch_optional(&mut *self.connection)
+        .await?;
+        let freed = |(location, size): (String, i64)| {
+            Ok(Freed { location: parse(&location)?, size: super::unsigned(size)? })
+        };
+        row.map(freed).transpose()
+    }
+
+    /// Deletes a manifest that was found unreached, if still nothing above it keeps it: no tag, no
+    /// index, no subject, no touch since `cutoff`.
+    pub(crate) async fn collect_manifest(
+        &mut self,
+        repository: &RepositoryName,
+        stale: &Stale,
+        digest: &Digest,
+        cutoff: UnixSeconds,
+    ) -> Result<bool, Error> {
+        let gone = sqlx::query(
+            "DELETE FROM manifests AS m WHERE m.repository = $1 AND m.digest = $2 AND m.touched < $3
+             AND NOT EXISTS (SELECT 1 FROM tags t
+                             WHERE t.repository = m.repository AND t.digest = m.digest)
+             AND NOT EXISTS (SELECT 1 FROM manifest_references r
+                             WHERE r.repository = m.repository AND r.digest = m.digest
+                             AND r.kind = 'child')
+             AND NOT EXISTS (SELECT 1 FROM manifests s
+                             WHERE s.repository = m.repository AND s.digest = m.subject)",
+        )
+        .bind(stale.id)
+        .bind(digest.as_str())
+        .bind(cutoff)
+        .execute(&mut *self.connection)
+        .await?
+        .rows_affected();
+        self.invalidate(Key::Manifest(repository.clone(), digest.clone()));
+        Ok(gone > 0)
+    }
+
+    /// Deletes a repository, if it still holds nothing.
+    pub(crate) async fn delete_empty(&mut self, empty: &Empty) -> Result<bool, Error> {
+        let gone = sqlx::query(
+            "DELETE FROM repositories WHERE id = $1 AND name = $2
+             AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = $1)
+             AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.repository = $1)",
+        )
+        .bind(empty.id)
+        .bind(&empty.name)
+        .execute(&mut *self.connection)
+        .await?
+        .rows_affected();
+        Ok(gone > 0)
+    }
+
+    /// Ends a session that nobody has touched since `idle_since`. `false` when somebody has.
+    pub(crate) async fn delete_idle_upload(
+        &mut self,
+        id: &crate::registry::upload::UploadId,
+        idle_since: UnixSeconds,
+    ) -> Result<bool, Error> {
+        let gone = sqlx::query("DELETE FROM uploads WHERE id = $1 AND touched < $2")
+            .bind(id.as_str())
+            .bind(idle_since)
+            .execute(&mut *self.connection)
+            .await?
+            .rows_affected();
+        Ok(gone > 0)
+    }
+}

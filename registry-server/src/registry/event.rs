@@ -1,0 +1,136 @@
+//! What long work tells while it runs: to the command line as JSON lines, to the log otherwise.
+
+use berth_shared::digest::Digest;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::Error;
+
+/// What kind of thing an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A manifest of a repository.
+    Manifest,
+    /// A blob of a repository that other repositories hold too.
+    Link,
+    /// A blob, and the room that it takes.
+    Blob,
+    /// An upload session.
+    Upload,
+    /// An object that no blob and no session owns.
+    Orphan,
+    /// A repository without content.
+    Repository,
+}
+
+/// A step of long work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// Collection removed something, or would.
+    Gone {
+        /// What kind of thing.
+        kind: Kind,
+        /// Where, if in one repository.
+        repository: Option<String>,
+        /// Its digest, id or location.
+        name: String,
+        /// The bytes that are free now.
+        bytes: u64,
+        /// Why.
+        why: String,
+    },
+    /// An entry that cannot be worked on; the rest goes on.
+    Problem {
+        /// What is wrong, and with what.
+        message: String,
+    },
+    /// A blob or manifest is not what its digest says.
+    Damaged {
+        /// Which.
+        digest: Digest,
+        /// What is wrong with it.
+        what: String,
+        /// The images that need it: `repository:tag`, or `repository@digest` without a tag.
+        images: Vec<String>,
+    },
+    /// A damaged blob is served again.
+    Repaired {
+        /// Which.
+        digest: Digest,
+        /// How.
+        how: String,
+    },
+    /// How far the work has come.
+    Progress {
+        /// Done so far.
+        done: u64,
+        /// In all, as far as is known.
+        total: u64,
+        /// Bytes done.
+        bytes_done: u64,
+        /// Bytes in all, as far as is known.
+        bytes_total: u64,
+    },
+    /// A collection is through.
+    Collected(super::collect::Summary),
+    /// A verification is through.
+    Verified(super::verify::Summary),
+    /// Something was deleted on request.
+    Deleted {
+        /// What: `repository`, `repository:tag`, or `repository@digest`.
+        what: String,
+        /// How many manifests went.
+        manifests: u64,
+        /// How many tags went.
+        tags: u64,
+    },
+    /// Nothing stored is deleted until the asker hangs up.
+    Held,
+    /// The registry takes pushes, or does not.
+    ReadOnly {
+        /// Whether it does not.
+        on: bool,
+    },
+    /// The work broke off.
+    Failed {
+        /// Why, and what to do.
+        message: String,
+    },
+}
+
+/// Where long work tells what it does. It stops when nobody listens any more.
+#[derive(Debug, Clone)]
+pub struct Events(mpsc::Sender<Event>);
+
+/// Events that may wait for a slow listener.
+const QUEUE: usize = 64;
+
+impl Events {
+    /// A teller and its listener.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::Receiver<Event>) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        (Self(sender), receiver)
+    }
+
+    /// Tells one step.
+    ///
+    /// # Errors
+    /// [`Error::Abandoned`] when nobody listens.
+    pub async fn say(&self, event: Event) -> Result<(), Error> {
+        self.0.send(event).await.map_err(|_| Error::Abandoned)
+    }
+
+    pub(crate) async fn problem(&self, message: String) -> Result<(), Error> {
+        self.say(Event::Problem { message }).await
+    }
+}
+
+impl Events {
+    /// Returns when nobody listens any more.
+    pub(crate) async fn abandoned(&self) {
+        self.0.closed().await;
+    }
+}

@@ -1,0 +1,345 @@
+//! Verification: every stored blob is read and hashed, at a bounded rate. What is not what its
+//! digest says is no longer served, and a push of the same digest takes its place.
+
+use std::time::{Duration, Instant};
+
+use berth_shared::{digest::Digest, telemetry::chain};
+use bytes::Bytes;
+use futures_util::{StreamExt, future::BoxFuture};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Error, Registry,
+    collect::{before, millis},
+    event::{Event, Events},
+    hash::Hasher,
+};
+use crate::{
+    metadata::blob::Blob,
+    storage::{self, Location},
+};
+
+/// Blobs that are read from the database at once.
+const PAGE: u32 = 256;
+
+/// Images that a report names per blob.
+const IMAGES_MAX: u32 = 20;
+
+/// How often, and how fast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Each blob is looked at once in this time; `None` for only on demand.
+    pub every: Option<Duration>,
+    /// How many bytes are read in a second.
+    pub bytes_per_sec_max: u64,
+}
+
+/// What a verification is to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// Whether to serve again what was damaged and has sound bytes somewhere in the store.
+    pub repair: bool,
+    /// How many bytes to read in a second, if not as many as the settings say.
+    pub bytes_per_sec_max: Option<u64>,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Blobs that were hashed.
+    pub blobs: u64,
+    /// Manifests that were hashed.
+    pub manifests: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// How many are not what their digest says.
+    pub damaged: u64,
+    /// How many are served again.
+    pub repaired: u64,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
+}
+
+/// What was found where a blob should lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Sound,
+    Missing,
+    OtherBytes,
+}
+
+impl Registry {
+    /// Hashes everything that is stored.
+    ///
+    /// # Errors
+    /// When database or store fail, and when nobody listens any more.
+    pub fn verify<'r>(
+        &'r self,
+        options: Options,
+        events: &'r Events,
+    ) -> BoxFuture<'r, Result<Summary, Error>> {
+        Box::pin(async move {
+            let mut verification = Verification::new(self, options, events).await?;
+            verification.everything().await?;
+            Ok(verification.finish())
+        })
+    }
+
+    /// Hashes what has not been hashed for as long as the settings say.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub async fn verify_due(&self, events: &Events) -> Result<Summary, Error> {
+        let mut verification = Verification::new(self, Options::default(), events).await?;
+        while let Some(every) = self.settings().verification.every {
+            let cutoff = before(self.clock.now(), every);
+            let due = self.database.blobs_unchecked_since(cutoff, PAGE).await?;
+            if due.is_empty() || self.is_read_only() {
+                break;
+            }
+            verification.blobs(&due).await?;
+        }
+        Ok(verification.finish())
+    }
+
+    /// Checks a blob that is read whole into memory; a damaged one is served no more.
+    pub(crate) async fn check_small(&self, blob: &Blob, bytes: &[Bytes]) -> Result<(), Error> {
+        let mut hasher = Hasher::new(blob.digest.algorithm());
+        hasher.update(bytes);
+        if hasher.finish() == blob.digest {
+            return Ok(());
+        }
+        tracing::error!(digest = %blob.digest, "blob is damaged: push it again");
+        self.record_check(blob, true).await?;
+        Err(Error::BlobUnknown)
+    }
+
+    /// Records what a check found; on a read-only registry nothing.
+    async fn record_check(&self, blob: &Blob, damaged: bool) -> Result<bool, Error> {
+        if self.is_read_only() {
+            return Ok(true);
+        }
+        let (blob, now) = (blob.clone(), self.clock.now());
+        self.database
+            .write(move |tx| {
+                Box::pin(
+                    async move { tx.record_check(&blob, damaged, now).await.map_err(Error::from) },
+                )
+            })
+            .await
+    }
+}
+
+struct Verification {
+    registry: Registry,
+    events: Events,
+    repair: bool,
+    pace: Pace,
+    started: Instant,
+    done: Summary,
+    total: (u64, u64),
+    unsound: Vec<Blob>,
+}
+
+impl Verification {
+    async fn new(registry: &Registry, options: Options, events: &Events) -> Result<Self, Error> {
+        let rate =
+            options.bytes_per_sec_max.unwrap_or(registry.settings().verification.bytes_per_sec_max);
+        Ok(Self {
+            registry: registry.clone(),
+            events: events.clone(),
+            repair: options.repair,
+            pace: Pace::new(rate),
+            started: Instant::now(),
+            done: Summary::default(),
+            total: registry.database.blob_totals().await?,
+            unsound: Vec::new(),
+        })
+    }
+
+    async fn everything(&mut self) -> Result<(), Error> {
+        self.manifests().await?;
+        let mut last = String::new();
+        loop {
+            let blobs = self.registry.database.blobs_after(&last, PAGE).await?;
+            let Some(end) = blobs.last() else { break };
+            last = end.digest.to_string();
+            self.blobs(&blobs).await?;
+        }
+        if self.repair && !self.unsound.is_empty() {
+            self.search_orphans().await?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Summary {
+        self.done.millis = millis(self.started.elapsed());
+        self.done
+    }
+
+    async fn manifests(&mut self) -> Result<(), Error> {
+        let mut last = (0, String::new());
+        loop {
+            let manifests = self.registry.database.manifests_after(&last, PAGE).await?;
+            let Some(end) = manifests.last() else { return Ok(()) };
+            last = (end.id, end.digest.clone());
+            for manifest in &manifests {
+                let Ok(digest) = manifest.digest.parse::<Digest>() else {
+                    let name = &manifest.digest;
+                    self.events.problem(format!("a manifest is named {name:?}: skipped")).await?;
+                    continue;
+                };
+                self.done.manifests += 1;
+                if digest.algorithm().digest(&manifest.bytes) != digest {
+                    self.done.damaged += 1;
+                    let what = format!("the manifest in {} has other bytes", manifest.repository);
+                    self.say_damaged(&digest, what).await?;
+                }
+            }
+        }
+    }
+
+    async fn blobs(&mut self, blobs: &[Blob]) -> Result<(), Error> {
+        for blob in blobs {
+            let found = match self.look_at(blob, &blob.location).await {
+                Ok(found) => found,
+                Err(Error::Store(error)) => {
+                    let error = chain(&error);
+                    self.events.problem(format!("reading {}: {error}", blob.digest)).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            self.done.blobs += 1;
+            self.judge(blob, found).await?;
+            self.progress().await?;
+        }
+        Ok(())
+    }
+
+    async fn judge(&mut self, blob: &Blob, found: Found) -> Result<(), Error> {
+        let what = match found {
+            Found::Sound if blob.damaged && self.repair => {
+                let how = "its object holds the right bytes again";
+                return self.put_right(blob, &blob.location, how).await;
+            }
+            Found::Sound if !blob.damaged => {
+                self.registry.record_check(blob, false).await?;
+                return Ok(());
+            }
+            Found::Sound => "marked as damaged; its bytes are right again: verify --repair",
+            Found::Missing => "its object is missing or too short",
+            Found::OtherBytes => "its object has other bytes",
+        };
+        // Replaced or collected meanwhile: then what was read says nothing.
+        if self.registry.record_check(blob, true).await? {
+            self.done.damaged += 1;
+            self.unsound.push(blob.clone());
+            self.say_damaged(&blob.digest, what.to_owned()).await?;
+        }
+        Ok(())
+    }
+
+    async fn look_at(&mut self, blob: &Blob, location: &Location) -> Result<Found, Error> {
+        let store = &self.registry.store;
+        match store.length(location).await {
+            Ok(length) if length == blob.size => {}
+            Ok(_) | Err(storage::Error::NotFound(_)) => return Ok(Found::Missing),
+            Err(error) => return Err(Error::Store(error)),
+        }
+        let mut object = match store.read(location, 0, blob.size).await {
+            Err(storage::Error::NotFound(_)) => return Ok(Found::Missing),
+            object => object.map_err(Error::Store)?,
+        };
+        let mut hasher = Hasher::new(blob.digest.algorithm());
+        while let Some(piece) = object.next().await {
+            let piece = piece.map_err(Error::Store)?;
+            self.pace.wait_for(piece.len() as u64).await;
+            self.done.bytes += piece.len() as u64;
+            hasher.update(&[piece]);
+        }
+        Ok(if hasher.finish() == blob.digest { Found::Sound } else { Found::OtherBytes })
+    }
+
+    /// Looks for the bytes of damaged blobs among the objects that nothing owns.
+    async fn search_orphans(&mut self) -> Result<(), Error> {
+        for shard in 0..=u8::MAX {
+            let objects = self.registry.store.list(shard).await?.objects;
+            let end = shard.checked_add(1).map_or("g".into(), |next| format!("{next:02x}"));
+            let first = format!("{shard:02x}");
+            let owned = self.registry.database.locations_between(&first, &end).await?;
+            for orphan in objects {
+                if owned.binary_search_by(|it| it.as_str().cmp(orphan.as_str())).is_ok() {
+                    continue;
+                }
+                self.try_orphan(&orphan).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn try_orphan(&mut self, orphan: &Location) -> Result<(), Error> {
+        let Ok(length) = self.registry.store.length(orphan).await else { return Ok(()) };
+        for at in 0..self.unsound.len() {
+            let blob = self.unsound[at].clone();
+            if blob.size == length && self.look_at(&blob, orphan).await? == Found::Sound {
+                self.unsound.swap_remove(at);
+                return self.put_right(&blob, orphan, "another object holds its bytes").await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_right(&mut self, blob: &Blob, sound: &Location, how: &str) -> Result<(), Error> {
+        let (row, location, now) = (blob.clone(), sound.clone(), self.registry.clock.now());
+        let repaired = self
+            .registry
+            .database
+            .write(move |tx| {
+                Box::pin(async move { tx.repair(&row, &location, now).await.map_err(Error::from) })
+            })
+            .await?;
+        if repaired {
+            self.done.repaired += 1;
+            let event = Event::Repaired { digest: blob.digest.clone(), how: how.to_owned() };
+            self.events.say(event).await?;
+        }
+        Ok(())
+    }
+
+    async fn say_damaged(&self, digest: &Digest, what: String) -> Result<(), Error> {
+        let images = self.registry.database.images_with(digest, IMAGES_MAX).await?;
+        self.events.say(Event::Damaged { digest: digest.clone(), what, images }).await
+    }
+
+    async fn progress(&self) -> Result<(), Error> {
+        self.events
+            .say(Event::Progress {
+                done: self.done.blobs,
+                total: self.total.0,
+                bytes_done: self.done.bytes,
+                bytes_total: self.total.1,
+            })
+            .await
+    }
+}
+
+/// Keeps reading at a rate.
+struct Pace {
+    bytes_per_sec: u64,
+    next: tokio::time::Instant,
+}
+
+impl Pace {
+    fn new(bytes_per_sec: u64) -> Self {
+        Self { bytes_per_sec: bytes_per_sec.max(1), next: tokio::time::Instant::now() }
+    }
+
+    /// Waits until `bytes` more may be read.
+    async fn wait_for(&mut self, bytes: u64) {
+        tokio::time::sleep_until(self.next).await;
+        let now = tokio::time::Instant::now();
+        let takes = Duration::from_secs(1).mul_f64(bytes as f64 / self.bytes_per_sec as f64);
+        self.next = self.next.max(now) + takes;
+    }
+}
