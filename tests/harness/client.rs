@@ -215,6 +215,17 @@ impl Call {
     /// When there is no connection.
     pub async fn try_send(self) -> Option<Response> {
         let stream = self.client.connect().await;
+        self.exchange(stream).await
+    }
+
+    /// Sends the request to a server that may be gone. `None` when there is no connection or the
+    /// exchange breaks.
+    pub async fn attempt(self) -> Option<Response> {
+        let stream = self.client.try_connect().await.ok()?;
+        self.exchange(stream).await
+    }
+
+    async fn exchange(self, stream: TlsStream<TcpStream>) -> Option<Response> {
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let target =
             if is_http2 { format!("https://{HOST}{}", self.target) } else { self.target.clone() };
@@ -231,7 +242,7 @@ impl Call {
         let response = if is_http2 {
             let executor = hyper_util::rt::TokioExecutor::new();
             let (mut sender, connection) =
-                hyper::client::conn::http2::handshake(executor, io).await.expect("HTTP/2");
+                hyper::client::conn::http2::handshake(executor, io).await.ok()?;
             tokio::spawn(connection);
             sender.send_request(request).await
         } else {
