@@ -72,7 +72,17 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
 pub fn make_directory(path: &Path) -> Result<(), FileError> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
-    builder.create(path).map_err(|source| FileError::new("making the directory", path, source))
+    // A name lasts only once the directory that it stands in is synced.
+    let made: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
+    let make = || {
+        builder.create(path)?;
+        made.iter().try_for_each(|made| match made.parent() {
+            Some(above) if above.as_os_str().is_empty() => File::open(".")?.sync_all(),
+            Some(above) => File::open(above)?.sync_all(),
+            None => Ok(()),
+        })
+    };
+    make().map_err(|source| FileError::new("making the directory", path, source))
 }
 
 /// Reads a file whole.

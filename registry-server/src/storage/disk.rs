@@ -47,6 +47,13 @@ impl DiskStore {
             }
         }
         File::open(root)?.sync_all()?;
+        // The names of the root and of the data directory must last too. What lies above that need
+        // not be ours to open.
+        for above in root.ancestors().skip(1).take(2) {
+            if let Ok(above) = File::open(above) {
+                above.sync_all()?;
+            }
+        }
         Ok(Self { root: root.into(), durable: true })
     }
 
