@@ -144,8 +144,8 @@ async fn until_told(options: &Options, root: &Path, seed: u64) -> Result<Vec<Str
     };
     if outcome.is_err() {
         for log in Site::logs(root) {
-            println!("# the end of {}:", log.display());
-            server::end_of(&log).iter().for_each(|line| println!("#   {line}"));
+            println!("# warnings in {}:", log.display());
+            server::warnings_in(&log).iter().for_each(|line| println!("#   {line}"));
         }
     }
     outcome
