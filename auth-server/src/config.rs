@@ -158,6 +158,29 @@ impl Config {
         self.data.join("keys")
     }
 
+    /// The keys in which `other` differs, but for the log's level: they take effect at a start.
+    #[must_use]
+    pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
+        // Compared by what they print, which is the same when they are.
+        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 11] = [
+            ("issuer", &self.issuer, &other.issuer),
+            ("services", &self.services, &other.services),
+            ("htpasswd", &self.htpasswd, &other.htpasswd),
+            ("data", &self.data, &other.data),
+            ("socket", &self.socket, &other.socket),
+            ("token_life_secs", &self.token_life_secs, &other.token_life_secs),
+            ("key_algorithm", &self.key_algorithm, &other.key_algorithm),
+            ("key_ids", &self.key_ids, &other.key_ids),
+            ("log_format", &self.log_format, &other.log_format),
+            ("public", &self.public, &other.public),
+            ("limits", &self.limits, &other.limits),
+        ];
+        let differs = |(_, a, b): &(_, &dyn std::fmt::Debug, &dyn std::fmt::Debug)| {
+            format!("{a:?}") != format!("{b:?}")
+        };
+        keys.into_iter().filter(differs).map(|(key, ..)| key).collect()
+    }
+
     /// Refuses values that make no sense. [`load`](Self::load) has done it.
     ///
     /// # Errors

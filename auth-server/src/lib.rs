@@ -8,12 +8,14 @@
 //! - [`keys`] are the signing keys; nothing else in Berth can sign
 //! - [`server`] is the order of steps that leads to a token
 //! - [`run`] has listeners, lock and shutdown
+//! - [`backup`] copies all that to a directory and back
 //! - [`certs`], [`host`] and [`files`] are for `authctl`, which works on the same files
 //!
 //! A request's way: `http/token.rs` reads parameters and credentials, [`server`] takes the steps,
 //! `http/error.rs` says no.
 
 pub mod acl;
+pub mod backup;
 pub mod certs;
 pub mod config;
 pub mod files;

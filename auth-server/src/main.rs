@@ -7,9 +7,10 @@ use berth_shared::{
     clock::Clock,
     crypto,
     serve::{health, shutdown},
-    telemetry::{self, chain},
+    telemetry::{self, LogControl, chain},
 };
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Checks passwords against an htpasswd file and issues tokens for Berth's registry.
 ///
@@ -60,7 +61,8 @@ async fn main() -> ExitCode {
 
 async fn serve(arguments: &Arguments) -> Result<(), String> {
     let config = Config::load(&arguments.config).map_err(|error| chain(&error))?;
-    telemetry::init(&config.log, config.log_format)?;
+    let log = telemetry::init(&config.log, config.log_format)?;
+    tokio::spawn(reload_on_hangup(arguments.config.clone(), config.clone(), log));
     let shutdown = shutdown::on_signal().map_err(|error| error.to_string())?;
     let bound = Bound::open(config, Clock::system()).await.map_err(|error| chain(&error))?;
     let config = bound.server().config();
@@ -73,6 +75,25 @@ async fn serve(arguments: &Arguments) -> Result<(), String> {
     );
     bound.serve(shutdown).await;
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// SIGHUP reads the settings again: the log's level takes effect, and what takes effect at a start
+/// only is named. Users, grants and certificates need no signal.
+async fn reload_on_hangup(path: PathBuf, at_start: Config, log: LogControl) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    while hangup.recv().await.is_some() {
+        let reloaded = Config::load(&path).map_err(|error| chain(&error));
+        match reloaded.and_then(|config| log.set(&config.log).map(|()| config)) {
+            Ok(config) => {
+                tracing::info!("the settings were read again");
+                for key in at_start.fixed_differences(&config) {
+                    tracing::warn!("{key} changed: it takes effect at the next start");
+                }
+            }
+            Err(error) => tracing::error!(error, "the settings stay as they were"),
+        }
+    }
     Ok(())
 }
 

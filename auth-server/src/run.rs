@@ -135,7 +135,8 @@ async fn listen(public: &Public) -> Result<(Listener, Arc<Tls>), StartError> {
     Ok((listener.await.map_err(StartError::Listen)?, tls))
 }
 
-fn lock(data: &Path) -> Result<File, StartError> {
+/// Takes the data directory for this process alone.
+pub(crate) fn lock(data: &Path) -> Result<File, StartError> {
     let path = data.join("lock");
     let failed = |source| FileError::new("locking", &path, source);
     let mut options = OpenOptions::new();

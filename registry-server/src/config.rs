@@ -9,6 +9,7 @@ use std::{
 use axum::http::Uri;
 use berth_shared::{
     config::{ConfigError, beside, read},
+    serve::metrics,
     telemetry::LogFormat,
 };
 use ipnet::IpNet;
@@ -44,10 +45,14 @@ pub struct Config {
     pub log: String,
     /// Form of the log.
     pub log_format: LogFormat,
+    /// Whether a push is acknowledged only when it has reached the disk.
+    pub durable: bool,
     /// What can be changed while the registry runs.
     pub settings: registry::Settings,
     /// Connections at once.
     pub connections_max: usize,
+    /// Where metrics are read; nowhere by default.
+    pub metrics: Option<metrics::Config>,
 }
 
 /// Where certificate and key lie.
@@ -109,8 +114,11 @@ struct File {
     log_format: LogFormat,
     tls: Option<TlsFiles>,
     foreign_issuer: Option<ForeignTable>,
+    #[serde(default = "default_durable")]
+    durable: bool,
     #[serde(default)]
     read_only: bool,
+    metrics: Option<metrics::Config>,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
@@ -214,6 +222,10 @@ fn default_auth_socket() -> PathBuf {
     "run/auth.sock".into()
 }
 
+fn default_durable() -> bool {
+    true
+}
+
 fn default_name() -> String {
     "berth".into()
 }
@@ -230,6 +242,33 @@ impl Config {
     /// error names the key.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         read::<File>(path)?.check(path)
+    }
+}
+
+impl Config {
+    /// The keys in which `other` differs and which take effect at a start only.
+    #[must_use]
+    pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
+        // Compared by what they print: some hold types that cannot be compared.
+        let same =
+            |a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| format!("{a:?}") == format!("{b:?}");
+        let limits = (self.settings.limits.uploads_max, self.connections_max);
+        let other_limits = (other.settings.limits.uploads_max, other.connections_max);
+        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 12] = [
+            ("listen", &self.listen, &other.listen),
+            ("tls", &self.tls, &other.tls),
+            ("public_urls", &self.public_urls, &other.public_urls),
+            ("data", &self.data, &other.data),
+            ("durable", &self.durable, &other.durable),
+            ("service", &self.service, &other.service),
+            ("issuer", &self.issuer, &other.issuer),
+            ("auth_socket", &self.auth_socket, &other.auth_socket),
+            ("foreign_issuer", &self.foreign_issuer, &other.foreign_issuer),
+            ("trusted_proxies", &self.trusted_proxies, &other.trusted_proxies),
+            ("metrics", &self.metrics, &other.metrics),
+            ("limits.uploads_max or connections_max", &limits, &other_limits),
+        ];
+        keys.into_iter().filter(|(_, a, b)| !same(a, b)).map(|(key, ..)| key).collect()
     }
 }
 
@@ -278,8 +317,10 @@ impl File {
             trusted_proxies: self.trusted_proxies,
             log: self.log,
             log_format: self.log_format,
+            durable: self.durable,
             settings,
             connections_max: self.limits.connections_max,
+            metrics: self.metrics.map(metrics::Config::check).transpose()?,
         })
     }
 }

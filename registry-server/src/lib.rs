@@ -24,12 +24,13 @@ use std::{
     sync::Arc,
 };
 
+use axum::Router;
 use berth_shared::{
     clock::Clock,
     serve::{
         Limits, Listener,
         health::Audience,
-        serve,
+        metrics, serve,
         tls::{Tls, TlsError},
     },
     token::Verifier,
@@ -89,6 +90,7 @@ pub struct Server {
     control: Listener,
     tls: Option<Arc<Tls>>,
     limits: Limits,
+    metrics: Option<(Listener, Router)>,
     // Held until the end: the data directory is this server's alone.
     _lock: File,
 }
@@ -141,6 +143,10 @@ impl Server {
         let tls = config.tls.map(|tls| Tls::load(&tls.certificate, &tls.key)).transpose()?;
         let public = Listener::tcp(config.listen, tls.clone()).await;
         let control = Listener::unix(&config.data.join(CONTROL_SOCKET));
+        let metrics = match config.metrics {
+            Some(metrics) => Some(listen_for_metrics(metrics.listen).await?),
+            None => None,
+        };
         let limits = Limits { connections_max: config.connections_max, ..Limits::default() };
         Ok(Self {
             app,
@@ -148,6 +154,7 @@ impl Server {
             control: control.map_err(preparing("the control socket"))?,
             tls,
             limits,
+            metrics,
             _lock: lock,
         })
     }
@@ -156,6 +163,12 @@ impl Server {
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.public.local_addr()
+    }
+
+    /// The address on which metrics are read, if there is one.
+    #[must_use]
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().and_then(|(listener, _)| listener.local_addr())
     }
 
     /// The registry that is served.
@@ -176,6 +189,9 @@ impl Server {
         let routes = http::health_routes(self.app.clone(), Audience::Private)
             .merge(control::routes(registry));
         let control = serve(self.control, routes, Limits::default(), shutdown.clone());
+        if let Some((listener, routes)) = self.metrics {
+            tokio::spawn(serve(listener, routes, Limits::default(), shutdown.clone()));
+        }
         let public = serve(self.public, http::router(self.app), self.limits, shutdown);
         tokio::join!(public, control);
     }
@@ -185,8 +201,13 @@ async fn open_registry(config: &Config, clock: Clock) -> Result<Registry, StartE
     let objects = config.data.join("objects");
     let store = DiskStore::open(&objects).map_err(preparing(&objects.display().to_string()))?;
     let path = config.data.join("registry.db");
-    let database = Database::open(&path)
-        .await
+    let (store, database) = if config.durable {
+        (store, Database::open(&path).await)
+    } else {
+        tracing::warn!("durable = false: a power cut may lose pushes that were acknowledged");
+        (store.without_durability(), Database::open_without_durability(&path).await)
+    };
+    let database = database
         .map_err(|source| StartError::Database { path: path.display().to_string(), source })?;
     Ok(Registry::new(database, Arc::new(store), clock, config.settings))
 }
@@ -203,6 +224,13 @@ fn lock(data: &Path) -> Result<File, StartError> {
         Err(TryLockError::WouldBlock) => Err(StartError::InUse(shown)),
         Err(TryLockError::Error(error)) => Err(preparing(&shown)(error)),
     }
+}
+
+async fn listen_for_metrics(address: SocketAddr) -> Result<(Listener, Router), StartError> {
+    const WHAT: &str = "the address for metrics";
+    let routes = metrics::routes().map_err(io::Error::other).map_err(preparing(WHAT))?;
+    let listener = Listener::tcp(address, None).await.map_err(preparing(WHAT))?;
+    Ok((listener, routes))
 }
 
 fn preparing(what: &str) -> impl FnOnce(io::Error) -> StartError {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use berth_shared::telemetry::chain;
+use metrics::{counter, gauge};
 use tokio_util::sync::CancellationToken;
 
 use crate::registry::{
@@ -104,6 +105,22 @@ fn note(event: &Event) {
 
 /// The summary line of a collection, and its metrics.
 pub(crate) fn note_collection(summary: &collect::Summary) {
+    let removed = [
+        ("manifest", summary.manifests),
+        ("link", summary.links),
+        ("blob", summary.blobs),
+        ("upload", summary.uploads),
+        ("orphan", summary.orphans),
+        ("repository", summary.repositories),
+    ];
+    for (kind, number) in removed {
+        counter!("berth_collection_removed_total", "kind" => kind).increment(number);
+    }
+    counter!("berth_collection_runs_total").increment(1);
+    counter!("berth_collection_freed_bytes_total").increment(summary.bytes);
+    counter!("berth_collection_problems_total").increment(summary.problems);
+    gauge!("berth_collection_last_seconds").set(summary.millis as f64 / 1e3);
+    gauge!("berth_collection_longest_step_seconds").set(summary.longest_step_micros as f64 / 1e6);
     tracing::info!(
         manifests = summary.manifests,
         links = summary.links,
@@ -121,6 +138,10 @@ pub(crate) fn note_collection(summary: &collect::Summary) {
 
 /// The summary line of a verification, and its metrics.
 pub(crate) fn note_verification(summary: &verify::Summary) {
+    counter!("berth_verification_blobs_total").increment(summary.blobs);
+    counter!("berth_verification_bytes_total").increment(summary.bytes);
+    counter!("berth_verification_damaged_total").increment(summary.damaged);
+    counter!("berth_verification_repaired_total").increment(summary.repaired);
     tracing::info!(
         blobs = summary.blobs,
         manifests = summary.manifests,

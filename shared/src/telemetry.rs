@@ -1,7 +1,7 @@
 //! The log: one line per event on standard error, as text for people or JSON for machines.
 
 use serde::Deserialize;
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use tracing_subscriber::{EnvFilter, Registry, fmt, prelude::*, reload};
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -14,13 +14,31 @@ pub enum LogFormat {
     Json,
 }
 
+/// Changes what is logged while the program runs.
+#[derive(Debug, Clone)]
+pub struct LogControl(reload::Handle<EnvFilter, Registry>);
+
+impl LogControl {
+    /// Puts another level or other directives in force.
+    ///
+    /// # Errors
+    /// When `filter` cannot be read; then nothing changes.
+    pub fn set(&self, filter: &str) -> Result<(), String> {
+        self.0.reload(read(filter)?).map_err(|error| error.to_string())
+    }
+}
+
+fn read(filter: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(filter).map_err(|error| format!("log: {error}"))
+}
+
 /// Sends the log to standard error. `filter` is a level such as `info`, or directives such as
 /// `info,sqlx=warn`.
 ///
 /// # Errors
 /// When `filter` cannot be read.
-pub fn init(filter: &str, format: LogFormat) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log: {error}"))?;
+pub fn init(filter: &str, format: LogFormat) -> Result<LogControl, String> {
+    let (filter, handle) = reload::Layer::new(read(filter)?);
     let registry = tracing_subscriber::registry().with(filter);
     let result = match format {
         LogFormat::Text => {
@@ -33,7 +51,8 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), String> {
             registry.with(layer.with_writer(std::io::stderr)).try_init()
         }
     };
-    result.map_err(|error| error.to_string())
+    result.map_err(|error| error.to_string())?;
+    Ok(LogControl(handle))
 }
 
 /// An error with everything that caused it, in one line. A cause that the text before it has said

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -70,6 +71,7 @@ pub struct Stack {
 struct Running {
     shutdown: CancellationToken,
     task: JoinHandle<()>,
+    metrics: Option<SocketAddr>,
 }
 
 impl Running {
@@ -275,6 +277,15 @@ impl Stack {
         self.ca.issue(folder)
     }
 
+    /// The address of the registry's metrics.
+    ///
+    /// # Panics
+    /// When its settings ask for none.
+    #[must_use]
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.registry_running.metrics.expect("a listener for metrics")
+    }
+
     /// Waits until the registry says that it is ready.
     pub async fn wait_until_ready(&self) {
         crate::eventually("the registry is ready", async || {
@@ -329,7 +340,7 @@ async fn start_auth(root: &Path, clock: Clock) -> (Arc<AuthServer>, Running) {
     let server = Arc::clone(bound.server());
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(bound.serve(shutdown.clone()));
-    (server, Running { shutdown, task })
+    (server, Running { shutdown, task, metrics: None })
 }
 
 async fn start_registry(
@@ -341,9 +352,10 @@ async fn start_registry(
         registry_server::config::Config::read(&root.join("registry.toml")).expect("registry.toml");
     let server = Server::start(config, clock).await.expect("starting registry-server");
     let address = server.local_addr().expect("a TCP address");
+    let metrics = server.metrics_addr();
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(server.serve(shutdown.clone()));
-    (Client::new(address, ca, &[]), Running { shutdown, task })
+    (Client::new(address, ca, &[]), Running { shutdown, task, metrics })
 }
 
 /// A CA of the test's own, which the client trusts.

@@ -3,6 +3,7 @@
 mod advisories;
 mod advisories_clients;
 mod advisories_reading;
+mod auth_backup;
 mod broken_push;
 mod config;
 mod errors;
@@ -10,6 +11,7 @@ mod foreign_issuer;
 mod limits;
 mod lists;
 mod manifests;
+mod metrics;
 mod mounts;
 mod oracle;
 mod pull;

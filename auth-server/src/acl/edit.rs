@@ -19,6 +19,24 @@ use super::{
 };
 
 impl Store {
+    /// Makes every token void that is out, whatever the sequence was when it was issued: what a
+    /// restored database does not know of may have moved it. The time in seconds is ahead of every
+    /// sequence, since one counts acts of administration.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn void_every_token(&self, now: UnixSeconds) -> Result<(), Error> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        sqlx::query("UPDATE sequence SET value = $1 WHERE value < $1")
+            .bind(now)
+            .execute(&mut *transaction)
+            .await?;
+        raise(&mut transaction, &[Grantee::Everyone, Grantee::Anonymous]).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
     /// Grants every rule of `rules`. Rules on the same pattern until the same time become one.
     /// Grants that have expired before `now` are cleared away.
     ///

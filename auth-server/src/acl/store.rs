@@ -14,7 +14,7 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Row, SqliteConnection,
+    ConnectOptions, Connection, Row, SqliteConnection,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
@@ -74,6 +74,36 @@ impl Store {
         })
     }
 
+    /// Writes a consistent copy of the database, as it is now, to the new file `to`, durably.
+    ///
+    /// # Errors
+    /// When the file is there already, or cannot be written.
+    pub async fn snapshot(&self, to: &Path) -> Result<(), Error> {
+        snapshot(&mut *self.writer.lock().await, to).await
+    }
+
+    /// Looks through the whole database.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub async fn check(&self) -> Result<(), Error> {
+        let found: String = sqlx::query_scalar("PRAGMA integrity_check")
+            .fetch_one(&mut *self.writer.lock().await)
+            .await?;
+        if found == "ok" { Ok(()) } else { Err(Error::Row(found)) }
+    }
+
+    /// Closes the database, and leaves one file of it.
+    ///
+    /// # Errors
+    /// When what was written cannot be brought into that file.
+    pub async fn close(self) -> Result<(), Error> {
+        self.reader.into_inner().connection.close().await?;
+        let mut writer = self.writer.into_inner();
+        sqlx::query("PRAGMA journal_mode = DELETE").execute(&mut writer).await?;
+        Ok(writer.close().await?)
+    }
+
     /// The policy as it stands in the database now.
     ///
     /// # Errors
@@ -130,7 +160,40 @@ fn migration_lock(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
+async fn snapshot(connection: &mut SqliteConnection, to: &Path) -> Result<(), Error> {
+    sqlx::query("VACUUM INTO $1").bind(to.to_string_lossy()).execute(connection).await?;
+    let sync = || {
+        File::open(to)?.sync_all()?;
+        to.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    };
+    sync().map_err(|source| Error::Open { path: to.to_owned(), source: Box::new(source) })
+}
+
+/// Copies a database that an older version wrote to `NAME.version-N`, before it is migrated.
+async fn keep_older(connection: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
+    let known: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = '_sqlx_migrations')",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if !known {
+        return Ok(());
+    }
+    let version: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations")
+        .fetch_one(&mut *connection)
+        .await?;
+    let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let mut copy = path.as_os_str().to_owned();
+    copy.push(format!(".version-{version}"));
+    // A copy that is there is of an attempt that did not come to its end.
+    if version >= newest || Path::new(&copy).exists() {
+        return Ok(());
+    }
+    snapshot(connection, Path::new(&copy)).await
+}
+
 async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
+    keep_older(connection, path).await?;
     MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(_)
         | MigrateError::VersionTooNew(..)
@@ -162,6 +225,22 @@ mod tests {
         .unwrap();
         drop(store);
         assert!(matches!(Store::open(&path).await, Err(Error::Newer(_))));
+    }
+
+    #[tokio::test]
+    async fn an_older_database_is_copied_before_it_is_migrated() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.db");
+        let store = Store::open(&path).await.unwrap();
+        // As if this version had one migration more than the one that wrote it.
+        sqlx::query("UPDATE _sqlx_migrations SET version = 0")
+            .execute(&mut *store.writer.lock().await)
+            .await
+            .unwrap();
+        drop(store);
+        // Migration 1 runs into its own tables: what counts is that the copy was made before.
+        assert!(Store::open(&path).await.is_err());
+        assert!(dir.path().join("auth.db.version-0").exists());
     }
 
     #[tokio::test]

@@ -1,19 +1,27 @@
 //! `registry-server serve`: the server itself, and the signals that it hears.
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use berth_shared::{clock::Clock, serve::shutdown, telemetry, telemetry::chain};
+use berth_shared::{
+    clock::Clock,
+    serve::shutdown,
+    telemetry::{self, LogControl, chain},
+};
 use registry_server::{Server, config::Config, registry::Registry};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::output::Failure;
 
 pub(crate) async fn run(path: &Path, config: Config) -> Result<ExitCode, Failure> {
-    telemetry::init(&config.log, config.log_format).map_err(Failure)?;
+    let log = telemetry::init(&config.log, config.log_format).map_err(Failure)?;
     let shutdown = shutdown::on_signal().map_err(|error| Failure(error.to_string()))?;
+    let reload = Reload { path: path.to_owned(), at_start: config.clone(), log };
     let server = Server::start(config, Clock::system());
     let server = server.await.map_err(|error| Failure(chain(&error)))?;
-    tokio::spawn(hear_signals(path.to_owned(), server.registry()));
+    tokio::spawn(hear_signals(reload, server.registry()));
     if let Some(address) = server.local_addr() {
         tracing::info!(%address, "registry-server is serving");
     }
@@ -22,22 +30,39 @@ pub(crate) async fn run(path: &Path, config: Config) -> Result<ExitCode, Failure
     Ok(ExitCode::SUCCESS)
 }
 
+/// What reading the configuration again needs.
+struct Reload {
+    path: PathBuf,
+    at_start: Config,
+    log: LogControl,
+}
+
+impl Reload {
+    /// Puts in force what can be changed while the server runs, and names what cannot.
+    fn run(&self, registry: &Registry) -> Result<(), String> {
+        let config = Config::read(&self.path).map_err(|error| chain(&error))?;
+        self.log.set(&config.log)?;
+        registry.change_settings(config.settings);
+        tracing::info!("the configuration was read again");
+        for key in self.at_start.fixed_differences(&config) {
+            tracing::warn!("{key} changed: it takes effect at the next start");
+        }
+        Ok(())
+    }
+}
+
 /// SIGHUP reads the configuration again; SIGUSR1 and SIGUSR2 make the registry read-only, and not.
-async fn hear_signals(path: std::path::PathBuf, registry: Registry) -> std::io::Result<()> {
-    let mut reload = signal(SignalKind::hangup())?;
+async fn hear_signals(reload: Reload, registry: Registry) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut read_only = signal(SignalKind::user_defined1())?;
     let mut writable = signal(SignalKind::user_defined2())?;
     loop {
         tokio::select! {
-            _ = reload.recv() => match Config::read(&path) {
-                Ok(config) => {
-                    registry.change_settings(config.settings);
-                    tracing::info!("the configuration was read again");
+            _ = hangup.recv() => {
+                if let Err(error) = reload.run(&registry) {
+                    tracing::error!(error, "the configuration stays as it was");
                 }
-                Err(error) => {
-                    tracing::error!(error = chain(&error), "the configuration stays as it was");
-                }
-            },
+            }
             _ = read_only.recv() => {
                 registry.set_read_only(true);
                 tracing::info!("read-only: pulls go on");

@@ -81,7 +81,18 @@ impl Database {
     /// # Errors
     /// When it cannot be opened, or was written by a newer program.
     pub async fn open(path: &Path) -> Result<Self, Error> {
-        let options = options(path);
+        Self::open_with(options(path), path).await
+    }
+
+    /// As [`open`](Self::open), and leaves it to the system when commits reach the disk.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub async fn open_without_durability(path: &Path) -> Result<Self, Error> {
+        Self::open_with(options(path).synchronous(SqliteSynchronous::Off), path).await
+    }
+
+    async fn open_with(options: SqliteConnectOptions, path: &Path) -> Result<Self, Error> {
         let mut connection = sqlx::ConnectOptions::connect(&options).await?;
         migrate(&mut connection, path).await?;
         Self::with_writer(connection, options, path).await

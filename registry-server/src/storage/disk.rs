@@ -29,6 +29,7 @@ const EARLY_SYNC_BYTES: u64 = 16 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct DiskStore {
     root: Arc<Path>,
+    durable: bool,
 }
 
 impl DiskStore {
@@ -46,7 +47,13 @@ impl DiskStore {
             }
         }
         File::open(root)?.sync_all()?;
-        Ok(Self { root: root.into() })
+        Ok(Self { root: root.into(), durable: true })
+    }
+
+    /// The same store, which leaves it to the system when bytes reach the disk.
+    #[must_use]
+    pub fn without_durability(self) -> Self {
+        Self { durable: false, ..self }
     }
 
     fn path(&self, location: &Location) -> PathBuf {
@@ -137,10 +144,19 @@ impl Store for DiskStore {
                 Ok(Arc::new(file))
             })
             .await?;
-        Ok(Box::new(DiskWriter { location: location.clone(), file, unsynced: 0, early_sync: None }))
+        Ok(Box::new(DiskWriter {
+            location: location.clone(),
+            file,
+            durable: self.durable,
+            unsynced: 0,
+            early_sync: None,
+        }))
     }
 
     async fn sync_entry(&self, location: &Location) -> Result<(), Error> {
+        if !self.durable {
+            return Ok(());
+        }
         self.run("syncing the directory of", location, |path| match path.parent() {
             Some(directory) => File::open(directory)?.sync_all(),
             None => Ok(()),
@@ -243,6 +259,7 @@ impl Pieces {
 struct DiskWriter {
     location: Location,
     file: Arc<File>,
+    durable: bool,
     /// Bytes written since the last sync began.
     unsynced: u64,
     early_sync: Option<JoinHandle<io::Result<()>>>,
@@ -257,13 +274,16 @@ impl ObjectWriter for DiskWriter {
         let written = written.map_err(io::Error::other).and_then(|result| result);
         written.map_err(|error| explain("writing", &self.location, error))?;
         self.unsynced += length;
-        if self.unsynced >= EARLY_SYNC_BYTES {
+        if self.durable && self.unsynced >= EARLY_SYNC_BYTES {
             self.sync_early().await?;
         }
         Ok(())
     }
 
     async fn sync(&mut self) -> Result<(), Error> {
+        if !self.durable {
+            return Ok(());
+        }
         self.await_early_sync().await?;
         let file = Arc::clone(&self.file);
         let synced = on_disk("syncing", move || file.sync_data()).await;

@@ -6,6 +6,7 @@
 mod connection;
 pub mod health;
 pub mod log;
+pub mod metrics;
 mod progress;
 pub mod shutdown;
 pub mod tls;

@@ -3,6 +3,7 @@
 //! It works on the files and the database that `auth-server` uses, beside the running server, which
 //! sees every change with the next token. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
 
+mod backup;
 mod cert;
 mod explain;
 mod grants;
@@ -61,6 +62,8 @@ enum Verb {
     /// Export what other registries verify tokens by.
     #[command(subcommand)]
     Key(key::Verb),
+    Backup(backup::BackupArguments),
+    Restore(backup::RestoreArguments),
     /// Write a completion script for a shell to standard output.
     Completions {
         /// Which shell.
@@ -128,6 +131,14 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
         Verb::Grants(arguments) => {
             let site = find.site()?;
             runtime()?.block_on(grants::list(&arguments, &site))
+        }
+        Verb::Backup(arguments) => {
+            let site = find.site()?;
+            runtime()?.block_on(backup::backup(&arguments, &site))
+        }
+        Verb::Restore(arguments) => {
+            let site = find.site()?;
+            runtime()?.block_on(backup::restore(&arguments, &site))
         }
         Verb::Explain(arguments) => {
             let site = find.site()?;

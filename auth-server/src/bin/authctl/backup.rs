@@ -1,0 +1,63 @@
+//! `authctl backup` and `authctl restore`: what auth-server knows, to a directory and back.
+
+use std::path::PathBuf;
+
+use auth_server::backup;
+use berth_shared::clock::Clock;
+use clap::Args;
+use serde_json::json;
+
+use crate::{
+    report::{Failure, Report},
+    site::Site,
+};
+
+/// Copy database, signing keys and users to a directory, while the server runs.
+///
+/// A second backup into the same directory takes the place of the first once it is complete.
+/// Whoever can read it can make tokens: keep it as safe as the data. The registry's images are
+/// another backup: registry-server backup DIR.
+#[derive(Args)]
+pub(crate) struct BackupArguments {
+    /// Where to; it is made, readable by the data's owner alone.
+    directory: PathBuf,
+}
+
+/// Put a backup in place of database, signing keys and users; the server must not run.
+///
+/// Everything is checked before anything is changed. Tokens that are out become void, so clients
+/// fetch new ones.
+#[derive(Args)]
+pub(crate) struct RestoreArguments {
+    /// Where the backup lies.
+    directory: PathBuf,
+    /// Move aside what is there (to NAME.before-restore-1); nothing is deleted.
+    #[arg(long)]
+    force: bool,
+}
+
+pub(crate) async fn backup(arguments: &BackupArguments, site: &Site) -> Result<Report, Failure> {
+    let to = &arguments.directory;
+    let contents = backup::backup(&site.config, to, Clock::system().now()).await.map_err(hint)?;
+    let text = format!("backed up {} files to {}", contents.files.len(), to.display());
+    Ok(Report::done(text, json!(contents)))
+}
+
+pub(crate) async fn restore(arguments: &RestoreArguments, site: &Site) -> Result<Report, Failure> {
+    let from = &arguments.directory;
+    let now = Clock::system().now();
+    let contents = backup::restore(&site.config, from, arguments.force, now).await.map_err(hint)?;
+    let text = format!("restored the backup of {}; start auth-server now", contents.made);
+    Ok(Report::done(text, json!(contents)))
+}
+
+/// A directory that root made is often not the data's owner's to use.
+fn hint(error: backup::Error) -> Failure {
+    let forbidden = matches!(&error, backup::Error::File(error) if error.is_forbidden());
+    match Failure::from(error) {
+        Failure::Refused(reason) if forbidden => Failure::refused(format!(
+            "{reason}: authctl works as the owner of the data, who needs access to the directory"
+        )),
+        failure => failure,
+    }
+}
