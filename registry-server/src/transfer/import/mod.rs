@@ -12,6 +12,8 @@ mod batch;
 pub mod layout;
 pub mod report;
 mod repository;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
