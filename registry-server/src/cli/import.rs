@@ -1,6 +1,12 @@
 //! `registry-server import`: take over the store of registry:2 or registry:3.
 
-use std::{fs, io, os::unix::fs::lchown, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    io,
+    os::unix::fs::lchown,
+    path::{self, Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use berth_shared::{
     clock::Clock,
@@ -65,7 +71,9 @@ pub(crate) async fn run(
     config: &Config,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let owner = owner::other_owner_of(&config.data);
+    let data = path::absolute(&config.data).map_err(|error| Failure(error.to_string()))?;
+    let (made, there): (Vec<_>, Vec<_>) = data.ancestors().partition(|it| !it.exists());
+    let owner = there.first().and_then(|nearest| owner::other_owner_of(nearest));
     let offline = open(config).await?;
     let how = match arguments {
         Arguments { adopt: true, .. } => How::Adopt,
@@ -77,9 +85,9 @@ pub(crate) async fn run(
     let shown = bar.clone();
     let tell = Arc::new(move |event: Event| show(&shown, &event, json));
     // Early too: SQLite gives the files that it makes later to the owner of the database.
-    give_data(owner, config, &offline)?;
+    give_data(owner, config, &made, &offline)?;
     let imported = import::run(&offline, &arguments.directory, options, tell).await;
-    give_data(owner, config, &offline)?;
+    give_data(owner, config, &made, &offline)?;
     bar.finish_and_clear();
     let summary = imported.map_err(|error| Failure(chain(&error)))?;
     if json {
@@ -105,18 +113,23 @@ async fn open(config: &Config) -> Result<Offline, Failure> {
     })
 }
 
-/// Gives what Berth made in the data directory to whom the directory belongs.
-fn give_data(owner: Option<Owner>, config: &Config, offline: &Offline) -> Result<(), Failure> {
+/// Gives what Berth made in the data directory, and the directories `made` for it, to whom the
+/// directory, or the one around it, belongs.
+fn give_data(
+    owner: Option<Owner>,
+    config: &Config,
+    made: &[&Path],
+    offline: &Offline,
+) -> Result<(), Failure> {
     let Some(owner) = owner else { return Ok(()) };
     let give = || -> io::Result<()> {
         offline.store.give_directories(owner)?;
-        for name in ["lock", "registry.db", "registry.db-wal", "registry.db-shm"] {
-            let path = config.data.join(name);
-            if fs::exists(&path)? {
-                lchown(&path, Some(owner.user), Some(owner.group))?;
-            }
-        }
-        Ok(())
+        let files = ["lock", "registry.db", "registry.db-wal", "registry.db-shm"];
+        let files = files.map(|name| config.data.join(name));
+        let files = files.iter().map(PathBuf::as_path).filter(|path| path.exists());
+        files
+            .chain(made.iter().copied())
+            .try_for_each(|path| lchown(path, Some(owner.user), Some(owner.group)))
     };
     give().map_err(|error| Failure(format!("giving {} its owner: {error}", config.data.display())))
 }

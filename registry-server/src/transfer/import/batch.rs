@@ -8,11 +8,11 @@ use std::{
     sync::Arc,
 };
 
-use berth_shared::{digest::Digest, name::RepositoryName};
+use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
 use bytes::Bytes;
 
 use super::{
-    Error, Import, Replaced, in_background,
+    Error, Import, in_background,
     layout::TagLink,
     refused,
     repository::{OldRepository, is_blob},
@@ -29,6 +29,13 @@ use crate::{
 
 /// Rows that are written in one transaction, about.
 const ROWS_MAX: usize = 500;
+
+/// Rows whose objects are made durable together, about: each time up to 256 directories are synced.
+const BATCH_ROWS_MAX: usize = 20_000;
+
+/// Bytes that are copied before their rows are written, about: so much is copied again when an
+/// import is broken off.
+const COPIED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// How much of a blob is hashed at once.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -57,14 +64,34 @@ struct Taken {
     unsound: Option<Location>,
 }
 
-/// What is written together.
-#[derive(Debug, Default)]
-struct Batch {
+/// A manifest or a tag, and what is taken before it.
+#[derive(Debug)]
+pub(super) struct Step {
+    repository: RepositoryName,
     blobs: Vec<Taken>,
     links: Vec<Digest>,
-    manifests: Vec<NewManifest>,
-    tags: Vec<TagLink>,
+    manifest: Option<NewManifest>,
+    tag: Option<TagLink>,
+}
+
+impl Step {
+    fn in_repository(repository: &RepositoryName) -> Self {
+        let (blobs, links) = (Vec::new(), Vec::new());
+        Self { repository: repository.clone(), blobs, links, manifest: None, tag: None }
+    }
+
+    fn rows(&self) -> usize {
+        let manifest = self.manifest.as_ref().map_or(0, |it| 1 + it.references.len());
+        self.blobs.len() + self.links.len() + manifest + usize::from(self.tag.is_some())
+    }
+}
+
+/// Steps that wait for being done together.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    steps: Vec<Step>,
     rows: usize,
+    bytes: u64,
 }
 
 impl Import {
@@ -129,30 +156,20 @@ impl Import {
         manifests: Vec<NewManifest>,
         tags: Vec<TagLink>,
     ) -> Result<(), Error> {
-        let mut batch = Batch::default();
-        // What is in the batch or in the repository by now.
         let mut linked = HashSet::new();
         for manifest in manifests {
+            let mut step = Step::in_repository(name);
             let digest = &manifest.manifest.digest;
             let is_new = self.registry.database.manifest(name, digest).await?.is_none();
             for named in manifest.references.iter().filter(|named| is_blob(named)) {
-                self.gather(&named.digest, &mut batch)?;
-                let can_link =
-                    !matches!(self.examined.get(&named.digest), None | Some(Examined::Faulty(_)));
+                let can_link = self.gather(&named.digest, &mut step)?;
                 if is_new && can_link && linked.insert(named.digest.clone()) {
-                    batch.links.push(named.digest.clone());
-                    batch.rows += 1;
+                    step.links.push(named.digest.clone());
                 }
             }
-            if is_new {
-                batch.rows += 1 + manifest.references.len();
-                batch.manifests.push(manifest);
-            } else {
-                self.summary.present += 1;
-            }
-            if batch.rows >= ROWS_MAX {
-                self.write(name, std::mem::take(&mut batch)).await?;
-            }
+            self.summary.present += u64::from(!is_new);
+            step.manifest = Some(manifest).filter(|_| is_new);
+            self.add(step).await?;
         }
         for tag in tags {
             match self.registry.database.tag_since(name, &tag.tag).await? {
@@ -160,44 +177,63 @@ impl Import {
                 Some((digest, since)) if digest == tag.digest || since >= tag.written => {
                     self.summary.present += 1;
                 }
-                _ => {
-                    batch.tags.push(tag);
-                    batch.rows += 1;
-                }
-            }
-            if batch.rows >= ROWS_MAX {
-                self.write(name, std::mem::take(&mut batch)).await?;
+                _ => self.add(Step { tag: Some(tag), ..Step::in_repository(name) }).await?,
             }
         }
-        self.write(name, batch).await
-    }
-
-    /// Puts a blob into the batch, if Berth has to have it still.
-    fn gather(&mut self, digest: &Digest, batch: &mut Batch) -> Result<(), Error> {
-        let Some(examined) = self.examined.get_mut(digest) else { return Ok(()) };
-        let Examined::There { size, path, unsound } = examined else { return Ok(()) };
-        let location = Location::fresh()?;
-        let blob = Blob { digest: digest.clone(), size: *size, location, damaged: false };
-        batch.blobs.push(Taken { blob, from: std::mem::take(path), unsound: unsound.take() });
-        batch.rows += 1;
-        *examined = Examined::Held(*size);
         Ok(())
     }
 
-    /// Takes the objects, makes them durable, and then writes the rows.
-    async fn write(&mut self, name: &RepositoryName, batch: Batch) -> Result<(), Error> {
-        if batch.rows == 0 {
-            return Ok(());
+    /// Adds a blob to the step, if Berth has to have it still. Whether Berth will have it then.
+    fn gather(&mut self, digest: &Digest, step: &mut Step) -> Result<bool, Error> {
+        let Some(examined) = self.examined.get_mut(digest) else { return Ok(false) };
+        let (size, from, unsound) = match examined {
+            Examined::Held(_) => return Ok(true),
+            Examined::Faulty(_) => return Ok(false),
+            Examined::There { size, path, unsound } => (*size, path.clone(), unsound.take()),
+        };
+        let location = Location::fresh()?;
+        let blob = Blob { digest: digest.clone(), size, location, damaged: false };
+        step.blobs.push(Taken { blob, from, unsound });
+        *examined = Examined::Held(size);
+        Ok(true)
+    }
+
+    async fn add(&mut self, step: Step) -> Result<(), Error> {
+        self.batch.rows += step.rows();
+        self.batch.bytes += step.blobs.iter().map(|taken| taken.blob.size).sum::<u64>();
+        self.batch.steps.push(step);
+        let is_much = self.options.how == How::Copy && self.batch.bytes >= COPIED_BYTES_MAX;
+        if is_much || self.batch.rows >= BATCH_ROWS_MAX { self.finish().await } else { Ok(()) }
+    }
+
+    /// Does what waits: takes the objects, makes them durable, and then writes the rows.
+    pub(super) async fn finish(&mut self) -> Result<(), Error> {
+        let batch = std::mem::take(&mut self.batch);
+        let blobs = batch.steps.iter().flat_map(|step| step.blobs.iter().cloned()).collect();
+        self.take_in(blobs).await?;
+        let (mut rows, mut chunk) = (0, Vec::new());
+        for step in batch.steps {
+            rows += step.rows();
+            chunk.push(step);
+            if rows >= ROWS_MAX {
+                rows = 0;
+                self.write(std::mem::take(&mut chunk)).await?;
+            }
         }
-        let counted = (batch.manifests.len() as u64, batch.tags.len() as u64);
-        let blobs = batch.blobs.clone();
-        self.take_in(&blobs).await?;
+        self.write(chunk).await
+    }
+
+    /// Writes the rows of some steps. What they name is durable.
+    async fn write(&mut self, steps: Vec<Step>) -> Result<(), Error> {
+        let blobs: Vec<Taken> = steps.iter().flat_map(|step| step.blobs.iter().cloned()).collect();
+        let manifests = steps.iter().filter(|step| step.manifest.is_some()).count() as u64;
+        let tags = steps.iter().filter(|step| step.tag.is_some()).count() as u64;
         let now = self.registry.clock.now();
-        for replaced in write_rows(&self.registry.database, name, batch, now).await? {
+        for replaced in write_rows(&self.registry.database, steps, now).await? {
             self.registry.store.delete(&replaced).await?;
         }
-        self.summary.manifests += counted.0;
-        self.summary.tags += counted.1;
+        self.summary.manifests += manifests;
+        self.summary.tags += tags;
         self.summary.blobs += blobs.len() as u64;
         self.summary.bytes += blobs.iter().map(|taken| taken.blob.size).sum::<u64>();
         if self.options.how == How::Adopt {
@@ -206,9 +242,9 @@ impl Import {
         Ok(())
     }
 
-    async fn take_in(&mut self, blobs: &[Taken]) -> Result<(), Error> {
+    async fn take_in(&mut self, blobs: Vec<Taken>) -> Result<(), Error> {
         let options = self.options;
-        for taken in blobs {
+        for taken in &blobs {
             let (disk, one) = (self.disk.clone(), taken.clone());
             let done = in_background(move || {
                 disk.take_in(&one.from, &one.blob.location, options.how, options.owner)
@@ -240,19 +276,17 @@ async fn give_up(blobs: Vec<Taken>) -> Result<(), Error> {
     removed.await.map_err(Error::Unreadable)?
 }
 
-/// Writes the rows of a batch. Gives where the damaged objects lie that were replaced.
+/// Writes the rows of steps. Gives where the damaged objects lie that were replaced.
 async fn write_rows(
     database: &Database,
-    name: &RepositoryName,
-    batch: Batch,
-    now: i64,
-) -> Result<Replaced, registry::Error> {
-    let name = name.clone();
-    database
-        .write(move |tx| {
-            Box::pin(async move {
-                let mut replaced = Vec::new();
-                for taken in &batch.blobs {
+    steps: Vec<Step>,
+    now: UnixSeconds,
+) -> Result<Vec<Location>, registry::Error> {
+    let write = database.write(move |tx| {
+        Box::pin(async move {
+            let mut replaced = Vec::new();
+            for step in &steps {
+                for taken in &step.blobs {
                     let put = tx.put_blob(&taken.blob, taken.unsound.as_ref(), now).await?;
                     match put {
                         PutBlob::New => {}
@@ -260,22 +294,24 @@ async fn write_rows(
                         PutBlob::Replaced(old) => replaced.push(old),
                     }
                 }
-                for digest in &batch.links {
-                    tx.link_blob(&name, digest, now).await?;
+                for digest in &step.links {
+                    tx.link_blob(&step.repository, digest, now).await?;
                 }
-                for manifest in &batch.manifests {
-                    let missing = tx.put_manifest(&name, manifest, now).await?;
+                if let Some(manifest) = &step.manifest {
+                    let missing = tx.put_manifest(&step.repository, manifest, now).await?;
                     if !missing.is_empty() {
                         return Err(registry::Error::ManifestReferencesUnknown(missing));
                     }
                 }
-                for tag in &batch.tags {
-                    tx.put_tag(&name, &tag.tag, &tag.digest, tag.written.min(now)).await?;
+                if let Some(tag) = &step.tag {
+                    let since = tag.written.min(now);
+                    tx.put_tag(&step.repository, &tag.tag, &tag.digest, since).await?;
                 }
-                Ok(replaced)
-            })
+            }
+            Ok(replaced)
         })
-        .await
+    });
+    write.await
 }
 
 fn hash(mut file: fs::File, digest: &Digest) -> io::Result<Digest> {

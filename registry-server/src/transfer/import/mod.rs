@@ -30,11 +30,11 @@ use crate::{
     Offline, metadata,
     registry::{self, Registry},
     storage::{
-        self, Location,
+        self,
         disk::{DiskStore, How},
     },
 };
-use batch::Examined;
+use batch::{Batch, Examined};
 use layout::{About, Fault, OldStore};
 use report::{Event, Summary, Tell};
 use repository::{OldRepository, content, is_blob};
@@ -133,6 +133,7 @@ pub async fn run(
         options,
         tell,
         examined: HashMap::new(),
+        batch: Batch::default(),
         bytes_total: 0,
         bytes_done: 0,
         summary: Summary::default(),
@@ -155,6 +156,8 @@ struct Import {
     tell: Tell,
     /// What became of each blob that was come across: many repositories name the same.
     examined: HashMap<Digest, Examined>,
+    /// What waits for being taken together.
+    batch: Batch,
     bytes_total: u64,
     bytes_done: u64,
     summary: Summary,
@@ -173,6 +176,7 @@ impl Import {
             self.summary.repositories += 1;
             self.repository(name).await?;
         }
+        self.finish().await?;
         self.summary.millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(self.summary.clone())
     }
@@ -280,6 +284,3 @@ fn refused(how: How, path: &Path, source: io::Error) -> Error {
         _ => Error::Io { operation: "taking in", path, source },
     }
 }
-
-/// What replaces a damaged object, so that the damaged one can go.
-type Replaced = Vec<Location>;
