@@ -2,7 +2,8 @@
 
 use std::{io::Write, process::ExitCode};
 
-use registry_server::registry::event::Event;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 /// Why a verb did nothing, or broke off, for a person to read.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(crate) fn line(text: &str) {
 }
 
 /// Prints an event for programs.
-pub(crate) fn json(event: &Event) {
+pub(crate) fn json(event: &impl Serialize) {
     line(&serde_json::to_string(event).unwrap_or_default());
 }
 
@@ -34,4 +35,12 @@ pub(crate) fn bytes(bytes: u64) -> String {
 /// `1 blob`, `2 blobs`.
 pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// On a terminal: bytes done and the time that is left. Elsewhere nothing is drawn.
+pub(crate) fn progress_bar() -> ProgressBar {
+    let style = "{bar:30} {binary_bytes}/{binary_total_bytes}, {eta} left";
+    let style =
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(0).with_style(style)
 }

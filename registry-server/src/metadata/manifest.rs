@@ -34,6 +34,8 @@ pub(crate) struct NewManifest {
 pub(crate) struct Named {
     pub(crate) digest: Digest,
     pub(crate) kind: Kind,
+    /// Its length in bytes, as the manifest says, if it does.
+    pub(crate) size: Option<u64>,
     /// Whether it must be in the repository before the manifest may be.
     pub(crate) required: bool,
 }

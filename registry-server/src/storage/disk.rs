@@ -5,14 +5,16 @@
 //! sync at its end is short.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, IoSlice, Seek, SeekFrom, Write},
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::{FileExt, MetadataExt, lchown},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use async_trait::async_trait;
+use berth_shared::owner::Owner;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -24,6 +26,17 @@ const READ_BYTES: u64 = 256 * 1024;
 
 /// After how many written bytes an early sync starts.
 const EARLY_SYNC_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How a file from outside becomes an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// By a second name; the first stays, and so does the file's owner.
+    Link,
+    /// By a second name, the first of which is about to go.
+    Adopt,
+    /// By a copy of its bytes.
+    Copy,
+}
 
 /// Objects in files below one directory.
 #[derive(Debug, Clone)]
@@ -61,6 +74,51 @@ impl DiskStore {
     #[must_use]
     pub fn without_durability(self) -> Self {
         Self { durable: false, ..self }
+    }
+
+    /// Makes an object of a file that lies outside the store. For [`How::Copy`] its bytes are durable
+    /// afterwards; its entry is made so by [`sync_shards`](Self::sync_shards). The object is given to
+    /// `owner`, unless the file outside is to stay as it is.
+    ///
+    /// # Errors
+    /// What the system says; no object is left behind then.
+    pub fn take_in(
+        &self,
+        file: &Path,
+        location: &Location,
+        how: How,
+        owner: Option<Owner>,
+    ) -> io::Result<()> {
+        let path = self.path(location);
+        let taken = match how {
+            How::Link => fs::hard_link(file, &path),
+            How::Adopt => fs::hard_link(file, &path).and_then(|()| give(&path, owner)),
+            How::Copy => copy(file, &path).and_then(|()| give(&path, owner)),
+        };
+        if taken.is_err() {
+            // The failure is told; what cannot be removed is an orphan that collection takes.
+            let _ = fs::remove_file(&path);
+        }
+        taken
+    }
+
+    /// Makes the existence of objects durable, with one sync for each of their directories.
+    ///
+    /// # Errors
+    /// When a directory cannot be synced.
+    pub fn sync_shards(&self, locations: &[Location]) -> io::Result<()> {
+        let shards: BTreeSet<&str> = locations.iter().map(|it| &it.as_str()[..2]).collect();
+        shards.into_iter().try_for_each(|shard| File::open(self.root.join(shard))?.sync_all())
+    }
+
+    /// Gives the store's directories, but no object in them, to `owner`.
+    ///
+    /// # Errors
+    /// When the system does not let it.
+    pub fn give_directories(&self, owner: Owner) -> io::Result<()> {
+        give(&self.root, Some(owner))?;
+        (0..=u8::MAX)
+            .try_for_each(|first| give(&self.root.join(format!("{first:02x}")), Some(owner)))
     }
 
     fn path(&self, location: &Location) -> PathBuf {
@@ -208,6 +266,17 @@ impl Store for DiskStore {
     async fn check(&self) -> Result<(), Error> {
         self.free_bytes().await.map(|_| ())
     }
+}
+
+fn copy(file: &Path, path: &Path) -> io::Result<()> {
+    let mut to = File::create_new(path)?;
+    io::copy(&mut File::open(file)?, &mut to)?;
+    to.sync_data()
+}
+
+/// A symbolic link is given itself, and not what it leads to: that is not ours.
+fn give(path: &Path, owner: Option<Owner>) -> io::Result<()> {
+    owner.map_or(Ok(()), |owner| lchown(path, Some(owner.user), Some(owner.group)))
 }
 
 fn list(directory: &Path, shard: u8) -> io::Result<Listing> {

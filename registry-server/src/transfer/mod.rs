@@ -1,0 +1,3 @@
+//! Content that comes and goes other than by the API.
+
+pub mod import;
