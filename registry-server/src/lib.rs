@@ -15,6 +15,7 @@ mod maintenance;
 pub mod metadata;
 pub mod registry;
 pub mod storage;
+pub mod transfer;
 
 use std::{
     fs::{self, File, TryLockError},
@@ -191,6 +192,7 @@ async fn open_registry(config: &Config, clock: Clock) -> Result<Registry, StartE
     Ok(Registry::new(database, Arc::new(store), clock, config.settings))
 }
 
+/// Makes the data directory this process's alone, for as long as the file is open.
 fn lock(data: &Path) -> Result<File, StartError> {
     let shown = data.display().to_string();
     let prepare = || {

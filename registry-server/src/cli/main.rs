@@ -1,9 +1,13 @@
 //! The `registry-server` program: settings, log, signals, and its verbs.
 
+mod backup;
 mod delete;
+mod export;
 mod gc;
+mod list;
 mod output;
 mod read_only;
+mod restore;
 mod serve;
 mod site;
 mod verify;
@@ -56,6 +60,10 @@ enum Verb {
     Verify(verify::Arguments),
     Delete(delete::Arguments),
     ReadOnly(read_only::Arguments),
+    List(list::Arguments),
+    Export(export::Arguments),
+    Backup(backup::Arguments),
+    Restore(restore::Arguments),
     /// Print the completion script for a shell: `registry-server completion bash`.
     Completion {
         /// Which shell.
@@ -91,6 +99,10 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Verify(arguments) => verify::run(&arguments, &config, cli.json).await,
         Verb::Delete(arguments) => delete::run(&arguments, &config, cli.json).await,
         Verb::ReadOnly(arguments) => read_only::run(&arguments, &config, cli.json).await,
+        Verb::List(arguments) => list::run(&arguments, &config, cli.json).await,
+        Verb::Export(arguments) => export::run(&arguments, &config, cli.json).await,
+        Verb::Backup(arguments) => backup::run(&arguments, &config, cli.json).await,
+        Verb::Restore(arguments) => restore::run(&arguments, &config, cli.json).await,
         Verb::Completion { .. } => Ok(ExitCode::SUCCESS),
     }
 }

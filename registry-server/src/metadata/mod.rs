@@ -6,6 +6,7 @@
 pub(crate) mod blob;
 pub(crate) mod cache;
 pub(crate) mod collection;
+pub(crate) mod inventory;
 pub(crate) mod manifest;
 pub(crate) mod repository;
 mod snapshot;
@@ -121,6 +122,25 @@ impl Database {
         Self::with_writer(connection, options, path).await
     }
 
+    /// Opens a copy that nobody else uses, and migrates it where it is older. All of it is in the
+    /// one file, so that it can be moved once the last write is through.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or was written by a newer program.
+    pub fn open_at_rest(path: PathBuf) -> BoxFuture<'static, Result<Self, Error>> {
+        Box::pin(async move {
+            let options =
+                options(&path).create_if_missing(false).journal_mode(SqliteJournalMode::Delete);
+            let mut connection = sqlx::ConnectOptions::connect(&options).await?;
+            if pending(&mut connection).await?.is_some() {
+                // `run` does not compile in a future that is sent to another thread.
+                let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
+                migrated.map_err(Error::Migrate)?;
+            }
+            Self::with_writer(connection, options, &path).await
+        })
+    }
+
     /// Whether the database answers and can be written.
     ///
     /// # Errors
@@ -131,6 +151,11 @@ impl Database {
         }
         sqlx::query("SELECT 1").execute(&self.readers).await?;
         Ok(())
+    }
+
+    /// Closes the connections that read; the writer ends with the last handle.
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
     }
 
     /// Runs `work` in a transaction of the writer and gives its result once it is committed. When

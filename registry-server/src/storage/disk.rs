@@ -13,6 +13,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use berth_shared::owner::Owner;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -47,6 +48,46 @@ impl DiskStore {
         }
         File::open(root)?.sync_all()?;
         Ok(Self { root: root.into() })
+    }
+
+    /// The store in `root`, as it is there.
+    #[must_use]
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Makes the objects of another store this one's too: by a hard link, or where that cannot be
+    /// by a copy whose bytes are durable. The entry is not durable before [`sync`](Self::sync).
+    ///
+    /// With an owner the file becomes that one's; a file of somebody else is then copied.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when `from` has no such object.
+    pub(crate) async fn take(
+        &self,
+        from: &Self,
+        location: &Location,
+        owner: Option<Owner>,
+    ) -> Result<(), Error> {
+        let source = from.path(location);
+        self.run("taking over", location, move |to| link_or_copy(&source, to, owner)).await
+    }
+
+    /// Makes all entries durable.
+    ///
+    /// # Errors
+    /// When a directory cannot be synced.
+    pub(crate) async fn sync(&self) -> Result<(), Error> {
+        const OPERATION: &str = "syncing the directories of";
+        let root = Arc::clone(&self.root);
+        let synced = on_disk(OPERATION, move || {
+            for first in 0..=u8::MAX {
+                File::open(root.join(format!("{first:02x}")))?.sync_all()?;
+            }
+            File::open(root)?.sync_all()
+        });
+        let synced = synced.await.map_err(io::Error::other).and_then(|synced| synced);
+        synced.map_err(|source| Error::Io { operation: OPERATION, location: nowhere(), source })
     }
 
     fn path(&self, location: &Location) -> PathBuf {
@@ -185,6 +226,31 @@ impl Store for DiskStore {
     async fn check(&self) -> Result<(), Error> {
         self.free_bytes().await.map(|_| ())
     }
+}
+
+/// A file is there whole or not at all.
+fn link_or_copy(from: &Path, to: &Path, owner: Option<Owner>) -> io::Result<()> {
+    let is_foreign = owner.map(|owner| owner.has(from)).transpose()? == Some(false);
+    if !is_foreign {
+        match fs::hard_link(from, to) {
+            Err(error) if may_copy(error.kind()) => {}
+            linked => return linked,
+        }
+    }
+    let partial = to.with_extension("partial");
+    fs::copy(from, &partial)?;
+    if let Some(owner) = owner {
+        owner.give(&partial)?;
+    }
+    File::open(&partial)?.sync_all()?;
+    fs::rename(&partial, to)
+}
+
+/// Whether it was the link that failed, on another file system or one without links, and not the
+/// file.
+fn may_copy(failure: io::ErrorKind) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
+    matches!(failure, CrossesDevices | PermissionDenied | TooManyLinks | Unsupported)
 }
 
 fn list(directory: &Path, shard: u8) -> io::Result<Listing> {
