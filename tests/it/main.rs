@@ -3,10 +3,13 @@
 mod advisories;
 mod advisories_clients;
 mod advisories_reading;
+mod backup;
 mod broken_push;
 mod config;
 mod errors;
+mod export;
 mod foreign_issuer;
+mod inventory;
 mod limits;
 mod lists;
 mod manifests;
