@@ -216,6 +216,7 @@ async fn open_registry(config: &Config, clock: Clock) -> Result<(Registry, DiskS
     Ok((Registry::new(database, Arc::new(store.clone()), clock, config.settings), store))
 }
 
+/// Makes the data directory this process's alone, for as long as the file is open.
 fn lock(data: &Path) -> Result<File, StartError> {
     let shown = data.display().to_string();
     let prepare = || {

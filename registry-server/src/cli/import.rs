@@ -73,7 +73,7 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     let data = path::absolute(&config.data).map_err(|error| Failure(error.to_string()))?;
     let (made, there): (Vec<_>, Vec<_>) = data.ancestors().partition(|it| !it.exists());
-    let owner = there.first().and_then(|nearest| owner::other_owner_of(nearest));
+    let owner = there.first().and_then(|nearest| Owner::of(nearest).ok().flatten());
     let offline = open(config).await?;
     let how = match arguments {
         Arguments { adopt: true, .. } => How::Adopt,

@@ -1,10 +1,14 @@
 //! The `registry-server` program: settings, log, signals, and its verbs.
 
+mod backup;
 mod delete;
+mod export;
 mod gc;
 mod import;
+mod list;
 mod output;
 mod read_only;
+mod restore;
 mod serve;
 mod site;
 mod verify;
@@ -60,6 +64,10 @@ enum Verb {
     Delete(delete::Arguments),
     ReadOnly(read_only::Arguments),
     Import(import::Arguments),
+    List(list::Arguments),
+    Export(export::Arguments),
+    Backup(backup::Arguments),
+    Restore(restore::Arguments),
     /// Print the completion script for a shell: `registry-server completion bash`.
     Completion {
         /// Which shell.
@@ -96,6 +104,10 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Delete(arguments) => delete::run(&arguments, &config, cli.json).await,
         Verb::Import(arguments) => import::run(&arguments, &config, cli.json).await,
         Verb::ReadOnly(arguments) => read_only::run(&arguments, &config, cli.json).await,
+        Verb::List(arguments) => list::run(&arguments, &config, cli.json).await,
+        Verb::Export(arguments) => export::run(&arguments, &config, cli.json).await,
+        Verb::Backup(arguments) => backup::run(&arguments, &config, cli.json).await,
+        Verb::Restore(arguments) => restore::run(&arguments, &config, cli.json).await,
         Verb::Completion { .. } => Ok(ExitCode::SUCCESS),
     }
 }

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, IoSlice, Seek, SeekFrom, Write},
-    os::unix::fs::{FileExt, MetadataExt, lchown},
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -119,6 +119,46 @@ impl DiskStore {
         give(&self.root, Some(owner))?;
         (0..=u8::MAX)
             .try_for_each(|first| give(&self.root.join(format!("{first:02x}")), Some(owner)))
+    }
+
+    /// The store in `root`, as it is there.
+    #[must_use]
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.into(), durable: true }
+    }
+
+    /// Makes the objects of another store this one's too: by a hard link, or where that cannot be
+    /// by a copy whose bytes are durable. The entry is not durable before [`sync`](Self::sync).
+    ///
+    /// With an owner the file becomes that one's; a file of somebody else is then copied.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when `from` has no such object.
+    pub(crate) async fn take(
+        &self,
+        from: &Self,
+        location: &Location,
+        owner: Option<Owner>,
+    ) -> Result<(), Error> {
+        let source = from.path(location);
+        self.run("taking over", location, move |to| link_or_copy(&source, to, owner)).await
+    }
+
+    /// Makes all entries durable.
+    ///
+    /// # Errors
+    /// When a directory cannot be synced.
+    pub(crate) async fn sync(&self) -> Result<(), Error> {
+        const OPERATION: &str = "syncing the directories of";
+        let root = Arc::clone(&self.root);
+        let synced = on_disk(OPERATION, move || {
+            for first in 0..=u8::MAX {
+                File::open(root.join(format!("{first:02x}")))?.sync_all()?;
+            }
+            File::open(root)?.sync_all()
+        });
+        let synced = synced.await.map_err(io::Error::other).and_then(|synced| synced);
+        synced.map_err(|source| Error::Io { operation: OPERATION, location: nowhere(), source })
     }
 
     fn path(&self, location: &Location) -> PathBuf {
@@ -274,9 +314,33 @@ fn copy(file: &Path, path: &Path) -> io::Result<()> {
     to.sync_data()
 }
 
-/// A symbolic link is given itself, and not what it leads to: that is not ours.
 fn give(path: &Path, owner: Option<Owner>) -> io::Result<()> {
-    owner.map_or(Ok(()), |owner| lchown(path, Some(owner.user), Some(owner.group)))
+    owner.map_or(Ok(()), |owner| owner.give(path))
+}
+
+/// A file is there whole or not at all.
+fn link_or_copy(from: &Path, to: &Path, owner: Option<Owner>) -> io::Result<()> {
+    let is_foreign = owner.map(|owner| owner.has(from)).transpose()? == Some(false);
+    if !is_foreign {
+        match fs::hard_link(from, to) {
+            Err(error) if may_copy(error.kind()) => {}
+            linked => return linked,
+        }
+    }
+    let partial = to.with_extension("partial");
+    fs::copy(from, &partial)?;
+    if let Some(owner) = owner {
+        owner.give(&partial)?;
+    }
+    File::open(&partial)?.sync_all()?;
+    fs::rename(&partial, to)
+}
+
+/// Whether it was the link that failed, on another file system or one without links, and not the
+/// file.
+fn may_copy(failure: io::ErrorKind) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
+    matches!(failure, CrossesDevices | PermissionDenied | TooManyLinks | Unsupported)
 }
 
 fn list(directory: &Path, shard: u8) -> io::Result<Listing> {
