@@ -7,6 +7,7 @@ mod auth_backup;
 mod backup;
 mod broken_push;
 mod collection;
+mod collection_load;
 mod config;
 mod errors;
 mod export;

@@ -8,11 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use berth_shared::{
-    clock::Clock,
-    owner::{self, Owner},
-    telemetry::chain,
-};
+use berth_shared::{clock::Clock, owner::Owner, telemetry::chain};
 use clap::Args;
 use indicatif::ProgressBar;
 use registry_server::{
