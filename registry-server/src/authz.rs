@@ -52,6 +52,14 @@ impl Permit {
     }
 }
 
+#[cfg(test)]
+impl Permit {
+    /// What tests of the domain hold.
+    pub(crate) fn of(subject: Subject, repository: RepositoryName) -> Self {
+        Self { subject, repository }
+    }
+}
+
 /// What came of a request's credentials.
 #[derive(Debug)]
 pub(crate) struct Authorized {

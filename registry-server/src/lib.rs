@@ -8,6 +8,8 @@
 mod authz;
 pub mod config;
 pub mod control;
+#[cfg(test)]
+mod faults;
 pub mod http;
 mod issuer;
 mod link;

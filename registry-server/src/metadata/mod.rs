@@ -6,6 +6,8 @@
 pub(crate) mod blob;
 pub(crate) mod cache;
 pub(crate) mod collection;
+#[cfg(test)]
+mod faults;
 pub(crate) mod inventory;
 pub(crate) mod manifest;
 pub(crate) mod repository;

@@ -95,7 +95,12 @@ async fn commit_together(
     jobs: &mut [Box<dyn Job>],
     stale: &mut Vec<Key>,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    if let Err(error) = sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await {
+        // It may have begun before it failed, or the one before may not have ended: an open
+        // transaction would stand in the way of every later one.
+        let _ = sqlx::query("ROLLBACK").execute(&mut *connection).await;
+        return Err(error);
+    }
     let written = run_each(connection, jobs, stale).await;
     let end = if written.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = sqlx::query(end).execute(&mut *connection).await;

@@ -27,12 +27,19 @@ impl Registry {
             Some(from) => self.pullable_source(puller, digest, from).await?,
             None => self.any_pullable_source(puller, digest).await?,
         };
-        let Some(blob) = source else { return Ok(false) };
-        if !self.is_sound(&blob).await? {
+        match source {
+            Some(blob) => self.link_blob(permit, &blob).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Links the blob in the permit's repository, if its object is sound.
+    pub(crate) async fn link_blob(&self, permit: &Permit, blob: &Blob) -> Result<bool, Error> {
+        if !self.is_sound(blob).await? {
             return Ok(false);
         }
         let (repository, digest, now) =
-            (permit.repository().clone(), digest.clone(), self.clock.now());
+            (permit.repository().clone(), blob.digest.clone(), self.clock.now());
         self.database
             .write(move |tx| {
                 Box::pin(async move {

@@ -81,8 +81,17 @@ impl Registry {
         algorithm: Algorithm,
     ) -> Result<Progress, Error> {
         self.refuse_when_full().await?;
+        self.start_session(permit, algorithm, UploadId(random_hex()?)).await
+    }
+
+    async fn start_session(
+        &self,
+        permit: &Permit,
+        algorithm: Algorithm,
+        id: UploadId,
+    ) -> Result<Progress, Error> {
         let upload = Upload {
-            id: UploadId(random_hex()?),
+            id,
             repository: permit.repository().clone(),
             subject: permit.subject().claim().to_owned(),
             location: Location::fresh()?,
@@ -98,6 +107,16 @@ impl Registry {
             })
             .await?;
         Ok(progress)
+    }
+
+    /// A session with an id that a test knows.
+    #[cfg(test)]
+    pub(crate) async fn start_session_as(
+        &self,
+        permit: &Permit,
+        id: UploadId,
+    ) -> Result<(), Error> {
+        self.start_session(permit, Algorithm::Sha256, id).await.map(drop)
     }
 
     /// How far a session has come.

@@ -1,0 +1,173 @@
+//! Every domain operation, with its N-th storage call or database step failing, for N = 1, 2, …
+//! until it passes. After each failure the registry is opened again and looked at.
+
+mod operations;
+mod store;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use berth_shared::{clock::Clock, digest::Algorithm};
+use bytes::Bytes;
+
+use crate::{
+    metadata::Database,
+    registry::{Error, Limits, Registry, Settings, collect, event::Events, verify},
+    storage::{Store, disk::DiskStore},
+};
+use operations::{OPERATIONS, Operation};
+use store::FaultyStore;
+
+/// Which step is to fail.
+#[derive(Debug, Clone)]
+pub(crate) struct Faults(Arc<AtomicI64>);
+
+impl Faults {
+    /// The `number`-th step fails, counted from 1, and no other.
+    fn at(number: i64) -> Self {
+        Self(Arc::new(AtomicI64::new(number)))
+    }
+
+    /// Takes a step; `false` when it is the one that fails.
+    pub(crate) fn step(&self) -> bool {
+        self.0.fetch_sub(1, Ordering::SeqCst) != 1
+    }
+
+    /// Whether that step has not come.
+    fn is_left(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 0
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        limits: Limits {
+            manifest_bytes_max: 1 << 20,
+            upload_idle: Duration::from_secs(60),
+            body_idle: Duration::from_secs(60),
+            free_bytes_min: 0,
+            uploads_max: 4,
+            sparse_manifests: false,
+        },
+        collection: collect::Settings {
+            interval: None,
+            grace: Duration::ZERO,
+            orphans_after: Duration::ZERO,
+            untagged_after: Some(Duration::from_secs(60)),
+        },
+        verification: verify::Settings { every: None, bytes_per_sec_max: u64::MAX },
+        read_only: false,
+    }
+}
+
+fn disk(root: &Path) -> DiskStore {
+    DiskStore::open(&root.join("objects")).unwrap().without_durability()
+}
+
+async fn sound(root: &Path, clock: &Clock) -> Registry {
+    let database = Database::open_without_durability(&root.join("registry.db")).await.unwrap();
+    Registry::new(database, Arc::new(disk(root)), clock.clone(), settings())
+}
+
+async fn faulty(root: &Path, clock: &Clock, faults: &Faults) -> Registry {
+    let database = Database::open_faulty(&root.join("registry.db"), faults).await.unwrap();
+    let store: Arc<dyn Store> = Arc::new(FaultyStore::new(disk(root), faults.clone()));
+    Registry::new(database, store, clock.clone(), settings())
+}
+
+/// Listens to long work, so that it goes on, until it is through.
+async fn listening<T>(work: impl AsyncFnOnce(Events) -> T) -> T {
+    let (events, mut told) = Events::channel();
+    let drain = async { while told.recv().await.is_some() {} };
+    tokio::join!(work(events), drain).0
+}
+
+/// Nothing is half there: what the database names is in the store and hashes right.
+async fn look_at(registry: &Registry, what: &str) {
+    assert_eq!(registry.database.broken_rules().await.unwrap(), Vec::<String>::new(), "{what}");
+    let options = verify::Options::default();
+    let found = listening(async |events| registry.verify(options, &events).await).await.unwrap();
+    assert_eq!(found.damaged, 0, "{what}: something is damaged");
+}
+
+/// After a collection there are the objects of the blobs, and no others.
+async fn collect_all(registry: &Registry, clock: &Clock, what: &str) {
+    clock.advance(Duration::from_secs(2 * 60 * 60));
+    listening(async |events| registry.collect(&events).await).await.unwrap();
+    let (blobs, uploads, _) = registry.database.rows().await.unwrap();
+    let mut objects = 0;
+    for shard in 0..=u8::MAX {
+        objects += registry.store.list(shard).await.unwrap().objects.len();
+    }
+    assert_eq!((objects, uploads), (usize::try_from(blobs).unwrap(), 0), "{what}");
+}
+
+/// Runs the operation with one step failing. `false` when it had fewer steps than that.
+async fn fail_at(number: i64, operation: &Operation) -> bool {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let clock = Clock::set(Clock::system().now());
+    let what = format!("{} with step {number} failing", operation.name);
+    let before = sound(root, &clock).await;
+    (operation.prepare)(&before, &clock).await.unwrap();
+    drop(before);
+
+    let faults = Faults::at(number);
+    let registry = faulty(root, &clock, &faults).await;
+    let outcome = (operation.act)(&registry).await;
+    let failed = !faults.is_left();
+    assert!(failed || outcome.is_ok(), "{what}: {outcome:?}");
+    if failed {
+        // The writer has survived the failure.
+        registry.database.check().await.unwrap();
+        let harmless = Bytes::from(format!("after {number}"));
+        operations::push(&registry, "other", &harmless, Algorithm::Sha256).await.unwrap();
+    }
+    drop(registry);
+
+    let after = sound(root, &clock).await;
+    look_at(&after, &what).await;
+    if outcome.is_ok() {
+        (operation.done)(&after).await.unwrap_or_else(|error| panic!("{what}: lost: {error}"));
+    } else {
+        (operation.retry)(&after).await.unwrap_or_else(|error| panic!("{what}: again: {error}"));
+        (operation.done)(&after).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+    look_at(&after, &what).await;
+    collect_all(&after, &clock, &what).await;
+    look_at(&after, &what).await;
+    failed
+}
+
+/// Steps that are failed one by one; a collection then repeats itself for every directory of the
+/// store, and only some of those steps are.
+const ONE_BY_ONE: i64 = 60;
+
+/// How many registries fail at the same time.
+const AT_ONCE: i64 = 6;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_operation_survives_a_failure_at_any_step() {
+    for operation in OPERATIONS {
+        let mut number = 1;
+        loop {
+            let stride = if number < ONE_BY_ONE { 1 } else { 17 };
+            let round = (0..AT_ONCE).map(|nth| fail_at(number + nth * stride, operation));
+            let failed = futures_util::future::join_all(round).await;
+            if failed.contains(&false) {
+                assert!(failed[0] || number > 1, "{} has no step to fail", operation.name);
+                break;
+            }
+            number += AT_ONCE * stride;
+        }
+    }
+}
+
+/// A failure that an operation answers with, whatever it is.
+type Outcome = Result<(), Error>;

@@ -1,0 +1,66 @@
+//! A database whose N-th step fails, for tests.
+
+use std::{path::Path, sync::Arc};
+
+use sqlx::{ConnectOptions, sqlite::SqlitePoolOptions};
+
+use super::{Cache, Database, Error, READERS, Writer, options};
+use crate::faults::Faults;
+
+/// After how many steps of SQLite's machine the handler is asked: a few times per statement.
+const STEPS: i32 = 10;
+
+impl Database {
+    /// Opens a database that is there, all of whose connections fail when `faults` says so: in the
+    /// middle of a statement, or at a commit.
+    pub(crate) async fn open_faulty(path: &Path, faults: &Faults) -> Result<Self, Error> {
+        let options = options(path);
+        let mut writer = options.connect().await?;
+        {
+            let mut handle = writer.lock_handle().await?;
+            let (progress, commit) = (faults.clone(), faults.clone());
+            handle.set_progress_handler(STEPS, move || progress.step());
+            handle.set_commit_hook(move || commit.step());
+        }
+        let faults = faults.clone();
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .after_connect(move |reader, _| {
+                let faults = faults.clone();
+                Box::pin(async move {
+                    let mut handle = reader.lock_handle().await?;
+                    handle.set_progress_handler(STEPS, move || faults.step());
+                    Ok(())
+                })
+            })
+            .connect_with(options.read_only(true).create_if_missing(false))
+            .await?;
+        let cache = Arc::new(Cache::new());
+        let writer = Writer::start(writer, Arc::clone(&cache));
+        Ok(Self { readers, writer, cache, path: path.into() })
+    }
+
+    /// What breaks the schema's own rules, as SQLite tells it.
+    pub(crate) async fn broken_rules(&self) -> Result<Vec<String>, Error> {
+        let rows: Vec<(String, Option<i64>)> =
+            sqlx::query_as("SELECT \"table\", rowid FROM pragma_foreign_key_check")
+                .fetch_all(self.readers())
+                .await?;
+        let dangling: Vec<String> = sqlx::query_scalar(
+            "SELECT m.digest FROM manifest_references m
+             WHERE m.kind IN ('config', 'layer') AND NOT EXISTS (
+                 SELECT 1 FROM repository_blobs l JOIN blobs b ON b.digest = l.digest
+                 WHERE l.repository = m.repository AND l.digest = m.digest)",
+        )
+        .fetch_all(self.readers())
+        .await?;
+        Ok(rows.into_iter().map(|(table, _)| table).chain(dangling).collect())
+    }
+
+    /// How many blobs, upload sessions and manifests there are.
+    pub(crate) async fn rows(&self) -> Result<(i64, i64, i64), Error> {
+        let query = "SELECT (SELECT COUNT(*) FROM blobs), (SELECT COUNT(*) FROM uploads),
+                     (SELECT COUNT(*) FROM manifests)";
+        Ok(sqlx::query_as(query).fetch_one(self.readers()).await?)
+    }
+}
