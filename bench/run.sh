@@ -230,4 +230,5 @@ done
     echo
     echo "Largest resident memory over the whole run: registry-server $(peak_mib "$registry_pid") MiB, auth-server $(peak_mib "$auth_pid") MiB."
     bench/durability.sh
+    bench/collection.sh
 } | tee bench/RESULTS.md

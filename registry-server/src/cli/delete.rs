@@ -36,10 +36,11 @@ pub(crate) struct Image {
 impl Image {
     /// Reads `REPOSITORY[:TAG|@DIGEST]`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let (repository, reference) = match (text.split_once('@'), text.split_once(':')) {
+        let (repository, reference) = match (text.split_once('@'), text.rsplit_once(':')) {
             (Some((repository, digest)), _) => (repository, Some(digest)),
-            (None, Some((repository, tag))) => (repository, Some(tag)),
-            (None, None) => (text, None),
+            // What has a slash behind the colon is a host with a port.
+            (None, Some((repository, tag))) if !tag.contains('/') => (repository, Some(tag)),
+            (None, _) => (text, None),
         };
         let repository = repository.parse().map_err(|_| {
             format!(

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# How long a collection takes by how much is stored: 10 k, 100 k and 1 M blobs, one in a hundred of
+# them garbage. The rows are written straight into the database; only garbage has files, since a
+# collection looks at no others. Called by `make bench`; prints a table.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly SIZES=${BENCH_COLLECTION_SIZES:-10000 100000 1000000}
+readonly BIN=target/release
+work=$(mktemp -d "${TMPDIR:-/tmp}/berth-bench.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+# fill SITE BLOBS: as many blobs, in 100 repositories, ten to a manifest.
+fill() {
+    python3 - "$1/registry" "$2" <<'PY'
+import hashlib, os, sqlite3, sys
+
+data, blobs = sys.argv[1], int(sys.argv[2])
+database = sqlite3.connect(f"{data}/registry.db")
+database.execute("PRAGMA synchronous = OFF")
+digest = lambda text: "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+database.executemany("INSERT INTO repositories (id, name) VALUES (?, ?)",
+                     [(number + 1, f"team/app{number}") for number in range(100)])
+for number in range(blobs):
+    repository, name = number // 10 % 100 + 1, digest(f"blob {number}")
+    location = hashlib.md5(name.encode()).hexdigest()
+    database.execute("INSERT INTO blobs (digest, size, location, created, checked) VALUES (?, 6, ?, 1, 1)",
+                     (name, location))
+    database.execute("INSERT INTO repository_blobs (repository, digest, touched) VALUES (?, ?, 1)", (repository, name))
+    if number % 10 == 0:
+        manifest = digest(f"manifest {number}")
+        database.execute("INSERT INTO manifests (repository, digest, media_type, size, pushed, touched, bytes)"
+                         " VALUES (?, ?, 'a/b', 400, 1, 1, zeroblob(400))", (repository, manifest))
+    if number % 100 == 99:
+        with open(f"{data}/objects/{location[:2]}/{location}", "w") as file:
+            file.write("object")
+    else:
+        database.execute("INSERT INTO manifest_references VALUES (?, ?, ?, 'layer')", (repository, manifest, name))
+database.commit()
+PY
+}
+
+# make_site SITE: settings, and an empty database.
+make_site() {
+    BERTH_DATA=$1 BERTH_CERTS=$1/certs BERTH_HOST=localhost BERTH_PORT=5000 BERTH_USER=andrew \
+        BERTH_PASSWORD=bench-password "$BIN/authctl" init --listen 127.0.0.1:0 >/dev/null
+    "$BIN/registry-server" --config "$1/registry.toml" 2>/dev/null &
+    local server=$!
+    until [ -e "$1/registry/registry.sock" ]; do sleep 0.1; done
+    kill "$server"
+    wait "$server" || true
+}
+
+echo
+echo "Collection, one blob in a hundred being garbage:"
+echo
+echo "| blobs | removed | seconds | seconds per 100,000 blobs | longest step |"
+echo "|---|---|---|---|---|"
+for blobs in $SIZES; do
+    site=$work/$blobs
+    make_site "$site"
+    fill "$site" "$blobs"
+    "$BIN/registry-server" --config "$site/registry.toml" --json gc | tail -n 1 | jq --raw-output --argjson blobs "$blobs" \
+        '"| \($blobs) | \(.blobs) | \(.millis / 1000) | \((.millis * 1000 / $blobs | round) / 10) | \(.longest_step_micros / 1000 | round) ms |"'
+    rm -rf "$site"
+done
