@@ -82,18 +82,18 @@ impl Database {
         .fetch_optional(self.readers())
         .await?;
         let next = end.map(|(repository, digest)| Cursor { repository, digest });
-        let bound = next.clone().unwrap_or(Cursor { repository: i64::MAX, digest: String::new() });
         let found = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "SELECT r.id, r.name AS repository, l.digest, b.size FROM repository_blobs l
+            "SELECT r.id, r.name AS repository, l.digest, b.size
+             FROM (SELECT repository, digest, touched FROM repository_blobs
+                   WHERE (repository, digest) > ($1, $2)
+                   ORDER BY repository, digest LIMIT $4 + 1) l
              JOIN repositories r ON r.id = l.repository JOIN blobs b ON b.digest = l.digest
-             WHERE (l.repository, l.digest) > ($1, $2) AND (l.repository, l.digest) <= ($4, $5)
-             AND {IS_STALE} ORDER BY l.repository, l.digest"
+             WHERE {IS_STALE} ORDER BY l.repository, l.digest"
         )))
         .bind(from.repository)
         .bind(&from.digest)
         .bind(cutoff)
-        .bind(bound.repository)
-        .bind(&bound.digest)
+        .bind(page)
         .fetch_all(self.readers())
         .await?;
         Ok(Part { found, next })
@@ -113,12 +113,13 @@ impl Database {
         .fetch_optional(self.readers())
         .await?;
         let found = sqlx::query_scalar(
-            "SELECT digest FROM blobs b WHERE digest > $1 AND ($2 IS NULL OR digest <= $2)
-             AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest)
+            "SELECT digest FROM
+             (SELECT digest FROM blobs WHERE digest > $1 ORDER BY digest LIMIT $2 + 1) b
+             WHERE NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest)
              ORDER BY digest",
         )
         .bind(&from.digest)
-        .bind(end.as_deref())
+        .bind(page)
         .fetch_all(self.readers())
         .await?;
         Ok(Part { found, next: end.map(|digest| Cursor { repository: 0, digest }) })
