@@ -1,5 +1,5 @@
 # Thin on purpose: each target is one line or one script.
-.PHONY: help up test lint bench clean
+.PHONY: help up test test-soak lint bench clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -9,6 +9,11 @@ up: ## Build, prepare data/ and certs/ on the first run, and serve until Ctrl-C
 
 test: ## Format, lints, tests, documentation, real clients
 	@exec scripts/test.sh
+
+test-soak: ## Kill both servers 200 times, with and without a power cut
+	cargo build --release --locked -p berth-auth-server -p berth-registry-server --bins
+	BERTH_ROUNDS=200 tests/interop/kill.sh
+	BERTH_ROUNDS=200 tests/interop/powercut.sh
 
 lint: ## Format and lints alone
 	cargo fmt --all --check

@@ -88,7 +88,7 @@ step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo_tests
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 step "dependencies" dependencies
-step "release build" cargo build --release --locked --bins
+step "release build" cargo build --release --locked -p berth-auth-server -p berth-registry-server --bins
 if [ "$failed" -eq 0 ] || [ -x target/release/registry-server ]; then
     export BERTH_BIN=$PWD/target/release
     for script in tests/interop/*.sh; do

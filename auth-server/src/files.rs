@@ -64,15 +64,23 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
-/// Makes the directory `path` and those above it, closed to everybody but their owner. One that is
-/// there already is left as it is.
+/// Makes the directory `path` and those above it, closed to everybody but their owner, and makes
+/// their existence durable. One that is there already is left as it is.
 ///
 /// # Errors
 /// When it cannot be made.
 pub fn make_directory(path: &Path) -> Result<(), FileError> {
+    let failed = |source| FileError::new("making the directory", path, source);
+    let missing: Vec<_> = path.ancestors().take_while(|folder| !folder.exists()).collect();
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
-    builder.create(path).map_err(|source| FileError::new("making the directory", path, source))
+    builder.create(path).map_err(failed)?;
+    for folder in missing {
+        let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+        let above = File::open(above.unwrap_or(Path::new(".")));
+        above.and_then(|above| above.sync_all()).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Reads a file whole.

@@ -137,7 +137,13 @@ impl Job {
         tokio::spawn(async move {
             let status = answer.status();
             let mut lines = Lines::new(answer.into_body());
-            while let Some(line) = lines.next().await {
+            // Whoever listens may leave while nothing is told; the server sees that we hang up.
+            loop {
+                let line = tokio::select! {
+                    line = lines.next() => line,
+                    () = events.abandoned() => return,
+                };
+                let Some(line) = line else { return };
                 let event = serde_json::from_slice(&line).unwrap_or_else(|_| Event::Failed {
                     message: format!("the server answers {status}: is it of another version?"),
                 });

@@ -15,6 +15,7 @@ mod maintenance;
 pub mod metadata;
 pub mod registry;
 pub mod storage;
+pub mod transfer;
 
 use std::{
     fs::{self, File, TryLockError},
@@ -100,6 +101,8 @@ pub struct Server {
 pub struct Offline {
     /// The registry in it.
     pub registry: Registry,
+    /// The store under it.
+    pub store: DiskStore,
     _lock: File,
 }
 
@@ -110,7 +113,8 @@ impl Offline {
     /// [`StartError::InUse`] when a server runs on it; else what cannot be used, and why.
     pub async fn open(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let lock = lock(&config.data)?;
-        Ok(Self { registry: open_registry(config, clock).await?, _lock: lock })
+        let (registry, store) = open_registry(config, clock).await?;
+        Ok(Self { registry, store, _lock: lock })
     }
 }
 
@@ -122,7 +126,7 @@ impl Server {
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         berth_shared::crypto::install();
         let lock = lock(&config.data)?;
-        let registry = open_registry(&config, clock.clone()).await?;
+        let (registry, _) = open_registry(&config, clock.clone()).await?;
         let foreign_subjects = config.foreign_issuer.is_some();
         let issuer = match config.foreign_issuer {
             None => Issuer::Berth(AuthLink::open(&config.auth_socket, &config.data)),
@@ -197,7 +201,7 @@ impl Server {
     }
 }
 
-async fn open_registry(config: &Config, clock: Clock) -> Result<Registry, StartError> {
+async fn open_registry(config: &Config, clock: Clock) -> Result<(Registry, DiskStore), StartError> {
     let objects = config.data.join("objects");
     let store = DiskStore::open(&objects).map_err(preparing(&objects.display().to_string()))?;
     let path = config.data.join("registry.db");
@@ -209,9 +213,10 @@ async fn open_registry(config: &Config, clock: Clock) -> Result<Registry, StartE
     };
     let database = database
         .map_err(|source| StartError::Database { path: path.display().to_string(), source })?;
-    Ok(Registry::new(database, Arc::new(store), clock, config.settings))
+    Ok((Registry::new(database, Arc::new(store.clone()), clock, config.settings), store))
 }
 
+/// Makes the data directory this process's alone, for as long as the file is open.
 fn lock(data: &Path) -> Result<File, StartError> {
     let shown = data.display().to_string();
     let prepare = || {

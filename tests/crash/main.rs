@@ -41,6 +41,9 @@ const PUSHERS: usize = 4;
 /// How long the servers are left alone after everything was checked, in milliseconds.
 const PEACE_MILLIS: std::ops::RangeInclusive<u64> = 10..=700;
 
+/// From how many rounds on it would be strange if no kill had interrupted anything.
+const ROUNDS_TELLING: u32 = 10;
+
 /// How long everybody may take to look at everything after a restart.
 const LOOK_SECS_MAX: u64 = 120;
 
@@ -144,8 +147,8 @@ async fn until_told(options: &Options, root: &Path, seed: u64) -> Result<Vec<Str
     };
     if outcome.is_err() {
         for log in Site::logs(root) {
-            println!("# the end of {}:", log.display());
-            server::end_of(&log).iter().for_each(|line| println!("#   {line}"));
+            println!("# warnings in {}:", log.display());
+            server::warnings_in(&log).iter().for_each(|line| println!("#   {line}"));
         }
     }
     outcome
@@ -187,7 +190,7 @@ async fn work(options: &Options, root: &Path, seed: u64) -> Result<Vec<String>, 
     }
     site.verify().await?;
     site.end().await;
-    Ok(report(options, &tally))
+    report(options, &tally)
 }
 
 /// What a client's task ended with. A panic is a violation too.
@@ -197,15 +200,24 @@ fn told(
     ended.unwrap_or_else(|error| Err(Violation::new(format!("a client panicked: {error}"))))
 }
 
-fn report(options: &Options, tally: &Tally) -> Vec<String> {
-    let how = if options.powercut { ", unsynced writes forgotten" } else { "" };
-    let mut lines = vec![format!("{} killed {} times{how}", options.victim.name(), options.rounds)];
+fn report(options: &Options, tally: &Tally) -> Result<Vec<String>, Violation> {
+    if options.rounds >= ROUNDS_TELLING && !tally.has_interruptions() {
+        return Err(Violation::new("no kill came in the middle of anything: nothing was shown"));
+    }
+    let victim = options.victim;
+    let how = if options.powercut { ", and what was not synced forgotten" } else { "" };
+    let mut lines = vec![format!("{} killed {} times{how}", victim.name(), options.rounds)];
     lines.extend(tally.pushing());
-    if options.victim.is_auth() {
+    if victim.is_registry() {
+        lines.extend(tally.interrupted());
+    } else {
+        lines.push(tally.alone());
+    }
+    if victim.is_auth() {
         lines.extend(tally.administration());
     }
     lines.push("registry-server verify finds nothing wrong".to_owned());
-    lines
+    Ok(lines)
 }
 
 /// Kill, restart, and wait until everybody has looked at what is there.

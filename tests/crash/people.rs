@@ -26,7 +26,7 @@ struct Person {
     name: String,
     /// `None` while there is no such user.
     password: Known<Option<String>>,
-    /// A password that was replaced.
+    /// A password that was replaced, or whose user was removed.
     former: Option<String>,
     /// By repository, whether it may be pulled.
     grants: BTreeMap<String, Known<bool>>,
@@ -79,10 +79,13 @@ impl Administrator {
 
     /// One change. `false` when it was killed.
     async fn act(&mut self) -> Result<bool, Violation> {
-        if self.people.len() < PEOPLE_MAX {
+        // Those who were removed stay in mind until somebody has tried their password.
+        let is_user = |at: &usize| matches!(self.people[*at].password.certain(), Some(Some(_)));
+        let users: Vec<usize> = (0..self.people.len()).filter(is_user).collect();
+        if users.len() < PEOPLE_MAX {
             return self.add().await;
         }
-        let at = self.random.usize(..self.people.len());
+        let at = users[self.random.usize(..users.len())];
         match self.random.u32(0..8) {
             0 => self.remove(at).await,
             1 => self.change_password(at).await,
@@ -116,6 +119,9 @@ impl Administrator {
         let name = self.people[at].name.clone();
         let done = self.administer(&["user", "remove", &name], "").await?;
         let person = &mut self.people[at];
+        if done {
+            person.former = person.password.certain().cloned().flatten();
+        }
         person.password.change(None, done);
         for grant in person.grants.values_mut() {
             grant.change(false, done);
@@ -183,7 +189,7 @@ impl Administrator {
                 person.former.take().filter(|former| seen.as_ref() != Some(former))
             {
                 let answer = self.wire.sign_in(&person.name, &former, &scopes).await?;
-                expect(&answer, 401, "a token for a password that was replaced")?;
+                expect(&answer, 401, "a token for a password that is not good any more")?;
             }
             let is_there = seen.is_some();
             person.password.settle(seen).map_err(|words| {

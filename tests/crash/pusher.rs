@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use berth_shared::digest::Digest;
 use fastrand::Rng;
-use harness::image::MANIFEST;
+use harness::image::{MANIFEST, digest_of};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -114,6 +114,7 @@ impl Pusher {
             0 => self.delete_image().await,
             1 => self.delete_tag().await,
             2 | 3 => self.work_on_session().await,
+            4 => self.pull().await,
             _ => self.push().await,
         }
     }
@@ -144,6 +145,29 @@ impl Pusher {
         is_there.change(true, acknowledged);
         self.images.push(Pushed { image, is_there });
         self.unless(acknowledged).await
+    }
+
+    /// Pulls one of the images, as far as the servers live.
+    async fn pull(&mut self) -> Result<(), Violation> {
+        if self.images.is_empty() {
+            return Ok(());
+        }
+        let image = &self.images[self.random.usize(..self.images.len())].image;
+        let blob = |blob: &Blob| {
+            (blob.digest.clone(), format!("/v2/{}/blobs/{}", self.repository, blob.digest))
+        };
+        let mut wanted = vec![(image.digest.clone(), self.manifest(image.digest.as_str()))];
+        wanted.extend(image.blobs.iter().map(blob));
+        for (digest, target) in wanted {
+            let Some(answer) = self.wire.send(self.wire.call("GET", target)).await? else {
+                return self.after_the_kill().await;
+            };
+            expect(&answer, 200, &format!("GET of {digest}"))?;
+            if digest_of(&answer.body) != digest {
+                return Err(Violation::new(format!("{digest} hashes wrong")));
+            }
+        }
+        Ok(())
     }
 
     async fn delete_image(&mut self) -> Result<(), Violation> {

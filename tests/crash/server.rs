@@ -136,10 +136,11 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     event["address"].as_str()?.parse().ok()
 }
 
-/// The last lines of a log.
-pub(crate) fn end_of(log: &Path) -> Vec<String> {
+/// The last lines of a log that tell of something wrong.
+pub(crate) fn warnings_in(log: &Path) -> Vec<String> {
     const LINES: usize = 20;
     let text = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    let is_warning = |line: &&str| !line.contains("\"level\":\"INFO\"");
+    let lines: Vec<_> = text.lines().filter(is_warning).map(str::to_owned).collect();
     lines[lines.len().saturating_sub(LINES)..].to_vec()
 }

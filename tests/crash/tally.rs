@@ -46,7 +46,7 @@ pub(crate) enum Fact {
     Cancelled,
     /// A token from before the kill was still taken.
     TokenHeld,
-    /// A request to the registry was answered while `auth-server` was down.
+    /// A client did what it wanted while `auth-server` was down.
     AnsweredAlone,
     /// `authctl` ended with 0.
     Administered,
@@ -77,31 +77,25 @@ impl Tally {
         self.0.get(&fact).copied().unwrap_or_default()
     }
 
+    /// Whether a kill came in the middle of something, so that the checks mean anything.
+    pub(crate) fn has_interruptions(&self) -> bool {
+        [Fact::WentOn, Fact::AdministrationKilled].iter().any(|fact| self.of(*fact) > 0)
+    }
+
     /// A line for each group of checks of the pushing clients.
     pub(crate) fn pushing(&self) -> Vec<String> {
         let of = |fact| self.of(fact);
         vec![
             format!(
-                "{} pushes were acknowledged; those not deleted were pulled whole after each restart, {} pulls in all",
+                "{} pushes were acknowledged; what was not deleted was pulled whole after every restart, {} pulls in all",
                 of(Fact::Pushed),
                 of(Fact::Pulled)
             ),
+            format!("{} times a tag led where it was acknowledged to", of(Fact::Resolved)),
+            format!("{} times a manifest that was gone had stayed so", of(Fact::StillGone)),
             format!(
-                "{} pushes without an answer: {} there and whole, {} absent, none half",
-                of(Fact::Whole) + of(Fact::Absent),
-                of(Fact::Whole),
-                of(Fact::Absent)
-            ),
-            format!(
-                "{} times a tag resolved as acknowledged, and none was listed that did not",
-                of(Fact::Resolved)
-            ),
-            format!("{} times a deleted manifest was still gone", of(Fact::StillGone)),
-            format!(
-                "{} times an open upload session had kept what was acknowledged; {} that were interrupted went on, {} had been committed",
-                of(Fact::Stood),
-                of(Fact::WentOn),
-                of(Fact::HadCommitted)
+                "{} times an open upload session had kept what was acknowledged",
+                of(Fact::Stood)
             ),
             format!(
                 "no session was stuck: at the end {} were finished and {} cancelled",
@@ -112,20 +106,40 @@ impl Tally {
         ]
     }
 
-    /// A line for each group of checks of what `authctl` does.
-    pub(crate) fn administration(&self) -> Vec<String> {
+    /// A line for each group of checks of requests that broke off.
+    pub(crate) fn interrupted(&self) -> Vec<String> {
         let of = |fact| self.of(fact);
         vec![
             format!(
-                "{} changes by authctl ended with 0, {} were killed in the middle; {} sign-ins gave the rights that were acknowledged",
-                of(Fact::Administered),
-                of(Fact::AdministrationKilled),
-                of(Fact::SignedIn)
+                "{} pushes and deletes without an answer: {} images there and whole, {} absent, none half",
+                of(Fact::Whole) + of(Fact::Absent),
+                of(Fact::Whole),
+                of(Fact::Absent)
             ),
             format!(
-                "{} requests were answered while auth-server was down",
-                of(Fact::AnsweredAlone)
+                "{} interrupted upload sessions went on where they stood, {} had been committed",
+                of(Fact::WentOn),
+                of(Fact::HadCommitted)
             ),
         ]
+    }
+
+    /// A line for each group of checks of what `authctl` does.
+    pub(crate) fn administration(&self) -> Vec<String> {
+        let of = |fact| self.of(fact);
+        vec![format!(
+            "{} changes by authctl ended with 0, {} were killed in the middle; {} sign-ins gave the rights that were acknowledged",
+            of(Fact::Administered),
+            of(Fact::AdministrationKilled),
+            of(Fact::SignedIn)
+        )]
+    }
+
+    /// What went on while `auth-server` was down.
+    pub(crate) fn alone(&self) -> String {
+        format!(
+            "{} times a client pushed, pulled or deleted while auth-server was down",
+            self.of(Fact::AnsweredAlone)
+        )
     }
 }

@@ -1,9 +1,14 @@
 //! The `registry-server` program: settings, log, signals, and its verbs.
 
+mod backup;
 mod delete;
+mod export;
 mod gc;
+mod import;
+mod list;
 mod output;
 mod read_only;
+mod restore;
 mod serve;
 mod site;
 mod verify;
@@ -29,6 +34,8 @@ Examples:
   registry-server --config data/registry.toml health       exit 0 when the running server is ready
   registry-server --config data/registry.toml gc --dry-run what garbage collection would remove
   registry-server --config data/registry.toml verify       hash everything that is stored
+  registry-server --config data/registry.toml import /var/lib/registry
+                                                           take over the store of a registry:2
 
 Exit status: 0 done, 1 refused or something is wrong with what is stored, 2 usage.
 The configuration is described in deploy/config/registry.example.toml; `authctl init` writes one."
@@ -56,6 +63,11 @@ enum Verb {
     Verify(verify::Arguments),
     Delete(delete::Arguments),
     ReadOnly(read_only::Arguments),
+    Import(import::Arguments),
+    List(list::Arguments),
+    Export(export::Arguments),
+    Backup(backup::Arguments),
+    Restore(restore::Arguments),
     /// Print the completion script for a shell: `registry-server completion bash`.
     Completion {
         /// Which shell.
@@ -90,7 +102,12 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Gc(arguments) => gc::run(&arguments, &config, cli.json).await,
         Verb::Verify(arguments) => verify::run(&arguments, &config, cli.json).await,
         Verb::Delete(arguments) => delete::run(&arguments, &config, cli.json).await,
+        Verb::Import(arguments) => import::run(&arguments, &config, cli.json).await,
         Verb::ReadOnly(arguments) => read_only::run(&arguments, &config, cli.json).await,
+        Verb::List(arguments) => list::run(&arguments, &config, cli.json).await,
+        Verb::Export(arguments) => export::run(&arguments, &config, cli.json).await,
+        Verb::Backup(arguments) => backup::run(&arguments, &config, cli.json).await,
+        Verb::Restore(arguments) => restore::run(&arguments, &config, cli.json).await,
         Verb::Completion { .. } => Ok(ExitCode::SUCCESS),
     }
 }

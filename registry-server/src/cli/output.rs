@@ -2,7 +2,10 @@
 
 use std::{io::Write, process::ExitCode};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use registry_server::registry::event::Event;
+use serde::Serialize;
+use tokio::sync::mpsc;
 
 /// Why a verb did nothing, or broke off, for a person to read.
 #[derive(Debug)]
@@ -22,7 +25,7 @@ pub(crate) fn line(text: &str) {
 }
 
 /// Prints an event for programs.
-pub(crate) fn json(event: &Event) {
+pub(crate) fn json(event: &impl Serialize) {
     line(&serde_json::to_string(event).unwrap_or_default());
 }
 
@@ -34,4 +37,71 @@ pub(crate) fn bytes(bytes: u64) -> String {
 /// `1 blob`, `2 blobs`.
 pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// Prints rows with a heading in columns as wide as they need; from column `numbers` on they are
+/// aligned to the right.
+pub(crate) fn table<const N: usize>(rows: &[[String; N]], numbers: usize) {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: [usize; N] = std::array::from_fn(|column| width(column).unwrap_or(0));
+    for row in rows {
+        let cell = |(at, text): (usize, &String)| {
+            if at >= numbers {
+                format!("{text:>width$}", width = widths[at])
+            } else {
+                format!("{text:<width$}", width = widths[at])
+            }
+        };
+        let cells: Vec<String> = row.iter().enumerate().map(cell).collect();
+        line(cells.join("  ").trim_end());
+    }
+}
+
+/// On a terminal: bytes done and the time that is left. Elsewhere nothing is drawn.
+pub(crate) fn progress_bar() -> ProgressBar {
+    let style = "{bar:30} {binary_bytes}/{binary_total_bytes}, {eta} left";
+    let style =
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(0).with_style(style)
+}
+
+/// Prints what long work tells. The event that says how it ended comes to `ended`, which gives the
+/// line to print and whether anything was wrong; `None` for an event that is not the last.
+pub(crate) async fn follow(
+    mut events: mpsc::Receiver<Event>,
+    as_json: bool,
+    ended: impl Fn(&Event) -> Option<(String, bool)>,
+) -> Result<ExitCode, Failure> {
+    let bar = progress_bar();
+    while let Some(event) = events.recv().await {
+        if as_json {
+            json(&event);
+        }
+        if let Some((text, is_wrong)) = ended(&event) {
+            bar.finish_and_clear();
+            if !as_json {
+                line(&text);
+            }
+            return Ok(ExitCode::from(u8::from(is_wrong)));
+        }
+        match event {
+            Event::Progress { bytes_done, bytes_total, .. } => {
+                bar.set_length(bytes_total);
+                bar.set_position(bytes_done);
+            }
+            Event::Damaged { digest, what, images } if !as_json => bar.suspend(|| {
+                line(&format!("damaged: {digest}: {what}"));
+                images.iter().for_each(|image| line(&format!("  in {image}")));
+            }),
+            Event::Problem { message } if !as_json => {
+                bar.suspend(|| eprintln!("skipped: {message}"));
+            }
+            Event::Failed { message } => {
+                bar.finish_and_clear();
+                return Err(Failure(message));
+            }
+            _ => {}
+        }
+    }
+    Err(Failure("it broke off before it was through".to_owned()))
 }

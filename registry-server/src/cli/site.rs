@@ -6,6 +6,7 @@ use registry_server::{
     config::Config,
     control::Job,
     registry::event::{Event, Events},
+    transfer,
 };
 use tokio::sync::mpsc;
 
@@ -30,14 +31,36 @@ pub(crate) async fn start(job: Job, config: &Config) -> Result<mpsc::Receiver<Ev
 
 /// Opens the data directory for this program alone. `None` when a server uses it.
 pub(crate) async fn open(config: &Config) -> Result<Option<Offline>, Failure> {
-    if !config.data.join("registry.db").exists() {
-        let data = config.data.display();
-        return Err(Failure(format!("{data} holds no registry yet: start the server first")));
-    }
+    is_there(config)?;
     owner::become_owner_of(&config.data).map_err(|error| Failure(error.to_string()))?;
     match Offline::open(config, Clock::system()).await {
         Ok(offline) => Ok(Some(offline)),
         Err(StartError::InUse(_)) => Ok(None),
         Err(error) => Err(Failure(chain(&error))),
     }
+}
+
+/// Does work in this program, with its own rights; the last event says how it ended.
+pub(crate) fn here<F>(work: impl FnOnce(Events) -> F) -> mpsc::Receiver<Event>
+where
+    F: Future<Output = Result<Event, transfer::Error>> + Send + 'static,
+{
+    let (events, received) = Events::channel();
+    let work = work(events.clone());
+    tokio::spawn(async move {
+        let end = work.await;
+        let end = end.unwrap_or_else(|error| Event::Failed { message: chain(&error) });
+        // When nobody listens there is nobody to tell.
+        let _ = events.say(end).await;
+    });
+    received
+}
+
+/// Refuses a data directory that no server has ever used.
+pub(crate) fn is_there(config: &Config) -> Result<(), Failure> {
+    if config.data.join("registry.db").exists() {
+        return Ok(());
+    }
+    let data = config.data.display();
+    Err(Failure(format!("{data} holds no registry yet: start the server first")))
 }

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use registry_server::{
     config::Config,
     control::Job,
@@ -39,7 +38,7 @@ pub(crate) async fn run(
     let bytes_per_sec_max = arguments.rate.map(|mib| mib.saturating_mul(1024 * 1024));
     let options = Options { repair: arguments.repair, bytes_per_sec_max };
     let mut events = site::start(Job::Verify { options }, config).await?;
-    let bar = progress_bar();
+    let bar = output::progress_bar();
     while let Some(event) = events.recv().await {
         if json {
             output::json(&event);
@@ -84,12 +83,4 @@ pub(crate) async fn run(
         }
     }
     Err(Failure("the server went away before the verification was through".to_owned()))
-}
-
-/// On a terminal: bytes done and the time that is left. Elsewhere nothing is drawn.
-fn progress_bar() -> ProgressBar {
-    let style = "{bar:30} {binary_bytes}/{binary_total_bytes}, {eta} left";
-    let style =
-        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style)
 }

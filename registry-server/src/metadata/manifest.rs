@@ -34,6 +34,8 @@ pub(crate) struct NewManifest {
 pub(crate) struct Named {
     pub(crate) digest: Digest,
     pub(crate) kind: Kind,
+    /// Its length in bytes, as the manifest says, if it does.
+    pub(crate) size: Option<u64>,
     /// Whether it must be in the repository before the manifest may be.
     pub(crate) required: bool,
 }
@@ -56,6 +58,13 @@ impl Kind {
             Self::Subject => "subject",
         }
     }
+}
+
+/// What a manifest cannot be used without.
+#[derive(Debug, Default)]
+pub(crate) struct Needs {
+    pub(crate) blobs: Vec<Digest>,
+    pub(crate) children: Vec<Digest>,
 }
 
 /// A manifest that refers to another, as the referrers list describes it.
@@ -133,6 +142,29 @@ impl Database {
         }
         self.cache().keep_manifest(read_at, repository, &manifest);
         Ok(Some(manifest))
+    }
+
+    /// What the manifest needs: its blobs, and the manifests below it.
+    pub(crate) async fn needs(
+        &self,
+        repository: &RepositoryName,
+        manifest: &Digest,
+    ) -> Result<Needs, Error> {
+        let rows: Vec<(String, bool)> = sqlx::query_as(
+            "SELECT m.digest, m.kind = 'child' FROM repositories r
+             JOIN manifest_references m ON m.repository = r.id
+             WHERE r.name = $1 AND m.manifest = $2 AND m.kind <> 'subject' ORDER BY m.digest",
+        )
+        .bind(repository.as_str())
+        .bind(manifest.as_str())
+        .fetch_all(self.readers())
+        .await?;
+        let mut needs = Needs::default();
+        for (digest, is_child) in rows {
+            let list = if is_child { &mut needs.children } else { &mut needs.blobs };
+            list.push(parse(&digest)?);
+        }
+        Ok(needs)
     }
 
     /// Up to `limit` manifests of `repository` whose subject is `subject`, behind `last` in byte

@@ -6,6 +6,7 @@
 pub(crate) mod blob;
 pub(crate) mod cache;
 pub(crate) mod collection;
+pub(crate) mod inventory;
 pub(crate) mod manifest;
 pub(crate) mod repository;
 mod snapshot;
@@ -110,10 +111,11 @@ impl Database {
         options: SqliteConnectOptions,
         path: &Path,
     ) -> Result<Self, Error> {
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_with(options.read_only(true).create_if_missing(false))
-            .await?;
+        // VACUUM INTO writes another file, which `query_only` would not let it.
+        let read_only =
+            options.read_only(true).create_if_missing(false).pragma("query_only", "OFF");
+        let readers =
+            SqlitePoolOptions::new().max_connections(READERS).connect_with(read_only).await?;
         let cache = Arc::new(Cache::new());
         let writer = Writer::start(connection, Arc::clone(&cache));
         Ok(Self { readers, writer, cache, path: path.into() })
@@ -132,6 +134,25 @@ impl Database {
         Self::with_writer(connection, options, path).await
     }
 
+    /// Opens a copy that nobody else uses, and migrates it where it is older. All of it is in the
+    /// one file, so that it can be moved once the last write is through.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or was written by a newer program.
+    pub fn open_at_rest(path: PathBuf) -> BoxFuture<'static, Result<Self, Error>> {
+        Box::pin(async move {
+            let options =
+                options(&path).create_if_missing(false).journal_mode(SqliteJournalMode::Delete);
+            let mut connection = sqlx::ConnectOptions::connect(&options).await?;
+            if pending(&mut connection).await?.is_some() {
+                // `run` does not compile in a future that is sent to another thread.
+                let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
+                migrated.map_err(Error::Migrate)?;
+            }
+            Self::with_writer(connection, options, &path).await
+        })
+    }
+
     /// Whether the database answers and can be written.
     ///
     /// # Errors
@@ -142,6 +163,11 @@ impl Database {
         }
         sqlx::query("SELECT 1").execute(&self.readers).await?;
         Ok(())
+    }
+
+    /// Closes the connections that read; the writer ends with the last handle.
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
     }
 
     /// Runs `work` in a transaction of the writer and gives its result once it is committed. When
@@ -236,4 +262,70 @@ pub(crate) fn unsigned(number: i64) -> Result<u64, Error> {
 /// See [`unsigned`].
 pub(crate) fn signed(number: u64) -> Result<i64, Error> {
     i64::try_from(number).map_err(|_| Error::Corrupt(number.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Connection;
+
+    use super::*;
+
+    /// A database as the first version of the program left it, with one repository.
+    async fn make_old(path: &Path) {
+        let mut connection = SqliteConnection::connect_with(&options(path)).await.unwrap();
+        MIGRATIONS.run_to(1, &mut connection).await.unwrap();
+        let insert = "INSERT INTO repositories (name) VALUES ('team/app')";
+        sqlx::query(insert).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
+    async fn version_of(path: &Path) -> i64 {
+        let options = SqliteConnectOptions::new().filename(path);
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        let query = "SELECT MAX(version) FROM _sqlx_migrations";
+        sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_older_database_is_copied_and_then_migrated() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("registry.db");
+        make_old(&path).await;
+        assert!(matches!(Database::open_beside(&path).await, Err(Error::Older)));
+        let database = Database::open(&path).await.unwrap();
+        assert_eq!(database.counts().await.unwrap(), (1, 0));
+        let copy = directory.path().join("registry.db.version-1");
+        assert_eq!(version_of(&copy).await, 1);
+        // And a copy at rest is migrated as it is, without a second copy.
+        let copied = Database::open_at_rest(copy.clone()).await.unwrap();
+        assert_eq!(copied.counts().await.unwrap(), (1, 0));
+        assert!(!directory.path().join("registry.db.version-1.version-1").exists());
+    }
+
+    #[tokio::test]
+    async fn a_new_database_has_no_copy_and_a_newer_one_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("registry.db");
+        let database = Database::open(&path).await.unwrap();
+        database
+            .write(|tx| {
+                Box::pin(async move {
+                    let insert = "INSERT INTO _sqlx_migrations
+                        (version, description, success, checksum, execution_time)
+                        VALUES (1000000, 'from the future', TRUE, x'00', 0)";
+                    sqlx::query(insert).execute(&mut *tx.connection).await.map_err(Error::from)
+                })
+            })
+            .await
+            .unwrap();
+        database.close().await;
+        drop(database);
+        assert!(matches!(Database::open(&path).await, Err(Error::Newer)));
+        assert!(matches!(Database::open_beside(&path).await, Err(Error::Newer)));
+        assert!(matches!(Database::open_at_rest(path.clone()).await, Err(Error::Newer)));
+        let copies = std::fs::read_dir(directory.path()).unwrap().filter(|entry| {
+            entry.as_ref().unwrap().file_name().to_string_lossy().contains(".version-")
+        });
+        assert_eq!(copies.count(), 0);
+    }
 }

@@ -30,6 +30,23 @@ impl Database {
         Ok(digest)
     }
 
+    /// What the tag points to, and since when.
+    pub(crate) async fn tag_since(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Option<(Digest, UnixSeconds)>, Error> {
+        let row: Option<(String, UnixSeconds)> = sqlx::query_as(
+            "SELECT t.digest, t.updated FROM repositories r JOIN tags t ON t.repository = r.id
+             WHERE r.name = $1 AND t.name = $2",
+        )
+        .bind(repository.as_str())
+        .bind(tag.as_str())
+        .fetch_optional(self.readers())
+        .await?;
+        row.map(|(digest, updated)| Ok((parse(&digest)?, updated))).transpose()
+    }
+
     /// Up to `limit` tags of `repository` behind `last`, in byte order.
     pub(crate) async fn tags_after(
         &self,

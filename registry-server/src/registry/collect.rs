@@ -406,6 +406,6 @@ pub(super) fn before(now: UnixSeconds, duration: Duration) -> UnixSeconds {
     now.saturating_sub_unsigned(duration.as_secs())
 }
 
-pub(super) fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -77,6 +77,12 @@ pub enum Event {
     Collected(super::collect::Summary),
     /// A verification is through.
     Verified(super::verify::Summary),
+    /// A backup is through.
+    BackedUp(crate::transfer::backup::Summary),
+    /// A backup was restored.
+    Restored(crate::transfer::restore::Summary),
+    /// Images were exported.
+    Exported(crate::transfer::export::Summary),
     /// Something was deleted on request.
     Deleted {
         /// What: `repository`, `repository:tag`, or `repository@digest`.

@@ -159,6 +159,9 @@ struct Descriptor {
     #[serde(default)]
     media_type: String,
     digest: Digest,
+    // A size that is none is nothing to refuse a push for.
+    #[serde(default)]
+    size: serde_json::Value,
 }
 
 /// Read from a JSON object alone: what serde derives takes an array of the members as well, which
@@ -259,6 +262,7 @@ impl Content {
             move |Object(descriptor): &Object<Descriptor>| Named {
                 digest: descriptor.digest.clone(),
                 kind,
+                size: descriptor.size.as_u64(),
                 required: required && !is_foreign(&descriptor.media_type),
             }
         };

@@ -9,6 +9,7 @@ pub(crate) mod content;
 pub mod delete;
 pub mod event;
 pub(crate) mod hash;
+pub mod inventory;
 pub(crate) mod list;
 pub(crate) mod manifest;
 pub(crate) mod mount;
@@ -209,7 +210,7 @@ impl Registry {
     /// as the directory that comes with it.
     async fn copy_without_effect(&self) -> Result<(Self, tempfile::TempDir), Error> {
         let (database, directory) = self.database.copy().await?;
-        let store = Arc::new(Untouched(Arc::clone(&self.store)));
+        let store = Arc::new(Untouched::new(Arc::clone(&self.store)));
         let copy = Self {
             sessions: Arc::clone(&self.sessions),
             ..Self::new(database, store, self.clock.clone(), self.settings())

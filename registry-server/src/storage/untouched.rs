@@ -1,19 +1,33 @@
 //! A store that only pretends to delete: what a dry run works on.
 
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_trait::async_trait;
 
 use super::{Described, Error, Listing, Location, ObjectStream, ObjectWriter, Store};
 
-/// Reads go through; a deletion is believed to have happened.
-#[derive(Debug, Clone)]
-pub struct Untouched(pub Arc<dyn Store>);
+/// Reads go through; what is deleted stays, and is not listed any more.
+#[derive(Debug)]
+pub struct Untouched {
+    store: Arc<dyn Store>,
+    deleted: Mutex<HashSet<Location>>,
+}
+
+impl Untouched {
+    /// Pretends on top of `store`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, deleted: Mutex::default() }
+    }
+}
 
 #[async_trait]
 impl Store for Untouched {
     async fn length(&self, location: &Location) -> Result<u64, Error> {
-        self.0.length(location).await
+        self.store.length(location).await
     }
 
     async fn read(
@@ -22,7 +36,7 @@ impl Store for Untouched {
         start: u64,
         length: u64,
     ) -> Result<ObjectStream, Error> {
-        self.0.read(location, start, length).await
+        self.store.read(location, start, length).await
     }
 
     async fn write(
@@ -30,30 +44,35 @@ impl Store for Untouched {
         location: &Location,
         offset: u64,
     ) -> Result<Box<dyn ObjectWriter>, Error> {
-        self.0.write(location, offset).await
+        self.store.write(location, offset).await
     }
 
     async fn sync_entry(&self, location: &Location) -> Result<(), Error> {
-        self.0.sync_entry(location).await
+        self.store.sync_entry(location).await
     }
 
-    async fn delete(&self, _: &Location) -> Result<(), Error> {
+    async fn delete(&self, location: &Location) -> Result<(), Error> {
+        let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+        deleted.insert(location.clone());
         Ok(())
     }
 
     async fn describe(&self, location: &Location) -> Result<Described, Error> {
-        self.0.describe(location).await
+        self.store.describe(location).await
     }
 
     async fn list(&self, shard: u8) -> Result<Listing, Error> {
-        self.0.list(shard).await
+        let mut listing = self.store.list(shard).await?;
+        let deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+        listing.objects.retain(|location| !deleted.contains(location));
+        Ok(listing)
     }
 
     async fn free_bytes(&self) -> Result<u64, Error> {
-        self.0.free_bytes().await
+        self.store.free_bytes().await
     }
 
     async fn check(&self) -> Result<(), Error> {
-        self.0.check().await
+        self.store.check().await
     }
 }

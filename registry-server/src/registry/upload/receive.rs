@@ -147,8 +147,10 @@ impl Registry {
         (batch, Ending::Full)
     }
 
-    /// Records how far the session has come.
+    /// Records how far the session has come, once its object is there for good: the bytes are
+    /// synced already, but after a power cut a file without a name would be none.
     pub(super) async fn record(&self, upload: &Upload, hasher: &Hasher) -> Result<(), Error> {
+        self.store.sync_entry(&upload.location).await?;
         let (id, received) = (upload.id.clone(), upload.received);
         let (state, now) = (hasher.state(), self.clock.now());
         self.database

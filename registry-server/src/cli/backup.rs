@@ -1,0 +1,62 @@
+//! `registry-server backup`: everything that is stored, while the server runs.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use berth_shared::clock::Clock;
+use clap::Args;
+use registry_server::{
+    config::Config,
+    registry::event::Event,
+    transfer::backup::{Summary, backup},
+};
+
+use crate::{
+    output::{self, Failure, bytes, count},
+    site,
+};
+
+/// Back up everything that is stored, while pushes go on.
+///
+/// Run as root or as the server's user. A second backup into the same directory adds what is new
+/// and removes what is gone; if it is broken off, the one before stays whole. On the same file
+/// system objects are hard links, which take no room and guard against deletion but not against
+/// the loss of the disk. Exit status 1 when objects are missing; the rest is backed up.
+///
+/// Users, grants and keys are auth-server's, and not part of it.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The directory of the backup: new, empty, or with an earlier backup.
+    #[arg(value_name = "DIR")]
+    to: PathBuf,
+}
+
+pub(crate) async fn run(
+    arguments: &Arguments,
+    config: &Config,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let (data, to) = (config.data.clone(), arguments.to.clone());
+    let events = site::here(|events| async move {
+        backup(data, to, Clock::system(), events).await.map(Event::BackedUp)
+    });
+    let ended = |event: &Event| match event {
+        Event::BackedUp(summary) => Some((summarise(summary), summary.missing > 0)),
+        _ => None,
+    };
+    output::follow(events, json, ended).await
+}
+
+fn summarise(summary: &Summary) -> String {
+    format!(
+        "backed up {}, {} and {} ({}): {} added ({}), {} removed, {} missing, in {:.1} s",
+        count(summary.repositories, "repository", "repositories"),
+        count(summary.manifests, "manifest", "manifests"),
+        count(summary.blobs, "blob", "blobs"),
+        bytes(summary.bytes),
+        summary.added,
+        bytes(summary.added_bytes),
+        summary.removed,
+        summary.missing,
+        summary.millis as f64 / 1000.0,
+    )
+}

@@ -1,0 +1,65 @@
+//! `registry-server export`: images for other tools.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use registry_server::{
+    config::Config,
+    registry::event::Event,
+    transfer::export::{Summary, export},
+};
+
+use crate::{
+    delete::Image,
+    output::{self, Failure, bytes, count},
+    site,
+};
+
+/// Write images into an OCI image layout, which skopeo, oras, crane and podman read.
+///
+/// Without a tag or digest all tags of the repository go along, and always what refers to an image,
+/// such as its signatures. Every blob is hashed; exit status 1 when one is damaged. A layout that
+/// is there is added to.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  registry-server export team/app:1.0 app      then: skopeo copy oci:app:1.0 docker://elsewhere/app:1.0
+  registry-server export team/app app          all tags of team/app")]
+pub(crate) struct Arguments {
+    /// What to export.
+    #[arg(value_name = "REPOSITORY[:TAG|@DIGEST]", value_parser = Image::parse)]
+    image: Image,
+
+    /// The directory of the layout: new, empty, or with a layout.
+    #[arg(value_name = "DIR")]
+    to: PathBuf,
+}
+
+pub(crate) async fn run(
+    arguments: &Arguments,
+    config: &Config,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let Image { repository, reference } = arguments.image.clone();
+    let (data, to) = (config.data.clone(), arguments.to.clone());
+    let events = site::here(|events| async move {
+        export(data, repository, reference, to, events).await.map(Event::Exported)
+    });
+    let ended = |event: &Event| match event {
+        Event::Exported(summary) => Some((summarise(summary), summary.damaged > 0)),
+        _ => None,
+    };
+    output::follow(events, json, ended).await
+}
+
+fn summarise(summary: &Summary) -> String {
+    format!(
+        "exported {} with {} and {} ({}): {} damaged, in {:.1} s",
+        count(summary.images, "image", "images"),
+        count(summary.manifests, "manifest", "manifests"),
+        count(summary.blobs, "blob", "blobs"),
+        bytes(summary.bytes),
+        summary.damaged,
+        summary.millis as f64 / 1000.0,
+    )
+}

@@ -1,0 +1,172 @@
+//! `registry-server import`: take over the store of registry:2 or registry:3.
+
+use std::{
+    io,
+    os::unix::fs::lchown,
+    path::{self, Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use berth_shared::{clock::Clock, owner::Owner, telemetry::chain};
+use clap::Args;
+use indicatif::ProgressBar;
+use registry_server::{
+    Offline, StartError,
+    config::Config,
+    storage::disk::How,
+    transfer::import::{
+        self, Options,
+        report::{Event, Summary},
+    },
+};
+
+use crate::output::{self, Failure, bytes, count};
+
+/// Take over a store that registry:2 or registry:3 wrote, with its repositories and tags.
+///
+/// No byte is copied: blobs get a second name (a hard link) in Berth's data directory, and the old
+/// store stays whole. Every manifest is checked against its digest, and every blob against the
+/// length that its manifest says. What is damaged is named and left behind.
+///
+/// The server must not run meanwhile. An import that was broken off is run again, and goes on where
+/// it was; run later, it takes what was pushed to the old registry since.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  registry-server import /var/lib/registry            by hard link; the old store stays as it is
+  registry-server import /var/lib/registry --verify   and hash every blob before it is taken
+  registry-server import /mnt/old/registry --copy     from another disk
+  registry-server import /var/lib/registry --adopt    give the old store up: its blobs move to Berth
+
+Run it as root where the old files are root's. Only what the import makes changes its owner: a hard
+link is the old file itself, and keeps the owner that this has.
+Then start Berth under the name and port of the old registry: docker goes on as before.
+
+Exit status: 0 everything was taken, 1 something was left behind or it broke off, 2 usage.")]
+pub(crate) struct Arguments {
+    /// The old registry's directory: the one that holds docker/registry/v2.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+
+    /// Move the blobs, by which the old store is given up.
+    #[arg(long, conflicts_with = "copy")]
+    adopt: bool,
+
+    /// Copy the blobs, as from another file system, where hard links do not reach.
+    #[arg(long)]
+    copy: bool,
+
+    /// Hash every blob before it is taken.
+    #[arg(long)]
+    verify: bool,
+}
+
+pub(crate) async fn run(
+    arguments: &Arguments,
+    config: &Config,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let data = path::absolute(&config.data).map_err(|error| Failure(error.to_string()))?;
+    let (made, there): (Vec<_>, Vec<_>) = data.ancestors().partition(|it| !it.exists());
+    let owner = there.first().and_then(|nearest| Owner::of(nearest).ok().flatten());
+    let offline = open(config).await?;
+    let how = match arguments {
+        Arguments { adopt: true, .. } => How::Adopt,
+        Arguments { copy: true, .. } => How::Copy,
+        _ => How::Link,
+    };
+    let bar = output::progress_bar();
+    let options = Options { how, verify: arguments.verify, owner };
+    let shown = bar.clone();
+    let tell = Arc::new(move |event: Event| show(&shown, &event, json));
+    // Early too: SQLite gives the files that it makes later to the owner of the database.
+    give_data(owner, config, &made, &offline)?;
+    let imported = import::run(&offline, &arguments.directory, options, tell).await;
+    give_data(owner, config, &made, &offline)?;
+    bar.finish_and_clear();
+    let summary = imported.map_err(|error| Failure(chain(&error)))?;
+    if json {
+        output::json(&Event::Imported(summary.clone()));
+    } else {
+        output::line(&summarise(&summary));
+        if how == How::Adopt {
+            let old = arguments.directory.display();
+            output::line(&format!("what is left in {old} is no whole registry any more"));
+        }
+    }
+    Ok(ExitCode::from(u8::from(summary.problems > 0)))
+}
+
+/// Opens the data directory, as whoever runs this: the old files may be root's alone.
+async fn open(config: &Config) -> Result<Offline, Failure> {
+    Offline::open(config, Clock::system()).await.map_err(|error| match error {
+        StartError::InUse(data) => Failure(format!(
+            "a registry-server runs on {data}: stop it for the time of the import, which links \
+             files that the server's user may not reach, then start it again"
+        )),
+        error => Failure(chain(&error)),
+    })
+}
+
+/// Gives what Berth made in the data directory, and the directories `made` for it, to whom the
+/// directory, or the one around it, belongs.
+fn give_data(
+    owner: Option<Owner>,
+    config: &Config,
+    made: &[&Path],
+    offline: &Offline,
+) -> Result<(), Failure> {
+    let Some(owner) = owner else { return Ok(()) };
+    let give = || -> io::Result<()> {
+        offline.store.give_directories(owner)?;
+        let files = ["lock", "registry.db", "registry.db-wal", "registry.db-shm"];
+        let files = files.map(|name| config.data.join(name));
+        let files = files.iter().map(PathBuf::as_path).filter(|path| path.exists());
+        files
+            .chain(made.iter().copied())
+            .try_for_each(|path| lchown(path, Some(owner.user), Some(owner.group)))
+    };
+    give().map_err(|error| Failure(format!("giving {} its owner: {error}", config.data.display())))
+}
+
+fn show(bar: &ProgressBar, event: &Event, json: bool) {
+    if json {
+        output::json(event);
+    }
+    match event {
+        Event::Progress { bytes_done, bytes_total } => {
+            bar.set_length(*bytes_total);
+            bar.set_position(*bytes_done);
+        }
+        Event::Problem { place, what, images } if !json => bar.suspend(|| {
+            output::line(&format!("{what} ({place})"));
+            for image in images {
+                output::line(&format!("  left behind: {image}"));
+            }
+        }),
+        Event::Problem { .. } | Event::Imported(_) => {}
+    }
+}
+
+fn summarise(summary: &Summary) -> String {
+    let mut text = format!(
+        "imported {}: {}, {}, {} ({}), in {:.1} s",
+        count(summary.repositories, "repository", "repositories"),
+        count(summary.manifests, "manifest", "manifests"),
+        count(summary.tags, "tag", "tags"),
+        count(summary.blobs, "blob", "blobs"),
+        bytes(summary.bytes),
+        summary.millis as f64 / 1000.0,
+    );
+    if summary.present > 0 {
+        let present = count(summary.present, "manifest or tag", "manifests and tags");
+        text.push_str(&format!("; {present} were there already"));
+    }
+    if summary.problems > 0 {
+        let skipped = count(summary.skipped, "manifest or tag", "manifests and tags");
+        let problems = count(summary.problems, "problem", "problems");
+        text.push_str(&format!("; {skipped} left behind, {problems}"));
+    }
+    text
+}

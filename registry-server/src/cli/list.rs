@@ -1,0 +1,107 @@
+//! `registry-server list`: what is stored, and what it takes.
+
+use std::process::ExitCode;
+
+use berth_shared::{clock::rfc3339, name::RepositoryName, owner, telemetry::chain};
+use clap::Args;
+use registry_server::{
+    config::Config,
+    registry::{
+        Error,
+        inventory::{Holding, Inventory, TaggedImage},
+    },
+};
+use serde::Serialize;
+
+use crate::{
+    output::{self, Failure, bytes, count},
+    site,
+};
+
+/// List the repositories, or the tags of one, with what they take.
+///
+/// It only reads, beside a running server or without one.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The repository whose tags to list.
+    repository: Option<RepositoryName>,
+}
+
+pub(crate) async fn run(
+    arguments: &Arguments,
+    config: &Config,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    site::is_there(config)?;
+    owner::become_owner_of(&config.data).map_err(|error| Failure(error.to_string()))?;
+    let inventory = Inventory::open(&config.data).await.map_err(failure)?;
+    match &arguments.repository {
+        None => repositories(&inventory, json).await,
+        Some(name) => tags(&inventory, name, json).await,
+    }
+    .map_err(failure)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failure(error: Error) -> Failure {
+    Failure(chain(&error))
+}
+
+async fn repositories(inventory: &Inventory, json: bool) -> Result<(), Error> {
+    let holdings = inventory.repositories().await?;
+    if json {
+        lines(&holdings);
+        return Ok(());
+    }
+    let row = |it: &Holding| {
+        [
+            it.repository.clone(),
+            it.tags.to_string(),
+            it.manifests.to_string(),
+            bytes(it.own_bytes),
+            bytes(it.shared_bytes),
+        ]
+    };
+    let sum = |field: fn(&Holding) -> u64| holdings.iter().map(field).sum::<u64>();
+    let mut rows = vec![["REPOSITORY", "TAGS", "MANIFESTS", "OWN", "SHARED"].map(str::to_owned)];
+    rows.extend(holdings.iter().map(row));
+    // What is shared lies on the disk once, so this is not the sum of the column.
+    rows.push([
+        format!("total ({})", holdings.len()),
+        sum(|it| it.tags).to_string(),
+        sum(|it| it.manifests).to_string(),
+        bytes(sum(|it| it.own_bytes)),
+        bytes(inventory.shared_bytes().await?),
+    ]);
+    output::table(&rows, 1);
+    Ok(())
+}
+
+async fn tags(inventory: &Inventory, name: &RepositoryName, json: bool) -> Result<(), Error> {
+    let holding = inventory.repository(name).await?;
+    let images = inventory.tags(name).await?;
+    if json {
+        lines(&images);
+        return Ok(());
+    }
+    let row =
+        |it: &TaggedImage| [it.tag.clone(), it.digest.clone(), rfc3339(it.pushed), bytes(it.bytes)];
+    let mut rows = vec![["TAG", "DIGEST", "PUSHED", "SIZE"].map(str::to_owned)];
+    rows.extend(images.iter().map(row));
+    output::table(&rows, 3);
+    output::line(&format!(
+        "total: {}, {} of which no tag leads to; {} own, {} shared with other repositories",
+        count(holding.manifests, "manifest", "manifests"),
+        holding.untagged,
+        bytes(holding.own_bytes),
+        bytes(holding.shared_bytes),
+    ));
+    Ok(())
+}
+
+fn lines<T: Serialize>(rows: &[T]) {
+    for row in rows {
+        output::line(&serde_json::to_string(row).unwrap_or_default());
+    }
+}

@@ -1,0 +1,57 @@
+//! `registry-server restore`: put a backup back.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use berth_shared::clock::Clock;
+use clap::Args;
+use registry_server::{
+    config::Config,
+    registry::event::Event,
+    transfer::restore::{Summary, restore},
+};
+
+use crate::{
+    output::{self, Failure, bytes, count},
+    site,
+};
+
+/// Restore a backup into a data directory that has no registry yet.
+///
+/// The server must not run. Every object is hashed: what is damaged is named with the images that
+/// need it, is not served, and pushing it again repairs it; exit status 1 then. If it is broken off
+/// it goes on when it is typed again. As root, what is made belongs to the data directory's owner.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The directory of the backup.
+    #[arg(value_name = "DIR")]
+    from: PathBuf,
+}
+
+pub(crate) async fn run(
+    arguments: &Arguments,
+    config: &Config,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let (data, from) = (config.data.clone(), arguments.from.clone());
+    let events = site::here(|events| async move {
+        restore(data, from, Clock::system(), events).await.map(Event::Restored)
+    });
+    let ended = |event: &Event| match event {
+        Event::Restored(summary) => Some((summarise(summary), summary.damaged > 0)),
+        _ => None,
+    };
+    output::follow(events, json, ended).await
+}
+
+fn summarise(summary: &Summary) -> String {
+    format!(
+        "restored {}, {} and {} ({}) as of {}: {} damaged, in {:.1} s",
+        count(summary.repositories, "repository", "repositories"),
+        count(summary.manifests, "manifest", "manifests"),
+        count(summary.blobs, "blob", "blobs"),
+        bytes(summary.bytes),
+        summary.made,
+        summary.damaged,
+        summary.millis as f64 / 1000.0,
+    )
+}

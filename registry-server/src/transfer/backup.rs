@@ -1,0 +1,211 @@
+//! Backups while the server runs: a snapshot of the database, and every object that it names.
+//!
+//! An object's location is never used twice, so a backup into a directory that has one adds what is
+//! new and trusts what is there. The old backup is whole until the new database takes its place.
+
+use std::{fs, path::PathBuf, time::Instant};
+
+use berth_shared::clock::{Clock, rfc3339};
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    directory::{Description, Directory},
+    error::{Error, doing},
+    quiet::Quiet,
+};
+use crate::{
+    metadata::{Database, blob::Blob},
+    registry::{
+        self,
+        event::{Event, Events},
+    },
+    storage::{self, Location, Store, disk::DiskStore},
+};
+
+/// Blobs that are read from the database at once.
+const PAGE: u32 = 256;
+
+/// Images that a report names per blob.
+const IMAGES_MAX: u32 = 20;
+
+/// What was backed up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Repositories in the backup.
+    pub repositories: u64,
+    /// Manifests in the backup.
+    pub manifests: u64,
+    /// Blobs in the backup.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Objects that were not in the directory before.
+    pub added: u64,
+    /// Their bytes.
+    pub added_bytes: u64,
+    /// Objects of earlier backups that nothing in this one needs.
+    pub removed: u64,
+    /// Blobs whose object is missing in the store or too short.
+    pub missing: u64,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
+}
+
+/// Backs up the data directory `data` into `to`, whether a server runs or not.
+///
+/// # Errors
+/// When `to` is something else than a backup, and when a file, the database or the server fails.
+pub fn backup(
+    data: PathBuf,
+    to: PathBuf,
+    clock: Clock,
+    events: Events,
+) -> BoxFuture<'static, Result<Summary, Error>> {
+    Box::pin(async move {
+        let started = Instant::now();
+        let quiet = Quiet::over(&data).await?;
+        let (directory, _lock) = Directory::to_write(to)?;
+        let new = directory.new_database()?;
+        let made = rfc3339(clock.now());
+        Database::open_beside(&data.join("registry.db")).await?.snapshot(new.clone()).await?;
+        let snapshot = Database::open_at_rest(new.clone()).await?;
+        // An upload cannot go on in another store.
+        snapshot.write(|tx| Box::pin(tx.forget_uploads())).await?;
+        let objects = directory.objects();
+        let mut backup = Backup {
+            total: snapshot.blob_totals().await?,
+            snapshot,
+            source: DiskStore::at(&data.join("objects")),
+            target: DiskStore::open(&objects).map_err(doing("making", &objects))?,
+            quiet,
+            events,
+            done: Summary::default(),
+        };
+        backup.objects().await?;
+        let superfluous = backup.superfluous().await?;
+        let description = backup.describe(made).await?;
+        backup.snapshot.close().await;
+        directory.commit(&new, &description)?;
+        backup.remove(superfluous).await?;
+        backup.done.millis = registry::collect::millis(started.elapsed());
+        Ok(backup.done)
+    })
+}
+
+struct Backup {
+    snapshot: Database,
+    source: DiskStore,
+    target: DiskStore,
+    quiet: Quiet,
+    events: Events,
+    total: (u64, u64),
+    done: Summary,
+}
+
+impl Backup {
+    async fn objects(&mut self) -> Result<(), Error> {
+        let mut last = String::new();
+        loop {
+            let blobs = self.snapshot.blobs_after(&last, PAGE).await?;
+            let Some(end) = blobs.last() else { break };
+            last = end.digest.to_string();
+            for blob in &blobs {
+                self.object(blob).await?;
+            }
+            self.progress().await?;
+        }
+        Ok(self.target.sync().await?)
+    }
+
+    async fn object(&mut self, blob: &Blob) -> Result<(), Error> {
+        self.done.blobs += 1;
+        self.done.bytes += blob.size;
+        if length(&self.target, &blob.location).await? == Some(blob.size) {
+            return Ok(());
+        }
+        if length(&self.source, &blob.location).await? != Some(blob.size) {
+            return self.missing(blob).await;
+        }
+        self.target.delete(&blob.location).await?;
+        self.target.take(&self.source, &blob.location, None).await?;
+        self.done.added += 1;
+        self.done.added_bytes += blob.size;
+        Ok(())
+    }
+
+    async fn missing(&mut self, blob: &Blob) -> Result<(), Error> {
+        if !self.quiet.lasts() {
+            let message = "the server stopped meanwhile: start the backup again";
+            return Err(Error::Refused(message.to_owned()));
+        }
+        self.done.missing += 1;
+        let images = self.snapshot.images_with(&blob.digest, IMAGES_MAX).await?;
+        let what = "its object is missing or too short, so it is not in the backup".to_owned();
+        let digest = blob.digest.clone();
+        Ok(self.events.say(Event::Damaged { digest, what, images }).await?)
+    }
+
+    async fn describe(&mut self, made: String) -> Result<Description, Error> {
+        let (repositories, manifests) = self.snapshot.counts().await?;
+        (self.done.repositories, self.done.manifests) = (repositories, manifests);
+        let (blobs, bytes) = self.total;
+        Ok(Description { repositories, manifests, blobs, bytes, ..Description::new(made) })
+    }
+
+    /// What lies among the objects and the snapshot does not name.
+    async fn superfluous(&self) -> Result<Vec<Superfluous>, Error> {
+        let mut found = Vec::new();
+        for shard in 0..=u8::MAX {
+            let listing = self.target.list(shard).await?;
+            let end = shard.checked_add(1).map_or("g".into(), |next| format!("{next:02x}"));
+            let owned = self.snapshot.locations_between(&format!("{shard:02x}"), &end).await?;
+            let is_owned =
+                |it: &Location| owned.binary_search_by(|at| at.as_str().cmp(it.as_str())).is_ok();
+            let objects = listing.objects.into_iter().filter(|it| !is_owned(it));
+            found.extend(objects.map(Superfluous::Object));
+            // What a copy that was broken off left behind.
+            let partial = listing.strange.into_iter().filter(|it| it.ends_with(".partial"));
+            found.extend(partial.map(|path| Superfluous::Partial(path.into())));
+        }
+        Ok(found)
+    }
+
+    async fn remove(&mut self, superfluous: Vec<Superfluous>) -> Result<(), Error> {
+        for it in superfluous {
+            match it {
+                Superfluous::Object(location) => {
+                    self.target.delete(&location).await?;
+                    self.done.removed += 1;
+                }
+                Superfluous::Partial(path) => {
+                    fs::remove_file(&path).map_err(doing("removing", &path))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn progress(&self) -> Result<(), Error> {
+        let (total, bytes_total) = self.total;
+        let (done, bytes_done) = (self.done.blobs, self.done.bytes);
+        Ok(self.events.say(Event::Progress { done, total, bytes_done, bytes_total }).await?)
+    }
+}
+
+/// What a backup has no use for any more.
+enum Superfluous {
+    Object(Location),
+    Partial(PathBuf),
+}
+
+/// The length of an object; `None` when there is none.
+pub(super) async fn length(
+    store: &DiskStore,
+    location: &Location,
+) -> Result<Option<u64>, storage::Error> {
+    match store.length(location).await {
+        Err(storage::Error::NotFound(_)) => Ok(None),
+        length => length.map(Some),
+    }
+}

@@ -1,0 +1,161 @@
+//! The directory that a backup lies in: `registry.db`, `objects/`, and `backup.json`, which says
+//! what it is. What is under way has names of its own.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{Error, doing};
+use crate::storage::disk::DiskStore;
+
+/// The form that this program writes, and the newest that it reads.
+const FORMAT: u32 = 1;
+
+/// Says that a directory is a backup, and which.
+const DESCRIPTION: &str = "backup.json";
+
+/// Held by whoever writes. A directory with it is one of ours, though no backup be whole in it.
+const LOCK: &str = "backup.lock";
+
+/// What a backup says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Description {
+    pub(super) format: u32,
+    /// The version of the program that wrote it.
+    pub(super) version: String,
+    /// When it was made, in RFC 3339.
+    pub(super) made: String,
+    pub(super) repositories: u64,
+    pub(super) manifests: u64,
+    pub(super) blobs: u64,
+    pub(super) bytes: u64,
+}
+
+impl Description {
+    pub(super) fn new(made: String) -> Self {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let (repositories, manifests, blobs, bytes) = Default::default();
+        Self { format: FORMAT, version, made, repositories, manifests, blobs, bytes }
+    }
+}
+
+/// A directory with a backup in it, or about to have one.
+#[derive(Debug)]
+pub(super) struct Directory {
+    root: PathBuf,
+}
+
+impl Directory {
+    /// The directory to read from, and what it says of itself.
+    pub(super) fn to_read(root: PathBuf) -> Result<(Self, Description), Error> {
+        let path = root.join(DESCRIPTION);
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let message = format!("{} is no backup: it has no {DESCRIPTION}", root.display());
+                return Err(Error::Refused(message));
+            }
+            bytes => bytes.map_err(doing("reading", &path))?,
+        };
+        // A later form may have other fields: its number is looked at before the rest.
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let broken = |error: serde_json::Error| doing("reading", &path)(error.into());
+        let Format { format } = serde_json::from_slice(&bytes).map_err(broken)?;
+        if format > FORMAT {
+            return Err(Error::Refused(format!(
+                "{} was written by a newer version of Berth: use that version, or newer",
+                root.display()
+            )));
+        }
+        let description = serde_json::from_slice(&bytes).map_err(broken)?;
+        Ok((Self { root }, description))
+    }
+
+    /// The directory to write to, made where it is missing, and this process's alone as long as
+    /// the file is open.
+    pub(super) fn to_write(root: PathBuf) -> Result<(Self, File), Error> {
+        fs::create_dir_all(&root).map_err(doing("making", &root))?;
+        let is_ours = root.join(DESCRIPTION).exists() || root.join(LOCK).exists();
+        let mut entries = fs::read_dir(&root).map_err(doing("reading", &root))?;
+        if !is_ours && entries.next().is_some() {
+            let root = root.display();
+            return Err(Error::Refused(format!(
+                "{root} is neither empty nor a backup: name a directory of its own"
+            )));
+        }
+        let path = root.join(LOCK);
+        let lock = File::create(&path).map_err(doing("making", &path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let root = root.display();
+                return Err(Error::Refused(format!("another backup to {root} is under way")));
+            }
+            Err(TryLockError::Error(error)) => return Err(doing("locking", &path)(error)),
+        }
+        Ok((Self { root }, lock))
+    }
+
+    pub(super) fn database(&self) -> PathBuf {
+        self.root.join("registry.db")
+    }
+
+    /// Where the next backup's database is made. What an earlier attempt left is removed.
+    pub(super) fn new_database(&self) -> Result<PathBuf, Error> {
+        fresh(self.root.join("registry.db.new"))
+    }
+
+    pub(super) fn objects(&self) -> PathBuf {
+        self.root.join("objects")
+    }
+
+    /// The objects, as they are there.
+    pub(super) fn store(&self) -> DiskStore {
+        DiskStore::at(&self.objects())
+    }
+
+    /// Puts the new database in the place of the old: from here on the directory holds the new
+    /// backup.
+    pub(super) fn commit(&self, new: &Path, description: &Description) -> Result<(), Error> {
+        put(new, &self.database())?;
+        let path = self.root.join("backup.json.new");
+        let write = || {
+            let mut file = File::create(&path)?;
+            serde_json::to_writer_pretty(&mut file, description)?;
+            file.write_all(b"\n")?;
+            file.sync_all()
+        };
+        write().map_err(doing("writing", &path))?;
+        put(&path, &self.root.join(DESCRIPTION))
+    }
+}
+
+/// The path of a database about to be made: nothing is there.
+pub(super) fn fresh(path: PathBuf) -> Result<PathBuf, Error> {
+    for suffix in ["", "-journal"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match fs::remove_file(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(doing("removing", Path::new(&name))(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(path)
+}
+
+/// Gives a durable file its name, durably.
+pub(super) fn put(from: &Path, to: &Path) -> Result<(), Error> {
+    let rename = || {
+        fs::rename(from, to)?;
+        to.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    };
+    rename().map_err(doing("putting into place", to))
+}

@@ -1,0 +1,328 @@
+//! The blobs of a repository, looked at and taken; and the rows that are written behind them.
+
+use std::{
+    collections::HashSet,
+    fs,
+    io::{self, Read},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
+use bytes::Bytes;
+
+use super::{
+    Error, Import, in_background,
+    layout::TagLink,
+    refused,
+    repository::{OldRepository, is_blob},
+};
+use crate::{
+    metadata::{
+        Database,
+        blob::{Blob, PutBlob},
+        manifest::NewManifest,
+    },
+    registry::{self, hash::Hasher},
+    storage::{Location, disk::How},
+};
+
+/// Rows that are written in one transaction, about.
+const ROWS_MAX: usize = 500;
+
+/// Rows whose objects are made durable together, about: each time up to 256 directories are synced.
+const BATCH_ROWS_MAX: usize = 20_000;
+
+/// Bytes that are copied before their rows are written, about: so much is copied again when an
+/// import is broken off.
+const COPIED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// How much of a blob is hashed at once.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// What is known about a blob.
+#[derive(Debug, Clone)]
+pub(super) enum Examined {
+    /// Berth holds it, with so many bytes.
+    Held(u64),
+    /// The old store holds it.
+    There {
+        size: u64,
+        path: PathBuf,
+        /// Where Berth's own object lies, which is damaged.
+        unsound: Option<Location>,
+    },
+    /// It cannot be taken, and why.
+    Faulty(String),
+}
+
+/// A blob on its way.
+#[derive(Debug, Clone)]
+struct Taken {
+    blob: Blob,
+    from: PathBuf,
+    unsound: Option<Location>,
+}
+
+/// A manifest or a tag, and what is taken before it.
+#[derive(Debug)]
+pub(super) struct Step {
+    repository: RepositoryName,
+    blobs: Vec<Taken>,
+    links: Vec<Digest>,
+    manifest: Option<NewManifest>,
+    tag: Option<TagLink>,
+}
+
+impl Step {
+    fn in_repository(repository: &RepositoryName) -> Self {
+        let (blobs, links) = (Vec::new(), Vec::new());
+        Self { repository: repository.clone(), blobs, links, manifest: None, tag: None }
+    }
+
+    fn rows(&self) -> usize {
+        let manifest = self.manifest.as_ref().map_or(0, |it| 1 + it.references.len());
+        self.blobs.len() + self.links.len() + manifest + usize::from(self.tag.is_some())
+    }
+}
+
+/// Steps that wait for being done together.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    steps: Vec<Step>,
+    rows: usize,
+    bytes: u64,
+}
+
+impl Import {
+    /// Looks at the blobs that a repository names and that were not come across before.
+    pub(super) async fn examine(&mut self, repository: &OldRepository) -> Result<(), Error> {
+        let names = repository.blobs();
+        let mut digests: Vec<&Digest> = names.into_keys().collect();
+        digests.retain(|digest| !self.examined.contains_key(digest));
+        digests.sort();
+        for digest in digests {
+            let examined = match self.registry.database.blob(digest).await? {
+                Some(blob) if self.registry.is_sound(&blob).await? => Examined::Held(blob.size),
+                unsound => self.look_for(digest, unsound.map(|blob| blob.location)).await?,
+            };
+            match &examined {
+                Examined::Held(size) => self.progress(*size),
+                Examined::Faulty(_) | Examined::There { .. } => {}
+            }
+            self.examined.insert(digest.clone(), examined);
+        }
+        Ok(())
+    }
+
+    async fn look_for(
+        &self,
+        digest: &Digest,
+        unsound: Option<Location>,
+    ) -> Result<Examined, Error> {
+        let (old, digest, options) = (Arc::clone(&self.old), digest.clone(), self.options);
+        let looked = in_background(move || {
+            let content = match old.blob(&digest)? {
+                Ok(content) => content,
+                Err(what) => return Ok(Ok(Examined::Faulty(what))),
+            };
+            let path = content.path;
+            if let Some(owner) = options.owner.filter(|_| options.how == How::Link)
+                && !owner.may_read(&content.meta)
+            {
+                return Ok(Err(Error::UnreadableLink { path, owner }));
+            }
+            if options.verify {
+                match hash(content.file, &digest) {
+                    Ok(found) if found == digest => {}
+                    Ok(_) => {
+                        let what = "has other bytes than its digest says";
+                        return Ok(Ok(Examined::Faulty(what.to_owned())));
+                    }
+                    Err(error) => {
+                        return Ok(Ok(Examined::Faulty(format!("cannot be read: {error}"))));
+                    }
+                }
+            }
+            Ok(Ok(Examined::There { size: content.meta.len(), path, unsound }))
+        });
+        looked.await.map_err(Error::Unreadable)?
+    }
+
+    /// Takes manifests, in this order, with the blobs that they name, and then the tags.
+    pub(super) async fn take(
+        &mut self,
+        name: &RepositoryName,
+        manifests: Vec<NewManifest>,
+        tags: Vec<TagLink>,
+    ) -> Result<(), Error> {
+        let mut linked = HashSet::new();
+        for manifest in manifests {
+            let mut step = Step::in_repository(name);
+            let digest = &manifest.manifest.digest;
+            let is_new = self.registry.database.manifest(name, digest).await?.is_none();
+            for named in manifest.references.iter().filter(|named| is_blob(named)) {
+                let can_link = self.gather(&named.digest, &mut step)?;
+                if is_new && can_link && linked.insert(named.digest.clone()) {
+                    step.links.push(named.digest.clone());
+                }
+            }
+            self.summary.present += u64::from(!is_new);
+            step.manifest = Some(manifest).filter(|_| is_new);
+            self.add(step).await?;
+        }
+        for tag in tags {
+            match self.registry.database.tag_since(name, &tag.tag).await? {
+                // Where both were pushed to, the last push wins, as it does within one registry.
+                Some((digest, since)) if digest == tag.digest || since >= tag.written => {
+                    self.summary.present += 1;
+                }
+                _ => self.add(Step { tag: Some(tag), ..Step::in_repository(name) }).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a blob to the step, if Berth has to have it still. Whether Berth will have it then.
+    fn gather(&mut self, digest: &Digest, step: &mut Step) -> Result<bool, Error> {
+        let Some(examined) = self.examined.get_mut(digest) else { return Ok(false) };
+        let (size, from, unsound) = match examined {
+            Examined::Held(_) => return Ok(true),
+            Examined::Faulty(_) => return Ok(false),
+            Examined::There { size, path, unsound } => (*size, path.clone(), unsound.take()),
+        };
+        let location = Location::fresh()?;
+        let blob = Blob { digest: digest.clone(), size, location, damaged: false };
+        step.blobs.push(Taken { blob, from, unsound });
+        *examined = Examined::Held(size);
+        Ok(true)
+    }
+
+    async fn add(&mut self, step: Step) -> Result<(), Error> {
+        self.batch.rows += step.rows();
+        self.batch.bytes += step.blobs.iter().map(|taken| taken.blob.size).sum::<u64>();
+        self.batch.steps.push(step);
+        let is_much = self.options.how == How::Copy && self.batch.bytes >= COPIED_BYTES_MAX;
+        if is_much || self.batch.rows >= BATCH_ROWS_MAX { self.finish().await } else { Ok(()) }
+    }
+
+    /// Does what waits: takes the objects, makes them durable, and then writes the rows.
+    pub(super) async fn finish(&mut self) -> Result<(), Error> {
+        let batch = std::mem::take(&mut self.batch);
+        let blobs = batch.steps.iter().flat_map(|step| step.blobs.iter().cloned()).collect();
+        self.take_in(blobs).await?;
+        let (mut rows, mut chunk) = (0, Vec::new());
+        for step in batch.steps {
+            rows += step.rows();
+            chunk.push(step);
+            if rows >= ROWS_MAX {
+                rows = 0;
+                self.write(std::mem::take(&mut chunk)).await?;
+            }
+        }
+        self.write(chunk).await
+    }
+
+    /// Writes the rows of some steps. What they name is durable.
+    async fn write(&mut self, steps: Vec<Step>) -> Result<(), Error> {
+        let blobs: Vec<Taken> = steps.iter().flat_map(|step| step.blobs.iter().cloned()).collect();
+        let manifests = steps.iter().filter(|step| step.manifest.is_some()).count() as u64;
+        let tags = steps.iter().filter(|step| step.tag.is_some()).count() as u64;
+        let now = self.registry.clock.now();
+        for replaced in write_rows(&self.registry.database, steps, now).await? {
+            self.registry.store.delete(&replaced).await?;
+        }
+        self.summary.manifests += manifests;
+        self.summary.tags += tags;
+        self.summary.blobs += blobs.len() as u64;
+        self.summary.bytes += blobs.iter().map(|taken| taken.blob.size).sum::<u64>();
+        if self.options.how == How::Adopt {
+            give_up(blobs).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_in(&mut self, blobs: Vec<Taken>) -> Result<(), Error> {
+        let options = self.options;
+        for taken in &blobs {
+            let (disk, one) = (self.disk.clone(), taken.clone());
+            let done = in_background(move || {
+                disk.take_in(&one.from, &one.blob.location, options.how, options.owner)
+            });
+            done.await.map_err(|error| refused(options.how, &taken.from, error))?;
+            self.progress(taken.blob.size);
+        }
+        let locations: Vec<Location> = blobs.iter().map(|it| it.blob.location.clone()).collect();
+        let disk = self.disk.clone();
+        let synced = in_background(move || disk.sync_shards(&locations)).await;
+        synced.map_err(|source| Error::Io {
+            operation: "syncing the objects in",
+            path: PathBuf::from("Berth's store"),
+            source,
+        })
+    }
+}
+
+/// Removes the old names of blobs that Berth holds by now.
+async fn give_up(blobs: Vec<Taken>) -> Result<(), Error> {
+    let removed = in_background(move || {
+        for Taken { from, .. } in blobs {
+            if let Err(source) = fs::remove_file(&from) {
+                return Ok(Err(Error::Io { operation: "giving up", path: from, source }));
+            }
+        }
+        Ok(Ok(()))
+    });
+    removed.await.map_err(Error::Unreadable)?
+}
+
+/// Writes the rows of steps. Gives where the damaged objects lie that were replaced.
+async fn write_rows(
+    database: &Database,
+    steps: Vec<Step>,
+    now: UnixSeconds,
+) -> Result<Vec<Location>, registry::Error> {
+    let write = database.write(move |tx| {
+        Box::pin(async move {
+            let mut replaced = Vec::new();
+            for step in &steps {
+                for taken in &step.blobs {
+                    let put = tx.put_blob(&taken.blob, taken.unsound.as_ref(), now).await?;
+                    match put {
+                        PutBlob::New => {}
+                        PutBlob::Kept => replaced.push(taken.blob.location.clone()),
+                        PutBlob::Replaced(old) => replaced.push(old),
+                    }
+                }
+                for digest in &step.links {
+                    tx.link_blob(&step.repository, digest, now).await?;
+                }
+                if let Some(manifest) = &step.manifest {
+                    let missing = tx.put_manifest(&step.repository, manifest, now).await?;
+                    if !missing.is_empty() {
+                        return Err(registry::Error::ManifestReferencesUnknown(missing));
+                    }
+                }
+                if let Some(tag) = &step.tag {
+                    let since = tag.written.min(now);
+                    tx.put_tag(&step.repository, &tag.tag, &tag.digest, since).await?;
+                }
+            }
+            Ok(replaced)
+        })
+    });
+    write.await
+}
+
+fn hash(mut file: fs::File, digest: &Digest) -> io::Result<Digest> {
+    let mut hasher = Hasher::new(digest.algorithm());
+    loop {
+        let mut piece = vec![0; PIECE_BYTES];
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            return Ok(hasher.finish());
+        }
+        piece.truncate(read);
+        hasher.update(&[Bytes::from(piece)]);
+    }
+}

@@ -1,0 +1,107 @@
+//! An OCI image layout being written: blobs as they come, and at last the index that names them.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use berth_shared::{digest::Digest, tag::Tag};
+use serde_json::{Map, Value, json};
+
+use super::error::{Error, doing};
+
+/// Says that a directory is a layout, and of which version.
+const MARK: &str = "oci-layout";
+
+/// What says under which name a manifest is found.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// A directory in the form of the OCI image specification, "Image Layout".
+#[derive(Debug)]
+pub(super) struct Layout {
+    root: PathBuf,
+    index: Value,
+}
+
+impl Layout {
+    /// Makes a layout in `root`, or takes up one that is there.
+    ///
+    /// # Errors
+    /// When something else is there, and when a file fails.
+    pub(super) fn open(root: PathBuf) -> Result<Self, Error> {
+        fs::create_dir_all(&root).map_err(doing("making", &root))?;
+        let mut entries = fs::read_dir(&root).map_err(doing("reading", &root))?;
+        let is_layout = root.join(MARK).exists();
+        if !is_layout && entries.next().is_some() {
+            let root = root.display();
+            return Err(Error::Refused(format!(
+                "{root} is neither empty nor an OCI image layout: name another directory"
+            )));
+        }
+        let path = root.join("index.json");
+        let index = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|error| doing("reading", &path)(error.into()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => json!({
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.oci.image.index.v1+json",
+                "manifests": [],
+            }),
+            Err(error) => return Err(doing("reading", &path)(error)),
+        };
+        if !index["manifests"].is_array() {
+            return Err(Error::Refused(format!("{} is no index", path.display())));
+        }
+        replace(&root.join(MARK), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        Ok(Self { root, index })
+    }
+
+    /// Whether a blob of this digest and length is there.
+    pub(super) fn has(&self, digest: &Digest, length: u64) -> bool {
+        fs::metadata(self.blob(digest)).is_ok_and(|meta| meta.len() == length)
+    }
+
+    /// Where the blob belongs; its directory is made.
+    pub(super) fn place(&self, digest: &Digest) -> Result<PathBuf, Error> {
+        let path = self.blob(digest);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(doing("making", folder))?;
+        }
+        Ok(path)
+    }
+
+    fn blob(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs").join(digest.algorithm().name()).join(digest.hex())
+    }
+
+    /// Adds a manifest to the index: under a tag, which then leads nowhere else, or without one.
+    pub(super) fn add(&mut self, mut descriptor: Map<String, Value>, tag: Option<&Tag>) {
+        let Some(manifests) = self.index["manifests"].as_array_mut() else { return };
+        let digest = descriptor.get("digest").cloned();
+        if let Some(tag) = tag {
+            manifests.retain(|it| it["annotations"][REF_NAME] != tag.as_str());
+            descriptor.insert("annotations".to_owned(), json!({ REF_NAME: tag.as_str() }));
+        } else if manifests.iter().any(|it| Some(&it["digest"]) == digest.as_ref()) {
+            return;
+        }
+        manifests.push(Value::Object(descriptor));
+    }
+
+    /// Writes the index: from here on the layout has what was added.
+    pub(super) fn save(&self) -> Result<(), Error> {
+        replace(&self.root.join("index.json"), self.index.to_string().as_bytes())
+    }
+}
+
+/// Writes a file as a whole.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let partial = path.with_extension("partial");
+    let write = || {
+        let mut file = File::create(&partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    write().map_err(doing("writing", path))
+}

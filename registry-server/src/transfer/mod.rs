@@ -1,0 +1,12 @@
+//! Content that comes and goes other than by the API: imports, exports, backups, restoring.
+
+pub mod backup;
+mod directory;
+mod error;
+pub mod export;
+pub mod import;
+mod layout;
+mod quiet;
+pub mod restore;
+
+pub use error::Error;

@@ -1,0 +1,59 @@
+//! What keeps stored objects in place while they are copied: a running server's word, or where
+//! none runs the lock on its data directory.
+
+use std::{fs::File, path::Path};
+
+use berth_shared::{owner::Owner, telemetry::chain};
+use tokio::sync::mpsc;
+
+use super::error::{Error, doing};
+use crate::{CONTROL_SOCKET, StartError, control::Job, registry::event::Event};
+
+/// As long as this is kept, no stored object is deleted.
+pub(super) enum Quiet {
+    /// No server runs, and none can start.
+    Alone { _lock: File },
+    /// The server deletes nothing until the channel is closed.
+    Held(mpsc::Receiver<Event>),
+}
+
+impl Quiet {
+    /// Sees to it that nothing is deleted from the data directory.
+    ///
+    /// # Errors
+    /// When it holds no registry, or its server does not answer.
+    pub(super) async fn over(data: &Path) -> Result<Self, Error> {
+        if !data.join("registry.db").exists() {
+            let data = data.display();
+            return Err(Error::Refused(format!("{data} holds no registry yet")));
+        }
+        match crate::lock(data) {
+            Ok(lock) => {
+                let path = data.join("lock");
+                let owner = Owner::of(data).map_err(doing("looking at", data))?;
+                owner.map_or(Ok(()), |owner| owner.give(&path)).map_err(doing("giving", &path))?;
+                Ok(Self::Alone { _lock: lock })
+            }
+            Err(StartError::InUse(_)) => Self::ask(data).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn ask(data: &Path) -> Result<Self, Error> {
+        let asked = Job::Hold.ask(&data.join(CONTROL_SOCKET)).await;
+        let mut events = asked.map_err(|error| Error::Refused(chain(&error)))?;
+        match events.recv().await {
+            Some(Event::Held) => Ok(Self::Held(events)),
+            Some(Event::Failed { message }) => Err(Error::Refused(message)),
+            _ => Err(Error::Refused("the server went away before it answered".to_owned())),
+        }
+    }
+
+    /// Whether nothing can have been deleted until now.
+    pub(super) fn lasts(&self) -> bool {
+        match self {
+            Self::Alone { .. } => true,
+            Self::Held(events) => !events.is_closed(),
+        }
+    }
+}
