@@ -11,6 +11,7 @@ use std::{
 
 use berth_shared::{
     config::{ConfigError, beside, read},
+    serve::metrics,
     telemetry::LogFormat,
 };
 use serde::Deserialize;
@@ -45,6 +46,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// A listener for other registries; off unless given.
     pub public: Option<Public>,
+    /// A listener for metrics; off unless given.
+    pub metrics: Option<metrics::Config>,
     /// Bounds, each with a default that suits a home server.
     pub limits: Limits,
 }
@@ -116,6 +119,7 @@ impl Default for Config {
             log: "info".to_owned(),
             log_format: LogFormat::default(),
             public: None,
+            metrics: None,
             limits: Limits::default(),
         }
     }
@@ -162,7 +166,7 @@ impl Config {
     #[must_use]
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
         // Compared by what they print, which is the same when they are.
-        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 11] = [
+        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 12] = [
             ("issuer", &self.issuer, &other.issuer),
             ("services", &self.services, &other.services),
             ("htpasswd", &self.htpasswd, &other.htpasswd),
@@ -173,6 +177,7 @@ impl Config {
             ("key_ids", &self.key_ids, &other.key_ids),
             ("log_format", &self.log_format, &other.log_format),
             ("public", &self.public, &other.public),
+            ("metrics", &self.metrics, &other.metrics),
             ("limits", &self.limits, &other.limits),
         ];
         let differs = |(_, a, b): &(_, &dyn std::fmt::Debug, &dyn std::fmt::Debug)| {
@@ -205,6 +210,7 @@ impl Config {
         if self.limits.password_queue_max == 0 {
             return Err(ConfigError::value("limits.password_queue_max", "must be at least 1"));
         }
+        self.metrics.map(metrics::Config::check).transpose()?;
         Ok(())
     }
 }
@@ -239,6 +245,8 @@ mod tests {
             ("key_algorithm = \"HS256\"", "HS256"),
             ("[public]\nlisten = \"0.0.0.0:5001\"", "certificate"),
             ("[limits]\npassword_queue_max = 0", "limits.password_queue_max"),
+            ("[metrics]\nlisten = \"0.0.0.0:9103\"", "metrics.listen"),
+            ("[metrics]\nport = 1", "port"),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(named), "{text}: {error}");
@@ -246,9 +254,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_reload_cannot_change_is_named() {
+        let old = load("").unwrap();
+        let new = Config {
+            log: "debug".to_owned(),
+            metrics: Some(metrics::Config { listen: "127.0.0.1:9103".parse().unwrap() }),
+            token_life_secs: 60,
+            ..old.clone()
+        };
+        assert_eq!(old.fixed_differences(&new), ["token_life_secs", "metrics"]);
+        assert!(old.fixed_differences(&old.clone()).is_empty());
+    }
+
+    #[test]
     fn the_example_file_is_accepted() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/config/auth.example.toml");
         let config = Config::load(&path).unwrap();
-        assert!(config.public.is_some());
+        assert!(config.public.is_some() && config.metrics.is_some());
     }
 }

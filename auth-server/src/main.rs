@@ -10,7 +10,7 @@ use berth_shared::{
     telemetry::{self, LogControl, chain},
 };
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Checks passwords against an htpasswd file and issues tokens for Berth's registry.
 ///
@@ -62,13 +62,16 @@ async fn main() -> ExitCode {
 async fn serve(arguments: &Arguments) -> Result<(), String> {
     let config = Config::load(&arguments.config).map_err(|error| chain(&error))?;
     let log = telemetry::init(&config.log, config.log_format)?;
-    tokio::spawn(reload_on_hangup(arguments.config.clone(), config.clone(), log));
+    // Before anything else: until it is asked for, SIGHUP ends a process.
+    let hangup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
+    tokio::spawn(reload_on_hangup(hangup, arguments.config.clone(), config.clone(), log));
     let shutdown = shutdown::on_signal().map_err(|error| error.to_string())?;
     let bound = Bound::open(config, Clock::system()).await.map_err(|error| chain(&error))?;
     let config = bound.server().config();
     tracing::info!(
         socket = %config.socket.display(),
         public = bound.public_address().map(tracing::field::display),
+        metrics = bound.metrics_address().map(tracing::field::display),
         key = bound.server().key_id(),
         "auth-server {} is ready",
         env!("CARGO_PKG_VERSION")
@@ -80,8 +83,7 @@ async fn serve(arguments: &Arguments) -> Result<(), String> {
 
 /// SIGHUP reads the settings again: the log's level takes effect, and what takes effect at a start
 /// only is named. Users, grants and certificates need no signal.
-async fn reload_on_hangup(path: PathBuf, at_start: Config, log: LogControl) -> std::io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
+async fn reload_on_hangup(mut hangup: Signal, path: PathBuf, at_start: Config, log: LogControl) {
     while hangup.recv().await.is_some() {
         let reloaded = Config::load(&path).map_err(|error| chain(&error));
         match reloaded.and_then(|config| log.set(&config.log).map(|()| config)) {
@@ -94,7 +96,6 @@ async fn reload_on_hangup(path: PathBuf, at_start: Config, log: LogControl) -> s
             Err(error) => tracing::error!(error, "the settings stay as they were"),
         }
     }
-    Ok(())
 }
 
 async fn ask(arguments: &Arguments) -> Result<(), String> {

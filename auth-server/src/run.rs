@@ -2,6 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
+    io,
     net::SocketAddr,
     os::unix::fs::OpenOptionsExt,
     path::Path,
@@ -12,7 +13,7 @@ use std::{
 use axum::Router;
 use berth_shared::{
     clock::Clock,
-    serve::{self, Limits, Listener, tls::Tls},
+    serve::{self, Limits, Listener, metrics, tls::Tls},
     telemetry::chain,
 };
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,7 @@ pub struct Bound {
     server: Arc<AuthServer>,
     private: Listener,
     public: Option<(Listener, Arc<Tls>)>,
+    metrics: Option<(Listener, Router)>,
     /// Held for as long as the server may write.
     lock: File,
 }
@@ -67,8 +69,12 @@ impl Bound {
             Some(public) => Some(listen(public).await?),
             None => None,
         };
+        let metrics = match config.metrics {
+            Some(metrics) => Some(listen_for_metrics(metrics.listen).await?),
+            None => None,
+        };
         let private = Listener::unix(&config.socket).map_err(StartError::Listen)?;
-        Ok(Self { server, private, public, lock })
+        Ok(Self { server, private, public, metrics, lock })
     }
 
     /// The server itself.
@@ -83,9 +89,15 @@ impl Bound {
         self.public.as_ref().and_then(|(listener, _)| listener.local_addr())
     }
 
+    /// Where metrics are read, if they are.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().and_then(|(listener, _)| listener.local_addr())
+    }
+
     /// Serves until `shutdown`, then lets open requests finish.
     pub async fn serve(self, shutdown: CancellationToken) {
-        let Self { server, private, public, lock } = self;
+        let Self { server, private, public, metrics, lock } = self;
         let limits = Limits::default();
         let private = serve::serve(private, server.router_private(), limits, shutdown.clone());
         let others = {
@@ -98,6 +110,9 @@ impl Bound {
                 );
             }
         };
+        if let Some((listener, routes)) = metrics {
+            tokio::spawn(serve::serve(listener, routes, limits, shutdown.clone()));
+        }
         tokio::join!(private, others, look_at_users(&server, &shutdown));
         drop(lock);
     }
@@ -133,6 +148,12 @@ async fn listen(public: &Public) -> Result<(Listener, Arc<Tls>), StartError> {
     let tls = Tls::load(&public.certificate, &public.key)?;
     let listener = Listener::tcp(public.listen, Some(Arc::clone(&tls)));
     Ok((listener.await.map_err(StartError::Listen)?, tls))
+}
+
+async fn listen_for_metrics(address: SocketAddr) -> Result<(Listener, Router), StartError> {
+    let routes = metrics::routes().map_err(io::Error::other).map_err(StartError::Listen)?;
+    let listener = Listener::tcp(address, None).await.map_err(StartError::Listen)?;
+    Ok((listener, routes))
 }
 
 /// Takes the data directory for this process alone.

@@ -286,6 +286,15 @@ impl Stack {
         self.registry_running.metrics.expect("a listener for metrics")
     }
 
+    /// The address of the auth server's metrics.
+    ///
+    /// # Panics
+    /// When its settings ask for none.
+    #[must_use]
+    pub fn auth_metrics_address(&self) -> SocketAddr {
+        self.auth_running.metrics.expect("a listener for metrics")
+    }
+
     /// Waits until the registry says that it is ready.
     pub async fn wait_until_ready(&self) {
         crate::eventually("the registry is ready", async || {
@@ -339,8 +348,9 @@ async fn start_auth(root: &Path, clock: Clock) -> (Arc<AuthServer>, Running) {
     let bound = auth_server::Bound::open(config, clock).await.expect("starting auth-server");
     let server = Arc::clone(bound.server());
     let shutdown = CancellationToken::new();
+    let metrics = bound.metrics_address();
     let task = tokio::spawn(bound.serve(shutdown.clone()));
-    (server, Running { shutdown, task, metrics: None })
+    (server, Running { shutdown, task, metrics })
 }
 
 async fn start_registry(

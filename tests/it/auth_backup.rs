@@ -1,6 +1,10 @@
 //! `authctl backup` and `restore`: what auth-server knows comes back, and what was revoked stays so.
 
-use std::fs;
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use auth_server::{
     backup::{self, Error},
@@ -14,9 +18,23 @@ fn config(stack: &Stack) -> Config {
     Config::load(&stack.root().join("auth.toml")).expect("the settings")
 }
 
+/// The directory that backup.json names.
+fn files_of(backup: &Path) -> PathBuf {
+    let text = fs::read(backup.join("backup.json")).expect("backup.json");
+    let contents: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    backup.join(contents["directory"].as_str().expect("a directory"))
+}
+
 async fn signs_in(stack: &Stack, user: &str) -> bool {
     let call = stack.client.call("GET", "/token?service=berth").basic(user, PASSWORD);
     call.send().await.status == 200
+}
+
+fn rewrite_contents(backup: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+    let path = backup.join("backup.json");
+    let mut contents = serde_json::from_slice(&fs::read(&path).expect("reading")).expect("JSON");
+    change(&mut contents);
+    fs::write(&path, contents.to_string()).expect("writing");
 }
 
 #[tokio::test]
@@ -28,7 +46,12 @@ async fn what_was_lost_is_there_again() {
     // While the server runs, and twice: the second takes the place of the first.
     backup::backup(&config, &to, 0).await.expect("a backup");
     backup::backup(&config, &to, 0).await.expect("a backup");
-    assert_eq!(fs::read_dir(&to).expect("the backup").count(), 2);
+    // The lock, backup.json, and one directory of files.
+    assert_eq!(fs::read_dir(&to).expect("the backup").count(), 3);
+    for file in ["auth.db", "htpasswd"] {
+        let path = files_of(&to).join(file);
+        assert_eq!(fs::metadata(path).expect(file).permissions().mode() & 0o777, 0o600);
+    }
 
     stack.stop_auth().await;
     fs::remove_dir_all(stack.root().join("auth")).expect("losing the data");
@@ -80,7 +103,12 @@ async fn nothing_changes_when_a_restore_is_refused() {
     assert!(matches!(there, Error::Exists(_)), "{there}");
     let nothing = backup::restore(&config, stack.root(), true, now).await.expect_err("no backup");
     assert!(matches!(nothing, Error::NoBackup(_)), "{nothing}");
-    let file = to.join(&contents.directory).join("htpasswd");
+    let other = contents.directory.clone();
+    rewrite_contents(&to, |contents| contents["files"] = serde_json::json!({}));
+    let empty = backup::restore(&config, &to, true, now).await.expect_err("no files are named");
+    assert!(matches!(empty, Error::NoBackup(_)), "{empty}");
+    rewrite_contents(&to, |stored| *stored = serde_json::json!(contents));
+    let file = to.join(other).join("htpasswd");
     fs::write(&file, "andrew:$2y$04$other\n").expect("damaging the backup");
     let damaged = backup::restore(&config, &to, true, now).await.expect_err("a damaged backup");
     assert!(matches!(damaged, Error::Damaged(_)), "{damaged}");
@@ -88,4 +116,87 @@ async fn nothing_changes_when_a_restore_is_refused() {
     stack.start_auth().await;
     assert!(signs_in(&stack, "andrew").await);
     assert!(!stack.root().join("htpasswd.before-restore-1").exists());
+}
+
+#[tokio::test]
+async fn a_backup_that_cannot_be_made_leaves_the_one_before() {
+    let mut stack = Stack::start().await;
+    stack.grant("andrew", "app:push").await;
+    let (config, to) = (config(&stack), stack.root().join("copy"));
+    backup::backup(&config, &to, 0).await.expect("a backup");
+    let before = fs::read(to.join("backup.json")).expect("backup.json");
+    stack.stop_auth().await;
+
+    // What a backup that was killed leaves.
+    fs::create_dir(to.join("files-killed")).expect("a directory");
+    let users = fs::read(&config.htpasswd).expect("the users");
+    fs::remove_file(&config.htpasswd).expect("losing the users");
+    backup::backup(&config, &to, 0).await.expect_err("there are no users");
+    fs::write(&config.htpasswd, users).expect("the users again");
+    let lost = stack.root().join("lost.db");
+    fs::rename(config.database(), &lost).expect("losing the database");
+    let error = backup::backup(&config, &to, 0).await.expect_err("there is no database");
+    assert!(matches!(error, Error::NoDatabase(_)), "{error}");
+    assert!(!config.database().exists());
+    assert_eq!(fs::read(to.join("backup.json")).expect("backup.json"), before);
+    backup::check(&config, &to, 0).await.expect("the backup before is whole");
+
+    fs::rename(&lost, config.database()).expect("the database again");
+    backup::backup(&config, &to, 0).await.expect("a backup");
+    assert!(!to.join("files-killed").exists());
+}
+
+#[tokio::test]
+async fn what_the_backup_does_not_name_is_not_restored() {
+    let mut stack = Stack::start().await;
+    let (config, to) = (config(&stack), stack.root().join("copy"));
+    backup::backup(&config, &to, 0).await.expect("a backup");
+    fs::write(files_of(&to).join("keys/stray.pem"), "no key").expect("a stray file");
+    stack.stop_auth().await;
+    backup::restore(&config, &to, true, stack.clock.now()).await.expect("a restore");
+    assert!(!config.keys().join("stray.pem").exists());
+    stack.start_auth().await;
+    assert!(signs_in(&stack, "andrew").await);
+}
+
+#[tokio::test]
+async fn a_restore_that_cannot_write_the_users_leaves_everything() {
+    let mut stack = Stack::start().await;
+    stack.grant("andrew", "app:push").await;
+    let (config, to) = (config(&stack), stack.root().join("copy"));
+    backup::backup(&config, &to, 0).await.expect("a backup");
+    stack.stop_auth().await;
+    // A place where nobody can make a file, root included.
+    let elsewhere = Config { htpasswd: "/proc/htpasswd".into(), ..config.clone() };
+    let now = stack.clock.now();
+    backup::restore(&elsewhere, &to, true, now).await.expect_err("no place for the users");
+    let names = fs::read_dir(&config.data).expect("the data");
+    let mut names = names.map(|name| name.expect("a name").file_name());
+    assert!(!names.any(|name| name.to_string_lossy().contains("restore")));
+    stack.start_auth().await;
+    assert!(signs_in(&stack, "andrew").await);
+    let token = stack.token("andrew", &["repository:app:push"]).await;
+    stack.client.call("POST", "/v2/app/blobs/uploads/").bearer(&token).send().await.expect(202);
+}
+
+#[tokio::test]
+async fn a_clock_that_went_back_does_not_save_a_token() {
+    let mut stack = Stack::start().await;
+    stack.grant("andrew", "app:push").await;
+    let (config, to) = (config(&stack), stack.root().join("copy"));
+    backup::backup(&config, &to, 0).await.expect("a backup");
+    for name in ["one", "two", "three", "four"] {
+        stack.grant("andrew", &format!("{name}:push")).await;
+        revoke(&stack, "andrew", &format!("{name}:push")).await;
+    }
+    let before = stack.token("andrew", &["repository:app:push"]).await;
+    stack.stop_auth().await;
+    // As on a board without a battery, whose clock starts at 1970.
+    backup::restore(&config, &to, true, 1).await.expect("a restore");
+    stack.start_auth().await;
+    let upload = |token: &str| stack.client.call("POST", "/v2/app/blobs/uploads/").bearer(token);
+    let is_void = async || (upload(&before).send().await.status == 401).then_some(());
+    eventually("the token from before is void", is_void).await;
+    let after = stack.token("andrew", &["repository:app:push"]).await;
+    upload(&after).send().await.expect(202);
 }

@@ -19,17 +19,16 @@ use super::{
 };
 
 impl Store {
-    /// Makes every token void that is out, whatever the sequence was when it was issued: what a
-    /// restored database does not know of may have moved it. The time in seconds is ahead of every
-    /// sequence, since one counts acts of administration.
+    /// Makes every token void that is out, though what issued them was a later state than this
+    /// database knows: `least` is a number that the sequence has not gone beyond anywhere.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn void_every_token(&self, now: UnixSeconds) -> Result<(), Error> {
+    pub async fn void_every_token(&self, least: i64) -> Result<(), Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         sqlx::query("UPDATE sequence SET value = $1 WHERE value < $1")
-            .bind(now)
+            .bind(least)
             .execute(&mut *transaction)
             .await?;
         raise(&mut transaction, &[Grantee::Everyone, Grantee::Anonymous]).await?;

@@ -1,7 +1,7 @@
 //! What is allowed, and what was taken away: the database that `auth-server` and `authctl` share.
 //!
 //! [`store`] opens the database and keeps the current [`policy::Policy`] in memory; [`edit`] holds
-//! every act that changes it. Which rule decides is not known here: that is
+//! every act that changes it, [`snapshot`] copies it. Which rule decides is not known here: that is
 //! [`berth_shared::rights`], one function for both servers.
 //!
 //! **The counter.** One sequence serves the whole database. Whatever takes something away from a
@@ -12,6 +12,7 @@
 
 pub mod edit;
 pub mod policy;
+pub mod snapshot;
 pub mod store;
 
 use std::path::PathBuf;

@@ -20,12 +20,12 @@ use sqlx::{
 };
 use tokio::sync::Mutex;
 
-use super::{Error, policy::Policy};
+use super::{Error, policy::Policy, snapshot::snapshot};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// How long a connection waits for another's write.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An open database.
 #[derive(Debug)]
@@ -72,14 +72,6 @@ impl Store {
             reader: Mutex::new(Reader { connection, version, policy }),
             writer: Mutex::new(writer),
         })
-    }
-
-    /// Writes a consistent copy of the database, as it is now, to the new file `to`, durably.
-    ///
-    /// # Errors
-    /// When the file is there already, or cannot be written.
-    pub async fn snapshot(&self, to: &Path) -> Result<(), Error> {
-        snapshot(&mut *self.writer.lock().await, to).await
     }
 
     /// Looks through the whole database.
@@ -160,15 +152,6 @@ fn migration_lock(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-async fn snapshot(connection: &mut SqliteConnection, to: &Path) -> Result<(), Error> {
-    sqlx::query("VACUUM INTO $1").bind(to.to_string_lossy()).execute(connection).await?;
-    let sync = || {
-        File::open(to)?.sync_all()?;
-        to.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
-    };
-    sync().map_err(|source| Error::Open { path: to.to_owned(), source: Box::new(source) })
-}
-
 /// Copies a database that an older version wrote to `NAME.version-N`, before it is migrated.
 async fn keep_older(connection: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
     let known: bool = sqlx::query_scalar(
@@ -185,7 +168,7 @@ async fn keep_older(connection: &mut SqliteConnection, path: &Path) -> Result<()
     let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
     let mut copy = path.as_os_str().to_owned();
     copy.push(format!(".version-{version}"));
-    // A copy that is there is of an attempt that did not come to its end.
+    // A copy that is there is of an attempt that did not come to its end: it is whole itself.
     if version >= newest || Path::new(&copy).exists() {
         return Ok(());
     }

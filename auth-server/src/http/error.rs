@@ -63,6 +63,24 @@ impl Error {
         Self { refusal, log: Box::new(log) }
     }
 
+    /// Why, in the few words that metrics tell apart.
+    pub(super) fn reason(&self) -> &'static str {
+        match self.refusal {
+            Refusal::Busy => "busy",
+            Refusal::Credentials => "no_credentials",
+            Refusal::Internal | Refusal::Unavailable => "unavailable",
+            Refusal::WrongCredentials => "wrong_credentials",
+            Refusal::BodyCut
+            | Refusal::BodyLong
+            | Refusal::GrantType
+            | Refusal::Method(_)
+            | Refusal::NoSuchPath
+            | Refusal::RefreshToken
+            | Refusal::Service
+            | Refusal::Subject => "invalid_request",
+        }
+    }
+
     /// What the log is to know.
     pub(super) fn log(&mut self) -> &mut LogFields {
         &mut self.log

@@ -22,6 +22,7 @@ use berth_shared::{
     telemetry::chain,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use metrics::counter;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -240,6 +241,12 @@ fn granted(subject: &Subject, issued: &Issued, token: &str) -> Response {
 }
 
 fn respond(answer: Result<Response, Error>, client: Option<IpAddr>) -> Response {
+    match &answer {
+        Ok(_) => counter!("berth_tokens_issued_total").increment(1),
+        Err(error) => {
+            counter!("berth_tokens_refused_total", "reason" => error.reason()).increment(1);
+        }
+    }
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     if let Some(log) = response.extensions_mut().get_mut::<LogFields>() {
         log.client = client;

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use auth_server::backup;
-use berth_shared::clock::Clock;
+use auth_server::{StartError, backup};
+use berth_shared::{clock::Clock, telemetry::chain};
 use clap::Args;
 use serde_json::json;
 
@@ -34,6 +34,9 @@ pub(crate) struct RestoreArguments {
     /// Move aside what is there (to NAME.before-restore-1); nothing is deleted.
     #[arg(long)]
     force: bool,
+    /// Only say whether the backup is whole; the server may run.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 pub(crate) async fn backup(arguments: &BackupArguments, site: &Site) -> Result<Report, Failure> {
@@ -46,18 +49,24 @@ pub(crate) async fn backup(arguments: &BackupArguments, site: &Site) -> Result<R
 pub(crate) async fn restore(arguments: &RestoreArguments, site: &Site) -> Result<Report, Failure> {
     let from = &arguments.directory;
     let now = Clock::system().now();
+    if arguments.dry_run {
+        let contents = backup::check(&site.config, from, now).await.map_err(hint)?;
+        let text = format!("the backup of {} is whole; nothing was changed", contents.made);
+        return Ok(Report::done(text, json!(contents)));
+    }
     let contents = backup::restore(&site.config, from, arguments.force, now).await.map_err(hint)?;
     let text = format!("restored the backup of {}; start auth-server now", contents.made);
     Ok(Report::done(text, json!(contents)))
 }
 
-/// A directory that root made is often not the data's owner's to use.
+/// Says what to do about it: a directory that root made is often not the data's owner's to use.
 fn hint(error: backup::Error) -> Failure {
-    let forbidden = matches!(&error, backup::Error::File(error) if error.is_forbidden());
-    match Failure::from(error) {
-        Failure::Refused(reason) if forbidden => Failure::refused(format!(
-            "{reason}: authctl works as the owner of the data, who needs access to the directory"
-        )),
-        failure => failure,
-    }
+    let advice = match &error {
+        backup::Error::File(error) if error.is_forbidden() => {
+            "authctl works as the owner of the data, who needs access to the directory"
+        }
+        backup::Error::Locked(StartError::Locked(_)) => "stop it, restore, and start it again",
+        _ => return Failure::from(error),
+    };
+    Failure::refused(format!("{}: {advice}", chain(&error)))
 }

@@ -1,0 +1,206 @@
+//! Copies of what `auth-server` knows: database, signing keys, users.
+//!
+//! A backup is a directory with `backup.json` and one directory of files, which that names with
+//! their hashes. `backup.json` is replaced last, so a backup that breaks off leaves the one before
+//! whole.
+
+mod restore;
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions, Permissions, TryLockError},
+    io,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use berth_shared::{
+    clock::{UnixSeconds, rfc3339},
+    digest::Algorithm,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    StartError,
+    acl::{self, store::Store},
+    config::Config,
+    files::{self, FileError, PRIVATE},
+};
+
+pub use restore::{check, restore};
+
+/// The form of a backup that this version writes and reads.
+const FORMAT: u32 = 1;
+
+const CONTENTS: &str = "backup.json";
+const LOCK: &str = "lock";
+const DATABASE: &str = "auth.db";
+const HTPASSWD: &str = "htpasswd";
+const KEYS: &str = "keys";
+/// What the directories of files begin with.
+const FILES: &str = "files-";
+
+/// A backup could not be made, or not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or directory cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] acl::Error),
+    /// The data directory cannot be had alone.
+    #[error(transparent)]
+    Locked(#[from] StartError),
+    /// The server has no database, so that a backup would hold nothing.
+    #[error(
+        "there is no database {}, so nothing was backed up: --config FILE names another server",
+        .0.display()
+    )]
+    NoDatabase(PathBuf),
+    /// Another backup is being written there.
+    #[error("another backup is being written to {}", .0.display())]
+    Busy(PathBuf),
+    /// There is no backup, or it is of another version.
+    #[error("{0}")]
+    NoBackup(String),
+    /// A file is not what it was when the backup was made.
+    #[error("{} is damaged or missing: nothing was changed", .0.display())]
+    Damaged(PathBuf),
+    /// Something would be overwritten.
+    #[error("{} is there already: --force moves it aside", .0.display())]
+    Exists(PathBuf),
+}
+
+/// What a backup holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contents {
+    /// The form of the backup.
+    pub format: u32,
+    /// When it was made, in UTC.
+    pub made: String,
+    /// The directory of its files.
+    pub directory: String,
+    /// The digest of each file, by its path below that directory.
+    pub files: BTreeMap<String, String>,
+}
+
+/// Copies what the server of `config` knows into `to`, while it runs or not.
+///
+/// # Errors
+/// When something is missing or cannot be read, or `to` cannot be written; a backup that was there
+/// stays then.
+pub async fn backup(config: &Config, to: &Path, now: UnixSeconds) -> Result<Contents, Error> {
+    // Opening would make it: an empty backup would take the place of a good one.
+    let database = config.database();
+    if !database.exists() {
+        return Err(Error::NoDatabase(database));
+    }
+    files::make_directory(to)?;
+    let _lock = lock(to)?;
+    let failed = |source| FileError::new("writing", to, source);
+    let fresh = tempfile::Builder::new()
+        .prefix(FILES)
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(to)
+        .map_err(failed)?;
+    Store::open(&database).await?.snapshot(&fresh.path().join(DATABASE)).await?;
+    let mut names = vec![DATABASE.to_owned(), HTPASSWD.to_owned()];
+    copy(&config.htpasswd, &fresh.path().join(HTPASSWD))?;
+    let keys = fresh.path().join(KEYS);
+    files::make_directory(&keys)?;
+    for name in names_in(&config.keys())? {
+        copy(&config.keys().join(&name), &keys.join(&name))?;
+        names.push(format!("{KEYS}/{name}"));
+    }
+    let mut hashes = BTreeMap::new();
+    for name in names {
+        let digest = hash(&files::read(&fresh.path().join(&name))?);
+        hashes.insert(name, digest);
+    }
+    for directory in [keys.as_path(), fresh.path(), to] {
+        File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+    }
+    let directory = fresh.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let contents = Contents { format: FORMAT, made: rfc3339(now), directory, files: hashes };
+    let text = serde_json::to_vec_pretty(&contents).map_err(|error| failed(error.into()))?;
+    // From here on the files are the backup's.
+    let _ = fresh.keep();
+    files::replace(&to.join(CONTENTS), &text, PRIVATE)?;
+    remove_others(to, &contents.directory)?;
+    Ok(contents)
+}
+
+/// Takes the directory of backups for this process alone.
+fn lock(to: &Path) -> Result<File, Error> {
+    let path = to.join(LOCK);
+    let failed = |source| FileError::new("locking", &path, source);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(PRIVATE);
+    let file = options.open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Busy(to.to_owned())),
+        Err(TryLockError::Error(error)) => Err(failed(error).into()),
+    }
+}
+
+/// Removes the files of the backup before, and of those that broke off: there are keys in them.
+fn remove_others(to: &Path, directory: &str) -> Result<(), FileError> {
+    let is_other = |name: &String| name.starts_with(FILES) && name != directory;
+    for name in names_in(to)?.into_iter().filter(is_other) {
+        let old = to.join(name);
+        fs::remove_dir_all(&old).map_err(|source| FileError::new("removing", &old, source))?;
+    }
+    Ok(())
+}
+
+fn read_contents(backup: &Path) -> Result<Contents, Error> {
+    let path = backup.join(CONTENTS);
+    let text = files::read(&path).map_err(|error| {
+        if error.is_forbidden() {
+            return Error::File(error);
+        }
+        Error::NoBackup(format!("{} holds no backup of auth-server", backup.display()))
+    })?;
+    let contents: Contents = serde_json::from_slice(&text)
+        .map_err(|error| Error::NoBackup(format!("{}: {error}", path.display())))?;
+    if contents.format != FORMAT {
+        let format = contents.format;
+        return Err(Error::NoBackup(format!("the backup has form {format}: use a newer Berth")));
+    }
+    // What it names is put into the data directory: these files and no others.
+    let is_plain = |name: &str| !name.contains('/') && !matches!(name, "" | "." | "..");
+    let is_key = |name: &String| {
+        name.strip_prefix(KEYS).and_then(|name| name.strip_prefix('/')).is_some_and(is_plain)
+    };
+    let mut names: Vec<_> = contents.files.keys().filter(|name| !is_key(name)).collect();
+    names.sort();
+    let has_keys = names.len() < contents.files.len();
+    if names != [DATABASE, HTPASSWD] || !has_keys || !is_plain(&contents.directory) {
+        let path = path.display();
+        return Err(Error::NoBackup(format!(
+            "{path} must name {DATABASE}, {HTPASSWD}, the keys, and nothing else"
+        )));
+    }
+    Ok(contents)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
+    files::replace(to, &files::read(from)?, PRIVATE)
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Algorithm::Sha256.digest(bytes).to_string()
+}
+
+fn names_in(directory: &Path) -> Result<Vec<String>, FileError> {
+    let read = || {
+        let names = fs::read_dir(directory)?.map(|entry| {
+            let name = entry?.file_name().into_string();
+            name.map_err(|_| io::Error::other("a name is not UTF-8"))
+        });
+        names.collect::<io::Result<Vec<String>>>()
+    };
+    read().map_err(|source| FileError::new("listing", directory, source))
+}
