@@ -237,12 +237,13 @@ stop() {
     local pid=${pid_of[$1]:-} status=0
     [[ -n $pid ]] || return 0
     unset "pid_of[$1]"
-    kill -TERM "$pid" 2>/dev/null
+    # One that has ended by itself cannot be told to.
+    kill -TERM "$pid" 2>/dev/null || true
     local deadline=$((SECONDS + 20))
     while kill -0 "$pid" 2>/dev/null && ((SECONDS < deadline)); do
         sleep 0.1
     done
-    kill -KILL "$pid" 2>/dev/null
+    kill -KILL "$pid" 2>/dev/null || true
     wait "$pid" 2>/dev/null || status=$?
     return "$status"
 }

@@ -150,11 +150,13 @@ async fn an_object_that_nothing_owns_goes_and_what_is_none_is_reported() {
     let folder = stack.root().join("registry/objects/00");
     fs::write(folder.join("0".repeat(32)), "an orphan").expect("an orphan");
     fs::write(folder.join("notes.txt"), "mine").expect("a strange file");
+    // A directory cannot be deleted as a file is.
+    fs::create_dir(folder.join(format!("{:032}", 1))).expect("a strange directory");
     let (told, summary) = collect(&stack).await;
     assert_eq!((summary.orphans, summary.problems), (0, 1), "{told:?}");
     stack.clock.advance(GRACE * 2);
     let (told, summary) = collect(&stack).await;
-    assert_eq!((summary.orphans, summary.problems, summary.bytes), (1, 1, 9), "{told:?}");
+    assert_eq!((summary.orphans, summary.problems, summary.bytes), (1, 2, 9), "{told:?}");
     let is_named = |event: &Event| matches!(event, Event::Problem { message } if message.contains("notes.txt"));
     assert!(told.iter().any(is_named), "{told:?}");
     assert!(folder.join("notes.txt").exists());

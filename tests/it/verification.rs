@@ -107,6 +107,11 @@ async fn what_was_put_right_is_served_again_by_repair() {
         .expect("a copy");
     let (told, summary) = verify(&stack, false).await;
     assert_eq!((summary.damaged, summary.repaired), (2, 0), "{told:?}");
+    // Repairing writes, and a read-only registry is not written to.
+    run(&stack, Job::ReadOnly { on: true }).await;
+    let repair = Job::Verify { options: Options { repair: true, bytes_per_sec_max: None } };
+    assert!(matches!(&run(&stack, repair).await[..], [Event::Failed { .. }]));
+    run(&stack, Job::ReadOnly { on: false }).await;
     let (told, summary) = verify(&stack, true).await;
     assert_eq!((summary.damaged, summary.repaired), (1, 2), "{told:?}");
     assert_eq!(status(&stack, "GET", &one).await, 200);

@@ -1,6 +1,7 @@
 //! Every domain operation, with its N-th storage call or database step failing, for N = 1, 2, …
 //! until it passes. After each failure the registry is opened again and looked at.
 
+mod bad_rows;
 mod operations;
 mod store;
 

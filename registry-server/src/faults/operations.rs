@@ -85,7 +85,7 @@ async fn put(registry: &Registry, reference: &Reference, bytes: Bytes) -> Outcom
     registry.put_manifest(&permit("app"), reference, Vec::new(), None, bytes).await.map(drop)
 }
 
-async fn push_image(registry: &Registry) -> Outcome {
+pub(super) async fn push_image(registry: &Registry) -> Outcome {
     push(registry, "app", &CONFIG, Algorithm::Sha256).await?;
     push(registry, "app", &BLOB, Algorithm::Sha256).await?;
     put(registry, &tag("v1"), image()).await

@@ -26,7 +26,7 @@ pub(crate) struct LinkedBlob {
 
 #[derive(FromRow)]
 pub(super) struct Row {
-    digest: String,
+    pub(super) digest: String,
     size: i64,
     location: String,
     damaged: Option<UnixSeconds>,

@@ -4,6 +4,8 @@
 //! Digests and names come as text here: an entry that cannot be read is to be reported and
 //! skipped, not to stop the rest.
 
+use std::collections::HashSet;
+
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
 use sqlx::FromRow;
 
@@ -31,6 +33,15 @@ pub(crate) struct Stale {
     pub(crate) repository: String,
     pub(crate) digest: String,
     pub(crate) size: i64,
+    /// Where the blob's object lies; a manifest has none.
+    pub(crate) location: Option<String>,
+}
+
+/// A blob that no repository holds.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct Unlinked {
+    pub(crate) digest: String,
+    pub(crate) location: String,
 }
 
 /// A repository without content.
@@ -83,7 +94,7 @@ impl Database {
         .await?;
         let next = end.map(|(repository, digest)| Cursor { repository, digest });
         let found = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "SELECT r.id, r.name AS repository, l.digest, b.size
+            "SELECT r.id, r.name AS repository, l.digest, b.size, b.location
              FROM (SELECT repository, digest, touched FROM repository_blobs
                    WHERE (repository, digest) > ($1, $2)
                    ORDER BY repository, digest LIMIT $4 + 1) l
@@ -104,7 +115,7 @@ impl Database {
         &self,
         from: &Cursor,
         page: u32,
-    ) -> Result<Part<String>, Error> {
+    ) -> Result<Part<Unlinked>, Error> {
         let end: Option<String> = sqlx::query_scalar(
             "SELECT digest FROM blobs WHERE digest > $1 ORDER BY digest LIMIT 1 OFFSET $2",
         )
@@ -112,9 +123,9 @@ impl Database {
         .bind(page)
         .fetch_optional(self.readers())
         .await?;
-        let found = sqlx::query_scalar(
-            "SELECT digest FROM
-             (SELECT digest FROM blobs WHERE digest > $1 ORDER BY digest LIMIT $2 + 1) b
+        let found = sqlx::query_as(
+            "SELECT digest, location FROM
+             (SELECT digest, location FROM blobs WHERE digest > $1 ORDER BY digest LIMIT $2 + 1) b
              WHERE NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest)
              ORDER BY digest",
         )
@@ -143,7 +154,7 @@ impl Database {
                  AND ((r.manifest = l.digest AND r.kind IN ('child', 'subject'))
                       OR (r.digest = l.digest AND r.kind = 'subject'))
              )
-             SELECT r.id, r.name AS repository, m.digest, m.size
+             SELECT r.id, r.name AS repository, m.digest, m.size, NULL AS location
              FROM repositories r JOIN manifests m ON m.repository = r.id
              WHERE r.id = $1 AND m.digest NOT IN (SELECT digest FROM live) ORDER BY m.digest",
         )
@@ -178,22 +189,31 @@ impl Database {
         Ok(found)
     }
 
-    /// Which locations from `first` up to, and without, `end` a row names; in byte order.
-    pub(crate) async fn locations_between(
-        &self,
-        first: &str,
-        end: &str,
-    ) -> Result<Vec<String>, Error> {
+    /// The locations of a shard that a row names. To be asked after the objects were listed: a row
+    /// is there before its object.
+    pub(crate) async fn owned_in(&self, shard: u8) -> Result<Owned, Error> {
+        let end = shard.checked_add(1).map_or("g".to_owned(), |next| format!("{next:02x}"));
         let found = sqlx::query_scalar(
             "SELECT location FROM blobs WHERE location >= $1 AND location < $2
-             UNION SELECT location FROM uploads WHERE location >= $1 AND location < $2
-             ORDER BY location",
+             UNION SELECT location FROM uploads WHERE location >= $1 AND location < $2",
         )
-        .bind(first)
+        .bind(format!("{shard:02x}"))
         .bind(end)
         .fetch_all(self.readers())
         .await?;
-        Ok(found)
+        Ok(Owned(found.into_iter().collect()))
+    }
+}
+
+/// The locations of a shard that a row names; every other object there is an orphan.
+#[derive(Debug)]
+pub(crate) struct Owned(HashSet<String>);
+
+impl Owned {
+    /// Those that no row names.
+    pub(crate) fn orphans(&self, mut objects: Vec<Location>) -> Vec<Location> {
+        objects.retain(|location| !self.0.contains(location.as_str()));
+        objects
     }
 }
 

@@ -40,6 +40,12 @@ impl Database {
         Ok(Self { readers, writer, cache, path: path.into() })
     }
 
+    /// Writes what no program of ours writes.
+    pub(crate) async fn spoil(&self, statement: &'static str) {
+        let mut connection = options(self.path()).connect().await.unwrap();
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+    }
+
     /// What breaks the schema's own rules, as SQLite tells it.
     pub(crate) async fn broken_rules(&self) -> Result<Vec<String>, Error> {
         let rows: Vec<(String, Option<i64>)> =

@@ -347,7 +347,9 @@ impl Transaction<'_> {
         .fetch_all(&mut *self.connection)
         .await?;
         for tag in tags {
-            self.invalidate(Key::Tag(repository.clone(), parse(&tag)?));
+            if let Ok(tag) = tag.parse() {
+                self.invalidate(Key::Tag(repository.clone(), tag));
+            }
         }
         let deleted = sqlx::query("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
             .bind(id)

@@ -70,7 +70,8 @@ impl Database {
 }
 
 impl Transaction<'_> {
-    /// Empties a repository: manifests, tags and blobs. Gives how many manifests and tags went;
+    /// Empties a repository: manifests, tags and blobs. What cannot be read goes too, and no cache
+    /// holds it. Gives how many manifests and tags went;
     /// `None` when there is no such repository.
     pub(crate) async fn delete_repository(
         &mut self,
@@ -83,7 +84,9 @@ impl Transaction<'_> {
                 .fetch_all(&mut *self.connection)
                 .await?;
         for tag in &tags {
-            self.invalidate(Key::Tag(name.clone(), parse(tag)?));
+            if let Ok(tag) = tag.parse() {
+                self.invalidate(Key::Tag(name.clone(), tag));
+            }
         }
         let manifests: Vec<String> =
             sqlx::query_scalar("DELETE FROM manifests WHERE repository = $1 RETURNING digest")
@@ -91,7 +94,9 @@ impl Transaction<'_> {
                 .fetch_all(&mut *self.connection)
                 .await?;
         for digest in &manifests {
-            self.invalidate(Key::Manifest(name.clone(), parse(digest)?));
+            if let Ok(digest) = digest.parse() {
+                self.invalidate(Key::Manifest(name.clone(), digest));
+            }
         }
         let blobs: Vec<String> = sqlx::query_scalar(
             "DELETE FROM repository_blobs WHERE repository = $1 RETURNING digest",
@@ -100,7 +105,9 @@ impl Transaction<'_> {
         .fetch_all(&mut *self.connection)
         .await?;
         for digest in &blobs {
-            self.invalidate(Key::Blob(name.clone(), parse(digest)?));
+            if let Ok(digest) = digest.parse() {
+                self.invalidate(Key::Blob(name.clone(), digest));
+            }
         }
         Ok(Some((manifests.len() as u64, tags.len() as u64)))
     }

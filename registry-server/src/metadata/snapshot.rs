@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -51,12 +52,41 @@ impl Transaction<'_> {
     }
 }
 
-/// Writes a copy of what `connection` sees to the new file `to`, durably.
+/// Writes a copy of what `connection` sees to the new file `to`, durably. `to` gets its name when
+/// the copy is whole: one that breaks off is never taken for a copy.
 pub(super) async fn snapshot(connection: &mut SqliteConnection, to: &Path) -> Result<(), Error> {
-    sqlx::query("VACUUM INTO $1").bind(to.to_string_lossy()).execute(connection).await?;
-    let sync = || {
-        File::open(to)?.sync_all()?;
-        to.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
-    };
-    sync().map_err(|error| Error::Query(sqlx::Error::Io(error)))
+    let directory = to.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    // SQLite writes into an empty file that is there; one that it makes itself is for everybody to
+    // read.
+    let unfinished = tempfile::Builder::new().prefix(".unfinished-").tempfile_in(directory);
+    let unfinished = unfinished.map_err(sqlx::Error::Io)?;
+    let name = unfinished.path().to_str();
+    let name = name.ok_or_else(|| sqlx::Error::Io(io::Error::other("the path is not UTF-8")))?;
+    sqlx::query("VACUUM INTO $1").bind(name).execute(connection).await?;
+    unfinished.as_file().sync_all().map_err(sqlx::Error::Io)?;
+    unfinished.persist_noclobber(to).map_err(|error| sqlx::Error::Io(error.error))?;
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    Ok(synced.map_err(sqlx::Error::Io)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_copy_is_private_whole_and_never_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(&dir.path().join("registry.db")).await.unwrap();
+        let to = dir.path().join("copy.db");
+        database.snapshot(to.clone()).await.unwrap();
+        assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&to, "another").unwrap();
+        assert!(database.snapshot(to.clone()).await.is_err());
+        assert_eq!(fs::read(&to).unwrap(), b"another");
+        let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(!names.into_iter().any(|name| name.to_string_lossy().starts_with(".unfinished")));
+    }
 }

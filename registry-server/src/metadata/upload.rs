@@ -69,21 +69,24 @@ impl Database {
         row.map(Upload::try_from).transpose()
     }
 
-    /// Up to `limit` sessions that were last touched before `idle_since`.
+    /// Up to `limit` sessions behind the id `last` that were last touched before `idle_since`: each
+    /// by its id as it stands there, and as it can be read.
     pub(crate) async fn idle_uploads(
         &self,
+        last: &str,
         idle_since: UnixSeconds,
         limit: u32,
-    ) -> Result<Vec<Upload>, Error> {
+    ) -> Result<Vec<(String, Result<Upload, Error>)>, Error> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, repository, subject, location, received, algorithm, hash_state, started
-             FROM uploads WHERE touched < $1 LIMIT $2",
+             FROM uploads WHERE touched < $1 AND id > $2 ORDER BY id LIMIT $3",
         )
         .bind(idle_since)
+        .bind(last)
         .bind(limit)
         .fetch_all(self.readers())
         .await?;
-        rows.into_iter().map(Upload::try_from).collect()
+        Ok(rows.into_iter().map(|row| (row.id.clone(), Upload::try_from(row))).collect())
     }
 }
 

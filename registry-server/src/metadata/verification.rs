@@ -9,35 +9,78 @@ use super::{
 };
 use crate::storage::Location;
 
+/// Blobs as they stand in the database, some of which may be unreadable.
+#[derive(Debug, Default)]
+pub(crate) struct BlobPage {
+    pub(crate) blobs: Vec<Blob>,
+    /// Digests, as they stand there.
+    pub(crate) unreadable: Vec<String>,
+    /// Where the next page begins; `None` behind the last one.
+    pub(crate) next: Option<Checked>,
+}
+
+/// A place in the order in which blobs were last checked, or only in that of their digests.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Checked {
+    checked: UnixSeconds,
+    digest: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct CheckedRow {
+    #[sqlx(flatten)]
+    row: Row,
+    checked: UnixSeconds,
+}
+
+impl From<Vec<CheckedRow>> for BlobPage {
+    fn from(rows: Vec<CheckedRow>) -> Self {
+        let mut page = Self::default();
+        for CheckedRow { row, checked } in rows {
+            let digest = row.digest.clone();
+            match row.try_into() {
+                Ok(blob) => page.blobs.push(blob),
+                Err(_) => page.unreadable.push(digest.clone()),
+            }
+            page.next = Some(Checked { checked, digest });
+        }
+        page
+    }
+}
+
 impl Database {
     /// Up to `limit` blobs behind `last`, in byte order of their digests.
-    pub(crate) async fn blobs_after(&self, last: &str, limit: u32) -> Result<Vec<Blob>, Error> {
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT digest, size, location, damaged FROM blobs WHERE digest > $1
+    pub(crate) async fn blobs_after(&self, last: &Checked, limit: u32) -> Result<BlobPage, Error> {
+        let rows: Vec<CheckedRow> = sqlx::query_as(
+            "SELECT digest, size, location, damaged, checked FROM blobs WHERE digest > $1
              ORDER BY digest LIMIT $2",
         )
-        .bind(last)
+        .bind(&last.digest)
         .bind(limit)
         .fetch_all(self.readers())
         .await?;
-        rows.into_iter().map(Blob::try_from).collect()
+        Ok(rows.into())
     }
 
-    /// Up to `limit` blobs that were last checked before `cutoff`, those first that wait longest.
+    /// Up to `limit` blobs behind `last` that were last checked before `cutoff`, those first that
+    /// wait longest.
     pub(crate) async fn blobs_unchecked_since(
         &self,
         cutoff: UnixSeconds,
+        last: &Checked,
         limit: u32,
-    ) -> Result<Vec<Blob>, Error> {
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT digest, size, location, damaged FROM blobs WHERE checked < $1
-             ORDER BY checked, digest LIMIT $2",
+    ) -> Result<BlobPage, Error> {
+        let rows: Vec<CheckedRow> = sqlx::query_as(
+            "SELECT digest, size, location, damaged, checked FROM blobs
+             WHERE checked < $1 AND (checked, digest) > ($2, $3) ORDER BY checked, digest LIMIT $4",
         )
         .bind(cutoff)
+        .bind(last.checked)
+        .bind(&last.digest)
         .bind(limit)
         .fetch_all(self.readers())
         .await?;
-        rows.into_iter().map(Blob::try_from).collect()
+        Ok(rows.into())
     }
 
     /// How many blobs there are, and how many bytes.

@@ -95,12 +95,7 @@ async fn commit_together(
     jobs: &mut [Box<dyn Job>],
     stale: &mut Vec<Key>,
 ) -> Result<(), sqlx::Error> {
-    if let Err(error) = sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await {
-        // It may have begun before it failed, or the one before may not have ended: an open
-        // transaction would stand in the way of every later one.
-        let _ = sqlx::query("ROLLBACK").execute(&mut *connection).await;
-        return Err(error);
-    }
+    begin(connection).await?;
     let written = run_each(connection, jobs, stale).await;
     let end = if written.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = sqlx::query(end).execute(&mut *connection).await;
@@ -109,6 +104,18 @@ async fn commit_together(
         let _ = sqlx::query("ROLLBACK").execute(&mut *connection).await;
     }
     written.and(ended.map(|_| ()))
+}
+
+/// Begins a transaction. One that stays open, since this failed after it had begun or since the
+/// end of the one before failed, would stand in the way of every later one.
+async fn begin(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    const BEGIN: &str = "BEGIN IMMEDIATE";
+    if sqlx::query(BEGIN).execute(&mut *connection).await.is_ok() {
+        return Ok(());
+    }
+    // Fails where nothing is open, which is as well.
+    let _ = sqlx::query("ROLLBACK").execute(&mut *connection).await;
+    sqlx::query(BEGIN).execute(&mut *connection).await.map(drop)
 }
 
 async fn run_each(

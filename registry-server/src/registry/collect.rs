@@ -17,7 +17,10 @@ use super::{
     event::{Event, Events, Kind},
 };
 use crate::{
-    metadata::collection::{Collected, Cursor, Freed, Stale},
+    metadata::{
+        collection::{Collected, Cursor, Freed, Stale, Unlinked},
+        upload::Upload,
+    },
     storage::Location,
 };
 
@@ -61,8 +64,6 @@ pub struct Summary {
     pub bytes: u64,
     /// Entries that could not be worked on.
     pub problems: u64,
-    /// How many blobs of repositories were looked at.
-    pub examined: u64,
     /// The longest time that other writers had to wait for a step, in microseconds.
     pub longest_step_micros: u64,
     /// How long it took, in milliseconds.
@@ -128,19 +129,38 @@ impl Collection {
     }
 
     async fn uploads(&mut self) -> Result<(), Error> {
-        for upload in self.registry.end_idle_uploads().await? {
-            self.done.uploads += 1;
-            self.done.bytes += upload.received;
-            self.say(
-                Kind::Upload,
-                Some(upload.repository.as_str()),
-                upload.id.as_str(),
-                upload.received,
-                "nobody went on with it",
-            )
-            .await?;
+        let idle_since = self.registry.idle_since();
+        let mut last = String::new();
+        loop {
+            let idle = self.registry.database.idle_uploads(&last, idle_since, PAGE).await?;
+            let Some((end, _)) = idle.last() else { return Ok(()) };
+            last.clone_from(end);
+            for (id, upload) in idle {
+                match upload {
+                    Ok(upload) => self.upload(&upload, idle_since).await?,
+                    Err(error) => {
+                        self.problem(format!("upload session {id:?}: {error}: skipped")).await?;
+                    }
+                }
+            }
         }
-        Ok(())
+    }
+
+    async fn upload(&mut self, upload: &Upload, idle_since: UnixSeconds) -> Result<(), Error> {
+        self.may_go_on()?;
+        if !self.registry.end_idle_upload(upload, idle_since).await? {
+            return Ok(());
+        }
+        self.done.uploads += 1;
+        self.done.bytes += upload.received;
+        let (name, bytes) = (upload.id.as_str(), upload.received);
+        let why = "nobody went on with it";
+        self.say(Kind::Upload, Some(upload.repository.as_str()), name, bytes, why).await
+    }
+
+    /// Whoever makes the registry read-only counts on it that nothing changes from then on.
+    fn may_go_on(&self) -> Result<(), Error> {
+        if self.registry.is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
     async fn untagged(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
@@ -168,6 +188,7 @@ impl Collection {
         for step in manifests.chunks(STEP) {
             let readable = self.readable(step).await?;
             let work = readable.clone();
+            self.may_go_on()?;
             let started = Instant::now();
             let gone: Vec<bool> = self
                 .registry
@@ -204,7 +225,6 @@ impl Collection {
         let mut cursor = Cursor::default();
         loop {
             let part = self.registry.database.stale_links(&cursor, PAGE, cutoff).await?;
-            self.done.examined += u64::from(PAGE);
             for step in part.found.chunks(STEP) {
                 self.unlink(step, cutoff).await?;
             }
@@ -218,6 +238,7 @@ impl Collection {
         let work = readable.clone();
         // A backup that is being written needs every object until it has its copy.
         let free = Arc::clone(&self.registry.holds).write_owned().await;
+        self.may_go_on()?;
         let started = Instant::now();
         let collected: Vec<Collected> = self
             .registry
@@ -254,13 +275,14 @@ impl Collection {
         let mut cursor = Cursor::default();
         loop {
             let part = self.registry.database.unlinked_blobs(&cursor, PAGE).await?;
-            for digest in part.found {
-                let Ok(digest) = digest.parse::<Digest>() else {
-                    self.problem(format!("the database holds the blob {digest:?}, which is none"))
-                        .await?;
-                    continue;
-                };
-                self.delete_unlinked(digest).await?;
+            for Unlinked { digest, location } in part.found {
+                match (digest.parse(), location.parse::<Location>()) {
+                    (Ok(digest), Ok(_)) => self.delete_unlinked(digest).await?,
+                    _ => {
+                        let what = format!("blob {digest:?} at {location:?} cannot be read");
+                        self.problem(format!("{what}: skipped")).await?;
+                    }
+                }
             }
             let Some(next) = part.next else { return Ok(()) };
             cursor = next;
@@ -269,6 +291,7 @@ impl Collection {
 
     async fn delete_unlinked(&mut self, digest: Digest) -> Result<(), Error> {
         let free = Arc::clone(&self.registry.holds).write_owned().await;
+        self.may_go_on()?;
         let name = digest.to_string();
         let freed = self
             .registry
@@ -286,7 +309,8 @@ impl Collection {
         Ok(())
     }
 
-    /// Deletes an object whose row is gone; gives the bytes that are free for it.
+    /// Deletes an object whose row is gone; gives the bytes that are free for it: none when it
+    /// cannot be deleted, and then it is an orphan that the next run tries again.
     async fn free(&mut self, freed: &Freed) -> Result<u64, Error> {
         match self.registry.store.delete(&freed.location).await {
             Ok(()) => {
@@ -306,16 +330,8 @@ impl Collection {
             for name in listing.strange {
                 self.problem(format!("{name} lies among the objects and is none")).await?;
             }
-            // Rows are read after the objects: a row is there before its object is.
-            let first = format!("{shard:02x}");
-            let end = shard.checked_add(1).map_or("g".into(), |next| format!("{next:02x}"));
-            let owned = self.registry.database.locations_between(&first, &end).await?;
-            let is_owned = |location: &Location| {
-                owned.binary_search_by(|it| it.as_str().cmp(location.as_str())).is_ok()
-            };
-            let mut orphans = listing.objects;
-            orphans.retain(|it| !is_owned(it));
-            for orphan in &orphans {
+            let owned = self.registry.database.owned_in(shard).await?;
+            for orphan in &owned.orphans(listing.objects) {
                 self.delete_orphan(orphan, cutoff).await?;
             }
         }
@@ -332,15 +348,19 @@ impl Collection {
         if described.changed >= cutoff {
             return Ok(());
         }
-        let freed = Freed { location: orphan.clone(), size: described.length };
-        let bytes = self.free(&freed).await?;
+        self.may_go_on()?;
+        if let Err(error) = self.registry.store.delete(orphan).await {
+            return self.problem(format!("deleting an object: {}", chain(&error))).await;
+        }
         self.done.orphans += 1;
+        self.done.bytes += described.length;
         let why = "no blob and no upload session owns it";
-        self.say(Kind::Orphan, None, orphan.as_str(), bytes, why).await
+        self.say(Kind::Orphan, None, orphan.as_str(), described.length, why).await
     }
 
     async fn repositories(&mut self) -> Result<(), Error> {
         for empty in self.registry.database.empty_repositories().await? {
+            self.may_go_on()?;
             let name = empty.name.clone();
             let gone = self
                 .registry
@@ -364,14 +384,14 @@ impl Collection {
     ) -> Result<Vec<(Stale, RepositoryName, Digest)>, Error> {
         let mut readable = Vec::with_capacity(step.len());
         for stale in step {
-            match (stale.repository.parse(), stale.digest.parse()) {
-                (Ok(repository), Ok(digest)) => readable.push((stale.clone(), repository, digest)),
+            let Stale { repository, digest, location, .. } = stale;
+            let lies = location.as_ref().is_none_or(|it| it.parse::<Location>().is_ok());
+            match (repository.parse(), digest.parse()) {
+                (Ok(name), Ok(digest)) if lies => readable.push((stale.clone(), name, digest)),
                 _ => {
-                    let Stale { repository, digest, .. } = stale;
-                    self.problem(format!(
-                        "the database holds {digest:?} in {repository:?}: skipped"
-                    ))
-                    .await?;
+                    let place = location.as_deref().unwrap_or_default();
+                    let what = format!("{digest:?} of {repository:?} at {place:?}");
+                    self.problem(format!("{what} cannot be read: skipped")).await?;
                 }
             }
         }

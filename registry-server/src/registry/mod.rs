@@ -211,9 +211,11 @@ impl Registry {
     async fn copy_without_effect(&self) -> Result<(Self, tempfile::TempDir), Error> {
         let (database, directory) = self.database.copy().await?;
         let store = Arc::new(Untouched::new(Arc::clone(&self.store)));
+        // What may not be changed may still be asked about.
+        let settings = Settings { read_only: false, ..self.settings() };
         let copy = Self {
             sessions: Arc::clone(&self.sessions),
-            ..Self::new(database, store, self.clock.clone(), self.settings())
+            ..Self::new(database, store, self.clock.clone(), settings)
         };
         Ok((copy, directory))
     }

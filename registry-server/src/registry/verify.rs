@@ -1,9 +1,12 @@
 //! Verification: every stored blob is read and hashed, at a bounded rate. What is not what its
 //! digest says is no longer served, and a push of the same digest takes its place.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use berth_shared::{digest::Digest, telemetry::chain};
+use berth_shared::{clock::UnixSeconds, digest::Digest, telemetry::chain};
 use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture};
 use serde::{Deserialize, Serialize};
@@ -15,7 +18,10 @@ use super::{
     hash::Hasher,
 };
 use crate::{
-    metadata::blob::Blob,
+    metadata::{
+        blob::Blob,
+        verification::{BlobPage, Checked},
+    },
     storage::{self, Location},
 };
 
@@ -79,6 +85,9 @@ impl Registry {
         events: &'r Events,
     ) -> BoxFuture<'r, Result<Summary, Error>> {
         Box::pin(async move {
+            if options.repair && self.is_read_only() {
+                return Err(Error::ReadOnly);
+            }
             let mut verification = Verification::new(self, options, events).await?;
             verification.everything().await?;
             Ok(verification.finish())
@@ -91,13 +100,8 @@ impl Registry {
     /// As [`verify`](Self::verify).
     pub async fn verify_due(&self, events: &Events) -> Result<Summary, Error> {
         let mut verification = Verification::new(self, Options::default(), events).await?;
-        while let Some(every) = self.settings().verification.every {
-            let cutoff = before(self.clock.now(), every);
-            let due = self.database.blobs_unchecked_since(cutoff, PAGE).await?;
-            if due.is_empty() || self.is_read_only() {
-                break;
-            }
-            verification.blobs(&due).await?;
+        if let Some(every) = self.settings().verification.every {
+            verification.due(before(self.clock.now(), every)).await?;
         }
         Ok(verification.finish())
     }
@@ -159,15 +163,27 @@ impl Verification {
 
     async fn everything(&mut self) -> Result<(), Error> {
         self.manifests().await?;
-        let mut last = String::new();
+        let mut last = Checked::default();
         loop {
-            let blobs = self.registry.database.blobs_after(&last, PAGE).await?;
-            let Some(end) = blobs.last() else { break };
-            last = end.digest.to_string();
-            self.blobs(&blobs).await?;
+            let page = self.registry.database.blobs_after(&last, PAGE).await?;
+            let Some(next) = page.next.clone() else { break };
+            last = next;
+            self.blobs(page).await?;
         }
         if self.repair && !self.unsound.is_empty() {
             self.search_orphans().await?;
+        }
+        Ok(())
+    }
+
+    /// Each blob that is due once: one that cannot be read now waits for the next time.
+    async fn due(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
+        let mut last = Checked::default();
+        while !self.registry.is_read_only() {
+            let page = self.registry.database.blobs_unchecked_since(cutoff, &last, PAGE).await?;
+            let Some(next) = page.next.clone() else { break };
+            last = next;
+            self.blobs(page).await?;
         }
         Ok(())
     }
@@ -199,8 +215,11 @@ impl Verification {
         }
     }
 
-    async fn blobs(&mut self, blobs: &[Blob]) -> Result<(), Error> {
-        for blob in blobs {
+    async fn blobs(&mut self, page: BlobPage) -> Result<(), Error> {
+        for digest in page.unreadable {
+            self.events.problem(format!("blob {digest:?} cannot be read: skipped")).await?;
+        }
+        for blob in &page.blobs {
             let found = match self.look_at(blob, &blob.location).await {
                 Ok(found) => found,
                 Err(Error::Store(error)) => {
@@ -263,18 +282,16 @@ impl Verification {
 
     /// Looks for the bytes of damaged blobs among the objects that nothing owns.
     async fn search_orphans(&mut self) -> Result<(), Error> {
+        // A collection would delete them meanwhile.
+        let turn = Arc::clone(&self.registry.maintenance).lock_owned().await;
         for shard in 0..=u8::MAX {
-            let objects = self.registry.store.list(shard).await?.objects;
-            let end = shard.checked_add(1).map_or("g".into(), |next| format!("{next:02x}"));
-            let first = format!("{shard:02x}");
-            let owned = self.registry.database.locations_between(&first, &end).await?;
-            for orphan in objects {
-                if owned.binary_search_by(|it| it.as_str().cmp(orphan.as_str())).is_ok() {
-                    continue;
-                }
-                self.try_orphan(&orphan).await?;
+            let listing = self.registry.store.list(shard).await?;
+            let owned = self.registry.database.owned_in(shard).await?;
+            for orphan in &owned.orphans(listing.objects) {
+                self.try_orphan(orphan).await?;
             }
         }
+        drop(turn);
         Ok(())
     }
 
@@ -291,6 +308,9 @@ impl Verification {
     }
 
     async fn put_right(&mut self, blob: &Blob, sound: &Location, how: &str) -> Result<(), Error> {
+        if self.registry.is_read_only() {
+            return Err(Error::ReadOnly);
+        }
         let (row, location, now) = (blob.clone(), sound.clone(), self.registry.clock.now());
         let repaired = self
             .registry

@@ -15,7 +15,7 @@ use super::{
     quiet::Quiet,
 };
 use crate::{
-    metadata::{Database, blob::Blob},
+    metadata::{Database, blob::Blob, verification::Checked},
     registry::{
         self,
         event::{Event, Events},
@@ -105,12 +105,16 @@ struct Backup {
 
 impl Backup {
     async fn objects(&mut self) -> Result<(), Error> {
-        let mut last = String::new();
+        let mut last = Checked::default();
         loop {
-            let blobs = self.snapshot.blobs_after(&last, PAGE).await?;
-            let Some(end) = blobs.last() else { break };
-            last = end.digest.to_string();
-            for blob in &blobs {
+            let page = self.snapshot.blobs_after(&last, PAGE).await?;
+            let Some(next) = page.next else { break };
+            last = next;
+            for digest in page.unreadable {
+                self.done.missing += 1;
+                self.events.problem(format!("blob {digest:?} cannot be read: skipped")).await?;
+            }
+            for blob in &page.blobs {
                 self.object(blob).await?;
             }
             self.progress().await?;
@@ -158,12 +162,8 @@ impl Backup {
         let mut found = Vec::new();
         for shard in 0..=u8::MAX {
             let listing = self.target.list(shard).await?;
-            let end = shard.checked_add(1).map_or("g".into(), |next| format!("{next:02x}"));
-            let owned = self.snapshot.locations_between(&format!("{shard:02x}"), &end).await?;
-            let is_owned =
-                |it: &Location| owned.binary_search_by(|at| at.as_str().cmp(it.as_str())).is_ok();
-            let objects = listing.objects.into_iter().filter(|it| !is_owned(it));
-            found.extend(objects.map(Superfluous::Object));
+            let orphans = self.snapshot.owned_in(shard).await?.orphans(listing.objects);
+            found.extend(orphans.into_iter().map(Superfluous::Object));
             // What a copy that was broken off left behind.
             let partial = listing.strange.into_iter().filter(|it| it.ends_with(".partial"));
             found.extend(partial.map(|path| Superfluous::Partial(path.into())));

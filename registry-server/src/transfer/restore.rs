@@ -19,7 +19,7 @@ use super::{
     error::{Error, doing},
 };
 use crate::{
-    metadata::{Database, blob::Blob},
+    metadata::{Database, blob::Blob, verification::Checked},
     registry::{
         self,
         event::{Event, Events},
@@ -153,12 +153,16 @@ struct Restoring {
 
 impl Restoring {
     async fn objects(&mut self) -> Result<(), Error> {
-        let mut last = String::new();
+        let mut last = Checked::default();
         loop {
-            let blobs = self.database.blobs_after(&last, PAGE).await?;
-            let Some(end) = blobs.last() else { break };
-            last = end.digest.to_string();
-            for blob in &blobs {
+            let page = self.database.blobs_after(&last, PAGE).await?;
+            let Some(next) = page.next else { break };
+            last = next;
+            for digest in page.unreadable {
+                self.done.damaged += 1;
+                self.events.problem(format!("blob {digest:?} cannot be read: skipped")).await?;
+            }
+            for blob in &page.blobs {
                 self.blob(blob).await?;
                 self.progress().await?;
             }

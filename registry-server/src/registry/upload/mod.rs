@@ -188,35 +188,31 @@ impl Registry {
         }))
     }
 
-    /// Ends sessions that nobody has touched for longer than the limit.
-    pub(crate) async fn end_idle_uploads(&self) -> Result<Vec<Upload>, Error> {
-        const AT_ONCE: u32 = 100;
-        let idle_since = self.idle_since();
-        let mut ended = Vec::new();
-        loop {
-            let mut idle = self.database.idle_uploads(idle_since, AT_ONCE).await?;
-            // A request that still appends records only at its end how far it came.
-            idle.retain(|upload| !self.sessions.is_active(&upload.id));
-            let found = idle.len();
-            for upload in idle {
-                let id = upload.id.clone();
-                let gone = self.database.write(move |tx| {
-                    Box::pin(async move {
-                        tx.delete_idle_upload(&id, idle_since).await.map_err(Error::from)
-                    })
-                });
-                if gone.await? {
-                    self.drop_object(&upload.location).await;
-                    ended.push(upload);
-                }
-            }
-            if found < AT_ONCE as usize {
-                return Ok(ended);
-            }
+    /// Ends a session that was found idle. `false` when somebody works on it after all.
+    pub(crate) async fn end_idle_upload(
+        &self,
+        upload: &Upload,
+        idle_since: UnixSeconds,
+    ) -> Result<bool, Error> {
+        // A request that still appends records only at its end how far it came.
+        if self.sessions.is_active(&upload.id) {
+            return Ok(false);
         }
+        let id = upload.id.clone();
+        let gone = self.database.write(move |tx| {
+            Box::pin(
+                async move { tx.delete_idle_upload(&id, idle_since).await.map_err(Error::from) },
+            )
+        });
+        let gone = gone.await?;
+        if gone {
+            self.drop_object(&upload.location).await;
+        }
+        Ok(gone)
     }
 
-    fn idle_since(&self) -> UnixSeconds {
+    /// A session that was last touched before then is forgotten.
+    pub(super) fn idle_since(&self) -> UnixSeconds {
         self.clock.now() - self.settings().limits.upload_idle.as_secs().cast_signed()
     }
 
