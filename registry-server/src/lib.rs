@@ -20,9 +20,10 @@ pub mod storage;
 pub mod transfer;
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File, OpenOptions, TryLockError},
     io,
     net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::Arc,
 };
@@ -38,6 +39,7 @@ use berth_shared::{
     },
     token::Verifier,
 };
+use nix::fcntl::OFlag;
 use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "fuzzing")]
@@ -223,7 +225,10 @@ fn lock(data: &Path) -> Result<File, StartError> {
     let shown = data.display().to_string();
     let prepare = || {
         fs::create_dir_all(data)?;
-        File::create(data.join("lock"))
+        // Root may do this in a directory that is somebody else's: no link is followed.
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).custom_flags(OFlag::O_NOFOLLOW.bits());
+        options.open(data.join("lock"))
     };
     let file = prepare().map_err(preparing(&shown))?;
     match file.try_lock() {

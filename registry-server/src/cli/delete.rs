@@ -63,25 +63,15 @@ pub(crate) async fn run(
         repository: repository.to_string(),
         reference: reference.as_ref().map(ToString::to_string),
     };
-    let mut events = site::start(job, config).await?;
-    while let Some(event) = events.recv().await {
-        if json {
-            output::json(&event);
+    let events = site::start(job, config).await?;
+    let ended = |event: &Event| match event {
+        Event::Deleted { what, manifests, tags } => {
+            let manifests = count(*manifests, "manifest", "manifests");
+            let tags = count(*tags, "tag", "tags");
+            let then = "garbage collection gives the space back";
+            Some((format!("deleted {what}: {manifests}, {tags}; {then}"), false))
         }
-        match event {
-            Event::Deleted { what, manifests, tags } => {
-                if !json {
-                    output::line(&format!(
-                        "deleted {what}: {}, {}; garbage collection gives the space back",
-                        count(manifests, "manifest", "manifests"),
-                        count(tags, "tag", "tags"),
-                    ));
-                }
-                return Ok(ExitCode::SUCCESS);
-            }
-            Event::Failed { message } => return Err(Failure(message)),
-            _ => {}
-        }
-    }
-    Err(Failure("the server went away before it answered".to_owned()))
+        _ => None,
+    };
+    output::follow(events, json, ended).await
 }

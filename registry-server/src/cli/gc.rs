@@ -6,10 +6,7 @@ use clap::Args;
 use registry_server::{
     config::Config,
     control::Job,
-    registry::{
-        collect::Summary,
-        event::{Event, Kind},
-    },
+    registry::{collect::Summary, event::Event},
 };
 
 use crate::{
@@ -33,40 +30,12 @@ pub(crate) async fn run(
     config: &Config,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let mut events = site::start(Job::Collect { dry_run: arguments.dry_run }, config).await?;
-    while let Some(event) = events.recv().await {
-        if json {
-            output::json(&event);
-        }
-        match event {
-            Event::Gone { kind, repository, name, bytes, why } if !json => {
-                output::line(&gone(kind, repository.as_deref(), &name, bytes, &why));
-            }
-            Event::Problem { message } if !json => eprintln!("skipped: {message}"),
-            Event::Collected(summary) => {
-                if !json {
-                    output::line(&summarise(&summary));
-                }
-                return Ok(ExitCode::from(u8::from(summary.problems > 0)));
-            }
-            Event::Failed { message } => return Err(Failure(message)),
-            _ => {}
-        }
-    }
-    Err(Failure("the server went away before the collection was through".to_owned()))
-}
-
-fn gone(kind: Kind, repository: Option<&str>, name: &str, size: u64, why: &str) -> String {
-    let kind = match kind {
-        Kind::Manifest => "manifest",
-        Kind::Link => "blob (kept by other repositories)",
-        Kind::Blob => "blob",
-        Kind::Upload => "upload session",
-        Kind::Orphan => "object",
-        Kind::Repository => "repository",
+    let events = site::start(Job::Collect { dry_run: arguments.dry_run }, config).await?;
+    let ended = |event: &Event| match event {
+        Event::Collected(summary) => Some((summarise(summary), summary.problems > 0)),
+        _ => None,
     };
-    let place = repository.filter(|it| *it != name).map(|it| format!(" of {it}"));
-    format!("{kind} {name}{}: {why}, {}", place.unwrap_or_default(), bytes(size))
+    output::follow(events, json, ended).await
 }
 
 fn summarise(summary: &Summary) -> String {

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    os::unix::fs::lchown,
     path::{self, Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -70,6 +69,9 @@ pub(crate) async fn run(
     let data = path::absolute(&config.data).map_err(|error| Failure(error.to_string()))?;
     let (made, there): (Vec<_>, Vec<_>) = data.ancestors().partition(|it| !it.exists());
     let owner = there.first().and_then(|nearest| Owner::of(nearest).ok().flatten());
+    if owner.is_some() {
+        refuse_links(&config.data)?;
+    }
     let offline = open(config).await?;
     let how = match arguments {
         Arguments { adopt: true, .. } => How::Adopt,
@@ -98,6 +100,16 @@ pub(crate) async fn run(
     Ok(ExitCode::from(u8::from(summary.problems > 0)))
 }
 
+/// Root works here in a directory that is somebody else's: a link in it could lead to any file.
+fn refuse_links(data: &Path) -> Result<(), Failure> {
+    let names = ["lock", "registry.db", "registry.db-wal", "registry.db-shm", "objects"];
+    let paths = names.map(|name| data.join(name));
+    match paths.iter().find(|path| path.is_symlink()) {
+        Some(link) => Err(Failure(format!("{} is a symbolic link: remove it", link.display()))),
+        None => Ok(()),
+    }
+}
+
 /// Opens the data directory, as whoever runs this: the old files may be root's alone.
 async fn open(config: &Config) -> Result<Offline, Failure> {
     Offline::open(config, Clock::system()).await.map_err(|error| match error {
@@ -123,9 +135,7 @@ fn give_data(
         let files = ["lock", "registry.db", "registry.db-wal", "registry.db-shm"];
         let files = files.map(|name| config.data.join(name));
         let files = files.iter().map(PathBuf::as_path).filter(|path| path.exists());
-        files
-            .chain(made.iter().copied())
-            .try_for_each(|path| lchown(path, Some(owner.user), Some(owner.group)))
+        files.chain(made.iter().copied()).try_for_each(|path| owner.give(path))
     };
     give().map_err(|error| Failure(format!("giving {} its owner: {error}", config.data.display())))
 }

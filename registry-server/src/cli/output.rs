@@ -65,8 +65,8 @@ pub(crate) fn progress_bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style)
 }
 
-/// Prints what long work tells. The event that says how it ended comes to `ended`, which gives the
-/// line to print and whether anything was wrong; `None` for an event that is not the last.
+/// Prints what work tells. The event that says how it ended comes to `ended`, which gives the line
+/// to print and whether anything was wrong; `None` for an event that is not the last.
 pub(crate) async fn follow(
     mut events: mpsc::Receiver<Event>,
     as_json: bool,
@@ -89,19 +89,33 @@ pub(crate) async fn follow(
                 bar.set_length(bytes_total);
                 bar.set_position(bytes_done);
             }
-            Event::Damaged { digest, what, images } if !as_json => bar.suspend(|| {
-                line(&format!("damaged: {digest}: {what}"));
-                images.iter().for_each(|image| line(&format!("  in {image}")));
-            }),
-            Event::Problem { message } if !as_json => {
-                bar.suspend(|| eprintln!("skipped: {message}"));
-            }
             Event::Failed { message } => {
                 bar.finish_and_clear();
                 return Err(Failure(message));
             }
+            event if !as_json => bar.suspend(|| show(&event)),
             _ => {}
         }
     }
-    Err(Failure("it broke off before it was through".to_owned()))
+    bar.finish_and_clear();
+    Err(Failure("the server went away before it was through".to_owned()))
+}
+
+/// Prints a step of work for people.
+fn show(event: &Event) {
+    match event {
+        Event::Gone { kind, repository, name, bytes: size, why } => {
+            let kind = kind.name();
+            let place = repository.as_ref().filter(|it| *it != name);
+            let place = place.map(|it| format!(" of {it}")).unwrap_or_default();
+            line(&format!("{kind} {name}{place}: {why}, {}", bytes(*size)));
+        }
+        Event::Damaged { digest, what, images } => {
+            line(&format!("damaged: {digest}: {what}"));
+            images.iter().for_each(|image| line(&format!("  in {image}")));
+        }
+        Event::Repaired { digest, how } => line(&format!("repaired: {digest}: {how}")),
+        Event::Problem { message } => eprintln!("skipped: {message}"),
+        _ => {}
+    }
 }

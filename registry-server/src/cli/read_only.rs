@@ -30,19 +30,13 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     let job = Job::ReadOnly { on: arguments.switch == Switch::On };
     let socket = config.data.join(CONTROL_SOCKET);
-    let mut events = job.ask(&socket).await.map_err(|_| {
+    let events = job.ask(&socket).await.map_err(|_| {
         Failure("no server runs on this data: set read_only in its configuration".to_owned())
     })?;
-    match events.recv().await {
-        Some(event @ Event::ReadOnly { on }) => {
-            if json {
-                output::json(&event);
-            } else {
-                output::line(if on { "read-only: pulls go on" } else { "pushes are taken again" });
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        Some(Event::Failed { message }) => Err(Failure(message)),
-        _ => Err(Failure("the server went away before it answered".to_owned())),
-    }
+    let ended = |event: &Event| match event {
+        Event::ReadOnly { on: true } => Some(("read-only: pulls go on".to_owned(), false)),
+        Event::ReadOnly { on: false } => Some(("pushes are taken again".to_owned(), false)),
+        _ => None,
+    };
+    output::follow(events, json, ended).await
 }

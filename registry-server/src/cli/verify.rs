@@ -6,7 +6,10 @@ use clap::Args;
 use registry_server::{
     config::Config,
     control::Job,
-    registry::{event::Event, verify::Options},
+    registry::{
+        event::Event,
+        verify::{Options, Summary},
+    },
 };
 
 use crate::{
@@ -37,50 +40,22 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     let bytes_per_sec_max = arguments.rate.map(|mib| mib.saturating_mul(1024 * 1024));
     let options = Options { repair: arguments.repair, bytes_per_sec_max };
-    let mut events = site::start(Job::Verify { options }, config).await?;
-    let bar = output::progress_bar();
-    while let Some(event) = events.recv().await {
-        if json {
-            output::json(&event);
-        }
-        match event {
-            Event::Progress { bytes_done, bytes_total, .. } => {
-                bar.set_length(bytes_total);
-                bar.set_position(bytes_done);
-            }
-            Event::Damaged { digest, what, images } if !json => bar.suspend(|| {
-                output::line(&format!("damaged: {digest}: {what}"));
-                for image in images {
-                    output::line(&format!("  in {image}"));
-                }
-            }),
-            Event::Repaired { digest, how } if !json => {
-                bar.suspend(|| output::line(&format!("repaired: {digest}: {how}")));
-            }
-            Event::Problem { message } if !json => {
-                bar.suspend(|| eprintln!("skipped: {message}"));
-            }
-            Event::Verified(summary) => {
-                bar.finish_and_clear();
-                if !json {
-                    output::line(&format!(
-                        "verified {} and {} ({}): {} damaged, {} repaired, in {:.1} s",
-                        count(summary.blobs, "blob", "blobs"),
-                        count(summary.manifests, "manifest", "manifests"),
-                        bytes(summary.bytes),
-                        summary.damaged,
-                        summary.repaired,
-                        summary.millis as f64 / 1000.0,
-                    ));
-                }
-                return Ok(ExitCode::from(u8::from(summary.damaged > 0)));
-            }
-            Event::Failed { message } => {
-                bar.finish_and_clear();
-                return Err(Failure(message));
-            }
-            _ => {}
-        }
-    }
-    Err(Failure("the server went away before the verification was through".to_owned()))
+    let events = site::start(Job::Verify { options }, config).await?;
+    let ended = |event: &Event| match event {
+        Event::Verified(summary) => Some((summarise(summary), summary.damaged > 0)),
+        _ => None,
+    };
+    output::follow(events, json, ended).await
+}
+
+fn summarise(summary: &Summary) -> String {
+    format!(
+        "verified {} and {} ({}): {} damaged, {} repaired, in {:.1} s",
+        count(summary.blobs, "blob", "blobs"),
+        count(summary.manifests, "manifest", "manifests"),
+        bytes(summary.bytes),
+        summary.damaged,
+        summary.repaired,
+        summary.millis as f64 / 1000.0,
+    )
 }

@@ -24,6 +24,21 @@ pub enum Kind {
     Repository,
 }
 
+impl Kind {
+    /// What a person calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest",
+            Self::Link => "blob (kept by other repositories)",
+            Self::Blob => "blob",
+            Self::Upload => "upload session",
+            Self::Orphan => "object",
+            Self::Repository => "repository",
+        }
+    }
+}
+
 /// A step of long work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]

@@ -131,12 +131,8 @@ fn copy_database(from: &Path, to: &Path, owner: Option<Owner>) -> Result<(), Err
 
 fn open_store(root: &Path, owner: Option<Owner>) -> Result<DiskStore, Error> {
     let store = DiskStore::open(root).map_err(doing("making", root))?;
-    if owner.is_some() {
-        give(root, owner)?;
-        for shard in 0..=u8::MAX {
-            give(&root.join(format!("{shard:02x}")), owner)?;
-        }
-    }
+    let given = owner.map_or(Ok(()), |owner| store.give_directories(owner));
+    given.map_err(doing("giving to its owner", root))?;
     Ok(store)
 }
 

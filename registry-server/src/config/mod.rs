@@ -1,9 +1,10 @@
 //! `registry.toml`: read once at the start, and valid when read.
 
+mod tables;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use axum::http::Uri;
@@ -15,10 +16,8 @@ use berth_shared::{
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::{
-    http::origin::Origin,
-    registry::{self, collect, verify},
-};
+use crate::{http::origin::Origin, registry};
+use tables::{Collection, Limits, Verification};
 
 /// What the server is to do. Every key stands in `deploy/config/registry.example.toml`.
 #[derive(Debug, Clone)]
@@ -125,93 +124,6 @@ struct File {
     collection: Collection,
     #[serde(default)]
     verification: Verification,
-}
-
-/// The `[collection]` table.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Collection {
-    interval_secs: u64,
-    grace_secs: u64,
-    orphan_secs: u64,
-    untagged_secs: Option<u64>,
-}
-
-impl Default for Collection {
-    fn default() -> Self {
-        const DAY: u64 = 24 * 60 * 60;
-        Self { interval_secs: 60 * 60, grace_secs: DAY, orphan_secs: DAY, untagged_secs: None }
-    }
-}
-
-impl Collection {
-    fn settings(&self) -> collect::Settings {
-        collect::Settings {
-            interval: positive(self.interval_secs),
-            grace: Duration::from_secs(self.grace_secs),
-            orphans_after: Duration::from_secs(self.orphan_secs),
-            untagged_after: self.untagged_secs.map(Duration::from_secs),
-        }
-    }
-}
-
-/// The `[verification]` table.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Verification {
-    every_secs: u64,
-    bytes_per_sec_max: u64,
-}
-
-impl Default for Verification {
-    fn default() -> Self {
-        Self { every_secs: 30 * 24 * 60 * 60, bytes_per_sec_max: 32 * 1024 * 1024 }
-    }
-}
-
-impl Verification {
-    fn settings(&self) -> Result<verify::Settings, ConfigError> {
-        if self.bytes_per_sec_max == 0 {
-            let key = "verification.bytes_per_sec_max";
-            return Err(ConfigError::value(key, "must be at least 1"));
-        }
-        Ok(verify::Settings {
-            every: positive(self.every_secs),
-            bytes_per_sec_max: self.bytes_per_sec_max,
-        })
-    }
-}
-
-/// A time of which 0 means never.
-fn positive(secs: u64) -> Option<Duration> {
-    (secs > 0).then(|| Duration::from_secs(secs))
-}
-
-/// The `[limits]` table, with the unit in each name.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Limits {
-    manifest_bytes_max: usize,
-    upload_idle_secs_max: u64,
-    body_idle_secs_max: u64,
-    free_bytes_min: u64,
-    uploads_max: usize,
-    connections_max: usize,
-    sparse_manifests: bool,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            manifest_bytes_max: 4 * 1024 * 1024,
-            upload_idle_secs_max: 24 * 60 * 60,
-            body_idle_secs_max: 60,
-            free_bytes_min: 512 * 1024 * 1024,
-            uploads_max: 32,
-            connections_max: 1024,
-            sparse_manifests: false,
-        }
-    }
 }
 
 fn default_data() -> PathBuf {
@@ -366,23 +278,6 @@ impl ForeignTable {
     }
 }
 
-impl Limits {
-    fn check(&self) -> Result<registry::Limits, ConfigError> {
-        let positive = |key, value: usize| {
-            if value == 0 { Err(ConfigError::value(key, "must be at least 1")) } else { Ok(value) }
-        };
-        positive("limits.connections_max", self.connections_max)?;
-        Ok(registry::Limits {
-            manifest_bytes_max: positive("limits.manifest_bytes_max", self.manifest_bytes_max)?,
-            upload_idle: Duration::from_secs(self.upload_idle_secs_max),
-            body_idle: Duration::from_secs(self.body_idle_secs_max),
-            free_bytes_min: self.free_bytes_min,
-            uploads_max: positive("limits.uploads_max", self.uploads_max)?,
-            sparse_manifests: self.sparse_manifests,
-        })
-    }
-}
-
 fn origins(urls: &[String], insecure_http: bool) -> Result<Vec<Origin>, ConfigError> {
     const KEY: &str = "public_urls";
     if urls.is_empty() {
@@ -458,7 +353,7 @@ mod tests {
 
     #[test]
     fn the_example_file_names_every_key_and_parses() {
-        let text = include_str!("../../deploy/config/registry.example.toml");
+        let text = include_str!("../../../deploy/config/registry.example.toml");
         let config = read_text(text).unwrap();
         assert_eq!(config.settings.limits.uploads_max, Limits::default().uploads_max);
         // Each commented-out key must parse as well.
