@@ -28,7 +28,7 @@ use crate::{
 const PAGE: u32 = 1000;
 
 /// Rows that are deleted in one transaction: what a push may have to wait for.
-const STEP: usize = 50;
+const STEP: usize = 20;
 
 /// When things go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
