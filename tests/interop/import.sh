@@ -11,6 +11,7 @@ prepare() {
     need curl curl
     need jq jq
     need python3 python3
+    need setpriv util-linux
     need nginx nginx
     need htpasswd apache2-utils
     need docker-registry docker-registry
@@ -186,6 +187,34 @@ goes_on() {
     succeeds "what was damaged can be pushed again" push team/broken:1 "the words of team/broken:1"
 }
 
+# import_into DIRECTORY COMMAND...: into a data directory of its own; COMMAND is put in front.
+import_into() {
+    local place=$1
+    shift
+    mkdir -p "$place"
+    sed -e "s|^data = .*|data = \"$place/registry\"|" "$data/registry.toml" >"$place/registry.toml"
+    "$@" "$bin/registry-server" --config "$place/registry.toml" import "$old"
+}
+
+refusals() {
+    local elsewhere=$scratch/elsewhere nobodys=$scratch/nobodys
+    mkdir -p "$elsewhere" "$nobodys"
+    mount -t tmpfs elsewhere "$elsewhere"
+    refused "import onto another file system" 'add --copy' import_into "$elsewhere"
+    refused "import of what is no store" 'holds no docker/registry/v2' import "$scratch/nginx"
+    chmod 0755 "$scratch"
+    chown nobody "$nobodys"
+    if [[ $(</proc/sys/fs/protected_hardlinks) == 1 ]]; then
+        refused "import of root's files by somebody else" 'run this as root' \
+            import_into "$nobodys" setpriv --reuid nobody --clear-groups
+    fi
+    mkdir -p "$nobodys/registry"
+    chown nobody "$nobodys/registry"
+    ln -sf "$scratch/victim" "$nobodys/registry/lock"
+    refused "import as root through a link that somebody else made" 'symbolic link' import_into "$nobodys"
+    [[ ! -e $scratch/victim ]] || fail "root wrote through the link"
+}
+
 # Copies go elsewhere; moving gives the old store up, so it comes last.
 other_ways() {
     local way
@@ -204,7 +233,9 @@ other_ways() {
 # ---------------------------------------------------------------- many small blobs
 
 # 10,000 manifests in 100 repositories, with 100,000 blobs of 1 KiB in all.
-make_many() {
+make_objects_are_there() { (($(find "$scratch/many/data/objects" -type f | wc -l) > 10000)); }
+
+many() {
     python3 - "$1/docker/registry/v2" <<'PY'
 import hashlib, json, os, sys
 
@@ -234,11 +265,18 @@ many() {
     mkdir -p "$scratch/many/data"
     sed -e "s|^data = .*|data = \"$scratch/many/data\"|" "$data/registry.toml" >"$scratch/many/registry.toml"
     succeeds "a store of 100,000 blobs" make_many "$scratch/many/old"
-    succeeds "import of 100,000 blobs" \
+    start import "$bin/registry-server" --config "$scratch/many/registry.toml" import "$scratch/many/old"
+    wait_for 60 "an import to be under way" objects_are_there
+    kill -KILL "${pid_of[import]}"
+    stop import || true
+    succeeds "import of 100,000 blobs, after one that was killed" \
         "$bin/registry-server" --config "$scratch/many/registry.toml" --json import "$scratch/many/old"
     local summary
     summary=$(tail -n 1 <<<"$output")
-    [[ $(jq '.blobs, .manifests, .problems' <<<"$summary" | xargs) == "100000 10000 0" ]] || fail "took: $summary"
+    [[ $(jq '.problems' <<<"$summary") == 0 ]] || fail "took: $summary"
+    succeeds "all of it is there" "$bin/registry-server" --config "$scratch/many/registry.toml" verify --rate 1000
+    [[ $output == "verified 100000 blobs and 10000 manifests"*" 0 damaged"* ]] || fail "$output"
+    ok "$output"
     note "$(jq --raw-output '"\(.blobs) blobs in \(.millis / 1000) s: \(.blobs * 1000 / .millis | floor) blobs per second"' <<<"$summary")"
 }
 
@@ -263,5 +301,6 @@ start_old_registry
 succeeds "the old store still serves" \
     backend_curl --output /dev/null "http://127.0.0.1:$backend/v2/team/app/manifests/2"
 stop old-registry || true
+refusals
 other_ways
 many

@@ -87,3 +87,15 @@ trust "$stock" "$certs/ca.pem"
 trust "$host:$auth_port" "$certs/ca.pem"
 through docker-registry-2.8 libtrust export_certificates rootcertbundle docker-registry
 through distribution-3.0 thumbprint fetch_key_set jwks "$tools/registry"
+
+# taken NAME: what the registry stored, by Berth.
+taken() {
+    local config=$scratch/taken-$1.toml
+    sed -e "s|^data = .*|data = \"$scratch/taken-$1\"|" "$data/registry.toml" >"$config"
+    succeeds "$1: import of its store" "$bin/registry-server" --config "$config" import --verify "$scratch/stock-$1"
+    [[ $output == *"1 repository: 1 manifest, 1 tag"* ]] || fail "import: $output"
+    succeeds "$1: everything has its digest" "$bin/registry-server" --config "$config" verify
+}
+
+taken docker-registry-2.8
+taken distribution-3.0
