@@ -187,31 +187,31 @@ goes_on() {
     succeeds "what was damaged can be pushed again" push team/broken:1 "the words of team/broken:1"
 }
 
-# import_into DIRECTORY COMMAND...: into a data directory of its own; COMMAND is put in front.
+# import_into DIRECTORY STORE COMMAND...: into a data directory of its own; COMMAND is put in front.
 import_into() {
-    local place=$1
-    shift
+    local place=$1 from=$2
+    shift 2
     mkdir -p "$place"
     sed -e "s|^data = .*|data = \"$place/registry\"|" "$data/registry.toml" >"$place/registry.toml"
-    "$@" "$bin/registry-server" --config "$place/registry.toml" import "$old"
+    "$@" "$bin/registry-server" --config "$place/registry.toml" import "$from"
 }
 
 refusals() {
     local elsewhere=$scratch/elsewhere nobodys=$scratch/nobodys
     mkdir -p "$elsewhere" "$nobodys"
     mount -t tmpfs elsewhere "$elsewhere"
-    refused "import onto another file system" 'add --copy' import_into "$elsewhere"
-    refused "import of what is no store" 'holds no docker/registry/v2' import "$scratch/nginx"
+    refused "import onto another file system" 'add --copy' import_into "$elsewhere" "$old"
+    refused "import of what is no store" 'holds no docker/registry/v2' import_into "$elsewhere" "$scratch/nginx"
     chmod 0755 "$scratch"
     chown nobody "$nobodys"
     if [[ $(</proc/sys/fs/protected_hardlinks) == 1 ]]; then
         refused "import of root's files by somebody else" 'run this as root' \
-            import_into "$nobodys" setpriv --reuid nobody --clear-groups
+            import_into "$nobodys" "$old" setpriv --reuid nobody --clear-groups
     fi
     mkdir -p "$nobodys/registry"
     chown nobody "$nobodys/registry"
     ln -sf "$scratch/victim" "$nobodys/registry/lock"
-    refused "import as root through a link that somebody else made" 'symbolic link' import_into "$nobodys"
+    refused "import as root through a link that somebody else made" 'symbolic link' import_into "$nobodys" "$old"
     [[ ! -e $scratch/victim ]] || fail "root wrote through the link"
 }
 
@@ -233,9 +233,7 @@ other_ways() {
 # ---------------------------------------------------------------- many small blobs
 
 # 10,000 manifests in 100 repositories, with 100,000 blobs of 1 KiB in all.
-make_objects_are_there() { (($(find "$scratch/many/data/objects" -type f | wc -l) > 10000)); }
-
-many() {
+make_many() {
     python3 - "$1/docker/registry/v2" <<'PY'
 import hashlib, json, os, sys
 
@@ -260,6 +258,8 @@ for number in range(10_000):
     write(f"{manifests}/tags/t{number}/current/link", digest.encode())
 PY
 }
+
+objects_are_there() { (($(find "$scratch/many/data/objects" -type f | wc -l) > 10000)); }
 
 many() {
     mkdir -p "$scratch/many/data"
