@@ -12,17 +12,18 @@ use crate::registry::{
     verify,
 };
 
-/// How often the settings are looked at for work that is due.
+/// How often the settings are looked at, at least: they may have changed.
 const TICK: Duration = Duration::from_secs(60);
 
 /// Collects at the interval of the settings until `shutdown`.
 pub(crate) async fn collect(registry: Registry, shutdown: CancellationToken) {
     let mut last = tokio::time::Instant::now();
     loop {
-        if ended(&shutdown, TICK).await {
+        let interval = registry.settings().collection.interval;
+        let left = interval.map_or(TICK, |interval| interval.saturating_sub(last.elapsed()));
+        if ended(&shutdown, left.min(TICK)).await {
             return;
         }
-        let interval = registry.settings().collection.interval;
         if interval.is_none_or(|interval| last.elapsed() < interval) || registry.is_read_only() {
             continue;
         }
@@ -42,10 +43,11 @@ pub(crate) async fn collect(registry: Registry, shutdown: CancellationToken) {
 /// Hashes what is due by the settings until `shutdown`.
 pub(crate) async fn verify(registry: Registry, shutdown: CancellationToken) {
     loop {
-        if ended(&shutdown, TICK).await {
+        let every = registry.settings().verification.every;
+        if ended(&shutdown, every.unwrap_or(TICK).min(TICK)).await {
             return;
         }
-        if registry.settings().verification.every.is_none() || registry.is_read_only() {
+        if every.is_none() || registry.is_read_only() {
             continue;
         }
         let work = |events: Events| {

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use harness::{
-    Stack,
+    Stack, eventually,
     image::{Image, digest_of, push_blob, put_manifest, start_upload},
     stack::Options,
     upload::patch,
@@ -100,6 +100,27 @@ async fn a_client_that_was_told_that_a_blob_is_there_can_count_on_it() {
     assert_eq!(collect(&stack).await.1.blobs, 0);
     stack.clock.advance(GRACE / 4 + SECOND);
     assert_eq!(collect(&stack).await.1.blobs, 1);
+}
+
+#[tokio::test]
+async fn a_touch_is_written_once_per_quarter_of_the_grace_period() {
+    let stack = Stack::start().await;
+    let blob = "a blob".into();
+    push_blob(&stack.client, &token(&stack, &["app"]), "app", &blob).await;
+    // Too early to be written: it is as if nobody had asked.
+    stack.clock.advance(GRACE / 4 - SECOND);
+    assert_eq!(head_blob(&stack, &token(&stack, &["app"]), "app", &blob).await, 200);
+    stack.clock.advance(GRACE * 3 / 4 + SECOND + SECOND);
+    assert_eq!(collect(&stack).await.1.blobs, 1);
+}
+
+#[tokio::test]
+async fn it_runs_by_itself() {
+    let stack = stack_with("interval_secs = 1\ngrace_secs = 0").await;
+    push_blob(&stack.client, &token(&stack, &["app"]), "app", &"stray".into()).await;
+    stack.clock.advance(SECOND);
+    let is_gone = async || stack.objects().is_empty().then_some(());
+    eventually("the blob is collected", is_gone).await;
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! Verification: what is damaged is named, not served, and healed by a push.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use harness::{
-    Stack,
+    Stack, eventually,
     image::{Image, digest_of, push_blob},
     upload::content,
 };
@@ -87,6 +87,20 @@ async fn a_small_blob_is_checked_when_it_is_served() {
     assert_eq!(status(&stack, "HEAD", &blob).await, 404, "so that it is pushed again");
     push_blob(&stack.client, &token, "app", &blob).await;
     assert_eq!(status(&stack, "GET", &blob).await, 200);
+}
+
+#[tokio::test]
+async fn damage_is_found_in_the_background_too() {
+    let registry_limits = "[verification]\nevery_secs = 1\n".to_owned();
+    let options = harness::stack::Options { registry_limits, ..Default::default() };
+    let stack = Stack::with(options).await;
+    stack.grant("andrew", "app:*").await;
+    let blob = content(600_000, 1);
+    push_blob(&stack.client, &stack.full_token("app").await, "app", &blob).await;
+    flip(&object_of(&stack, &blob));
+    stack.clock.advance(Duration::from_secs(2));
+    let is_found = async || (status(&stack, "HEAD", &blob).await == 404).then_some(());
+    eventually("the damage is found", is_found).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# What the servers do at SIGHUP, SIGUSR1 and SIGUSR2, and the verbs that work beside them, typed as an operator types them.
+# shellcheck source=tests/interop/stack.sh
+. "$(dirname "$0")/stack.sh"
+
+prepare() {
+    need curl curl
+    need jq jq
+    need_binaries
+}
+
+enter_sandbox prepare
+
+verb() { "$bin/registry-server" --config "$data/registry.toml" "$@"; }
+
+scope=repository:team/app:pull,push,delete
+upload() {
+    curl_berth andrew "$andrew_password" "$scope" --output "$scratch/answer" --write-out '%{http_code}' \
+        --request POST "https://$registry/v2/team/app/blobs/uploads/"
+}
+
+# push_gets WHAT STATUS
+push_gets() {
+    local status
+    status=$(upload)
+    [[ $status == "$2" ]] || fail "$1: a push gets $status"
+    ok "$1: a push gets $2"
+}
+
+signal_registry() { kill "-$1" "${pid_of[registry-server]}"; }
+logged() { grep --quiet --fixed-strings -e "$2" "$scratch/logs/$1.log"; }
+pushes_get() { [[ $(upload) == "$1" ]]; }
+
+push_blob() {
+    local digest
+    digest=sha256:$(printf '%s' "$1" | sha256sum | cut --delimiter ' ' --fields 1)
+    curl_berth andrew "$andrew_password" "$scope" --fail --output /dev/null --request POST --data-binary "$1" \
+        "https://$registry/v2/team/app/blobs/uploads/?digest=$digest"
+}
+
+switches() {
+    push_gets "at first" 202
+    signal_registry USR1
+    wait_for 10 "SIGUSR1 to be heard" pushes_get 405
+    ok "SIGUSR1: pushes get 405: $(jq --raw-output '.errors[0].message' "$scratch/answer")"
+    signal_registry USR2
+    wait_for 10 "SIGUSR2 to be heard" pushes_get 202
+    ok "SIGUSR2: pushes are taken again"
+    succeeds "read-only on" verb read-only on
+    push_gets "read-only on" 405
+    refused "gc of a read-only registry" 'read-only' verb gc
+    refused "delete from a read-only registry" 'read-only' verb delete team/app
+    succeeds "gc --dry-run of a read-only registry" verb gc --dry-run
+    succeeds "read-only off" verb read-only off
+    push_gets "read-only off" 202
+}
+
+reloads() {
+    cp "$data/registry.toml" "$scratch/registry.toml"
+    sed --in-place '1i read_only = true' "$data/registry.toml"
+    signal_registry HUP
+    wait_for 10 "SIGHUP to be heard" pushes_get 405
+    ok "SIGHUP: read_only = true takes effect"
+    sed -e '1i no_such_key = 1' "$scratch/registry.toml" >"$data/registry.toml"
+    signal_registry HUP
+    wait_for 10 "a mistake to be named" logged registry-server 'no_such_key'
+    push_gets "SIGHUP with a mistake in the file changes nothing" 405
+    sed -e 's/^service = .*//' -e '1i service = "another"' "$scratch/registry.toml" >"$data/registry.toml"
+    signal_registry HUP
+    wait_for 10 "what needs a restart to be named" logged registry-server 'service changed: it takes effect at the next start'
+    ok "SIGHUP: what needs a restart is named"
+    cp "$scratch/registry.toml" "$data/registry.toml"
+    signal_registry HUP
+    wait_for 10 "the old settings" pushes_get 202
+    ok "SIGHUP: and back"
+    sed --in-place 's/^log = .*/log = "debug"/; s/^token_life_secs = .*//' "$data/auth.toml"
+    sed --in-place '1i token_life_secs = 600' "$data/auth.toml"
+    kill -HUP "${pid_of[auth-server]}"
+    wait_for 10 "auth-server to read its settings" logged auth-server 'token_life_secs changed: it takes effect'
+    ok "SIGHUP: auth-server names what needs a restart"
+}
+
+collects() {
+    succeeds "push of a blob that nothing names" push_blob "stray words"
+    local name=sha256:$(printf 'stray words' | sha256sum | cut --delimiter ' ' --fields 1)
+    printf '\n[collection]\ngrace_secs = 0\n' >>"$data/registry.toml"
+    signal_registry HUP
+    is_listed() { verb gc --dry-run | grep --quiet "blob $name of team/app: no manifest here names it, 11 B"; }
+    wait_for 10 "the blob to be listed" is_listed
+    ok "gc --dry-run lists it, with the reason and the bytes"
+    succeeds "gc" verb gc
+    [[ $output == *"removed 0 manifests, 0 shared blobs, 1 blob, "* ]] || fail "gc: $output"
+    succeeds "gc --json" verb --json gc
+    [[ $(tail --lines 1 <<<"$output" | jq .blobs) == 0 ]] || fail "gc --json: $output"
+    refused "delete of what is not there" 'no such repository' verb delete team/none
+    refused "delete of no name" 'no repository name' verb delete Team/App
+    succeeds "verify" verb verify
+    succeeds "completions" verb completion bash
+}
+
+# ----------------------------------------------------------------
+
+start_berth
+switches
+reloads
+collects
+stop registry-server || fail "the registry did not stop cleanly"
+succeeds "verify without a server" verb verify
+succeeds "gc without a server" verb gc
+refused "read-only without a server" 'no server runs' verb read-only on
