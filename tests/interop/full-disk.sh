@@ -134,7 +134,8 @@ bearer=$(token)
 status=$(ask --head "$registry/v2/full/disk/manifests/v1")
 [[ $status == 200 ]] || fail "on a disk without a free byte HEAD of a manifest gets $status"
 ok "on a disk without a free byte a tag resolves"
-digest=sha256:$(sha256sum <"$scratch/blob1" | cut --delimiter ' ' --fields 1)
+# Not the blob that is to be collected below: believed this second, it would stay for this second.
+digest=sha256:$(sha256sum <"$scratch/blob2" | cut --delimiter ' ' --fields 1)
 status=$(ask --head "$registry/v2/full/disk/blobs/$digest")
 [[ $status == 200 ]] || fail "on a disk without a free byte HEAD of a blob, whose touch cannot be written, gets $status"
 ok "on a disk without a free byte a touch that cannot be written fails nobody"
