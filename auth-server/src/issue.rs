@@ -112,8 +112,7 @@ fn action_end(
     rights: &Rights,
     now: UnixSeconds,
 ) -> Option<UnixSeconds> {
-    let allows =
-        |rule: &&Rule| rule.effect == Effect::Allow && rule.decides().contains(action);
+    let allows = |rule: &&Rule| rule.effect == Effect::Allow && rule.decides().contains(action);
     latest_end(rights.deciding(name, now).filter(allows)).flatten()
 }
 

@@ -243,9 +243,8 @@ impl AuthServer {
         let now = self.clock.now();
         let secret = secret.parse::<RobotSecret>().ok();
         let robot = secret.as_ref().and_then(|secret| policy.robots.who_has(secret));
-        let is_it = |robot: &&Robot| {
-            robot.holds_at(now) && name.is_none_or(|name| robot.name == *name)
-        };
+        let is_it =
+            |robot: &&Robot| robot.holds_at(now) && name.is_none_or(|name| robot.name == *name);
         let Some(robot) = robot.filter(is_it) else {
             let known = name.and_then(|name| policy.robots.get(name)).or(robot);
             let known = known.map(|robot| Subject::Robot(robot.name.clone()));
@@ -286,12 +285,16 @@ fn token_id() -> Option<String> {
 mod tests {
     use std::{fs, path::Path, time::Duration};
 
-    use berth_shared::{
-        action::Actions, claims::ClaimSet, keys::KeySet,
-        rights::{Effect, Rule}, subject::Grantee, token,
-    };
     use super::*;
     use crate::users::Password;
+    use berth_shared::{
+        action::Actions,
+        claims::ClaimSet,
+        keys::KeySet,
+        rights::{Effect, Rule},
+        subject::Grantee,
+        token,
+    };
 
     const NOW: i64 = 1_790_000_000;
 

@@ -59,7 +59,8 @@ impl Pattern {
             return Some(self.clone());
         }
         let name = user.map(UserName::as_str).filter(|name| is_segment(name))?;
-        let segments = self.0.split('/').map(|segment| if segment == USER { name } else { segment });
+        let segments =
+            self.0.split('/').map(|segment| if segment == USER { name } else { segment });
         Some(Self(segments.collect::<Vec<_>>().join("/")))
     }
 

@@ -212,9 +212,8 @@ mod tests {
 
     #[test]
     fn the_whole_catalog_needs_every_pull_and_no_deny_of_one() {
-        let count = |rules: &[Rule]| {
-            Rights { rules: rules.to_vec() }.pulling_everything(50).count()
-        };
+        let count =
+            |rules: &[Rule]| Rights { rules: rules.to_vec() }.pulling_everything(50).count();
         assert_eq!(count(&[allow("team/**", "pull", None)]), 0);
         assert_eq!(count(&[allow("**", "push", None), allow("**", "delete", None)]), 1);
         assert_eq!(count(&[allow("**", "*", None), deny("a", "pull", None)]), 0);

@@ -127,7 +127,13 @@ fn missing(from: &Merged, other: &Merged) -> Vec<Rule> {
     let lacks = |(key, actions): (&(Grantee, Pattern, Effect, Option<UnixSeconds>), &Actions)| {
         let lacking = actions.difference(other.get(key).copied().unwrap_or_default());
         let (grantee, pattern, effect, expires) = key.clone();
-        (!lacking.is_empty()).then_some(Rule { grantee, pattern, effect, actions: lacking, expires })
+        (!lacking.is_empty()).then_some(Rule {
+            grantee,
+            pattern,
+            effect,
+            actions: lacking,
+            expires,
+        })
     };
     from.iter().filter_map(lacks).collect()
 }
@@ -162,11 +168,17 @@ mod tests {
         let allow = |grantee, pattern, actions| rule(Effect::Allow, grantee, pattern, actions);
         let andrew = Subject::from_claim("andrew").unwrap();
         let devs: GroupName = "devs".parse().unwrap();
-        store.add(&[allow("andrew", "a", "pull,delete"), allow("bea", "b", "pull")], 0).await.unwrap();
+        store
+            .add(&[allow("andrew", "a", "pull,delete"), allow("bea", "b", "pull")], 0)
+            .await
+            .unwrap();
         store.join(&devs, std::slice::from_ref(&andrew)).await.unwrap();
         let desired = Desired {
             rules: vec![allow("andrew", "a", "push,pull"), rule(Effect::Deny, "bea", "b", "push")],
-            groups: BTreeMap::from([(devs.clone(), BTreeSet::from([Subject::from_claim("bea").unwrap()]))]),
+            groups: BTreeMap::from([(
+                devs.clone(),
+                BTreeSet::from([Subject::from_claim("bea").unwrap()]),
+            )]),
         };
         let added = vec![allow("andrew", "a", "push"), rule(Effect::Deny, "bea", "b", "push")];
         let dry = store.apply(&desired, false, true, 0).await.unwrap();

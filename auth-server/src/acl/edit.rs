@@ -155,7 +155,9 @@ impl Store {
     }
 }
 
-pub(super) async fn begin(connection: &mut SqliteConnection) -> Result<Transaction<'_, Sqlite>, Error> {
+pub(super) async fn begin(
+    connection: &mut SqliteConnection,
+) -> Result<Transaction<'_, Sqlite>, Error> {
     Ok(connection.begin_with("BEGIN IMMEDIATE").await?)
 }
 
@@ -321,11 +323,13 @@ mod tests {
             (Store::open(&path).await.unwrap(), Store::open(&path).await.unwrap());
         authctl.add(&[rule("andrew", "a", "*", None)], 0).await.unwrap();
         let (andrew, a) = ("andrew".parse().unwrap(), "a".parse().unwrap());
-        let taken = authctl.remove(&andrew, &a, Effect::Allow, "push".parse().unwrap()).await.unwrap();
+        let taken =
+            authctl.remove(&andrew, &a, Effect::Allow, "push".parse().unwrap()).await.unwrap();
         assert_eq!(taken.to_string(), "push");
         assert_eq!(counter(&server, "andrew").await, 1);
         assert_eq!(server.policy().await.unwrap().rules()[0].actions.to_string(), "pull,delete");
-        let again = authctl.remove(&andrew, &a, Effect::Allow, "push".parse().unwrap()).await.unwrap();
+        let again =
+            authctl.remove(&andrew, &a, Effect::Allow, "push".parse().unwrap()).await.unwrap();
         assert!(again.is_empty());
         assert_eq!(counter(&server, "andrew").await, 1);
         authctl.remove(&andrew, &a, Effect::Allow, Actions::ALL).await.unwrap();

@@ -74,12 +74,13 @@ pub(super) async fn join(
     .execute(&mut *transaction)
     .await?
     .rows_affected();
-    let denies: bool =
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM grants WHERE grantee = $1 AND effect = $2)")
-            .bind(Grantee::Group(group.clone()).to_string())
-            .bind(Effect::Deny.word())
-            .fetch_one(&mut *transaction)
-            .await?;
+    let denies: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM grants WHERE grantee = $1 AND effect = $2)",
+    )
+    .bind(Grantee::Group(group.clone()).to_string())
+    .bind(Effect::Deny.word())
+    .fetch_one(&mut *transaction)
+    .await?;
     if added > 0 && denies {
         raise(transaction, &own(member)).await?;
     }

@@ -59,7 +59,8 @@ impl Policy {
 
     /// The groups that `subject` is in.
     pub fn groups_of(&self, subject: &Subject) -> impl Iterator<Item = Grantee> {
-        let is_in = move |(_, members): &(&GroupName, &BTreeSet<Subject>)| members.contains(subject);
+        let is_in =
+            move |(_, members): &(&GroupName, &BTreeSet<Subject>)| members.contains(subject);
         self.groups.iter().filter(is_in).map(|(group, _)| Grantee::Group(group.clone()))
     }
 

@@ -66,8 +66,7 @@ impl Robots {
 
     pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, Error> {
         let mut robots = Self::default();
-        let rows =
-            sqlx::query("SELECT name, secret_hash, created, expires, last_used FROM robots");
+        let rows = sqlx::query("SELECT name, secret_hash, created, expires, last_used FROM robots");
         for row in rows.fetch_all(connection).await? {
             let robot = Robot {
                 name: parse(&row, "name")?,

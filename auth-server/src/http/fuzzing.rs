@@ -16,9 +16,7 @@ pub struct Unreadable;
 ///
 /// # Errors
 /// When there is one that is not exactly one that can be read.
-pub fn authorization(
-    headers: &HeaderMap,
-) -> Result<Option<(Option<String>, String)>, Unreadable> {
+pub fn authorization(headers: &HeaderMap) -> Result<Option<(Option<String>, String)>, Unreadable> {
     let presented = token::authorization(headers).map_err(|_| Unreadable)?;
     Ok(presented.map(|presented| match presented {
         Presented::Password(own) => (Some(own.user.to_string()), own.password.to_string()),

@@ -125,7 +125,8 @@ fn refused(error: IssueError) -> Error {
     match error {
         // A name that no user has may be a password typed in the wrong field: it is not logged.
         IssueError::Wrong { known } => {
-            let cause = if known.is_some() { "wrong password or secret" } else { "no such user or robot" };
+            let cause =
+                if known.is_some() { "wrong password or secret" } else { "no such user or robot" };
             let mut error = Error::because(Refusal::WrongCredentials, cause);
             error.log().subject = known.map(|name| name.to_string());
             error

@@ -5,11 +5,11 @@ mod names;
 
 use std::fmt;
 
+use self::names::ANONYMOUS;
 pub use self::{
     grantee::Grantee,
     names::{GroupName, InvalidUserName, RobotName, USER_NAME_BYTES_MAX, UserName},
 };
-use self::names::ANONYMOUS;
 
 /// Who asks: the `sub` of a token.
 ///

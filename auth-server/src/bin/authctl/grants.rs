@@ -130,9 +130,7 @@ pub(crate) async fn list(arguments: &ListArguments, site: &Site) -> Result<Repor
 }
 
 /// When something ends that is to hold for `life` from now.
-pub(crate) fn ends_at(
-    life: Option<humantime::Duration>,
-) -> Result<Option<UnixSeconds>, Failure> {
+pub(crate) fn ends_at(life: Option<humantime::Duration>) -> Result<Option<UnixSeconds>, Failure> {
     let end = life.map(|life| {
         i64::try_from(life.as_secs())
             .ok()

@@ -65,8 +65,11 @@ async fn add(arguments: &Members, site: &Site) -> Result<Report, Failure> {
     for grantee in members.iter().flat_map(|member| member.grantees().take(1)) {
         site.warn_of_nobody(&grantee, &policy);
     }
-    let joined =
-        if *dry_run { others(&policy, arguments, false) } else { database.join(group, members).await? };
+    let joined = if *dry_run {
+        others(&policy, arguments, false)
+    } else {
+        database.join(group, members).await?
+    };
     let verb = if *dry_run { "would be in" } else { "are in" };
     let text = format!("{} {verb} group:{group}", names(members).join(", "));
     Ok(Report::done(text, json!({ "group": group, "added": names(&joined), "dry_run": dry_run })))
@@ -102,9 +105,9 @@ async fn list(site: &Site) -> Result<Report, Failure> {
     let members = |group: &GroupName| -> Vec<String> {
         policy.groups.get(group).into_iter().flatten().map(ToString::to_string).collect()
     };
-    let json = groups.iter().map(|group| {
-        json!({ "name": group, "members": members(group), "rules": rules(group) })
-    });
+    let json = groups
+        .iter()
+        .map(|group| json!({ "name": group, "members": members(group), "rules": rules(group) }));
     let json = json.collect();
     let rows: Vec<_> = groups
         .iter()

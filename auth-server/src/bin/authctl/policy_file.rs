@@ -141,12 +141,7 @@ pub(crate) async fn run(verb: Verb, site: &Site) -> Result<Report, Failure> {
     }
 }
 
-async fn apply(
-    path: &Path,
-    prune: bool,
-    dry_run: bool,
-    site: &Site,
-) -> Result<Report, Failure> {
+async fn apply(path: &Path, prune: bool, dry_run: bool, site: &Site) -> Result<Report, Failure> {
     let text = if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map(|_| text)
@@ -154,8 +149,7 @@ async fn apply(
         fs::read_to_string(path)
     };
     let shown = path.display();
-    let text =
-        text.map_err(|error| Failure::refused(format!("reading {shown}: {error}")))?;
+    let text = text.map_err(|error| Failure::refused(format!("reading {shown}: {error}")))?;
     let file: File = toml::from_str(&text)
         .map_err(|error| Failure::refused(format!("{shown}: nothing was changed: {error}")))?;
     let desired = file.desired();
@@ -164,7 +158,8 @@ async fn apply(
     let mut named: Vec<_> = desired.rules.iter().map(|rule| &rule.grantee).collect();
     named.dedup();
     for grantee in named {
-        let is_group = matches!(grantee, Grantee::Group(group) if desired.groups.contains_key(group));
+        let is_group =
+            matches!(grantee, Grantee::Group(group) if desired.groups.contains_key(group));
         if !is_group {
             site.warn_of_nobody(grantee, &policy);
         }
@@ -177,9 +172,7 @@ async fn apply(
         (false, false) => "applied".to_owned(),
     });
     let pairs = |pairs: &[(GroupName, Subject)]| -> Value {
-        let one = |(group, member): &(GroupName, Subject)| {
-            json!({ "group": group, "member": member.to_string() })
-        };
+        let one = |(group, member): &(GroupName, Subject)| json!({ "group": group, "member": member.to_string() });
         pairs.iter().map(one).collect()
     };
     let json = json!({

@@ -107,11 +107,7 @@ async fn take(
     Ok(())
 }
 
-async fn what_is_held(
-    database: &Store,
-    grantee: &Grantee,
-    site: &Site,
-) -> Result<String, Failure> {
+async fn what_is_held(database: &Store, grantee: &Grantee, site: &Site) -> Result<String, Failure> {
     let policy = database.policy().await?;
     let held = policy.rules_naming(grantee);
     Ok(if held.is_empty() {
@@ -131,12 +127,7 @@ fn would_take(policy: &Policy, grantee: &Grantee, text: &GrantText, effect: Effe
 
 /// The rules that still allow `grantee` something of `text`: those on another pattern, or of
 /// another grantee that it is. A deny on the very same pattern leaves nothing to say.
-fn still_allowed(
-    policy: &Policy,
-    grantee: &Grantee,
-    text: &GrantText,
-    dry_run: bool,
-) -> Vec<Rule> {
+fn still_allowed(policy: &Policy, grantee: &Grantee, text: &GrantText, dry_run: bool) -> Vec<Rule> {
     let rules = rules_of(policy, grantee);
     let denied = rules
         .iter()

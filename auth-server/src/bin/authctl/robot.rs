@@ -68,12 +68,8 @@ pub(crate) async fn run(verb: Verb, site: &Site) -> Result<Report, Failure> {
 
 async fn create(arguments: &Create, site: &Site) -> Result<Report, Failure> {
     let Create { name, grant, expires, dry_run } = arguments;
-    let robot = Robot {
-        name: name.clone(),
-        created: now(),
-        expires: ends_at(*expires)?,
-        last_used: None,
-    };
+    let robot =
+        Robot { name: name.clone(), created: now(), expires: ends_at(*expires)?, last_used: None };
     let grantee = Grantee::Robot(name.clone());
     let rules: Vec<_> = grant.iter().map(|text| text.allow(&grantee, None)).collect();
     let database = site.database().await?;

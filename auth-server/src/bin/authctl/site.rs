@@ -91,7 +91,9 @@ impl Site {
                 format!("there is no {name} yet; to make it: authctl robot create {name}")
             }
             Grantee::Group(name) if !policy.groups.contains_key(name) => {
-                format!("nobody is in {grantee} yet; to add somebody: authctl group add {name} USER")
+                format!(
+                    "nobody is in {grantee} yet; to add somebody: authctl group add {name} USER"
+                )
             }
             _ => return,
         };
