@@ -43,7 +43,8 @@ fn group_name(text: &str) -> Result<GroupName, InvalidUserName> {
     text.strip_prefix("group:").unwrap_or(text).parse()
 }
 
-fn member(text: &str) -> Result<Subject, InvalidUserName> {
+/// Reads a user or robot.
+pub(crate) fn member(text: &str) -> Result<Subject, InvalidUserName> {
     match Subject::from_claim(text)? {
         Subject::Anonymous | Subject::Foreign(_) => Err(InvalidUserName::Grammar),
         member => Ok(member),

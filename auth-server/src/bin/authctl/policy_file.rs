@@ -1,12 +1,12 @@
 //! `authctl policy`: every rule and group as a file, for people who keep it in git.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write,
+    collections::BTreeMap,
+    fmt::{Display, Write},
     fs,
     io::Read,
     path::{Path, PathBuf},
-    str::FromStr,
+    time::UNIX_EPOCH,
 };
 
 use auth_server::acl::{
@@ -21,9 +21,11 @@ use berth_shared::{
 use clap::Subcommand;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use toml::Spanned;
 
 use crate::{
     grant_text::{GrantText, json_rules, now, write},
+    group::member,
     report::{Failure, Report},
     site::Site,
 };
@@ -60,74 +62,58 @@ Examples:
     },
 }
 
-/// A policy file.
+/// A policy file, before its texts are read: each knows where it stands.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct File {
-    groups: BTreeMap<GroupName, BTreeSet<Member>>,
-    allow: BTreeMap<Grantee, Vec<Entry>>,
-    deny: BTreeMap<Grantee, Vec<Entry>>,
+    groups: Table,
+    allow: Table,
+    deny: Table,
 }
 
-/// A user or robot.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
-struct Member(Subject);
+type Table = BTreeMap<Spanned<String>, Vec<Spanned<String>>>;
 
-/// `REPO:ACTIONS`, or that with ` until ` and a time of RFC 3339.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "String")]
-struct Entry {
-    text: GrantText,
-    expires: Option<UnixSeconds>,
-}
-
-impl TryFrom<String> for Member {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match Subject::from_claim(&text).map_err(|error| format!("{text:?} is {error}"))? {
-            Subject::Anonymous | Subject::Foreign(_) => Err("a member has a name".to_owned()),
-            member => Ok(Self(member)),
+/// Reads a whole policy file; an error names its line.
+fn parse(text: &str) -> Result<Desired, String> {
+    let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+    let mut desired = Desired::default();
+    for (group, members) in &file.groups {
+        let members = members.iter().map(|name| read(text, name, member));
+        desired.groups.insert(read(text, group, str::parse)?, members.collect::<Result<_, _>>()?);
+    }
+    for (table, effect) in [(&file.allow, Effect::Allow), (&file.deny, Effect::Deny)] {
+        for (grantee, entries) in table {
+            let grantee: Grantee = read(text, grantee, str::parse)?;
+            for entry in entries {
+                let (what, expires) = read(text, entry, entry_of_rule)?;
+                desired.rules.push(what.rule(&grantee, effect, expires));
+            }
         }
     }
+    Ok(desired)
 }
 
-impl TryFrom<String> for Entry {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let (grant, end) = match text.split_once(" until ") {
-            Some((grant, end)) => (grant, Some(end)),
-            None => (text.as_str(), None),
-        };
-        let end = end.map(|end| {
-            let time = humantime::parse_rfc3339(end).ok();
-            let since = time.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-            since
-                .and_then(|since| i64::try_from(since.as_secs()).ok())
-                .ok_or_else(|| format!("{end:?} is no time such as 2027-01-31T00:00:00Z"))
-        });
-        Ok(Self { text: GrantText::from_str(grant)?, expires: end.transpose()? })
-    }
+/// Reads one text of the file.
+fn read<T, E: Display>(
+    file: &str,
+    text: &Spanned<String>,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<T, String> {
+    parse(text.get_ref()).map_err(|error| {
+        let line = 1 + file[..text.span().start].matches('\n').count();
+        format!("line {line}: {:?}: {error}", text.get_ref())
+    })
 }
 
-impl File {
-    fn desired(self) -> Desired {
-        let rules = |entries: BTreeMap<Grantee, Vec<Entry>>, effect| {
-            entries.into_iter().flat_map(move |(grantee, entries)| {
-                let rule = move |entry: Entry| entry.text.rule(&grantee, effect, entry.expires);
-                entries.into_iter().map(rule)
-            })
-        };
-        let allow = rules(self.allow, Effect::Allow);
-        let all: Vec<Rule> = allow.chain(rules(self.deny, Effect::Deny)).collect();
-        let groups = self.groups.into_iter();
-        let groups = groups
-            .map(|(group, members)| (group, members.into_iter().map(|member| member.0).collect()))
-            .collect();
-        Desired { rules: all, groups }
-    }
+/// `REPO:ACTIONS`, or that with ` until ` and a time of RFC 3339.
+fn entry_of_rule(text: &str) -> Result<(GrantText, Option<UnixSeconds>), String> {
+    let Some((grant, end)) = text.split_once(" until ") else { return Ok((text.parse()?, None)) };
+    let time = humantime::parse_rfc3339(end).ok();
+    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let end = since
+        .and_then(|since| i64::try_from(since.as_secs()).ok())
+        .ok_or_else(|| format!("{end:?} is no time such as 2027-01-31T00:00:00Z"))?;
+    Ok((grant.parse()?, Some(end)))
 }
 
 pub(crate) async fn run(verb: Verb, site: &Site) -> Result<Report, Failure> {
@@ -150,9 +136,8 @@ async fn apply(path: &Path, prune: bool, dry_run: bool, site: &Site) -> Result<R
     };
     let shown = path.display();
     let text = text.map_err(|error| Failure::refused(format!("reading {shown}: {error}")))?;
-    let file: File = toml::from_str(&text)
+    let desired = parse(&text)
         .map_err(|error| Failure::refused(format!("{shown}: nothing was changed: {error}")))?;
-    let desired = file.desired();
     let database = site.database().await?;
     let policy = database.policy().await?;
     let mut named: Vec<_> = desired.rules.iter().map(|rule| &rule.grantee).collect();
@@ -254,7 +239,7 @@ mod tests {
             ("[grants]\nandrew = [\"a:pull\"]", "line 1", "grants"),
             ("[allow\n", "line 1", ""),
         ] {
-            let error = toml::from_str::<File>(text).unwrap_err().to_string();
+            let error = parse(text).unwrap_err();
             assert!(error.contains(line) && error.contains(hint), "{text}: {error}");
         }
     }
