@@ -11,7 +11,7 @@ use berth_shared::{
     claims::{Access, Audience, ClaimSet},
     clock::UnixSeconds,
     name::RepositoryName,
-    rights::{Rights, Rule},
+    rights::{Effect, Rights, Rule},
     scope::Scope,
     subject::Subject,
 };
@@ -19,6 +19,9 @@ use berth_shared::{
 /// How far before its issue a token begins to hold, in seconds, for verifiers whose clock is
 /// behind (auth R14).
 const NOT_BEFORE_SECS: i64 = 10;
+
+/// How long before a robot's secret ends its tokens begin to say so, in seconds.
+const SECRET_ENDS_SOON_SECS: i64 = 7 * 24 * 60 * 60;
 
 /// One request for a token, by a subject whose credentials have been checked.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub struct Request<'a> {
     pub rights: &'a Rights,
     /// The revocation counter as it was before the credentials were checked.
     pub counter: u64,
+    /// When the secret ends that the subject showed; never when absent.
+    pub secret_expires: Option<UnixSeconds>,
     /// The time of issue.
     pub now: UnixSeconds,
     /// How long the token is to hold.
@@ -57,7 +62,7 @@ pub struct Issued {
 pub fn issue(request: Request<'_>) -> Issued {
     let now = request.now;
     let life = i64::try_from(request.life.as_secs()).unwrap_or(i64::MAX);
-    let mut expires = now.saturating_add(life);
+    let mut expires = now.saturating_add(life).min(request.secret_expires.unwrap_or(i64::MAX));
     let mut scopes = Vec::new();
     for scope in request.scopes {
         if let Some((granted, until)) = grant(scope, request.rights, now) {
@@ -75,6 +80,7 @@ pub fn issue(request: Request<'_>) -> Issued {
         jti: request.id,
         access: scopes.iter().map(Access::from).collect(),
         counter: request.counter,
+        secret_expires: request.secret_expires.filter(|end| *end - now <= SECRET_ENDS_SOON_SECS),
     };
     Issued { claims, scopes }
 }
@@ -84,9 +90,7 @@ pub fn issue(request: Request<'_>) -> Issued {
 fn grant(scope: &Scope, rights: &Rights, now: UnixSeconds) -> Option<(Scope, Option<UnixSeconds>)> {
     match scope {
         Scope::Catalog => {
-            let pulls =
-                |rule: &&Rule| Rights { rules: vec![(*rule).clone()] }.pulls_everything(now);
-            let until = latest_end(rights.rules.iter().filter(pulls))?;
+            let until = latest_end(rights.pulling_everything(now))?;
             Some((Scope::Catalog, until))
         }
         Scope::Repository { name, actions } => {
@@ -108,7 +112,7 @@ fn action_end(
     rights: &Rights,
     now: UnixSeconds,
 ) -> Option<UnixSeconds> {
-    let allows = |rule: &&Rule| rule.actions.with_implied().contains(action);
+    let allows = |rule: &&Rule| rule.effect == Effect::Allow && rule.decides().contains(action);
     latest_end(rights.deciding(name, now).filter(allows)).flatten()
 }
 
@@ -127,6 +131,7 @@ mod tests {
         let rule = |(pattern, actions, expires): &(&str, &str, Option<UnixSeconds>)| Rule {
             grantee: "andrew".parse().unwrap(),
             pattern: pattern.parse().unwrap(),
+            effect: Effect::Allow,
             actions: actions.parse().unwrap(),
             expires: *expires,
         };
@@ -141,6 +146,7 @@ mod tests {
             scopes: &Scope::parse_all([scopes]),
             rights,
             counter: 7,
+            secret_expires: None,
             now: NOW,
             life: Duration::from_secs(900),
             id: "id".to_owned(),

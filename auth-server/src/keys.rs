@@ -317,6 +317,7 @@ mod tests {
             jti: "x".to_owned(),
             access: Vec::new(),
             counter: 3,
+            secret_expires: None,
         }
     }
 

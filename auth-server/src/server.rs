@@ -4,20 +4,22 @@ use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use berth_shared::{
-    clock::Clock,
+    clock::{Clock, UnixSeconds},
     scope::Scope,
-    subject::{Subject, UserName},
+    subject::{RobotName, Subject},
     telemetry::chain,
 };
 use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
 
 use crate::{
     StartError, acl,
-    acl::{policy::Policy, store::Store},
+    acl::{policy::Policy, robots::Robot, store::Store},
     config::Config,
     files,
     issue::{Issued, Request, issue},
     keys::SigningKeys,
+    robot_secret::RobotSecret,
     users::{
         store::{UserSet, Users},
         verify::{Credentials, Refusal, Verifier},
@@ -27,6 +29,9 @@ use crate::{
 /// How often rules and users are read again because the file was edited meanwhile. Beyond that
 /// they are used as they are, and the token may be void, which is safe.
 const READINGS_MAX: usize = 8;
+
+/// How far the note of a robot's last use may be behind, in seconds: a note is a write.
+const ROBOT_NOTE_SECS: i64 = 600;
 
 /// The server without its listeners: everything that a request can ask for.
 pub struct AuthServer {
@@ -42,14 +47,38 @@ pub struct AuthServer {
 pub(crate) struct TokenRequest<'a> {
     pub(crate) service: &'a str,
     pub(crate) scopes: &'a [Scope],
-    pub(crate) credentials: Option<&'a Credentials>,
+    pub(crate) presented: Option<&'a Presented>,
+}
+
+/// What a client shows to say who it is. Has no `Debug`, and is wiped when dropped.
+pub(crate) enum Presented {
+    /// A user's name and password, or a robot's name and secret.
+    Password(Credentials),
+    /// A robot's secret alone, as a bearer token.
+    Secret(Zeroizing<String>),
+}
+
+impl Presented {
+    /// The name that was sent along, if one was.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Password(credentials) => Some(&credentials.user),
+            Self::Secret(_) => None,
+        }
+    }
+}
+
+/// Somebody who has shown who they are, and when what they showed ends.
+struct SignedIn {
+    subject: Subject,
+    secret_expires: Option<UnixSeconds>,
 }
 
 /// Why there is no token.
 #[derive(Debug)]
 pub(crate) enum IssueError {
-    /// The credentials are wrong; `known` is the user, if there is one of that name.
-    Wrong { known: Option<UserName> },
+    /// The credentials are wrong; `known` is the user or robot, if there is one of that name.
+    Wrong { known: Option<Subject> },
     /// Too many password checks are waiting.
     Busy,
     /// The database does not answer.
@@ -156,11 +185,11 @@ impl AuthServer {
         request: TokenRequest<'_>,
     ) -> Result<(Subject, Issued, String), IssueError> {
         let Current { policy, users } = self.current().await?;
-        let subject = match request.credentials {
-            None => Subject::Anonymous,
-            Some(credentials) => Subject::User(self.sign_in(&users, credentials).await?),
+        let SignedIn { subject, secret_expires } = match request.presented {
+            None => SignedIn { subject: Subject::Anonymous, secret_expires: None },
+            Some(presented) => self.sign_in(&policy, &users, presented).await?,
         };
-        let rights = policy.rights(subject.grantees());
+        let rights = policy.rights(&subject);
         let issued = issue(Request {
             subject: &subject,
             issuer: &self.config.issuer,
@@ -168,6 +197,7 @@ impl AuthServer {
             scopes: request.scopes,
             rights: &rights,
             counter: policy.sequence,
+            secret_expires,
             now: self.clock.now(),
             life: self.config.token_life(),
             id: token_id().ok_or_else(|| IssueError::Broken("no randomness".to_owned()))?,
@@ -179,17 +209,68 @@ impl AuthServer {
 
     async fn sign_in(
         &self,
+        policy: &Policy,
         users: &UserSet,
-        credentials: &Credentials,
-    ) -> Result<UserName, IssueError> {
-        self.verifier.verify(users, credentials).await.map_err(|refusal| match refusal {
+        presented: &Presented,
+    ) -> Result<SignedIn, IssueError> {
+        let credentials = match presented {
+            Presented::Secret(secret) => return self.sign_in_robot(policy, None, secret),
+            Presented::Password(credentials) => credentials,
+        };
+        if let Ok(name) = credentials.user.parse() {
+            return self.sign_in_robot(policy, Some(&name), &credentials.password);
+        }
+        let name = self.verifier.verify(users, credentials).await;
+        let name = name.map_err(|refusal| match refusal {
             Refusal::Wrong => {
-                let name = credentials.user.parse().ok();
-                IssueError::Wrong { known: name.filter(|name| users.contains(name)) }
+                let name = credentials.user.parse().ok().filter(|name| users.contains(name));
+                IssueError::Wrong { known: name.map(Subject::User) }
             }
             Refusal::Busy => IssueError::Busy,
             Refusal::Broken => IssueError::Broken(refusal.to_string()),
-        })
+        })?;
+        Ok(SignedIn { subject: Subject::User(name), secret_expires: None })
+    }
+
+    /// The robot that has this secret, and this name if it says one. Malformed, unknown and expired
+    /// secrets are all the same to the client.
+    fn sign_in_robot(
+        &self,
+        policy: &Policy,
+        name: Option<&RobotName>,
+        secret: &str,
+    ) -> Result<SignedIn, IssueError> {
+        let now = self.clock.now();
+        let secret = secret.parse::<RobotSecret>().ok();
+        let robot = secret.as_ref().and_then(|secret| policy.robots.who_has(secret));
+        let is_it =
+            |robot: &&Robot| robot.holds_at(now) && name.is_none_or(|name| robot.name == *name);
+        let Some(robot) = robot.filter(is_it) else {
+            let known = name.and_then(|name| policy.robots.get(name)).or(robot);
+            let known = known.map(|robot| Subject::Robot(robot.name.clone()));
+            return Err(IssueError::Wrong { known });
+        };
+        if robot.last_used.is_none_or(|last| now - last >= ROBOT_NOTE_SECS) {
+            self.note_use(robot.name.clone(), now);
+        }
+        let subject = Subject::Robot(robot.name.clone());
+        Ok(SignedIn { subject, secret_expires: robot.expires })
+    }
+
+    /// Notes that a robot signed in, beside the request: a database that cannot be written to fails
+    /// no sign-in.
+    fn note_use(&self, robot: RobotName, now: UnixSeconds) {
+        let database = Arc::clone(&self.database);
+        tokio::spawn(async move {
+            if let Err(error) = database.note_robot(&robot, now).await {
+                tracing::warn!(%robot, error = chain(&error), "noting that a robot signed in");
+            }
+        });
+    }
+
+    /// Whether there is such a robot, and its secret still holds.
+    pub(crate) fn can_sign_in(&self, current: &Current, robot: &RobotName) -> bool {
+        current.policy.robots.get(robot).is_some_and(|robot| robot.holds_at(self.clock.now()))
     }
 }
 
@@ -204,13 +285,16 @@ fn token_id() -> Option<String> {
 mod tests {
     use std::{fs, path::Path, time::Duration};
 
-    use berth_shared::{
-        action::Actions, claims::ClaimSet, keys::KeySet, rights::Rule, subject::Grantee, token,
-    };
-    use zeroize::Zeroizing;
-
     use super::*;
     use crate::users::Password;
+    use berth_shared::{
+        action::Actions,
+        claims::ClaimSet,
+        keys::KeySet,
+        rights::{Effect, Rule},
+        subject::Grantee,
+        token,
+    };
 
     const NOW: i64 = 1_790_000_000;
 
@@ -226,19 +310,25 @@ mod tests {
         let server = AuthServer::open(config, Clock::set(NOW)).await.unwrap();
         let andrew = Grantee::User("andrew".parse().unwrap());
         let pattern = "team/**".parse().unwrap();
-        let rule = Rule { grantee: andrew, pattern, actions: Actions::ALL, expires: None };
-        server.database.grant(&[rule], NOW).await.unwrap();
+        let rule = Rule {
+            grantee: andrew,
+            pattern,
+            effect: Effect::Allow,
+            actions: Actions::ALL,
+            expires: None,
+        };
+        server.database.add(&[rule], NOW).await.unwrap();
         server
     }
 
     async fn sign_in(server: &AuthServer, password: &str) -> Result<ClaimSet, IssueError> {
-        let credentials = Credentials {
+        let presented = Presented::Password(Credentials {
             user: Zeroizing::new("andrew".to_owned()),
             password: Zeroizing::new(password.to_owned()),
-        };
+        });
         let scopes = Scope::parse_all(["repository:team/app:*"]);
-        let credentials = Some(&credentials);
-        let request = TokenRequest { service: "berth", scopes: &scopes, credentials };
+        let presented = Some(&presented);
+        let request = TokenRequest { service: "berth", scopes: &scopes, presented };
         let (_, _, token) = server.issue(request).await?;
         let verifier = token::Verifier {
             issuer: "berth".to_owned(),
@@ -265,7 +355,7 @@ mod tests {
         let andrew = Grantee::User("andrew".parse().unwrap());
         server
             .database
-            .revoke(&andrew, &"team/**".parse().unwrap(), "push".parse().unwrap())
+            .remove(&andrew, &"team/**".parse().unwrap(), Effect::Allow, "push".parse().unwrap())
             .await
             .unwrap();
         assert!(is_void(&server, &claims).await);
@@ -308,7 +398,7 @@ mod tests {
         fs::rename(dir.path().join("auth/auth.db"), dir.path().join("elsewhere")).unwrap();
         assert!(matches!(sign_in(&server, "one").await, Err(IssueError::Database(_))));
         let scopes = Scope::parse_all(["repository:public:pull"]);
-        let anonymous = TokenRequest { service: "berth", scopes: &scopes, credentials: None };
+        let anonymous = TokenRequest { service: "berth", scopes: &scopes, presented: None };
         assert!(server.issue(anonymous).await.is_err());
         assert!(server.ready().await.is_err());
         assert_eq!(server.config().token_life(), Duration::from_secs(900));

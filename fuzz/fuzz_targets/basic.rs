@@ -4,7 +4,7 @@
 //! first colon.
 #![no_main]
 
-use auth_server::fuzzing::{Unreadable, basic};
+use auth_server::fuzzing::{Unreadable, authorization};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use libfuzzer_sys::fuzz_target;
@@ -17,15 +17,20 @@ fuzz_target!(|data: &[u8]| {
 fn check_header(data: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(data) else { return };
     let mut headers = HeaderMap::from_iter([(AUTHORIZATION, value.clone())]);
-    if let Ok(read) = basic(&headers) {
+    if let Ok(read) = authorization(&headers) {
         let (user, password) = read.expect("there is a header");
-        assert!(!user.contains(':'));
-        let (scheme, encoded) = value.to_str().expect("text").split_once(' ').expect("a scheme");
-        assert!(scheme.eq_ignore_ascii_case("basic"));
-        assert_eq!(STANDARD.encode(format!("{user}:{password}")), encoded.trim());
+        let (scheme, shown) = value.to_str().expect("text").split_once(' ').expect("a scheme");
+        if let Some(user) = user {
+            assert!(!user.contains(':'));
+            assert!(scheme.eq_ignore_ascii_case("basic"));
+            assert_eq!(STANDARD.encode(format!("{user}:{password}")), shown.trim());
+        } else {
+            assert!(scheme.eq_ignore_ascii_case("bearer"));
+            assert_eq!(password, shown.trim());
+        }
     }
     headers.append(AUTHORIZATION, value);
-    assert_eq!(basic(&headers), Err(Unreadable), "two headers");
+    assert_eq!(authorization(&headers), Err(Unreadable), "two headers");
 }
 
 fn check_credentials(data: &[u8]) {
@@ -33,9 +38,9 @@ fn check_credentials(data: &[u8]) {
     for scheme in ["Basic", "bAsIC"] {
         let value = format!("{scheme} {}", STANDARD.encode(data));
         let value = HeaderValue::try_from(value).expect("letters");
-        let read = basic(&HeaderMap::from_iter([(AUTHORIZATION, value)]));
+        let read = authorization(&HeaderMap::from_iter([(AUTHORIZATION, value)]));
         match (&read, expected) {
-            (Ok(Some((user, password))), Some(expected)) => {
+            (Ok(Some((Some(user), password))), Some(expected)) => {
                 assert_eq!((user.as_str(), password.as_str()), expected);
             }
             (Err(Unreadable), None) => {}

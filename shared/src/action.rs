@@ -58,7 +58,7 @@ impl FromStr for Action {
 }
 
 /// A set of actions. Compared as a set: clients write them in every order.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Action>", into = "Vec<Action>")]
 pub struct Actions(u8);
 

@@ -35,6 +35,10 @@ pub struct ClaimSet {
     /// published for its subject. Tokens of other issuers have none and count as zero.
     #[serde(default)]
     pub counter: u64,
+    /// When the secret ends that the token was issued for, if that is soon: the registry tells the
+    /// client in a `Warning` header. Only Berth's own tokens have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_expires: Option<UnixSeconds>,
 }
 
 /// The `aud` claim: RFC 7519 §4.1.3 allows one value or several.

@@ -4,12 +4,20 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{NAME_BYTES_MAX, RepositoryName, is_segment};
+use crate::{
+    name::{NAME_BYTES_MAX, RepositoryName, is_segment},
+    subject::UserName,
+};
+
+/// Stands for the name of the user who asks.
+const USER: &str = "${user}";
 
 /// A pattern such as `team/app`, `team/*` or `team/**`.
 ///
-/// Each segment is a literal name segment, `*` (exactly one segment) or `**` (any number of them,
-/// none included, so that `team/**` holds `team` and all below it).
+/// Each segment is a literal name segment, `*` (exactly one segment), `**` (any number of them,
+/// none included, so that `team/**` holds `team` and all below it), or `${user}`: the name of the
+/// user who asks. No repository is within a pattern as long as a `${user}` stands in it:
+/// [`for_user`](Self::for_user) replaces it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Pattern(String);
@@ -25,7 +33,7 @@ pub enum InvalidPattern {
     UpperCase(String),
     /// Anything else outside the grammar.
     #[error(
-        "{0:?} is no repository pattern: name segments joined by /, with * for one segment and ** for any depth"
+        "{0:?} is no repository pattern: name segments joined by /, with * for one segment, ** for any depth and ${{user}} for the user's own name"
     )]
     Grammar(String),
 }
@@ -41,6 +49,19 @@ impl Pattern {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The pattern with the name of `user` where `${user}` stands. `None` when one stands there
+    /// and the name is no segment of a repository's name: it must not reach out of its place.
+    #[must_use]
+    pub fn for_user(&self, user: Option<&UserName>) -> Option<Self> {
+        if !self.0.split('/').any(|segment| segment == USER) {
+            return Some(self.clone());
+        }
+        let name = user.map(UserName::as_str).filter(|name| is_segment(name))?;
+        let segments =
+            self.0.split('/').map(|segment| if segment == USER { name } else { segment });
+        Some(Self(segments.collect::<Vec<_>>().join("/")))
     }
 
     /// Whether `name` is within the pattern.
@@ -92,7 +113,7 @@ impl FromStr for Pattern {
         if text.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(InvalidPattern::UpperCase(text.to_owned()));
         }
-        let fits = |segment: &str| segment == "*" || segment == "**" || is_segment(segment);
+        let fits = |segment: &str| ["*", "**", USER].contains(&segment) || is_segment(segment);
         if text.len() <= NAME_BYTES_MAX && text.split('/').all(fits) {
             Ok(Self(text.to_owned()))
         } else {
@@ -184,6 +205,26 @@ mod tests {
     }
 
     #[test]
+    fn the_users_own_name_is_one_segment_or_nothing() {
+        let own: Pattern = "home/${user}/**".parse().unwrap();
+        for (user, replaced) in [
+            ("andrew", Some("home/andrew/**")),
+            ("a.b-c_d", Some("home/a.b-c_d/**")),
+            ("Andrew", None),
+            ("a@b", None),
+            ("a.-b", None),
+        ] {
+            let user: UserName = user.parse().unwrap();
+            let pattern = own.for_user(Some(&user));
+            assert_eq!(pattern.as_ref().map(Pattern::as_str), replaced, "{user}");
+        }
+        assert_eq!(own.for_user(None), None);
+        assert!(!own.matches(&"home/andrew".parse().unwrap()));
+        let plain: Pattern = "team/*".parse().unwrap();
+        assert_eq!(plain.for_user(None), Some(plain.clone()));
+    }
+
+    #[test]
     fn everything_can_be_written_in_several_ways() {
         for everything in ["**", "**/**", "**/*", "*/**", "**/*/**"] {
             assert!(everything.parse::<Pattern>().unwrap().matches_everything(), "{everything}");
@@ -197,7 +238,7 @@ mod tests {
     fn what_is_no_pattern_is_refused_with_its_reason() {
         assert!(matches!("host:5000/a".parse::<Pattern>(), Err(InvalidPattern::Host(_))));
         assert!(matches!("Team/app".parse::<Pattern>(), Err(InvalidPattern::UpperCase(_))));
-        for bad in ["", "/", "a/", "a*", "***", "a/../b", "a b", "[a]", "${user}/x"] {
+        for bad in ["", "/", "a/", "a*", "***", "a/../b", "a b", "[a]", "${group}/x", "a${user}"] {
             assert!(matches!(bad.parse::<Pattern>(), Err(InvalidPattern::Grammar(_))), "{bad}");
         }
     }

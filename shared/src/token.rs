@@ -105,7 +105,7 @@ impl Verifier {
             return Err(Refusal::Malformed);
         }
         let subject = match Subject::from_claim(&claims.sub) {
-            Ok(Subject::User(_)) | Err(_) if self.foreign_subjects => {
+            Ok(Subject::User(_) | Subject::Robot(_)) | Err(_) if self.foreign_subjects => {
                 Subject::Foreign(claims.sub.clone())
             }
             subject => subject.map_err(|_| Refusal::Malformed)?,

@@ -50,6 +50,7 @@ const HEADERS: &[&str] = &[
     "retry-after",
     "transfer-encoding",
     "vary",
+    "warning",
     "www-authenticate",
     "x-content-type-options",
     "x-request-id",

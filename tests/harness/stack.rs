@@ -12,7 +12,7 @@ use auth_server::{AuthServer, acl::store::Store, keys::SigningKeys, users::edit:
 use berth_shared::{
     claims::{Access, Audience, ClaimSet},
     clock::Clock,
-    rights::Rule,
+    rights::{Effect, Rule},
     scope::Scope,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -139,7 +139,7 @@ impl Stack {
     /// When the database refuses.
     pub async fn grant(&self, subject: &str, rule: &str) {
         let rule = read_rule(subject, rule);
-        self.store().await.grant(&[rule], self.clock.now()).await.expect("granting");
+        self.store().await.add(&[rule], self.clock.now()).await.expect("granting");
     }
 
     /// A second handle to the auth server's database, as `authctl` opens one.
@@ -184,6 +184,7 @@ impl Stack {
             jti: "test".into(),
             access: scopes.iter().map(Access::from).collect(),
             counter: u64::MAX >> 1,
+            secret_expires: None,
         }
     }
 
@@ -315,6 +316,7 @@ pub fn read_rule(subject: &str, rule: &str) -> Rule {
     Rule {
         grantee: subject.parse().expect("a subject"),
         pattern: pattern.parse().expect("a pattern"),
+        effect: Effect::Allow,
         actions: actions.parse().expect("actions"),
         expires: None,
     }

@@ -327,6 +327,10 @@ async fn harbor_23675_reserved_names_are_nobodys() {
     for name in names {
         let call = stack.client.call("GET", "/token").basic(name, PASSWORD);
         call.send().await.expect_error(401, "UNAUTHORIZED");
+        // A robot's name is good in a token: auth-server gives it to who has the robot's secret.
+        if name.starts_with("robot.") {
+            continue;
+        }
         let token = stack.forged_token(name, &["repository:app:*"]);
         stack.client.get(&token, "/v2/").await.expect_error(401, "UNAUTHORIZED");
     }

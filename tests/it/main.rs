@@ -23,6 +23,8 @@ mod pull;
 mod push;
 mod races;
 mod revocation;
+mod rights;
+mod robots;
 mod tidy;
 mod tls;
 mod token_endpoint;

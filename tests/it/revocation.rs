@@ -42,7 +42,10 @@ async fn is_voided(stack: &Stack, token: &str) {
 pub(crate) async fn revoke(stack: &Stack, subject: &str, rule: &str) {
     let rule = read_rule(subject, rule);
     let store = stack.store().await;
-    let taken = store.revoke(&rule.grantee, &rule.pattern, rule.actions).await.expect("revoking");
+    let taken = store
+        .remove(&rule.grantee, &rule.pattern, rule.effect, rule.actions)
+        .await
+        .expect("revoking");
     assert!(!taken.is_empty());
 }
 

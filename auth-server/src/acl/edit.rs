@@ -7,13 +7,13 @@ use berth_shared::{
     action::Actions,
     clock::UnixSeconds,
     pattern::Pattern,
-    rights::Rule,
+    rights::{Effect, Rule},
     subject::{Grantee, UserName},
 };
-use sqlx::{Connection, Row, Sqlite, SqliteConnection, Transaction};
+use sqlx::{Connection, Row, Sqlite, SqliteConnection, Transaction, sqlite::SqliteRow};
 
 use super::{
-    Error,
+    Error, groups,
     policy::{count, read_rule},
     store::Store,
 };
@@ -36,41 +36,45 @@ impl Store {
         Ok(())
     }
 
-    /// Grants every rule of `rules`. Rules on the same pattern until the same time become one.
-    /// Grants that have expired before `now` are cleared away.
+    /// Adds every rule of `rules`. Rules of one effect on the same pattern until the same time
+    /// become one. A deny voids the tokens of whom it names. Rules that have expired before `now`
+    /// are cleared away.
     ///
     /// # Errors
-    /// When the database cannot be written to; nothing is granted then.
-    pub async fn grant(&self, rules: &[Rule], now: UnixSeconds) -> Result<(), Error> {
+    /// When the database cannot be written to; nothing is added then.
+    pub async fn add(&self, rules: &[Rule], now: UnixSeconds) -> Result<(), Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         let expired = sqlx::query("DELETE FROM grants WHERE expires <= $1").bind(now);
         expired.execute(&mut *transaction).await?;
         for rule in rules {
-            grant_one(&mut transaction, rule, now).await?;
+            add(&mut transaction, rule, now).await?;
         }
         Ok(transaction.commit().await?)
     }
 
-    /// Takes `actions` out of the grants of `grantee` on exactly `pattern`, and voids the
-    /// grantee's tokens. Gives back what was taken; nothing happens when there is none of it.
+    /// Takes `actions` out of the rules of this effect that name `grantee` on exactly `pattern`.
+    /// Taking an allow away voids the grantee's tokens. Gives back what was taken; nothing happens
+    /// when there is none of it.
     ///
     /// # Errors
-    /// When the database cannot be written to; nothing is revoked then.
-    pub async fn revoke(
+    /// When the database cannot be written to; nothing is taken then.
+    pub async fn remove(
         &self,
         grantee: &Grantee,
         pattern: &Pattern,
+        effect: Effect,
         actions: Actions,
     ) -> Result<Actions, Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         let stored = sqlx::query(
-            "SELECT id, grantee, pattern, actions, expires FROM grants
-             WHERE grantee = $1 AND pattern = $2",
+            "SELECT id, grantee, pattern, effect, actions, expires FROM grants
+             WHERE grantee = $1 AND pattern = $2 AND effect = $3",
         )
         .bind(grantee.to_string())
         .bind(pattern.as_str())
+        .bind(effect.word())
         .fetch_all(&mut *transaction)
         .await?;
         let mut taken = Actions::NONE;
@@ -82,27 +86,33 @@ impl Store {
                 keep(&mut transaction, id, held.difference(lost)).await?;
             }
         }
-        if !taken.is_empty() {
+        if !taken.is_empty() && effect == Effect::Allow {
             raise(&mut transaction, std::slice::from_ref(grantee)).await?;
         }
         transaction.commit().await?;
         Ok(taken)
     }
 
-    /// Takes every grant of a user away, as when the user is removed: whoever gets that name later
-    /// must not inherit them. Gives back how many there were.
+    /// Makes every token void that is out for `grantee`, for each member of a group.
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn revoke_all(&self, user: &UserName) -> Result<u64, Error> {
+    pub async fn void_tokens(&self, grantee: &Grantee) -> Result<(), Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
-        let removed = sqlx::query("DELETE FROM grants WHERE grantee = $1")
-            .bind(user.as_str())
-            .execute(&mut *transaction)
-            .await?
-            .rows_affected();
-        raise(&mut transaction, &[Grantee::User(user.clone())]).await?;
+        raise(&mut transaction, std::slice::from_ref(grantee)).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Takes every rule and group of a user away, as when the user is removed: whoever gets that
+    /// name later must not inherit them. Gives back how many rules there were.
+    ///
+    /// # Errors
+    /// When the database cannot be written to.
+    pub async fn forget_user(&self, user: &UserName) -> Result<u64, Error> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        let removed = forget(&mut transaction, &Grantee::User(user.clone())).await?;
         transaction.commit().await?;
         Ok(removed)
     }
@@ -145,40 +155,76 @@ impl Store {
     }
 }
 
-async fn begin(connection: &mut SqliteConnection) -> Result<Transaction<'_, Sqlite>, Error> {
+pub(super) async fn begin(
+    connection: &mut SqliteConnection,
+) -> Result<Transaction<'_, Sqlite>, Error> {
     Ok(connection.begin_with("BEGIN IMMEDIATE").await?)
 }
 
-async fn grant_one(
+/// Adds one rule.
+pub(super) async fn add(
     transaction: &mut SqliteConnection,
     rule: &Rule,
     now: UnixSeconds,
 ) -> Result<(), Error> {
-    let same = sqlx::query(
-        "SELECT id, grantee, pattern, actions, expires FROM grants
-         WHERE grantee = $1 AND pattern = $2 AND expires IS NOT DISTINCT FROM $3",
-    )
-    .bind(rule.grantee.to_string())
-    .bind(rule.pattern.as_str())
-    .bind(rule.expires)
-    .fetch_optional(&mut *transaction)
-    .await?;
-    if let Some(row) = same {
-        let actions = read_rule(&row)?.actions.union(rule.actions);
+    if rule.effect == Effect::Deny {
+        raise(transaction, std::slice::from_ref(&rule.grantee)).await?;
+    }
+    if let Some(row) = same(transaction, rule).await?.first() {
+        let actions = read_rule(row)?.actions.union(rule.actions);
         return keep(transaction, row.try_get("id")?, actions).await;
     }
     sqlx::query(
-        "INSERT INTO grants (grantee, pattern, actions, created, expires)
-         VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO grants (grantee, pattern, effect, actions, created, expires)
+         VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(rule.grantee.to_string())
     .bind(rule.pattern.as_str())
+    .bind(rule.effect.word())
     .bind(rule.actions.to_string())
     .bind(now)
     .bind(rule.expires)
     .execute(transaction)
     .await?;
     Ok(())
+}
+
+/// Takes the actions of `rule` out of the one that has the same end.
+pub(super) async fn take(transaction: &mut SqliteConnection, rule: &Rule) -> Result<(), Error> {
+    let stored = same(transaction, rule).await?;
+    for row in stored {
+        let left = read_rule(&row)?.actions.difference(rule.actions);
+        keep(transaction, row.try_get("id")?, left).await?;
+    }
+    Ok(())
+}
+
+/// The rows of one grantee, pattern, effect and end.
+async fn same(transaction: &mut SqliteConnection, rule: &Rule) -> Result<Vec<SqliteRow>, Error> {
+    let rows = sqlx::query(
+        "SELECT id, grantee, pattern, effect, actions, expires FROM grants
+         WHERE grantee = $1 AND pattern = $2 AND effect = $3 AND expires IS NOT DISTINCT FROM $4",
+    )
+    .bind(rule.grantee.to_string())
+    .bind(rule.pattern.as_str())
+    .bind(rule.effect.word())
+    .bind(rule.expires);
+    Ok(rows.fetch_all(transaction).await?)
+}
+
+/// Takes every rule and group of `grantee` away and voids its tokens. Gives back how many rules
+/// there were.
+pub(super) async fn forget(
+    transaction: &mut SqliteConnection,
+    grantee: &Grantee,
+) -> Result<u64, Error> {
+    let name = grantee.to_string();
+    let rules = sqlx::query("DELETE FROM grants WHERE grantee = $1").bind(&name);
+    let removed = rules.execute(&mut *transaction).await?.rows_affected();
+    let groups = sqlx::query("DELETE FROM group_members WHERE member = $1").bind(&name);
+    groups.execute(&mut *transaction).await?;
+    raise(transaction, std::slice::from_ref(grantee)).await?;
+    Ok(removed)
 }
 
 /// Leaves the grant `id` with `actions`, or without a row when none are left.
@@ -193,19 +239,29 @@ async fn keep(transaction: &mut SqliteConnection, id: i64, actions: Actions) -> 
     Ok(())
 }
 
-/// Moves the sequence on and makes its new value the counter of each of `grantees`.
-async fn raise(transaction: &mut SqliteConnection, grantees: &[Grantee]) -> Result<(), Error> {
+/// Moves the sequence on and makes its new value the counter of each of `grantees`; of a group, of
+/// each of its members, since the registry does not know who is in a group.
+pub(super) async fn raise(
+    transaction: &mut SqliteConnection,
+    grantees: &[Grantee],
+) -> Result<(), Error> {
     for grantee in grantees {
-        let next = sqlx::query("UPDATE sequence SET value = value + 1 RETURNING value");
-        let next: i64 = next.fetch_one(&mut *transaction).await?.try_get("value")?;
-        sqlx::query(
-            "INSERT INTO counters (grantee, counter) VALUES ($1, $2)
-             ON CONFLICT (grantee) DO UPDATE SET counter = excluded.counter",
-        )
-        .bind(grantee.to_string())
-        .bind(next)
-        .execute(&mut *transaction)
-        .await?;
+        let losers = match grantee {
+            Grantee::Group(group) => groups::members(transaction, group).await?,
+            one => vec![one.clone()],
+        };
+        for loser in losers {
+            let next = sqlx::query("UPDATE sequence SET value = value + 1 RETURNING value");
+            let next: i64 = next.fetch_one(&mut *transaction).await?.try_get("value")?;
+            sqlx::query(
+                "INSERT INTO counters (grantee, counter) VALUES ($1, $2)
+                 ON CONFLICT (grantee) DO UPDATE SET counter = excluded.counter",
+            )
+            .bind(loser.to_string())
+            .bind(next)
+            .execute(&mut *transaction)
+            .await?;
+        }
     }
     Ok(())
 }
@@ -217,12 +273,15 @@ async fn sequence(transaction: &mut SqliteConnection) -> Result<u64, Error> {
 
 #[cfg(test)]
 mod tests {
+    use berth_shared::subject::Subject;
+
     use super::*;
 
     fn rule(grantee: &str, pattern: &str, actions: &str, expires: Option<UnixSeconds>) -> Rule {
         Rule {
             grantee: grantee.parse().unwrap(),
             pattern: pattern.parse().unwrap(),
+            effect: Effect::Allow,
             actions: actions.parse().unwrap(),
             expires,
         }
@@ -242,17 +301,17 @@ mod tests {
     async fn granting_adds_up_and_raises_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
-        store.grant(&[rule("andrew", "a", "pull", None)], 100).await.unwrap();
-        store.grant(&[rule("andrew", "a", "delete", None)], 100).await.unwrap();
-        store.grant(&[rule("andrew", "a", "push", Some(200))], 100).await.unwrap();
+        store.add(&[rule("andrew", "a", "pull", None)], 100).await.unwrap();
+        store.add(&[rule("andrew", "a", "delete", None)], 100).await.unwrap();
+        store.add(&[rule("andrew", "a", "push", Some(200))], 100).await.unwrap();
         let policy = store.policy().await.unwrap();
         assert_eq!(policy.sequence, 0);
         assert_eq!(policy.rules().len(), 2);
-        let rights = policy.rights(["andrew".parse().unwrap()]);
+        let rights = policy.rights(&Subject::from_claim("andrew").unwrap());
         let name = "a".parse().unwrap();
         assert_eq!(rights.actions_on(&name, 199), Actions::ALL);
         assert_eq!(rights.actions_on(&name, 200).to_string(), "pull,delete");
-        store.grant(&[], 200).await.unwrap();
+        store.add(&[], 200).await.unwrap();
         assert_eq!(store.policy().await.unwrap().rules().len(), 1);
     }
 
@@ -262,16 +321,18 @@ mod tests {
         let path = dir.path().join("auth.db");
         let (server, authctl) =
             (Store::open(&path).await.unwrap(), Store::open(&path).await.unwrap());
-        authctl.grant(&[rule("andrew", "a", "*", None)], 0).await.unwrap();
+        authctl.add(&[rule("andrew", "a", "*", None)], 0).await.unwrap();
         let (andrew, a) = ("andrew".parse().unwrap(), "a".parse().unwrap());
-        let taken = authctl.revoke(&andrew, &a, "push".parse().unwrap()).await.unwrap();
+        let taken =
+            authctl.remove(&andrew, &a, Effect::Allow, "push".parse().unwrap()).await.unwrap();
         assert_eq!(taken.to_string(), "push");
         assert_eq!(counter(&server, "andrew").await, 1);
         assert_eq!(server.policy().await.unwrap().rules()[0].actions.to_string(), "pull,delete");
-        let again = authctl.revoke(&andrew, &a, "push".parse().unwrap()).await.unwrap();
+        let again =
+            authctl.remove(&andrew, &a, Effect::Allow, "push".parse().unwrap()).await.unwrap();
         assert!(again.is_empty());
         assert_eq!(counter(&server, "andrew").await, 1);
-        authctl.revoke(&andrew, &a, Actions::ALL).await.unwrap();
+        authctl.remove(&andrew, &a, Effect::Allow, Actions::ALL).await.unwrap();
         assert_eq!(counter(&server, "andrew").await, 2);
         assert!(server.policy().await.unwrap().rules().is_empty());
     }
@@ -302,8 +363,8 @@ mod tests {
             rule("andrew", "b", "*", None),
             rule("everyone", "b", "*", None),
         ];
-        store.grant(&rules, 0).await.unwrap();
-        assert_eq!(store.revoke_all(&"andrew".parse().unwrap()).await.unwrap(), 2);
+        store.add(&rules, 0).await.unwrap();
+        assert_eq!(store.forget_user(&"andrew".parse().unwrap()).await.unwrap(), 2);
         assert_eq!(store.policy().await.unwrap().rules().len(), 1);
         assert_eq!(counter(&store, "andrew").await, 1);
     }

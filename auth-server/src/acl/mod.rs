@@ -1,7 +1,8 @@
 //! What is allowed, and what was taken away: the database that `auth-server` and `authctl` share.
 //!
-//! [`store`] opens the database and keeps the current [`policy::Policy`] in memory; [`edit`] holds
-//! every act that changes it, [`snapshot`] copies it. Which rule decides is not known here: that is
+//! [`store`] opens the database and keeps the current [`policy::Policy`] in memory; [`edit`]
+//! holds the acts that change rules, [`groups`] and [`robots`] those that change them,
+//! [`apply`] makes it what a file says, [`snapshot`] copies it. Which rule decides is not known here: that is
 //! [`berth_shared::rights`], one function for both servers.
 //!
 //! **The counter.** One sequence serves the whole database. Whatever takes something away from a
@@ -10,8 +11,11 @@
 //! its subject was looked at, and is void once a larger counter stands for its subject. So no
 //! token can survive an act that it did not see, whatever the clocks say. Granting moves nothing.
 
+pub mod apply;
 pub mod edit;
+pub mod groups;
 pub mod policy;
+pub mod robots;
 pub mod snapshot;
 pub mod store;
 

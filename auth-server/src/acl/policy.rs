@@ -1,15 +1,18 @@
-//! The rules and counters as they were at one moment.
+//! The rules, groups, robots and counters as they were at one moment.
 
-use std::{collections::HashMap, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    str::FromStr,
+};
 
 use berth_shared::{
     link::Revocations,
     rights::{Rights, Rule},
-    subject::Grantee,
+    subject::{Grantee, GroupName, Subject},
 };
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::Error;
+use super::{Error, robots::Robots};
 
 /// Everything that the database says, read in one transaction.
 #[derive(Debug, Default)]
@@ -18,25 +21,47 @@ pub struct Policy {
     pub sequence: u64,
     /// The counters to publish.
     pub revocations: Revocations,
+    /// Who is in each group.
+    pub groups: BTreeMap<GroupName, BTreeSet<Subject>>,
+    /// The robots that can sign in.
+    pub robots: Robots,
     rules: HashMap<Grantee, Vec<Rule>>,
 }
 
 impl Policy {
-    /// The rules that name any of `grantees`.
+    /// What `subject` may do: every rule that names it, one of its groups, `everyone` or
+    /// `anonymous`, with its own name where `${user}` stands.
     #[must_use]
-    pub fn rights(&self, grantees: impl IntoIterator<Item = Grantee>) -> Rights {
-        let rules = grantees.into_iter().filter_map(|grantee| self.rules.get(&grantee));
-        Rights { rules: rules.flatten().cloned().collect() }
+    pub fn rights(&self, subject: &Subject) -> Rights {
+        let rules = self.rules_for(subject);
+        Rights { rules: rules.filter_map(|rule| rule.for_user(subject.user())).collect() }
+    }
+
+    /// The rules that [`rights`](Self::rights) are made of, as they were written.
+    pub fn rules_for(&self, subject: &Subject) -> impl Iterator<Item = &Rule> {
+        let grantees: Vec<_> = subject.grantees().chain(self.groups_of(subject)).collect();
+        grantees.into_iter().filter_map(|grantee| self.rules.get(&grantee)).flatten()
+    }
+
+    /// The rules that name exactly `grantee`.
+    #[must_use]
+    pub fn rules_naming(&self, grantee: &Grantee) -> &[Rule] {
+        self.rules.get(grantee).map_or(&[], Vec::as_slice)
     }
 
     /// Every rule, in the order of grantee and pattern.
     #[must_use]
     pub fn rules(&self) -> Vec<&Rule> {
         let mut rules: Vec<_> = self.rules.values().flatten().collect();
-        rules.sort_by(|a, b| {
-            (&a.grantee, &a.pattern, a.expires).cmp(&(&b.grantee, &b.pattern, b.expires))
-        });
+        rules.sort();
         rules
+    }
+
+    /// The groups that `subject` is in.
+    pub fn groups_of(&self, subject: &Subject) -> impl Iterator<Item = Grantee> {
+        let is_in =
+            move |(_, members): &(&GroupName, &BTreeSet<Subject>)| members.contains(subject);
+        self.groups.iter().filter(is_in).map(|(group, _)| Grantee::Group(group.clone()))
     }
 
     /// Reads everything in one transaction, so that rules and counters belong together.
@@ -50,11 +75,17 @@ impl Policy {
             let grantee = parse(&row, "grantee")?;
             policy.revocations.counters.insert(grantee, count(&row, "counter")?);
         }
-        let grants = sqlx::query("SELECT grantee, pattern, actions, expires FROM grants");
+        let grants = sqlx::query("SELECT grantee, pattern, effect, actions, expires FROM grants");
         for row in grants.fetch_all(&mut *transaction).await? {
             let rule = read_rule(&row)?;
             policy.rules.entry(rule.grantee.clone()).or_default().push(rule);
         }
+        let members = sqlx::query("SELECT group_name, member FROM group_members");
+        for row in members.fetch_all(&mut *transaction).await? {
+            let members = policy.groups.entry(parse(&row, "group_name")?).or_default();
+            members.insert(read_member(&row)?);
+        }
+        policy.robots = Robots::read(&mut transaction).await?;
         transaction.commit().await?;
         Ok(policy)
     }
@@ -65,14 +96,24 @@ pub(super) fn read_rule(row: &SqliteRow) -> Result<Rule, Error> {
     Ok(Rule {
         grantee: parse(row, "grantee")?,
         pattern: parse(row, "pattern")?,
+        effect: parse(row, "effect")?,
         actions: parse(row, "actions")?,
         expires: row.try_get("expires")?,
     })
 }
 
+/// Reads the user or robot of a row of `group_members`.
+pub(super) fn read_member(row: &SqliteRow) -> Result<Subject, Error> {
+    let text: String = row.try_get("member")?;
+    match Subject::from_claim(&text) {
+        Ok(member @ (Subject::User(_) | Subject::Robot(_))) => Ok(member),
+        _ => Err(Error::Row(text)),
+    }
+}
+
 /// Reads a value with a grammar. What does not parse stops everything: to skip a row would be to
 /// guess at what somebody may do.
-fn parse<T: FromStr>(row: &SqliteRow, column: &str) -> Result<T, Error> {
+pub(super) fn parse<T: FromStr>(row: &SqliteRow, column: &str) -> Result<T, Error> {
     let text: String = row.try_get(column)?;
     text.parse().map_err(|_| Error::Row(text))
 }

@@ -192,6 +192,8 @@ async fn data_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
 
 #[cfg(test)]
 mod tests {
+    use berth_shared::rights::Effect;
+
     use super::*;
 
     #[tokio::test]
@@ -211,19 +213,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_older_database_is_copied_before_it_is_migrated() {
+    async fn an_older_database_is_copied_and_then_migrated() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth.db");
         let store = Store::open(&path).await.unwrap();
-        // As if this version had one migration more than the one that wrote it.
-        sqlx::query("UPDATE _sqlx_migrations SET version = 0")
-            .execute(&mut *store.writer.lock().await)
-            .await
-            .unwrap();
+        // As the first version wrote it.
+        sqlx::raw_sql(
+            "DROP TABLE group_members; DROP TABLE robots; ALTER TABLE grants DROP COLUMN effect;
+             DELETE FROM _sqlx_migrations WHERE version > 1;
+             INSERT INTO grants (grantee, pattern, actions, created)
+             VALUES ('andrew', 'team/**', 'push', 0);",
+        )
+        .execute(&mut *store.writer.lock().await)
+        .await
+        .unwrap();
         drop(store);
-        // Migration 1 runs into its own tables: what counts is that the copy was made before.
-        assert!(Store::open(&path).await.is_err());
-        assert!(dir.path().join("auth.db.version-0").exists());
+        let policy = Store::open(&path).await.unwrap().policy().await.unwrap();
+        let rules = policy.rules();
+        assert_eq!(rules.len(), 1);
+        assert_eq!(
+            (rules[0].effect, rules[0].actions.to_string().as_str()),
+            (Effect::Allow, "push")
+        );
+        assert!(dir.path().join("auth.db.version-1").exists());
     }
 
     #[tokio::test]

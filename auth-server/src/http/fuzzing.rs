@@ -5,16 +5,21 @@
 use axum::http::HeaderMap;
 
 use super::token;
+use crate::server::Presented;
 
 /// The credentials cannot be read, and are wrong for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unreadable;
 
-/// The user name and password of a `Basic` header, if there is an `Authorization` header at all.
+/// The user name and password of a `Basic` header, or nothing and the secret of a `Bearer` one, if
+/// there is an `Authorization` header at all.
 ///
 /// # Errors
-/// When there is one that is not exactly one readable `Basic`.
-pub fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, Unreadable> {
-    let credentials = token::basic(headers).map_err(|_| Unreadable)?;
-    Ok(credentials.map(|own| (own.user.to_string(), own.password.to_string())))
+/// When there is one that is not exactly one that can be read.
+pub fn authorization(headers: &HeaderMap) -> Result<Option<(Option<String>, String)>, Unreadable> {
+    let presented = token::authorization(headers).map_err(|_| Unreadable)?;
+    Ok(presented.map(|presented| match presented {
+        Presented::Password(own) => (Some(own.user.to_string()), own.password.to_string()),
+        Presented::Secret(secret) => (None, secret.to_string()),
+    }))
 }

@@ -32,10 +32,10 @@ pub(super) async fn rights(State(door): State<Door>, uri: Uri) -> Result<Respons
     let is_gone = match &subject {
         Subject::Anonymous => false,
         Subject::User(name) => !current.users.contains(name),
+        Subject::Robot(name) => !door.server.can_sign_in(&current, name),
         Subject::Foreign(_) => true,
     };
-    let rights =
-        if is_gone { Rights::default() } else { current.policy.rights(subject.grantees()) };
+    let rights = if is_gone { Rights::default() } else { current.policy.rights(&subject) };
     Ok(json(StatusCode::OK, &rights))
 }
 

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     issue::Issued,
-    server::{IssueError, TokenRequest},
+    server::{IssueError, Presented, TokenRequest},
     users::verify::Credentials,
 };
 
@@ -71,8 +71,8 @@ impl Parameters {
 pub(super) async fn get(State(door): State<Door>, request: Request) -> Response {
     let client = client_address(&door, &request);
     let parameters = Parameters::parse(request.uri().query().unwrap_or_default().as_bytes());
-    let answer = match basic(request.headers()) {
-        Ok(credentials) => answer(&door, &parameters, credentials).await,
+    let answer = match authorization(request.headers()) {
+        Ok(presented) => answer(&door, &parameters, presented).await,
         Err(error) => Err(error),
     };
     respond(answer, client)
@@ -82,14 +82,14 @@ pub(super) async fn get(State(door): State<Door>, request: Request) -> Response 
 pub(super) async fn post(State(door): State<Door>, request: Request) -> Response {
     let client = client_address(&door, &request);
     let answer = async {
-        let from_header = basic(request.headers())?;
+        let from_header = authorization(request.headers())?;
         let parameters = Parameters::parse(&read_body(request.into_body()).await?);
-        let credentials = match from_header {
-            Some(credentials) => Some(credentials),
-            None => from_form(&parameters)?,
+        let presented = match from_header {
+            Some(presented) => Some(presented),
+            None => from_form(&parameters)?.map(Presented::Password),
         };
         refuse_other_grants(&parameters)?;
-        answer(&door, &parameters, credentials).await
+        answer(&door, &parameters, presented).await
     };
     respond(answer.await, client)
 }
@@ -97,23 +97,24 @@ pub(super) async fn post(State(door): State<Door>, request: Request) -> Response
 async fn answer(
     door: &Door,
     parameters: &Parameters,
-    credentials: Option<Credentials>,
+    presented: Option<Presented>,
 ) -> Result<Response, Error> {
     let server = &door.server;
     let service = server
         .service(parameters.first("service"))
         .ok_or_else(|| Error::refused(Refusal::Service))?;
     let asked_for_something = parameters.all("scope").any(|scope| !scope.trim().is_empty());
-    if credentials.is_none() && !asked_for_something {
+    if presented.is_none() && !asked_for_something {
         return Err(Error::refused(Refusal::Credentials));
     }
-    if let (Some(account), Some(credentials)) = (parameters.first("account"), &credentials)
-        && account != credentials.user.as_str()
+    let name = presented.as_ref().and_then(Presented::name);
+    if let (Some(account), Some(name)) = (parameters.first("account"), name)
+        && account != name
     {
         tracing::debug!("the parameter account names another user than the credentials");
     }
     let scopes = Scope::parse_all(parameters.all("scope"));
-    let request = TokenRequest { service, scopes: &scopes, credentials: credentials.as_ref() };
+    let request = TokenRequest { service, scopes: &scopes, presented: presented.as_ref() };
     match server.issue(request).await {
         Ok((subject, issued, token)) => Ok(granted(&subject, &issued, &token)),
         Err(error) => Err(refused(error)),
@@ -124,7 +125,8 @@ fn refused(error: IssueError) -> Error {
     match error {
         // A name that no user has may be a password typed in the wrong field: it is not logged.
         IssueError::Wrong { known } => {
-            let cause = if known.is_some() { "wrong password" } else { "no such user" };
+            let cause =
+                if known.is_some() { "wrong password or secret" } else { "no such user or robot" };
             let mut error = Error::because(Refusal::WrongCredentials, cause);
             error.log().subject = known.map(|name| name.to_string());
             error
@@ -135,28 +137,37 @@ fn refused(error: IssueError) -> Error {
     }
 }
 
-/// Exactly one readable `Authorization: Basic`, or none at all. Whatever else stands there is
-/// wrong credentials, never "none": the client meant to sign in.
-pub(super) fn basic(headers: &HeaderMap) -> Result<Option<Credentials>, Error> {
+/// What exactly one readable `Authorization` shows: `Basic`, or `Bearer` with a robot's secret.
+/// `None` without one. Whatever else stands there is wrong credentials, never "none": the client
+/// meant to sign in.
+pub(super) fn authorization(headers: &HeaderMap) -> Result<Option<Presented>, Error> {
     let unreadable = |cause| Error::because(Refusal::WrongCredentials, cause);
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(unreadable("several Authorization headers"));
     }
-    let decoded = value
+    let (scheme, shown) = value
         .to_str()
         .ok()
         .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
-        .and_then(|(_, encoded)| STANDARD.decode(encoded.trim()).ok())
-        .map(Zeroizing::new)
-        .ok_or_else(|| unreadable("the Authorization header is not Basic"))?;
-    let text =
-        std::str::from_utf8(&decoded).map_err(|_| unreadable("the credentials are not UTF-8"))?;
-    let (user, password) =
-        text.split_once(':').ok_or_else(|| unreadable("the credentials have no colon"))?;
-    Ok(Some(credentials(user, password)))
+        .ok_or_else(|| unreadable("the Authorization header is not readable"))?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(Some(Presented::Secret(Zeroizing::new(shown.trim().to_owned()))));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Err(unreadable("the Authorization header is neither Basic nor Bearer"));
+    }
+    basic(shown).map(|credentials| Some(Presented::Password(credentials))).map_err(unreadable)
+}
+
+/// User name and password of RFC 7617.
+fn basic(encoded: &str) -> Result<Credentials, &'static str> {
+    let decoded = STANDARD.decode(encoded.trim()).map_err(|_| "the credentials are not Base64")?;
+    let decoded = Zeroizing::new(decoded);
+    let text = std::str::from_utf8(&decoded).map_err(|_| "the credentials are not UTF-8")?;
+    let (user, password) = text.split_once(':').ok_or("the credentials have no colon")?;
+    Ok(credentials(user, password))
 }
 
 /// The user name and password of a form. A form that asks for the password grant without them is
@@ -265,7 +276,7 @@ mod tests {
 
     #[test]
     fn credentials_are_one_readable_basic_header() {
-        assert!(basic(&HeaderMap::new()).is_ok_and(|none| none.is_none()));
+        assert!(authorization(&HeaderMap::new()).is_ok_and(|none| none.is_none()));
         for (text, user, password) in [
             ("andrew:secret", "andrew", "secret"),
             ("andrew:a:b", "andrew", "a:b"),
@@ -274,19 +285,22 @@ mod tests {
         ] {
             for scheme in ["Basic", "basic", "BASIC"] {
                 let value = format!("{scheme} {}", STANDARD.encode(text));
-                let read = basic(&header(value.as_bytes())).unwrap().unwrap();
+                let read = authorization(&header(value.as_bytes())).unwrap();
+                let Some(Presented::Password(read)) = read else { panic!("{value}") };
                 assert_eq!((read.user.as_str(), read.password.as_str()), (user, password));
             }
         }
         let no_colon = format!("Basic {}", STANDARD.encode("andrew"));
         let latin = format!("Basic {}", STANDARD.encode(b"andrew:\xe4"));
-        for bad in ["", "Basic", "Basic !!!", "Bearer abc", &no_colon, &latin] {
-            assert!(basic(&header(bad.as_bytes())).is_err(), "{bad}");
+        for bad in ["", "Basic", "Basic !!!", "Digest abc", "Bearer", &no_colon, &latin] {
+            assert!(authorization(&header(bad.as_bytes())).is_err(), "{bad}");
         }
-        assert!(basic(&header(b"Basic \xff")).is_err());
+        assert!(authorization(&header(b"Basic \xff")).is_err());
+        let bearer = authorization(&header(b"bearer berth_x")).unwrap();
+        assert!(matches!(bearer, Some(Presented::Secret(secret)) if *secret == "berth_x"));
         let mut two = header(b"Basic YTpi");
         two.append(header::AUTHORIZATION, HeaderValue::from_static("Basic YTpi"));
-        assert!(basic(&two).is_err());
+        assert!(authorization(&two).is_err());
     }
 
     #[test]

@@ -209,7 +209,7 @@ fn insufficient(subject: &Subject, scopes: &[Scope]) -> String {
             format!("who is not signed in may not {last} {name}: sign in with docker login")
         }
         Subject::Foreign(_) => format!("{subject} may not {last} {name}"),
-        Subject::User(_) => format!(
+        Subject::User(_) | Subject::Robot(_) => format!(
             "{subject} may not {last} {name}: an administrator can allow it with \
              authctl grant {subject} {name}:{last}"
         ),

@@ -29,6 +29,7 @@ use axum::{
     routing::any,
 };
 use berth_shared::{
+    clock::rfc3339,
     link::TOKEN_PATH,
     name::RepositoryName,
     serve::{health, log},
@@ -174,11 +175,12 @@ impl App {
         let authorized = self.authorize(&endpoint, &access, &parts.headers).await?;
         fields.subject = Some(authorized.token.subject.to_string());
         let call = Call { app: self, parts, query: &query, token: &authorized.token };
-        match authorized.permit {
+        let answer = match authorized.permit {
             Some(permit) => call.on_repository(&endpoint, &permit, content).await,
             None if endpoint == Endpoint::Catalog => call.catalog().await,
             None => Ok(json(StatusCode::OK, "{}")),
-        }
+        };
+        answer.map(|response| warn_of_end(response, &authorized.token))
     }
 
     /// Judges the credentials; a token that expired is judged again by the upload session that the
@@ -238,6 +240,17 @@ impl Call<'_> {
             Endpoint::Referrers { digest, .. } => self.referrers(permit, digest).await,
         }
     }
+}
+
+/// Tells the client that its robot's secret ends soon, in the form that the distribution
+/// specification gives warnings.
+fn warn_of_end(mut response: Response, token: &VerifiedToken) -> Response {
+    if let Some(end) = token.claims.secret_expires {
+        let (subject, end) = (&token.subject, rfc3339(end));
+        let warning = format!("299 - \"the secret of {subject} ends at {end}\"");
+        response.headers_mut().append(header::WARNING, value(warning));
+    }
+    response
 }
 
 /// An answer of JSON. The content type stands alone: clients compare it whole.

@@ -1,14 +1,19 @@
-//! `authctl explain`: whether somebody may do something, and which grant decides.
+//! `authctl explain`: whether somebody may do something, and which rule decides.
 
 use std::str::FromStr;
 
 use auth_server::acl::policy::Policy;
-use berth_shared::{action::Action, name::RepositoryName, rights::Rule, subject::Grantee};
+use berth_shared::{
+    action::Action,
+    name::RepositoryName,
+    rights::{Effect, Rule},
+    subject::{Grantee, Subject},
+};
 use clap::Args;
 use serde_json::json;
 
 use crate::{
-    grants::{json_rules, now, with_everyone, write},
+    grant_text::{json_rules, now, write},
     report::{Failure, Report},
     site::Site,
 };
@@ -16,7 +21,7 @@ use crate::{
 #[derive(Args)]
 #[command(after_help = "Exit code 0 if it is allowed, 1 if not.")]
 pub(crate) struct Arguments {
-    /// A user name, `everyone` or `anonymous`.
+    /// A user name, `robot.NAME`, `group:NAME`, `everyone` or `anonymous`.
     #[arg(value_name = "SUBJECT")]
     grantee: Grantee,
     /// One repository and one action, such as team/app:push.
@@ -45,47 +50,89 @@ impl FromStr for Question {
 }
 
 pub(crate) async fn run(arguments: &Arguments, site: &Site) -> Result<Report, Failure> {
-    site.must_exist(&arguments.grantee)?;
     let policy = site.database().await?.policy().await?;
+    site.warn_of_nobody(&arguments.grantee, &policy);
     Ok(answer(&arguments.grantee, &arguments.question, &policy))
+}
+
+/// Every rule that holds for `grantee`, as it was written: its own, those of its groups, and those
+/// of `everyone` and `anonymous` where it is one of them.
+pub(crate) fn rules_of(policy: &Policy, grantee: &Grantee) -> Vec<Rule> {
+    let named = |grantees: &[&Grantee]| {
+        grantees.iter().flat_map(|one| policy.rules_naming(one)).cloned().collect()
+    };
+    let (everyone, anonymous) = (&Grantee::Everyone, &Grantee::Anonymous);
+    match grantee {
+        Grantee::User(name) => policy.rules_for(&Subject::User(name.clone())).cloned().collect(),
+        Grantee::Robot(name) => policy.rules_for(&Subject::Robot(name.clone())).cloned().collect(),
+        Grantee::Group(_) => named(&[grantee, everyone, anonymous]),
+        Grantee::Everyone => named(&[everyone, anonymous]),
+        Grantee::Anonymous => named(&[anonymous]),
+    }
 }
 
 fn answer(grantee: &Grantee, question: &Question, policy: &Policy) -> Report {
     let Question { repository, action } = question;
-    let rights = policy.rights(with_everyone(grantee));
-    let deciding: Vec<Rule> = rights
-        .deciding(repository, now())
-        .filter(|rule| rule.actions.with_implied().contains(*action))
-        .cloned()
+    let user = if let Grantee::User(name) = grantee { Some(name) } else { None };
+    let all = rules_of(policy, grantee);
+    let on_it: Vec<&Rule> = all
+        .iter()
+        .filter(|rule| rule.for_user(user).is_some_and(|rule| rule.pattern.matches(repository)))
         .collect();
-    let is_no = deciding.is_empty();
-    let mut lines = Vec::new();
-    if is_no {
-        lines.push(format!("no: nothing allows {grantee} to {action} {repository}"));
-        for rule in rights.deciding(repository, now()) {
-            lines.push(format!("  the grant {} allows less", write(rule)));
+    let deciding = |effect| {
+        let decides = |rule: &&&Rule| {
+            rule.effect == effect && rule.holds_at(now()) && rule.decides().contains(*action)
+        };
+        on_it.iter().filter(decides).map(|rule| (*rule).clone()).collect::<Vec<_>>()
+    };
+    let (allows, denies) = (deciding(Effect::Allow), deciding(Effect::Deny));
+    let is_no = allows.is_empty() || !denies.is_empty();
+    let lines = match (allows.as_slice(), denies.as_slice()) {
+        (allows, []) if !allows.is_empty() => {
+            let mut lines = vec![format!("yes: {grantee} may {action} {repository}")];
+            lines.extend(allows.iter().map(|rule| format!("  by the grant {}", write(rule))));
+            lines
         }
-        let expired = rights.rules.iter().filter(|rule| {
-            !rule.holds_at(now())
-                && rule.pattern.matches(repository)
-                && rule.actions.with_implied().contains(*action)
-        });
-        for rule in expired {
-            lines.push(format!("  the grant {} has expired", write(rule)));
-        }
-        lines.push(format!("  to allow it: authctl grant {grantee} {repository}:{action}"));
-    } else {
-        lines.push(format!("yes: {grantee} may {action} {repository}"));
-        for rule in &deciding {
-            lines.push(format!("  by the grant {}", write(rule)));
-        }
-    }
+        ([], []) => not_allowed(grantee, question, &on_it),
+        (_, denies) => denied(grantee, question, denies),
+    };
+    let deciding = if denies.is_empty() { allows } else { denies };
     let json = json!({
         "allowed": !is_no,
         "subject": grantee,
         "repository": repository,
         "action": action,
-        "grants": json_rules(&deciding),
+        "rules": json_rules(&deciding),
     });
     Report { text: lines.join("\n"), json, is_no }
+}
+
+/// Why nothing allows it, and what would.
+fn not_allowed(grantee: &Grantee, question: &Question, on_it: &[&Rule]) -> Vec<String> {
+    let Question { repository, action } = question;
+    let mut lines = vec![format!("no: nothing allows {grantee} to {action} {repository}")];
+    for rule in on_it.iter().filter(|rule| rule.effect == Effect::Allow) {
+        let shown = write(rule);
+        if rule.holds_at(now()) {
+            lines.push(format!("  the grant {shown} allows less"));
+        } else if rule.decides().contains(*action) {
+            lines.push(format!("  the grant {shown} has expired"));
+        }
+    }
+    lines.push(format!("  to allow it: authctl grant {grantee} {repository}:{action}"));
+    lines
+}
+
+/// What denies it, and what would take that back.
+fn denied(grantee: &Grantee, question: &Question, denies: &[Rule]) -> Vec<String> {
+    let Question { repository, action } = question;
+    let mut lines = vec![format!("no: {grantee} is denied to {action} {repository}")];
+    for rule in denies {
+        let Rule { grantee, pattern, .. } = rule;
+        lines.push(format!("  by the rule {}", write(rule)));
+        lines.push(format!(
+            "  to take it back: authctl deny {grantee} '{pattern}:{action}' --remove"
+        ));
+    }
+    lines
 }

@@ -6,10 +6,16 @@
 mod backup;
 mod cert;
 mod explain;
+mod grant_text;
 mod grants;
+mod group;
 mod init;
 mod key;
+mod policy_file;
 mod report;
+mod revoke;
+mod revoke_tokens;
+mod robot;
 mod secret;
 mod site;
 mod user;
@@ -45,30 +51,50 @@ struct Arguments {
 enum Verb {
     /// Make what is missing: settings, keys, certificate, database and a first user.
     Init(init::Arguments),
-    /// Add, change, remove and list users.
-    #[command(subcommand)]
-    User(user::Verb),
-    /// Allow somebody to do something.
-    Grant(grants::GrantArguments),
-    /// Take a grant back; tokens that rest on it are void within seconds.
-    Revoke(grants::RevokeArguments),
-    /// List grants.
-    Grants(grants::ListArguments),
-    /// Say whether somebody may do something, and because of which grant.
-    Explain(explain::Arguments),
+    #[command(flatten)]
+    OnDatabase(DatabaseVerb),
     /// Make or renew the server's certificate.
     #[command(subcommand)]
     Cert(cert::Verb),
     /// Export what other registries verify tokens by.
     #[command(subcommand)]
     Key(key::Verb),
-    Backup(backup::BackupArguments),
-    Restore(backup::RestoreArguments),
     /// Write a completion script for a shell to standard output.
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// The verbs that work on a server's database.
+#[derive(Subcommand)]
+enum DatabaseVerb {
+    /// Add, change, remove and list users.
+    #[command(subcommand)]
+    User(user::Verb),
+    /// Put users and robots into groups.
+    #[command(subcommand)]
+    Group(group::Verb),
+    /// Make, list and revoke secrets for machines.
+    #[command(subcommand)]
+    Robot(robot::Verb),
+    /// Allow somebody to do something.
+    Grant(grants::GrantArguments),
+    /// Take a grant back; tokens that rest on it are void within seconds.
+    Revoke(revoke::RevokeArguments),
+    /// Forbid something, whatever grants allow it.
+    Deny(grants::DenyArguments),
+    /// List grants and denies.
+    Grants(grants::ListArguments),
+    /// Say whether somebody may do something, and which rule decides.
+    Explain(explain::Arguments),
+    /// Write all rules and groups to a file, or make them those of a file.
+    #[command(subcommand)]
+    Policy(policy_file::Verb),
+    /// Make every token void that is out for somebody.
+    RevokeTokens(revoke_tokens::Arguments),
+    Backup(backup::BackupArguments),
+    Restore(backup::RestoreArguments),
 }
 
 const EXAMPLES: &str = "\
@@ -77,9 +103,12 @@ Examples:
   authctl user add lena --grant 'team/**:pull,push'
   authctl grant andrew team/app:push                one repository (push implies pull)
   authctl grant everyone 'team/*:pull'              every signed-in user
-  authctl grant anonymous 'public/**:pull'          whoever is not signed in
+  authctl grant group:devs 'team/*:pull,push'       every member of a group
+  authctl grant anonymous 'public/**:pull'          anybody at all
   authctl grant ci team/app:push --expires 90d
   authctl revoke andrew team/app:push
+  authctl deny andrew 'secret/**:push'              wins over every grant
+  authctl robot create ci --grant team/app:push     a secret for a machine
   authctl explain andrew team/app:push
 
 Repositories are written without the registry's host. In patterns * is one segment and ** any
@@ -116,33 +145,28 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
         }
         Verb::Key(verb) => key::run(&find.site()?, &verb, &Clock::system()),
         Verb::Cert(verb) => cert::run(&verb, find.site().ok().as_ref()),
-        Verb::User(verb) => {
+        Verb::OnDatabase(verb) => {
             let site = find.site()?;
-            runtime()?.block_on(user::run(verb, &site))
+            runtime()?.block_on(verb.run(&site))
         }
-        Verb::Grant(arguments) => {
-            let site = find.site()?;
-            runtime()?.block_on(grants::grant(&arguments, &site))
-        }
-        Verb::Revoke(arguments) => {
-            let site = find.site()?;
-            runtime()?.block_on(grants::revoke(&arguments, &site))
-        }
-        Verb::Grants(arguments) => {
-            let site = find.site()?;
-            runtime()?.block_on(grants::list(&arguments, &site))
-        }
-        Verb::Backup(arguments) => {
-            let site = find.site()?;
-            runtime()?.block_on(backup::backup(&arguments, &site))
-        }
-        Verb::Restore(arguments) => {
-            let site = find.site()?;
-            runtime()?.block_on(backup::restore(&arguments, &site))
-        }
-        Verb::Explain(arguments) => {
-            let site = find.site()?;
-            runtime()?.block_on(explain::run(&arguments, &site))
+    }
+}
+
+impl DatabaseVerb {
+    async fn run(self, site: &site::Site) -> Result<Report, Failure> {
+        match self {
+            Self::User(verb) => user::run(verb, site).await,
+            Self::Group(verb) => group::run(verb, site).await,
+            Self::Robot(verb) => robot::run(verb, site).await,
+            Self::Grant(arguments) => grants::grant(&arguments, site).await,
+            Self::Revoke(arguments) => revoke::run(&arguments, site).await,
+            Self::Deny(arguments) => grants::deny(&arguments, site).await,
+            Self::Grants(arguments) => grants::list(&arguments, site).await,
+            Self::Explain(arguments) => explain::run(&arguments, site).await,
+            Self::Policy(verb) => policy_file::run(verb, site).await,
+            Self::RevokeTokens(arguments) => revoke_tokens::run(&arguments, site).await,
+            Self::Backup(arguments) => backup::backup(&arguments, site).await,
+            Self::Restore(arguments) => backup::restore(&arguments, site).await,
         }
     }
 }

@@ -65,6 +65,11 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
+/// Says something that a person should know, beside what the verb does.
+pub(crate) fn warn(text: &str) {
+    print_line(std::io::stderr(), &format!("authctl: warning: {text}"));
+}
+
 /// A reader that has gone away, as with `| head`, is no reason to panic.
 fn print_line(mut to: impl Write, text: &str) {
     let _ = writeln!(to, "{text}");

@@ -4,7 +4,6 @@
 use std::io::{IsTerminal, Read};
 
 use auth_server::users::{PASSWORD_BYTES_MAX, Password};
-use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use crate::report::Failure;
@@ -59,16 +58,10 @@ pub(crate) fn from_environment() -> Result<Option<Password>, Failure> {
 
 /// A password that nobody has chosen.
 pub(crate) fn random() -> Result<Zeroizing<String>, Failure> {
-    let random = SystemRandom::new();
-    let mut password = Zeroizing::new(String::with_capacity(RANDOM_LENGTH));
-    // Bytes beyond the last multiple would favour the first letters.
-    let fair = 256 - 256 % ALPHABET.len();
-    while password.len() < RANDOM_LENGTH {
-        let mut byte = [0];
-        random.fill(&mut byte).map_err(|_| Failure::refused("the system gives no randomness"))?;
-        if usize::from(byte[0]) < fair {
-            password.push(char::from(ALPHABET[usize::from(byte[0]) % ALPHABET.len()]));
-        }
-    }
-    Ok(password)
+    auth_server::random::text(ALPHABET, RANDOM_LENGTH).map_err(|_| no_randomness())
+}
+
+/// The system gives no random bytes.
+pub(crate) fn no_randomness() -> Failure {
+    Failure::refused("the system gives no randomness")
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use auth_server::{
-    acl::store::Store,
+    acl::{policy::Policy, store::Store},
     config::Config,
     files,
     users::{edit::Editor, htpasswd::Htpasswd},
@@ -13,7 +13,7 @@ use berth_shared::{
     subject::{Grantee, UserName},
 };
 
-use crate::report::Failure;
+use crate::report::{Failure, warn};
 
 /// Where a package puts the settings.
 const CONFIG_INSTALLED: &str = "/etc/berth/auth.toml";
@@ -80,14 +80,24 @@ impl Site {
         Ok(Editor::open(&self.config.htpasswd)?)
     }
 
-    /// Refuses a user who is not in the file: a grant with a typing error would be silent.
-    pub(crate) fn must_exist(&self, grantee: &Grantee) -> Result<(), Failure> {
-        match grantee {
+    /// Warns when nobody is called `grantee`: it may be a typing error, or somebody who is yet to
+    /// come.
+    pub(crate) fn warn_of_nobody(&self, grantee: &Grantee, policy: &Policy) {
+        let hint = match grantee {
             Grantee::User(name) if !self.users().users.contains_key(name) => {
-                Err(self.no_such_user(name))
+                format!("there is no user {name} yet; to add one: authctl user add {name}")
             }
-            _ => Ok(()),
-        }
+            Grantee::Robot(name) if policy.robots.get(name).is_none() => {
+                format!("there is no {name} yet; to make it: authctl robot create {name}")
+            }
+            Grantee::Group(name) if !policy.groups.contains_key(name) => {
+                format!(
+                    "nobody is in {grantee} yet; to add somebody: authctl group add {name} USER"
+                )
+            }
+            _ => return,
+        };
+        warn(&hint);
     }
 
     pub(crate) fn no_such_user(&self, name: &UserName) -> Failure {

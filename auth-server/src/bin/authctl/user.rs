@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::{
-    grants::{GrantText, now, show_rules},
+    grant_text::{GrantText, now, show_rules},
     report::{Failure, Report, table},
     secret,
     site::Site,
@@ -97,17 +97,17 @@ async fn add(
     editor.save()?;
     database.reconcile(&editor.parse().fingerprints()).await?;
     let grantee = Grantee::User(name.clone());
-    let rules: Vec<_> = grants.iter().map(|text| text.rule(&grantee, None)).collect();
-    database.grant(&rules, now()).await?;
+    let rules: Vec<_> = grants.iter().map(|text| text.allow(&grantee, None)).collect();
+    database.add(&rules, now()).await?;
     let policy = database.policy().await?;
-    let held = policy.rights([grantee]).rules;
+    let held = policy.rules_naming(&grantee);
     let mut text = format!("added {name} to {}", site.config.htpasswd.display());
     if held.is_empty() {
         text.push_str(&format!(
             "\n{name} holds no grants of their own; to give one: authctl grant {name} 'team/**:pull,push'"
         ));
     } else {
-        text.push_str(&format!("\n{}", show_rules(&held, site)));
+        text.push_str(&format!("\n{}", show_rules(held, site)));
     }
     Ok(Report::done(text, json!({ "user": name.as_str(), "added": true })))
 }
@@ -134,7 +134,7 @@ async fn set_password(name: &UserName, how: &How, site: &Site) -> Result<Report,
 async fn remove(name: &UserName, dry_run: bool, site: &Site) -> Result<Report, Failure> {
     let database = site.database().await?;
     let mut editor = site.editor()?;
-    let grants = database.policy().await?.rights([Grantee::User(name.clone())]).rules.len();
+    let grants = database.policy().await?.rules_naming(&Grantee::User(name.clone())).len();
     if !editor.has_line(name) && grants == 0 {
         return Err(Failure::refused(format!(
             "no user {name} in {}, and no grants of that name",
@@ -146,7 +146,7 @@ async fn remove(name: &UserName, dry_run: bool, site: &Site) -> Result<Report, F
         editor.remove(name);
         editor.save()?;
         database.reconcile(&editor.parse().fingerprints()).await?;
-        database.revoke_all(name).await?;
+        database.forget_user(name).await?;
     }
     let (verb, void) = if dry_run { ("would remove", "would be") } else { ("removed", "are") };
     let text = format!(
@@ -160,7 +160,7 @@ async fn remove(name: &UserName, dry_run: bool, site: &Site) -> Result<Report, F
 async fn list(site: &Site) -> Result<Report, Failure> {
     let file = site.users();
     let policy = site.database().await?.policy().await?;
-    let count = |name: &UserName| policy.rights([Grantee::User(name.clone())]).rules.len();
+    let count = |name: &UserName| policy.rules_naming(&Grantee::User(name.clone())).len();
     let rows: Vec<_> = file
         .users
         .iter()

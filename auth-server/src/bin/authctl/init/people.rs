@@ -14,13 +14,13 @@ use auth_server::{
 };
 use berth_shared::{
     action::Actions,
-    rights::Rule,
+    rights::{Effect, Rule},
     subject::{Grantee, UserName},
 };
 use zeroize::Zeroizing;
 
 use super::{Arguments, Steps, given};
-use crate::{grants::now, report::Failure, secret};
+use crate::{grant_text::now, report::Failure, secret};
 
 /// The first user's name, unless another is asked for.
 const USER_DEFAULT: &str = "andrew";
@@ -145,6 +145,7 @@ fn with_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
 async fn give_everything(database: Option<&Store>, grantee: Grantee) -> Result<(), Failure> {
     let Some(database) = database else { return Ok(()) };
     let pattern = "**".parse()?;
-    let rule = Rule { grantee, pattern, actions: Actions::ALL, expires: None };
-    Ok(database.grant(&[rule], now()).await?)
+    let effect = Effect::Allow;
+    let rule = Rule { grantee, pattern, effect, actions: Actions::ALL, expires: None };
+    Ok(database.add(&[rule], now()).await?)
 }

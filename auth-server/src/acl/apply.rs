@@ -1,0 +1,196 @@
+//! Making the database say what a policy file says, in one transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use berth_shared::{
+    action::Actions,
+    clock::UnixSeconds,
+    pattern::Pattern,
+    rights::{Effect, Rule},
+    subject::{Grantee, GroupName, Subject},
+};
+use sqlx::SqliteConnection;
+
+use super::{
+    Error,
+    edit::{self, begin, raise},
+    groups,
+    policy::Policy,
+    store::Store,
+};
+
+/// The rules and groups that there are to be.
+#[derive(Debug, Default, Clone)]
+pub struct Desired {
+    /// Rules, in any order.
+    pub rules: Vec<Rule>,
+    /// Who is in each group.
+    pub groups: BTreeMap<GroupName, BTreeSet<Subject>>,
+}
+
+/// What makes the database say what was desired.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Rules that are not there, or hold fewer actions there.
+    pub added: Vec<Rule>,
+    /// Rules, or actions of rules, that are not desired.
+    pub removed: Vec<Rule>,
+    /// Who is to be in a group and is not.
+    pub joined: Vec<(GroupName, Subject)>,
+    /// Who is in a group and is not to be.
+    pub left: Vec<(GroupName, Subject)>,
+}
+
+impl Changes {
+    /// Whether everything is as desired.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What makes two rules one, and the actions of both.
+type Merged = BTreeMap<(Grantee, Pattern, Effect, Option<UnixSeconds>), Actions>;
+
+impl Store {
+    /// Adds what `desired` has and the database has not; with `prune` takes away what only the
+    /// database has. Gives back what was changed, or with `dry_run` what would be.
+    ///
+    /// # Errors
+    /// When the database cannot be written to; nothing is changed then.
+    pub async fn apply(
+        &self,
+        desired: &Desired,
+        prune: bool,
+        dry_run: bool,
+        now: UnixSeconds,
+    ) -> Result<Changes, Error> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        let there = Policy::read(&mut transaction).await?;
+        let mut changes = difference(desired, &there, now);
+        if !prune {
+            changes.removed.clear();
+            changes.left.clear();
+        }
+        if dry_run {
+            transaction.rollback().await?;
+            return Ok(changes);
+        }
+        for rule in &changes.added {
+            edit::add(&mut transaction, rule, now).await?;
+        }
+        for (group, member) in &changes.joined {
+            groups::join(&mut transaction, group, member).await?;
+        }
+        for rule in &changes.removed {
+            remove(&mut transaction, rule).await?;
+        }
+        for (group, member) in &changes.left {
+            groups::leave(&mut transaction, group, member).await?;
+        }
+        transaction.commit().await?;
+        Ok(changes)
+    }
+}
+
+fn difference(desired: &Desired, there: &Policy, now: UnixSeconds) -> Changes {
+    let wanted = merge(desired.rules.iter());
+    let held = merge(there.rules().into_iter().filter(|rule| rule.holds_at(now)));
+    let pairs = |groups: &BTreeMap<GroupName, BTreeSet<Subject>>| -> BTreeSet<_> {
+        let pairs = groups.iter().flat_map(|(group, members)| {
+            members.iter().map(move |member| (group.clone(), member.clone()))
+        });
+        pairs.collect()
+    };
+    let (wanted_in, are_in) = (pairs(&desired.groups), pairs(&there.groups));
+    Changes {
+        added: missing(&wanted, &held),
+        removed: missing(&held, &wanted),
+        joined: wanted_in.difference(&are_in).cloned().collect(),
+        left: are_in.difference(&wanted_in).cloned().collect(),
+    }
+}
+
+fn merge<'a>(rules: impl Iterator<Item = &'a Rule>) -> Merged {
+    let mut merged = Merged::new();
+    for rule in rules {
+        let key = (rule.grantee.clone(), rule.pattern.clone(), rule.effect, rule.expires);
+        let actions = merged.entry(key).or_default();
+        *actions = actions.union(rule.actions);
+    }
+    merged
+}
+
+/// What `from` has and `other` has not.
+fn missing(from: &Merged, other: &Merged) -> Vec<Rule> {
+    let lacks = |(key, actions): (&(Grantee, Pattern, Effect, Option<UnixSeconds>), &Actions)| {
+        let lacking = actions.difference(other.get(key).copied().unwrap_or_default());
+        let (grantee, pattern, effect, expires) = key.clone();
+        (!lacking.is_empty()).then_some(Rule {
+            grantee,
+            pattern,
+            effect,
+            actions: lacking,
+            expires,
+        })
+    };
+    from.iter().filter_map(lacks).collect()
+}
+
+/// Takes the actions of `rule` out of the rule that ends at the same time.
+async fn remove(transaction: &mut SqliteConnection, rule: &Rule) -> Result<(), Error> {
+    edit::take(transaction, rule).await?;
+    if rule.effect == Effect::Allow {
+        raise(transaction, std::slice::from_ref(&rule.grantee)).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(effect: Effect, grantee: &str, pattern: &str, actions: &str) -> Rule {
+        Rule {
+            grantee: grantee.parse().unwrap(),
+            pattern: pattern.parse().unwrap(),
+            effect,
+            actions: actions.parse().unwrap(),
+            expires: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_applied_is_added_and_the_rest_only_pruned() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        let allow = |grantee, pattern, actions| rule(Effect::Allow, grantee, pattern, actions);
+        let andrew = Subject::from_claim("andrew").unwrap();
+        let devs: GroupName = "devs".parse().unwrap();
+        store
+            .add(&[allow("andrew", "a", "pull,delete"), allow("bea", "b", "pull")], 0)
+            .await
+            .unwrap();
+        store.join(&devs, std::slice::from_ref(&andrew)).await.unwrap();
+        let desired = Desired {
+            rules: vec![allow("andrew", "a", "push,pull"), rule(Effect::Deny, "bea", "b", "push")],
+            groups: BTreeMap::from([(
+                devs.clone(),
+                BTreeSet::from([Subject::from_claim("bea").unwrap()]),
+            )]),
+        };
+        let added = vec![allow("andrew", "a", "push"), rule(Effect::Deny, "bea", "b", "push")];
+        let dry = store.apply(&desired, false, true, 0).await.unwrap();
+        assert_eq!((&dry.added, dry.removed.len(), dry.left.len()), (&added, 0, 0));
+        assert_eq!(store.apply(&desired, false, false, 0).await.unwrap(), dry);
+        assert!(store.apply(&desired, false, false, 0).await.unwrap().is_empty());
+        let pruned = store.apply(&desired, true, false, 0).await.unwrap();
+        assert_eq!(pruned.removed, [allow("andrew", "a", "delete"), allow("bea", "b", "pull")]);
+        assert_eq!(pruned.left, [(devs, andrew.clone())]);
+        assert!(store.apply(&desired, true, false, 0).await.unwrap().is_empty());
+        let policy = store.policy().await.unwrap();
+        assert_eq!(policy.rules().into_iter().cloned().collect::<Vec<_>>(), desired.rules);
+        assert!(policy.revocations.least_for(&andrew) > 0);
+    }
+}

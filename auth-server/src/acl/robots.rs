@@ -1,0 +1,187 @@
+//! The robots: who they are, and the acts that make and remove them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use berth_shared::{
+    clock::UnixSeconds,
+    rights::Rule,
+    subject::{Grantee, RobotName},
+};
+use sqlx::{Row, SqliteConnection};
+
+use super::{
+    Error,
+    edit::{self, begin, forget},
+    policy::parse,
+    store::Store,
+};
+use crate::robot_secret::RobotSecret;
+
+/// What is known of a robot besides its rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Robot {
+    /// What it signs in as.
+    pub name: RobotName,
+    /// When it was made.
+    pub created: UnixSeconds,
+    /// When its secret stops to be one; never when absent.
+    pub expires: Option<UnixSeconds>,
+    /// When it last signed in, give or take the time between two notes of it.
+    pub last_used: Option<UnixSeconds>,
+}
+
+impl Robot {
+    /// Whether it may sign in at `now`.
+    #[must_use]
+    pub fn holds_at(&self, now: UnixSeconds) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
+}
+
+/// Every robot, by its name and by the hash of its secret.
+#[derive(Debug, Default)]
+pub struct Robots {
+    all: BTreeMap<RobotName, Robot>,
+    by_hash: HashMap<String, RobotName>,
+}
+
+impl Robots {
+    /// Every robot, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Robot> {
+        self.all.values()
+    }
+
+    /// The robot of this name.
+    #[must_use]
+    pub fn get(&self, name: &RobotName) -> Option<&Robot> {
+        self.all.get(name)
+    }
+
+    /// Whose secret this is. Looked up by its hash: what the time of that tells is about the hash
+    /// of a guess, and says nothing about any secret.
+    #[must_use]
+    pub fn who_has(&self, secret: &RobotSecret) -> Option<&Robot> {
+        self.by_hash.get(&secret.hash()).and_then(|name| self.all.get(name))
+    }
+
+    pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, Error> {
+        let mut robots = Self::default();
+        let rows = sqlx::query("SELECT name, secret_hash, created, expires, last_used FROM robots");
+        for row in rows.fetch_all(connection).await? {
+            let robot = Robot {
+                name: parse(&row, "name")?,
+                created: row.try_get("created")?,
+                expires: row.try_get("expires")?,
+                last_used: row.try_get("last_used")?,
+            };
+            robots.by_hash.insert(row.try_get("secret_hash")?, robot.name.clone());
+            robots.all.insert(robot.name.clone(), robot);
+        }
+        Ok(robots)
+    }
+}
+
+impl Store {
+    /// Makes a robot with its first rules. Whether it was made: not when there is one of that name.
+    /// Rules that somebody granted to the name before are left as they are.
+    ///
+    /// # Errors
+    /// When the database cannot be written to; nothing is made then.
+    pub async fn create_robot(
+        &self,
+        robot: &Robot,
+        secret: &RobotSecret,
+        rules: &[Rule],
+    ) -> Result<bool, Error> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        let made = sqlx::query(
+            "INSERT INTO robots (name, secret_hash, created, expires) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (name) DO NOTHING",
+        )
+        .bind(robot.name.as_str())
+        .bind(secret.hash())
+        .bind(robot.created)
+        .bind(robot.expires)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+        if made == 0 {
+            return Ok(false);
+        }
+        for rule in rules {
+            edit::add(&mut transaction, rule, robot.created).await?;
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Removes a robot with its rules and groups, and voids its tokens. Whether there was one.
+    ///
+    /// # Errors
+    /// When the database cannot be written to.
+    pub async fn remove_robot(&self, name: &RobotName) -> Result<bool, Error> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        let robot = sqlx::query("DELETE FROM robots WHERE name = $1").bind(name.as_str());
+        let removed = robot.execute(&mut *transaction).await?.rows_affected();
+        if removed > 0 {
+            forget(&mut transaction, &Grantee::Robot(name.clone())).await?;
+        }
+        transaction.commit().await?;
+        Ok(removed > 0)
+    }
+
+    /// Notes that a robot signed in.
+    ///
+    /// # Errors
+    /// When the database cannot be written to.
+    pub async fn note_robot(&self, name: &RobotName, now: UnixSeconds) -> Result<(), Error> {
+        sqlx::query("UPDATE robots SET last_used = $2 WHERE name = $1")
+            .bind(name.as_str())
+            .bind(now)
+            .execute(&mut *self.writer.lock().await)
+            .await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_shared::{rights::Effect, subject::Subject};
+
+    use super::*;
+
+    fn robot(expires: Option<UnixSeconds>) -> Robot {
+        Robot { name: "robot.ci".parse().unwrap(), created: 1, expires, last_used: None }
+    }
+
+    #[tokio::test]
+    async fn a_robot_is_known_by_its_secret_until_it_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        let (one, two) = (RobotSecret::generate().unwrap(), RobotSecret::generate().unwrap());
+        let rule = Rule {
+            grantee: "robot.ci".parse().unwrap(),
+            pattern: "team/app".parse().unwrap(),
+            effect: Effect::Allow,
+            actions: "pull".parse().unwrap(),
+            expires: None,
+        };
+        assert!(store.create_robot(&robot(Some(100)), &one, &[rule]).await.unwrap());
+        assert!(!store.create_robot(&robot(None), &two, &[]).await.unwrap());
+        store.note_robot(&robot(None).name, 50).await.unwrap();
+        let policy = store.policy().await.unwrap();
+        let known = policy.robots.who_has(&one).unwrap();
+        assert_eq!((known.expires, known.last_used), (Some(100), Some(50)));
+        assert!(known.holds_at(99) && !known.holds_at(100));
+        assert!(policy.robots.who_has(&two).is_none());
+        let subject = Subject::Robot(known.name.clone());
+        assert_eq!(policy.rights(&subject).rules.len(), 1);
+        assert!(store.remove_robot(&known.name).await.unwrap());
+        assert!(!store.remove_robot(&known.name).await.unwrap());
+        let policy = store.policy().await.unwrap();
+        assert!(policy.robots.who_has(&one).is_none() && policy.rules().is_empty());
+        assert_eq!(policy.revocations.least_for(&subject), 1);
+    }
+}

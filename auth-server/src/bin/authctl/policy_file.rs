@@ -1,0 +1,246 @@
+//! `authctl policy`: every rule and group as a file, for people who keep it in git.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{Display, Write},
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+use auth_server::acl::{
+    apply::{Changes, Desired},
+    policy::Policy,
+};
+use berth_shared::{
+    clock::{UnixSeconds, rfc3339},
+    rights::{Effect, Rule},
+    subject::{Grantee, GroupName, Subject},
+};
+use clap::Subcommand;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use toml::Spanned;
+
+use crate::{
+    grant_text::{GrantText, json_rules, now, write},
+    group::member,
+    report::{Failure, Report},
+    site::Site,
+};
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Write all rules and groups to standard output.
+    Export,
+    /// Add what a file has and the server has not; nothing is changed when the file is not valid.
+    #[command(after_help = "\
+The file is what `authctl policy export` writes:
+
+  [groups]
+  devs = [\"andrew\", \"robot.ci\"]
+
+  [allow]
+  \"group:devs\" = [\"team/**:pull,push\", \"demo:pull until 2027-01-31T00:00:00Z\"]
+
+  [deny]
+  everyone = [\"archive/**:push,delete\"]
+
+Examples:
+  authctl policy apply policy.toml --prune --dry-run    the difference, and nothing else
+  authctl policy apply policy.toml --prune")]
+    Apply {
+        /// The file; - is standard input.
+        file: PathBuf,
+        /// Take away what the file does not have.
+        #[arg(long)]
+        prune: bool,
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// A policy file, before its texts are read: each knows where it stands.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    groups: Table,
+    allow: Table,
+    deny: Table,
+}
+
+type Table = BTreeMap<Spanned<String>, Vec<Spanned<String>>>;
+
+/// Reads a whole policy file; an error names its line.
+fn parse(text: &str) -> Result<Desired, String> {
+    let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+    let mut desired = Desired::default();
+    for (group, members) in &file.groups {
+        let members = members.iter().map(|name| read(text, name, member));
+        desired.groups.insert(read(text, group, str::parse)?, members.collect::<Result<_, _>>()?);
+    }
+    for (table, effect) in [(&file.allow, Effect::Allow), (&file.deny, Effect::Deny)] {
+        for (grantee, entries) in table {
+            let grantee: Grantee = read(text, grantee, str::parse)?;
+            for entry in entries {
+                let (what, expires) = read(text, entry, entry_of_rule)?;
+                desired.rules.push(what.rule(&grantee, effect, expires));
+            }
+        }
+    }
+    Ok(desired)
+}
+
+/// Reads one text of the file.
+fn read<T, E: Display>(
+    file: &str,
+    text: &Spanned<String>,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<T, String> {
+    parse(text.get_ref()).map_err(|error| {
+        let line = 1 + file[..text.span().start].matches('\n').count();
+        format!("line {line}: {:?}: {error}", text.get_ref())
+    })
+}
+
+/// `REPO:ACTIONS`, or that with ` until ` and a time of RFC 3339.
+fn entry_of_rule(text: &str) -> Result<(GrantText, Option<UnixSeconds>), String> {
+    let Some((grant, end)) = text.split_once(" until ") else { return Ok((text.parse()?, None)) };
+    let time = humantime::parse_rfc3339(end).ok();
+    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let end = since
+        .and_then(|since| i64::try_from(since.as_secs()).ok())
+        .ok_or_else(|| format!("{end:?} is no time such as 2027-01-31T00:00:00Z"))?;
+    Ok((grant.parse()?, Some(end)))
+}
+
+pub(crate) async fn run(verb: Verb, site: &Site) -> Result<Report, Failure> {
+    match verb {
+        Verb::Export => {
+            let policy = site.database().await?.policy().await?;
+            let (text, json) = export(&policy);
+            Ok(Report::done(text.trim_end(), json))
+        }
+        Verb::Apply { file, prune, dry_run } => apply(&file, prune, dry_run, site).await,
+    }
+}
+
+async fn apply(path: &Path, prune: bool, dry_run: bool, site: &Site) -> Result<Report, Failure> {
+    let text = if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        fs::read_to_string(path)
+    };
+    let shown = path.display();
+    let text = text.map_err(|error| Failure::refused(format!("reading {shown}: {error}")))?;
+    let desired = parse(&text)
+        .map_err(|error| Failure::refused(format!("{shown}: nothing was changed: {error}")))?;
+    let database = site.database().await?;
+    let policy = database.policy().await?;
+    let mut named: Vec<_> = desired.rules.iter().map(|rule| &rule.grantee).collect();
+    named.dedup();
+    for grantee in named {
+        let is_group =
+            matches!(grantee, Grantee::Group(group) if desired.groups.contains_key(group));
+        if !is_group {
+            site.warn_of_nobody(grantee, &policy);
+        }
+    }
+    let changes = database.apply(&desired, prune, dry_run, now()).await?;
+    let mut lines = show(&changes);
+    lines.push(match (changes.is_empty(), dry_run) {
+        (true, _) => "nothing to change".to_owned(),
+        (false, true) => "nothing was changed: this was a dry run".to_owned(),
+        (false, false) => "applied".to_owned(),
+    });
+    let pairs = |pairs: &[(GroupName, Subject)]| -> Value {
+        let one = |(group, member): &(GroupName, Subject)| json!({ "group": group, "member": member.to_string() });
+        pairs.iter().map(one).collect()
+    };
+    let json = json!({
+        "added": json_rules(&changes.added),
+        "removed": json_rules(&changes.removed),
+        "joined": pairs(&changes.joined),
+        "left": pairs(&changes.left),
+        "dry_run": dry_run,
+    });
+    Ok(Report::done(lines.join("\n"), json))
+}
+
+/// The difference, a line each, as `diff` marks it.
+fn show(changes: &Changes) -> Vec<String> {
+    let rules = |sign, rules: &[Rule]| -> Vec<String> {
+        rules.iter().map(|rule| format!("{sign} {}", write(rule))).collect()
+    };
+    let members = |sign, pairs: &[(GroupName, Subject)]| -> Vec<String> {
+        pairs.iter().map(|(group, member)| format!("{sign} {member} in group:{group}")).collect()
+    };
+    let mut lines = members("-", &changes.left);
+    lines.extend(members("+", &changes.joined));
+    lines.extend(rules("-", &changes.removed));
+    lines.extend(rules("+", &changes.added));
+    lines
+}
+
+/// The whole policy as a file that `apply` reads, in one order, and as JSON of the same form.
+fn export(policy: &Policy) -> (String, Value) {
+    let mut allow: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut deny = allow.clone();
+    for rule in policy.rules().into_iter().filter(|rule| rule.holds_at(now())) {
+        let table = if rule.effect == Effect::Allow { &mut allow } else { &mut deny };
+        let end = rule.expires.map(|end| format!(" until {}", rfc3339(end))).unwrap_or_default();
+        let entry = format!("{}:{}{end}", rule.pattern, rule.actions);
+        table.entry(rule.grantee.to_string()).or_default().push(entry);
+    }
+    let groups: BTreeMap<String, Vec<String>> = policy
+        .groups
+        .iter()
+        .map(|(group, members)| {
+            (group.to_string(), members.iter().map(ToString::to_string).collect())
+        })
+        .collect();
+    let mut text = String::new();
+    for (name, table) in [("groups", &groups), ("allow", &allow), ("deny", &deny)] {
+        write_table(&mut text, name, table);
+    }
+    (text, json!({ "groups": groups, "allow": allow, "deny": deny }))
+}
+
+/// A table of lists, an entry on each line, so that a change is a line in a diff.
+fn write_table(text: &mut String, name: &str, table: &BTreeMap<String, Vec<String>>) {
+    let quoted = |text: &str| toml::Value::from(text).to_string();
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "[{name}]");
+    for (key, entries) in table {
+        let _ = writeln!(text, "{} = [", quoted(key));
+        for entry in entries {
+            let _ = writeln!(text, "    {},", quoted(entry));
+        }
+        text.push_str("]\n");
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_valid_is_refused_with_its_line() {
+        for (text, line, hint) in [
+            ("[allow]\nandrew = [\"team/app\"]", "line 2", "names no actions"),
+            ("[allow]\n\nandrew = [\"a:pull\",\n\"Team:pull\"]", "line 4", "lower case"),
+            ("[allow]\nandrew = [\"a:pull until friday\"]", "line 2", "no time"),
+            ("[allow]\n\"a b\" = [\"a:pull\"]", "line 2", "not a name"),
+            ("[groups]\ndevs = [\"anonymous\"]", "line 2", "reserved"),
+            ("[grants]\nandrew = [\"a:pull\"]", "line 1", "grants"),
+            ("[allow\n", "line 1", ""),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(line) && error.contains(hint), "{text}: {error}");
+        }
+    }
+}

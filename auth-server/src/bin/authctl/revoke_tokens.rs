@@ -1,0 +1,35 @@
+//! `authctl revoke-tokens`: making void what is out, without taking any right away.
+
+use berth_shared::subject::Grantee;
+use clap::Args;
+use serde_json::json;
+
+use crate::{
+    report::{Failure, Report},
+    site::Site,
+};
+
+#[derive(Args)]
+#[command(after_help = "\
+Clients fetch new tokens by themselves, as long as their password or secret is good: where that
+has leaked, use authctl user passwd or authctl robot revoke.")]
+pub(crate) struct Arguments {
+    /// A user name, `robot.NAME`, `group:NAME`, `everyone` or `anonymous`.
+    #[arg(value_name = "SUBJECT")]
+    grantee: Grantee,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) async fn run(arguments: &Arguments, site: &Site) -> Result<Report, Failure> {
+    let Arguments { grantee, dry_run } = arguments;
+    let database = site.database().await?;
+    site.warn_of_nobody(grantee, &*database.policy().await?);
+    if !dry_run {
+        database.void_tokens(grantee).await?;
+    }
+    let verb = if *dry_run { "would be" } else { "are" };
+    let text = format!("every token that is out for {grantee} {verb} void within seconds");
+    Ok(Report::done(text, json!({ "subject": grantee, "revoked": !dry_run })))
+}
