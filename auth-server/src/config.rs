@@ -20,6 +20,9 @@ use serde::Deserialize;
 /// minute; beyond a day a token is a password.
 const TOKEN_LIFE_SECS: std::ops::RangeInclusive<u32> = 60..=86_400;
 
+/// The longest delay of a sign-in: dockerd waits 15 seconds for an answer.
+const SIGN_IN_DELAY_SECS: std::ops::RangeInclusive<u64> = 1..=10;
+
 /// What `auth-server` and `authctl` are told by `auth.toml`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -93,6 +96,11 @@ pub struct Public {
 pub struct Limits {
     /// Password checks that may wait for their turn; further ones get 429.
     pub password_queue_max: usize,
+    /// Wrong passwords that are checked per second, over all clients that never signed in from
+    /// where they are.
+    pub password_failures_per_sec_max: u32,
+    /// The longest that a sign-in is held up after many wrong passwords, in seconds.
+    pub sign_in_delay_secs_max: u64,
     /// Successful checks that are remembered.
     pub password_cache_max: u64,
     /// How long a successful check is remembered, in seconds; 0 turns that off.
@@ -101,7 +109,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { password_queue_max: 256, password_cache_max: 10_000, password_cache_secs: 600 }
+        Self {
+            password_queue_max: 256,
+            password_failures_per_sec_max: 10,
+            sign_in_delay_secs_max: 10,
+            password_cache_max: 10_000,
+            password_cache_secs: 600,
+        }
     }
 }
 
@@ -210,6 +224,14 @@ impl Config {
         if self.limits.password_queue_max == 0 {
             return Err(ConfigError::value("limits.password_queue_max", "must be at least 1"));
         }
+        if self.limits.password_failures_per_sec_max == 0 {
+            let key = "limits.password_failures_per_sec_max";
+            return Err(ConfigError::value(key, "must be at least 1"));
+        }
+        if !SIGN_IN_DELAY_SECS.contains(&self.limits.sign_in_delay_secs_max) {
+            let reason = "is within 1 to 10: clients give up after 15 seconds";
+            return Err(ConfigError::value("limits.sign_in_delay_secs_max", reason));
+        }
         self.metrics.map(metrics::Config::check).transpose()?;
         Ok(())
     }
@@ -245,6 +267,8 @@ mod tests {
             ("key_algorithm = \"HS256\"", "HS256"),
             ("[public]\nlisten = \"0.0.0.0:5001\"", "certificate"),
             ("[limits]\npassword_queue_max = 0", "limits.password_queue_max"),
+            ("[limits]\npassword_failures_per_sec_max = 0", "password_failures_per_sec_max"),
+            ("[limits]\nsign_in_delay_secs_max = 60", "limits.sign_in_delay_secs_max"),
             ("[metrics]\nlisten = \"0.0.0.0:9103\"", "metrics.listen"),
             ("[metrics]\nport = 1", "port"),
         ] {

@@ -1,6 +1,6 @@
 //! What the server does when a token is asked for: the order of its steps.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use berth_shared::{
@@ -48,6 +48,8 @@ pub(crate) struct TokenRequest<'a> {
     pub(crate) service: &'a str,
     pub(crate) scopes: &'a [Scope],
     pub(crate) presented: Option<&'a Presented>,
+    /// Where the client is, where that is known.
+    pub(crate) client: Option<IpAddr>,
 }
 
 /// What a client shows to say who it is. Has no `Debug`, and is wiped when dropped.
@@ -187,7 +189,7 @@ impl AuthServer {
         let Current { policy, users } = self.current().await?;
         let SignedIn { subject, secret_expires } = match request.presented {
             None => SignedIn { subject: Subject::Anonymous, secret_expires: None },
-            Some(presented) => self.sign_in(&policy, &users, presented).await?,
+            Some(presented) => self.sign_in(&policy, &users, presented, request.client).await?,
         };
         let rights = policy.rights(&subject);
         let issued = issue(Request {
@@ -212,6 +214,7 @@ impl AuthServer {
         policy: &Policy,
         users: &UserSet,
         presented: &Presented,
+        client: Option<IpAddr>,
     ) -> Result<SignedIn, IssueError> {
         let credentials = match presented {
             Presented::Secret(secret) => return self.sign_in_robot(policy, None, secret),
@@ -220,7 +223,7 @@ impl AuthServer {
         if let Ok(name) = credentials.user.parse() {
             return self.sign_in_robot(policy, Some(&name), &credentials.password);
         }
-        let name = self.verifier.verify(users, credentials).await;
+        let name = self.verifier.verify(users, credentials, client).await;
         let name = name.map_err(|refusal| match refusal {
             Refusal::Wrong => {
                 let name = credentials.user.parse().ok().filter(|name| users.contains(name));
@@ -328,7 +331,7 @@ mod tests {
         });
         let scopes = Scope::parse_all(["repository:team/app:*"]);
         let presented = Some(&presented);
-        let request = TokenRequest { service: "berth", scopes: &scopes, presented };
+        let request = TokenRequest { service: "berth", scopes: &scopes, presented, client: None };
         let (_, _, token) = server.issue(request).await?;
         let verifier = token::Verifier {
             issuer: "berth".to_owned(),
@@ -398,7 +401,8 @@ mod tests {
         fs::rename(dir.path().join("auth/auth.db"), dir.path().join("elsewhere")).unwrap();
         assert!(matches!(sign_in(&server, "one").await, Err(IssueError::Database(_))));
         let scopes = Scope::parse_all(["repository:public:pull"]);
-        let anonymous = TokenRequest { service: "berth", scopes: &scopes, presented: None };
+        let anonymous =
+            TokenRequest { service: "berth", scopes: &scopes, presented: None, client: None };
         assert!(server.issue(anonymous).await.is_err());
         assert!(server.ready().await.is_err());
         assert_eq!(server.config().token_life(), Duration::from_secs(900));

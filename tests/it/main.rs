@@ -25,6 +25,7 @@ mod races;
 mod revocation;
 mod rights;
 mod robots;
+mod throttle;
 mod tidy;
 mod tls;
 mod token_endpoint;

@@ -163,7 +163,7 @@ impl Refusal {
     /// How long to wait before trying again, in seconds.
     fn retry_after(self) -> Option<&'static str> {
         match self {
-            Self::Busy => Some("1"),
+            Self::Busy => Some("10"),
             Self::Unavailable => Some("5"),
             _ => None,
         }

@@ -72,7 +72,7 @@ pub(super) async fn get(State(door): State<Door>, request: Request) -> Response 
     let client = client_address(&door, &request);
     let parameters = Parameters::parse(request.uri().query().unwrap_or_default().as_bytes());
     let answer = match authorization(request.headers()) {
-        Ok(presented) => answer(&door, &parameters, presented).await,
+        Ok(presented) => answer(&door, &parameters, presented, client).await,
         Err(error) => Err(error),
     };
     respond(answer, client)
@@ -89,7 +89,7 @@ pub(super) async fn post(State(door): State<Door>, request: Request) -> Response
             None => from_form(&parameters)?.map(Presented::Password),
         };
         refuse_other_grants(&parameters)?;
-        answer(&door, &parameters, presented).await
+        answer(&door, &parameters, presented, client).await
     };
     respond(answer.await, client)
 }
@@ -98,6 +98,7 @@ async fn answer(
     door: &Door,
     parameters: &Parameters,
     presented: Option<Presented>,
+    client: Option<IpAddr>,
 ) -> Result<Response, Error> {
     let server = &door.server;
     let service = server
@@ -114,7 +115,7 @@ async fn answer(
         tracing::debug!("the parameter account names another user than the credentials");
     }
     let scopes = Scope::parse_all(parameters.all("scope"));
-    let request = TokenRequest { service, scopes: &scopes, presented: presented.as_ref() };
+    let request = TokenRequest { service, scopes: &scopes, presented: presented.as_ref(), client };
     match server.issue(request).await {
         Ok((subject, issued, token)) => Ok(granted(&subject, &issued, &token)),
         Err(error) => Err(refused(error)),

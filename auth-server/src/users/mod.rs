@@ -6,6 +6,7 @@
 pub mod edit;
 pub mod htpasswd;
 pub mod store;
+pub mod throttle;
 pub mod verify;
 
 use zeroize::Zeroizing;

@@ -3,10 +3,12 @@
 //! An unknown user costs the same as a known one: the same steps are taken with a hash that
 //! nothing matches, of the cost that most users have. Successes are remembered under an HMAC over
 //! user, stored hash and password with a key of this process, so that an entry dies with the
-//! stored hash, and the memory tells nobody a password. Failures are not remembered, but equal
-//! logins that arrive together are checked once.
+//! stored hash, and the memory tells nobody a password. Equal logins that arrive together are checked
+//! once. [`super::throttle`] slows down who guesses, and remembers wrong passwords for a while, so
+//! that a stale one that is repeated for ever costs one check.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -23,7 +25,12 @@ use ring::{
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use super::{Password, htpasswd::StoredHash, store::UserSet};
+use super::{
+    Password,
+    htpasswd::StoredHash,
+    store::UserSet,
+    throttle::{Pair, Tag, Throttle},
+};
 use crate::config::Limits;
 
 /// What a client says about itself. Has no `Debug`, and is wiped when dropped.
@@ -51,7 +58,8 @@ pub enum Refusal {
 /// Checks passwords.
 pub struct Verifier {
     key: hmac::Key,
-    successes: Cache<[u8; 32], ()>,
+    successes: Cache<Tag, ()>,
+    throttle: Throttle,
     threads: Arc<Semaphore>,
     waiting: AtomicUsize,
     waiting_max: usize,
@@ -74,6 +82,7 @@ impl Verifier {
         Ok(Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, &*key),
             successes: remembered.build(),
+            throttle: Throttle::new(limits),
             threads: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
             waiting: AtomicUsize::new(0),
             waiting_max: limits.password_queue_max,
@@ -85,11 +94,12 @@ impl Verifier {
     ///
     /// # Errors
     /// [`Refusal::Wrong`] for whatever is wrong with them, always at the same cost;
-    /// [`Refusal::Busy`] when too many others wait.
+    /// [`Refusal::Busy`] when too many others wait, or too many guesses.
     pub async fn verify(
         &self,
         users: &UserSet,
         credentials: &Credentials,
+        client: Option<IpAddr>,
     ) -> Result<UserName, Refusal> {
         let name = credentials.user.parse::<UserName>().ok();
         let stored = name.as_ref().and_then(|name| users.get(name));
@@ -102,9 +112,18 @@ impl Verifier {
         let password = password.map_or_else(Zeroizing::default, |password| {
             Zeroizing::new(password.as_bytes().to_vec())
         });
-        let key = self.key_of(&credentials.user, &hash, &password);
-        let check = self.check(hash, password, is_possible);
-        self.successes.try_get_with(key, check).await.map_err(|refusal| *refusal)?;
+        let tag = self.tag_of(&credentials.user, &hash, &password);
+        let pair = self.throttle.pair(&self.key, &credentials.user, client);
+        let attempt = self.attempt(pair, tag, hash, password, is_possible);
+        match self.successes.try_get_with(tag, attempt).await {
+            Ok(()) => self.throttle.succeeded(pair),
+            Err(refusal) => {
+                if *refusal == Refusal::Wrong {
+                    self.throttle.failed(pair, tag);
+                }
+                return Err(*refusal);
+            }
+        }
         name.ok_or(Refusal::Wrong)
     }
 
@@ -114,7 +133,7 @@ impl Verifier {
         self.runs.load(Ordering::Relaxed)
     }
 
-    fn key_of(&self, user: &str, hash: &str, password: &[u8]) -> [u8; 32] {
+    fn tag_of(&self, user: &str, hash: &str, password: &[u8]) -> Tag {
         let mut context = hmac::Context::with_key(&self.key);
         for part in [user.as_bytes(), b"\0", hash.as_bytes(), b"\0", password] {
             context.update(part);
@@ -122,6 +141,27 @@ impl Verifier {
         let mut key = [0; 32];
         key.copy_from_slice(context.sign().as_ref());
         key
+    }
+
+    /// Checks a password when its turn has come, unless it is known to be wrong. Of equal logins
+    /// one does this, and the others get what comes of it.
+    async fn attempt(
+        &self,
+        pair: Pair,
+        tag: Tag,
+        hash: String,
+        password: Zeroizing<Vec<u8>>,
+        is_possible: bool,
+    ) -> Result<(), Refusal> {
+        if self.throttle.is_known_wrong(&tag) {
+            return Err(Refusal::Wrong);
+        }
+        let _turn = self.throttle.turn(pair).await.map_err(|_| Refusal::Busy)?;
+        let result = self.check(hash, password, is_possible).await;
+        if result == Err(Refusal::Wrong) {
+            self.throttle.spend();
+        }
+        result
     }
 
     async fn check(
@@ -197,37 +237,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_refusal_costs_one_check_and_successes_are_remembered() {
+    async fn every_distinct_password_costs_one_check_whoever_it_is_for() {
         let dir = tempfile::tempdir().unwrap();
         let users = users(dir.path()).await;
         let verifier = Verifier::new(Limits::default()).unwrap();
         let long = "x".repeat(73);
-        for (n, (user, password)) in [
-            ("andrew", "wrong"),
-            ("andrew", ""),
-            ("andrew", "pä:ss wörd\0"),
-            ("andrew", &long),
-            ("nobody", "pä:ss wörd"),
-            ("not a name", "pä:ss wörd"),
-            ("", ""),
-            ("andrew", "wrong"),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            let result = verifier.verify(&users, &credentials(user, password)).await;
+        for (user, password, runs) in [
+            ("andrew", "wrong", 1),
+            ("andrew", "", 2),
+            ("andrew", "pä:ss wörd\0", 2),
+            ("andrew", &long, 2),
+            ("nobody", "pä:ss wörd", 3),
+            ("not a name", "pä:ss wörd", 4),
+            ("", "", 5),
+            ("andrew", "wrong", 5),
+            ("nobody", "pä:ss wörd", 5),
+        ] {
+            let result = verifier.verify(&users, &credentials(user, password), None).await;
             assert_eq!(result, Err(Refusal::Wrong), "{user}");
-            assert_eq!(verifier.runs(), n as u64 + 1);
+            assert_eq!(verifier.runs(), runs, "{user}");
         }
         let right = credentials("andrew", "pä:ss wörd");
         let together = tokio::join!(
-            verifier.verify(&users, &right),
-            verifier.verify(&users, &right),
-            verifier.verify(&users, &right)
+            verifier.verify(&users, &right, None),
+            verifier.verify(&users, &right, None),
+            verifier.verify(&users, &right, None)
         );
         assert!(together.0.is_ok() && together.1.is_ok() && together.2.is_ok());
-        assert!(verifier.verify(&users, &right).await.is_ok());
-        assert_eq!(verifier.runs(), 9);
+        assert!(verifier.verify(&users, &right, None).await.is_ok());
+        assert_eq!(verifier.runs(), 6);
     }
 
     #[tokio::test]
@@ -238,10 +276,10 @@ mod tests {
         let mut verifier = Verifier::new(limits).unwrap();
         verifier.threads = Arc::new(Semaphore::new(0));
         let (a, b) = (credentials("andrew", "a"), credentials("andrew", "b"));
-        let waiting = verifier.verify(&users, &a);
+        let waiting = verifier.verify(&users, &a, None);
         tokio::pin!(waiting);
         assert!(futures_poll_once(waiting.as_mut()).await.is_none());
-        assert_eq!(verifier.verify(&users, &b).await, Err(Refusal::Busy));
+        assert_eq!(verifier.verify(&users, &b, None).await, Err(Refusal::Busy));
     }
 
     async fn futures_poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {

@@ -1,0 +1,109 @@
+//! Who guesses passwords is slowed down; who has a stale one, or the right one, is not locked out.
+
+use std::fs;
+
+use harness::{
+    Client, Response, Stack,
+    stack::{Options, PASSWORD},
+};
+use tokio::task::JoinSet;
+
+/// Clients say where they are, and the longest delay is a second.
+async fn stack() -> Stack {
+    let stack = Stack::with(Options {
+        auth: "[limits]\nsign_in_delay_secs_max = 1\n".to_owned(),
+        registry: "trusted_proxies = ['127.0.0.1/32']\n".to_owned(),
+        ..Options::default()
+    })
+    .await;
+    stack.set_password("bea", PASSWORD);
+    stack
+}
+
+async fn sign_in(client: Client, user: &str, password: &str, from: &str) -> Response {
+    let call = client.call("GET", "/token").header("x-forwarded-for", from);
+    call.basic(user, password).send().await
+}
+
+/// Signs in with each of these at once: the statuses.
+async fn all(stack: &Stack, logins: impl Iterator<Item = (String, String)>) -> Vec<u16> {
+    let mut tasks = JoinSet::new();
+    for (password, from) in logins {
+        let client = stack.client.clone();
+        tasks.spawn(async move {
+            let answer = sign_in(client, "andrew", &password, &from).await;
+            let status = answer.status.as_u16();
+            assert_eq!(status == 429, answer.find_header("retry-after").is_some(), "{answer:?}");
+            status
+        });
+    }
+    tasks.join_all().await
+}
+
+#[tokio::test]
+async fn a_hundred_kubelets_with_a_stale_secret_cost_one_check_and_lock_nobody_out() {
+    let stack = stack().await;
+    let runs = stack.auth.bcrypt_runs();
+    for _ in 0..3 {
+        // Half of them behind one address, the others each in a network of its own.
+        let kubelets = (0..100).map(|n| {
+            let from = if n < 50 { "192.0.2.1".to_owned() } else { format!("198.51.{n}.7") };
+            ("the password before".to_owned(), from)
+        });
+        assert!(all(&stack, kubelets).await.into_iter().all(|status| status == 401));
+    }
+    assert_eq!(stack.auth.bcrypt_runs() - runs, 1);
+    for from in ["192.0.2.1", "203.0.113.9"] {
+        sign_in(stack.client.clone(), "andrew", PASSWORD, from).await.expect(200);
+    }
+    assert_eq!(stack.auth.bcrypt_runs() - runs, 2);
+}
+
+#[tokio::test]
+async fn a_thousand_passwords_are_not_checked_and_their_owner_signs_in_meanwhile() {
+    let stack = stack().await;
+    let home = "203.0.113.9";
+    sign_in(stack.client.clone(), "andrew", PASSWORD, home).await.expect(200);
+    // The next sign-in is to need a check.
+    stack.set_password("andrew", "a new one");
+    let runs = stack.auth.bcrypt_runs();
+    let guesses = (0..1000).map(|n| (format!("guess {n}"), "192.0.2.1".to_owned()));
+    let (statuses, owner) = tokio::join!(
+        all(&stack, guesses),
+        sign_in(stack.client.clone(), "andrew", "a new one", home)
+    );
+    owner.expect(200);
+    assert!(statuses.iter().all(|status| [401, 429].contains(status)));
+    let checked = stack.auth.bcrypt_runs() - runs;
+    assert!((4..50).contains(&checked), "{checked} of 1000 passwords were checked");
+    assert_eq!(statuses.iter().filter(|status| **status == 401).count() as u64, checked - 1);
+    sign_in(stack.client.clone(), "bea", PASSWORD, "192.0.2.1").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_has_is_throttled_like_one_that_somebody_has() {
+    let stack = stack().await;
+    let mut seen = Vec::new();
+    for user in ["andrew", "nobody"] {
+        let runs = stack.auth.bcrypt_runs();
+        let mut answers = Vec::new();
+        for password in ["a", "b", "a", "c", "d", "a", "e"] {
+            let answer = sign_in(stack.client.clone(), user, password, "192.0.2.1").await;
+            answers.push(answer.comparable());
+        }
+        seen.push((answers, stack.auth.bcrypt_runs() - runs));
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert_eq!(seen[0].1, 5, "each distinct password is checked once");
+}
+
+#[tokio::test]
+async fn a_hundred_right_sign_ins_at_once_are_one_check_at_cost_12() {
+    let stack = Stack::start().await;
+    let hash = bcrypt::hash(PASSWORD, 12).expect("a hash");
+    fs::write(stack.root().join("htpasswd"), format!("andrew:{hash}\n")).expect("writing");
+    let runs = stack.auth.bcrypt_runs();
+    let logins = (0..100).map(|_| (PASSWORD.to_owned(), "127.0.0.1".to_owned()));
+    assert!(all(&stack, logins).await.into_iter().all(|status| status == 200));
+    assert_eq!(stack.auth.bcrypt_runs() - runs, 1);
+}
