@@ -47,7 +47,7 @@ pub use http::fuzzing;
 
 use authz::Authorizer;
 use config::Config;
-use http::App;
+use http::{App, basic::Exchange};
 use issuer::{Foreign, Issuer};
 use link::AuthLink;
 use metadata::Database;
@@ -63,6 +63,9 @@ pub enum StartError {
     /// Another server uses the data directory.
     #[error("{0} is in use by another registry-server: stop that one first")]
     InUse(String),
+    /// The system gives no random bytes.
+    #[error("the system gives no randomness")]
+    Randomness,
     /// The data directory, a socket or a port cannot be used.
     #[error("preparing {what}")]
     Io {
@@ -140,6 +143,13 @@ impl Server {
         };
         let verifier =
             Verifier { issuer: config.issuer, service: config.service.clone(), foreign_subjects };
+        let basic = match &issuer {
+            Issuer::Berth(link) if config.basic => {
+                let exchange = Exchange::new(link.clone(), &config.service);
+                Some(exchange.map_err(|_| StartError::Randomness)?)
+            }
+            _ => None,
+        };
         let app = App {
             registry,
             authorizer: Authorizer::new(verifier, issuer.clone(), clock),
@@ -147,6 +157,7 @@ impl Server {
             service: config.service.into(),
             origins: config.public_urls.into(),
             trusted_proxies: config.trusted_proxies.into(),
+            basic,
         };
         let tls = config.tls.map(|tls| Tls::load(&tls.certificate, &tls.key)).transpose()?;
         let public = Listener::tcp(config.listen, tls.clone()).await;

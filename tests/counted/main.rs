@@ -197,12 +197,18 @@ impl Counter {
             assert!(work.await.queries > 0, "{what}");
         }
         let long = "x".repeat(73);
-        for password in ["wrong", "", long.as_str()] {
-            let work = self.compare("wrong credentials", |_| {
-                let send = |user: &str| vec![ask("secret").basic(user, password)];
+        // A wrong password is checked once; those that cannot be passwords are all the same one.
+        for (password, checks) in [("wrong", 1..=1), ("", 0..=1), (long.as_str(), 0..=0)] {
+            let work = self.compare("wrong credentials", |number| {
+                let password = if password == "wrong" {
+                    format!("wrong {number}")
+                } else {
+                    password.to_owned()
+                };
+                let send = |user: &str| vec![ask("secret").basic(user, &password)];
                 vec![send("andrew"), send("nobody"), send("no such/name")]
             });
-            assert_eq!(work.await.bcrypt, 1, "{password:?}");
+            assert!(checks.contains(&work.await.bcrypt), "{password:?}");
         }
     }
 

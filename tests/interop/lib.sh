@@ -174,6 +174,8 @@ furnish_sandbox() {
     mkdir -p /etc/docker/certs.d
     ip link set lo up
     ip address add "$host_address/32" dev lo
+    # The first line that names a host counts, and the machine's own may lead to 127.0.0.1.
+    sed --in-place "/[[:space:]]$host\([[:space:]]\|\$\)/d" /etc/hosts
     printf '%s %s\n' "$host_address" "$host" >>/etc/hosts
 }
 

@@ -5,6 +5,7 @@ mod advisories_clients;
 mod advisories_reading;
 mod auth_backup;
 mod backup;
+mod basic;
 mod broken_push;
 mod collection;
 mod collection_load;

@@ -42,6 +42,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Level or directives of the log.
     pub log: String,
+    /// Whether `Basic` credentials are taken on the API itself.
+    pub basic: bool,
     /// Form of the log.
     pub log_format: LogFormat,
     /// Whether a push is acknowledged only when it has reached the disk.
@@ -107,13 +109,15 @@ struct File {
     trusted_proxies: Vec<IpNet>,
     #[serde(default)]
     insecure_http: bool,
+    #[serde(default = "yes")]
+    basic: bool,
     #[serde(default = "default_log")]
     log: String,
     #[serde(default)]
     log_format: LogFormat,
     tls: Option<TlsFiles>,
     foreign_issuer: Option<ForeignTable>,
-    #[serde(default = "default_durable")]
+    #[serde(default = "yes")]
     durable: bool,
     #[serde(default)]
     read_only: bool,
@@ -134,7 +138,7 @@ fn default_auth_socket() -> PathBuf {
     "run/auth.sock".into()
 }
 
-fn default_durable() -> bool {
+fn yes() -> bool {
     true
 }
 
@@ -166,11 +170,12 @@ impl Config {
             |a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| format!("{a:?}") == format!("{b:?}");
         let limits = (self.settings.limits.uploads_max, self.connections_max);
         let other_limits = (other.settings.limits.uploads_max, other.connections_max);
-        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 12] = [
+        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 13] = [
             ("listen", &self.listen, &other.listen),
             ("tls", &self.tls, &other.tls),
             ("public_urls", &self.public_urls, &other.public_urls),
             ("data", &self.data, &other.data),
+            ("basic", &self.basic, &other.basic),
             ("durable", &self.durable, &other.durable),
             ("service", &self.service, &other.service),
             ("issuer", &self.issuer, &other.issuer),
@@ -228,6 +233,7 @@ impl File {
             foreign_issuer: foreign_issuer.transpose()?,
             trusted_proxies: self.trusted_proxies,
             log: self.log,
+            basic: self.basic,
             log_format: self.log_format,
             durable: self.durable,
             settings,

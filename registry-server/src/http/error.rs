@@ -12,7 +12,7 @@ use berth_shared::{
 };
 use serde_json::{Value, json};
 
-use super::{endpoint::NotAnEndpoint, json as json_response, value};
+use super::{basic::NoToken, endpoint::NotAnEndpoint, json as json_response, value};
 use crate::{
     authz::{Denied, Reason},
     registry,
@@ -24,6 +24,8 @@ pub(crate) enum Error {
     NotAnEndpoint(NotAnEndpoint),
     Denied(Denied),
     Registry(registry::Error),
+    /// Credentials on the API itself could not be checked now.
+    SignIn(NoToken),
     /// A header or query parameter cannot be read.
     BadRequest(Code, &'static str),
     /// No byte of the blob is within the range asked for.
@@ -76,6 +78,15 @@ impl Row {
 }
 
 impl Error {
+    /// What it means that there is no token for the credentials of a request that needs `scopes`.
+    /// Wrong ones get the challenge that none get: it says how one signs in.
+    pub(super) fn no_token(reason: NoToken, scopes: Vec<Scope>) -> Self {
+        match reason {
+            NoToken::Wrong => Self::Denied(Denied::Challenge { scopes, reason: Reason::NoToken }),
+            reason => Self::SignIn(reason),
+        }
+    }
+
     /// What the log says beyond the status: the causes of a failure that is ours, and why a token
     /// was refused.
     pub(super) fn for_the_log(&self) -> Option<String> {
@@ -89,6 +100,7 @@ impl Error {
             }
             Self::Denied(Denied::Unavailable) => Some("no keys from auth-server yet".to_owned()),
             Self::BadRequest(_, message) => Some((*message).to_owned()),
+            Self::SignIn(_) => Some("the credentials could not be checked".to_owned()),
             _ => None,
         }
     }
@@ -128,6 +140,7 @@ impl Error {
             Self::NotAnEndpoint(reason) => not_an_endpoint(reason),
             Self::Denied(denied) => refused(denied, realm, service),
             Self::Registry(error) => domain(error),
+            Self::SignIn(reason) => sign_in(reason),
             Self::BadRequest(code, message) => Row::new(StatusCode::BAD_REQUEST, code, message),
             Self::RangeNotSatisfiable { size } => Row::new(
                 StatusCode::RANGE_NOT_SATISFIABLE,
@@ -195,6 +208,28 @@ fn refused(denied: Denied, realm: &str, service: &str) -> Row {
     let mut row = Row::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, message)
         .with_header(header::WWW_AUTHENTICATE, challenge);
     row.detail = scopes.iter().map(needed).collect();
+    row
+}
+
+/// Credentials on the API itself that cannot be checked now.
+fn sign_in(reason: NoToken) -> Row {
+    let (status, code, message, retry_after) = match reason {
+        NoToken::Busy(retry_after) => (
+            StatusCode::TOO_MANY_REQUESTS,
+            Code::TooManyRequests,
+            "too many sign-ins at once, try again",
+            retry_after,
+        ),
+        NoToken::Wrong | NoToken::Unavailable => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Code::Unavailable,
+            "sign-in is not available at the moment: try again in a few seconds",
+            None,
+        ),
+    };
+    let retry_after = retry_after.unwrap_or(HeaderValue::from_static("2"));
+    let mut row = Row::new(status, code, message);
+    row.headers.push((header::RETRY_AFTER, retry_after));
     row
 }
 

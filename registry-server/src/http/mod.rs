@@ -3,6 +3,7 @@
 //! `Endpoint::parse` → `endpoint.access()` → `authorize` gives a `Permit` → one domain call →
 //! response headers. What fails on the way becomes an answer in one place.
 
+pub(crate) mod basic;
 mod blobs;
 mod client_address;
 pub(crate) mod endpoint;
@@ -43,6 +44,8 @@ use crate::{
     issuer::Issuer,
     registry::{self, Registry, content::Content},
 };
+use basic::Exchange;
+use client_address::ClientAddress;
 use endpoint::Endpoint;
 use error::Error;
 use origin::Origin;
@@ -63,6 +66,8 @@ pub(crate) struct App {
     pub(crate) service: Arc<str>,
     pub(crate) origins: Arc<[Origin]>,
     pub(crate) trusted_proxies: Arc<[IpNet]>,
+    /// Where `Basic` is taken.
+    pub(crate) basic: Option<Exchange>,
 }
 
 /// The public routes.
@@ -172,7 +177,7 @@ impl App {
         let access = endpoint.access(query.mount_source());
         fields.repository = access.repository().map(RepositoryName::to_string);
         fields.digest = endpoint.digest().map(ToString::to_string);
-        let authorized = self.authorize(&endpoint, &access, &parts.headers).await?;
+        let authorized = self.authorize(&endpoint, &access, parts).await?;
         fields.subject = Some(authorized.token.subject.to_string());
         let call = Call { app: self, parts, query: &query, token: &authorized.token };
         let answer = match authorized.permit {
@@ -183,9 +188,41 @@ impl App {
         answer.map(|response| warn_of_end(response, &authorized.token))
     }
 
-    /// Judges the credentials; a token that expired is judged again by the upload session that the
-    /// request goes on with.
+    /// Judges the credentials; those of `Basic` by the token that they are exchanged for.
     async fn authorize(
+        &self,
+        endpoint: &Endpoint,
+        access: &endpoint::Access<'_>,
+        parts: &Parts,
+    ) -> Result<Authorized, Error> {
+        let shown = basic::shown(&parts.headers);
+        let (Some(exchange), Some(shown)) = (&self.basic, shown) else {
+            return self.authorize_token(endpoint, access, &parts.headers).await;
+        };
+        let scopes = access.scopes();
+        let client = parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
+        let asked = basic::Question { shown, scopes: &scopes, client };
+        let judge = async || {
+            let headers = exchange.headers(asked).await;
+            let headers = headers.map_err(|reason| Error::no_token(reason, scopes.clone()))?;
+            self.authorize_token(endpoint, access, &headers).await
+        };
+        let mut judged = judge().await;
+        if let Err(Error::Denied(Denied::Challenge { reason: Reason::BadToken(_), .. })) = &judged {
+            // It was voided after it was kept: the credentials may be good all the same.
+            exchange.forget(asked).await;
+            judged = judge().await;
+        }
+        if judged.is_err() {
+            // A token that is not enough is not kept, so that a grant counts with the next request.
+            exchange.forget(asked).await;
+        }
+        judged
+    }
+
+    /// Judges a token; one that expired is judged again by the upload session that the request goes
+    /// on with.
+    async fn authorize_token(
         &self,
         endpoint: &Endpoint,
         access: &endpoint::Access<'_>,
