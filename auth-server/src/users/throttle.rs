@@ -3,8 +3,9 @@
 //! What counts are *distinct* wrong passwords for one name from one network: helm, containerd and
 //! kubelets repeat the same stale one for ever, and that must neither slow nor lock anybody out.
 //! From the fourth on, each further one waits twice as long as the one before, ten seconds at most,
-//! and those that arrive together wait behind each other. Nobody is locked out, and who has signed
-//! in from that network before does not wait at all: a right password gets through at once.
+//! and those that arrive together wait behind each other. Nobody is locked out: an address that
+//! the name has signed in from has a queue of its own, where nobody waits for more than a second
+//! because of wrong passwords, and not at all because of those from elsewhere.
 //!
 //! Beyond that, the whole machine spends a bounded number of checks per second on failures, so that
 //! guesses from many networks do not eat it. That too holds up only those who never signed in from
@@ -31,6 +32,9 @@ const FREE: usize = 3;
 /// What the first one beyond those waits.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 
+/// The longest delay at an address that the name has signed in from.
+const DELAY_MAX_KNOWN: Duration = Duration::from_secs(1);
+
 /// How long a name's failures from one network, and a wrong password, are remembered after the last
 /// one.
 const REMEMBERED: Duration = Duration::from_secs(15 * 60);
@@ -38,11 +42,11 @@ const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 /// How long it is remembered who signed in from where.
 const KNOWN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Pairs of name and network, and wrong passwords, that are remembered at most.
-const ENTRIES_MAX: u64 = 100_000;
+/// Queues, addresses and wrong passwords that are remembered at most.
+const ENTRIES_MAX: u64 = 20_000;
 
-/// Distinct wrong passwords that are told apart for one name from one network.
-const DISTINCT_MAX: usize = 64;
+/// Distinct wrong passwords that are told apart in one queue: more change no delay.
+const DISTINCT_MAX: usize = 16;
 
 /// Failures that may come at once before they are spread over time, in seconds' worth of them.
 const BURST_SECS: u32 = 5;
@@ -50,9 +54,12 @@ const BURST_SECS: u32 = 5;
 /// An HMAC: nothing here can be turned back into a password or a name.
 pub type Tag = [u8; 32];
 
-/// A name and a network, as an HMAC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Pair(Tag);
+/// Who signs in as whom, as HMACs: a name with an address, and with the network of that address.
+#[derive(Debug, Clone, Copy)]
+pub struct Pair {
+    address: Tag,
+    network: Tag,
+}
 
 /// The wait would be longer than anybody is held up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,14 +67,16 @@ pub struct TooMany;
 
 /// What is remembered of failures, and the delays that follow from it.
 pub struct Throttle {
-    failures: Cache<Pair, Arc<Mutex<Failures>>>,
-    known: Cache<Pair, ()>,
+    /// By address where that is known, by network where it is not.
+    failures: Cache<Tag, Arc<Mutex<Failures>>>,
+    /// The addresses that a name has signed in from.
+    known: Cache<Tag, ()>,
     wrong: Cache<Tag, ()>,
     budget: Mutex<Budget>,
     delay_max: Duration,
 }
 
-/// The failures of one pair.
+/// The failures in one queue.
 #[derive(Debug, Default)]
 struct Failures {
     distinct: HashSet<Tag>,
@@ -118,16 +127,21 @@ impl Throttle {
         }
     }
 
-    /// The name `user` as somebody from the network of `client` sends it.
+    /// The name `user` as `client` sends it.
     #[must_use]
     pub fn pair(&self, key: &hmac::Key, user: &str, client: Option<IpAddr>) -> Pair {
-        let mut context = hmac::Context::with_key(key);
-        for part in [network(client).as_slice(), user.as_bytes()] {
-            context.update(part);
-        }
-        let mut tag = [0; 32];
-        tag.copy_from_slice(context.sign().as_ref());
-        Pair(tag)
+        let tag = |from: &[u8]| {
+            let mut context = hmac::Context::with_key(key);
+            // A length in front, so that no two pairs read the same.
+            context.update(&[u8::try_from(from.len()).unwrap_or(u8::MAX)]);
+            context.update(from);
+            context.update(user.as_bytes());
+            let mut tag = [0; 32];
+            tag.copy_from_slice(context.sign().as_ref());
+            tag
+        };
+        let address = client.map(|client| client.to_canonical().to_string()).unwrap_or_default();
+        Pair { address: tag(address.as_bytes()), network: tag(&network(client)) }
     }
 
     /// Whether this password was checked lately, and was wrong: no second check is needed. The tag
@@ -143,15 +157,17 @@ impl Throttle {
     /// When it would wait for longer than the longest delay.
     pub async fn turn(&self, pair: Pair) -> Result<Guess, TooMany> {
         let now = Instant::now();
-        if self.known.get(&pair).is_some() {
-            return Ok(Guess(None));
-        }
-        let failures = self.failures.get_with(pair, Arc::default);
+        let (queue, is_known) = self.queue(pair);
+        let (longest, open) = if is_known {
+            (self.delay_max.min(DELAY_MAX_KNOWN), now)
+        } else {
+            (self.delay_max, lock(&self.budget).next(now))
+        };
+        let failures = self.failures.get_with(queue, Arc::default);
         let until = {
             let mut failures = lock(&failures);
-            let begins = failures.next.unwrap_or(now).max(now);
-            let begins = begins.max(lock(&self.budget).next(now));
-            let begins = begins + self.delay(failures.distinct.len() + failures.under_way);
+            let delay = delay(failures.distinct.len() + failures.under_way).min(longest);
+            let begins = failures.next.unwrap_or(now).max(open) + delay;
             if begins - now > self.delay_max {
                 return Err(TooMany);
             }
@@ -160,7 +176,7 @@ impl Throttle {
             begins
         };
         // Given back however this ends, a client that leaves while it waits included.
-        let guess = Guess(Some(failures));
+        let guess = Guess(failures);
         if until > now {
             metrics::counter!("berth_sign_ins_delayed_total").increment(1);
             tokio::time::sleep_until(until).await;
@@ -171,7 +187,7 @@ impl Throttle {
     /// Counts a wrong password for `pair`; the same one once.
     pub fn failed(&self, pair: Pair, tag: Tag) {
         self.wrong.insert(tag, ());
-        let failures = self.failures.get_with(pair, Arc::default);
+        let failures = self.failures.get_with(self.queue(pair).0, Arc::default);
         let mut failures = lock(&failures);
         if failures.distinct.len() < DISTINCT_MAX {
             failures.distinct.insert(tag);
@@ -185,25 +201,28 @@ impl Throttle {
 
     /// Notes that `pair` signed in.
     pub fn succeeded(&self, pair: Pair) {
-        self.known.insert(pair, ());
+        self.known.insert(pair.address, ());
     }
 
-    /// What the next guess waits after so many distinct ones.
-    fn delay(&self, distinct: usize) -> Duration {
-        let Some(beyond) = distinct.checked_sub(FREE) else { return Duration::ZERO };
-        let doublings = u32::try_from(beyond).unwrap_or(u32::MAX).min(16);
-        (FIRST_DELAY * 2_u32.pow(doublings)).min(self.delay_max)
+    /// Where `pair` waits, and whether it has signed in from its address before.
+    fn queue(&self, pair: Pair) -> (Tag, bool) {
+        let is_known = self.known.get(&pair.address).is_some();
+        (if is_known { pair.address } else { pair.network }, is_known)
     }
 }
 
+/// What the next guess waits after so many distinct ones.
+fn delay(distinct: usize) -> Duration {
+    let Some(beyond) = distinct.checked_sub(FREE) else { return Duration::ZERO };
+    FIRST_DELAY * 2_u32.pow(u32::try_from(beyond).unwrap_or(u32::MAX).min(16))
+}
+
 /// A guess that is waiting or being checked, until it is dropped.
-pub struct Guess(Option<Arc<Mutex<Failures>>>);
+pub struct Guess(Arc<Mutex<Failures>>);
 
 impl Drop for Guess {
     fn drop(&mut self) {
-        if let Some(failures) = &self.0 {
-            lock(failures).under_way -= 1;
-        }
+        lock(&self.0).under_way -= 1;
     }
 }
 
@@ -229,7 +248,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    const PAIR: Pair = Pair([1; 32]);
+    const PAIR: Pair = pair(1);
+
+    /// Somebody alone in their network.
+    const fn pair(n: u8) -> Pair {
+        Pair { address: [n; 32], network: [255 - n; 32] }
+    }
 
     fn throttle() -> Throttle {
         Throttle::new(Limits::default())
@@ -256,7 +280,7 @@ mod tests {
             throttle.failed(PAIR, tag(n));
         }
         assert_eq!(waited, [0, 0, 0, 250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
-        assert_eq!(waits(&throttle, Pair([2; 32])).await, Duration::ZERO, "another network");
+        assert_eq!(waits(&throttle, pair(2)).await, Duration::ZERO, "another network");
         let repeated = Throttle::new(Limits::default());
         for _ in 0..100 {
             repeated.failed(PAIR, tag(0));
@@ -279,17 +303,24 @@ mod tests {
         assert!((FREE..10).contains(&checked), "{checked}");
         assert!(begun.elapsed() <= Duration::from_secs(10));
         drop(results);
-        assert_eq!(lock(&throttle.failures.get(&PAIR).unwrap()).under_way, 0);
+        assert_eq!(lock(&throttle.failures.get(&PAIR.network).unwrap()).under_way, 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_signed_in_from_there_before_never_waits() {
+    async fn who_signed_in_from_there_before_waits_for_nobody_elsewhere_and_never_long() {
         let throttle = throttle();
+        let neighbour = Pair { address: [9; 32], ..PAIR };
         throttle.succeeded(PAIR);
+        for n in 0..100 {
+            throttle.failed(neighbour, tag(n));
+        }
+        assert_eq!(waits(&throttle, PAIR).await, Duration::ZERO);
+        assert_eq!(waits(&throttle, neighbour).await.as_secs(), 10);
         for n in 0..100 {
             throttle.failed(PAIR, tag(n));
         }
-        assert_eq!(waits(&throttle, PAIR).await, Duration::ZERO);
+        assert_eq!(waits(&throttle, PAIR).await.as_secs(), 1);
+        assert_eq!(waits(&throttle, PAIR).await.as_secs(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -298,16 +329,16 @@ mod tests {
         let throttle = Throttle::new(limits);
         let begun = Instant::now();
         for n in 0..100 {
-            let _turn = throttle.turn(Pair([n; 32])).await.ok().unwrap();
+            let _turn = throttle.turn(pair(n)).await.ok().unwrap();
             throttle.spend();
         }
         // 50 at once, and ten a second from then on.
         assert_eq!(begun.elapsed().as_secs(), 4);
-        assert_eq!(waits(&throttle, Pair([200; 32])).await.as_millis(), 100);
+        assert_eq!(waits(&throttle, pair(200)).await.as_millis(), 100);
         throttle.succeeded(PAIR);
         assert_eq!(waits(&throttle, PAIR).await, Duration::ZERO);
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(waits(&throttle, Pair([201; 32])).await, Duration::ZERO);
+        assert_eq!(waits(&throttle, pair(201)).await, Duration::ZERO);
     }
 
     #[test]
