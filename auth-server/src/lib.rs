@@ -7,7 +7,7 @@
 //! - [`robot_secret`] is what a robot signs in with
 //! - [`issue`] decides what a token says
 //! - [`keys`] are the signing keys; nothing else in Berth can sign
-//! - [`server`] is the order of steps that leads to a token
+//! - [`server`] is the order of steps that leads to a token, `sign_in` the one that says whose it is
 //! - [`run`] has listeners, lock and shutdown
 //! - [`backup`] copies all that to a directory and back
 //! - [`certs`], [`host`] and [`files`] are for `authctl`, which works on the same files
@@ -28,6 +28,7 @@ pub mod random;
 pub mod robot_secret;
 pub mod run;
 pub mod server;
+mod sign_in;
 pub mod users;
 
 #[cfg(feature = "fuzzing")]

@@ -3,26 +3,20 @@
 use std::{net::IpAddr, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use berth_shared::{
-    clock::{Clock, UnixSeconds},
-    scope::Scope,
-    subject::{RobotName, Subject},
-    telemetry::chain,
-};
+use berth_shared::{clock::Clock, scope::Scope, subject::Subject, telemetry::chain};
 use ring::rand::{SecureRandom, SystemRandom};
-use zeroize::Zeroizing;
 
 use crate::{
     StartError, acl,
-    acl::{policy::Policy, robots::Robot, store::Store},
+    acl::{policy::Policy, store::Store},
     config::Config,
     files,
     issue::{Issued, Request, issue},
     keys::SigningKeys,
-    robot_secret::RobotSecret,
+    sign_in::{Presented, SignedIn},
     users::{
         store::{UserSet, Users},
-        verify::{Credentials, Refusal, Verifier},
+        verify::Verifier,
     },
 };
 
@@ -30,17 +24,14 @@ use crate::{
 /// they are used as they are, and the token may be void, which is safe.
 const READINGS_MAX: usize = 8;
 
-/// How far the note of a robot's last use may be behind, in seconds: a note is a write.
-const ROBOT_NOTE_SECS: i64 = 600;
-
 /// The server without its listeners: everything that a request can ask for.
 pub struct AuthServer {
     pub(crate) keys: SigningKeys,
+    pub(crate) clock: Clock,
+    pub(crate) database: Arc<Store>,
+    pub(crate) verifier: Verifier,
     config: Config,
-    clock: Clock,
-    database: Arc<Store>,
     users: Users,
-    verifier: Verifier,
 }
 
 /// A request for a token.
@@ -52,28 +43,11 @@ pub(crate) struct TokenRequest<'a> {
     pub(crate) client: Option<IpAddr>,
 }
 
-/// What a client shows to say who it is. Has no `Debug`, and is wiped when dropped.
-pub(crate) enum Presented {
-    /// A user's name and password, or a robot's name and secret.
-    Password(Credentials),
-    /// A robot's secret alone, as a bearer token.
-    Secret(Zeroizing<String>),
-}
-
-impl Presented {
-    /// The name that was sent along, if one was.
-    pub(crate) fn name(&self) -> Option<&str> {
-        match self {
-            Self::Password(credentials) => Some(&credentials.user),
-            Self::Secret(_) => None,
-        }
-    }
-}
-
-/// Somebody who has shown who they are, and when what they showed ends.
-struct SignedIn {
-    subject: Subject,
-    secret_expires: Option<UnixSeconds>,
+/// A token, and what it rests on. Has no `Debug`: the token is a credential.
+pub(crate) struct Granted {
+    pub(crate) signed_in: SignedIn,
+    pub(crate) issued: Issued,
+    pub(crate) token: String,
 }
 
 /// Why there is no token.
@@ -177,103 +151,31 @@ impl AuthServer {
         }
     }
 
-    /// Checks the credentials and issues a token: the subject, what the token says, and the token.
+    /// Checks the credentials and issues a token.
     ///
     /// Rules and counter come from the one policy that [`current`](Self::current) gave before the
     /// password was checked. What is taken away during the check (it may wait in a queue) has a
     /// larger counter, and voids the token.
-    pub(crate) async fn issue(
-        &self,
-        request: TokenRequest<'_>,
-    ) -> Result<(Subject, Issued, String), IssueError> {
-        let Current { policy, users } = self.current().await?;
-        let SignedIn { subject, secret_expires } = match request.presented {
-            None => SignedIn { subject: Subject::Anonymous, secret_expires: None },
-            Some(presented) => self.sign_in(&policy, &users, presented, request.client).await?,
-        };
-        let rights = policy.rights(&subject);
+    pub(crate) async fn issue(&self, request: TokenRequest<'_>) -> Result<Granted, IssueError> {
+        let current = self.current().await?;
+        let signed_in = self.sign_in(&current, request.presented, request.client).await?;
+        let policy = &current.policy;
+        let rights = policy.rights(&signed_in.subject);
         let issued = issue(Request {
-            subject: &subject,
+            subject: &signed_in.subject,
             issuer: &self.config.issuer,
             service: request.service,
             scopes: request.scopes,
             rights: &rights,
             counter: policy.sequence,
-            secret_expires,
+            secret_expires: signed_in.secret_expires,
             now: self.clock.now(),
             life: self.config.token_life(),
             id: token_id().ok_or_else(|| IssueError::Broken("no randomness".to_owned()))?,
         });
         let token = self.keys.sign(&issued.claims);
         let token = token.map_err(|error| IssueError::Broken(chain(&error)))?;
-        Ok((subject, issued, token))
-    }
-
-    async fn sign_in(
-        &self,
-        policy: &Policy,
-        users: &UserSet,
-        presented: &Presented,
-        client: Option<IpAddr>,
-    ) -> Result<SignedIn, IssueError> {
-        let credentials = match presented {
-            Presented::Secret(secret) => return self.sign_in_robot(policy, None, secret),
-            Presented::Password(credentials) => credentials,
-        };
-        if let Ok(name) = credentials.user.parse() {
-            return self.sign_in_robot(policy, Some(&name), &credentials.password);
-        }
-        let name = self.verifier.verify(users, credentials, client).await;
-        let name = name.map_err(|refusal| match refusal {
-            Refusal::Wrong => {
-                let name = credentials.user.parse().ok().filter(|name| users.contains(name));
-                IssueError::Wrong { known: name.map(Subject::User) }
-            }
-            Refusal::Busy => IssueError::Busy,
-            Refusal::Broken => IssueError::Broken(refusal.to_string()),
-        })?;
-        Ok(SignedIn { subject: Subject::User(name), secret_expires: None })
-    }
-
-    /// The robot that has this secret, and this name if it says one. Malformed, unknown and expired
-    /// secrets are all the same to the client.
-    fn sign_in_robot(
-        &self,
-        policy: &Policy,
-        name: Option<&RobotName>,
-        secret: &str,
-    ) -> Result<SignedIn, IssueError> {
-        let now = self.clock.now();
-        let secret = secret.parse::<RobotSecret>().ok();
-        let robot = secret.as_ref().and_then(|secret| policy.robots.who_has(secret));
-        let is_it =
-            |robot: &&Robot| robot.holds_at(now) && name.is_none_or(|name| robot.name == *name);
-        let Some(robot) = robot.filter(is_it) else {
-            let known = name.and_then(|name| policy.robots.get(name)).or(robot);
-            let known = known.map(|robot| Subject::Robot(robot.name.clone()));
-            return Err(IssueError::Wrong { known });
-        };
-        if robot.last_used.is_none_or(|last| now - last >= ROBOT_NOTE_SECS) {
-            self.note_use(robot.name.clone(), now);
-        }
-        let subject = Subject::Robot(robot.name.clone());
-        Ok(SignedIn { subject, secret_expires: robot.expires })
-    }
-
-    /// Notes that a robot signed in, beside the request: a database that cannot be written to fails
-    /// no sign-in.
-    fn note_use(&self, robot: RobotName, now: UnixSeconds) {
-        let database = Arc::clone(&self.database);
-        tokio::spawn(async move {
-            if let Err(error) = database.note_robot(&robot, now).await {
-                tracing::warn!(%robot, error = chain(&error), "noting that a robot signed in");
-            }
-        });
-    }
-
-    /// Whether there is such a robot, and its secret still holds.
-    pub(crate) fn can_sign_in(&self, current: &Current, robot: &RobotName) -> bool {
-        current.policy.robots.get(robot).is_some_and(|robot| robot.holds_at(self.clock.now()))
+        Ok(Granted { signed_in, issued, token })
     }
 }
 
@@ -289,7 +191,7 @@ mod tests {
     use std::{fs, path::Path, time::Duration};
 
     use super::*;
-    use crate::users::Password;
+    use crate::users::{Password, verify::Credentials};
     use berth_shared::{
         action::Actions,
         claims::ClaimSet,
@@ -298,6 +200,7 @@ mod tests {
         subject::Grantee,
         token,
     };
+    use zeroize::Zeroizing;
 
     const NOW: i64 = 1_790_000_000;
 
@@ -332,7 +235,7 @@ mod tests {
         let scopes = Scope::parse_all(["repository:team/app:*"]);
         let presented = Some(&presented);
         let request = TokenRequest { service: "berth", scopes: &scopes, presented, client: None };
-        let (_, _, token) = server.issue(request).await?;
+        let token = server.issue(request).await?.token;
         let verifier = token::Verifier {
             issuer: "berth".to_owned(),
             service: "berth".to_owned(),

@@ -42,7 +42,7 @@ async fn tokens_and_refusals_show_in_the_metrics() {
     stack.client.call("GET", "/token").send().await.expect(401);
     let answer = read(stack.auth_metrics_address()).await;
     for series in [
-        "berth_tokens_issued_total ",
+        "berth_tokens_issued_total{method=\"password\"} ",
         "berth_tokens_refused_total{reason=\"wrong_credentials\"} ",
         "berth_tokens_refused_total{reason=\"no_credentials\"} ",
     ] {

@@ -5,7 +5,7 @@
 use axum::http::HeaderMap;
 
 use super::token;
-use crate::server::Presented;
+use crate::sign_in::Presented;
 
 /// The credentials cannot be read, and are wrong for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,6 @@ pub fn authorization(headers: &HeaderMap) -> Result<Option<(Option<String>, Stri
     let presented = token::authorization(headers).map_err(|_| Unreadable)?;
     Ok(presented.map(|presented| match presented {
         Presented::Password(own) => (Some(own.user.to_string()), own.password.to_string()),
-        Presented::Secret(secret) => (None, secret.to_string()),
+        Presented::Bearer(secret) => (None, secret.to_string()),
     }))
 }

@@ -18,7 +18,6 @@ use berth_shared::{
     link,
     scope::Scope,
     serve::{PeerAddress, log::LogFields},
-    subject::Subject,
     telemetry::chain,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -32,8 +31,8 @@ use super::{
     json,
 };
 use crate::{
-    issue::Issued,
-    server::{IssueError, Presented, TokenRequest},
+    server::{Granted, IssueError, TokenRequest},
+    sign_in::Presented,
     users::verify::Credentials,
 };
 
@@ -117,7 +116,7 @@ async fn answer(
     let scopes = Scope::parse_all(parameters.all("scope"));
     let request = TokenRequest { service, scopes: &scopes, presented: presented.as_ref(), client };
     match server.issue(request).await {
-        Ok((subject, issued, token)) => Ok(granted(&subject, &issued, &token)),
+        Ok(granted) => Ok(token_answer(&granted)),
         Err(error) => Err(refused(error)),
     }
 }
@@ -154,7 +153,7 @@ pub(super) fn authorization(headers: &HeaderMap) -> Result<Option<Presented>, Er
         .and_then(|value| value.split_once(' '))
         .ok_or_else(|| unreadable("the Authorization header is not readable"))?;
     if scheme.eq_ignore_ascii_case("bearer") {
-        return Ok(Some(Presented::Secret(Zeroizing::new(shown.trim().to_owned()))));
+        return Ok(Some(Presented::Bearer(Zeroizing::new(shown.trim().to_owned()))));
     }
     if !scheme.eq_ignore_ascii_case("basic") {
         return Err(unreadable("the Authorization header is neither Basic nor Bearer"));
@@ -233,7 +232,9 @@ struct Answer<'a> {
     scope: String,
 }
 
-fn granted(subject: &Subject, issued: &Issued, token: &str) -> Response {
+fn token_answer(granted: &Granted) -> Response {
+    let Granted { signed_in, issued, token } = granted;
+    counter!("berth_tokens_issued_total", "method" => signed_in.method.word()).increment(1);
     let claims = &issued.claims;
     let scopes: Vec<_> = issued.scopes.iter().map(ToString::to_string).collect();
     let answer = Answer {
@@ -247,17 +248,14 @@ fn granted(subject: &Subject, issued: &Issued, token: &str) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
-    let log = LogFields { subject: Some(subject.to_string()), ..LogFields::default() };
+    let log = LogFields { subject: Some(signed_in.subject.to_string()), ..LogFields::default() };
     response.extensions_mut().insert(log);
     response
 }
 
 fn respond(answer: Result<Response, Error>, client: Option<IpAddr>) -> Response {
-    match &answer {
-        Ok(_) => counter!("berth_tokens_issued_total").increment(1),
-        Err(error) => {
-            counter!("berth_tokens_refused_total", "reason" => error.reason()).increment(1);
-        }
+    if let Err(error) = &answer {
+        counter!("berth_tokens_refused_total", "reason" => error.reason()).increment(1);
     }
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     if let Some(log) = response.extensions_mut().get_mut::<LogFields>() {
@@ -298,7 +296,7 @@ mod tests {
         }
         assert!(authorization(&header(b"Basic \xff")).is_err());
         let bearer = authorization(&header(b"bearer berth_x")).unwrap();
-        assert!(matches!(bearer, Some(Presented::Secret(secret)) if *secret == "berth_x"));
+        assert!(matches!(bearer, Some(Presented::Bearer(secret)) if *secret == "berth_x"));
         let mut two = header(b"Basic YTpi");
         two.append(header::AUTHORIZATION, HeaderValue::from_static("Basic YTpi"));
         assert!(authorization(&two).is_err());

@@ -1,0 +1,158 @@
+//! Who is asking: from what a client shows to a subject.
+//!
+//! Each kind of credential has its own way here; all end in [`SignedIn`] or in one refusal, which
+//! tells the client nothing about what was wrong.
+
+use std::{net::IpAddr, sync::Arc};
+
+use berth_shared::{
+    clock::UnixSeconds,
+    subject::{RobotName, Subject},
+    telemetry::chain,
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    AuthServer,
+    acl::robots::Robot,
+    robot_secret::RobotSecret,
+    server::{Current, IssueError},
+    users::verify::{Credentials, Refusal},
+};
+
+/// How far the note of a robot's last use may be behind, in seconds: a note is a write.
+const ROBOT_NOTE_SECS: i64 = 600;
+
+/// What a client shows to say who it is. Has no `Debug`, and is wiped when dropped.
+pub(crate) enum Presented {
+    /// A user's name and password, or a robot's name and secret.
+    Password(Credentials),
+    /// A robot's secret alone, as a bearer token.
+    Bearer(Zeroizing<String>),
+}
+
+impl Presented {
+    /// The name that was sent along, if one was.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Password(credentials) => Some(&credentials.user),
+            Self::Bearer(_) => None,
+        }
+    }
+}
+
+/// By what a subject has shown who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// Nothing was shown.
+    Anonymous,
+    /// A user's password.
+    Password,
+    /// A robot's secret.
+    Robot,
+}
+
+impl Method {
+    /// The word for it in metrics.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous",
+            Self::Password => "password",
+            Self::Robot => "robot",
+        }
+    }
+}
+
+/// Somebody who has shown who they are, and when what they showed ends.
+#[derive(Debug)]
+pub(crate) struct SignedIn {
+    pub(crate) subject: Subject,
+    pub(crate) method: Method,
+    /// No token may outlive what was shown.
+    pub(crate) secret_expires: Option<UnixSeconds>,
+}
+
+impl AuthServer {
+    /// Whose credentials these are, or nobody's where none were shown.
+    pub(crate) async fn sign_in(
+        &self,
+        current: &Current,
+        presented: Option<&Presented>,
+        client: Option<IpAddr>,
+    ) -> Result<SignedIn, IssueError> {
+        let credentials = match presented {
+            None => {
+                let (subject, method) = (Subject::Anonymous, Method::Anonymous);
+                return Ok(SignedIn { subject, method, secret_expires: None });
+            }
+            Some(Presented::Bearer(secret)) => return self.sign_in_robot(current, None, secret),
+            Some(Presented::Password(credentials)) => credentials,
+        };
+        match credentials.user.parse() {
+            Ok(robot) => self.sign_in_robot(current, Some(&robot), &credentials.password),
+            Err(_) => self.sign_in_user(current, credentials, client).await,
+        }
+    }
+
+    async fn sign_in_user(
+        &self,
+        current: &Current,
+        credentials: &Credentials,
+        client: Option<IpAddr>,
+    ) -> Result<SignedIn, IssueError> {
+        let users = &current.users;
+        let name = self.verifier.verify(users, credentials, client).await;
+        let name = name.map_err(|refusal| match refusal {
+            Refusal::Wrong => {
+                let name = credentials.user.parse().ok().filter(|name| users.contains(name));
+                IssueError::Wrong { known: name.map(Subject::User) }
+            }
+            Refusal::Busy => IssueError::Busy,
+            Refusal::Broken => IssueError::Broken(refusal.to_string()),
+        })?;
+        let subject = Subject::User(name);
+        Ok(SignedIn { subject, method: Method::Password, secret_expires: None })
+    }
+
+    /// The robot that has this secret, and this name if it says one. Malformed, unknown and expired
+    /// secrets are all the same to the client.
+    fn sign_in_robot(
+        &self,
+        current: &Current,
+        name: Option<&RobotName>,
+        secret: &str,
+    ) -> Result<SignedIn, IssueError> {
+        let now = self.clock.now();
+        let robots = &current.policy.robots;
+        let secret = secret.parse::<RobotSecret>().ok();
+        let robot = secret.as_ref().and_then(|secret| robots.who_has(secret));
+        let is_it =
+            |robot: &&Robot| robot.holds_at(now) && name.is_none_or(|name| robot.name == *name);
+        let Some(robot) = robot.filter(is_it) else {
+            let known = name.and_then(|name| robots.get(name)).or(robot);
+            let known = known.map(|robot| Subject::Robot(robot.name.clone()));
+            return Err(IssueError::Wrong { known });
+        };
+        if robot.last_used.is_none_or(|last| now - last >= ROBOT_NOTE_SECS) {
+            self.note_use(robot.name.clone(), now);
+        }
+        let subject = Subject::Robot(robot.name.clone());
+        Ok(SignedIn { subject, method: Method::Robot, secret_expires: robot.expires })
+    }
+
+    /// Notes that a robot signed in, beside the request: a database that cannot be written to fails
+    /// no sign-in.
+    fn note_use(&self, robot: RobotName, now: UnixSeconds) {
+        let database = Arc::clone(&self.database);
+        tokio::spawn(async move {
+            if let Err(error) = database.note_robot(&robot, now).await {
+                tracing::warn!(%robot, error = chain(&error), "noting that a robot signed in");
+            }
+        });
+    }
+
+    /// Whether there is such a robot, and its secret still holds.
+    pub(crate) fn can_sign_in(&self, current: &Current, robot: &RobotName) -> bool {
+        current.policy.robots.get(robot).is_some_and(|robot| robot.holds_at(self.clock.now()))
+    }
+}
