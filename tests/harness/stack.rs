@@ -72,6 +72,7 @@ struct Running {
     shutdown: CancellationToken,
     task: JoinHandle<()>,
     metrics: Option<SocketAddr>,
+    public: Option<SocketAddr>,
 }
 
 impl Running {
@@ -296,6 +297,16 @@ impl Stack {
         self.auth_running.metrics.expect("a listener for metrics")
     }
 
+    /// A client of the auth server's own public listener.
+    ///
+    /// # Panics
+    /// When its settings ask for none.
+    #[must_use]
+    pub fn auth_public_client(&self) -> Client {
+        let address = self.auth_running.public.expect("a public listener");
+        Client::new(address, &self.ca.certificate, &[])
+    }
+
     /// Waits until the registry says that it is ready.
     pub async fn wait_until_ready(&self) {
         crate::eventually("the registry is ready", async || {
@@ -350,9 +361,9 @@ async fn start_auth(root: &Path, clock: Clock) -> (Arc<AuthServer>, Running) {
     let bound = auth_server::Bound::open(config, clock).await.expect("starting auth-server");
     let server = Arc::clone(bound.server());
     let shutdown = CancellationToken::new();
-    let metrics = bound.metrics_address();
+    let (metrics, public) = (bound.metrics_address(), bound.public_address());
     let task = tokio::spawn(bound.serve(shutdown.clone()));
-    (server, Running { shutdown, task, metrics })
+    (server, Running { shutdown, task, metrics, public })
 }
 
 async fn start_registry(
@@ -367,7 +378,7 @@ async fn start_registry(
     let metrics = server.metrics_addr();
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(server.serve(shutdown.clone()));
-    (Client::new(address, ca, &[]), Running { shutdown, task, metrics })
+    (Client::new(address, ca, &[]), Running { shutdown, task, metrics, public: None })
 }
 
 /// A CA of the test's own, which the client trusts.

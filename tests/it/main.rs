@@ -2,6 +2,7 @@
 
 mod advisories;
 mod advisories_clients;
+mod advisories_passwords;
 mod advisories_reading;
 mod auth_backup;
 mod backup;

@@ -90,6 +90,8 @@ async fn common_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // What one may read, another may not: no cache in front may serve it to both.
+    headers.insert(header::VARY, HeaderValue::from_static("Authorization"));
     response
 }
 
