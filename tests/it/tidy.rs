@@ -168,3 +168,27 @@ fn nothing_is_left_for_later() {
     }
     nothing(&found);
 }
+
+/// The tests that `docs/AUTH.md` names, as `file.rs::name` or `script.sh`: those of this program
+/// without their folder, others from the workspace's root.
+#[test]
+fn the_tests_that_the_tables_of_auth_name_are_there() {
+    let root = root();
+    let text = fs::read_to_string(root.join("docs/AUTH.md")).expect("docs/AUTH.md");
+    let quoted = text.split('`').skip(1).step_by(2);
+    let mut named = 0;
+    let is_missing = |word: &&str| {
+        if let Some(script) = word.strip_suffix(".sh") {
+            named += 1;
+            return !root.join(format!("tests/interop/{script}.sh")).exists();
+        }
+        let Some((file, name)) = word.split_once(".rs::") else { return false };
+        named += 1;
+        let folder = if file.contains('/') { root.clone() } else { root.join("tests/it") };
+        let source = fs::read_to_string(folder.join(format!("{file}.rs"))).unwrap_or_default();
+        !source.contains(&format!("fn {name}("))
+    };
+    let missing: Vec<_> = quoted.filter(is_missing).map(ToOwned::to_owned).collect();
+    nothing(&missing);
+    assert!(named > 50, "only {named} tests are named");
+}
