@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use berth_shared::{clock::Clock, scope::Scope, subject::Subject, telemetry::chain};
 use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
 
 use crate::{
     StartError, acl,
@@ -13,7 +14,7 @@ use crate::{
     files,
     issue::{Issued, Request, issue},
     keys::SigningKeys,
-    sign_in::{Presented, SignedIn},
+    sign_in::{Method, Presented, SignedIn},
     users::{
         store::{UserSet, Users},
         verify::Verifier,
@@ -41,6 +42,8 @@ pub(crate) struct TokenRequest<'a> {
     pub(crate) presented: Option<&'a Presented>,
     /// Where the client is, where that is known.
     pub(crate) client: Option<IpAddr>,
+    /// Whether a refresh token is wanted, and what the client calls itself.
+    pub(crate) offline: Option<&'a str>,
 }
 
 /// A token, and what it rests on. Has no `Debug`: the token is a credential.
@@ -48,6 +51,7 @@ pub(crate) struct Granted {
     pub(crate) signed_in: SignedIn,
     pub(crate) issued: Issued,
     pub(crate) token: String,
+    pub(crate) refresh_token: Option<Zeroizing<String>>,
 }
 
 /// Why there is no token.
@@ -175,7 +179,15 @@ impl AuthServer {
         });
         let token = self.keys.sign(&issued.claims);
         let token = token.map_err(|error| IssueError::Broken(chain(&error)))?;
-        Ok(Granted { signed_in, issued, token })
+        let refresh_token = match (request.offline, request.presented) {
+            (None, _) => None,
+            // The one that was shown goes on: whoever has it needs no second one.
+            (Some(_), Some(shown)) if signed_in.method == Method::RefreshToken => {
+                Some(shown.secret().clone())
+            }
+            (Some(client), _) => self.issue_refresh_token(&current, &signed_in, client).await,
+        };
+        Ok(Granted { signed_in, issued, token, refresh_token })
     }
 }
 
@@ -200,7 +212,6 @@ mod tests {
         subject::Grantee,
         token,
     };
-    use zeroize::Zeroizing;
 
     const NOW: i64 = 1_790_000_000;
 
@@ -211,8 +222,12 @@ mod tests {
 
     async fn server(dir: &Path) -> Arc<AuthServer> {
         fs::write(dir.join("htpasswd"), line("andrew", "one")).unwrap();
-        let config =
-            Config { htpasswd: dir.join("htpasswd"), data: dir.join("auth"), ..Config::default() };
+        let config = Config {
+            htpasswd: dir.join("htpasswd"),
+            data: dir.join("auth"),
+            refresh_tokens: true,
+            ..Config::default()
+        };
         let server = AuthServer::open(config, Clock::set(NOW)).await.unwrap();
         let andrew = Grantee::User("andrew".parse().unwrap());
         let pattern = "team/**".parse().unwrap();
@@ -234,7 +249,9 @@ mod tests {
         });
         let scopes = Scope::parse_all(["repository:team/app:*"]);
         let presented = Some(&presented);
-        let request = TokenRequest { service: "berth", scopes: &scopes, presented, client: None };
+        let (client, offline) = (None, None);
+        let request =
+            TokenRequest { service: "berth", scopes: &scopes, presented, client, offline };
         let token = server.issue(request).await?.token;
         let verifier = token::Verifier {
             issuer: "berth".to_owned(),
@@ -297,6 +314,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_database_that_cannot_be_written_to_fails_no_sign_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = server(dir.path()).await;
+        let log_in = async |client: Option<IpAddr>, presented: Presented| {
+            let presented = Some(&presented);
+            let (service, scopes, offline) = ("berth", &[][..], Some("docker"));
+            let request = TokenRequest { service, scopes, presented, client, offline };
+            server.issue(request).await.unwrap()
+        };
+        let password = || {
+            Presented::Password(Credentials {
+                user: Zeroizing::new("andrew".to_owned()),
+                password: Zeroizing::new("one".to_owned()),
+            })
+        };
+        let kept = log_in(None, password()).await.refresh_token.unwrap();
+        server.database.refuse_writes().await;
+        let client = Some([192, 0, 2, 1].into());
+        let granted = log_in(client, password()).await;
+        assert!(granted.refresh_token.is_none());
+        let granted = log_in(client, Presented::RefreshToken(kept.clone())).await;
+        assert_eq!(granted.refresh_token, Some(kept));
+    }
+
+    #[tokio::test]
     async fn a_moved_database_means_no_token_for_anybody() {
         let dir = tempfile::tempdir().unwrap();
         let server = server(dir.path()).await;
@@ -304,8 +346,13 @@ mod tests {
         fs::rename(dir.path().join("auth/auth.db"), dir.path().join("elsewhere")).unwrap();
         assert!(matches!(sign_in(&server, "one").await, Err(IssueError::Database(_))));
         let scopes = Scope::parse_all(["repository:public:pull"]);
-        let anonymous =
-            TokenRequest { service: "berth", scopes: &scopes, presented: None, client: None };
+        let anonymous = TokenRequest {
+            service: "berth",
+            scopes: &scopes,
+            presented: None,
+            client: None,
+            offline: None,
+        };
         assert!(server.issue(anonymous).await.is_err());
         assert!(server.ready().await.is_err());
         assert_eq!(server.config().token_life(), Duration::from_secs(900));

@@ -23,6 +23,7 @@ mod oracle;
 mod pull;
 mod push;
 mod races;
+mod refresh;
 mod revocation;
 mod rights;
 mod robots;
