@@ -9,13 +9,14 @@ use zeroize::Zeroizing;
 
 use crate::{
     StartError, acl,
-    acl::{policy::Policy, store::Store},
+    acl::{policy::Policy, sign_in_addresses::SignInAddress, store::Store},
     config::Config,
     files,
     issue::{Issued, Request, issue},
     keys::SigningKeys,
     sign_in::{Method, Presented, SignedIn},
     users::{
+        addresses::Addresses,
         store::{UserSet, Users},
         verify::Verifier,
     },
@@ -31,6 +32,7 @@ pub struct AuthServer {
     pub(crate) clock: Clock,
     pub(crate) database: Arc<Store>,
     pub(crate) verifier: Verifier,
+    pub(crate) addresses: Addresses,
     config: Config,
     users: Users,
 }
@@ -94,7 +96,12 @@ impl AuthServer {
             .with_ids(config.key_ids);
         let users = Users::load(config.htpasswd.clone(), Arc::clone(&database)).await?;
         let verifier = Verifier::new(config.limits).map_err(|_| StartError::Randomness)?;
-        Ok(Arc::new(Self { keys, config, clock, database, users, verifier }))
+        let known = database.sign_in_addresses(clock.now()).await?;
+        for SignInAddress { user, address, .. } in &known {
+            verifier.knows(user, *address);
+        }
+        let addresses = Addresses::known(&known);
+        Ok(Arc::new(Self { keys, config, clock, database, users, verifier, addresses }))
     }
 
     /// The settings that the server was opened with.
@@ -160,7 +167,10 @@ impl AuthServer {
     /// Rules and counter come from the one policy that [`current`](Self::current) gave before the
     /// password was checked. What is taken away during the check (it may wait in a queue) has a
     /// larger counter, and voids the token.
-    pub(crate) async fn issue(&self, request: TokenRequest<'_>) -> Result<Granted, IssueError> {
+    pub(crate) async fn issue(
+        self: &Arc<Self>,
+        request: TokenRequest<'_>,
+    ) -> Result<Granted, IssueError> {
         let current = self.current().await?;
         let signed_in = self.sign_in(&current, request.presented, request.client).await?;
         let policy = &current.policy;
@@ -242,7 +252,7 @@ mod tests {
         server
     }
 
-    async fn sign_in(server: &AuthServer, password: &str) -> Result<ClaimSet, IssueError> {
+    async fn sign_in(server: &Arc<AuthServer>, password: &str) -> Result<ClaimSet, IssueError> {
         let presented = Presented::Password(Credentials {
             user: Zeroizing::new("andrew".to_owned()),
             password: Zeroizing::new(password.to_owned()),
@@ -331,6 +341,7 @@ mod tests {
         };
         let kept = log_in(None, password()).await.refresh_token.unwrap();
         server.database.refuse_writes().await;
+        // From somewhere new, which would be noted.
         let client = Some([192, 0, 2, 1].into());
         let granted = log_in(client, password()).await;
         assert!(granted.refresh_token.is_none());

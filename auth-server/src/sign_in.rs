@@ -7,7 +7,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use berth_shared::{
     clock::UnixSeconds,
-    subject::{RobotName, Subject},
+    subject::{RobotName, Subject, UserName},
     telemetry::chain,
 };
 use zeroize::Zeroizing;
@@ -91,7 +91,7 @@ pub(crate) struct SignedIn {
 impl AuthServer {
     /// Whose credentials these are, or nobody's where none were shown.
     pub(crate) async fn sign_in(
-        &self,
+        self: &Arc<Self>,
         current: &Current,
         presented: Option<&Presented>,
         client: Option<IpAddr>,
@@ -117,7 +117,7 @@ impl AuthServer {
     }
 
     async fn sign_in_user(
-        &self,
+        self: &Arc<Self>,
         current: &Current,
         credentials: &Credentials,
         client: Option<IpAddr>,
@@ -132,6 +132,9 @@ impl AuthServer {
             Refusal::Busy => IssueError::Busy,
             Refusal::Broken => IssueError::Broken(refusal.to_string()),
         })?;
+        if let Some(client) = client {
+            self.note_address(&name, client);
+        }
         let subject = Subject::User(name);
         Ok(SignedIn { subject, method: Method::Password, secret_expires: None })
     }
@@ -169,6 +172,19 @@ impl AuthServer {
         tokio::spawn(async move {
             if let Err(error) = database.note_robot(&robot, now).await {
                 tracing::warn!(%robot, error = chain(&error), "noting that a robot signed in");
+            }
+        });
+    }
+
+    /// Notes where a user signed in from, beside the request: a database that cannot be written to
+    /// fails no sign-in.
+    fn note_address(self: &Arc<Self>, user: &UserName, client: IpAddr) {
+        let Some(due) = self.addresses.due(user, client, self.clock.now()) else { return };
+        let server = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = server.database.note_sign_in_address(&due).await {
+                tracing::warn!(error = chain(&error), "noting where a user signed in from");
+                server.addresses.failed(due);
             }
         });
     }

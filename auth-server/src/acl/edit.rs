@@ -15,7 +15,7 @@ use sqlx::{Connection, Row, Sqlite, SqliteConnection, Transaction, sqlite::Sqlit
 use super::{
     Error, groups,
     policy::{count, read_rule},
-    refresh_tokens,
+    refresh_tokens, sign_in_addresses,
     store::Store,
 };
 
@@ -151,6 +151,9 @@ impl Store {
             forget.bind(name.to_string()).execute(&mut *transaction).await?;
             refresh_tokens::forget(&mut transaction, name).await?;
         }
+        for name in seen.keys().filter(|name| !users.contains_key(*name)) {
+            sign_in_addresses::forget(&mut transaction, name).await?;
+        }
         for (name, print) in users.iter().filter(|(name, print)| seen.get(*name) != Some(print)) {
             let remember =
                 sqlx::query("INSERT INTO htpasswd_seen (name, fingerprint) VALUES ($1, $2)");
@@ -232,6 +235,9 @@ pub(super) async fn forget(
     let groups = sqlx::query("DELETE FROM group_members WHERE member = $1").bind(&name);
     groups.execute(&mut *transaction).await?;
     refresh_tokens::forget(transaction, grantee).await?;
+    if let Grantee::User(user) = grantee {
+        sign_in_addresses::forget(transaction, user).await?;
+    }
     raise(transaction, std::slice::from_ref(grantee)).await?;
     Ok(removed)
 }
