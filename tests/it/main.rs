@@ -24,6 +24,7 @@ mod pull;
 mod push;
 mod races;
 mod refresh;
+mod refusals;
 mod revocation;
 mod rights;
 mod robots;
