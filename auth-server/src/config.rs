@@ -23,6 +23,9 @@ const TOKEN_LIFE_SECS: std::ops::RangeInclusive<u32> = 60..=86_400;
 /// The longest delay of a sign-in: dockerd waits 15 seconds for an answer.
 const SIGN_IN_DELAY_SECS: std::ops::RangeInclusive<u64> = 1..=10;
 
+/// How long a refresh token may lie unused, in days: beyond a year it is forgotten, not kept.
+const REFRESH_TOKEN_IDLE_DAYS: std::ops::RangeInclusive<u32> = 1..=365;
+
 /// What `auth-server` and `authctl` are told by `auth.toml`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -39,6 +42,10 @@ pub struct Config {
     pub socket: PathBuf,
     /// How long a token holds, in seconds.
     pub token_life_secs: u32,
+    /// Whether clients that ask get a refresh token to keep in place of the password.
+    pub refresh_tokens: bool,
+    /// How long a refresh token holds that nobody uses, in days.
+    pub refresh_token_idle_days: u32,
     /// What new tokens are signed with.
     pub key_algorithm: KeyAlgorithm,
     /// How keys are named in tokens.
@@ -128,6 +135,8 @@ impl Default for Config {
             data: "auth".into(),
             socket: "run/auth.sock".into(),
             token_life_secs: 900,
+            refresh_tokens: false,
+            refresh_token_idle_days: 90,
             key_algorithm: KeyAlgorithm::default(),
             key_ids: KeyIds::default(),
             log: "info".to_owned(),
@@ -180,13 +189,19 @@ impl Config {
     #[must_use]
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
         // Compared by what they print, which is the same when they are.
-        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 12] = [
+        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 14] = [
             ("issuer", &self.issuer, &other.issuer),
             ("services", &self.services, &other.services),
             ("htpasswd", &self.htpasswd, &other.htpasswd),
             ("data", &self.data, &other.data),
             ("socket", &self.socket, &other.socket),
             ("token_life_secs", &self.token_life_secs, &other.token_life_secs),
+            ("refresh_tokens", &self.refresh_tokens, &other.refresh_tokens),
+            (
+                "refresh_token_idle_days",
+                &self.refresh_token_idle_days,
+                &other.refresh_token_idle_days,
+            ),
             ("key_algorithm", &self.key_algorithm, &other.key_algorithm),
             ("key_ids", &self.key_ids, &other.key_ids),
             ("log_format", &self.log_format, &other.log_format),
@@ -220,6 +235,12 @@ impl Config {
             let (least, most) = (TOKEN_LIFE_SECS.start(), TOKEN_LIFE_SECS.end());
             let reason = format!("{} is not within {least} to {most}", self.token_life_secs);
             return Err(ConfigError::value("token_life_secs", reason));
+        }
+        if !REFRESH_TOKEN_IDLE_DAYS.contains(&self.refresh_token_idle_days) {
+            let (least, most) = (REFRESH_TOKEN_IDLE_DAYS.start(), REFRESH_TOKEN_IDLE_DAYS.end());
+            let reason =
+                format!("{} is not within {least} to {most}", self.refresh_token_idle_days);
+            return Err(ConfigError::value("refresh_token_idle_days", reason));
         }
         if self.limits.password_queue_max == 0 {
             return Err(ConfigError::value("limits.password_queue_max", "must be at least 1"));
@@ -266,6 +287,8 @@ mod tests {
             ("token_life_secs = 86401", "token_life_secs"),
             ("key_algorithm = \"HS256\"", "HS256"),
             ("[public]\nlisten = \"0.0.0.0:5001\"", "certificate"),
+            ("refresh_token_idle_days = 0", "refresh_token_idle_days"),
+            ("refresh_token_idle_days = 366", "refresh_token_idle_days"),
             ("[limits]\npassword_queue_max = 0", "limits.password_queue_max"),
             ("[limits]\npassword_failures_per_sec_max = 0", "password_failures_per_sec_max"),
             ("[limits]\nsign_in_delay_secs_max = 60", "limits.sign_in_delay_secs_max"),

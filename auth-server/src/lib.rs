@@ -4,7 +4,8 @@
 //! - [`config`] is `auth.toml`
 //! - [`users`] are who may sign in, and the password check
 //! - [`acl`] is what is allowed and what was taken away, in the database
-//! - [`robot_secret`] is what a robot signs in with
+//! - [`opaque`] is the form of the secrets that Berth makes, [`robot_secret`] what a robot signs in with
+//! - [`refresh_token`] is what a client may keep in place of a password, where that is on
 //! - [`issue`] decides what a token says
 //! - [`keys`] are the signing keys; nothing else in Berth can sign
 //! - [`server`] is the order of steps that leads to a token, `sign_in` the one that says whose it is
@@ -24,7 +25,9 @@ pub mod host;
 mod http;
 pub mod issue;
 pub mod keys;
+pub mod opaque;
 pub mod random;
+pub mod refresh_token;
 pub mod robot_secret;
 pub mod run;
 pub mod server;

@@ -1,103 +1,13 @@
-//! The secrets of robots: `berth_`, 30 random letters and digits, and six that check them.
-//!
-//! The beginning lets secret scanners find one that leaked; the checksum tells a cut or mistyped
-//! secret from a wrong one without asking anybody. 30 characters of 62 are 178 random bits, so that
-//! a single SHA-256 is as good as a slow hash.
+//! What a robot signs in with: an [opaque](crate::opaque) secret that begins with `berth_`.
 
-use std::str::FromStr;
+use crate::opaque::{Kind, Secret};
 
-use crc::{CRC_32_ISO_HDLC, Crc};
-use ring::{digest, error::Unspecified};
-use zeroize::Zeroizing;
+/// Marks the secrets of robots.
+pub struct OfRobot;
 
-use crate::random;
-
-/// What every secret begins with.
-pub const PREFIX: &str = "berth_";
-
-const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-const RANDOM_LENGTH: usize = 30;
-const CHECKSUM_LENGTH: usize = 6;
-const CHECKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
-
-/// A secret in the right form. Has no `Debug`, and is wiped when dropped.
-pub struct RobotSecret(Zeroizing<String>);
-
-/// The text is no robot's secret, or not a whole one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not the secret of a robot")]
-pub struct Malformed;
-
-impl RobotSecret {
-    /// A new secret.
-    ///
-    /// # Errors
-    /// When the system gives no randomness.
-    pub fn generate() -> Result<Self, Unspecified> {
-        let random = random::text(ALPHABET, RANDOM_LENGTH)?;
-        Ok(Self(Zeroizing::new(format!("{PREFIX}{}{}", *random, checksum(&random)))))
-    }
-
-    /// The secret itself, to be shown once.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// What the database keeps: SHA-256, as hex.
-    #[must_use]
-    pub fn hash(&self) -> String {
-        let hash = digest::digest(&digest::SHA256, self.0.as_bytes());
-        hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-    }
+impl Kind for OfRobot {
+    const PREFIX: &'static str = "berth_";
 }
 
-impl FromStr for RobotSecret {
-    type Err = Malformed;
-
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        let rest = text.strip_prefix(PREFIX).ok_or(Malformed)?;
-        let is_whole = rest.len() == RANDOM_LENGTH + CHECKSUM_LENGTH
-            && rest.bytes().all(|byte| ALPHABET.contains(&byte));
-        let (random, check) = is_whole.then(|| rest.split_at(RANDOM_LENGTH)).ok_or(Malformed)?;
-        if checksum(random) != check {
-            return Err(Malformed);
-        }
-        Ok(Self(Zeroizing::new(text.to_owned())))
-    }
-}
-
-/// CRC-32 in base 62, most significant digit first.
-fn checksum(random: &str) -> String {
-    let mut rest = CHECKSUM.checksum(random.as_bytes());
-    let mut digits = ['0'; CHECKSUM_LENGTH];
-    for digit in digits.iter_mut().rev() {
-        *digit = char::from(ALPHABET[(rest % 62) as usize]);
-        rest /= 62;
-    }
-    digits.iter().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_is_read_as_it_was_made_and_any_slip_is_noticed() {
-        let secret = RobotSecret::generate().unwrap();
-        let text = secret.expose();
-        let again: RobotSecret = text.parse().unwrap();
-        assert_eq!(again.hash(), secret.hash());
-        assert_ne!(RobotSecret::generate().unwrap().hash(), secret.hash());
-        for position in PREFIX.len()..text.len() {
-            let other = if text.as_bytes()[position] == b'x' { 'y' } else { 'x' };
-            let mut slip = text.to_owned();
-            slip.replace_range(position..=position, &other.to_string());
-            assert!(slip.parse::<RobotSecret>().is_err(), "{position}");
-        }
-        let longer = format!("{text}0");
-        for bad in ["", PREFIX, &text[1..], &text[..text.len() - 1], &longer, "berth_é"] {
-            assert!(bad.parse::<RobotSecret>().is_err(), "{bad}");
-        }
-    }
-}
+/// The secret of a robot.
+pub type RobotSecret = Secret<OfRobot>;

@@ -5,16 +5,18 @@ use std::{net::IpAddr, sync::Arc};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use berth_shared::{clock::Clock, scope::Scope, subject::Subject, telemetry::chain};
 use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
 
 use crate::{
     StartError, acl,
-    acl::{policy::Policy, store::Store},
+    acl::{policy::Policy, sign_in_addresses::SignInAddress, store::Store},
     config::Config,
     files,
     issue::{Issued, Request, issue},
     keys::SigningKeys,
-    sign_in::{Presented, SignedIn},
+    sign_in::{Method, Presented, SignedIn},
     users::{
+        addresses::Addresses,
         store::{UserSet, Users},
         verify::Verifier,
     },
@@ -30,6 +32,7 @@ pub struct AuthServer {
     pub(crate) clock: Clock,
     pub(crate) database: Arc<Store>,
     pub(crate) verifier: Verifier,
+    pub(crate) addresses: Addresses,
     config: Config,
     users: Users,
 }
@@ -41,6 +44,8 @@ pub(crate) struct TokenRequest<'a> {
     pub(crate) presented: Option<&'a Presented>,
     /// Where the client is, where that is known.
     pub(crate) client: Option<IpAddr>,
+    /// Whether a refresh token is wanted, and what the client calls itself.
+    pub(crate) offline: Option<&'a str>,
 }
 
 /// A token, and what it rests on. Has no `Debug`: the token is a credential.
@@ -48,6 +53,7 @@ pub(crate) struct Granted {
     pub(crate) signed_in: SignedIn,
     pub(crate) issued: Issued,
     pub(crate) token: String,
+    pub(crate) refresh_token: Option<Zeroizing<String>>,
 }
 
 /// Why there is no token.
@@ -90,7 +96,12 @@ impl AuthServer {
             .with_ids(config.key_ids);
         let users = Users::load(config.htpasswd.clone(), Arc::clone(&database)).await?;
         let verifier = Verifier::new(config.limits).map_err(|_| StartError::Randomness)?;
-        Ok(Arc::new(Self { keys, config, clock, database, users, verifier }))
+        let known = database.sign_in_addresses(clock.now()).await?;
+        for SignInAddress { user, address, .. } in &known {
+            verifier.knows(user, *address);
+        }
+        let addresses = Addresses::known(&known);
+        Ok(Arc::new(Self { keys, config, clock, database, users, verifier, addresses }))
     }
 
     /// The settings that the server was opened with.
@@ -156,7 +167,10 @@ impl AuthServer {
     /// Rules and counter come from the one policy that [`current`](Self::current) gave before the
     /// password was checked. What is taken away during the check (it may wait in a queue) has a
     /// larger counter, and voids the token.
-    pub(crate) async fn issue(&self, request: TokenRequest<'_>) -> Result<Granted, IssueError> {
+    pub(crate) async fn issue(
+        self: &Arc<Self>,
+        request: TokenRequest<'_>,
+    ) -> Result<Granted, IssueError> {
         let current = self.current().await?;
         let signed_in = self.sign_in(&current, request.presented, request.client).await?;
         let policy = &current.policy;
@@ -175,7 +189,15 @@ impl AuthServer {
         });
         let token = self.keys.sign(&issued.claims);
         let token = token.map_err(|error| IssueError::Broken(chain(&error)))?;
-        Ok(Granted { signed_in, issued, token })
+        let refresh_token = match (request.offline, request.presented) {
+            (None, _) => None,
+            // The one that was shown goes on: whoever has it needs no second one.
+            (Some(_), Some(shown)) if signed_in.method == Method::RefreshToken => {
+                Some(shown.secret().clone())
+            }
+            (Some(client), _) => self.issue_refresh_token(&current, &signed_in, client).await,
+        };
+        Ok(Granted { signed_in, issued, token, refresh_token })
     }
 }
 
@@ -200,7 +222,6 @@ mod tests {
         subject::Grantee,
         token,
     };
-    use zeroize::Zeroizing;
 
     const NOW: i64 = 1_790_000_000;
 
@@ -211,8 +232,12 @@ mod tests {
 
     async fn server(dir: &Path) -> Arc<AuthServer> {
         fs::write(dir.join("htpasswd"), line("andrew", "one")).unwrap();
-        let config =
-            Config { htpasswd: dir.join("htpasswd"), data: dir.join("auth"), ..Config::default() };
+        let config = Config {
+            htpasswd: dir.join("htpasswd"),
+            data: dir.join("auth"),
+            refresh_tokens: true,
+            ..Config::default()
+        };
         let server = AuthServer::open(config, Clock::set(NOW)).await.unwrap();
         let andrew = Grantee::User("andrew".parse().unwrap());
         let pattern = "team/**".parse().unwrap();
@@ -227,14 +252,16 @@ mod tests {
         server
     }
 
-    async fn sign_in(server: &AuthServer, password: &str) -> Result<ClaimSet, IssueError> {
+    async fn sign_in(server: &Arc<AuthServer>, password: &str) -> Result<ClaimSet, IssueError> {
         let presented = Presented::Password(Credentials {
             user: Zeroizing::new("andrew".to_owned()),
             password: Zeroizing::new(password.to_owned()),
         });
         let scopes = Scope::parse_all(["repository:team/app:*"]);
         let presented = Some(&presented);
-        let request = TokenRequest { service: "berth", scopes: &scopes, presented, client: None };
+        let (client, offline) = (None, None);
+        let request =
+            TokenRequest { service: "berth", scopes: &scopes, presented, client, offline };
         let token = server.issue(request).await?.token;
         let verifier = token::Verifier {
             issuer: "berth".to_owned(),
@@ -297,6 +324,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_database_that_cannot_be_written_to_fails_no_sign_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = server(dir.path()).await;
+        let log_in = async |client: Option<IpAddr>, presented: Presented| {
+            let presented = Some(&presented);
+            let (service, scopes, offline) = ("berth", &[][..], Some("docker"));
+            let request = TokenRequest { service, scopes, presented, client, offline };
+            server.issue(request).await.unwrap()
+        };
+        let password = || {
+            Presented::Password(Credentials {
+                user: Zeroizing::new("andrew".to_owned()),
+                password: Zeroizing::new("one".to_owned()),
+            })
+        };
+        let kept = log_in(None, password()).await.refresh_token.unwrap();
+        server.database.refuse_writes().await;
+        // From somewhere new, which would be noted.
+        let client = Some([192, 0, 2, 1].into());
+        let granted = log_in(client, password()).await;
+        assert!(granted.refresh_token.is_none());
+        let granted = log_in(client, Presented::RefreshToken(kept.clone())).await;
+        assert_eq!(granted.refresh_token, Some(kept));
+    }
+
+    #[tokio::test]
     async fn a_moved_database_means_no_token_for_anybody() {
         let dir = tempfile::tempdir().unwrap();
         let server = server(dir.path()).await;
@@ -304,8 +357,13 @@ mod tests {
         fs::rename(dir.path().join("auth/auth.db"), dir.path().join("elsewhere")).unwrap();
         assert!(matches!(sign_in(&server, "one").await, Err(IssueError::Database(_))));
         let scopes = Scope::parse_all(["repository:public:pull"]);
-        let anonymous =
-            TokenRequest { service: "berth", scopes: &scopes, presented: None, client: None };
+        let anonymous = TokenRequest {
+            service: "berth",
+            scopes: &scopes,
+            presented: None,
+            client: None,
+            offline: None,
+        };
         assert!(server.issue(anonymous).await.is_err());
         assert!(server.ready().await.is_err());
         assert_eq!(server.config().token_life(), Duration::from_secs(900));

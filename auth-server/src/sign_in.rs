@@ -7,7 +7,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use berth_shared::{
     clock::UnixSeconds,
-    subject::{RobotName, Subject},
+    subject::{RobotName, Subject, UserName},
     telemetry::chain,
 };
 use zeroize::Zeroizing;
@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::{
     AuthServer,
     acl::robots::Robot,
+    refresh_token,
     robot_secret::RobotSecret,
     server::{Current, IssueError},
     users::verify::{Credentials, Refusal},
@@ -29,6 +30,8 @@ pub(crate) enum Presented {
     Password(Credentials),
     /// A robot's secret alone, as a bearer token.
     Bearer(Zeroizing<String>),
+    /// A refresh token, as the grant of a form.
+    RefreshToken(Zeroizing<String>),
 }
 
 impl Presented {
@@ -36,7 +39,17 @@ impl Presented {
     pub(crate) fn name(&self) -> Option<&str> {
         match self {
             Self::Password(credentials) => Some(&credentials.user),
-            Self::Bearer(_) => None,
+            Self::Bearer(_) | Self::RefreshToken(_) => None,
+        }
+    }
+}
+
+impl Presented {
+    /// What was shown beside or without a name.
+    pub(crate) fn secret(&self) -> &Zeroizing<String> {
+        match self {
+            Self::Password(credentials) => &credentials.password,
+            Self::Bearer(secret) | Self::RefreshToken(secret) => secret,
         }
     }
 }
@@ -48,6 +61,8 @@ pub(crate) enum Method {
     Anonymous,
     /// A user's password.
     Password,
+    /// A refresh token.
+    RefreshToken,
     /// A robot's secret.
     Robot,
 }
@@ -58,6 +73,7 @@ impl Method {
         match self {
             Self::Anonymous => "anonymous",
             Self::Password => "password",
+            Self::RefreshToken => "refresh_token",
             Self::Robot => "robot",
         }
     }
@@ -75,7 +91,7 @@ pub(crate) struct SignedIn {
 impl AuthServer {
     /// Whose credentials these are, or nobody's where none were shown.
     pub(crate) async fn sign_in(
-        &self,
+        self: &Arc<Self>,
         current: &Current,
         presented: Option<&Presented>,
         client: Option<IpAddr>,
@@ -86,8 +102,14 @@ impl AuthServer {
                 return Ok(SignedIn { subject, method, secret_expires: None });
             }
             Some(Presented::Bearer(secret)) => return self.sign_in_robot(current, None, secret),
+            Some(Presented::RefreshToken(token)) => {
+                return self.sign_in_by_refresh_token(current, token).await;
+            }
             Some(Presented::Password(credentials)) => credentials,
         };
+        if self.config().refresh_tokens && *credentials.user == refresh_token::USER_NAME {
+            return self.sign_in_by_refresh_token(current, &credentials.password).await;
+        }
         match credentials.user.parse() {
             Ok(robot) => self.sign_in_robot(current, Some(&robot), &credentials.password),
             Err(_) => self.sign_in_user(current, credentials, client).await,
@@ -95,7 +117,7 @@ impl AuthServer {
     }
 
     async fn sign_in_user(
-        &self,
+        self: &Arc<Self>,
         current: &Current,
         credentials: &Credentials,
         client: Option<IpAddr>,
@@ -110,6 +132,9 @@ impl AuthServer {
             Refusal::Busy => IssueError::Busy,
             Refusal::Broken => IssueError::Broken(refusal.to_string()),
         })?;
+        if let Some(client) = client {
+            self.note_address(&name, client);
+        }
         let subject = Subject::User(name);
         Ok(SignedIn { subject, method: Method::Password, secret_expires: None })
     }
@@ -147,6 +172,19 @@ impl AuthServer {
         tokio::spawn(async move {
             if let Err(error) = database.note_robot(&robot, now).await {
                 tracing::warn!(%robot, error = chain(&error), "noting that a robot signed in");
+            }
+        });
+    }
+
+    /// Notes where a user signed in from, beside the request: a database that cannot be written to
+    /// fails no sign-in.
+    fn note_address(self: &Arc<Self>, user: &UserName, client: IpAddr) {
+        let Some(due) = self.addresses.due(user, client, self.clock.now()) else { return };
+        let server = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = server.database.note_sign_in_address(&due).await {
+                tracing::warn!(error = chain(&error), "noting where a user signed in from");
+                server.addresses.failed(due);
             }
         });
     }

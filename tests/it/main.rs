@@ -24,6 +24,8 @@ mod oracle;
 mod pull;
 mod push;
 mod races;
+mod refresh;
+mod refusals;
 mod revocation;
 mod rights;
 mod robots;

@@ -1,9 +1,12 @@
 //! Who guesses passwords is slowed down; who has a stale one, or the right one, is not locked out.
 
-use std::fs;
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
 
 use harness::{
-    Client, Response, Stack,
+    Client, Response, Stack, eventually,
     stack::{Options, PASSWORD},
 };
 use tokio::task::JoinSet;
@@ -78,6 +81,79 @@ async fn a_thousand_passwords_are_not_checked_and_their_owner_signs_in_meanwhile
     assert!((4..50).contains(&checked), "{checked} of 1000 passwords were checked");
     assert_eq!(statuses.iter().filter(|status| **status == 401).count() as u64, checked - 1);
     sign_in(stack.client.clone(), "bea", PASSWORD, "192.0.2.1").await.expect(200);
+}
+
+#[tokio::test]
+async fn after_a_restart_during_an_attack_from_everywhere_the_owner_signs_in_at_once() {
+    let mut stack = Stack::with(Options {
+        auth: "[limits]\npassword_failures_per_sec_max = 1\nsign_in_delay_secs_max = 1\n"
+            .to_owned(),
+        registry: "trusted_proxies = ['127.0.0.1/32']\n".to_owned(),
+        ..Options::default()
+    })
+    .await;
+    let home = "203.0.113.9";
+    sign_in(stack.client.clone(), "andrew", "wrong", "203.0.113.8").await.expect(401);
+    sign_in(stack.client.clone(), "nobody", PASSWORD, "203.0.113.8").await.expect(401);
+    sign_in(stack.client.clone(), "andrew", PASSWORD, home).await.expect(200);
+    let now = stack.clock.now();
+    let known = eventually("the address is noted", async || {
+        let known = stack.store().await.sign_in_addresses(now).await.expect("the addresses");
+        (!known.is_empty()).then_some(known)
+    })
+    .await;
+    assert_eq!(known.len(), 1, "{known:?}");
+    assert_eq!((known[0].user.as_str(), known[0].address.to_string().as_str()), ("andrew", home));
+    stack.stop_auth().await;
+    stack.start_auth().await;
+    let attack = |wave: usize| {
+        (0..60).map(move |n| (format!("guess {wave} {n}"), format!("198.{wave}.{n}.7")))
+    };
+    // Five failures may come at once here, and one a second follows. Beyond that nobody is checked
+    // who was never seen where they are, not even with the right password.
+    let waves = AtomicUsize::new(0);
+    eventually("nobody is checked any more", async || {
+        let wave = waves.fetch_add(1, Ordering::Relaxed);
+        all(&stack, attack(wave)).await;
+        let (stranger, runs) = (format!("192.0.2.{wave}"), stack.auth.bcrypt_runs());
+        let answer = sign_in(stack.client.clone(), "andrew", PASSWORD, &stranger).await;
+        (answer.status.as_u16() == 429 && stack.auth.bcrypt_runs() == runs).then_some(())
+    })
+    .await;
+    let (_, owner) = tokio::join!(
+        all(&stack, attack(250)),
+        sign_in(stack.client.clone(), "andrew", PASSWORD, home)
+    );
+    owner.expect(200);
+}
+
+#[tokio::test]
+async fn a_password_that_was_right_before_waits_for_no_guess_even_at_the_same_address() {
+    let stack = Stack::with(Options {
+        auth: "[limits]\nsign_in_delay_secs_max = 1\npassword_cache_secs = 0\n".to_owned(),
+        registry: "trusted_proxies = ['127.0.0.1/32']\n".to_owned(),
+        ..Options::default()
+    })
+    .await;
+    let office = "203.0.113.9";
+    sign_in(stack.client.clone(), "andrew", PASSWORD, office).await.expect(200);
+    let runs = stack.auth.bcrypt_runs();
+    let guesses = |wave| (0..50).map(move |n| (format!("guess {wave} {n}"), office.to_owned()));
+    let is_over = AtomicBool::new(false);
+    let attack = async {
+        for wave in 0..2 {
+            let statuses = all(&stack, guesses(wave)).await;
+            assert!(statuses.contains(&429), "the guesses are held up");
+        }
+        is_over.store(true, Ordering::Relaxed);
+    };
+    let owner = async {
+        while !is_over.load(Ordering::Relaxed) {
+            sign_in(stack.client.clone(), "andrew", PASSWORD, office).await.expect(200);
+        }
+    };
+    tokio::join!(attack, owner);
+    assert!(stack.auth.bcrypt_runs() > runs, "the password was checked again");
 }
 
 #[tokio::test]

@@ -15,12 +15,14 @@ use sqlx::{Connection, Row, Sqlite, SqliteConnection, Transaction, sqlite::Sqlit
 use super::{
     Error, groups,
     policy::{count, read_rule},
+    refresh_tokens, sign_in_addresses,
     store::Store,
 };
 
 impl Store {
-    /// Makes every token void that is out, though what issued them was a later state than this
-    /// database knows: `least` is a number that the sequence has not gone beyond anywhere.
+    /// Makes every token void that is out, refresh tokens too, though what issued them was a later
+    /// state than this database knows: `least` is a number that the sequence has not gone beyond
+    /// anywhere.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -32,6 +34,8 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         raise(&mut transaction, &[Grantee::Everyone, Grantee::Anonymous]).await?;
+        // One that was ended since would come back.
+        refresh_tokens::forget(&mut transaction, &Grantee::Everyone).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -93,15 +97,18 @@ impl Store {
         Ok(taken)
     }
 
-    /// Makes every token void that is out for `grantee`, for each member of a group.
+    /// Makes every token void that is out for `grantee`, for each member of a group, and ends
+    /// their refresh tokens. Gives back how many of those there were.
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn void_tokens(&self, grantee: &Grantee) -> Result<(), Error> {
+    pub async fn void_tokens(&self, grantee: &Grantee) -> Result<u64, Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         raise(&mut transaction, std::slice::from_ref(grantee)).await?;
-        Ok(transaction.commit().await?)
+        let ended = refresh_tokens::forget(&mut transaction, grantee).await?;
+        transaction.commit().await?;
+        Ok(ended)
     }
 
     /// Takes every rule and group of a user away, as when the user is removed: whoever gets that
@@ -118,7 +125,7 @@ impl Store {
     }
 
     /// Compares the users of the htpasswd file with those last seen, and voids the tokens of every
-    /// user whose password has changed or who is gone. The fingerprints are those of
+    /// user whose password has changed or who is gone, refresh tokens too. The fingerprints are those of
     /// [`crate::users::htpasswd`]. Gives back the sequence as it stands then.
     ///
     /// # Errors
@@ -142,6 +149,10 @@ impl Store {
         for name in &lost {
             let forget = sqlx::query("DELETE FROM htpasswd_seen WHERE name = $1");
             forget.bind(name.to_string()).execute(&mut *transaction).await?;
+            refresh_tokens::forget(&mut transaction, name).await?;
+        }
+        for name in seen.keys().filter(|name| !users.contains_key(*name)) {
+            sign_in_addresses::forget(&mut transaction, name).await?;
         }
         for (name, print) in users.iter().filter(|(name, print)| seen.get(*name) != Some(print)) {
             let remember =
@@ -212,8 +223,8 @@ async fn same(transaction: &mut SqliteConnection, rule: &Rule) -> Result<Vec<Sql
     Ok(rows.fetch_all(transaction).await?)
 }
 
-/// Takes every rule and group of `grantee` away and voids its tokens. Gives back how many rules
-/// there were.
+/// Takes every rule and group of `grantee` away and voids its tokens, refresh tokens too. Gives back
+/// how many rules there were.
 pub(super) async fn forget(
     transaction: &mut SqliteConnection,
     grantee: &Grantee,
@@ -223,6 +234,10 @@ pub(super) async fn forget(
     let removed = rules.execute(&mut *transaction).await?.rows_affected();
     let groups = sqlx::query("DELETE FROM group_members WHERE member = $1").bind(&name);
     groups.execute(&mut *transaction).await?;
+    refresh_tokens::forget(transaction, grantee).await?;
+    if let Grantee::User(user) = grantee {
+        sign_in_addresses::forget(transaction, user).await?;
+    }
     raise(transaction, std::slice::from_ref(grantee)).await?;
     Ok(removed)
 }

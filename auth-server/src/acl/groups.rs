@@ -122,6 +122,6 @@ pub(super) async fn members(
 }
 
 /// What names exactly this subject.
-fn own(member: &Subject) -> Vec<Grantee> {
+pub(super) fn own(member: &Subject) -> Vec<Grantee> {
     member.grantees().take(1).collect()
 }

@@ -2,7 +2,8 @@
 //!
 //! [`store`] opens the database and keeps the current [`policy::Policy`] in memory; [`edit`]
 //! holds the acts that change rules, [`groups`] and [`robots`] those that change them,
-//! [`apply`] makes it what a file says, [`snapshot`] copies it. Which rule decides is not known here: that is
+//! [`apply`] makes it what a file says, [`snapshot`] copies it. [`refresh_tokens`] and
+//! [`sign_in_addresses`] are kept here and are no part of the policy. Which rule decides is not known here: that is
 //! [`berth_shared::rights`], one function for both servers.
 //!
 //! **The counter.** One sequence serves the whole database. Whatever takes something away from a
@@ -15,7 +16,9 @@ pub mod apply;
 pub mod edit;
 pub mod groups;
 pub mod policy;
+pub mod refresh_tokens;
 pub mod robots;
+pub mod sign_in_addresses;
 pub mod snapshot;
 pub mod store;
 

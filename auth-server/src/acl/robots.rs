@@ -43,6 +43,7 @@ impl Robot {
 pub struct Robots {
     all: BTreeMap<RobotName, Robot>,
     by_hash: HashMap<String, RobotName>,
+    hashes: HashMap<RobotName, String>,
 }
 
 impl Robots {
@@ -64,6 +65,12 @@ impl Robots {
         self.by_hash.get(&secret.hash()).and_then(|name| self.all.get(name))
     }
 
+    /// What the secret of this robot hashes to: it tells one secret of a name from the next.
+    #[must_use]
+    pub fn secret_hash(&self, name: &RobotName) -> Option<&str> {
+        self.hashes.get(name).map(String::as_str)
+    }
+
     pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, Error> {
         let mut robots = Self::default();
         let rows = sqlx::query("SELECT name, secret_hash, created, expires, last_used FROM robots");
@@ -74,7 +81,9 @@ impl Robots {
                 expires: row.try_get("expires")?,
                 last_used: row.try_get("last_used")?,
             };
-            robots.by_hash.insert(row.try_get("secret_hash")?, robot.name.clone());
+            let hash: String = row.try_get("secret_hash")?;
+            robots.hashes.insert(robot.name.clone(), hash.clone());
+            robots.by_hash.insert(hash, robot.name.clone());
             robots.all.insert(robot.name.clone(), robot);
         }
         Ok(robots)

@@ -32,7 +32,7 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Store {
     path: PathBuf,
     file: FileIdentity,
-    reader: Mutex<Reader>,
+    pub(super) reader: Mutex<Reader>,
     pub(super) writer: Mutex<SqliteConnection>,
 }
 
@@ -40,8 +40,8 @@ pub struct Store {
 type FileIdentity = (u64, u64);
 
 #[derive(Debug)]
-struct Reader {
-    connection: SqliteConnection,
+pub(super) struct Reader {
+    pub(super) connection: SqliteConnection,
     version: i64,
     policy: Arc<Policy>,
 }
@@ -83,6 +83,13 @@ impl Store {
             .fetch_one(&mut *self.writer.lock().await)
             .await?;
         if found == "ok" { Ok(()) } else { Err(Error::Row(found)) }
+    }
+
+    /// From now on nothing can be written, as on a full disk.
+    #[cfg(test)]
+    pub(crate) async fn refuse_writes(&self) {
+        let pragma = sqlx::query("PRAGMA query_only = ON");
+        pragma.execute(&mut *self.writer.lock().await).await.unwrap();
     }
 
     /// Closes the database, and leaves one file of it.
@@ -219,7 +226,8 @@ mod tests {
         let store = Store::open(&path).await.unwrap();
         // As the first version wrote it.
         sqlx::raw_sql(
-            "DROP TABLE group_members; DROP TABLE robots; ALTER TABLE grants DROP COLUMN effect;
+            "DROP TABLE group_members; DROP TABLE robots; DROP TABLE refresh_tokens;
+             DROP TABLE sign_in_addresses; ALTER TABLE grants DROP COLUMN effect;
              DELETE FROM _sqlx_migrations WHERE version > 1;
              INSERT INTO grants (grantee, pattern, actions, created)
              VALUES ('andrew', 'team/**', 'push', 0);",

@@ -71,7 +71,10 @@ pub(super) async fn get(State(door): State<Door>, request: Request) -> Response 
     let client = client_address(&door, &request);
     let parameters = Parameters::parse(request.uri().query().unwrap_or_default().as_bytes());
     let answer = match authorization(request.headers()) {
-        Ok(presented) => answer(&door, &parameters, presented, client).await,
+        Ok(presented) => {
+            let is_offline = parameters.first("offline_token") == Some("true");
+            answer(&door, &parameters, Shown { presented, client, is_offline }).await
+        }
         Err(error) => Err(error),
     };
     respond(answer, client)
@@ -83,22 +86,32 @@ pub(super) async fn post(State(door): State<Door>, request: Request) -> Response
     let answer = async {
         let from_header = authorization(request.headers())?;
         let parameters = Parameters::parse(&read_body(request.into_body()).await?);
+        let refreshes = door.server.config().refresh_tokens;
         let presented = match from_header {
+            // Which of the two is meant cannot be known.
+            Some(_) if refreshes && shows_refresh_token(&parameters) => {
+                let cause = "an Authorization header beside a refresh token";
+                return Err(Error::because(Refusal::WrongCredentials, cause));
+            }
             Some(presented) => Some(presented),
-            None => from_form(&parameters)?.map(Presented::Password),
+            None => from_form(&parameters, refreshes)?,
         };
-        refuse_other_grants(&parameters)?;
-        answer(&door, &parameters, presented, client).await
+        refuse_other_grants(&parameters, refreshes)?;
+        let is_offline = parameters.first("access_type") == Some("offline");
+        answer(&door, &parameters, Shown { presented, client, is_offline }).await
     };
     respond(answer.await, client)
 }
 
-async fn answer(
-    door: &Door,
-    parameters: &Parameters,
+/// What a request shows, and whether it asks for a refresh token.
+struct Shown {
     presented: Option<Presented>,
     client: Option<IpAddr>,
-) -> Result<Response, Error> {
+    is_offline: bool,
+}
+
+async fn answer(door: &Door, parameters: &Parameters, shown: Shown) -> Result<Response, Error> {
+    let Shown { presented, client, is_offline } = shown;
     let server = &door.server;
     let service = server
         .service(parameters.first("service"))
@@ -114,7 +127,9 @@ async fn answer(
         tracing::debug!("the parameter account names another user than the credentials");
     }
     let scopes = Scope::parse_all(parameters.all("scope"));
-    let request = TokenRequest { service, scopes: &scopes, presented: presented.as_ref(), client };
+    let offline = is_offline.then(|| parameters.first("client_id").unwrap_or_default());
+    let presented = presented.as_ref();
+    let request = TokenRequest { service, scopes: &scopes, presented, client, offline };
     match server.issue(request).await {
         Ok(granted) => Ok(token_answer(&granted)),
         Err(error) => Err(refused(error)),
@@ -170,14 +185,21 @@ fn basic(encoded: &str) -> Result<Credentials, &'static str> {
     Ok(credentials(user, password))
 }
 
-/// The user name and password of a form. A form that asks for the password grant without them is
-/// wrong, and never anonymous.
-fn from_form(parameters: &Parameters) -> Result<Option<Credentials>, Error> {
+/// The user name and password of a form, or its refresh token where those are accepted. A form that
+/// asks for a grant without what belongs to it is wrong, and never anonymous.
+fn from_form(parameters: &Parameters, refreshes: bool) -> Result<Option<Presented>, Error> {
     let user = parameters.all("username").next();
     let password = parameters.all("password").next();
-    match (parameters.first("grant_type"), user, password) {
-        (Some("password") | None, Some(user), Some(password)) => {
-            Ok(Some(credentials(user, password)))
+    let token = parameters.first("refresh_token").filter(|_| refreshes);
+    match (parameters.first("grant_type"), user, password, token) {
+        (Some("password") | None, Some(user), Some(password), _) => {
+            Ok(Some(Presented::Password(credentials(user, password))))
+        }
+        (Some("refresh_token") | None, _, _, Some(token)) => {
+            Ok(Some(Presented::RefreshToken(Zeroizing::new(token.to_owned()))))
+        }
+        (Some("refresh_token"), ..) if refreshes => {
+            Err(Error::because(Refusal::WrongCredentials, "no refresh token in the form"))
         }
         (Some("password"), ..) => {
             Err(Error::because(Refusal::WrongCredentials, "no username or no password in the form"))
@@ -186,9 +208,15 @@ fn from_form(parameters: &Parameters) -> Result<Option<Credentials>, Error> {
     }
 }
 
-fn refuse_other_grants(parameters: &Parameters) -> Result<(), Error> {
+fn shows_refresh_token(parameters: &Parameters) -> bool {
+    parameters.first("grant_type") == Some("refresh_token")
+        || parameters.first("refresh_token").is_some()
+}
+
+fn refuse_other_grants(parameters: &Parameters, refreshes: bool) -> Result<(), Error> {
     match parameters.first("grant_type") {
         None | Some("password") => Ok(()),
+        Some("refresh_token") if refreshes => Ok(()),
         Some("refresh_token") => Err(Error::refused(Refusal::RefreshToken)),
         Some(_) => Err(Error::refused(Refusal::GrantType)),
     }
@@ -230,10 +258,12 @@ struct Answer<'a> {
     expires_in: i64,
     issued_at: String,
     scope: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<&'a str>,
 }
 
 fn token_answer(granted: &Granted) -> Response {
-    let Granted { signed_in, issued, token } = granted;
+    let Granted { signed_in, issued, token, refresh_token } = granted;
     counter!("berth_tokens_issued_total", "method" => signed_in.method.word()).increment(1);
     let claims = &issued.claims;
     let scopes: Vec<_> = issued.scopes.iter().map(ToString::to_string).collect();
@@ -243,6 +273,7 @@ fn token_answer(granted: &Granted) -> Response {
         expires_in: (claims.exp - claims.iat).max(EXPIRES_IN_SECS_MIN),
         issued_at: rfc3339(claims.iat),
         scope: scopes.join(" "),
+        refresh_token: refresh_token.as_ref().map(|token| token.as_str()),
     };
     let mut response = json(StatusCode::OK, &answer);
     let headers = response.headers_mut();
@@ -313,8 +344,10 @@ mod tests {
             ("grant_type=password", Err(())),
             ("grant_type=password&username=a", Err(())),
             ("grant_type=refresh_token&username=a&password=b", Ok(false)),
+            ("grant_type=refresh_token&refresh_token=x", Ok(false)),
+            ("refresh_token=x", Ok(false)),
         ] {
-            let read = from_form(&Parameters::parse(form.as_bytes()));
+            let read = from_form(&Parameters::parse(form.as_bytes()), false);
             assert_eq!(read.map(|some| some.is_some()).map_err(|_| ()), expected, "{form}");
         }
         for (form, accepted) in [
@@ -324,7 +357,29 @@ mod tests {
             ("grant_type=authorization_code", false),
         ] {
             let parameters = Parameters::parse(form.as_bytes());
-            assert_eq!(refuse_other_grants(&parameters).is_ok(), accepted, "{form}");
+            assert_eq!(refuse_other_grants(&parameters, false).is_ok(), accepted, "{form}");
+            let accepted = accepted || form == "grant_type=refresh_token";
+            assert_eq!(refuse_other_grants(&parameters, true).is_ok(), accepted, "{form}");
+        }
+    }
+
+    #[test]
+    fn a_refresh_grant_is_a_token_or_is_wrong() {
+        for (form, expected) in [
+            ("grant_type=refresh_token&refresh_token=x", Ok("x")),
+            ("refresh_token=x", Ok("x")),
+            ("grant_type=refresh_token&refresh_token=x&refresh_token=y", Ok("x")),
+            ("grant_type=refresh_token&refresh_token=x&username=a&password=b", Ok("x")),
+            ("grant_type=refresh_token", Err(())),
+            ("grant_type=refresh_token&refresh_token=", Err(())),
+            ("grant_type=refresh_token&username=a&password=b", Err(())),
+        ] {
+            let read = from_form(&Parameters::parse(form.as_bytes()), true).map_err(|_| ());
+            let read = read.map(|shown| match shown {
+                Some(Presented::RefreshToken(token)) => token.to_string(),
+                _ => "another".to_owned(),
+            });
+            assert_eq!(read, expected.map(str::to_owned), "{form}");
         }
     }
 }

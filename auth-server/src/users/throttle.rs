@@ -5,7 +5,9 @@
 //! From the fourth on, each further one waits twice as long as the one before, ten seconds at most,
 //! and those that arrive together wait behind each other. Nobody is locked out: an address that
 //! the name has signed in from has a queue of its own, where nobody waits for more than a second
-//! because of wrong passwords, and not at all because of those from elsewhere.
+//! because of wrong passwords, and not at all because of those from elsewhere; and a password that
+//! was right before waits for nobody. The addresses are in the database, so that a restart changes
+//! nothing for who signs in from home.
 //!
 //! Beyond that, the whole machine spends a bounded number of checks per second on failures, so that
 //! guesses from many networks do not eat it. That too holds up only those who never signed in from
@@ -24,7 +26,10 @@ use moka::sync::Cache;
 use ring::hmac;
 use tokio::time::Instant;
 
-use crate::config::Limits;
+use crate::{
+    acl::sign_in_addresses::{self, KEPT_SECS},
+    config::Limits,
+};
 
 /// Wrong passwords that cost nothing but the check: people mistype, and have old ones in scripts.
 const FREE: usize = 3;
@@ -39,11 +44,11 @@ const DELAY_MAX_KNOWN: Duration = Duration::from_secs(1);
 /// one.
 const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 
-/// How long it is remembered who signed in from where.
-const KNOWN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long it is remembered who signed in from where, and that a password was right.
+const KNOWN: Duration = Duration::from_secs(KEPT_SECS.unsigned_abs());
 
 /// Queues, addresses and wrong passwords that are remembered at most.
-const ENTRIES_MAX: u64 = 20_000;
+const ENTRIES_MAX: u64 = sign_in_addresses::ENTRIES_MAX as u64;
 
 /// Distinct wrong passwords that are told apart in one queue: more change no delay.
 const DISTINCT_MAX: usize = 16;
@@ -72,6 +77,8 @@ pub struct Throttle {
     /// The addresses that a name has signed in from.
     known: Cache<Tag, ()>,
     wrong: Cache<Tag, ()>,
+    /// Passwords that were right, with the stored hash that they matched.
+    proved: Cache<Tag, ()>,
     budget: Mutex<Budget>,
     delay_max: Duration,
 }
@@ -118,6 +125,7 @@ impl Throttle {
             failures: Cache::builder().max_capacity(ENTRIES_MAX).time_to_idle(REMEMBERED).build(),
             known: Cache::builder().max_capacity(ENTRIES_MAX).time_to_idle(KNOWN).build(),
             wrong: Cache::builder().max_capacity(ENTRIES_MAX).time_to_idle(REMEMBERED).build(),
+            proved: Cache::builder().max_capacity(ENTRIES_MAX).time_to_idle(KNOWN).build(),
             budget: Mutex::new(Budget {
                 interval,
                 burst: Duration::from_secs(BURST_SECS.into()),
@@ -197,6 +205,18 @@ impl Throttle {
     /// Counts a check that was spent on a wrong password.
     pub fn spend(&self) {
         lock(&self.budget).spend(Instant::now());
+    }
+
+    /// Notes that a password was right.
+    pub fn proved(&self, tag: Tag) {
+        self.proved.insert(tag, ());
+    }
+
+    /// Whether this password was right before, however long ago that was checked. The tag holds the
+    /// stored hash, so that a password that was changed is a guess.
+    #[must_use]
+    pub fn is_proved(&self, tag: &Tag) -> bool {
+        self.proved.get(tag).is_some()
     }
 
     /// Notes that `pair` signed in.
@@ -321,6 +341,13 @@ mod tests {
         }
         assert_eq!(waits(&throttle, PAIR).await.as_secs(), 1);
         assert_eq!(waits(&throttle, PAIR).await.as_secs(), 1);
+    }
+
+    #[test]
+    fn a_right_password_is_no_guess_until_it_is_another() {
+        let throttle = throttle();
+        throttle.proved(tag(1));
+        assert!(throttle.is_proved(&tag(1)) && !throttle.is_proved(&tag(2)));
     }
 
     #[tokio::test(start_paused = true)]

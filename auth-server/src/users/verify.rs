@@ -116,7 +116,10 @@ impl Verifier {
         let pair = self.throttle.pair(&self.key, &credentials.user, client);
         let attempt = self.attempt(pair, tag, hash, password, is_possible);
         match self.successes.try_get_with(tag, attempt).await {
-            Ok(()) => self.throttle.succeeded(pair),
+            Ok(()) => {
+                self.throttle.succeeded(pair);
+                self.throttle.proved(tag);
+            }
             Err(refusal) => {
                 if *refusal == Refusal::Wrong {
                     self.throttle.failed(pair, tag);
@@ -125,6 +128,12 @@ impl Verifier {
             }
         }
         name.ok_or(Refusal::Wrong)
+    }
+
+    /// Learns that a user has signed in from an address, before this process was there.
+    pub fn knows(&self, user: &UserName, address: IpAddr) {
+        let pair = self.throttle.pair(&self.key, user.as_str(), Some(address));
+        self.throttle.succeeded(pair);
     }
 
     /// How many times bcrypt has run.
@@ -156,7 +165,12 @@ impl Verifier {
         if self.throttle.is_known_wrong(&tag) {
             return Err(Refusal::Wrong);
         }
-        let _turn = self.throttle.turn(pair).await.map_err(|_| Refusal::Busy)?;
+        // One that was right before is no guess, wherever guesses come from: it waits for no turn of
+        // theirs.
+        let _turn = match self.throttle.is_proved(&tag) {
+            true => None,
+            false => Some(self.throttle.turn(pair).await.map_err(|_| Refusal::Busy)?),
+        };
         let result = self.check(hash, password, is_possible).await;
         if result == Err(Refusal::Wrong) {
             self.throttle.spend();

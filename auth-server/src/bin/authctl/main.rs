@@ -12,6 +12,7 @@ mod group;
 mod init;
 mod key;
 mod policy_file;
+mod refresh_tokens;
 mod report;
 mod revoke;
 mod revoke_tokens;
@@ -91,7 +92,10 @@ enum DatabaseVerb {
     /// Write all rules and groups to a file, or make them those of a file.
     #[command(subcommand)]
     Policy(policy_file::Verb),
-    /// Make every token void that is out for somebody.
+    /// See and end the refresh tokens that clients keep, where those are on.
+    #[command(subcommand)]
+    RefreshTokens(refresh_tokens::Verb),
+    /// Make every token void that is out for somebody, refresh tokens too.
     RevokeTokens(revoke_tokens::Arguments),
     Backup(backup::BackupArguments),
     Restore(backup::RestoreArguments),
@@ -164,6 +168,7 @@ impl DatabaseVerb {
             Self::Grants(arguments) => grants::list(&arguments, site).await,
             Self::Explain(arguments) => explain::run(&arguments, site).await,
             Self::Policy(verb) => policy_file::run(verb, site).await,
+            Self::RefreshTokens(verb) => refresh_tokens::run(verb, site).await,
             Self::RevokeTokens(arguments) => revoke_tokens::run(&arguments, site).await,
             Self::Backup(arguments) => backup::backup(&arguments, site).await,
             Self::Restore(arguments) => backup::restore(&arguments, site).await,

@@ -226,6 +226,8 @@ fn write_table(text: &mut String, name: &str, table: &BTreeMap<String, Vec<Strin
 
 #[cfg(test)]
 mod tests {
+    use auth_server::config::Config;
+
     use super::*;
 
     #[test]
@@ -242,5 +244,31 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.contains(line) && error.contains(hint), "{text}: {error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_with_one_bad_line_changes_nothing_and_a_good_one_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("auth");
+        let htpasswd = dir.path().join("htpasswd");
+        let site = Site { config: Config { data, htpasswd, ..Config::default() } };
+        let file = dir.path().join("policy.toml");
+        let rules = async || {
+            let policy = site.database().await.unwrap().policy().await.unwrap();
+            policy.rules().into_iter().map(write).collect::<Vec<_>>()
+        };
+        let apply_text = async |text: &str| {
+            fs::write(&file, text).unwrap();
+            apply(&file, true, false, &site).await
+        };
+        apply_text("[allow]\nandrew = [\"a:pull\"]\n").await.unwrap();
+        let refused = apply_text("[allow]\nnobody = [\"b:pull\"]\nandrew = [\"a**:pull\"]\n").await;
+        let Err(Failure::Refused(reason)) = refused else { panic!("it was taken") };
+        assert!(reason.contains("nothing was changed") && reason.contains("line 3"), "{reason}");
+        assert!(reason.contains("for any depth"), "{reason}");
+        assert_eq!(rules().await, ["andrew a:pull"]);
+        // Nobody is called that, which is for a warning only.
+        apply_text("[allow]\nnobody = [\"b:pull\"]\n").await.unwrap();
+        assert_eq!(rules().await, ["nobody b:pull"]);
     }
 }

@@ -12,7 +12,12 @@ use crate::{
 #[derive(Args)]
 #[command(after_help = "\
 Clients fetch new tokens by themselves, as long as their password or secret is good: where that
-has leaked, use authctl user passwd or authctl robot revoke.")]
+has leaked, use authctl user passwd or authctl robot revoke. Refresh tokens end for good.
+
+Examples:
+  authctl revoke-tokens lena
+  authctl revoke-tokens group:devs              each member's
+  authctl revoke-tokens everyone --dry-run")]
 pub(crate) struct Arguments {
     /// A user name, `robot.NAME`, `group:NAME`, `everyone` or `anonymous`.
     #[arg(value_name = "SUBJECT")]
@@ -26,10 +31,16 @@ pub(crate) async fn run(arguments: &Arguments, site: &Site) -> Result<Report, Fa
     let Arguments { grantee, dry_run } = arguments;
     let database = site.database().await?;
     site.warn_of_nobody(grantee, &*database.policy().await?);
-    if !dry_run {
-        database.void_tokens(grantee).await?;
+    if *dry_run {
+        let text = format!(
+            "every token that is out for {grantee} would be void within seconds, refresh tokens too"
+        );
+        return Ok(Report::done(text, json!({ "subject": grantee, "revoked": false })));
     }
-    let verb = if *dry_run { "would be" } else { "are" };
-    let text = format!("every token that is out for {grantee} {verb} void within seconds");
-    Ok(Report::done(text, json!({ "subject": grantee, "revoked": !dry_run })))
+    let ended = database.void_tokens(grantee).await?;
+    let text = format!(
+        "every token that is out for {grantee} is void within seconds; refresh tokens ended: {ended}"
+    );
+    let json = json!({ "subject": grantee, "revoked": true, "refresh_tokens": ended });
+    Ok(Report::done(text, json))
 }

@@ -1,0 +1,342 @@
+//! The refresh tokens: the acts that keep, find and end them.
+//!
+//! They are no part of the policy in memory but looked up when one is shown, so that issuing one
+//! does not make the policy be read again. Rows go with what takes their subject's tokens away as a
+//! whole (a new password, a removed user or robot, `authctl revoke-tokens`, a restored backup), and
+//! stay when single rights go: those are evaluated anew at every use.
+
+use berth_shared::{
+    clock::UnixSeconds,
+    subject::{Grantee, Subject},
+};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    Error,
+    edit::{begin, raise},
+    groups,
+    policy::count,
+    store::Store,
+};
+
+/// Refresh tokens that one subject has at most; beyond it the one that was not used for longest
+/// goes. A login that is repeated by a script leaves a new one each time.
+pub const PER_SUBJECT_MAX: i64 = 100;
+
+/// A refresh token that is about to be kept.
+#[derive(Debug)]
+pub struct NewRefreshToken {
+    /// What it hashes to.
+    pub hash: String,
+    /// Whose it is: a user or a robot.
+    pub subject: Subject,
+    /// The fingerprint of the credential that it was issued for.
+    pub credential: String,
+    /// What the client calls itself.
+    pub client: String,
+    /// The sequence that was read before the subject signed in.
+    pub sequence: u64,
+}
+
+/// A refresh token as the database knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefreshTokenRow {
+    /// Its name for `authctl`.
+    pub id: i64,
+    /// Whose it is.
+    pub subject: Subject,
+    /// The fingerprint of the credential that it was issued for.
+    pub credential: String,
+    /// What the client called itself.
+    pub client: String,
+    /// When it was issued.
+    pub created: UnixSeconds,
+    /// When it was last used, give or take the time between two notes of it.
+    pub last_used: UnixSeconds,
+}
+
+impl Store {
+    /// Keeps a new refresh token, and clears away those that nobody has used since `idle_since`.
+    /// Whether it was kept: not when the subject's tokens were voided after it had signed in.
+    ///
+    /// # Errors
+    /// When the database cannot be written to; nothing is changed then.
+    pub async fn keep_refresh_token(
+        &self,
+        new: &NewRefreshToken,
+        now: UnixSeconds,
+        idle_since: UnixSeconds,
+    ) -> Result<bool, Error> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        if counter(&mut transaction, &new.subject).await? > new.sequence {
+            return Ok(false);
+        }
+        let idle = sqlx::query("DELETE FROM refresh_tokens WHERE last_used <= $1").bind(idle_since);
+        idle.execute(&mut *transaction).await?;
+        let subject = new.subject.claim();
+        let beyond = sqlx::query(
+            "DELETE FROM refresh_tokens WHERE id IN (
+                 SELECT id FROM refresh_tokens WHERE subject = $1
+                 ORDER BY last_used DESC, id DESC LIMIT -1 OFFSET $2)",
+        );
+        beyond.bind(subject).bind(PER_SUBJECT_MAX - 1).execute(&mut *transaction).await?;
+        sqlx::query(
+            "INSERT INTO refresh_tokens (hash, subject, credential, client, created, last_used)
+             VALUES ($1, $2, $3, $4, $5, $5)",
+        )
+        .bind(&new.hash)
+        .bind(subject)
+        .bind(&new.credential)
+        .bind(&new.client)
+        .bind(now)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// The refresh token that hashes to `hash`. Looked up by its hash: what the time of that tells
+    /// is about the hash of a guess, and says nothing about any token.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn find_refresh_token(&self, hash: &str) -> Result<Option<RefreshTokenRow>, Error> {
+        let query = sqlx::query(
+            "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
+             WHERE hash = $1",
+        );
+        let mut reader = self.reader.lock().await;
+        let row = query.bind(hash).fetch_optional(&mut reader.connection).await?;
+        row.as_ref().map(read_row).transpose()
+    }
+
+    /// Notes that a refresh token was used.
+    ///
+    /// # Errors
+    /// When the database cannot be written to.
+    pub async fn note_refresh_token(&self, id: i64, now: UnixSeconds) -> Result<(), Error> {
+        sqlx::query("UPDATE refresh_tokens SET last_used = $2 WHERE id = $1 AND last_used < $2")
+            .bind(id)
+            .bind(now)
+            .execute(&mut *self.writer.lock().await)
+            .await?;
+        Ok(())
+    }
+
+    /// Every refresh token, or those of one subject, in the order in which they were issued.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn refresh_tokens(
+        &self,
+        subject: Option<&Subject>,
+    ) -> Result<Vec<RefreshTokenRow>, Error> {
+        let query = sqlx::query(
+            "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
+             WHERE $1 IS NULL OR subject = $1 ORDER BY id",
+        );
+        let mut reader = self.reader.lock().await;
+        let rows =
+            query.bind(subject.map(Subject::claim)).fetch_all(&mut reader.connection).await?;
+        rows.iter().map(read_row).collect()
+    }
+
+    /// Ends refresh tokens, and voids the tokens of whose they were: those that came from them
+    /// cannot be told apart. Gives back those that were there.
+    ///
+    /// # Errors
+    /// When the database cannot be written to; none is ended then.
+    pub async fn end_refresh_tokens(&self, ids: &[i64]) -> Result<Vec<RefreshTokenRow>, Error> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        let mut ended = Vec::new();
+        for id in ids {
+            let delete = sqlx::query(
+                "DELETE FROM refresh_tokens WHERE id = $1
+                 RETURNING id, subject, credential, client, created, last_used",
+            );
+            let row = delete.bind(id).fetch_optional(&mut *transaction).await?;
+            ended.extend(row.as_ref().map(read_row).transpose()?);
+        }
+        let mut losers: Vec<_> = ended.iter().flat_map(|row| groups::own(&row.subject)).collect();
+        losers.sort();
+        losers.dedup();
+        raise(&mut transaction, &losers).await?;
+        transaction.commit().await?;
+        Ok(ended)
+    }
+}
+
+/// Ends the refresh tokens of `grantee`: of each member of a group, and of all for `everyone`.
+/// Gives back how many there were.
+pub(super) async fn forget(
+    transaction: &mut SqliteConnection,
+    grantee: &Grantee,
+) -> Result<u64, Error> {
+    let losers = match grantee {
+        Grantee::Everyone => {
+            let all = sqlx::query("DELETE FROM refresh_tokens");
+            return Ok(all.execute(transaction).await?.rows_affected());
+        }
+        Grantee::Group(group) => groups::members(transaction, group).await?,
+        one => vec![one.clone()],
+    };
+    let mut ended = 0;
+    for loser in losers {
+        let tokens = sqlx::query("DELETE FROM refresh_tokens WHERE subject = $1");
+        let tokens = tokens.bind(loser.to_string()).execute(&mut *transaction).await?;
+        ended += tokens.rows_affected();
+    }
+    Ok(ended)
+}
+
+/// The counter that the tokens of `subject` must reach.
+async fn counter(transaction: &mut SqliteConnection, subject: &Subject) -> Result<u64, Error> {
+    let query = sqlx::query(
+        "SELECT COALESCE(MAX(counter), 0) AS counter FROM counters WHERE grantee IN ($1, $2)",
+    );
+    let everyone = Grantee::Everyone.to_string();
+    let row = query.bind(subject.claim()).bind(everyone).fetch_one(transaction).await?;
+    count(&row, "counter")
+}
+
+fn read_row(row: &SqliteRow) -> Result<RefreshTokenRow, Error> {
+    let subject: String = row.try_get("subject")?;
+    let Ok(subject @ (Subject::User(_) | Subject::Robot(_))) = Subject::from_claim(&subject) else {
+        return Err(Error::Row(subject));
+    };
+    Ok(RefreshTokenRow {
+        id: row.try_get("id")?,
+        subject,
+        credential: row.try_get("credential")?,
+        client: row.try_get("client")?,
+        created: row.try_get("created")?,
+        last_used: row.try_get("last_used")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn subject(name: &str) -> Subject {
+        Subject::from_claim(name).unwrap()
+    }
+
+    async fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        (dir, store)
+    }
+
+    async fn keep(store: &Store, hash: &str, name: &str, now: UnixSeconds) -> bool {
+        let sequence = store.policy().await.unwrap().sequence;
+        keep_after(store, hash, name, now, sequence).await
+    }
+
+    async fn keep_after(
+        store: &Store,
+        hash: &str,
+        name: &str,
+        now: UnixSeconds,
+        sequence: u64,
+    ) -> bool {
+        let new = NewRefreshToken {
+            hash: hash.to_owned(),
+            subject: subject(name),
+            credential: "print".to_owned(),
+            client: "docker".to_owned(),
+            sequence,
+        };
+        store.keep_refresh_token(&new, now, now - 50).await.unwrap()
+    }
+
+    async fn left(store: &Store) -> Vec<String> {
+        let all = store.refresh_tokens(None).await.unwrap();
+        all.iter().map(|row| row.subject.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_voids_tokens_as_a_whole_ends_refresh_tokens_and_a_lost_right_does_not() {
+        let (_dir, store) = store().await;
+        let users = |names: &[(&str, &str)]| -> BTreeMap<_, _> {
+            names.iter().map(|(name, print)| (name.parse().unwrap(), (*print).to_owned())).collect()
+        };
+        let first = users(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")]);
+        store.reconcile(&first).await.unwrap();
+        for name in ["a", "b", "c", "d", "robot.ci", "robot.cd"] {
+            assert!(keep(&store, name, name, 1).await);
+        }
+        let devs = "devs".parse().unwrap();
+        store.join(&devs, &[subject("d"), subject("robot.cd")]).await.unwrap();
+        store.leave(&devs, &[subject("d")]).await.unwrap();
+        store.join(&devs, &[subject("d")]).await.unwrap();
+        assert_eq!(left(&store).await.len(), 6, "leaving a group takes a right");
+        assert_eq!(store.void_tokens(&"anonymous".parse().unwrap()).await.unwrap(), 0);
+        store.reconcile(&users(&[("a", "2"), ("c", "1"), ("d", "1")])).await.unwrap();
+        assert_eq!(left(&store).await, ["c", "d", "robot.ci", "robot.cd"]);
+        store.forget_user(&"c".parse().unwrap()).await.unwrap();
+        assert_eq!(store.void_tokens(&"group:devs".parse().unwrap()).await.unwrap(), 2);
+        assert_eq!(left(&store).await, ["robot.ci"]);
+        assert_eq!(store.void_tokens(&"everyone".parse().unwrap()).await.unwrap(), 1);
+        assert!(keep(&store, "again", "a", 1).await);
+        store.void_every_token(1000).await.unwrap();
+        assert!(left(&store).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn none_is_kept_for_a_sign_in_whose_tokens_were_voided_meanwhile() {
+        let (_dir, store) = store().await;
+        let before = store.policy().await.unwrap().sequence;
+        store.void_tokens(&"a".parse().unwrap()).await.unwrap();
+        assert!(!keep_after(&store, "x", "a", 1, before).await);
+        assert!(keep_after(&store, "y", "b", 1, before).await);
+        store.void_tokens(&"everyone".parse().unwrap()).await.unwrap();
+        assert!(!keep_after(&store, "z", "b", 1, before).await);
+        assert!(keep(&store, "z", "b", 1).await);
+    }
+
+    #[tokio::test]
+    async fn a_subject_has_a_bounded_number_and_the_idle_ones_go() {
+        let (_dir, store) = store().await;
+        assert!(keep(&store, "other", "b", 100).await);
+        for n in 0..PER_SUBJECT_MAX {
+            assert!(keep(&store, &format!("h{n}"), "a", 100).await);
+        }
+        let first = store.find_refresh_token("h0").await.unwrap().unwrap();
+        store.note_refresh_token(first.id, 101).await.unwrap();
+        assert!(keep(&store, "one more", "a", 101).await);
+        let all = store.refresh_tokens(Some(&subject("a"))).await.unwrap();
+        assert_eq!(all.len() as i64, PER_SUBJECT_MAX);
+        assert!(store.find_refresh_token("h0").await.unwrap().is_some(), "it was used");
+        assert!(store.find_refresh_token("h1").await.unwrap().is_none());
+        assert!(store.find_refresh_token("other").await.unwrap().is_some());
+        // 50 s are the idle life here: what was last used at 101 ends with 151.
+        assert!(keep(&store, "later", "c", 150).await);
+        assert_eq!(left(&store).await, ["a", "a", "c"]);
+        assert!(keep(&store, "last", "c", 151).await);
+        assert_eq!(left(&store).await, ["c", "c"]);
+    }
+
+    #[tokio::test]
+    async fn ending_one_voids_the_tokens_of_its_subject_alone() {
+        let (_dir, store) = store().await;
+        for (hash, name) in [("1", "a"), ("2", "a"), ("3", "b")] {
+            assert!(keep(&store, hash, name, 1).await);
+        }
+        let id = store.find_refresh_token("1").await.unwrap().unwrap().id;
+        assert_eq!(store.end_refresh_tokens(&[id, 1000]).await.unwrap().len(), 1);
+        assert!(store.end_refresh_tokens(&[id]).await.unwrap().is_empty());
+        assert_eq!(left(&store).await, ["a", "b"]);
+        let counters = store.policy().await.unwrap().revocations.counters.clone();
+        assert_eq!(counters.into_iter().collect::<Vec<_>>(), [("a".parse().unwrap(), 1)]);
+        assert!(keep(&store, "4", "b", 1).await);
+        let newest = store.find_refresh_token("4").await.unwrap().unwrap();
+        store.end_refresh_tokens(&[newest.id]).await.unwrap();
+        assert!(keep(&store, "5", "b", 1).await);
+        assert!(store.find_refresh_token("5").await.unwrap().unwrap().id > newest.id);
+    }
+}

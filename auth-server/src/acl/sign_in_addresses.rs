@@ -1,0 +1,152 @@
+//! Where users have signed in from, with the right password.
+//!
+//! What is kept is bounded in every direction: in age, for each user, and as a whole.
+
+use std::net::IpAddr;
+
+use berth_shared::{clock::UnixSeconds, subject::UserName};
+use sqlx::{Row, SqliteConnection};
+
+use super::{Error, edit::begin, policy::parse, store::Store};
+
+/// How long it is kept that a user signed in from an address.
+pub const KEPT_SECS: i64 = 30 * 24 * 60 * 60;
+
+/// Pairs of a user and an address that are kept; beyond it those seen longest ago go.
+pub const ENTRIES_MAX: u32 = 20_000;
+
+/// Addresses that are kept of one user, so that nobody who changes theirs all the time pushes out
+/// those of others.
+const ADDRESSES_PER_USER_MAX: i64 = 200;
+
+/// That a user signed in from an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignInAddress {
+    /// Who.
+    pub user: UserName,
+    /// From where.
+    pub address: IpAddr,
+    /// When last, give or take the time between two notes of it.
+    pub seen: UnixSeconds,
+}
+
+impl Store {
+    /// What is known at `now`, the last seen first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn sign_in_addresses(&self, now: UnixSeconds) -> Result<Vec<SignInAddress>, Error> {
+        let query = sqlx::query(
+            "SELECT name, address, seen FROM sign_in_addresses WHERE seen > $1
+             ORDER BY seen DESC LIMIT $2",
+        );
+        let mut reader = self.reader.lock().await;
+        let query = query.bind(now - KEPT_SECS).bind(ENTRIES_MAX);
+        let rows = query.fetch_all(&mut reader.connection).await?;
+        let read = |row| {
+            let (user, address) = (parse(row, "name")?, parse(row, "address")?);
+            Ok(SignInAddress { user, address, seen: row.try_get("seen")? })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Notes that a user signed in from an address, unless the user is gone by now, and clears away
+    /// what is too old or too much.
+    ///
+    /// # Errors
+    /// When the database cannot be written to.
+    pub async fn note_sign_in_address(&self, seen: &SignInAddress) -> Result<(), Error> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        sqlx::query(
+            "INSERT INTO sign_in_addresses (name, address, seen)
+             SELECT name, $2, $3 FROM htpasswd_seen WHERE name = $1
+             ON CONFLICT (name, address) DO UPDATE SET seen = excluded.seen",
+        )
+        .bind(seen.user.as_str())
+        .bind(seen.address.to_string())
+        .bind(seen.seen)
+        .execute(&mut *transaction)
+        .await?;
+        let old = sqlx::query("DELETE FROM sign_in_addresses WHERE seen <= $1");
+        old.bind(seen.seen - KEPT_SECS).execute(&mut *transaction).await?;
+        let of_user = sqlx::query(
+            "DELETE FROM sign_in_addresses WHERE rowid IN (
+                 SELECT rowid FROM sign_in_addresses WHERE name = $1
+                 ORDER BY seen DESC, rowid DESC LIMIT -1 OFFSET $2)",
+        );
+        let of_user = of_user.bind(seen.user.as_str()).bind(ADDRESSES_PER_USER_MAX);
+        of_user.execute(&mut *transaction).await?;
+        let of_all = sqlx::query(
+            "DELETE FROM sign_in_addresses WHERE rowid IN (
+                 SELECT rowid FROM sign_in_addresses
+                 ORDER BY seen DESC, rowid DESC LIMIT -1 OFFSET $1)",
+        );
+        of_all.bind(ENTRIES_MAX).execute(&mut *transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+}
+
+/// Forgets where `user` signed in from.
+pub(super) async fn forget(
+    transaction: &mut SqliteConnection,
+    user: &UserName,
+) -> Result<(), Error> {
+    let query = sqlx::query("DELETE FROM sign_in_addresses WHERE name = $1").bind(user.as_str());
+    query.execute(transaction).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn pair(user: &str, address: &str, seen: UnixSeconds) -> SignInAddress {
+        SignInAddress { user: user.parse().unwrap(), address: address.parse().unwrap(), seen }
+    }
+
+    fn users(names: &[&str]) -> BTreeMap<UserName, String> {
+        names.iter().map(|name| (name.parse().unwrap(), "print".to_owned())).collect()
+    }
+
+    #[tokio::test]
+    async fn only_users_are_noted_and_go_with_what_is_known_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        store.reconcile(&users(&["a", "b", "c"])).await.unwrap();
+        for user in ["a", "b", "c", "nobody"] {
+            store.note_sign_in_address(&pair(user, "192.0.2.1", 10)).await.unwrap();
+        }
+        store.note_sign_in_address(&pair("a", "192.0.2.1", 20)).await.unwrap();
+        let known = store.sign_in_addresses(20).await.unwrap();
+        assert_eq!(known[0], pair("a", "192.0.2.1", 20));
+        assert_eq!(known.len(), 3);
+        // A new password leaves where its owner is at home.
+        let mut left = users(&["a", "b"]);
+        left.insert("a".parse().unwrap(), "another".to_owned());
+        store.reconcile(&left).await.unwrap();
+        assert_eq!(store.sign_in_addresses(20).await.unwrap().len(), 2);
+        store.forget_user(&"a".parse().unwrap()).await.unwrap();
+        assert_eq!(store.sign_in_addresses(20).await.unwrap(), [pair("b", "192.0.2.1", 10)]);
+        assert!(store.sign_in_addresses(10 + KEPT_SECS).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_bounded_for_each_user_and_in_age() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        store.reconcile(&users(&["a", "b"])).await.unwrap();
+        store.note_sign_in_address(&pair("b", "192.0.2.1", 0)).await.unwrap();
+        for n in 0..=ADDRESSES_PER_USER_MAX {
+            store.note_sign_in_address(&pair("a", &format!("2001:db8::{n:x}"), n)).await.unwrap();
+        }
+        let known = store.sign_in_addresses(0).await.unwrap();
+        assert_eq!(known.len() as i64, ADDRESSES_PER_USER_MAX + 1);
+        assert!(!known.contains(&pair("a", "2001:db8::0", 0)));
+        store.note_sign_in_address(&pair("b", "192.0.2.2", KEPT_SECS)).await.unwrap();
+        let ages = store.sign_in_addresses(0).await.unwrap();
+        assert!(ages.iter().all(|pair| pair.seen > 0), "{ages:?}");
+    }
+}

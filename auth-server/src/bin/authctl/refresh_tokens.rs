@@ -1,0 +1,136 @@
+//! `authctl refresh-tokens`: what clients keep in place of passwords, seen and ended.
+
+use auth_server::acl::refresh_tokens::RefreshTokenRow;
+use berth_shared::{
+    clock::rfc3339,
+    subject::{Grantee, Subject},
+};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::{
+    report::{Failure, Report, table, warn},
+    site::Site,
+};
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// List refresh tokens: whose they are, which client has them, when they were last used.
+    List(List),
+    /// End refresh tokens; tokens that came from them are void within seconds.
+    Revoke(Revoke),
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+The tokens themselves are not kept. What they are listed by is the number that revoke takes.
+
+Examples:
+  authctl refresh-tokens list
+  authctl refresh-tokens list --subject lena --json")]
+pub(crate) struct List {
+    /// Only those of this user or robot.
+    #[arg(long, value_name = "SUBJECT")]
+    subject: Option<Grantee>,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Other tokens of the same subject are void too, and fetched anew by clients that are still signed
+in. A new password ends all refresh tokens of a user, authctl revoke-tokens those of whomever it
+names.
+
+Examples:
+  authctl refresh-tokens revoke 17
+  authctl revoke-tokens lena                    all of lena's
+  authctl revoke-tokens everyone                all there are")]
+pub(crate) struct Revoke {
+    /// The numbers that list shows.
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<i64>,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) async fn run(verb: Verb, site: &Site) -> Result<Report, Failure> {
+    match verb {
+        Verb::List(arguments) => list(&arguments, site).await,
+        Verb::Revoke(arguments) => revoke(&arguments, site).await,
+    }
+}
+
+async fn list(arguments: &List, site: &Site) -> Result<Report, Failure> {
+    let subject = arguments.subject.as_ref().map(one_subject).transpose()?;
+    let found = site.database().await?.refresh_tokens(subject.as_ref()).await?;
+    if !site.config.refresh_tokens {
+        warn("refresh tokens are off, so that none is accepted: refresh_tokens in auth.toml");
+    }
+    let row = |row: &RefreshTokenRow| {
+        [
+            row.id.to_string(),
+            row.subject.to_string(),
+            row.client.clone(),
+            rfc3339(row.created),
+            rfc3339(row.last_used),
+        ]
+    };
+    let text = if found.is_empty() {
+        "there are no refresh tokens".to_owned()
+    } else {
+        let rows: Vec<_> = found.iter().map(row).collect();
+        table(["ID", "SUBJECT", "CLIENT", "CREATED", "LAST USED"], &rows)
+    };
+    Ok(Report::done(text, found.iter().map(show).collect()))
+}
+
+async fn revoke(arguments: &Revoke, site: &Site) -> Result<Report, Failure> {
+    let Revoke { ids, dry_run } = arguments;
+    let database = site.database().await?;
+    let there = database.refresh_tokens(None).await?;
+    if let Some(id) = ids.iter().find(|id| !there.iter().any(|row| row.id == **id)) {
+        return Err(Failure::refused(format!(
+            "there is no refresh token {id}, so nothing was ended; authctl refresh-tokens list \
+             shows them"
+        )));
+    }
+    let (verb, ended) = if *dry_run {
+        ("would end", there.into_iter().filter(|row| ids.contains(&row.id)).collect())
+    } else {
+        ("ended", database.end_refresh_tokens(ids).await?)
+    };
+    let line = |row: &RefreshTokenRow| {
+        let RefreshTokenRow { id, subject, client, .. } = row;
+        format!("{verb} refresh token {id} of {subject} ({client})")
+    };
+    let mut lines: Vec<_> = ended.iter().map(line).collect();
+    lines.push(if *dry_run {
+        "nothing was changed: this was a dry run".to_owned()
+    } else {
+        "what came from them is void within seconds".to_owned()
+    });
+    let shown: Value = ended.iter().map(show).collect();
+    let key = if *dry_run { "would_end" } else { "ended" };
+    Ok(Report::done(lines.join("\n"), json!({ key: shown })))
+}
+
+/// Who has refresh tokens of their own.
+fn one_subject(grantee: &Grantee) -> Result<Subject, Failure> {
+    match grantee {
+        Grantee::User(name) => Ok(Subject::User(name.clone())),
+        Grantee::Robot(name) => Ok(Subject::Robot(name.clone())),
+        other => Err(Failure::Usage(format!(
+            "--subject {other}: only a user or a robot has refresh tokens of their own"
+        ))),
+    }
+}
+
+fn show(row: &RefreshTokenRow) -> Value {
+    json!({
+        "id": row.id,
+        "subject": row.subject.to_string(),
+        "client": row.client,
+        "created": rfc3339(row.created),
+        "last_used": rfc3339(row.last_used),
+    })
+}

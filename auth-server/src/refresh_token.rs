@@ -1,0 +1,172 @@
+//! Refresh tokens: what a client may keep in place of a password, where `refresh_tokens` is on.
+//!
+//! One is issued to who asks for it with a password or a robot's secret, and says nothing but whose
+//! it is: rights are evaluated anew each time that it is shown. It is bound to the credential that
+//! it was issued for, by a fingerprint of that, and is void as soon as that is another: a changed
+//! password, a removed user, an expired or revoked robot. One that nobody uses ends by itself.
+//!
+//! A refresh token is not a password of its user: it counts as the refresh grant of a form, and as
+//! the password of the user name [`USER_NAME`], nowhere else.
+
+use std::sync::Arc;
+
+use berth_shared::{clock::UnixSeconds, subject::Subject, telemetry::chain};
+use zeroize::Zeroizing;
+
+use crate::{
+    AuthServer,
+    acl::refresh_tokens::NewRefreshToken,
+    opaque::{Kind, Secret},
+    server::{Current, IssueError},
+    sign_in::{Method, SignedIn},
+};
+
+/// The user name beside which docker's credential helpers keep a refresh token, and which programs
+/// that know no better send along with it. No user can have it.
+pub const USER_NAME: &str = "<token>";
+
+/// How far the note of a refresh token's last use may be behind, in seconds: a note is a write.
+const NOTE_SECS: i64 = 600;
+
+/// What is kept of the name that a client gives itself: it is shown to people, and used for nothing.
+const CLIENT_CHARS_MAX: usize = 64;
+
+const DAY_SECS: i64 = 24 * 60 * 60;
+
+/// Marks refresh tokens.
+pub struct OfRefresh;
+
+impl Kind for OfRefresh {
+    const PREFIX: &'static str = "berth_rt_";
+}
+
+/// A refresh token.
+pub type RefreshToken = Secret<OfRefresh>;
+
+impl AuthServer {
+    /// Who showed this refresh token. Malformed, unknown, idle and void ones are all the same to the
+    /// client.
+    pub(crate) async fn sign_in_by_refresh_token(
+        &self,
+        current: &Current,
+        shown: &str,
+    ) -> Result<SignedIn, IssueError> {
+        let wrong = |known| IssueError::Wrong { known };
+        if !self.config().refresh_tokens {
+            return Err(wrong(None));
+        }
+        let token: RefreshToken = shown.parse().map_err(|_| wrong(None))?;
+        // Looked up after the policy was read: what ends it meanwhile voids the token issued here.
+        let row = self.database.find_refresh_token(&token.hash()).await?;
+        let row = row.ok_or_else(|| wrong(None))?;
+        let now = self.clock.now();
+        // Neither side is a secret that the client sent, so that the time of this tells nothing.
+        let is_bound = self.credential(current, &row.subject).as_ref() == Some(&row.credential);
+        if !is_bound || row.last_used <= self.idle_since(now) {
+            return Err(wrong(Some(row.subject)));
+        }
+        if now - row.last_used >= NOTE_SECS {
+            self.note_refresh(row.id, now);
+        }
+        let secret_expires = match &row.subject {
+            Subject::Robot(name) => current.policy.robots.get(name).and_then(|robot| robot.expires),
+            _ => None,
+        };
+        Ok(SignedIn { subject: row.subject, method: Method::RefreshToken, secret_expires })
+    }
+
+    /// A refresh token for somebody who has just signed in with a password or a secret, durably
+    /// kept when this returns. `None` where there is none to be had: a token without one is better
+    /// than none at all, and the client goes on with the password that it has.
+    pub(crate) async fn issue_refresh_token(
+        &self,
+        current: &Current,
+        signed_in: &SignedIn,
+        client: &str,
+    ) -> Option<Zeroizing<String>> {
+        if !self.config().refresh_tokens {
+            return None;
+        }
+        let credential = self.credential(current, &signed_in.subject)?;
+        let token = RefreshToken::generate().ok()?;
+        let new = NewRefreshToken {
+            hash: token.hash(),
+            subject: signed_in.subject.clone(),
+            credential,
+            client: shown_client(client),
+            sequence: current.policy.sequence,
+        };
+        let (now, database) = (self.clock.now(), Arc::clone(&self.database));
+        let idle_since = self.idle_since(now);
+        let keeping =
+            tokio::spawn(async move { database.keep_refresh_token(&new, now, idle_since).await });
+        match keeping.await {
+            Ok(Ok(is_kept)) => is_kept.then(|| Zeroizing::new(token.expose().to_owned())),
+            Ok(Err(error)) => {
+                tracing::warn!(error = chain(&error), "no refresh token was issued");
+                None
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), "no refresh token was issued");
+                None
+            }
+        }
+    }
+
+    /// What tells the credential that `subject` has now from any other, if it is good for signing
+    /// in.
+    fn credential(&self, current: &Current, subject: &Subject) -> Option<String> {
+        match subject {
+            Subject::User(name) => current.users.get(name).map(|stored| stored.fingerprint(name)),
+            Subject::Robot(name) if self.can_sign_in(current, name) => {
+                current.policy.robots.secret_hash(name).map(ToOwned::to_owned)
+            }
+            _ => None,
+        }
+    }
+
+    /// What was last used then or before has ended.
+    fn idle_since(&self, now: UnixSeconds) -> UnixSeconds {
+        now - i64::from(self.config().refresh_token_idle_days) * DAY_SECS
+    }
+
+    /// Notes that a refresh token was used, beside the request: a database that cannot be written to
+    /// fails no sign-in.
+    fn note_refresh(&self, id: i64, now: UnixSeconds) {
+        let database = Arc::clone(&self.database);
+        tokio::spawn(async move {
+            if let Err(error) = database.note_refresh_token(id, now).await {
+                tracing::warn!(id, error = chain(&error), "noting that a refresh token was used");
+            }
+        });
+    }
+}
+
+/// The beginning of what a client calls itself, without what a terminal would obey.
+fn shown_client(client: &str) -> String {
+    let is_shown = |letter: &char| letter.is_ascii_graphic() || *letter == ' ';
+    client.chars().filter(is_shown).take(CLIENT_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::robot_secret::RobotSecret;
+
+    #[test]
+    fn a_refresh_token_is_no_secret_of_a_robot_and_the_other_way_round() {
+        let (refresh, robot) =
+            (RefreshToken::generate().unwrap(), RobotSecret::generate().unwrap());
+        assert!(refresh.expose().parse::<RefreshToken>().is_ok());
+        assert!(refresh.expose().parse::<RobotSecret>().is_err());
+        assert!(robot.expose().parse::<RefreshToken>().is_err());
+        assert!(USER_NAME.parse::<berth_shared::subject::UserName>().is_err());
+    }
+
+    #[test]
+    fn the_name_of_a_client_is_cut_and_cannot_steer_a_terminal() {
+        assert_eq!(shown_client("containers/image"), "containers/image");
+        assert_eq!(shown_client("a\u{1b}[2Jb\nc\u{202e}é"), "a[2Jbc");
+        assert_eq!(shown_client(&"x".repeat(65)), "x".repeat(64));
+    }
+}
