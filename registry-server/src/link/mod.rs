@@ -9,7 +9,10 @@ use std::{
     fs, io,
     io::Write,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -44,6 +47,7 @@ struct Link {
     keys: Keys,
     revocations: RevocationTable,
     rights: RightsCache,
+    is_up: AtomicBool,
 }
 
 impl AuthLink {
@@ -54,7 +58,23 @@ impl AuthLink {
             keys: Keys::load(directory.join("keys.json")),
             revocations: RevocationTable::load(directory.join("revocations.json")),
             rights: RightsCache::new(),
+            is_up: AtomicBool::new(false),
         }))
+    }
+
+    /// Whether `auth-server` answered when it was last asked for revocations.
+    pub(crate) fn is_up(&self) -> bool {
+        self.0.is_up.load(Ordering::Relaxed)
+    }
+
+    /// How long ago `auth-server` confirmed the table of raised counters.
+    pub(crate) fn revocations_age(&self) -> Duration {
+        self.0.revocations.age()
+    }
+
+    /// The keys that are kept; nobody is asked.
+    pub(crate) fn kept_keys(&self) -> Option<Arc<KeySet>> {
+        self.0.keys.current()
     }
 
     /// The keys that tokens are verified with; `None` while none were ever received.
@@ -109,6 +129,7 @@ impl AuthLink {
                 () = shutdown.cancelled() => return,
             }
             let polled = self.0.revocations.poll(&self.0.socket).await;
+            self.0.is_up.store(polled.is_ok(), Ordering::Relaxed);
             if let Err(error) = &polled
                 && !was_down
             {
