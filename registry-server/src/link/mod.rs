@@ -44,6 +44,7 @@ pub(crate) struct AuthLink(Arc<Link>);
 #[derive(Debug)]
 struct Link {
     socket: PathBuf,
+    pool: client::Pool,
     keys: Keys,
     revocations: RevocationTable,
     rights: RightsCache,
@@ -55,6 +56,7 @@ impl AuthLink {
     pub(crate) fn open(socket: &Path, directory: &Path) -> Self {
         Self(Arc::new(Link {
             socket: socket.to_owned(),
+            pool: client::Pool::new(socket),
             keys: Keys::load(directory.join("keys.json")),
             revocations: RevocationTable::load(directory.join("revocations.json")),
             rights: RightsCache::new(),
@@ -105,7 +107,7 @@ impl AuthLink {
         &self,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, client::ClientError> {
-        client::send(&self.0.socket, request).await
+        self.0.pool.send(request).await
     }
 
     /// Whether `auth-server` answers, or has ever answered: pulls go on without it.
