@@ -27,6 +27,7 @@ pub mod keys;
 pub mod random;
 pub mod robot_secret;
 pub mod run;
+mod series;
 pub mod server;
 mod sign_in;
 pub mod users;

@@ -129,7 +129,7 @@ impl Lookup {
         gauge!("berth_auth_server_up").set(f64::from(u8::from(link.is_up())));
         gauge!("berth_revocations_age_seconds").set(link.revocations_age().as_secs_f64());
         if let Some(revocations) = link.revocations() {
-            gauge!("berth_revocations").set(revocations.counters.len() as f64);
+            gauge!("berth_revocations", "server" => SERVER).set(revocations.counters.len() as f64);
         }
     }
 
@@ -162,16 +162,9 @@ fn now() -> Instant {
 
 /// Lets what is counted begin at nought, so that the first of something is an increase.
 fn begin() {
-    for refusal in [
-        Malformed,
-        UnknownKey,
-        Signature,
-        IssuedElsewhere,
-        Audience,
-        NotYet,
-        Expired,
-        Revoked,
-    ] {
+    for refusal in
+        [Malformed, UnknownKey, Signature, IssuedElsewhere, Audience, NotYet, Expired, Revoked]
+    {
         let reason = Refusal::word(&refusal);
         counter!("berth_requests_denied_total", "reason" => reason).increment(0);
     }

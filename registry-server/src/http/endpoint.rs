@@ -379,9 +379,8 @@ mod tests {
 
     #[test]
     fn metrics_tell_endpoints_apart_and_nothing_that_a_client_made_up() {
-        let word = |method: &str, path: &str| {
-            word(&Method::from_bytes(method.as_bytes()).unwrap(), path)
-        };
+        let word =
+            |method: &str, path: &str| word(&Method::from_bytes(method.as_bytes()).unwrap(), path);
         for (method, path, expected) in [
             ("GET", "/v2/".to_owned(), "ping"),
             ("GET", "/v2/_catalog".to_owned(), "catalog"),
