@@ -7,11 +7,7 @@
 //! Requests and connections are counted here, for both servers. What must be looked up, such as the
 //! size of a database, a server sets when it is asked for its metrics.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::OnceLock, time::Duration};
 
 use axum::{Router, routing::get};
 use http::{Method, StatusCode, header};
@@ -166,13 +162,14 @@ where
     F: Fn() -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
+    // One scrape at a time: what is looked up costs the same however many ask, and what is told is
+    // what was looked up for it.
+    static TURN: Mutex<()> = Mutex::const_new(());
     let handle = recorder()?;
-    // One scrape at a time: what is looked up costs the same however many ask.
-    let turn = Arc::new(Mutex::new(()));
     let render = move || {
-        let (handle, refresh, turn) = (handle.clone(), refresh.clone(), Arc::clone(&turn));
+        let (handle, refresh) = (handle.clone(), refresh.clone());
         async move {
-            let _turn = turn.lock().await;
+            let _turn = TURN.lock().await;
             if tokio::time::timeout(REFRESH_TIMEOUT, refresh()).await.is_err() {
                 tracing::warn!("looking up metrics took too long: the last values are told");
             }
