@@ -19,7 +19,7 @@ lint: ## Format and lints alone
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-bench: ## Measure against nginx in front of Debian's docker-registry
+bench: ## Measure against nginx and docker-registry, and docker_auth if DOCKER_AUTH names it
 	@exec bench/run.sh
 
 clean: ## Remove what was built; data/ and certs/ stay

@@ -229,6 +229,7 @@ done
         awk -F'|' '{ print "The same push to Berth over HTTP/2 took" $4 "(HTTP/1.1:" $3 ")." }'
     echo
     echo "Largest resident memory over the whole run: registry-server $(peak_mib "$registry_pid") MiB, auth-server $(peak_mib "$auth_pid") MiB."
+    bench/tokens.sh
     bench/durability.sh
     bench/collection.sh
 } | tee bench/RESULTS.md

@@ -48,9 +48,34 @@ pub struct Request<'a> {
     pub id: String,
 }
 
+/// How much of what was asked for a token does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withheld {
+    /// It says all of it; also when nothing was asked for.
+    Nothing,
+    /// It lacks a scope, or an action of one.
+    Part,
+    /// It allows nothing that was asked for.
+    Everything,
+}
+
+impl Withheld {
+    /// The word for it in metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Part => "part",
+            Self::Everything => "everything",
+        }
+    }
+}
+
 /// What a token will say, before it is signed.
 #[derive(Debug)]
 pub struct Issued {
+    /// What it does not say.
+    pub withheld: Withheld,
     /// The token's claims.
     pub claims: ClaimSet,
     /// The granted scopes: a scope that grants nothing is not among them.
@@ -70,6 +95,11 @@ pub fn issue(request: Request<'_>) -> Issued {
             expires = expires.min(until.unwrap_or(expires));
         }
     }
+    let withheld = match scopes.is_empty() {
+        _ if scopes == request.scopes => Withheld::Nothing,
+        true => Withheld::Everything,
+        false => Withheld::Part,
+    };
     let claims = ClaimSet {
         iss: request.issuer.to_owned(),
         sub: request.subject.claim().to_owned(),
@@ -82,7 +112,7 @@ pub fn issue(request: Request<'_>) -> Issued {
         counter: request.counter,
         secret_expires: request.secret_expires.filter(|end| *end - now <= SECRET_ENDS_SOON_SECS),
     };
-    Issued { claims, scopes }
+    Issued { withheld, claims, scopes }
 }
 
 /// The part of `scope` that is held, and until when: a token must not outlive the grants that it

@@ -30,6 +30,7 @@ pub mod random;
 pub mod refresh_token;
 pub mod robot_secret;
 pub mod run;
+mod series;
 pub mod server;
 mod sign_in;
 pub mod users;

@@ -13,7 +13,7 @@ use std::{
 use axum::Router;
 use berth_shared::{
     clock::Clock,
-    serve::{self, Limits, Listener, metrics, tls::Tls},
+    serve::{self, Limits, Listener, Name, metrics, tls::Tls},
     telemetry::chain,
 };
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use crate::{
     AuthServer, StartError,
     config::{Config, Public},
     files::{self, FileError},
-    http,
+    http, series,
 };
 
 /// How often the htpasswd file is looked at when nobody signs in, so that an edit voids tokens
@@ -60,6 +60,9 @@ impl Bound {
         config.check()?;
         files::make_directory(&config.data)?;
         let lock = lock(&config.data)?;
+        if config.metrics.is_some() {
+            record_metrics(&clock)?;
+        }
         let server = AuthServer::open(config, clock).await?;
         let config = server.config();
         if let Some(folder) = config.socket.parent() {
@@ -70,7 +73,7 @@ impl Bound {
             None => None,
         };
         let metrics = match config.metrics {
-            Some(metrics) => Some(listen_for_metrics(metrics.listen).await?),
+            Some(metrics) => Some(listen_for_metrics(metrics.listen, &server).await?),
             None => None,
         };
         let private = Listener::unix(&config.socket).map_err(StartError::Listen)?;
@@ -99,19 +102,24 @@ impl Bound {
     pub async fn serve(self, shutdown: CancellationToken) {
         let Self { server, private, public, metrics, lock } = self;
         let limits = Limits::default();
-        let private = serve::serve(private, server.router_private(), limits, shutdown.clone());
+        let name = |listener| Name { server: series::SERVER, listener };
+        let (routes, stop) = (server.router_private(), shutdown.clone());
+        let private = serve::serve(private, name("private"), routes, limits, stop);
         let others = {
             let (server, shutdown) = (Arc::clone(&server), shutdown.clone());
             async move {
                 let Some((listener, tls)) = public else { return };
+                let (routes, stop) = (server.router_public(), shutdown.clone());
                 tokio::join!(
-                    serve::serve(listener, server.router_public(), limits, shutdown.clone()),
+                    serve::serve(listener, name("public"), routes, limits, stop),
                     tls.keep_fresh(shutdown)
                 );
             }
         };
         if let Some((listener, routes)) = metrics {
-            tokio::spawn(serve::serve(listener, routes, limits, shutdown.clone()));
+            tokio::spawn(metrics::keep_up(shutdown.clone()));
+            let stop = shutdown.clone();
+            tokio::spawn(serve::serve(listener, name("metrics"), routes, limits, stop));
         }
         tokio::join!(private, others, look_at_users(&server, &shutdown));
         drop(lock);
@@ -150,8 +158,22 @@ async fn listen(public: &Public) -> Result<(Listener, Arc<Tls>), StartError> {
     Ok((listener.await.map_err(StartError::Listen)?, tls))
 }
 
-async fn listen_for_metrics(address: SocketAddr) -> Result<(Listener, Router), StartError> {
-    let routes = metrics::routes().map_err(io::Error::other).map_err(StartError::Listen)?;
+/// From here on what happens is counted.
+fn record_metrics(clock: &Clock) -> Result<(), StartError> {
+    metrics::record(series::SERVER, env!("CARGO_PKG_VERSION"), clock, &series::SERIES)
+        .map_err(io::Error::other)
+        .map_err(StartError::Listen)?;
+    series::begin();
+    Ok(())
+}
+
+async fn listen_for_metrics(
+    address: SocketAddr,
+    server: &Arc<AuthServer>,
+) -> Result<(Listener, Router), StartError> {
+    let server = Arc::clone(server);
+    let routes = metrics::routes(move || series::refresh(Arc::clone(&server)));
+    let routes = routes.map_err(io::Error::other).map_err(StartError::Listen)?;
     let listener = Listener::tcp(address, None).await.map_err(StartError::Listen)?;
     Ok((listener, routes))
 }

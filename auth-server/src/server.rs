@@ -4,7 +4,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use berth_shared::{clock::Clock, scope::Scope, subject::Subject, telemetry::chain};
+use metrics::histogram;
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -130,6 +132,11 @@ impl AuthServer {
         self.users.fresh().await.map(|_| ())
     }
 
+    /// Whether the htpasswd file can be used, and the users are those in it.
+    pub(crate) fn is_htpasswd_usable(&self) -> bool {
+        self.users.is_usable()
+    }
+
     /// Whether requests can be served, or what a person should know.
     pub(crate) async fn ready(&self) -> Result<(), String> {
         self.current().await.map(|_| ()).map_err(|error| chain(&error))
@@ -187,7 +194,9 @@ impl AuthServer {
             life: self.config.token_life(),
             id: token_id().ok_or_else(|| IssueError::Broken("no randomness".to_owned()))?,
         });
+        let begun = Instant::now();
         let token = self.keys.sign(&issued.claims);
+        histogram!("berth_token_signing_duration_seconds").record(begun.elapsed());
         let token = token.map_err(|error| IssueError::Broken(chain(&error)))?;
         let refresh_token = match (request.offline, request.presented) {
             (None, _) => None,

@@ -42,9 +42,7 @@ impl Presented {
             Self::Bearer(_) | Self::RefreshToken(_) => None,
         }
     }
-}
 
-impl Presented {
     /// What was shown beside or without a name.
     pub(crate) fn secret(&self) -> &Zeroizing<String> {
         match self {

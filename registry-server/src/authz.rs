@@ -4,19 +4,28 @@
 //! Nothing here looks at what the registry holds, so the answer is the same whether or not a
 //! repository exists (auth R6).
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::http::{HeaderMap, header};
 use berth_shared::{
     action::{Action, Actions},
     claims::LEEWAY_SECS,
     clock::{Clock, UnixSeconds},
+    keys::KeySet,
     name::RepositoryName,
     rights::Rights,
     scope::Scope,
     subject::Subject,
     token::{Refusal, VerifiedToken, Verifier},
 };
+use metrics::counter;
 use moka::sync::Cache;
 use ring::digest::{SHA256, digest};
 
@@ -88,6 +97,18 @@ pub(crate) enum Reason {
     InsufficientScope(Subject),
 }
 
+impl Denied {
+    /// The word for it in metrics.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Challenge { reason: Reason::NoToken, .. } => "no_token",
+            Self::Challenge { reason: Reason::BadToken(refusal), .. } => refusal.word(),
+            Self::Challenge { reason: Reason::InsufficientScope(_), .. } => "insufficient_scope",
+        }
+    }
+}
+
 /// Whose upload session it is, and since when.
 #[derive(Debug, Clone)]
 pub(crate) struct SessionGrant {
@@ -103,13 +124,20 @@ pub(crate) struct Authorizer {
     verifier: Verifier,
     issuer: Issuer,
     verified: Cache<[u8; 32], Arc<VerifiedToken>>,
+    /// How often a token was found there.
+    hits: Arc<AtomicU64>,
     clock: Clock,
 }
 
 impl Authorizer {
     pub(crate) fn new(verifier: Verifier, issuer: Issuer, clock: Clock) -> Self {
         let verified = Cache::builder().max_capacity(TOKENS_MAX).time_to_live(TOKEN_KEPT).build();
-        Self { verifier, issuer, verified, clock }
+        Self { verifier, issuer, verified, hits: Arc::default(), clock }
+    }
+
+    /// How often a kept token was used, and how many are kept.
+    pub(crate) fn kept(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.verified.entry_count())
     }
 
     /// Whether the credentials in `headers` are enough for `access`. `session` is the upload
@@ -156,17 +184,22 @@ impl Authorizer {
         let mut key = [0_u8; 32];
         key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         if let Some(verified) = self.verified.get(&key) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(verified);
         }
         let now = self.clock.now();
         let keys = self.issuer.keys().await.ok_or(Failure::Unavailable)?;
-        let verified = match self.verifier.verify(&keys, token, now) {
-            Err(Refusal::UnknownKey) => {
-                let keys = self.issuer.newer_keys().await.ok_or(Refusal::UnknownKey)?;
-                self.verifier.verify(&keys, token, now)
-            }
-            verified => verified,
+        let (keys, verified) = match self.verifier.verify(&keys, token, now) {
+            Err(Refusal::UnknownKey) => match self.issuer.newer_keys().await {
+                Some(newer) => {
+                    let verified = self.verifier.verify(&newer, token, now);
+                    (newer, verified)
+                }
+                None => (keys, Err(Refusal::UnknownKey)),
+            },
+            verified => (keys, verified),
         };
+        count_verification(&keys, token, &verified);
         let verified = Arc::new(verified?);
         self.verified.insert(key, Arc::clone(&verified));
         Ok(verified)
@@ -266,6 +299,14 @@ impl fmt::Debug for Authorizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authorizer").field("verifier", &self.verifier).finish_non_exhaustive()
     }
+}
+
+/// Counts a verification under the key that was used. Key ids are labels only where the set has
+/// them: what a client writes makes no series.
+fn count_verification(keys: &KeySet, token: &str, verified: &Result<VerifiedToken, Refusal>) {
+    let key = keys.id_named_by(token).unwrap_or("other").to_owned();
+    let result = verified.as_ref().map_or_else(Refusal::word, |_| "good");
+    counter!("berth_token_verifications_total", "key" => key, "result" => result).increment(1);
 }
 
 enum Failure {

@@ -118,6 +118,14 @@ impl Issuer {
         }
     }
 
+    /// The keys that are kept; nobody is asked.
+    pub(crate) fn kept_keys(&self) -> Option<Arc<KeySet>> {
+        match self {
+            Self::Berth(link) => link.kept_keys(),
+            Self::Foreign(foreign) => Some(foreign.keys.load_full()),
+        }
+    }
+
     /// Asks for the keys again; `None` when there are none newer.
     pub(crate) async fn newer_keys(&self) -> Option<Arc<KeySet>> {
         self.link()?.newer_keys().await

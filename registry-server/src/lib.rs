@@ -16,6 +16,7 @@ mod link;
 mod maintenance;
 pub mod metadata;
 pub mod registry;
+mod series;
 pub mod storage;
 pub mod transfer;
 
@@ -32,7 +33,7 @@ use axum::Router;
 use berth_shared::{
     clock::Clock,
     serve::{
-        Limits, Listener,
+        Limits, Listener, Name,
         health::Audience,
         metrics, serve,
         tls::{Tls, TlsError},
@@ -52,6 +53,7 @@ use issuer::{Foreign, Issuer};
 use link::AuthLink;
 use metadata::Database;
 use registry::Registry;
+use series::Lookup;
 use storage::disk::DiskStore;
 
 /// The control socket's name within the data directory.
@@ -150,6 +152,9 @@ impl Server {
             }
             _ => None,
         };
+        if config.metrics.is_some() {
+            record_metrics(&clock)?;
+        }
         let app = App {
             registry,
             authorizer: Authorizer::new(verifier, issuer.clone(), clock),
@@ -163,7 +168,7 @@ impl Server {
         let public = Listener::tcp(config.listen, tls.clone()).await;
         let control = Listener::unix(&config.data.join(CONTROL_SOCKET));
         let metrics = match config.metrics {
-            Some(metrics) => Some(listen_for_metrics(metrics.listen).await?),
+            Some(metrics) => Some(listen_for_metrics(metrics.listen, &app).await?),
             None => None,
         };
         let limits = Limits { connections_max: config.connections_max, ..Limits::default() };
@@ -207,11 +212,15 @@ impl Server {
         tokio::spawn(maintenance::verify(registry.clone(), shutdown.clone()));
         let routes = http::health_routes(self.app.clone(), Audience::Private)
             .merge(control::routes(registry));
-        let control = serve(self.control, routes, Limits::default(), shutdown.clone());
+        let name = |listener| Name { server: series::SERVER, listener };
+        let (limits, stop) = (Limits::default(), shutdown.clone());
+        let control = serve(self.control, name("control"), routes, limits, stop);
         if let Some((listener, routes)) = self.metrics {
-            tokio::spawn(serve(listener, routes, Limits::default(), shutdown.clone()));
+            tokio::spawn(metrics::keep_up(shutdown.clone()));
+            tokio::spawn(serve(listener, name("metrics"), routes, limits, shutdown.clone()));
         }
-        let public = serve(self.public, http::router(self.app), self.limits, shutdown);
+        let routes = http::router(self.app);
+        let public = serve(self.public, name("public"), routes, self.limits, shutdown);
         tokio::join!(public, control);
     }
 }
@@ -249,9 +258,22 @@ fn lock(data: &Path) -> Result<File, StartError> {
     }
 }
 
-async fn listen_for_metrics(address: SocketAddr) -> Result<(Listener, Router), StartError> {
+/// From here on what happens is counted.
+fn record_metrics(clock: &Clock) -> Result<(), StartError> {
+    metrics::record(series::SERVER, env!("CARGO_PKG_VERSION"), clock, &series::SERIES)
+        .map_err(io::Error::other)
+        .map_err(preparing("metrics"))
+}
+
+async fn listen_for_metrics(
+    address: SocketAddr,
+    app: &App,
+) -> Result<(Listener, Router), StartError> {
     const WHAT: &str = "the address for metrics";
-    let routes = metrics::routes().map_err(io::Error::other).map_err(preparing(WHAT))?;
+    let App { registry, issuer, authorizer, .. } = app.clone();
+    let lookup = Lookup::new(registry, issuer, authorizer);
+    let routes = metrics::routes(move || lookup.clone().refresh());
+    let routes = routes.map_err(io::Error::other).map_err(preparing(WHAT))?;
     let listener = Listener::tcp(address, None).await.map_err(preparing(WHAT))?;
     Ok((listener, routes))
 }

@@ -34,7 +34,10 @@ pub(crate) async fn collect(registry: Registry, shutdown: CancellationToken) {
         };
         match in_the_background(work, &shutdown).await {
             Some(Ok(summary)) => note_collection(&summary),
-            Some(Err(error)) => tracing::warn!(error = chain(&error), "collecting garbage"),
+            Some(Err(error)) => {
+                counter!("berth_collection_failures_total").increment(1);
+                tracing::warn!(error = chain(&error), "collecting garbage");
+            }
             None => return,
         }
     }
@@ -57,7 +60,10 @@ pub(crate) async fn verify(registry: Registry, shutdown: CancellationToken) {
         match in_the_background(work, &shutdown).await {
             Some(Ok(summary)) if summary.blobs > 0 => note_verification(&summary),
             Some(Ok(_)) => {}
-            Some(Err(error)) => tracing::warn!(error = chain(&error), "verifying what is stored"),
+            Some(Err(error)) => {
+                counter!("berth_verification_failures_total").increment(1);
+                tracing::warn!(error = chain(&error), "verifying what is stored");
+            }
             None => return,
         }
     }

@@ -1,17 +1,35 @@
 //! A small HTTP client for the private Unix sockets.
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    fmt, io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{SendRequest, handshake},
+};
 use hyper_util::rt::TokioIo;
-use tokio::{net::UnixStream, time::timeout};
+use tokio::{
+    net::UnixStream,
+    time::{Instant, timeout},
+};
 
 /// How long the head of an answer may take. The token endpoint queues for a password check.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connections that a pool keeps while nobody needs them.
+const IDLE_MAX: usize = 64;
+
+/// How long a pool keeps one: well below the time after which the server closes it, so that no
+/// request meets a connection that is being closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The server behind the socket gave no usable answer.
 #[derive(Debug, thiserror::Error)]
@@ -44,17 +62,95 @@ pub async fn send(
     socket: &Path,
     request: Request<Body>,
 ) -> Result<Response<Incoming>, ClientError> {
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|source| ClientError::Connect { path: socket.display().to_string(), source })?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // Ends when the answer's body has been read or dropped; its error reaches the caller there.
-    tokio::spawn(connection);
+    let mut sender = connect(socket).await?;
     timeout(ANSWER_TIMEOUT, sender.send_request(request))
         .await
         .map_err(|_| ClientError::Timeout)?
         .map_err(ClientError::from)
+}
+
+async fn connect(socket: &Path) -> Result<SendRequest<Body>, ClientError> {
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|source| ClientError::Connect { path: socket.display().to_string(), source })?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    // Ends when the sender is gone and the answer's body has been read or dropped; its error
+    // reaches the caller there.
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+/// Connections to the server behind one socket, kept from one request to the next: making one costs
+/// as much as a token. Clones share them.
+#[derive(Clone)]
+pub struct Pool {
+    socket: Arc<Path>,
+    idle: Arc<Mutex<Vec<Idle>>>,
+}
+
+/// A connection that answered, and whose answer may still be on its way.
+struct Idle {
+    sender: SendRequest<Body>,
+    since: Instant,
+}
+
+impl Pool {
+    /// A pool without connections.
+    #[must_use]
+    pub fn new(socket: &Path) -> Self {
+        Self { socket: socket.into(), idle: Arc::default() }
+    }
+
+    /// Sends one request and gives the answer with its body still to be read.
+    ///
+    /// # Errors
+    /// As [`send`].
+    pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, ClientError> {
+        timeout(ANSWER_TIMEOUT, self.send_in_time(request))
+            .await
+            .map_err(|_| ClientError::Timeout)?
+    }
+
+    async fn send_in_time(
+        &self,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        while let Some(mut sender) = self.take() {
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok(self.keep(sender, response)),
+                // It was closed meanwhile: nothing of the request was sent.
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(error.into_error().into()),
+                },
+            }
+        }
+        let mut sender = connect(&self.socket).await?;
+        let response = sender.send_request(request).await?;
+        Ok(self.keep(sender, response))
+    }
+
+    /// A connection whose last answer has been read to its end.
+    fn take(&self) -> Option<SendRequest<Body>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < IDLE_TIMEOUT);
+        let ready = idle.iter().position(|idle| idle.sender.is_ready())?;
+        Some(idle.swap_remove(ready).sender)
+    }
+
+    fn keep(&self, sender: SendRequest<Body>, response: Response<Incoming>) -> Response<Incoming> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MAX {
+            idle.push(Idle { sender, since: Instant::now() });
+        }
+        response
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("socket", &self.socket).finish_non_exhaustive()
+    }
 }
 
 /// Sends a request and reads an answer of at most `bytes_max` bytes whole.
@@ -72,4 +168,70 @@ pub async fn fetch(
         .map_err(|_| ClientError::Timeout)?
         .map_err(ClientError::Body)?;
     Ok(Response::from_parts(parts, body.to_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, routing::any};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::serve::{Limits, Listener, Name, serve};
+
+    /// Serves on `socket` until the token is cancelled.
+    fn server(socket: &Path, shutdown: CancellationToken) -> impl Future<Output = ()> + use<> {
+        let listener = Listener::unix(socket).unwrap();
+        let routes = Router::new().route("/", any(|body: String| async move { body }));
+        let name = Name { server: "test", listener: "private" };
+        serve(listener, name, routes, Limits::default(), shutdown)
+    }
+
+    fn request(body: &str) -> Request<Body> {
+        Request::post("/").header("host", "test").body(Body::from(body.to_owned())).unwrap()
+    }
+
+    async fn echo(pool: &Pool, body: &str) -> Result<Bytes, ClientError> {
+        let answer = pool.send(request(body)).await?;
+        let body =
+            answer.into_body().collect().await.map_err(|error| ClientError::Body(error.into()))?;
+        Ok(body.to_bytes())
+    }
+
+    #[tokio::test]
+    async fn a_pool_uses_connections_again_and_never_while_an_answer_is_on_its_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let _server = tokio::spawn(server(&socket, CancellationToken::new()));
+        let pool = Pool::new(&socket);
+        for n in 0..20 {
+            assert_eq!(echo(&pool, &n.to_string()).await.unwrap(), n.to_string());
+            // The connection's own task notes the end of the answer.
+            tokio::task::yield_now().await;
+        }
+        assert!(pool.idle.lock().unwrap().len() < 20, "not one each");
+        // Answers that nobody has read yet each hold their connection.
+        let large = "x".repeat(1024 * 1024);
+        let unread =
+            [pool.send(request(&large)).await.unwrap(), pool.send(request(&large)).await.unwrap()];
+        for answer in unread {
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body.len(), large.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pool_goes_on_with_a_server_that_was_started_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let pool = Pool::new(&socket);
+        for round in 0..3 {
+            let shutdown = CancellationToken::new();
+            let running = tokio::spawn(server(&socket, shutdown.clone()));
+            let (a, b) = tokio::join!(echo(&pool, "a"), echo(&pool, "b"));
+            assert_eq!((a.unwrap(), b.unwrap()), (Bytes::from("a"), Bytes::from("b")), "{round}");
+            shutdown.cancel();
+            running.await.unwrap();
+            assert!(matches!(echo(&pool, "a").await, Err(ClientError::Connect { .. })));
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use jsonwebtoken::{
-    Algorithm, DecodingKey, Header,
+    Algorithm, DecodingKey, Header, decode_header,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm},
 };
 
@@ -71,6 +71,15 @@ impl KeySet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// The id of the key of this set that a token names; `None` when it names none of them, or shows
+    /// a certificate chain. For metrics: what a token says of itself counts for nothing.
+    #[must_use]
+    pub fn id_named_by(&self, token: &str) -> Option<&str> {
+        let header = decode_header(token).ok().filter(|header| header.x5c.is_none())?;
+        let (id, _) = self.keys.get_key_value(header.kid.as_deref()?)?;
+        Some(id)
     }
 
     /// The key that a token's header points to: by its certificate chain where a bundle was

@@ -64,6 +64,23 @@ pub enum Refusal {
     Revoked,
 }
 
+impl Refusal {
+    /// The word for it in metrics.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::UnknownKey => "unknown_key",
+            Self::Signature => "signature",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::NotYet => "not_yet",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
 impl Verifier {
     /// Checks everything about a token that does not change with time; `now` is for the
     /// certificates of a chain.

@@ -7,7 +7,7 @@ use std::{
 
 use berth_shared::{
     link::Revocations,
-    rights::{Rights, Rule},
+    rights::{Effect, Rights, Rule},
     subject::{Grantee, GroupName, Subject},
 };
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteRow};
@@ -55,6 +55,12 @@ impl Policy {
         let mut rules: Vec<_> = self.rules.values().flatten().collect();
         rules.sort();
         rules
+    }
+
+    /// How many rules have this effect.
+    #[must_use]
+    pub fn rule_count(&self, effect: Effect) -> usize {
+        self.rules.values().flatten().filter(|rule| rule.effect == effect).count()
     }
 
     /// The groups that `subject` is in.

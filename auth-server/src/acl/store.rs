@@ -2,14 +2,18 @@
 //!
 //! `authctl` writes to the same file while the server runs. SQLite's `PRAGMA data_version` changes
 //! whenever another connection has committed, so one look before each use (some 50 µs) is enough
-//! to see every change with the next request. The pragma does not notice the connection's own
+//! to see every change with the next request. Requests that wait for a look share the next one that
+//! begins, since it sees all that was there when they came. The pragma does not notice the connection's own
 //! commits, so the connection that looks never writes.
 
 use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -33,6 +37,10 @@ pub struct Store {
     path: PathBuf,
     file: FileIdentity,
     pub(super) reader: Mutex<Reader>,
+    /// How many looks at the database have begun.
+    looks: AtomicU64,
+    /// How many times it was read again.
+    reads: AtomicU64,
     pub(super) writer: Mutex<SqliteConnection>,
 }
 
@@ -44,6 +52,8 @@ pub(super) struct Reader {
     pub(super) connection: SqliteConnection,
     version: i64,
     policy: Arc<Policy>,
+    /// The look that came to its end last, by its place among those that began.
+    looked: u64,
 }
 
 impl Store {
@@ -69,7 +79,9 @@ impl Store {
         Ok(Self {
             path: path.to_owned(),
             file,
-            reader: Mutex::new(Reader { connection, version, policy }),
+            reader: Mutex::new(Reader { connection, version, policy, looked: 0 }),
+            looks: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
             writer: Mutex::new(writer),
         })
     }
@@ -112,14 +124,36 @@ impl Store {
         if identity(&self.path).ok() != Some(self.file) {
             return Err(Error::Replaced(self.path.clone()));
         }
+        let begun = self.looks.load(Ordering::SeqCst);
         let mut reader = self.reader.lock().await;
+        if reader.looked > begun {
+            // A look that began after this call has come to its end while this one waited: whatever
+            // was changed before the call, it has seen.
+            return Ok(Arc::clone(&reader.policy));
+        }
+        let look = self.looks.fetch_add(1, Ordering::SeqCst) + 1;
         // Taken before the rules are read: a commit in between is seen again next time.
         let version = data_version(&mut reader.connection).await?;
         if version != reader.version {
             reader.policy = Arc::new(Policy::read(&mut reader.connection).await?);
             reader.version = version;
+            self.reads.fetch_add(1, Ordering::Relaxed);
         }
+        reader.looked = look;
         Ok(Arc::clone(&reader.policy))
+    }
+
+    /// How many looks at the database there were, and how many found that it had changed.
+    pub(crate) fn looks_and_reads(&self) -> (u64, u64) {
+        (self.looks.load(Ordering::Relaxed), self.reads.load(Ordering::Relaxed))
+    }
+
+    /// The bytes of its files, by what they are: what was committed last is in the log beside it.
+    pub(crate) fn file_bytes(&self) -> [(&'static str, u64); 2] {
+        let mut log = self.path.as_os_str().to_owned();
+        log.push("-wal");
+        let bytes = |path: &Path| fs::metadata(path).map_or(0, |meta| meta.len());
+        [("main", bytes(&self.path)), ("wal", bytes(Path::new(&log)))]
     }
 }
 
@@ -244,6 +278,50 @@ mod tests {
             (Effect::Allow, "push")
         );
         assert!(dir.path().join("auth.db.version-1").exists());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn looks_are_shared_and_no_call_misses_a_change_made_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.db");
+        let store = Arc::new(Store::open(&path).await.unwrap());
+        // Others ask all the time, so that calls wait and share looks.
+        let asking: Vec<_> = (0..8)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move {
+                    loop {
+                        store.policy().await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        let mut other = connect(&path).await.unwrap();
+        for n in 1..=200_u64 {
+            let raise = sqlx::query("UPDATE sequence SET value = value + 1");
+            raise.execute(&mut other).await.unwrap();
+            let seen = store.policy().await.unwrap().sequence;
+            assert!(seen >= n, "{seen} after {n}");
+        }
+        asking.iter().for_each(tokio::task::JoinHandle::abort);
+        let (looks, reads) = store.looks_and_reads();
+        assert!(reads <= looks && reads >= 1, "{reads} of {looks}");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_given_up_leaves_its_look_to_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        {
+            let mut given_up = std::pin::pin!(store.policy());
+            let polled = std::future::poll_fn(|cx| {
+                std::task::Poll::Ready(given_up.as_mut().poll(cx).is_pending())
+            });
+            assert!(polled.await, "the look has only begun");
+        }
+        assert_eq!(store.reader.lock().await.looked, 0);
+        store.policy().await.unwrap();
+        assert_eq!(store.reader.lock().await.looked, 2);
     }
 
     #[tokio::test]

@@ -12,26 +12,33 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::{MethodRouter, get},
 };
 use berth_shared::{
     link,
-    serve::{self, health::Audience},
+    serve::{
+        self,
+        health::{Audience, HEALTHZ_PATH, READYZ_PATH},
+        metrics::Names,
+    },
 };
 use ring::digest;
 use serde::Serialize;
 
 use self::error::{Error, Refusal};
-use crate::AuthServer;
+use crate::{AuthServer, series};
 
 /// Says which protocol is spoken here (auth R19).
 const API_VERSION: (HeaderName, HeaderValue) = (
     HeaderName::from_static("docker-distribution-api-version"),
     HeaderValue::from_static("registry/2.0"),
 );
+
+/// How requests are told apart in metrics.
+const NAMES: Names = Names { server: series::SERVER, endpoint: word };
 
 /// Whether requests come through the registry, whose word on the client's address is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +82,20 @@ fn finish(routes: Router<Door>, door: Door) -> Router {
     routes
         .fallback(|| async { Error::refused(Refusal::NoSuchPath) })
         .layer(middleware::map_response(mark))
-        .layer(middleware::from_fn(serve::log::requests))
+        .layer(middleware::from_fn_with_state(NAMES, serve::log::requests))
         .with_state(door)
+}
+
+/// The word in metrics for what a request asks for: one of these, whatever the client sends.
+fn word(_: &Method, path: &str) -> &'static str {
+    match path {
+        link::TOKEN_PATH => "token",
+        link::KEYS_PATH => "keys",
+        link::REVOCATIONS_PATH => "revocations",
+        link::RIGHTS_PATH => "rights",
+        HEALTHZ_PATH | READYZ_PATH => "health",
+        _ => "other",
+    }
 }
 
 /// HEAD of a token would issue one and throw it away, so it is refused like any other method.

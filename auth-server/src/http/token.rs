@@ -31,6 +31,7 @@ use super::{
     json,
 };
 use crate::{
+    issue::Withheld,
     server::{Granted, IssueError, TokenRequest},
     sign_in::Presented,
     users::verify::Credentials,
@@ -265,6 +266,9 @@ struct Answer<'a> {
 fn token_answer(granted: &Granted) -> Response {
     let Granted { signed_in, issued, token, refresh_token } = granted;
     counter!("berth_tokens_issued_total", "method" => signed_in.method.word()).increment(1);
+    if issued.withheld != Withheld::Nothing {
+        counter!("berth_tokens_denied_total", "withheld" => issued.withheld.word()).increment(1);
+    }
     let claims = &issued.claims;
     let scopes: Vec<_> = issued.scopes.iter().map(ToString::to_string).collect();
     let answer = Answer {

@@ -150,6 +150,12 @@ impl Users {
         Ok(set)
     }
 
+    /// Whether the file could be used when it was last looked at.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.current.load().complaint.is_none()
+    }
+
     /// The current users, if the file surely looks as it did when they were read.
     fn unchanged(&self) -> Option<Arc<UserSet>> {
         let current = self.current.load();

@@ -10,7 +10,7 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -55,12 +55,78 @@ pub enum Refusal {
     Broken,
 }
 
+/// What a check came to, and how much it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It was right, by bcrypt.
+    Right,
+    /// It was right, and that was remembered.
+    RememberedRight,
+    /// An equal login was being checked: this one got what came of that.
+    Shared,
+    /// It was wrong, by bcrypt.
+    Wrong,
+    /// It was wrong, and that was remembered.
+    RememberedWrong,
+    /// Too many others waited.
+    Busy,
+    /// The check could not be made.
+    Broken,
+}
+
+impl Outcome {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Right,
+        Self::RememberedRight,
+        Self::Shared,
+        Self::Wrong,
+        Self::RememberedWrong,
+        Self::Busy,
+        Self::Broken,
+    ];
+
+    /// The word for it in metrics.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Right => "right",
+            Self::RememberedRight => "remembered_right",
+            Self::Shared => "shared",
+            Self::Wrong => "wrong",
+            Self::RememberedWrong => "remembered_wrong",
+            Self::Busy => "busy",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+impl From<Result<(), Refusal>> for Outcome {
+    fn from(checked: Result<(), Refusal>) -> Self {
+        match checked {
+            Ok(()) => Self::Right,
+            Err(Refusal::Wrong) => Self::Wrong,
+            Err(Refusal::Busy) => Self::Busy,
+            Err(Refusal::Broken) => Self::Broken,
+        }
+    }
+}
+
+/// What the verifier is doing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) remembered: u64,
+    pub(crate) running: usize,
+    pub(crate) running_max: usize,
+    pub(crate) waiting: usize,
+    pub(crate) waiting_max: usize,
+}
+
 /// Checks passwords.
 pub struct Verifier {
     key: hmac::Key,
     successes: Cache<Tag, ()>,
     throttle: Throttle,
     threads: Arc<Semaphore>,
+    threads_max: usize,
     waiting: AtomicUsize,
     waiting_max: usize,
     runs: Arc<AtomicU64>,
@@ -76,6 +142,7 @@ impl Verifier {
         let mut key = Zeroizing::new([0_u8; 32]);
         SystemRandom::new().fill(&mut *key)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads_max = cores.saturating_sub(1).max(1);
         let remembered = Cache::builder()
             .max_capacity(limits.password_cache_max)
             .time_to_live(Duration::from_secs(limits.password_cache_secs));
@@ -83,7 +150,8 @@ impl Verifier {
             key: hmac::Key::new(hmac::HMAC_SHA256, &*key),
             successes: remembered.build(),
             throttle: Throttle::new(limits),
-            threads: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
+            threads: Arc::new(Semaphore::new(threads_max)),
+            threads_max,
             waiting: AtomicUsize::new(0),
             waiting_max: limits.password_queue_max,
             runs: Arc::default(),
@@ -114,8 +182,16 @@ impl Verifier {
         });
         let tag = self.tag_of(&credentials.user, &hash, &password);
         let pair = self.throttle.pair(&self.key, &credentials.user, client);
-        let attempt = self.attempt(pair, tag, hash, password, is_possible);
-        match self.successes.try_get_with(tag, attempt).await {
+        if self.successes.get(&tag).await.is_some() {
+            count(Outcome::RememberedRight);
+            self.throttle.succeeded(pair);
+            return name.ok_or(Refusal::Wrong);
+        }
+        let own = OnceLock::new();
+        let attempt = self.attempt(pair, tag, hash, password, is_possible, &own);
+        let result = self.successes.try_get_with(tag, attempt).await;
+        count(own.into_inner().unwrap_or(Outcome::Shared));
+        match result {
             Ok(()) => {
                 self.throttle.succeeded(pair);
                 self.throttle.proved(tag);
@@ -134,6 +210,17 @@ impl Verifier {
     pub fn knows(&self, user: &UserName, address: IpAddr) {
         let pair = self.throttle.pair(&self.key, user.as_str(), Some(address));
         self.throttle.succeeded(pair);
+    }
+
+    /// What is under way, and what is remembered.
+    pub(crate) fn load(&self) -> Load {
+        Load {
+            remembered: self.successes.entry_count(),
+            running: self.threads_max.saturating_sub(self.threads.available_permits()),
+            running_max: self.threads_max,
+            waiting: self.waiting.load(Ordering::Relaxed),
+            waiting_max: self.waiting_max,
+        }
     }
 
     /// How many times bcrypt has run.
@@ -161,20 +248,31 @@ impl Verifier {
         hash: String,
         password: Zeroizing<Vec<u8>>,
         is_possible: bool,
+        own: &OnceLock<Outcome>,
     ) -> Result<(), Refusal> {
+        let is = |outcome| {
+            let _ = own.set(outcome);
+        };
         if self.throttle.is_known_wrong(&tag) {
+            is(Outcome::RememberedWrong);
             return Err(Refusal::Wrong);
         }
         // One that was right before is no guess, wherever guesses come from: it waits for no turn of
         // theirs.
-        let _turn = match self.throttle.is_proved(&tag) {
-            true => None,
-            false => Some(self.throttle.turn(pair).await.map_err(|_| Refusal::Busy)?),
+        let _turn = if self.throttle.is_proved(&tag) {
+            None
+        } else {
+            let Ok(turn) = self.throttle.turn(pair).await else {
+                is(Outcome::Busy);
+                return Err(Refusal::Busy);
+            };
+            Some(turn)
         };
         let result = self.check(hash, password, is_possible).await;
         if result == Err(Refusal::Wrong) {
             self.throttle.spend();
         }
+        is(result.into());
         result
     }
 
@@ -202,6 +300,10 @@ impl Verifier {
             Ok(Err(_)) | Err(_) => Err(Refusal::Broken),
         }
     }
+}
+
+fn count(outcome: Outcome) {
+    metrics::counter!("berth_password_checks_total", "outcome" => outcome.word()).increment(1);
 }
 
 /// A hash of the right form and cost that no password is known to have.

@@ -8,9 +8,11 @@ use axum::http::Method;
 use berth_shared::{
     action::Action,
     digest::Digest,
+    link::TOKEN_PATH,
     name::RepositoryName,
     reference::{InvalidReference, Reference},
     scope::Scope,
+    serve::health::{HEALTHZ_PATH, READYZ_PATH},
 };
 
 use crate::{authz::with_companions, registry::upload::UploadId};
@@ -115,6 +117,32 @@ impl<'p> Resource<'p> {
             "uploads" => name.strip_suffix("/blobs").map(|name| Self::Upload(name, last)),
             _ => None,
         }
+    }
+}
+
+/// The word in metrics for what a request asks for. It is one of a fixed set whatever the client
+/// sends, and a path with a bad name counts under the endpoint that was meant.
+pub(crate) fn word(method: &Method, path: &str) -> &'static str {
+    let is_write = !matches!(*method, Method::GET | Method::HEAD);
+    match (Resource::parse(path), method) {
+        (None, _) if path == TOKEN_PATH => "token",
+        (None, _) if [HEALTHZ_PATH, READYZ_PATH].contains(&path) => "health",
+        (None, _) => "other",
+        (Some(Resource::Ping), _) if !is_write => "ping",
+        (Some(Resource::Catalog), _) if !is_write => "catalog",
+        (Some(Resource::Tags(_)), _) if !is_write => "tags",
+        (Some(Resource::Referrers(..)), _) if !is_write => "referrers",
+        (Some(Resource::Blob(..)), _) if !is_write => "read_blob",
+        (Some(Resource::Blob(..)), &Method::DELETE) => "delete_blob",
+        (Some(Resource::Manifest(..)), _) if !is_write => "read_manifest",
+        (Some(Resource::Manifest(..)), &Method::PUT) => "put_manifest",
+        (Some(Resource::Manifest(..)), &Method::DELETE) => "delete_manifest",
+        (Some(Resource::Uploads(_)), &Method::POST) => "start_upload",
+        (Some(Resource::Upload(..)), _) if !is_write => "upload_progress",
+        (Some(Resource::Upload(..)), &Method::PATCH) => "append_upload",
+        (Some(Resource::Upload(..)), &Method::PUT) => "commit_upload",
+        (Some(Resource::Upload(..)), &Method::DELETE) => "cancel_upload",
+        (Some(_), _) => "other",
     }
 }
 
@@ -346,6 +374,35 @@ mod tests {
             ("GET", format!("/v2/a/b/referrers/{SHA}"), pull),
         ] {
             assert_eq!(scope_of(method, &path).as_deref(), Ok(expected), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn metrics_tell_endpoints_apart_and_nothing_that_a_client_made_up() {
+        let word =
+            |method: &str, path: &str| word(&Method::from_bytes(method.as_bytes()).unwrap(), path);
+        for (method, path, expected) in [
+            ("GET", "/v2/".to_owned(), "ping"),
+            ("GET", "/v2/_catalog".to_owned(), "catalog"),
+            ("HEAD", format!("/v2/a/b/blobs/{SHA}"), "read_blob"),
+            ("DELETE", format!("/v2/a/b/blobs/{SHA}"), "delete_blob"),
+            ("POST", "/v2/a/b/blobs/uploads/".to_owned(), "start_upload"),
+            ("GET", format!("/v2/a/b/blobs/uploads/{ID}"), "upload_progress"),
+            ("PATCH", format!("/v2/a/b/blobs/uploads/{ID}"), "append_upload"),
+            ("PUT", format!("/v2/a/b/blobs/uploads/{ID}"), "commit_upload"),
+            ("DELETE", format!("/v2/a/b/blobs/uploads/{ID}"), "cancel_upload"),
+            ("GET", "/v2/a/b/manifests/v1".to_owned(), "read_manifest"),
+            ("GET", "/v2/A/manifests/%00".to_owned(), "read_manifest"),
+            ("PUT", "/v2/a/b/manifests/v1".to_owned(), "put_manifest"),
+            ("DELETE", "/v2/a/b/manifests/v1".to_owned(), "delete_manifest"),
+            ("GET", "/v2/a/b/tags/list".to_owned(), "tags"),
+            ("GET", format!("/v2/a/b/referrers/{SHA}"), "referrers"),
+            ("POST", "/token".to_owned(), "token"),
+            ("GET", "/readyz".to_owned(), "health"),
+            ("ROBOT", "/v2/a/manifests/v1".to_owned(), "other"),
+            ("GET", "/wp-login.php".to_owned(), "other"),
+        ] {
+            assert_eq!(word(method, &path), expected, "{method} {path}");
         }
     }
 

@@ -33,16 +33,18 @@ use berth_shared::{
     clock::rfc3339,
     link::TOKEN_PATH,
     name::RepositoryName,
-    serve::{health, log},
+    serve::{health, log, metrics::Names},
     token::{Refusal, VerifiedToken},
 };
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
+use metrics::counter;
 
 use crate::{
     authz::{Authorized, Authorizer, Denied, Permit, Reason},
     issuer::Issuer,
     registry::{self, Registry, content::Content},
+    series,
 };
 use basic::Exchange;
 use client_address::ClientAddress;
@@ -56,6 +58,9 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 
 /// Names the content that an answer is about.
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// How requests are told apart in metrics.
+const NAMES: Names = Names { server: series::SERVER, endpoint: endpoint::word };
 
 /// What the handlers need; clones share it.
 #[derive(Debug, Clone)]
@@ -82,7 +87,7 @@ pub(crate) fn router(app: App) -> Router {
         .merge(health_routes(ready, health::Audience::Public))
         .layer(middleware::from_fn_with_state(app, client_address::note))
         .layer(middleware::map_response(common_headers))
-        .layer(middleware::from_fn(log::requests))
+        .layer(middleware::from_fn_with_state(NAMES, log::requests))
 }
 
 /// What every answer carries, whoever made it.
@@ -150,6 +155,9 @@ impl App {
                 // A client that waits for "100 Continue" has sent nothing yet.
                 if !parts.headers.contains_key(header::EXPECT) {
                     content.drain().await;
+                }
+                if let Error::Denied(denied) = &error {
+                    counter!("berth_requests_denied_total", "reason" => denied.word()).increment(1);
                 }
                 fields.error = error.for_the_log();
                 fields.subject = fields.subject.or_else(|| error.subject());

@@ -9,7 +9,10 @@ use std::{
     fs, io,
     io::Write,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -41,9 +44,11 @@ pub(crate) struct AuthLink(Arc<Link>);
 #[derive(Debug)]
 struct Link {
     socket: PathBuf,
+    pool: client::Pool,
     keys: Keys,
     revocations: RevocationTable,
     rights: RightsCache,
+    is_up: AtomicBool,
 }
 
 impl AuthLink {
@@ -51,10 +56,27 @@ impl AuthLink {
     pub(crate) fn open(socket: &Path, directory: &Path) -> Self {
         Self(Arc::new(Link {
             socket: socket.to_owned(),
+            pool: client::Pool::new(socket),
             keys: Keys::load(directory.join("keys.json")),
             revocations: RevocationTable::load(directory.join("revocations.json")),
             rights: RightsCache::new(),
+            is_up: AtomicBool::new(false),
         }))
+    }
+
+    /// Whether `auth-server` answered when it was last asked for revocations.
+    pub(crate) fn is_up(&self) -> bool {
+        self.0.is_up.load(Ordering::Relaxed)
+    }
+
+    /// How long ago `auth-server` confirmed the table of raised counters.
+    pub(crate) fn revocations_age(&self) -> Duration {
+        self.0.revocations.age()
+    }
+
+    /// The keys that are kept; nobody is asked.
+    pub(crate) fn kept_keys(&self) -> Option<Arc<KeySet>> {
+        self.0.keys.current()
     }
 
     /// The keys that tokens are verified with; `None` while none were ever received.
@@ -85,7 +107,7 @@ impl AuthLink {
         &self,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, client::ClientError> {
-        client::send(&self.0.socket, request).await
+        self.0.pool.send(request).await
     }
 
     /// Whether `auth-server` answers, or has ever answered: pulls go on without it.
@@ -109,6 +131,7 @@ impl AuthLink {
                 () = shutdown.cancelled() => return,
             }
             let polled = self.0.revocations.poll(&self.0.socket).await;
+            self.0.is_up.store(polled.is_ok(), Ordering::Relaxed);
             if let Err(error) = &polled
                 && !was_down
             {

@@ -1,7 +1,10 @@
 //! What the hot path asks for, kept in memory: always under a repository, never under a digest
 //! alone, and dropped by the commit that deletes or moves it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use berth_shared::{digest::Digest, name::RepositoryName, tag::Tag};
 use moka::sync::Cache as Moka;
@@ -36,6 +39,8 @@ pub(crate) struct Cache {
     /// Counts commits that made something stale. What was read before such a commit is not kept
     /// after it: it may be the very thing that the commit changed.
     generation: Mutex<Generation>,
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 /// When a value was read.
@@ -45,7 +50,25 @@ pub(crate) struct Generation(u64);
 impl Cache {
     pub(super) fn new() -> Self {
         let entries = Moka::builder().max_capacity(BYTES_MAX).weigher(weigh).build();
-        Self { entries, generation: Mutex::new(Generation(0)) }
+        let generation = Mutex::new(Generation(0));
+        Self { entries, generation, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+    }
+
+    /// How many looks found what they were for, and how many did not.
+    pub(crate) fn looks(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+
+    /// What it holds, as it is weighed.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.entries.weighted_size()
+    }
+
+    fn get(&self, key: &Key) -> Option<Value> {
+        let found = self.entries.get(key);
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
     }
 
     /// To be asked before the database is read.
@@ -72,7 +95,7 @@ impl Cache {
     }
 
     pub(super) fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Option<LinkedBlob> {
-        match self.entries.get(&Key::Blob(repository.clone(), digest.clone()))? {
+        match self.get(&Key::Blob(repository.clone(), digest.clone()))? {
             Value::Blob(blob) => Some(blob),
             Value::Manifest(_) | Value::Tag(_) => None,
         }
@@ -93,7 +116,7 @@ impl Cache {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Option<Arc<Manifest>> {
-        match self.entries.get(&Key::Manifest(repository.clone(), digest.clone()))? {
+        match self.get(&Key::Manifest(repository.clone(), digest.clone()))? {
             Value::Manifest(manifest) => Some(manifest),
             Value::Blob(_) | Value::Tag(_) => None,
         }
@@ -112,7 +135,7 @@ impl Cache {
     }
 
     pub(super) fn tag(&self, repository: &RepositoryName, tag: &Tag) -> Option<Digest> {
-        match self.entries.get(&Key::Tag(repository.clone(), tag.clone()))? {
+        match self.get(&Key::Tag(repository.clone(), tag.clone()))? {
             Value::Tag(digest) => Some(digest),
             Value::Blob(_) | Value::Manifest(_) => None,
         }

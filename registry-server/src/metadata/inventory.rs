@@ -16,6 +16,19 @@ pub(crate) struct RepositoryRow {
     pub(crate) shared: i64,
 }
 
+/// How much there is of everything.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) repositories: u64,
+    pub(crate) manifests: u64,
+    pub(crate) tags: u64,
+    pub(crate) blobs: u64,
+    /// Of all blobs, each counted once.
+    pub(crate) bytes: u64,
+    /// Of the blobs, those that are known not to be what their digest says.
+    pub(crate) damaged: u64,
+}
+
 /// A tag and what it leads to, as the database counts it.
 #[derive(Debug, FromRow)]
 pub(crate) struct TagRow {
@@ -71,6 +84,33 @@ impl Database {
         .fetch_one(self.readers())
         .await?;
         Ok((unsigned(repositories)?, unsigned(manifests)?))
+    }
+
+    /// Counts everything. This reads all rows of blobs.
+    pub(crate) async fn totals(&self) -> Result<Totals, Error> {
+        type Row = (i64, i64, i64, i64, i64, i64);
+        let (repositories, manifests, tags, blobs, bytes, damaged): Row = sqlx::query_as(
+            "SELECT (SELECT COUNT(*) FROM repositories), (SELECT COUNT(*) FROM manifests),
+             (SELECT COUNT(*) FROM tags), COUNT(*), COALESCE(SUM(size), 0), COUNT(damaged)
+             FROM blobs",
+        )
+        .fetch_one(self.readers())
+        .await?;
+        Ok(Totals {
+            repositories: unsigned(repositories)?,
+            manifests: unsigned(manifests)?,
+            tags: unsigned(tags)?,
+            blobs: unsigned(blobs)?,
+            bytes: unsigned(bytes)?,
+            damaged: unsigned(damaged)?,
+        })
+    }
+
+    /// How many upload sessions there are.
+    pub(crate) async fn upload_count(&self) -> Result<u64, Error> {
+        let query = sqlx::query_scalar("SELECT COUNT(*) FROM uploads");
+        let uploads: i64 = query.fetch_one(self.readers()).await?;
+        unsigned(uploads)
     }
 
     /// The bytes of the blobs that more than one repository holds, each counted once.

@@ -67,6 +67,7 @@ pub struct Registry {
     pub(crate) clock: Clock,
     pub(crate) sessions: Arc<upload::Sessions>,
     pub(crate) receiving: Arc<tokio::sync::Semaphore>,
+    receiving_max: usize,
     settings: Arc<ArcSwap<Settings>>,
     /// Held by whoever copies objects; objects are deleted while nobody does.
     holds: Arc<tokio::sync::RwLock<()>>,
@@ -173,6 +174,7 @@ impl Registry {
             clock,
             sessions: Arc::default(),
             receiving: Arc::new(tokio::sync::Semaphore::new(settings.limits.uploads_max)),
+            receiving_max: settings.limits.uploads_max,
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             holds: Arc::default(),
             maintenance: Arc::default(),
@@ -199,6 +201,12 @@ impl Registry {
     /// Lets nothing be changed, or lets it again.
     pub fn set_read_only(&self, read_only: bool) {
         self.settings.rcu(|settings| Settings { read_only, ..**settings });
+    }
+
+    /// How many uploads receive bytes now, and how many may at once.
+    pub(crate) fn uploads_receiving(&self) -> (usize, usize) {
+        let free = self.receiving.available_permits();
+        (self.receiving_max.saturating_sub(free), self.receiving_max)
     }
 
     /// Keeps every stored object from being deleted until the result is dropped.

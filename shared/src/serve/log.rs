@@ -1,4 +1,5 @@
-//! One log line per request, written when the answer has been sent or given up.
+//! One log line per request, written when the answer has been sent or given up; metrics are counted
+//! at the same moment.
 //!
 //! The line never holds a credential: headers and query strings are not logged at all.
 
@@ -14,7 +15,7 @@ use std::{
 
 use axum::{
     body::Body,
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderName, HeaderValue, Method, StatusCode},
     middleware::Next,
     response::Response,
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 use super::{
     PeerAddress,
     health::{HEALTHZ_PATH, READYZ_PATH},
+    metrics::{Ended, Names},
 };
 use crate::link::REVOCATIONS_PATH;
 
@@ -48,13 +50,16 @@ pub struct LogFields {
     pub error: Option<String>,
 }
 
-/// Middleware: gives the request an id and logs it once.
-pub async fn requests(mut request: Request, next: Next) -> Response {
+/// Middleware: gives the request an id, logs it once and counts it once.
+pub async fn requests(State(names): State<Names>, mut request: Request, next: Next) -> Response {
     let id = request_id();
     let received = Arc::new(AtomicU64::new(0));
     let mut line = Line {
         id: id.clone(),
         began: Instant::now(),
+        names,
+        endpoint: (names.endpoint)(request.method(), request.uri().path()),
+        is_answered: false,
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
         client: request.extensions().get::<PeerAddress>().and_then(|peer| peer.0),
@@ -66,6 +71,7 @@ pub async fn requests(mut request: Request, next: Next) -> Response {
     request = request.map(|body| Body::new(Counted { body, count: Count::Received(received) }));
     let mut response = next.run(request).await;
     line.status = response.status();
+    line.is_answered = true;
     line.fields = response.extensions_mut().remove::<LogFields>().unwrap_or_default();
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID_HEADER, value);
@@ -83,6 +89,9 @@ fn request_id() -> String {
 struct Line {
     id: String,
     began: Instant,
+    names: Names,
+    endpoint: &'static str,
+    is_answered: bool,
     method: Method,
     path: String,
     client: Option<IpAddr>,
@@ -94,6 +103,18 @@ struct Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
+        let took = self.began.elapsed();
+        let received_bytes = self.received.load(Ordering::Relaxed);
+        Ended {
+            names: self.names,
+            method: &self.method,
+            endpoint: self.endpoint,
+            status: self.is_answered.then_some(self.status),
+            took,
+            received_bytes,
+            sent_bytes: self.sent,
+        }
+        .count();
         macro_rules! log {
             ($level:expr) => {
                 tracing::event!(
@@ -104,9 +125,9 @@ impl Drop for Line {
                     subject = self.fields.subject,
                     repository = self.fields.repository,
                     digest = self.fields.digest,
-                    received_bytes = self.received.load(Ordering::Relaxed),
+                    received_bytes,
                     sent_bytes = self.sent,
-                    duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(0),
+                    duration_ms = u64::try_from(took.as_millis()).unwrap_or(0),
                     error = self.fields.error,
                     "{} {}",
                     self.method,

@@ -1,22 +1,59 @@
 //! Metrics in Prometheus' text format, on a listener of their own.
 //!
 //! They are not secret and not for everybody: the listener asks for no credentials, so it is bound
-//! to a loopback address.
+//! to a loopback address. Labels are words of the program's own, so that no client can make
+//! series, and nothing in them names a user, a repository or an address.
+//!
+//! Requests and connections are counted here, for both servers. What must be looked up, such as the
+//! size of a database, a server sets when it is asked for its metrics.
 
-use std::{net::SocketAddr, sync::OnceLock};
+use std::{net::SocketAddr, sync::OnceLock, time::Duration};
 
 use axum::{Router, routing::get};
-use http::header;
+use http::{Method, StatusCode, header};
+use metrics::{Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Deserialize;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
-use crate::config::ConfigError;
+use super::Name;
+use crate::{clock::Clock, config::ConfigError};
 
 /// Where the metrics are read.
 pub const METRICS_PATH: &str = "/metrics";
 
 /// What the exposition format calls itself.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
+
+/// The upper bounds of every histogram, in seconds: from a signature to a push of a large layer.
+const BUCKETS: [f64; 17] = [
+    0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0, 60.0, 300.0,
+];
+
+/// How long a scrape waits for what must be looked up. After that the last values are told:
+/// Prometheus gives up after ten seconds.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often observations are put into their buckets when nobody scrapes, which frees the memory
+/// that they take.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The series of both servers.
+const COMMON: [Series; 8] = [
+    Series::gauge("berth_build_info", "Always 1; the version that runs is a label."),
+    Series::gauge("berth_process_start_time_seconds", "When the server started, in Unix time."),
+    Series::gauge("berth_connections_open", "Connections that are open."),
+    Series::gauge("berth_connections_max", "Connections that may be open; further ones wait."),
+    Series::counter("berth_requests_total", "Requests that were answered, or given up."),
+    Series::histogram(
+        "berth_request_duration_seconds",
+        "From the head of a request to the last byte of its answer.",
+    ),
+    Series::counter("berth_received_bytes_total", "Bytes of request bodies."),
+    Series::counter("berth_sent_bytes_total", "Bytes of the bodies of answers."),
+];
 
 /// The `[metrics]` table of both servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -44,17 +81,200 @@ impl Config {
     }
 }
 
-/// The metrics of this process. From the first call on they are recorded.
+/// One name among the metrics, and what a reader is told about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Series {
+    kind: Kind,
+    name: &'static str,
+    help: &'static str,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Series {
+    /// Something that only grows.
+    #[must_use]
+    pub const fn counter(name: &'static str, help: &'static str) -> Self {
+        Self { kind: Kind::Counter, name, help }
+    }
+
+    /// Something as it stands.
+    #[must_use]
+    pub const fn gauge(name: &'static str, help: &'static str) -> Self {
+        Self { kind: Kind::Gauge, name, help }
+    }
+
+    /// How long something took.
+    #[must_use]
+    pub const fn histogram(name: &'static str, help: &'static str) -> Self {
+        Self { kind: Kind::Histogram, name, help }
+    }
+
+    fn describe(self) {
+        match self.kind {
+            Kind::Counter => describe_counter!(self.name, self.help),
+            Kind::Gauge => describe_gauge!(self.name, self.help),
+            Kind::Histogram => describe_histogram!(self.name, self.help),
+        }
+    }
+}
+
+/// Which server it is, in the labels of what both count.
+pub type Server = &'static str;
+
+/// How the requests of a server are told apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Names {
+    /// Which server.
+    pub server: Server,
+    /// The word for what a request's method and path ask for: one of a fixed set.
+    pub endpoint: fn(&Method, &str) -> &'static str,
+}
+
+/// Records metrics from now on, and tells what `series` are.
 ///
 /// # Errors
 /// When something else records metrics already.
-pub fn routes() -> Result<Router, String> {
-    static RECORDED: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
-    let install = || PrometheusBuilder::new().install_recorder().map_err(|error| error.to_string());
-    let handle = RECORDED.get_or_init(install).clone()?;
+pub fn record(
+    server: Server,
+    version: &'static str,
+    clock: &Clock,
+    series: &[Series],
+) -> Result<(), String> {
+    recorder()?;
+    COMMON.iter().chain(series).for_each(|series| series.describe());
+    gauge!("berth_build_info", "server" => server, "version" => version).set(1.0);
+    gauge!("berth_process_start_time_seconds", "server" => server).set(clock.now() as f64);
+    Ok(())
+}
+
+/// The metrics of this process. `refresh` sets what must be looked up, before each answer.
+///
+/// # Errors
+/// When something else records metrics already.
+pub fn routes<F, Fut>(refresh: F) -> Result<Router, String>
+where
+    F: Fn() -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    // One scrape at a time: what is looked up costs the same however many ask, and what is told is
+    // what was looked up for it.
+    static TURN: Mutex<()> = Mutex::const_new(());
+    let handle = recorder()?;
     let render = move || {
-        let text = handle.render();
-        async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], text) }
+        let (handle, refresh) = (handle.clone(), refresh.clone());
+        async move {
+            let _turn = TURN.lock().await;
+            if tokio::time::timeout(REFRESH_TIMEOUT, refresh()).await.is_err() {
+                tracing::warn!("looking up metrics took too long: the last values are told");
+            }
+            ([(header::CONTENT_TYPE, CONTENT_TYPE)], handle.render())
+        }
     };
     Ok(Router::new().route(METRICS_PATH, get(render)))
+}
+
+/// Keeps what is recorded from growing until `shutdown`.
+pub async fn keep_up(shutdown: CancellationToken) {
+    let Ok(handle) = recorder() else { return };
+    let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => handle.run_upkeep(),
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// The one recorder of the process. From the first call on metrics are recorded.
+fn recorder() -> Result<PrometheusHandle, String> {
+    static RECORDED: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
+    let install = || {
+        let builder = PrometheusBuilder::new().set_buckets(&BUCKETS);
+        builder.and_then(PrometheusBuilder::install_recorder).map_err(|error| error.to_string())
+    };
+    RECORDED.get_or_init(install).clone()
+}
+
+/// A request that has come to its end.
+pub(super) struct Ended<'a> {
+    pub(super) names: Names,
+    pub(super) method: &'a Method,
+    pub(super) endpoint: &'static str,
+    /// `None` when the client left before there was an answer.
+    pub(super) status: Option<StatusCode>,
+    pub(super) took: Duration,
+    pub(super) received_bytes: u64,
+    pub(super) sent_bytes: u64,
+}
+
+impl Ended<'_> {
+    pub(super) fn count(&self) {
+        let (server, endpoint) = (self.names.server, self.endpoint);
+        let status = self.status.map_or("none".into(), |status| status.as_str().to_owned());
+        let labels = [
+            metrics::Label::from_static_parts("server", server),
+            metrics::Label::from_static_parts("endpoint", endpoint),
+            metrics::Label::from_static_parts("method", class(self.method)),
+            metrics::Label::new("status", status),
+        ];
+        counter!("berth_requests_total", labels.iter()).increment(1);
+        let whole = &labels[..2];
+        metrics::histogram!("berth_request_duration_seconds", whole.iter()).record(self.took);
+        counter!("berth_received_bytes_total", whole.iter()).increment(self.received_bytes);
+        counter!("berth_sent_bytes_total", whole.iter()).increment(self.sent_bytes);
+    }
+}
+
+/// Whether a method reads or writes: clients can make up others.
+fn class(method: &Method) -> &'static str {
+    match *method {
+        Method::GET | Method::HEAD => "read",
+        Method::POST | Method::PUT | Method::PATCH | Method::DELETE => "write",
+        _ => "other",
+    }
+}
+
+/// The connections of one listener.
+pub(super) struct Connections(Gauge);
+
+impl Connections {
+    pub(super) fn of(name: Name, most: usize) -> Self {
+        let Name { server, listener } = name;
+        gauge!("berth_connections_max", "server" => server, "listener" => listener)
+            .set(most as f64);
+        Self(gauge!("berth_connections_open", "server" => server, "listener" => listener))
+    }
+
+    /// Counts a connection until the result is dropped.
+    pub(super) fn open(&self) -> Open {
+        self.0.increment(1.0);
+        Open(self.0.clone())
+    }
+}
+
+/// A connection that is open.
+pub(super) struct Open(Gauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_that_a_client_makes_up_is_no_label() {
+        let invented = Method::from_bytes(b"ROBOT").unwrap();
+        let classes = [Method::HEAD, Method::PATCH, invented].map(|method| class(&method));
+        assert_eq!(classes, ["read", "write", "other"]);
+    }
 }

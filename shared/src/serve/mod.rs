@@ -41,6 +41,15 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 #[derive(Debug, Clone, Copy)]
 pub struct PeerAddress(pub Option<IpAddr>);
 
+/// What a listener is called in metrics.
+#[derive(Debug, Clone, Copy)]
+pub struct Name {
+    /// Whose it is.
+    pub server: metrics::Server,
+    /// Which one.
+    pub listener: &'static str,
+}
+
 /// Bounds on what clients may hold open.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -127,19 +136,23 @@ impl Listener {
     }
 }
 
-/// Serves `router` until `shutdown`, then lets open requests finish for a while.
+/// Serves `router` until `shutdown`, then lets open requests finish for a while. The connections are
+/// counted under `name`.
 pub async fn serve(
     listener: Listener,
+    name: Name,
     router: Router,
     limits: Limits,
     shutdown: CancellationToken,
 ) {
     let connections = Arc::new(Semaphore::new(limits.connections_max));
+    let counted = metrics::Connections::of(name, limits.connections_max);
     let tasks = TaskTracker::new();
     while let Some((stream, peer, permit)) = next(&listener, &connections, &shutdown).await {
         let (router, shutdown) = (router.clone(), shutdown.clone());
+        let open = counted.open();
         tasks.spawn(async move {
-            let _permit = permit;
+            let _held = (permit, open);
             serve_connection(stream, peer, router, limits, shutdown).await;
         });
     }
