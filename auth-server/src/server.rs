@@ -222,7 +222,11 @@ mod tests {
     use std::{fs, path::Path, time::Duration};
 
     use super::*;
-    use crate::users::{Password, verify::Credentials};
+    use crate::{
+        acl::refresh_tokens::NewRefreshToken,
+        refresh_token::RefreshToken,
+        users::{Password, verify::Credentials},
+    };
     use berth_shared::{
         action::Actions,
         claims::ClaimSet,
@@ -356,6 +360,34 @@ mod tests {
         assert!(granted.refresh_token.is_none());
         let granted = log_in(client, Presented::RefreshToken(kept.clone())).await;
         assert_eq!(granted.refresh_token, Some(kept));
+    }
+
+    #[tokio::test]
+    async fn a_refresh_token_of_another_credential_is_void_though_it_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = server(dir.path()).await;
+        let current = server.current().await.unwrap();
+        let subject = Subject::User("andrew".parse().unwrap());
+        let own = current.users.get(&"andrew".parse().unwrap()).unwrap();
+        let own = own.fingerprint(&"andrew".parse().unwrap());
+        for (credential, is_good) in [(own, true), ("of another password".to_owned(), false)] {
+            let token = RefreshToken::generate().unwrap();
+            let new = NewRefreshToken {
+                hash: token.hash(),
+                subject: subject.clone(),
+                credential,
+                client: String::new(),
+                sequence: 0,
+            };
+            assert!(server.database.keep_refresh_token(&new, NOW, 0).await.unwrap());
+            let shown = server.sign_in_by_refresh_token(&current, token.expose()).await;
+            match shown {
+                Ok(signed_in) => assert!(is_good && signed_in.subject == subject),
+                Err(refused) => {
+                    assert!(!is_good && matches!(refused, IssueError::Wrong { known: Some(_) }));
+                }
+            }
+        }
     }
 
     #[tokio::test]

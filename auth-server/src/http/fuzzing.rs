@@ -20,6 +20,6 @@ pub fn authorization(headers: &HeaderMap) -> Result<Option<(Option<String>, Stri
     let presented = token::authorization(headers).map_err(|_| Unreadable)?;
     Ok(presented.map(|presented| match presented {
         Presented::Password(own) => (Some(own.user.to_string()), own.password.to_string()),
-        Presented::Bearer(secret) => (None, secret.to_string()),
+        other => (None, other.secret().to_string()),
     }))
 }
