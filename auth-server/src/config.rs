@@ -14,11 +14,14 @@ use berth_shared::{
     serve::metrics,
     telemetry::LogFormat,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The shortest and longest life of a token, in seconds. Clients read anything below a minute as a
-/// minute; beyond a day a token is a password.
-const TOKEN_LIFE_SECS: std::ops::RangeInclusive<u32> = 60..=86_400;
+/// minute.
+const TOKEN_LIFE_SECS: std::ops::RangeInclusive<u32> = 60..=TOKEN_LIFE_SECS_MAX;
+
+/// The longest life of a token: beyond a day it would be a password.
+pub(crate) const TOKEN_LIFE_SECS_MAX: u32 = 86_400;
 
 /// The longest delay of a sign-in: dockerd waits 15 seconds for an answer.
 const SIGN_IN_DELAY_SECS: std::ops::RangeInclusive<u64> = 1..=10;
@@ -56,7 +59,7 @@ pub struct Config {
 }
 
 /// The signature algorithms that Berth's tokens use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyAlgorithm {
     /// Ed25519: faster, but unknown to distribution 2.8.
     #[serde(rename = "EdDSA")]

@@ -25,8 +25,8 @@ use crate::{
     http,
 };
 
-/// How often the htpasswd file is looked at when nobody signs in, so that an edit voids tokens
-/// all the same.
+/// How often the htpasswd file and the signing keys are looked at when nobody signs in, so that an
+/// edit voids tokens all the same, and keys go when their time is over.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A server whose sockets are open and which does not serve yet.
@@ -113,7 +113,7 @@ impl Bound {
         if let Some((listener, routes)) = metrics {
             tokio::spawn(serve::serve(listener, routes, limits, shutdown.clone()));
         }
-        tokio::join!(private, others, look_at_users(&server, &shutdown));
+        tokio::join!(private, others, look_at_files(&server, &shutdown));
         drop(lock);
     }
 }
@@ -131,7 +131,7 @@ pub async fn start(
     Ok(Bound::open(config, clock).await?.serve(shutdown))
 }
 
-async fn look_at_users(server: &AuthServer, shutdown: &CancellationToken) {
+async fn look_at_files(server: &Arc<AuthServer>, shutdown: &CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
     loop {
         tokio::select! {
@@ -140,6 +140,11 @@ async fn look_at_users(server: &AuthServer, shutdown: &CancellationToken) {
         }
         if let Err(error) = server.refresh_users().await {
             tracing::error!(error = chain(&error), "reading the htpasswd file again");
+        }
+        let keys = Arc::clone(server);
+        let tended = tokio::task::spawn_blocking(move || keys.tend_keys()).await;
+        if let Ok(Err(error)) = tended {
+            tracing::error!(error = chain(&error), "keeping the signing keys up to date");
         }
     }
 }

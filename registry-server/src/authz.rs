@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use axum::http::{HeaderMap, header};
 use berth_shared::{
     action::{Action, Actions},
-    claims::LEEWAY_SECS,
+    claims::{LEEWAY_SECS, SESSION_GRANT_SECS_MAX},
     clock::{Clock, UnixSeconds},
     name::RepositoryName,
     rights::Rights,
@@ -24,9 +24,6 @@ use crate::{http::endpoint::Access, issuer::Issuer};
 
 /// Verified tokens that are kept.
 const TOKENS_MAX: u64 = 10_000;
-
-/// How long an upload session keeps the grant that it began with.
-const SESSION_GRANT_SECS_MAX: i64 = 24 * 60 * 60;
 
 /// How long a verified token is kept; its expiry is checked at every use anyway.
 const TOKEN_KEPT: Duration = Duration::from_secs(15 * 60);
