@@ -13,7 +13,7 @@ use std::{
 use axum::Router;
 use berth_shared::{
     clock::Clock,
-    serve::{self, Limits, Listener, metrics, tls::Tls},
+    serve::{self, Limits, Listener, expiry, metrics, tls::Tls},
     telemetry::chain,
 };
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use crate::{
     AuthServer, StartError,
     config::{Config, Public},
     files::{self, FileError},
-    http,
+    http, renewal,
 };
 
 /// How often the htpasswd file and the signing keys are looked at when nobody signs in, so that an
@@ -113,7 +113,14 @@ impl Bound {
         if let Some((listener, routes)) = metrics {
             tokio::spawn(serve::serve(listener, routes, limits, shutdown.clone()));
         }
-        tokio::join!(private, others, look_at_files(&server, &shutdown));
+        let (config, clock) = (server.config(), &server.clock);
+        tokio::join!(
+            private,
+            others,
+            look_at_files(&server, &shutdown),
+            renewal::keep(config.certificates.as_ref(), clock, &shutdown),
+            expiry::count_down(renewal::countdowns(config, clock), shutdown.clone()),
+        );
         drop(lock);
     }
 }

@@ -11,6 +11,7 @@ use berth_shared::{
     action::{Action, Actions},
     claims::{LEEWAY_SECS, SESSION_GRANT_SECS_MAX},
     clock::{Clock, UnixSeconds},
+    keys::KeySet,
     name::RepositoryName,
     rights::Rights,
     scope::Scope,
@@ -94,12 +95,20 @@ pub(crate) struct SessionGrant {
     pub(crate) started: UnixSeconds,
 }
 
+/// A token that was verified, and the set of keys that it was verified with: by any other set it is
+/// verified anew, so that a key that was dropped takes its tokens along.
+#[derive(Clone)]
+struct Verified {
+    token: Arc<VerifiedToken>,
+    keys: Arc<KeySet>,
+}
+
 /// Judges credentials. Clones share what is cached.
 #[derive(Clone)]
 pub(crate) struct Authorizer {
     verifier: Verifier,
     issuer: Issuer,
-    verified: Cache<[u8; 32], Arc<VerifiedToken>>,
+    verified: Cache<[u8; 32], Verified>,
     clock: Clock,
 }
 
@@ -152,21 +161,23 @@ impl Authorizer {
     async fn verify(&self, token: &str) -> Result<Arc<VerifiedToken>, Failure> {
         let mut key = [0_u8; 32];
         key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        if let Some(verified) = self.verified.get(&key) {
-            return Ok(verified);
+        let mut keys = self.issuer.keys().await.ok_or(Failure::Unavailable)?;
+        if let Some(verified) = self.verified.get(&key)
+            && Arc::ptr_eq(&verified.keys, &keys)
+        {
+            return Ok(verified.token);
         }
         let now = self.clock.now();
-        let keys = self.issuer.keys().await.ok_or(Failure::Unavailable)?;
         let verified = match self.verifier.verify(&keys, token, now) {
             Err(Refusal::UnknownKey) => {
-                let keys = self.issuer.newer_keys().await.ok_or(Refusal::UnknownKey)?;
+                keys = self.issuer.newer_keys(&keys).await.ok_or(Refusal::UnknownKey)?;
                 self.verifier.verify(&keys, token, now)
             }
             verified => verified,
         };
-        let verified = Arc::new(verified?);
-        self.verified.insert(key, Arc::clone(&verified));
-        Ok(verified)
+        let token = Arc::new(verified?);
+        self.verified.insert(key, Verified { token: Arc::clone(&token), keys });
+        Ok(token)
     }
 
     /// What can change after a token was verified: its time, and whether it was revoked.

@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-async fn read(address: SocketAddr) -> String {
+pub(crate) async fn read(address: SocketAddr) -> String {
     let mut connection = TcpStream::connect(address).await.expect("the metrics");
     let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     connection.write_all(request.as_bytes()).await.expect("asking");
