@@ -168,8 +168,7 @@ mod tests {
             });
             log.0.lock().unwrap().drain(..).collect::<Vec<_>>()
         };
-        let shows = |days: i64| {
-            let seconds = days * DAY_SECS;
+        let shows = |seconds: i64| {
             let line =
                 format!("berth_certificate_remaining_seconds{{certificate=\"server\"}} {seconds}");
             assert!(handle.render().lines().any(|it| it == line), "{}", handle.render());
@@ -177,7 +176,7 @@ mod tests {
         let advance = |secs: i64| clock.advance(Duration::from_secs(secs.unsigned_abs()));
 
         assert!(look().is_empty());
-        shows(31);
+        shows(31 * DAY_SECS);
         advance(DAY_SECS);
         assert!(look().is_empty(), "30 days are not fewer than 30");
         advance(1);
@@ -186,7 +185,7 @@ mod tests {
         assert!(said[0].contains("2027-03-01T00:00:00Z: renew it"), "{said:?}");
         advance(DAY_SECS - 1);
         assert!(look().is_empty(), "once a day");
-        shows(29);
+        shows(29 * DAY_SECS);
         advance(1);
         assert_eq!(look().len(), 1);
         advance(40 * DAY_SECS);
@@ -194,7 +193,7 @@ mod tests {
 
         let end = write(&path, (2028, 3, 1));
         assert!(look().is_empty());
-        shows((end - clock.now()) / DAY_SECS);
+        shows(end - clock.now());
         fs::write(&path, "no certificate").unwrap();
         assert!(look().is_empty());
     }
