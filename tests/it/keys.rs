@@ -211,3 +211,35 @@ async fn a_flood_of_unknown_key_ids_asks_for_the_keys_at_a_bounded_rate() {
     let good = stack.forged_token("andrew", &[]);
     stack.client.get(&good, "/v2/").await.expect(200);
 }
+
+/// Asks the auth server over its own socket.
+async fn ask_for_keys(stack: &Stack, more: &str) -> String {
+    let socket = UnixStream::connect(stack.root().join("run/auth.sock")).await;
+    let mut socket = socket.expect("the socket");
+    let head = format!("GET /keys HTTP/1.1\r\nHost: auth\r\nConnection: close\r\n{more}\r\n");
+    socket.write_all(head.as_bytes()).await.expect("asking");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.expect("an answer");
+    answer
+}
+
+#[tokio::test]
+async fn keys_may_be_cached_for_less_time_than_a_next_key_waits() {
+    let stack = Stack::start().await;
+    let answer = ask_for_keys(&stack, "").await;
+    let value = |name: &str| {
+        let mut lines = answer.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(it, _)| it.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+    };
+    let cache = value("cache-control").expect("a Cache-Control");
+    let age: i64 = cache.strip_prefix("public, max-age=").expect("an age").parse().expect("s");
+    assert!(age < NEXT_AGE_SECS_MIN, "{age}");
+    for id in [stack.auth.key_id(), next_id(&stack)] {
+        assert!(answer.contains(&id), "{id}: {answer}");
+    }
+    let known = format!("If-None-Match: {}\r\n", value("etag").expect("an ETag"));
+    assert!(ask_for_keys(&stack, &known).await.starts_with("HTTP/1.1 304 "));
+    rotate(stack.auth.config(), How::Now, false, &stack.clock).expect("rotating");
+    let answer = ask_for_keys(&stack, &known).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(&next_id(&stack)), "{answer}");
+}
