@@ -17,7 +17,7 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
-use x509_parser::{extensions::GeneralName, pem::parse_x509_pem};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName, pem::parse_x509_pem};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -31,8 +31,9 @@ const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// How long a server certificate holds: the longest that no client finds too long.
 const SERVER_LIFE: Duration = Duration::from_secs(397 * 24 * 60 * 60);
 
-/// A certificate of Berth's is renewed by `authctl init` when it holds for less than this.
-const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// A certificate of Berth's is renewed by `auth-server` and `authctl init` when it holds for less
+/// than this: before anybody is warned of its end.
+const RENEW_BEFORE: Duration = Duration::from_secs(45 * 24 * 60 * 60);
 
 /// How far certificates begin in the past, for clients whose clock is behind.
 const BACKDATED: Duration = Duration::from_secs(60 * 60);
@@ -144,11 +145,35 @@ impl CertificateFiles {
             return Ok(Found::Own { hosts });
         }
         let horizon = clock.now().saturating_add_unsigned(RENEW_BEFORE.as_secs());
-        let key = read_key(&self.server_key())?;
-        let is_of_key =
-            certificate.public_key().subject_public_key.data.as_ref() == key.der_bytes();
-        let is_worn = certificate.validity().not_after.timestamp() < horizon || !is_of_key;
+        let end = certificate.validity().not_after.timestamp();
+        // One that ends with its CA would not hold any longer if it were made again.
+        let is_ending = end < horizon && end < ca.validity().not_after.timestamp();
+        let is_worn = is_ending || !self.is_of_key(&certificate)?;
         Ok(Found::Berths { hosts, is_worn })
+    }
+
+    /// Whether the certificate belongs to the server's key.
+    fn is_of_key(&self, certificate: &X509Certificate<'_>) -> Result<bool, CertError> {
+        let key = read_key(&self.server_key())?;
+        Ok(certificate.public_key().subject_public_key.data.as_ref() == key.der_bytes())
+    }
+
+    /// Makes Berth's certificate again if it is about to expire, for the same names and key, and
+    /// says until when the new one holds. Any other certificate, and none, is left as it is.
+    ///
+    /// # Errors
+    /// When something cannot be read or written.
+    pub fn renew_if_due(&self, clock: &Clock) -> Result<Option<UnixSeconds>, CertError> {
+        let Found::Berths { hosts, is_worn: true } = self.find(clock)? else { return Ok(None) };
+        let unreadable = || CertError::Unreadable { what: "certificate", path: self.server_pem() };
+        let der = read_certificate(&self.server_pem())?;
+        let (_, old) = x509_parser::parse_x509_certificate(&der).map_err(|_| unreadable())?;
+        // Somebody may be putting a pair of their own there, key first.
+        if !self.is_of_key(&old)? {
+            return Ok(None);
+        }
+        self.issue(&hosts, clock)?;
+        end_of(&self.server_pem()).map(Some)
     }
 
     /// Makes a certificate for `hosts`, and the CA and the keys where they are missing.
@@ -172,7 +197,9 @@ impl CertificateFiles {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        set_life(&mut params, clock.now(), SERVER_LIFE)?;
+        let ca_left = end_of(&self.ca_pem())?.saturating_sub(clock.now());
+        let ca_left = Duration::from_secs(u64::try_from(ca_left).unwrap_or(0));
+        set_life(&mut params, clock.now(), SERVER_LIFE.min(ca_left))?;
         let certificate = params.signed_by(&key, &ca)?;
         files::replace(&self.server_pem(), certificate.pem().as_bytes(), files::READABLE)?;
         Ok(())
@@ -242,6 +269,14 @@ fn read_certificate(path: &Path) -> Result<Vec<u8>, CertError> {
         Ok((_, pem)) if pem.label == "CERTIFICATE" => Ok(pem.contents),
         _ => Err(CertError::Unreadable { what: "certificate", path: path.to_owned() }),
     }
+}
+
+/// When the first certificate in a PEM file ends.
+fn end_of(path: &Path) -> Result<UnixSeconds, CertError> {
+    let der = read_certificate(path)?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(&der)
+        .map_err(|_| CertError::Unreadable { what: "certificate", path: path.to_owned() })?;
+    Ok(certificate.validity().not_after.timestamp())
 }
 
 /// A name that a registry can be reached by; wildcards and other kinds of names are not.

@@ -4,6 +4,7 @@
 //! own directory.
 
 use std::{
+    iter,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -14,11 +15,16 @@ use berth_shared::{
     serve::metrics,
     telemetry::LogFormat,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use crate::certs::CertificateFiles;
 
 /// The shortest and longest life of a token, in seconds. Clients read anything below a minute as a
-/// minute; beyond a day a token is a password.
-const TOKEN_LIFE_SECS: std::ops::RangeInclusive<u32> = 60..=86_400;
+/// minute.
+const TOKEN_LIFE_SECS: std::ops::RangeInclusive<u32> = 60..=TOKEN_LIFE_SECS_MAX;
+
+/// The longest life of a token: beyond a day it would be a password.
+pub(crate) const TOKEN_LIFE_SECS_MAX: u32 = 86_400;
 
 /// The longest delay of a sign-in: dockerd waits 15 seconds for an answer.
 const SIGN_IN_DELAY_SECS: std::ops::RangeInclusive<u64> = 1..=10;
@@ -56,6 +62,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// A listener for other registries; off unless given.
     pub public: Option<Public>,
+    /// The server's certificate, to be renewed; left alone unless given.
+    pub certificates: Option<Certificates>,
     /// A listener for metrics; off unless given.
     pub metrics: Option<metrics::Config>,
     /// Bounds, each with a default that suits a home server.
@@ -63,7 +71,7 @@ pub struct Config {
 }
 
 /// The signature algorithms that Berth's tokens use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyAlgorithm {
     /// Ed25519: faster, but unknown to distribution 2.8.
     #[serde(rename = "EdDSA")]
@@ -95,6 +103,25 @@ pub struct Public {
     pub certificate: PathBuf,
     /// Its key, as PEM.
     pub key: PathBuf,
+}
+
+/// Where the registry's certificate lies, and the CA that renews it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificates {
+    /// The directory of `server.pem` and `server.key`.
+    pub directory: PathBuf,
+    /// The directory of `ca.pem` and `ca.key`; the same unless given.
+    pub ca: Option<PathBuf>,
+}
+
+impl Certificates {
+    /// The files in these places.
+    #[must_use]
+    pub fn files(&self) -> CertificateFiles {
+        let ca = self.ca.as_ref().unwrap_or(&self.directory).clone();
+        CertificateFiles { certs: self.directory.clone(), ca }
+    }
 }
 
 /// Bounds on what clients may make the server do.
@@ -142,6 +169,7 @@ impl Default for Config {
             log: "info".to_owned(),
             log_format: LogFormat::default(),
             public: None,
+            certificates: None,
             metrics: None,
             limits: Limits::default(),
         }
@@ -159,6 +187,11 @@ impl Config {
         for own in [&mut config.htpasswd, &mut config.data, &mut config.socket] {
             // Without the "." that stands for the directory itself.
             *own = beside(path, own).components().collect();
+        }
+        if let Some(certificates) = &mut config.certificates {
+            for own in iter::once(&mut certificates.directory).chain(&mut certificates.ca) {
+                *own = beside(path, own).components().collect();
+            }
         }
         if let Some(public) = &mut config.public {
             public.certificate = beside(path, &public.certificate);
@@ -189,7 +222,7 @@ impl Config {
     #[must_use]
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
         // Compared by what they print, which is the same when they are.
-        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 14] = [
+        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 15] = [
             ("issuer", &self.issuer, &other.issuer),
             ("services", &self.services, &other.services),
             ("htpasswd", &self.htpasswd, &other.htpasswd),
@@ -206,6 +239,7 @@ impl Config {
             ("key_ids", &self.key_ids, &other.key_ids),
             ("log_format", &self.log_format, &other.log_format),
             ("public", &self.public, &other.public),
+            ("certificates", &self.certificates, &other.certificates),
             ("metrics", &self.metrics, &other.metrics),
             ("limits", &self.limits, &other.limits),
         ];
@@ -289,6 +323,8 @@ mod tests {
             ("[public]\nlisten = \"0.0.0.0:5001\"", "certificate"),
             ("refresh_token_idle_days = 0", "refresh_token_idle_days"),
             ("refresh_token_idle_days = 366", "refresh_token_idle_days"),
+            ("[certificates]\nca = \"ca\"", "directory"),
+            ("[certificates]\ndirectory = \"certs\"\nhosts = []", "hosts"),
             ("[limits]\npassword_queue_max = 0", "limits.password_queue_max"),
             ("[limits]\npassword_failures_per_sec_max = 0", "password_failures_per_sec_max"),
             ("[limits]\nsign_in_delay_secs_max = 60", "limits.sign_in_delay_secs_max"),
@@ -318,5 +354,8 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/config/auth.example.toml");
         let config = Config::load(&path).unwrap();
         assert!(config.public.is_some() && config.metrics.is_some());
+        let certificates = config.certificates.unwrap().files();
+        assert!(certificates.server_pem().ends_with("../certs/server.pem"));
+        assert!(certificates.ca_key().ends_with("../certs/ca.key"));
     }
 }

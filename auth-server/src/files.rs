@@ -33,6 +33,12 @@ impl FileError {
     pub fn is_forbidden(&self) -> bool {
         self.source.kind() == io::ErrorKind::PermissionDenied
     }
+
+    /// Whether it is not there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
 }
 
 /// Puts `bytes` in place of whatever lies at `path`: either the old content is seen or the new.

@@ -11,7 +11,8 @@
 //! - [`server`] is the order of steps that leads to a token, `sign_in` the one that says whose it is
 //! - [`run`] has listeners, lock and shutdown
 //! - [`backup`] copies all that to a directory and back
-//! - [`certs`], [`host`] and [`files`] are for `authctl`, which works on the same files
+//! - [`certs`], [`host`] and [`files`] are for `authctl`, which works on the same files; `renewal`
+//!   makes Berth's certificate again before it expires
 //!
 //! A request's way: `http/token.rs` reads parameters and credentials, [`server`] takes the steps,
 //! `http/error.rs` says no.
@@ -28,6 +29,7 @@ pub mod keys;
 pub mod opaque;
 pub mod random;
 pub mod refresh_token;
+mod renewal;
 pub mod robot_secret;
 pub mod run;
 mod series;

@@ -13,7 +13,7 @@ use std::{
 use axum::Router;
 use berth_shared::{
     clock::Clock,
-    serve::{self, Limits, Listener, Name, metrics, tls::Tls},
+    serve::{self, Limits, Listener, Name, expiry, metrics, tls::Tls},
     telemetry::chain,
 };
 use tokio_util::sync::CancellationToken;
@@ -22,11 +22,11 @@ use crate::{
     AuthServer, StartError,
     config::{Config, Public},
     files::{self, FileError},
-    http, series,
+    http, renewal, series,
 };
 
-/// How often the htpasswd file is looked at when nobody signs in, so that an edit voids tokens
-/// all the same.
+/// How often the htpasswd file and the signing keys are looked at when nobody signs in, so that an
+/// edit voids tokens all the same, and keys go when their time is over.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A server whose sockets are open and which does not serve yet.
@@ -121,7 +121,14 @@ impl Bound {
             let stop = shutdown.clone();
             tokio::spawn(serve::serve(listener, name("metrics"), routes, limits, stop));
         }
-        tokio::join!(private, others, look_at_users(&server, &shutdown));
+        let (config, clock) = (server.config(), &server.clock);
+        tokio::join!(
+            private,
+            others,
+            look_at_files(&server, &shutdown),
+            renewal::keep(config.certificates.as_ref(), clock, &shutdown),
+            expiry::count_down(renewal::countdowns(config, clock), shutdown.clone()),
+        );
         drop(lock);
     }
 }
@@ -139,7 +146,7 @@ pub async fn start(
     Ok(Bound::open(config, clock).await?.serve(shutdown))
 }
 
-async fn look_at_users(server: &AuthServer, shutdown: &CancellationToken) {
+async fn look_at_files(server: &Arc<AuthServer>, shutdown: &CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
     loop {
         tokio::select! {
@@ -148,6 +155,11 @@ async fn look_at_users(server: &AuthServer, shutdown: &CancellationToken) {
         }
         if let Err(error) = server.refresh_users().await {
             tracing::error!(error = chain(&error), "reading the htpasswd file again");
+        }
+        let keys = Arc::clone(server);
+        let tended = tokio::task::spawn_blocking(move || keys.tend_keys()).await;
+        if let Ok(Err(error)) = tended {
+            tracing::error!(error = chain(&error), "keeping the signing keys up to date");
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     files,
     issue::{Issued, Request, issue},
-    keys::SigningKeys,
+    keys::{KeyError, LiveKeys},
     sign_in::{Method, Presented, SignedIn},
     users::{
         addresses::Addresses,
@@ -30,7 +30,7 @@ const READINGS_MAX: usize = 8;
 
 /// The server without its listeners: everything that a request can ask for.
 pub struct AuthServer {
-    pub(crate) keys: SigningKeys,
+    pub(crate) keys: LiveKeys,
     pub(crate) clock: Clock,
     pub(crate) database: Arc<Store>,
     pub(crate) verifier: Verifier,
@@ -94,8 +94,7 @@ impl AuthServer {
         config.check()?;
         files::make_directory(&config.data)?;
         let database = Arc::new(Store::open(&config.database()).await?);
-        let keys = SigningKeys::open(&config.keys(), config.key_algorithm, &clock)?
-            .with_ids(config.key_ids);
+        let keys = LiveKeys::open(&config, &clock)?;
         let users = Users::load(config.htpasswd.clone(), Arc::clone(&database)).await?;
         let verifier = Verifier::new(config.limits).map_err(|_| StartError::Randomness)?;
         let known = database.sign_in_addresses(clock.now()).await?;
@@ -114,8 +113,16 @@ impl AuthServer {
 
     /// The id of the key that signs.
     #[must_use]
-    pub fn key_id(&self) -> &str {
-        self.keys.active_id()
+    pub fn key_id(&self) -> String {
+        self.keys.fresh().active_id().to_owned()
+    }
+
+    /// Drops retired signing keys whose time is over, and does what else has become due.
+    ///
+    /// # Errors
+    /// When the keys' directory cannot be written to.
+    pub fn tend_keys(&self) -> Result<(), KeyError> {
+        self.keys.tend()
     }
 
     /// How many times bcrypt has run since the start.
@@ -195,7 +202,7 @@ impl AuthServer {
             id: token_id().ok_or_else(|| IssueError::Broken("no randomness".to_owned()))?,
         });
         let begun = Instant::now();
-        let token = self.keys.sign(&issued.claims);
+        let token = self.keys.fresh().sign(&issued.claims);
         histogram!("berth_token_signing_duration_seconds").record(begun.elapsed());
         let token = token.map_err(|error| IssueError::Broken(chain(&error)))?;
         let refresh_token = match (request.offline, request.presented) {
@@ -281,7 +288,7 @@ mod tests {
             service: "berth".to_owned(),
             foreign_subjects: false,
         };
-        let keys = KeySet::from_json(server.keys.jwks().as_bytes()).unwrap();
+        let keys = KeySet::from_json(server.keys.fresh().jwks().as_bytes()).unwrap();
         Ok(verifier.verify(&keys, &token, 0).unwrap().claims)
     }
 

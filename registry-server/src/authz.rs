@@ -16,7 +16,7 @@ use std::{
 use axum::http::{HeaderMap, header};
 use berth_shared::{
     action::{Action, Actions},
-    claims::LEEWAY_SECS,
+    claims::{LEEWAY_SECS, SESSION_GRANT_SECS_MAX},
     clock::{Clock, UnixSeconds},
     keys::KeySet,
     name::RepositoryName,
@@ -33,9 +33,6 @@ use crate::{http::endpoint::Access, issuer::Issuer};
 
 /// Verified tokens that are kept.
 const TOKENS_MAX: u64 = 10_000;
-
-/// How long an upload session keeps the grant that it began with.
-const SESSION_GRANT_SECS_MAX: i64 = 24 * 60 * 60;
 
 /// How long a verified token is kept; its expiry is checked at every use anyway.
 const TOKEN_KEPT: Duration = Duration::from_secs(15 * 60);
@@ -118,12 +115,20 @@ pub(crate) struct SessionGrant {
     pub(crate) started: UnixSeconds,
 }
 
+/// A token that was verified, and the set of keys that it was verified with: by any other set it is
+/// verified anew, so that a key that was dropped takes its tokens along.
+#[derive(Clone)]
+struct Verified {
+    token: Arc<VerifiedToken>,
+    keys: Arc<KeySet>,
+}
+
 /// Judges credentials. Clones share what is cached.
 #[derive(Clone)]
 pub(crate) struct Authorizer {
     verifier: Verifier,
     issuer: Issuer,
-    verified: Cache<[u8; 32], Arc<VerifiedToken>>,
+    verified: Cache<[u8; 32], Verified>,
     /// How often a token was found there.
     hits: Arc<AtomicU64>,
     clock: Clock,
@@ -183,26 +188,25 @@ impl Authorizer {
     async fn verify(&self, token: &str) -> Result<Arc<VerifiedToken>, Failure> {
         let mut key = [0_u8; 32];
         key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        if let Some(verified) = self.verified.get(&key) {
+        let mut keys = self.issuer.keys().await.ok_or(Failure::Unavailable)?;
+        if let Some(verified) = self.verified.get(&key)
+            && Arc::ptr_eq(&verified.keys, &keys)
+        {
             self.hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(verified);
+            return Ok(verified.token);
         }
         let now = self.clock.now();
-        let keys = self.issuer.keys().await.ok_or(Failure::Unavailable)?;
-        let (keys, verified) = match self.verifier.verify(&keys, token, now) {
-            Err(Refusal::UnknownKey) => match self.issuer.newer_keys().await {
-                Some(newer) => {
-                    let verified = self.verifier.verify(&newer, token, now);
-                    (newer, verified)
-                }
-                None => (keys, Err(Refusal::UnknownKey)),
-            },
-            verified => (keys, verified),
-        };
+        let mut verified = self.verifier.verify(&keys, token, now);
+        if matches!(verified, Err(Refusal::UnknownKey))
+            && let Some(newer) = self.issuer.newer_keys(&keys).await
+        {
+            verified = self.verifier.verify(&newer, token, now);
+            keys = newer;
+        }
         count_verification(&keys, token, &verified);
-        let verified = Arc::new(verified?);
-        self.verified.insert(key, Arc::clone(&verified));
-        Ok(verified)
+        let token = Arc::new(verified?);
+        self.verified.insert(key, Verified { token: Arc::clone(&token), keys });
+        Ok(token)
     }
 
     /// What can change after a token was verified: its time, and whether it was revoked.

@@ -126,9 +126,9 @@ impl Issuer {
         }
     }
 
-    /// Asks for the keys again; `None` when there are none newer.
-    pub(crate) async fn newer_keys(&self) -> Option<Arc<KeySet>> {
-        self.link()?.newer_keys().await
+    /// Asks for other keys than `known`; `None` when there are none.
+    pub(crate) async fn newer_keys(&self, known: &Arc<KeySet>) -> Option<Arc<KeySet>> {
+        self.link()?.newer_keys(known).await
     }
 
     /// The table of raised counters; `None` while it was never received.

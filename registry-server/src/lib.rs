@@ -34,6 +34,7 @@ use berth_shared::{
     clock::Clock,
     serve::{
         Limits, Listener, Name,
+        expiry::{self, Countdown},
         health::Audience,
         metrics, serve,
         tls::{Tls, TlsError},
@@ -58,6 +59,10 @@ use storage::disk::DiskStore;
 
 /// The control socket's name within the data directory.
 pub const CONTROL_SOCKET: &str = "registry.sock";
+
+/// What to do about a certificate that is about to expire.
+const CERTIFICATE_ADVICE: &str = "renew it where it came from; one that Berth made is renewed by \
+     auth-server, if [certificates] in auth.toml says where it lies, or by authctl cert renew";
 
 /// The server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +104,7 @@ pub struct Server {
     public: Listener,
     control: Listener,
     tls: Option<Arc<Tls>>,
+    countdown: Option<Countdown>,
     limits: Limits,
     metrics: Option<(Listener, Router)>,
     // Held until the end: the data directory is this server's alone.
@@ -136,6 +142,7 @@ impl Server {
         berth_shared::crypto::install();
         let lock = lock(&config.data)?;
         let (registry, _) = open_registry(&config, clock.clone()).await?;
+        let own_clock = clock.clone();
         let foreign_subjects = config.foreign_issuer.is_some();
         let issuer = match config.foreign_issuer {
             None => Issuer::Berth(AuthLink::open(&config.auth_socket, &config.data)),
@@ -164,6 +171,9 @@ impl Server {
             trusted_proxies: config.trusted_proxies.into(),
             basic,
         };
+        let countdown = config.tls.as_ref().map(|tls| {
+            Countdown::new("server", tls.certificate.clone(), CERTIFICATE_ADVICE, own_clock)
+        });
         let tls = config.tls.map(|tls| Tls::load(&tls.certificate, &tls.key)).transpose()?;
         let public = Listener::tcp(config.listen, tls.clone()).await;
         let control = Listener::unix(&config.data.join(CONTROL_SOCKET));
@@ -177,6 +187,7 @@ impl Server {
             public: public.map_err(preparing("the public address"))?,
             control: control.map_err(preparing("the control socket"))?,
             tls,
+            countdown,
             limits,
             metrics,
             _lock: lock,
@@ -206,6 +217,7 @@ impl Server {
         if let Some(tls) = self.tls {
             tokio::spawn(tls.keep_fresh(shutdown.clone()));
         }
+        tokio::spawn(expiry::count_down(self.countdown.into_iter().collect(), shutdown.clone()));
         tokio::spawn(self.app.issuer.clone().keep_fresh(shutdown.clone()));
         let registry = self.app.registry.clone();
         tokio::spawn(maintenance::collect(registry.clone(), shutdown.clone()));

@@ -12,6 +12,10 @@ use crate::{
 /// How far the clocks of issuer and verifier may differ, in seconds (auth R14).
 pub const LEEWAY_SECS: i64 = 60;
 
+/// How long an upload session keeps the grant that it began with, in seconds (auth R14). Its token
+/// is shown for as long, so the key that signed it must be known for as long.
+pub const SESSION_GRANT_SECS_MAX: i64 = 24 * 60 * 60;
+
 /// What a token says. Every claim is required.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimSet {

@@ -27,12 +27,12 @@ impl Forger {
     /// When that cannot be read.
     #[must_use]
     pub fn of(stack: &Stack) -> Self {
-        let folder = std::fs::read_dir(stack.root().join("auth/keys")).expect("the keys");
-        let path = folder.map(|entry| entry.expect("an entry").path()).next().expect("a key");
+        let keys = stack.signing_keys();
+        let (path, _) = keys.files().next().expect("the key that signs");
         let pem = std::fs::read_to_string(path).expect("a key");
         let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
         let der = STANDARD.decode(base64).expect("a key");
-        Self::from_der(&der, stack.auth.key_id())
+        Self::from_der(&der, keys.active_id())
     }
 
     /// With a key of the attacker's own.

@@ -233,8 +233,7 @@ impl Stack {
     /// When they cannot be read.
     #[must_use]
     pub fn signing_keys(&self) -> SigningKeys {
-        let config = self.auth.config();
-        SigningKeys::open(&config.keys(), config.key_algorithm, &self.clock).expect("the keys")
+        SigningKeys::open(self.auth.config(), &self.clock).expect("the keys")
     }
 
     /// Stops the auth server; the registry goes on.

@@ -124,9 +124,11 @@ is_walled_off() {
     found=$(in_container registry find / -path /proc -prune -o \( "${hidden[@]}" \) -print 2>/dev/null || true)
     [[ -z $found ]] || fail "the registry sees $found"
     ok "the registry sees neither the signing keys, nor ca.key, nor htpasswd, nor auth.db"
-    found=$(in_container auth find / -path /proc -prune -o \( -name ca.key -o -name server.key \) -print 2>/dev/null || true)
-    [[ -z $found ]] || fail "auth sees $found"
-    ok "auth sees neither ca.key nor server.key"
+    # auth renews the certificate: it writes beside server.pem, and reads the CA's key without being able to change it.
+    succeeds "auth may read the CA's key" in_container auth test -r /var/lib/berth/ca/ca.key
+    succeeds "auth may write the certificate" in_container auth test -w /var/lib/berth/certs/server.pem
+    refused "auth changes nothing of the CA" 'read-only' in_container auth touch /var/lib/berth/ca/new
+    refused "the registry changes no certificate" 'read-only' in_container registry touch /var/lib/berth/certs/new
 }
 
 is_confined() {

@@ -51,6 +51,15 @@ done
 for unit in berth-auth.service berth-registry.service; do
     succeeds "systemd-analyze security finds $unit well confined" exposure "$unit"
 done
+# setting KEY: what auth.toml says in [certificates].
+setting() { sed -n "/^\[certificates\]/,\$ s/^$1 = \"\(.*\)\"/\1/p" /etc/berth/auth.toml; }
+may_renew() {
+    local writable
+    writable=$(sed -n 's/^ReadWritePaths=//p' "$units/berth-auth.service")
+    [[ -f $(setting ca)/ca.key && " $writable " == *" -$(setting directory) "* ]] &&
+        ! grep --fixed-strings "InaccessiblePaths=" "$units/berth-auth.service" | grep --fixed-strings "$(setting ca)"
+}
+succeeds "berth-auth.service may read the CA's key and write the certificate that auth.toml names" may_renew
 start_unit auth-server berth-auth.service
 start_unit registry-server berth-registry.service
 wait_for 30 "auth-server to be healthy" as_berth auth-server health

@@ -18,7 +18,7 @@ use tokio::{
     net::TcpStream,
 };
 
-async fn read(address: SocketAddr) -> String {
+pub(crate) async fn read(address: SocketAddr) -> String {
     let mut connection = TcpStream::connect(address).await.expect("the metrics");
     let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     connection.write_all(request.as_bytes()).await.expect("asking");
@@ -225,7 +225,7 @@ async fn clients_make_no_series_and_nobody_is_named() {
     let forged = forger.sign(&forger.header(), &claims);
     stack.client.get(&forged, "/v2/").await.expect(401);
     // The id of the true key under another signature counts as what it is.
-    let forger = Forger::attacker(stack.auth.key_id());
+    let forger = Forger::attacker(&stack.auth.key_id());
     let forged = forger.sign(&forger.header(), &claims);
     stack.client.get(&forged, "/v2/").await.expect(401);
 

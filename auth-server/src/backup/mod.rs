@@ -25,6 +25,7 @@ use crate::{
     acl::{self, store::Store},
     config::Config,
     files::{self, FileError, PRIVATE},
+    keys,
 };
 
 pub use restore::{check, restore};
@@ -109,10 +110,13 @@ pub async fn backup(config: &Config, to: &Path, now: UnixSeconds) -> Result<Cont
     copy(&config.htpasswd, &fresh.path().join(HTPASSWD))?;
     let keys = fresh.path().join(KEYS);
     files::make_directory(&keys)?;
+    // No rotation in between: the states must name the keys that are copied with them.
+    let held = keys::hold(config)?;
     for name in names_in(&config.keys())? {
         copy(&config.keys().join(&name), &keys.join(&name))?;
         names.push(format!("{KEYS}/{name}"));
     }
+    drop(held);
     let mut hashes = BTreeMap::new();
     for name in names {
         let digest = hash(&files::read(&fresh.path().join(&name))?);

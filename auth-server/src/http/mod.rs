@@ -29,7 +29,7 @@ use ring::digest;
 use serde::Serialize;
 
 use self::error::{Error, Refusal};
-use crate::{AuthServer, series};
+use crate::{AuthServer, keys::KEYS_AGE_SECS_MAX, series};
 
 /// Says which protocol is spoken here (auth R19).
 const API_VERSION: (HeaderName, HeaderValue) = (
@@ -113,12 +113,14 @@ async fn mark(mut response: Response) -> Response {
     response
 }
 
-/// The verification keys. They change at a restart at most, so that five minutes old is good.
+/// The verification keys. A key is among them for longer than a cache may keep them before it
+/// signs.
 async fn keys(
     axum::extract::State(door): axum::extract::State<Door>,
     headers: HeaderMap,
 ) -> Response {
-    tagged(&headers, "application/jwk-set+json", "public, max-age=300", door.server.keys.jwks())
+    let cache = format!("public, max-age={KEYS_AGE_SECS_MAX}");
+    tagged(&headers, "application/jwk-set+json", &cache, door.server.keys.fresh().jwks())
 }
 
 /// A body as JSON.
@@ -129,12 +131,7 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response {
 }
 
 /// A body with an `ETag`, or 304 when the client has it already (RFC 9110 §13.1.2).
-fn tagged(
-    request: &HeaderMap,
-    content_type: &'static str,
-    cache: &'static str,
-    body: &str,
-) -> Response {
+fn tagged(request: &HeaderMap, content_type: &'static str, cache: &str, body: &str) -> Response {
     let hash = digest::digest(&digest::SHA256, body.as_bytes());
     let tag: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     let tag = format!("\"{tag}\"");
@@ -151,6 +148,8 @@ fn tagged(
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(header::ETAG, tag);
     }
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+    if let Ok(cache) = HeaderValue::from_str(cache) {
+        response.headers_mut().insert(header::CACHE_CONTROL, cache);
+    }
     response
 }

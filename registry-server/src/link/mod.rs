@@ -34,7 +34,7 @@ use rights::RightsCache;
 /// The largest answer that is taken, in bytes.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How often the table of revocations is asked for.
+/// How often the table of revocations and the keys are asked for.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A handle to the link; clones share it.
@@ -83,13 +83,13 @@ impl AuthLink {
     pub(crate) async fn keys(&self) -> Option<Arc<KeySet>> {
         match self.0.keys.current() {
             Some(keys) => Some(keys),
-            None => self.newer_keys().await,
+            None => self.0.keys.newer_than(None, &self.0.socket).await,
         }
     }
 
-    /// Asks for the keys again, at a bounded rate; `None` when there are none newer.
-    pub(crate) async fn newer_keys(&self) -> Option<Arc<KeySet>> {
-        self.0.keys.refresh(&self.0.socket).await
+    /// Other keys than `known`, asked for at a bounded rate; `None` when there are none.
+    pub(crate) async fn newer_keys(&self, known: &Arc<KeySet>) -> Option<Arc<KeySet>> {
+        self.0.keys.newer_than(Some(known), &self.0.socket).await
     }
 
     /// The table of raised counters; `None` while it was never received.
@@ -130,7 +130,9 @@ impl AuthLink {
                 _ = ticks.tick() => {}
                 () = shutdown.cancelled() => return,
             }
-            let polled = self.0.revocations.poll(&self.0.socket).await;
+            let socket = &self.0.socket;
+            let polled =
+                tokio::try_join!(self.0.revocations.poll(socket), self.0.keys.poll(socket));
             self.0.is_up.store(polled.is_ok(), Ordering::Relaxed);
             if let Err(error) = &polled
                 && !was_down
@@ -144,9 +146,6 @@ impl AuthLink {
                 tracing::info!("auth-server answers again");
             }
             was_down = polled.is_err();
-            if polled.is_ok() && self.0.keys.is_stale() {
-                self.newer_keys().await;
-            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! and timed, so that a silent client cannot stop the others.
 
 mod connection;
+pub mod expiry;
 pub mod health;
 pub mod log;
 pub mod metrics;

@@ -66,6 +66,11 @@ impl std::str::FromStr for HostList {
 impl Place {
     fn files(&self, site: Option<&Site>) -> CertificateFiles {
         let given = self.certs.clone().filter(|certs| !certs.as_os_str().is_empty());
+        let set = site.and_then(|site| site.config.certificates.as_ref());
+        if let (None, Some(set)) = (&given, set) {
+            let set = set.files();
+            return CertificateFiles { ca: self.ca.clone().unwrap_or(set.ca), certs: set.certs };
+        }
         // `init --split` puts the CA beside the data of auth-server.
         let beside = site.and_then(|site| site.config.data.canonicalize().ok());
         let split = beside.and_then(|data| data.parent().map(PathBuf::from));

@@ -57,7 +57,7 @@ enum Verb {
     /// Make or renew the server's certificate.
     #[command(subcommand)]
     Cert(cert::Verb),
-    /// Export what other registries verify tokens by.
+    /// Rotate, list and export the keys that sign tokens.
     #[command(subcommand)]
     Key(key::Verb),
     /// Write a completion script for a shell to standard output.
@@ -114,6 +114,7 @@ Examples:
   authctl deny andrew 'secret/**:push'              wins over every grant
   authctl robot create ci --grant team/app:push     a secret for a machine
   authctl explain andrew team/app:push
+  authctl key rotate                                another key signs; nobody notices
 
 Repositories are written without the registry's host. In patterns * is one segment and ** any
 number of them; quote them for the shell. Actions: pull, push, delete, and * for all.";

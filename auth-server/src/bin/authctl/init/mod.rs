@@ -164,7 +164,7 @@ async fn open(config: &Config, clock: &Clock, steps: &mut Steps) -> Result<Optio
         return Ok(None);
     }
     files::make_directory(&config.data)?;
-    SigningKeys::open(&config.keys(), config.key_algorithm, clock)?;
+    SigningKeys::open(config, clock)?;
     Ok(Some(Store::open(&config.database()).await?))
 }
 

@@ -172,10 +172,18 @@ token_life_secs = 900
 # error, warn, info or debug; as \"text\" for people or as \"json\".
 log = \"info\"
 log_format = \"text\"
+
+# Where the registry's certificate and Berth's CA lie. auth-server renews the certificate before it
+# expires, if Berth's CA has signed it, and warns about any other.
+[certificates]
+directory = {certs}
+ca = {ca}
 ",
         htpasswd = from(&layout.htpasswd),
         data = from(&layout.auth_data),
         socket = from(&layout.socket),
+        certs = from(&layout.certificates.certs),
+        ca = from(&layout.certificates.ca),
     )
 }
 

@@ -159,6 +159,10 @@ async fn the_split_layout_keeps_the_registry_apart() {
         config.database().canonicalize().unwrap(),
         root.join("auth/auth.db").canonicalize().unwrap()
     );
+    let certificates = config.certificates.unwrap().files();
+    for path in [certificates.server_pem(), certificates.ca_key()] {
+        assert!(path.exists(), "{}", path.display());
+    }
     let registry = fs::read_to_string(root.join("registry/registry.toml")).unwrap();
     assert!(
         registry.contains("\"../certs/server.pem\"") && registry.contains("\"../run/auth.sock\"")

@@ -1,0 +1,195 @@
+//! `authctl key`: the keys that sign tokens.
+
+use auth_server::{
+    certs::signing_certificate,
+    config::Config,
+    keys::{How, KeyInfo, KeyState, Rotated, SigningKeys, rotate},
+};
+use berth_shared::clock::{Clock, rfc3339};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::{
+    report::{Failure, Report, table},
+    site::Site,
+};
+
+#[cfg(test)]
+mod tests;
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    Rotate(RotateArguments),
+    List(ListArguments),
+    Export(ExportArguments),
+}
+
+/// Let the next key sign; the old one stays published until nothing that it signed is in use.
+///
+/// The running auth-server takes the change into use by itself, and no request is refused: the next
+/// key has been published since the last rotation, and a new next key is published now. What
+/// verifies by certificates wants new ones: authctl key export.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  authctl key rotate                  once a year, say
+  authctl key rotate --dry-run        is it possible yet?
+  authctl key rotate --compromised    somebody may have read the keys
+
+Six minutes after a rotation every registry has fetched the next key; before that the verb refuses
+(exit code 1) and says when it will do.")]
+pub(crate) struct RotateArguments {
+    /// Do not wait until every registry knows the next key. Berth's asks every two seconds; others
+    /// may refuse new tokens for some minutes.
+    #[arg(long)]
+    now: bool,
+    /// The keys may have leaked: none that is there is used or published any more, the next one
+    /// included. Clients fetch new tokens by themselves; uploads that last for longer than a token
+    /// begin anew.
+    #[arg(long)]
+    compromised: bool,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// List the keys: which one signs, which will, and when the old ones go.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  authctl key list
+  authctl key list --json
+
+active signs; next is published and signs after authctl key rotate; retired signs no more and stays
+published until the time under GOES. What is listed here is what /keys publishes.")]
+pub(crate) struct ListArguments {}
+
+/// Write certificates over all published keys to standard output, for a registry that verifies
+/// tokens by a certificate bundle.
+///
+/// The next key is among them, so that the bundle outlives one rotation. Write it again after each.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  authctl key export > /etc/docker/registry/berth.pem    its rootcertbundle; restart it after that")]
+pub(crate) struct ExportArguments {}
+
+pub(crate) fn run(site: &Site, verb: &Verb, clock: &Clock) -> Result<Report, Failure> {
+    let config = &site.config;
+    match verb {
+        Verb::Rotate(arguments) => arguments.run(config, clock),
+        Verb::List(_) => list(config, clock),
+        Verb::Export(_) => export(config, clock),
+    }
+}
+
+impl RotateArguments {
+    fn run(&self, config: &Config, clock: &Clock) -> Result<Report, Failure> {
+        let how = match (self.compromised, self.now) {
+            (true, _) => How::Compromised,
+            (false, true) => How::Now,
+            (false, false) => How::InOrder,
+        };
+        let rotated = rotate(config, how, self.dry_run, clock)?;
+        let json = json!({
+            "active": rotated.active.as_ref().map(to_json),
+            "next": rotated.next.as_ref().map(to_json),
+            "retired": rotated.retired.as_ref().map(to_json),
+            "dropped": rotated.dropped.iter().map(to_json).collect::<Vec<_>>(),
+            "dry_run": self.dry_run,
+        });
+        let lines = effects(&rotated, how, self.dry_run);
+        Ok(Report::done(lines.join("\n"), json))
+    }
+}
+
+/// What a rotation means, a line for each thing.
+fn effects(rotated: &Rotated, how: How, is_dry: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    let would = if is_dry { "would " } else { "" };
+    let s = if is_dry { "" } else { "s" };
+    for key in &rotated.dropped {
+        let done = if is_dry { "would be" } else { "is" };
+        lines.push(format!("{} {done} neither used nor published any more", key.id));
+    }
+    match &rotated.active {
+        Some(key) => lines.push(format!("{} {would}sign{s} from now on", key.id)),
+        None => lines.push("would make a key that signs at once".to_owned()),
+    }
+    if let Some(key) = &rotated.retired {
+        let until = key.until.map(|until| format!(" until {}", rfc3339(until)));
+        let until = until.unwrap_or_default();
+        lines.push(format!("{} {would}retire{s} and stay{s} published{until}", key.id));
+    }
+    match &rotated.next {
+        Some(key) => {
+            let from = key.signs_from.map(rfc3339).unwrap_or_default();
+            lines.push(format!("{} is the next key; it can sign from {from}", key.id));
+        }
+        None => lines.push("would make a new next key".to_owned()),
+    }
+    match how {
+        How::InOrder => {}
+        How::Now => lines.push(
+            "Berth's registry knows these keys within seconds; others refuse new tokens until they \
+             have fetched /keys, after 5 minutes at most"
+                .to_owned(),
+        ),
+        How::Compromised => lines.extend([
+            "every token that is out is void: in Berth's registry within seconds, in others when \
+             they have fetched /keys, after 5 minutes at most, or been given authctl key export"
+                .to_owned(),
+            "backups made before hold the old keys: make a new one, and delete those".to_owned(),
+        ]),
+    }
+    lines
+}
+
+fn list(config: &Config, clock: &Clock) -> Result<Report, Failure> {
+    let keys = SigningKeys::read(config, clock)?;
+    let row = |key: &KeyInfo| {
+        [
+            key.id.clone(),
+            algorithm(key),
+            key.state.to_string(),
+            rfc3339(key.made),
+            rfc3339(key.since),
+            key.until.map(rfc3339).unwrap_or_default(),
+        ]
+    };
+    let rows: Vec<_> = keys.list().map(row).collect();
+    let mut text = table(["KEY", "ALGORITHM", "STATE", "MADE", "SINCE", "GOES"], &rows);
+    let next = keys.list().find(|key| key.state == KeyState::Next);
+    if let Some(from) = next.and_then(|key| key.signs_from) {
+        let when =
+            if from > clock.now() { format!("from {}", rfc3339(from)) } else { "now".into() };
+        text.push_str(&format!("\n\nthe next key can sign {when}: authctl key rotate"));
+    }
+    Ok(Report::done(text, keys.list().map(to_json).collect()))
+}
+
+fn export(config: &Config, clock: &Clock) -> Result<Report, Failure> {
+    let keys = SigningKeys::open(config, clock)?;
+    let certificates: String = keys
+        .files()
+        .map(|(file, made)| signing_certificate(file, made))
+        .collect::<Result<_, _>>()?;
+    let data = json!({ "key_id": keys.active_id(), "certificates": certificates });
+    Ok(Report::done(certificates.trim_end(), data))
+}
+
+fn algorithm(key: &KeyInfo) -> String {
+    json!(key.algorithm).as_str().unwrap_or_default().to_owned()
+}
+
+fn to_json(key: &KeyInfo) -> Value {
+    json!({
+        "id": key.id,
+        "algorithm": key.algorithm,
+        "state": key.state,
+        "made": rfc3339(key.made),
+        "since": rfc3339(key.since),
+        "signs_from": key.signs_from.map(rfc3339),
+        "until": key.until.map(rfc3339),
+    })
+}

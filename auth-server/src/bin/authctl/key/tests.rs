@@ -1,0 +1,83 @@
+//! The verbs as they are typed, on a directory of their own.
+
+use std::{path::Path, time::Duration};
+
+use auth_server::keys::NEXT_AGE_SECS_MIN;
+use clap::Parser;
+
+use super::*;
+
+#[derive(Parser)]
+struct Line {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+fn site(dir: &Path) -> Site {
+    Site { config: Config { data: dir.to_owned(), ..Config::default() } }
+}
+
+fn typed(site: &Site, clock: &Clock, line: &str) -> Result<Report, Failure> {
+    let line = Line::parse_from(line.split(' '));
+    run(site, &line.verb, clock)
+}
+
+fn states(site: &Site, clock: &Clock) -> Vec<String> {
+    let report = typed(site, clock, "key list").unwrap();
+    let keys = report.json.as_array().unwrap();
+    keys.iter().map(|key| key["state"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn keys_are_rotated_listed_and_exported() {
+    let dir = tempfile::tempdir().unwrap();
+    let (site, clock) = (site(dir.path()), Clock::set(1_790_000_000));
+    let Err(Failure::Refused(reason)) = typed(&site, &clock, "key list") else { panic!() };
+    assert!(reason.contains("start auth-server"), "{reason}");
+    SigningKeys::open(&site.config, &clock).unwrap();
+    assert_eq!(states(&site, &clock), ["active", "next"]);
+
+    for line in ["key rotate", "key rotate --dry-run"] {
+        let Err(Failure::Refused(reason)) = typed(&site, &clock, line) else { panic!() };
+        assert!(reason.contains("2026-09-21T14:19:20Z") && reason.contains("--now"), "{reason}");
+    }
+    clock.advance(Duration::from_secs(NEXT_AGE_SECS_MIN.unsigned_abs()));
+    let plan = typed(&site, &clock, "key rotate --dry-run").unwrap();
+    assert!(plan.text.contains("would sign") && plan.text.contains("would make"), "{}", plan.text);
+    assert_eq!(states(&site, &clock), ["active", "next"]);
+    let rotated = typed(&site, &clock, "key rotate").unwrap();
+    assert_eq!(rotated.json["active"]["id"], plan.json["active"]["id"]);
+    assert_eq!(rotated.json["retired"]["id"], plan.json["retired"]["id"]);
+    assert!(rotated.text.contains("stays published until 2026-09-22"), "{}", rotated.text);
+    assert_eq!(states(&site, &clock), ["active", "next", "retired"]);
+
+    let list = typed(&site, &clock, "key list").unwrap();
+    let lines: Vec<_> = list.text.lines().collect();
+    assert!(lines[0].starts_with("KEY ") && lines[0].ends_with("GOES"), "{}", lines[0]);
+    assert!(lines[1].contains("ES256") && lines[1].contains("active"), "{}", lines[1]);
+    assert!(lines[3].contains("retired") && lines[3].ends_with('Z'), "{}", lines[3]);
+    assert!(list.text.contains("can sign from 2026-09-21T14:25:20Z"), "{}", list.text);
+
+    let export = typed(&site, &clock, "key export").unwrap();
+    assert_eq!(export.json["key_id"], rotated.json["active"]["id"]);
+    assert_eq!(export.text.matches("BEGIN CERTIFICATE").count(), 3);
+    assert!(!export.text.contains("PRIVATE"));
+}
+
+#[test]
+fn keys_that_leaked_are_dropped_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (site, clock) = (site(dir.path()), Clock::set(1_790_000_000));
+    SigningKeys::open(&site.config, &clock).unwrap();
+    let report = typed(&site, &clock, "key rotate --now").unwrap();
+    assert!(report.text.contains("within seconds"), "{}", report.text);
+    assert_eq!(states(&site, &clock), ["active", "next", "retired"]);
+    let plan = typed(&site, &clock, "key rotate --compromised --dry-run").unwrap();
+    assert_eq!(plan.json["dropped"].as_array().unwrap().len(), 3);
+    assert_eq!(states(&site, &clock), ["active", "next", "retired"]);
+    let report = typed(&site, &clock, "key rotate --compromised").unwrap();
+    assert_eq!(report.json["dropped"], plan.json["dropped"]);
+    assert!(report.text.contains("every token that is out is void"), "{}", report.text);
+    assert!(report.text.contains("backups"), "{}", report.text);
+    assert_eq!(states(&site, &clock), ["active", "next"]);
+}

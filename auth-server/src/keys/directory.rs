@@ -1,0 +1,205 @@
+//! The keys' directory: reading it, and bringing it up to date in an order that a crash cannot
+//! harm.
+//!
+//! Who writes holds a lock beside the directory. New keys are on disk before `states.json` names
+//! them, that file is replaced in one step, and only then do the keys go that it names no longer.
+//! So it always names keys that are there, and a run that was cut off leaves at most files that
+//! nobody uses, which the next run deletes. Readers take no lock: they read the states again when
+//! a key went away in between.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use berth_shared::clock::UnixSeconds;
+use zeroize::Zeroizing;
+
+use super::{
+    KeyError, KeyInfo, KeyState, SigningKey, SigningKeys,
+    file::KeyFile,
+    pair::{Pair, generate},
+    samples,
+    states::{Entry, States},
+};
+use crate::{
+    config::{Config, KeyAlgorithm, KeyIds},
+    files::{self, FileError},
+};
+
+/// The file that says which key signs.
+pub(super) const STATES: &str = "states.json";
+
+/// How often the states are read again because a key went away meanwhile: a rotation lasts
+/// milliseconds, and they are made by hand.
+const READINGS_MAX: usize = 4;
+
+/// Keeps everybody else from changing the keys of `config` for as long as the file is open.
+///
+/// # Errors
+/// When the lock beside the directory cannot be made.
+pub fn hold(config: &Config) -> Result<File, FileError> {
+    let path = config.keys().with_extension("lock");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(files::PRIVATE);
+    let locked = options.open(&path).and_then(|file| file.lock().map(|()| file));
+    locked.map_err(|source| FileError::new("locking", &path, source))
+}
+
+/// Does what is due, and reads the keys.
+pub(super) fn settle(config: &Config, now: UnixSeconds) -> Result<SigningKeys, KeyError> {
+    let directory = config.keys();
+    files::make_directory(&directory)?;
+    let _lock = hold(config)?;
+    let old = states_in(&directory)?;
+    let there = key_files(&directory)?;
+    let mut states = match old.clone() {
+        Some(states) => states,
+        None => States::taken_over(there.clone(), config.key_algorithm, now),
+    };
+    states.forget(&there, now);
+    // What is there is looked at before anything is made: a key that must not sign is named.
+    for key in &states.keys {
+        load(&directory, key, config.key_ids)?;
+    }
+    complete(&directory, &mut states, config, now)?;
+    if old.as_ref() != Some(&states) {
+        write(&directory, &states)?;
+    }
+    remove_unnamed(&directory, &states)?;
+    load_all(&directory, &states, config.key_ids)
+}
+
+/// Makes the keys that are missing, and lets a changed algorithm take effect when it can.
+fn complete(
+    directory: &Path,
+    states: &mut States,
+    config: &Config,
+    now: UnixSeconds,
+) -> Result<(), KeyError> {
+    let algorithm = config.key_algorithm;
+    let is_missing = states.of(KeyState::Active).is_none();
+    if is_missing && states.of(KeyState::Next).is_none() {
+        states.add_next(make(directory, algorithm, now)?, now);
+    }
+    if is_missing {
+        states.rotate(now);
+    }
+    states.note_token_life(config.token_life_secs);
+    states.drop_next_unless(algorithm);
+    if states.is_change_due(algorithm, now) {
+        states.rotate(now);
+        states.note_token_life(config.token_life_secs);
+    }
+    if states.of(KeyState::Next).is_none() {
+        states.add_next(make(directory, algorithm, now)?, now);
+    }
+    Ok(())
+}
+
+/// Makes a key on disk that no state names yet.
+pub(super) fn make(
+    directory: &Path,
+    algorithm: KeyAlgorithm,
+    now: UnixSeconds,
+) -> Result<KeyFile, KeyError> {
+    let named = |number| KeyFile::new(algorithm, now, number);
+    let is_free = |file: &KeyFile| !directory.join(file.to_string()).exists();
+    let file = (0..).map(named).find(is_free).ok_or(KeyError::Making)?;
+    let pem = generate(algorithm)?;
+    files::replace(&directory.join(file.to_string()), pem.as_bytes(), files::PRIVATE)?;
+    Ok(file)
+}
+
+/// Takes `states` into use, in one step.
+pub(super) fn write(directory: &Path, states: &States) -> Result<(), KeyError> {
+    Ok(files::replace(&directory.join(STATES), &states.to_text(), files::PRIVATE)?)
+}
+
+/// Deletes keys that no state names: what a run that was cut off has left, and what is over.
+pub(super) fn remove_unnamed(directory: &Path, states: &States) -> Result<(), KeyError> {
+    for file in key_files(directory)?.iter().filter(|file| !states.names(file)) {
+        let path = directory.join(file.to_string());
+        fs::remove_file(&path).map_err(|source| FileError::new("deleting", &path, source))?;
+    }
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    Ok(synced.map_err(|source| FileError::new("syncing", directory, source))?)
+}
+
+/// The keys as they are now, and their states.
+pub(super) fn read(config: &Config, now: UnixSeconds) -> Result<(SigningKeys, States), KeyError> {
+    let directory = config.keys();
+    let mut tries = 0..READINGS_MAX;
+    loop {
+        let states = match states_in(&directory)? {
+            Some(states) => states,
+            None => States::taken_over(key_files(&directory)?, config.key_algorithm, now),
+        };
+        match load_all(&directory, &states, config.key_ids) {
+            Err(KeyError::File(error)) if error.is_missing() && tries.next().is_some() => {}
+            keys => return keys.map(|keys| (keys, states)),
+        }
+    }
+}
+
+pub(super) fn states_in(directory: &Path) -> Result<Option<States>, KeyError> {
+    let path = directory.join(STATES);
+    match files::read(&path) {
+        Ok(text) => States::parse(&text)
+            .map(Some)
+            .map_err(|reason| KeyError::States { path: path.display().to_string(), reason }),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn load_all(directory: &Path, states: &States, ids: KeyIds) -> Result<SigningKeys, KeyError> {
+    let keys = states.keys.iter().map(|key| load(directory, key, ids));
+    SigningKeys::new(keys.collect::<Result<_, _>>()?, directory)
+}
+
+fn load(directory: &Path, entry: &Entry, ids: KeyIds) -> Result<SigningKey, KeyError> {
+    let algorithm = entry.file.algorithm();
+    let path: PathBuf = directory.join(entry.file.to_string());
+    let shown = path.display().to_string();
+    let meta = fs::metadata(&path).map_err(|source| FileError::new("reading", &path, source))?;
+    let mode = meta.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Open { path: shown, mode });
+    }
+    let text = Zeroizing::new(files::read(&path)?);
+    let (_, pem) =
+        x509_parser::pem::parse_x509_pem(&text).map_err(|_| KeyError::Unusable(shown.clone()))?;
+    let der = Zeroizing::new(pem.contents);
+    let pair =
+        Pair::from_pkcs8(algorithm, &der).ok_or_else(|| KeyError::Unusable(shown.clone()))?;
+    if let Some(source_of) = samples::published_in(&pair.thumbprint()) {
+        return Err(KeyError::Published { path: shown, source_of });
+    }
+    let info = KeyInfo {
+        id: pair.id(ids),
+        algorithm: pair.algorithm(),
+        state: entry.state,
+        made: entry.file.made(),
+        since: entry.since,
+        signs_from: (entry.state == KeyState::Next).then(|| entry.signs_from()),
+        until: entry.until,
+    };
+    Ok(SigningKey { pair, file: path, info })
+}
+
+/// The keys in the directory. Anything else, such as a temporary file left by a crash, is not one.
+pub(super) fn key_files(directory: &Path) -> Result<Vec<KeyFile>, KeyError> {
+    let list = || {
+        let names = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name()));
+        names.collect::<io::Result<Vec<_>>>()
+    };
+    let names = match list() {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(source) => return Err(FileError::new("reading", directory, source).into()),
+    };
+    Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
+}

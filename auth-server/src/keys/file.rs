@@ -1,0 +1,110 @@
+//! The name of a key's file: its algorithm, when it was made, and a number where that is not
+//! enough to tell two apart. It has a grammar, so no path is made of anything else.
+
+use std::{fmt, str::FromStr};
+
+use berth_shared::clock::UnixSeconds;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+use crate::config::KeyAlgorithm;
+
+/// `es256-1790000000.pem`, or `es256-1790000000-1.pem` for a second one of that time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeyFile {
+    algorithm: KeyAlgorithm,
+    made: UnixSeconds,
+    number: u32,
+}
+
+/// It is no name of a key's file.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} does not name the file of a key")]
+pub(super) struct NoKeyFile(String);
+
+impl KeyFile {
+    pub(super) fn new(algorithm: KeyAlgorithm, made: UnixSeconds, number: u32) -> Self {
+        Self { algorithm, made, number }
+    }
+
+    pub(super) fn algorithm(&self) -> KeyAlgorithm {
+        self.algorithm
+    }
+
+    pub(super) fn made(&self) -> UnixSeconds {
+        self.made
+    }
+}
+
+impl fmt::Display for KeyFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", prefix(self.algorithm), self.made)?;
+        if self.number > 0 {
+            write!(f, "-{}", self.number)?;
+        }
+        f.write_str(".pem")
+    }
+}
+
+impl FromStr for KeyFile {
+    type Err = NoKeyFile;
+
+    fn from_str(name: &str) -> Result<Self, NoKeyFile> {
+        let read = || {
+            let (prefix_read, rest) = name.strip_suffix(".pem")?.split_once('-')?;
+            let algorithm = [KeyAlgorithm::Es256, KeyAlgorithm::EdDsa]
+                .into_iter()
+                .find(|algorithm| prefix(*algorithm) == prefix_read)?;
+            let (made, number) = rest.split_once('-').unwrap_or((rest, "0"));
+            let file = Self::new(algorithm, made.parse().ok()?, number.parse().ok()?);
+            // One file has one name.
+            (file.to_string() == name).then_some(file)
+        };
+        read().ok_or_else(|| NoKeyFile(name.to_owned()))
+    }
+}
+
+impl Serialize for KeyFile {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+fn prefix(algorithm: KeyAlgorithm) -> &'static str {
+    match algorithm {
+        KeyAlgorithm::Es256 => "es256",
+        KeyAlgorithm::EdDsa => "eddsa",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written_and_no_others() {
+        for name in ["es256-1790000000.pem", "eddsa-5.pem", "es256-5-1.pem"] {
+            assert_eq!(name.parse::<KeyFile>().unwrap().to_string(), name);
+        }
+        for name in [
+            "es256.pem",
+            "es256-.pem",
+            "es256-5",
+            "rs256-5.pem",
+            "es256-05.pem",
+            "es256-5-0.pem",
+            "es256-+5.pem",
+            "es256-5-.pem",
+            "x/es256-5.pem",
+            ".es256-5.pem",
+            "es256-5.pem.bak",
+        ] {
+            assert!(name.parse::<KeyFile>().is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The signing keys: made at the first start, kept in one directory, published as a JWKS.
+//!
+//! Signing is done here, with ring directly, and nowhere else: what both servers share can only
+//! verify. Each file is one private key (PKCS#8 PEM); `states.json` beside them says which of them
+//! signs (`active`), which will (`next`), and which did (`retired`). All of these are published. A
+//! key's id is its RFC 7638 thumbprint, or that of libtrust for old registries.
+
+mod directory;
+mod file;
+mod live;
+mod pair;
+mod rotate;
+mod samples;
+mod states;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use berth_shared::{
+    claims::ClaimSet,
+    clock::{Clock, UnixSeconds, rfc3339},
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    config::{Config, KeyAlgorithm},
+    files::FileError,
+};
+use pair::Pair;
+
+pub use directory::hold;
+pub use live::LiveKeys;
+pub use rotate::{How, Rotated, rotate};
+pub use states::KeyState;
+
+/// How long whoever has fetched `/keys` may use the answer without asking again. Berth's registry
+/// asks every two seconds all the same.
+pub const KEYS_AGE_SECS_MAX: i64 = 300;
+
+/// How long a key is published before it signs: whoever fetched the set just before has fetched it
+/// again by then, with a minute to do so.
+pub const NEXT_AGE_SECS_MIN: i64 = KEYS_AGE_SECS_MAX + 60;
+
+/// The keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// A file or the directory cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file holds no key of the kind that its name says.
+    #[error("{0} holds no usable signing key")]
+    Unusable(String),
+    /// Everybody can look up this private key.
+    #[error(
+        "{path} holds a key that is printed in {source_of}, so anybody can sign with it: remove \
+         the file, and a new key is made at the next start"
+    )]
+    Published {
+        /// The file.
+        path: String,
+        /// Where the key is printed.
+        source_of: &'static str,
+    },
+    /// Others than the owner may read or change a private key.
+    #[error("{path} is open to others (mode {mode:03o}): chmod 600 {path}")]
+    Open {
+        /// The file.
+        path: String,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The file that says which key signs makes no sense.
+    #[error("{path}: {reason}; without that file the newest key signs and the others retire")]
+    States {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is no key that signs.
+    #[error("there is no signing key in {0}: start auth-server, which makes one")]
+    NoKey(String),
+    /// Not every registry has the next key yet.
+    #[error(
+        "the next key is not published for long enough: registries other than Berth's may not \
+         know it before {at}; rotate then, or now with --now", at = rfc3339(*.0)
+    )]
+    TooYoung(UnixSeconds),
+    /// The system gave no randomness, or ring refused.
+    #[error("making a signing key")]
+    Making,
+    /// A token could not be signed.
+    #[error("signing a token")]
+    Signing,
+}
+
+/// All published keys, one of which signs.
+pub struct SigningKeys {
+    /// The one that signs comes first.
+    keys: Vec<SigningKey>,
+    jwks: String,
+}
+
+struct SigningKey {
+    pair: Pair,
+    file: PathBuf,
+    info: KeyInfo,
+}
+
+/// What there is to know about a key, but for the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyInfo {
+    /// Its id in tokens.
+    pub id: String,
+    /// The only algorithm that it is used with.
+    pub algorithm: KeyAlgorithm,
+    /// What it is good for.
+    pub state: KeyState,
+    /// When it was made.
+    pub made: UnixSeconds,
+    /// Since when it is in its state.
+    pub since: UnixSeconds,
+    /// From when on a next key can sign.
+    pub signs_from: Option<UnixSeconds>,
+    /// When a retired key is dropped.
+    pub until: Option<UnixSeconds>,
+}
+
+impl SigningKeys {
+    /// Reads the keys of `config`, after all that is due was done: what is missing is made, what
+    /// an older Berth left is taken over, and retired keys whose time is over are deleted.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or written, or a key in it is not fit to sign.
+    pub fn open(config: &Config, clock: &Clock) -> Result<Self, KeyError> {
+        directory::settle(config, clock.now())
+    }
+
+    /// Reads the keys of `config`, and changes nothing.
+    ///
+    /// # Errors
+    /// When there are none, or one is not fit to sign.
+    pub fn read(config: &Config, clock: &Clock) -> Result<Self, KeyError> {
+        directory::read(config, clock.now()).map(|(keys, _)| keys)
+    }
+
+    fn new(mut keys: Vec<SigningKey>, directory: &Path) -> Result<Self, KeyError> {
+        keys.sort_by_key(|key| (key.info.state, -key.info.since, key.info.id.clone()));
+        if keys.first().is_none_or(|key| key.info.state != KeyState::Active) {
+            return Err(KeyError::NoKey(directory.display().to_string()));
+        }
+        let jwks = json!({ "keys": keys.iter().map(SigningKey::jwk).collect::<Vec<_>>() });
+        Ok(Self { jwks: jwks.to_string(), keys })
+    }
+
+    /// Where each key lies and when it was made, the one that signs first.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, UnixSeconds)> {
+        self.keys.iter().map(|key| (key.file.as_path(), key.info.made))
+    }
+
+    /// What is known of each key: the one that signs, the next, and the retired ones.
+    pub fn list(&self) -> impl Iterator<Item = &KeyInfo> {
+        self.keys.iter().map(|key| &key.info)
+    }
+
+    /// The public halves, as a JSON Web Key Set (RFC 7517).
+    #[must_use]
+    pub fn jwks(&self) -> &str {
+        &self.jwks
+    }
+
+    /// The id of the key that signs.
+    #[must_use]
+    pub fn active_id(&self) -> &str {
+        &self.active().info.id
+    }
+
+    fn active(&self) -> &SigningKey {
+        // There is no set without one.
+        &self.keys[0]
+    }
+
+    /// Whether time alone has made something due that [`open`](Self::open) does.
+    fn is_due(&self, algorithm: KeyAlgorithm, now: UnixSeconds) -> bool {
+        self.list().any(|key| match key.state {
+            KeyState::Active => false,
+            KeyState::Next => {
+                let is_other = key.algorithm != self.active().info.algorithm;
+                is_other
+                    && key.algorithm == algorithm
+                    && key.signs_from.is_some_and(|from| from <= now)
+            }
+            KeyState::Retired => key.until.is_some_and(|until| until <= now),
+        })
+    }
+
+    /// Signs `claims` as a JWT (RFC 7515 compact form).
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn sign(&self, claims: &ClaimSet) -> Result<String, KeyError> {
+        let key = self.active();
+        let algorithm = key.info.algorithm;
+        let header = json!({ "typ": "JWT", "alg": algorithm, "kid": key.info.id });
+        let claims = serde_json::to_vec(claims).map_err(|_| KeyError::Signing)?;
+        let header = URL_SAFE_NO_PAD.encode(header.to_string());
+        let mut token = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
+        let signature = key.pair.sign(token.as_bytes())?;
+        token.push('.');
+        token.push_str(&URL_SAFE_NO_PAD.encode(signature));
+        Ok(token)
+    }
+}
+
+impl SigningKey {
+    fn jwk(&self) -> Value {
+        let mut jwk = self.pair.public_parameters();
+        jwk["alg"] = json!(self.info.algorithm);
+        jwk["use"] = "sig".into();
+        jwk["kid"] = self.info.id.as_str().into();
+        jwk
+    }
+}

@@ -1,0 +1,102 @@
+//! Rotating: the next key signs, the one that signed retires, and a new next one is made. Or, where
+//! keys may have leaked, all of them go at once.
+
+use berth_shared::clock::Clock;
+
+use super::{
+    KeyError, KeyInfo, KeyState, SigningKeys,
+    directory::{hold, make, read, remove_unnamed, write},
+};
+use crate::config::Config;
+
+/// How a rotation treats the keys that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Once every registry knows the next key.
+    InOrder,
+    /// Whether or not every registry knows the next key.
+    Now,
+    /// As [`Now`](Self::Now), and none of the keys that are there is used or published any more:
+    /// who read one has probably read them all, the next one included.
+    Compromised,
+}
+
+/// What a rotation did, or would do.
+#[derive(Debug, Clone)]
+pub struct Rotated {
+    /// The key that signs now; `None` while it is yet to be made.
+    pub active: Option<KeyInfo>,
+    /// The key after that; `None` while it is yet to be made.
+    pub next: Option<KeyInfo>,
+    /// The key that signed until now, if it stays published.
+    pub retired: Option<KeyInfo>,
+    /// The keys that are used and published no more.
+    pub dropped: Vec<KeyInfo>,
+}
+
+/// Rotates the keys of `config`; with `is_dry` it only says what it would do. The running server
+/// takes them into use by itself.
+///
+/// # Errors
+/// [`KeyError::TooYoung`] when it is too early for [`How::InOrder`]; else when the keys cannot be
+/// read or written.
+pub fn rotate(config: &Config, how: How, is_dry: bool, clock: &Clock) -> Result<Rotated, KeyError> {
+    let now = clock.now();
+    // What is missing or due comes first, so that there is a next key to rotate to.
+    let before =
+        if is_dry { SigningKeys::read(config, clock)? } else { SigningKeys::open(config, clock)? };
+    if is_dry {
+        check_age(&before, how, now)?;
+        return Ok(plan(&before, how));
+    }
+    let directory = config.keys();
+    let _lock = hold(config)?;
+    let (before, mut states) = read(config, now)?;
+    // Looked at under the lock: of two rotations at once the second comes too early.
+    check_age(&before, how, now)?;
+    if how == How::Compromised {
+        states.keys.clear();
+        states.add_next(make(&directory, config.key_algorithm, now)?, now);
+    }
+    states.rotate(now);
+    states.note_token_life(config.token_life_secs);
+    states.add_next(make(&directory, config.key_algorithm, now)?, now);
+    // From here on the new keys are in use; what is done before can be done again.
+    write(&directory, &states)?;
+    remove_unnamed(&directory, &states)?;
+    let (after, _) = read(config, now)?;
+    let find = |state| after.list().find(|key| key.state == state).cloned();
+    let planned = plan(&before, how);
+    let retired = planned.retired.and_then(|key| after.list().find(|it| it.id == key.id).cloned());
+    Ok(Rotated {
+        active: find(KeyState::Active),
+        next: find(KeyState::Next),
+        retired,
+        dropped: planned.dropped,
+    })
+}
+
+/// Refuses while somebody may not know the next key yet.
+fn check_age(keys: &SigningKeys, how: How, now: i64) -> Result<(), KeyError> {
+    if how != How::InOrder {
+        return Ok(());
+    }
+    let next = keys.list().find(|key| key.state == KeyState::Next);
+    // A directory that an older Berth left has none; the server makes it when it starts.
+    let signs_from = next.and_then(|key| key.signs_from).unwrap_or(now + super::NEXT_AGE_SECS_MIN);
+    if signs_from > now { Err(KeyError::TooYoung(signs_from)) } else { Ok(()) }
+}
+
+fn plan(keys: &SigningKeys, how: How) -> Rotated {
+    let find = |state| keys.list().find(|key| key.state == state).cloned();
+    if how == How::Compromised {
+        let dropped = keys.list().cloned().collect();
+        return Rotated { active: None, next: None, retired: None, dropped };
+    }
+    Rotated {
+        active: find(KeyState::Next),
+        next: None,
+        retired: find(KeyState::Active),
+        dropped: Vec::new(),
+    }
+}

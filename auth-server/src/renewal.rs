@@ -1,0 +1,189 @@
+//! Renewing the certificate that Berth made, before it expires.
+//!
+//! It keeps the CA, the key and the names, so that no client notices; whoever serves the
+//! certificate looks at its file and takes the new one into use. A certificate that is its owner's
+//! is never touched. Why this server does it is in decision 8.
+
+use std::time::Duration;
+
+use berth_shared::{
+    clock::{Clock, UnixSeconds, rfc3339},
+    serve::expiry::Countdown,
+    telemetry::chain,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    certs::CertificateFiles,
+    config::{Certificates, Config},
+};
+
+/// How often the certificate is looked at: its three small files are read, which costs less than a
+/// millisecond.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often the same failure is reported.
+const REPORT_INTERVAL_SECS: i64 = 24 * 60 * 60;
+
+/// What to do about a certificate that is about to expire.
+const SERVER_ADVICE: &str =
+    "renew it where it came from, or with authctl cert renew if Berth made it";
+const CA_ADVICE: &str = "make another CA, as OPERATING.md says, and have the clients trust it";
+
+/// The certificate of an installation, looked after.
+struct Renewal {
+    files: CertificateFiles,
+    clock: Clock,
+    /// What was reported last, and when.
+    complaint: Option<(String, UnixSeconds)>,
+}
+
+impl Renewal {
+    /// Renews the certificate if that is due.
+    fn look(&mut self) {
+        let shown = self.files.server_pem().display().to_string();
+        match self.files.renew_if_due(&self.clock) {
+            Ok(None) => self.complaint = None,
+            Ok(Some(end)) => {
+                self.complaint = None;
+                tracing::info!("renewed the certificate {shown}: it holds until {}", rfc3339(end));
+            }
+            Err(error) => self.complain(chain(&error)),
+        }
+    }
+
+    fn complain(&mut self, error: String) {
+        let now = self.clock.now();
+        let is_told = self
+            .complaint
+            .as_ref()
+            .is_some_and(|(told, at)| *told == error && now - at < REPORT_INTERVAL_SECS);
+        if !is_told {
+            tracing::error!(error, "looking after the certificate");
+            self.complaint = Some((error, now));
+        }
+    }
+}
+
+/// Looks after the certificate until `shutdown`; does nothing where the settings name none.
+pub(crate) async fn keep(
+    certificates: Option<&Certificates>,
+    clock: &Clock,
+    shutdown: &CancellationToken,
+) {
+    let Some(certificates) = certificates else { return };
+    let mut renewal =
+        Renewal { files: certificates.files(), clock: clock.clone(), complaint: None };
+    let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        let looked = tokio::task::spawn_blocking(move || {
+            renewal.look();
+            renewal
+        });
+        // It only ends early when the process does.
+        let Ok(looked) = looked.await else { return };
+        renewal = looked;
+    }
+}
+
+/// The certificates that the settings name, to be counted down.
+pub(crate) fn countdowns(config: &Config, clock: &Clock) -> Vec<Countdown> {
+    let mut countdowns = Vec::new();
+    let files = config.certificates.as_ref().map(Certificates::files);
+    if let Some(files) = &files {
+        let (server, ca) = (files.server_pem(), files.ca_pem());
+        countdowns.push(Countdown::new("server", server, SERVER_ADVICE, clock.clone()));
+        countdowns.push(Countdown::new("ca", ca, CA_ADVICE, clock.clone()));
+    }
+    let public = config.public.as_ref().map(|public| public.certificate.clone());
+    // Often both servers show the same certificate, and one warning is enough.
+    let is_same = |path: &std::path::PathBuf| {
+        let same = files.as_ref().map(CertificateFiles::server_pem);
+        same.is_some_and(|same| same.canonicalize().ok() == path.canonicalize().ok())
+    };
+    if let Some(public) = public.filter(|path| !is_same(path)) {
+        countdowns.push(Countdown::new("public", public, SERVER_ADVICE, clock.clone()));
+    }
+    countdowns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certs::Found;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    #[test]
+    fn berths_certificate_is_renewed_before_it_expires_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let (certs, ca) = (dir.path().join("certs"), dir.path().join("ca"));
+        let files = CertificateFiles { certs, ca };
+        let clock = Clock::set(1_790_000_000);
+        let hosts = ["reg.lan", "192.168.1.5"].map(|host| host.parse().unwrap()).to_vec();
+        files.issue(&hosts, &clock).unwrap();
+        let read = || std::fs::read(files.server_pem()).unwrap();
+        let key = std::fs::read(files.server_key()).unwrap();
+        let (first, ca) = (read(), std::fs::read(files.ca_pem()).unwrap());
+        let mut renewal = Renewal { files: files.clone(), clock: clock.clone(), complaint: None };
+        clock.advance(351 * DAY);
+        renewal.look();
+        assert_eq!(read(), first, "46 days are left");
+        clock.advance(2 * DAY);
+        renewal.look();
+        let second = read();
+        assert_ne!(second, first, "44 days were left");
+        assert_eq!(files.find(&clock).unwrap(), Found::Berths { hosts, is_worn: false });
+        assert_eq!(std::fs::read(files.server_key()).unwrap(), key);
+        assert_eq!(std::fs::read(files.ca_pem()).unwrap(), ca);
+
+        // Without the CA's key the certificate is as good as somebody else's.
+        std::fs::rename(files.ca_key(), dir.path().join("away")).unwrap();
+        clock.advance(390 * DAY);
+        renewal.look();
+        assert_eq!(read(), second);
+        std::fs::rename(dir.path().join("away"), files.ca_key()).unwrap();
+        // A new key is not Berth's to certify: its owner may be about to bring a certificate.
+        std::fs::write(files.server_key(), rcgen::KeyPair::generate().unwrap().serialize_pem())
+            .unwrap();
+        renewal.look();
+        assert_eq!(read(), second);
+        std::fs::write(files.server_key(), key).unwrap();
+        renewal.look();
+        assert_ne!(read(), second);
+    }
+
+    #[test]
+    fn a_certificate_does_not_outlive_its_ca_and_is_not_renewed_in_vain() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = CertificateFiles { certs: dir.path().to_owned(), ca: dir.path().to_owned() };
+        let clock = Clock::set(1_790_000_000);
+        let hosts = vec!["reg.lan".parse().unwrap()];
+        files.issue(&hosts, &clock).unwrap();
+        clock.advance(3640 * DAY);
+        assert_eq!(files.renew_if_due(&clock).unwrap(), Some(clock.now() + 10 * 24 * 60 * 60));
+        assert_eq!(files.renew_if_due(&clock).unwrap(), None);
+    }
+
+    #[test]
+    fn a_failure_is_reported_once_a_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = CertificateFiles { certs: dir.path().to_owned(), ca: dir.path().to_owned() };
+        std::fs::write(files.server_pem(), "nonsense").unwrap();
+        let clock = Clock::set(1_790_000_000);
+        let mut renewal = Renewal { files, clock: clock.clone(), complaint: None };
+        renewal.look();
+        let told = renewal.complaint.clone().unwrap();
+        assert_eq!(told.1, clock.now());
+        clock.advance(DAY / 2);
+        renewal.look();
+        assert_eq!(renewal.complaint.clone().unwrap(), told);
+        clock.advance(DAY / 2);
+        renewal.look();
+        assert_eq!(renewal.complaint.unwrap().1, clock.now());
+    }
+}

@@ -1,0 +1,200 @@
+//! Counting down to the end of certificates: a metric, and a warning a day when the end is near.
+//!
+//! It looks at files alone, so it says the same of certificates that Berth made and of others.
+
+use std::{fs, io, path::PathBuf, time::Duration};
+
+use metrics::gauge;
+use tokio_util::sync::CancellationToken;
+use x509_parser::pem::parse_x509_pem;
+
+use crate::{
+    clock::{Clock, UnixSeconds, rfc3339},
+    watch::Stamp,
+};
+
+/// A warning is given when a certificate holds for less than this.
+const WARN_BEFORE_SECS: i64 = 30 * DAY_SECS;
+
+const DAY_SECS: i64 = 24 * 60 * 60;
+
+/// How often the files are looked at; one that has not changed is not read.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// One certificate that is counted down.
+#[derive(Debug)]
+pub struct Countdown {
+    name: &'static str,
+    path: PathBuf,
+    advice: &'static str,
+    clock: Clock,
+    seen: Option<Seen>,
+    warned: Option<UnixSeconds>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    stamp: Stamp,
+    not_after: UnixSeconds,
+}
+
+impl Countdown {
+    /// Counts down the first certificate in the PEM file at `path`. `name` is its label in the
+    /// metric, and `advice` what to do when the end is near.
+    #[must_use]
+    pub fn new(name: &'static str, path: PathBuf, advice: &'static str, clock: Clock) -> Self {
+        Self { name, path, advice, clock, seen: None, warned: None }
+    }
+
+    /// Looks at the file and tells what is left: in the metric always, in the log once a day when
+    /// it is little.
+    fn look(&mut self) {
+        // A file that cannot be read is reported by whoever serves it.
+        let Ok(not_after) = self.not_after() else { return };
+        let now = self.clock.now();
+        let left = not_after - now;
+        #[expect(clippy::cast_precision_loss, reason = "seconds fit for a hundred million years")]
+        gauge!("berth_certificate_remaining_seconds", "certificate" => self.name).set(left as f64);
+        let is_told = self.warned.is_some_and(|warned| now - warned < DAY_SECS);
+        if left >= WARN_BEFORE_SECS || is_told {
+            return;
+        }
+        self.warned = Some(now);
+        let (path, end) = (self.path.display(), rfc3339(not_after));
+        if left <= 0 {
+            tracing::warn!("the certificate {path} expired at {end}: {}", self.advice);
+        } else {
+            let days = left / DAY_SECS;
+            tracing::warn!(
+                "the certificate {path} expires in {days} days, at {end}: {}",
+                self.advice
+            );
+        }
+    }
+
+    fn not_after(&mut self) -> io::Result<UnixSeconds> {
+        // Compared with times that the file system gives, so a test's clock has no say in it.
+        let stamp = Stamp::of(&self.path, &Clock::system())?;
+        if let Some(seen) = self.seen
+            && !seen.stamp.may_differ_from(&stamp)
+        {
+            return Ok(seen.not_after);
+        }
+        let not_after = not_after(&fs::read(&self.path)?)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no certificate"))?;
+        if self.seen.is_some_and(|seen| seen.not_after != not_after) {
+            self.warned = None;
+        }
+        self.seen = Some(Seen { stamp, not_after });
+        Ok(not_after)
+    }
+}
+
+/// When the first certificate of a PEM text ends.
+fn not_after(pem: &[u8]) -> Option<UnixSeconds> {
+    let (_, pem) = parse_x509_pem(pem).ok()?;
+    let certificate = pem.parse_x509().ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}
+
+/// Counts down until `shutdown`.
+pub async fn count_down(mut certificates: Vec<Countdown>, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        certificates.iter_mut().for_each(Countdown::look);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fmt::Debug,
+        sync::{Arc, Mutex},
+    };
+
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use tracing::field::{Field, Visit};
+    use tracing_subscriber::{Layer, layer::SubscriberExt};
+
+    use super::*;
+
+    /// The texts of all events.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<String>>>);
+
+    impl<S: tracing::Subscriber> Layer<S> for Log {
+        fn on_event(
+            &self,
+            event: &tracing::Event<'_>,
+            _: tracing_subscriber::layer::Context<'_, S>,
+        ) {
+            event.record(&mut self.clone());
+        }
+    }
+
+    impl Visit for Log {
+        fn record_debug(&mut self, _: &Field, value: &dyn Debug) {
+            self.0.lock().unwrap().push(format!("{value:?}"));
+        }
+    }
+
+    fn write(path: &std::path::Path, (year, month, day): (i32, u8, u8)) -> UnixSeconds {
+        let mut params = CertificateParams::new(vec!["reg.test".to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2026, 1, 1);
+        params.not_after = date_time_ymd(year, month, day);
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        fs::write(path, certificate.pem()).unwrap();
+        params.not_after.unix_timestamp()
+    }
+
+    #[test]
+    fn the_days_are_counted_down_and_a_warning_comes_once_a_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("server.pem");
+        let end = write(&path, (2027, 3, 1));
+        let clock = Clock::set(end - 31 * DAY_SECS);
+        let mut countdown = Countdown::new("server", path.clone(), "renew it", clock.clone());
+        let (log, recorder) = (Log::default(), PrometheusBuilder::new().build_recorder());
+        let handle = recorder.handle();
+        let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(log.clone()));
+        let mut look = || {
+            tracing::dispatcher::with_default(&dispatch, || {
+                metrics::with_local_recorder(&recorder, || countdown.look());
+            });
+            log.0.lock().unwrap().drain(..).collect::<Vec<_>>()
+        };
+        let shows = |seconds: i64| {
+            let line =
+                format!("berth_certificate_remaining_seconds{{certificate=\"server\"}} {seconds}");
+            assert!(handle.render().lines().any(|it| it == line), "{}", handle.render());
+        };
+        let advance = |secs: i64| clock.advance(Duration::from_secs(secs.unsigned_abs()));
+
+        assert!(look().is_empty());
+        shows(31 * DAY_SECS);
+        advance(DAY_SECS);
+        assert!(look().is_empty(), "30 days are not fewer than 30");
+        advance(1);
+        let said = look();
+        assert!(said.len() == 1 && said[0].contains("expires in 29 days"), "{said:?}");
+        assert!(said[0].contains("2027-03-01T00:00:00Z: renew it"), "{said:?}");
+        advance(DAY_SECS - 1);
+        assert!(look().is_empty(), "once a day");
+        shows(29 * DAY_SECS);
+        advance(1);
+        assert_eq!(look().len(), 1);
+        advance(40 * DAY_SECS);
+        assert!(look()[0].contains("expired at 2027-03-01T00:00:00Z"));
+
+        let end = write(&path, (2028, 3, 1));
+        assert!(look().is_empty());
+        shows(end - clock.now());
+        fs::write(&path, "no certificate").unwrap();
+        assert!(look().is_empty());
+    }
+}
