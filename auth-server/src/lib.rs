@@ -5,6 +5,7 @@
 //! - [`users`] are who may sign in, and the password check
 //! - [`acl`] is what is allowed and what was taken away, in the database
 //! - [`robot_secret`] is what a robot signs in with
+//! - [`trust`] says which tokens of other issuers machines may sign in with
 //! - [`issue`] decides what a token says
 //! - [`keys`] are the signing keys; nothing else in Berth can sign
 //! - [`server`] is the order of steps that leads to a token, `sign_in` the one that says whose it is
@@ -29,6 +30,7 @@ pub mod robot_secret;
 pub mod run;
 pub mod server;
 mod sign_in;
+pub mod trust;
 pub mod users;
 
 #[cfg(feature = "fuzzing")]

@@ -14,6 +14,7 @@ use crate::{
     issue::{Issued, Request, issue},
     keys::SigningKeys,
     sign_in::{Presented, SignedIn},
+    trust::keys::IssuerKeys,
     users::{
         store::{UserSet, Users},
         verify::Verifier,
@@ -30,6 +31,7 @@ pub struct AuthServer {
     pub(crate) clock: Clock,
     pub(crate) database: Arc<Store>,
     pub(crate) verifier: Verifier,
+    pub(crate) issuer_keys: IssuerKeys,
     config: Config,
     users: Users,
 }
@@ -55,6 +57,10 @@ pub(crate) struct Granted {
 pub(crate) enum IssueError {
     /// The credentials are wrong; `known` is the user or robot, if there is one of that name.
     Wrong { known: Option<Subject> },
+    /// The token of another issuer stands for nobody; `reason` is for the log.
+    Untrusted { known: Option<Subject>, reason: String },
+    /// The issuer's keys cannot be had now; `reason` is for the log.
+    IssuerDown { known: Option<Subject>, reason: String },
     /// Too many password checks are waiting.
     Busy,
     /// The database does not answer.
@@ -90,7 +96,8 @@ impl AuthServer {
             .with_ids(config.key_ids);
         let users = Users::load(config.htpasswd.clone(), Arc::clone(&database)).await?;
         let verifier = Verifier::new(config.limits).map_err(|_| StartError::Randomness)?;
-        Ok(Arc::new(Self { keys, config, clock, database, users, verifier }))
+        let issuer_keys = IssuerKeys::new(clock.clone());
+        Ok(Arc::new(Self { keys, config, clock, database, users, verifier, issuer_keys }))
     }
 
     /// The settings that the server was opened with.

@@ -1,7 +1,7 @@
 //! What is allowed, and what was taken away: the database that `auth-server` and `authctl` share.
 //!
 //! [`store`] opens the database and keeps the current [`policy::Policy`] in memory; [`edit`]
-//! holds the acts that change rules, [`groups`] and [`robots`] those that change them,
+//! holds the acts that change rules, [`groups`], [`robots`] and [`trusts`] those that change them,
 //! [`apply`] makes it what a file says, [`snapshot`] copies it. Which rule decides is not known here: that is
 //! [`berth_shared::rights`], one function for both servers.
 //!
@@ -18,6 +18,7 @@ pub mod policy;
 pub mod robots;
 pub mod snapshot;
 pub mod store;
+pub mod trusts;
 
 use std::path::PathBuf;
 

@@ -219,7 +219,7 @@ mod tests {
         let store = Store::open(&path).await.unwrap();
         // As the first version wrote it.
         sqlx::raw_sql(
-            "DROP TABLE group_members; DROP TABLE robots; ALTER TABLE grants DROP COLUMN effect;
+            "DROP TABLE group_members; DROP TABLE robots; DROP TABLE trusts; ALTER TABLE grants DROP COLUMN effect;
              DELETE FROM _sqlx_migrations WHERE version > 1;
              INSERT INTO grants (grantee, pattern, actions, created)
              VALUES ('andrew', 'team/**', 'push', 0);",
