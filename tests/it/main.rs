@@ -31,4 +31,6 @@ mod tidy;
 mod tls;
 mod token_endpoint;
 mod tokens;
+mod trust;
+mod trust_keys;
 mod verification;
