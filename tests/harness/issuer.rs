@@ -33,6 +33,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
+    sync::watch,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -174,11 +175,11 @@ pub struct IssuerServer {
     state: Arc<State>,
 }
 
-#[derive(Default)]
 struct State {
     answers: Mutex<HashMap<String, Answer>>,
     requests: AtomicUsize,
     is_down: AtomicBool,
+    is_held: watch::Sender<bool>,
 }
 
 #[derive(Clone)]
@@ -217,7 +218,12 @@ impl IssuerServer {
         let address: SocketAddr = listener.local_addr().expect("an address");
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{address}");
-        let state = Arc::<State>::default();
+        let state = Arc::new(State {
+            answers: Mutex::default(),
+            requests: AtomicUsize::new(0),
+            is_down: AtomicBool::new(false),
+            is_held: watch::Sender::new(false),
+        });
         let (acceptor, ca) = tls.unzip();
         tokio::spawn(accept(listener, acceptor, Arc::clone(&state)));
         let server = Self { url, ca: ca.unwrap_or_default(), state };
@@ -258,6 +264,11 @@ impl IssuerServer {
         self.state.is_down.store(is_down, Ordering::SeqCst);
     }
 
+    /// Whether answers are held back from now on.
+    pub fn hold(&self, is_held: bool) {
+        self.state.is_held.send_replace(is_held);
+    }
+
     /// How many connections and requests there have been: a connection that got no answer counts
     /// once, a request once.
     #[must_use]
@@ -289,7 +300,7 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc
 async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<State>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let state = Arc::clone(&state);
-        async move { Ok::<_, Infallible>(respond(&state, request.uri().path())) }
+        async move { Ok::<_, Infallible>(respond(&state, request.uri().path()).await) }
     });
     // A client that leaves is no failure of a test.
     let _ = http1::Builder::new()
@@ -298,8 +309,10 @@ async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<State>
         .await;
 }
 
-fn respond(state: &State, path: &str) -> Response<Full<Bytes>> {
+async fn respond(state: &State, path: &str) -> Response<Full<Bytes>> {
     state.requests.fetch_add(1, Ordering::SeqCst);
+    // Fails when the server is gone, and then nobody waits for the answer.
+    let _ = state.is_held.subscribe().wait_for(|is_held| !is_held).await;
     let answers = state.answers.lock().unwrap_or_else(PoisonError::into_inner);
     let nothing = Answer { status: 404, location: None, body: Bytes::new() };
     let answer = answers.get(path).cloned().unwrap_or(nothing);

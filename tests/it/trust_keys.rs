@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use auth_server::trust::{KeySource, Remote, Trust};
 use harness::{
-    IssuerKey, IssuerServer, Response, Stack,
+    IssuerKey, IssuerServer, Response, Stack, eventually,
     issuer::{DISCOVERY, KEYS, key_set},
 };
 use serde_json::json;
@@ -113,10 +113,53 @@ async fn a_client_that_leaves_stops_no_fetch() {
     let stack = Stack::start().await;
     add(&stack, &trust(NAME, &issuer.url)).await;
     let token = key.token(&claims(&stack, &issuer.url, json!({})));
-    let leaving = stack.client.call("GET", SCOPE).basic(NAME, &token).send();
-    let _ = tokio::time::timeout(Duration::from_millis(1), leaving).await;
-    basic(&stack, NAME, &token).await.expect(200);
-    assert!(issuer.requests() <= 2);
+    issuer.hold(true);
+    let leaving = tokio::spawn(stack.client.call("GET", SCOPE).basic(NAME, &token).send());
+    let asked = async || (issuer.requests() == 1).then_some(());
+    eventually("the issuer is asked", asked).await;
+    leaving.abort();
+    let staying = tokio::spawn(stack.client.call("GET", SCOPE).basic(NAME, &token).send());
+    issuer.hold(false);
+    staying.await.expect("an answer").expect(200);
+    assert_eq!(issuer.requests(), 2, "discovery and keys, once");
+}
+
+#[tokio::test]
+async fn a_made_up_key_holds_up_nobody_whose_key_is_known() {
+    let key = IssuerKey::es256("one");
+    let issuer = IssuerServer::start(&[&key]).await;
+    let stack = Stack::start().await;
+    add(&stack, &trust(NAME, &issuer.url)).await;
+    let claims = claims(&stack, &issuer.url, json!({}));
+    let (good, made_up) = (key.token(&claims), IssuerKey::es256("two").token(&claims));
+    basic(&stack, NAME, &good).await.expect(200);
+    stack.clock.advance(Duration::from_secs(30));
+    issuer.hold(true);
+    let waiting = tokio::spawn(stack.client.call("GET", SCOPE).basic(NAME, &made_up).send());
+    let asked = async || (issuer.requests() == 3).then_some(());
+    eventually("the issuer is asked for the made-up key", asked).await;
+    basic(&stack, NAME, &good).await.expect(200);
+    assert!(!waiting.is_finished(), "the issuer still keeps its answer");
+    issuer.hold(false);
+    waiting.await.expect("an answer").expect(401);
+}
+
+#[tokio::test]
+async fn an_issuer_that_hangs_is_given_up_within_seconds_by_all_who_wait() {
+    let key = IssuerKey::es256("one");
+    let issuer = IssuerServer::start(&[&key]).await;
+    issuer.hold(true);
+    let stack = Stack::start().await;
+    add(&stack, &trust(NAME, &issuer.url)).await;
+    let token = key.token(&claims(&stack, &issuer.url, json!({})));
+    let begun = tokio::time::Instant::now();
+    let calls = (0..10).map(|_| stack.client.call("GET", SCOPE).basic(NAME, &token));
+    let tasks: Vec<_> = calls.map(|call| tokio::spawn(call.send())).collect();
+    for task in tasks {
+        unavailable(task.await.expect("an answer"));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "dockerd waits 15 s: {begun:?}");
+    assert_eq!(issuer.requests(), 1);
 }
 
 #[tokio::test]

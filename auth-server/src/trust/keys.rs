@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use berth_shared::{
     clock::{Clock, UnixSeconds},
     keys::KeySet,
@@ -41,13 +42,20 @@ pub struct Unavailable(String);
 #[derive(Debug)]
 pub struct IssuerKeys {
     clock: Clock,
-    slots: Cache<Remote, Arc<Mutex<Slot>>>,
+    issuers: Cache<Remote, Arc<Issuer>>,
 }
 
-/// What is known of one issuer.
+/// One issuer. What was fetched last is seen without waiting for a fetch that is under way.
+#[derive(Debug, Default)]
+struct Issuer {
+    kept: ArcSwapOption<Kept>,
+    slot: Arc<Mutex<Slot>>,
+}
+
+/// What is known of one issuer, and when it was asked.
 #[derive(Debug, Default)]
 struct Slot {
-    kept: Option<Kept>,
+    kept: Option<Arc<Kept>>,
     tried: UnixSeconds,
     /// Why the last fetch failed, if it did.
     failure: Option<String>,
@@ -63,7 +71,7 @@ impl IssuerKeys {
     /// Nothing is known yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { clock, slots: Cache::new(ISSUERS_MAX) }
+        Self { clock, issuers: Cache::new(ISSUERS_MAX) }
     }
 
     /// The issuer's keys for a token that names the key `id`. Whether that is among them is for
@@ -80,9 +88,16 @@ impl IssuerKeys {
             KeySource::Inline(inline) => return Ok(Arc::clone(&inline.keys)),
             KeySource::Remote(remote) => remote.as_ref(),
         };
-        let slot = self.slots.get_with_by_ref(remote, Arc::default);
+        let issuer = self.issuers.get_with_by_ref(remote, Arc::default);
+        // A made-up key id may be what is fetched for: that holds up nobody whose key is known.
+        if let Some(kept) = &*issuer.kept.load()
+            && kept.is_within(FRESH_SECS, self.clock.now())
+            && kept.keys.has(id)
+        {
+            return Ok(Arc::clone(&kept.keys));
+        }
         // Held while fetching: whoever comes meanwhile waits for the one fetch, which is bounded.
-        let mut slot = slot.lock_owned().await;
+        let mut slot = Arc::clone(&issuer.slot).lock_owned().await;
         let now = self.clock.now();
         if !slot.is_due(id, now) {
             return slot.answer(id, now);
@@ -92,6 +107,7 @@ impl IssuerKeys {
         let fetched = tokio::spawn(async move {
             let fetched = fetch::keys(&remote).await;
             slot.take(fetched, &remote, now);
+            issuer.kept.store(slot.kept.clone());
             slot.answer(&id, now)
         });
         fetched.await.map_err(|error| Unavailable(error.to_string()))?
@@ -131,7 +147,7 @@ impl Slot {
         match fetched {
             Ok(keys) => {
                 self.failure = None;
-                self.kept = Some(Kept { keys: Arc::new(keys), fetched: now });
+                self.kept = Some(Arc::new(Kept { keys: Arc::new(keys), fetched: now }));
             }
             Err(error) => {
                 let reason = chain(&error);
