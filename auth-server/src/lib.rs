@@ -6,6 +6,7 @@
 //! - [`acl`] is what is allowed and what was taken away, in the database
 //! - [`opaque`] is the form of the secrets that Berth makes, [`robot_secret`] what a robot signs in with
 //! - [`refresh_token`] is what a client may keep in place of a password, where that is on
+//! - [`trust`] says which tokens of other issuers machines may sign in with
 //! - [`issue`] decides what a token says
 //! - [`keys`] are the signing keys; nothing else in Berth can sign
 //! - [`server`] is the order of steps that leads to a token, `sign_in` the one that says whose it is
@@ -35,6 +36,7 @@ pub mod run;
 mod series;
 pub mod server;
 mod sign_in;
+pub mod trust;
 pub mod users;
 
 #[cfg(feature = "fuzzing")]

@@ -17,6 +17,7 @@ use crate::{
     issue::{Issued, Request, issue},
     keys::{KeyError, LiveKeys},
     sign_in::{Method, Presented, SignedIn},
+    trust::keys::IssuerKeys,
     users::{
         addresses::Addresses,
         store::{UserSet, Users},
@@ -35,6 +36,7 @@ pub struct AuthServer {
     pub(crate) database: Arc<Store>,
     pub(crate) verifier: Verifier,
     pub(crate) addresses: Addresses,
+    pub(crate) issuer_keys: IssuerKeys,
     config: Config,
     users: Users,
 }
@@ -63,6 +65,10 @@ pub(crate) struct Granted {
 pub(crate) enum IssueError {
     /// The credentials are wrong; `known` is the user or robot, if there is one of that name.
     Wrong { known: Option<Subject> },
+    /// The token of another issuer stands for nobody; `reason` is for the log.
+    Untrusted { known: Option<Subject>, reason: String },
+    /// The issuer's keys cannot be had now; `reason` is for the log.
+    IssuerDown { known: Option<Subject>, reason: String },
     /// Too many password checks are waiting.
     Busy,
     /// The database does not answer.
@@ -102,7 +108,17 @@ impl AuthServer {
             verifier.knows(user, *address);
         }
         let addresses = Addresses::known(&known);
-        Ok(Arc::new(Self { keys, config, clock, database, users, verifier, addresses }))
+        let issuer_keys = IssuerKeys::new(clock.clone());
+        Ok(Arc::new(Self {
+            keys,
+            clock,
+            database,
+            verifier,
+            addresses,
+            issuer_keys,
+            config,
+            users,
+        }))
     }
 
     /// The settings that the server was opened with.

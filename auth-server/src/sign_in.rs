@@ -18,6 +18,7 @@ use crate::{
     refresh_token,
     robot_secret::RobotSecret,
     server::{Current, IssueError},
+    trust::exchange::{self, exchange, is_token},
     users::verify::{Credentials, Refusal},
 };
 
@@ -26,9 +27,9 @@ const ROBOT_NOTE_SECS: i64 = 600;
 
 /// What a client shows to say who it is. Has no `Debug`, and is wiped when dropped.
 pub(crate) enum Presented {
-    /// A user's name and password, or a robot's name and secret.
+    /// A user's name and password, or a robot's name and secret or token.
     Password(Credentials),
-    /// A robot's secret alone, as a bearer token.
+    /// A robot's secret, or a token of its issuer, alone as a bearer token.
     Bearer(Zeroizing<String>),
     /// A refresh token, as the grant of a form.
     RefreshToken(Zeroizing<String>),
@@ -63,6 +64,8 @@ pub(crate) enum Method {
     RefreshToken,
     /// A robot's secret.
     Robot,
+    /// A token of an issuer that is trusted.
+    Trust,
 }
 
 impl Method {
@@ -73,6 +76,7 @@ impl Method {
             Self::Password => "password",
             Self::RefreshToken => "refresh_token",
             Self::Robot => "robot",
+            Self::Trust => "trust",
         }
     }
 }
@@ -99,7 +103,9 @@ impl AuthServer {
                 let (subject, method) = (Subject::Anonymous, Method::Anonymous);
                 return Ok(SignedIn { subject, method, secret_expires: None });
             }
-            Some(Presented::Bearer(secret)) => return self.sign_in_robot(current, None, secret),
+            Some(Presented::Bearer(secret)) => {
+                return self.sign_in_machine(current, None, secret).await;
+            }
             Some(Presented::RefreshToken(token)) => {
                 return self.sign_in_by_refresh_token(current, token).await;
             }
@@ -109,7 +115,7 @@ impl AuthServer {
             return self.sign_in_by_refresh_token(current, &credentials.password).await;
         }
         match credentials.user.parse() {
-            Ok(robot) => self.sign_in_robot(current, Some(&robot), &credentials.password),
+            Ok(robot) => self.sign_in_machine(current, Some(&robot), &credentials.password).await,
             Err(_) => self.sign_in_user(current, credentials, client).await,
         }
     }
@@ -137,6 +143,47 @@ impl AuthServer {
         Ok(SignedIn { subject, method: Method::Password, secret_expires: None })
     }
 
+    /// A robot by its secret, or by the token of an issuer that is trusted: they look different.
+    async fn sign_in_machine(
+        &self,
+        current: &Current,
+        name: Option<&RobotName>,
+        secret: &str,
+    ) -> Result<SignedIn, IssueError> {
+        if is_token(secret) {
+            self.sign_in_trust(current, name, secret).await
+        } else {
+            self.sign_in_robot(current, name, secret)
+        }
+    }
+
+    /// The robot that a token of its own issuer stands for. The token is exchanged, as a password
+    /// is: what is issued here has its ordinary life.
+    async fn sign_in_trust(
+        &self,
+        current: &Current,
+        name: Option<&RobotName>,
+        token: &str,
+    ) -> Result<SignedIn, IssueError> {
+        let now = self.clock.now();
+        let trusts = &current.policy.trusts;
+        let trust = exchange(trusts, &self.issuer_keys, name, token, now).await;
+        let trust = trust.map_err(|refusal| {
+            let known = name.and_then(|name| trusts.get(name));
+            let known = known.map(|trust| Subject::Robot(trust.name.clone()));
+            let reason = refusal.to_string();
+            match refusal {
+                exchange::Refusal::Unavailable { .. } => IssueError::IssuerDown { known, reason },
+                _ => IssueError::Untrusted { known, reason },
+            }
+        })?;
+        if trust.last_used.is_none_or(|last| now - last >= ROBOT_NOTE_SECS) {
+            self.note_use(trust.name.clone(), Method::Trust, now);
+        }
+        let subject = Subject::Robot(trust.name.clone());
+        Ok(SignedIn { subject, method: Method::Trust, secret_expires: None })
+    }
+
     /// The robot that has this secret, and this name if it says one. Malformed, unknown and expired
     /// secrets are all the same to the client.
     fn sign_in_robot(
@@ -157,7 +204,7 @@ impl AuthServer {
             return Err(IssueError::Wrong { known });
         };
         if robot.last_used.is_none_or(|last| now - last >= ROBOT_NOTE_SECS) {
-            self.note_use(robot.name.clone(), now);
+            self.note_use(robot.name.clone(), Method::Robot, now);
         }
         let subject = Subject::Robot(robot.name.clone());
         Ok(SignedIn { subject, method: Method::Robot, secret_expires: robot.expires })
@@ -165,10 +212,14 @@ impl AuthServer {
 
     /// Notes that a robot signed in, beside the request: a database that cannot be written to fails
     /// no sign-in.
-    fn note_use(&self, robot: RobotName, now: UnixSeconds) {
+    fn note_use(&self, robot: RobotName, method: Method, now: UnixSeconds) {
         let database = Arc::clone(&self.database);
         tokio::spawn(async move {
-            if let Err(error) = database.note_robot(&robot, now).await {
+            let noted = match method {
+                Method::Trust => database.note_trust(&robot, now).await,
+                _ => database.note_robot(&robot, now).await,
+            };
+            if let Err(error) = noted {
                 tracing::warn!(%robot, error = chain(&error), "noting that a robot signed in");
             }
         });
@@ -187,8 +238,10 @@ impl AuthServer {
         });
     }
 
-    /// Whether there is such a robot, and its secret still holds.
+    /// Whether there is such a robot and its secret still holds, or such a trust.
     pub(crate) fn can_sign_in(&self, current: &Current, robot: &RobotName) -> bool {
-        current.policy.robots.get(robot).is_some_and(|robot| robot.holds_at(self.clock.now()))
+        let policy = &current.policy;
+        policy.robots.get(robot).is_some_and(|robot| robot.holds_at(self.clock.now()))
+            || policy.trusts.get(robot).is_some()
     }
 }

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 
 use jsonwebtoken::{
     Algorithm, DecodingKey, Header, decode_header,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm},
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse},
 };
+use serde::Deserialize;
 
 use crate::{bundle::Bundle, clock::UnixSeconds};
 
@@ -38,6 +39,23 @@ pub enum InvalidKeySet {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// There are more keys than an issuer can need.
+    #[error("the key set holds {count} keys, more than the {max} that are read")]
+    TooMany {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// None of the keys can verify anything here.
+    #[error("the key set holds no key with a kid for ES256, EdDSA with Ed25519, or RS256")]
+    NoneUsable,
+}
+
+/// A key set of which no key has been looked at.
+#[derive(Deserialize)]
+struct Unread {
+    keys: Vec<serde_json::Value>,
 }
 
 impl KeySet {
@@ -48,6 +66,29 @@ impl KeySet {
     pub fn from_json(json: &[u8]) -> Result<Self, InvalidKeySet> {
         let set: JwkSet = serde_json::from_slice(json)?;
         let keys = set.keys.iter().map(usable).collect::<Result<_, _>>()?;
+        Ok(Self { keys, bundle: None })
+    }
+
+    /// Reads the JWKS document of somebody else, who may publish keys for others too: what Berth
+    /// has no use for is passed over. Of two keys with one id the first counts.
+    ///
+    /// # Errors
+    /// When the document is no key set, holds more than `keys_max` keys, or none that is usable.
+    pub fn from_issuer(json: &[u8], keys_max: usize) -> Result<Self, InvalidKeySet> {
+        let Unread { keys: all } = serde_json::from_slice(json)?;
+        if all.len() > keys_max {
+            return Err(InvalidKeySet::TooMany { count: all.len(), max: keys_max });
+        }
+        let mut keys = HashMap::new();
+        for jwk in all.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok()) {
+            let signs = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
+            if let (true, Ok((id, key))) = (signs, usable(&jwk)) {
+                keys.entry(id).or_insert(key);
+            }
+        }
+        if keys.is_empty() {
+            return Err(InvalidKeySet::NoneUsable);
+        }
         Ok(Self { keys, bundle: None })
     }
 
@@ -82,6 +123,12 @@ impl KeySet {
         Some(id)
     }
 
+    /// Whether a key of this id is in the set.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        self.keys.contains_key(id)
+    }
+
     /// The key that a token's header points to: by its certificate chain where a bundle was
     /// configured, else by key id. What else a header says about keys is ignored.
     pub(crate) fn find(&self, header: &Header, now: UnixSeconds) -> Option<Key> {
@@ -114,4 +161,40 @@ fn usable(jwk: &Jwk) -> Result<(String, Key), InvalidKeySet> {
     };
     let key = DecodingKey::from_jwk(jwk).map_err(|_| refuse("its parameters are not readable"))?;
     Ok((id, Key { algorithm, key }))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_an_issuers_keys_those_are_kept_that_verify_signatures() {
+        let ed = |id: &str| {
+            let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+            json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "x": x })
+        };
+        let mut encrypts = ed("encrypts");
+        encrypts["use"] = "enc".into();
+        let mut confused = ed("confused");
+        confused["alg"] = "HS256".into();
+        let secret = json!({ "kty": "oct", "kid": "secret", "k": "c2VjcmV0", "alg": "HS256" });
+        let mut nameless = ed("x");
+        nameless["kid"] = serde_json::Value::Null;
+        let others = [encrypts, confused, secret, nameless, json!({ "kty": "new" }), json!(7)];
+        let mut all = vec![ed("one"), ed("one")];
+        all.extend(others.clone());
+        let text = json!({ "keys": all }).to_string();
+        let set = KeySet::from_issuer(text.as_bytes(), all.len()).unwrap();
+        assert_eq!((set.len(), set.has("one")), (1, true));
+        let too_many = KeySet::from_issuer(text.as_bytes(), all.len() - 1);
+        assert!(matches!(too_many, Err(InvalidKeySet::TooMany { .. })));
+        let text = json!({ "keys": others }).to_string();
+        let none = KeySet::from_issuer(text.as_bytes(), all.len());
+        assert!(matches!(none, Err(InvalidKeySet::NoneUsable)));
+        for bad in ["", "[]", "{}", "{\"keys\": 1}"] {
+            assert!(KeySet::from_issuer(bad.as_bytes(), 9).is_err(), "{bad}");
+        }
+    }
 }

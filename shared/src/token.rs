@@ -5,7 +5,8 @@
 //! Signature and fixed claims are checked once by [`Verifier::verify`]; the time is
 //! checked at every use, so that a verified token can be kept.
 
-use jsonwebtoken::{Validation, decode, decode_header};
+use jsonwebtoken::{TokenData, Validation, dangerous::insecure_decode, decode, decode_header};
+use serde::de::DeserializeOwned;
 
 use crate::{
     claims::{ClaimSet, LEEWAY_SECS},
@@ -93,21 +94,7 @@ impl Verifier {
         token: &str,
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Refusal> {
-        let header = decode_header(token).map_err(|_| Refusal::Malformed)?;
-        let is_jwt = header.typ.as_deref().is_none_or(|typ| typ.eq_ignore_ascii_case("JWT"));
-        if !is_jwt || header.crit.is_some() {
-            return Err(Refusal::Malformed);
-        }
-        let key = keys.find(&header, now).ok_or(Refusal::UnknownKey)?;
-        if header.alg != key.algorithm {
-            return Err(Refusal::Signature);
-        }
-        let claims: ClaimSet = decode(token, &key.key, &signature_only(key.algorithm))
-            .map(|data| data.claims)
-            .map_err(|error| match error.kind() {
-                jsonwebtoken::errors::ErrorKind::InvalidSignature => Refusal::Signature,
-                _ => Refusal::Malformed,
-            })?;
+        let claims: ClaimSet = signed_claims(keys, token, now)?;
         self.accept(claims)
     }
 
@@ -129,6 +116,49 @@ impl Verifier {
         };
         Ok(VerifiedToken { claims, subject })
     }
+}
+
+/// Checks header and signature, and gives the claims as they stand: not one of them is checked.
+///
+/// # Errors
+/// When a key of the set did not sign this token with its one algorithm, or the claims cannot be
+/// read.
+pub fn signed_claims<T: DeserializeOwned>(
+    keys: &KeySet,
+    token: &str,
+    now: UnixSeconds,
+) -> Result<T, Refusal> {
+    let header = decode_header(token).map_err(|_| Refusal::Malformed)?;
+    let is_jwt = header.typ.as_deref().is_none_or(|typ| typ.eq_ignore_ascii_case("JWT"));
+    if !is_jwt || header.crit.is_some() {
+        return Err(Refusal::Malformed);
+    }
+    let key = keys.find(&header, now).ok_or(Refusal::UnknownKey)?;
+    if header.alg != key.algorithm {
+        return Err(Refusal::Signature);
+    }
+    decode(token, &key.key, &signature_only(key.algorithm)).map(|data| data.claims).map_err(
+        |error| match error.kind() {
+            jsonwebtoken::errors::ErrorKind::InvalidSignature => Refusal::Signature,
+            _ => Refusal::Malformed,
+        },
+    )
+}
+
+/// What somebody wrote into a token, whoever that was: good for finding out whose keys to ask for,
+/// and for nothing else. Gives the key id and the claims.
+///
+/// # Errors
+/// When it is no token, names no key, or brings one along (`jwk`, `jku`, `x5u`), as no honest
+/// issuer has to.
+pub fn unverified<T: DeserializeOwned>(token: &str) -> Result<(String, T), Refusal> {
+    let Ok(TokenData { header, claims }) = insecure_decode(token) else {
+        return Err(Refusal::Malformed);
+    };
+    if header.jwk.is_some() || header.jku.is_some() || header.x5u.is_some() {
+        return Err(Refusal::Malformed);
+    }
+    Ok((header.kid.ok_or(Refusal::UnknownKey)?, claims))
 }
 
 /// The crate's own claim checks are off: it skips claims that are absent, and reads the clock

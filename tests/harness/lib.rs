@@ -7,6 +7,7 @@ pub mod client;
 pub mod events;
 pub mod forger;
 pub mod image;
+pub mod issuer;
 pub mod raw;
 pub mod secret;
 pub mod stack;
@@ -14,6 +15,7 @@ pub mod upload;
 
 pub use client::{Client, Response};
 pub use forger::Forger;
+pub use issuer::{IssuerKey, IssuerServer};
 pub use raw::Raw;
 pub use secret::Secret;
 pub use stack::{Options, Stack};

@@ -36,4 +36,6 @@ mod tidy;
 mod tls;
 mod token_endpoint;
 mod tokens;
+mod trust;
+mod trust_keys;
 mod verification;

@@ -1,9 +1,10 @@
 //! What is allowed, and what was taken away: the database that `auth-server` and `authctl` share.
 //!
 //! [`store`] opens the database and keeps the current [`policy::Policy`] in memory; [`edit`]
-//! holds the acts that change rules, [`groups`] and [`robots`] those that change them,
+//! holds the acts that change rules, [`groups`], [`robots`] and [`trusts`] those that change them,
 //! [`apply`] makes it what a file says, [`snapshot`] copies it. [`refresh_tokens`] and
-//! [`sign_in_addresses`] are kept here and are no part of the policy. Which rule decides is not known here: that is
+//! [`sign_in_addresses`] are kept here and are no part of the policy. Which rule decides is not
+//! known here: that is
 //! [`berth_shared::rights`], one function for both servers.
 //!
 //! **The counter.** One sequence serves the whole database. Whatever takes something away from a
@@ -21,6 +22,7 @@ pub mod robots;
 pub mod sign_in_addresses;
 pub mod snapshot;
 pub mod store;
+pub mod trusts;
 
 use std::path::PathBuf;
 

@@ -12,7 +12,7 @@ use berth_shared::{
 };
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{Error, robots::Robots};
+use super::{Error, robots::Robots, trusts::Trusts};
 
 /// Everything that the database says, read in one transaction.
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ pub struct Policy {
     pub groups: BTreeMap<GroupName, BTreeSet<Subject>>,
     /// The robots that can sign in.
     pub robots: Robots,
+    /// The machines that sign in with tokens of other issuers.
+    pub trusts: Trusts,
     rules: HashMap<Grantee, Vec<Rule>>,
 }
 
@@ -92,6 +94,7 @@ impl Policy {
             members.insert(read_member(&row)?);
         }
         policy.robots = Robots::read(&mut transaction).await?;
+        policy.trusts = Trusts::read(&mut transaction).await?;
         transaction.commit().await?;
         Ok(policy)
     }

@@ -91,8 +91,8 @@ impl Robots {
 }
 
 impl Store {
-    /// Makes a robot with its first rules. Whether it was made: not when there is one of that name.
-    /// Rules that somebody granted to the name before are left as they are.
+    /// Makes a robot with its first rules. Whether it was made: not when there is one or a
+    /// trust of that name. Rules that somebody granted to the name before are left as they are.
     ///
     /// # Errors
     /// When the database cannot be written to; nothing is made then.
@@ -105,7 +105,8 @@ impl Store {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         let made = sqlx::query(
-            "INSERT INTO robots (name, secret_hash, created, expires) VALUES ($1, $2, $3, $4)
+            "INSERT INTO robots (name, secret_hash, created, expires) SELECT $1, $2, $3, $4
+             WHERE NOT EXISTS (SELECT 1 FROM trusts WHERE name = $1)
              ON CONFLICT (name) DO NOTHING",
         )
         .bind(robot.name.as_str())

@@ -261,7 +261,8 @@ mod tests {
         // As the first version wrote it.
         sqlx::raw_sql(
             "DROP TABLE group_members; DROP TABLE robots; DROP TABLE refresh_tokens;
-             DROP TABLE sign_in_addresses; ALTER TABLE grants DROP COLUMN effect;
+             DROP TABLE sign_in_addresses; DROP TABLE trusts;
+             ALTER TABLE grants DROP COLUMN effect;
              DELETE FROM _sqlx_migrations WHERE version > 1;
              INSERT INTO grants (grantee, pattern, actions, created)
              VALUES ('andrew', 'team/**', 'push', 0);",

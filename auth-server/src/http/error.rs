@@ -28,6 +28,8 @@ pub(super) enum Refusal {
     GrantType,
     /// Something broke that should not.
     Internal,
+    /// The keys that a token of another issuer needs cannot be had now.
+    IssuerDown,
     /// The method is not one of these.
     Method(&'static str),
     /// There is nothing at this path.
@@ -68,7 +70,7 @@ impl Error {
         match self.refusal {
             Refusal::Busy => "busy",
             Refusal::Credentials => "no_credentials",
-            Refusal::Internal | Refusal::Unavailable => "unavailable",
+            Refusal::Internal | Refusal::IssuerDown | Refusal::Unavailable => "unavailable",
             Refusal::WrongCredentials => "wrong_credentials",
             Refusal::BodyCut
             | Refusal::BodyLong
@@ -121,6 +123,9 @@ impl Refusal {
             Self::Internal => {
                 (S::INTERNAL_SERVER_ERROR, Code::Unknown, "server_error", "see the server's log")
             }
+            Self::IssuerDown => {
+                unavailable("the keys of the token's issuer cannot be fetched now, try again")
+            }
             Self::Method(_) => {
                 (S::METHOD_NOT_ALLOWED, Code::Unsupported, "invalid_request", "method not allowed")
             }
@@ -145,12 +150,7 @@ impl Refusal {
                 "invalid_request",
                 "the parameter subject is missing or no subject",
             ),
-            Self::Unavailable => (
-                S::SERVICE_UNAVAILABLE,
-                Code::Unavailable,
-                "temporarily_unavailable",
-                "the server cannot look up rights now, try again",
-            ),
+            Self::Unavailable => unavailable("the server cannot look up rights now, try again"),
             Self::WrongCredentials => (
                 S::UNAUTHORIZED,
                 Code::Unauthorized,
@@ -163,11 +163,15 @@ impl Refusal {
     /// How long to wait before trying again, in seconds.
     fn retry_after(self) -> Option<&'static str> {
         match self {
-            Self::Busy => Some("10"),
+            Self::Busy | Self::IssuerDown => Some("10"),
             Self::Unavailable => Some("5"),
             _ => None,
         }
     }
+}
+
+fn unavailable(message: &'static str) -> (StatusCode, Code, &'static str, &'static str) {
+    (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "temporarily_unavailable", message)
 }
 
 #[derive(Serialize)]

@@ -147,13 +147,24 @@ fn refused(error: IssueError) -> Error {
             error.log().subject = known.map(|name| name.to_string());
             error
         }
+        IssueError::Untrusted { known, reason } => {
+            let mut error = Error::because(Refusal::WrongCredentials, reason);
+            error.log().subject = known.map(|name| name.to_string());
+            error
+        }
+        IssueError::IssuerDown { known, reason } => {
+            let mut error = Error::because(Refusal::IssuerDown, reason);
+            error.log().subject = known.map(|name| name.to_string());
+            error
+        }
         IssueError::Busy => Error::refused(Refusal::Busy),
         IssueError::Database(error) => Error::because(Refusal::Unavailable, chain(&error)),
         IssueError::Broken(cause) => Error::because(Refusal::Internal, cause),
     }
 }
 
-/// What exactly one readable `Authorization` shows: `Basic`, or `Bearer` with a robot's secret.
+/// What exactly one readable `Authorization` shows: `Basic`, or `Bearer` with a robot's secret
+/// or token.
 /// `None` without one. Whatever else stands there is wrong credentials, never "none": the client
 /// meant to sign in.
 pub(super) fn authorization(headers: &HeaderMap) -> Result<Option<Presented>, Error> {

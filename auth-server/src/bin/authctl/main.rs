@@ -19,6 +19,7 @@ mod revoke_tokens;
 mod robot;
 mod secret;
 mod site;
+mod trust;
 mod user;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -79,6 +80,9 @@ enum DatabaseVerb {
     /// Make, list and revoke secrets for machines.
     #[command(subcommand)]
     Robot(robot::Verb),
+    /// Let machines sign in with tokens of their own issuer, such as GitHub Actions or Kubernetes.
+    #[command(subcommand)]
+    Trust(trust::Verb),
     /// Allow somebody to do something.
     Grant(grants::GrantArguments),
     /// Take a grant back; tokens that rest on it are void within seconds.
@@ -163,6 +167,7 @@ impl DatabaseVerb {
             Self::User(verb) => user::run(verb, site).await,
             Self::Group(verb) => group::run(verb, site).await,
             Self::Robot(verb) => robot::run(verb, site).await,
+            Self::Trust(verb) => trust::run(verb, site).await,
             Self::Grant(arguments) => grants::grant(&arguments, site).await,
             Self::Revoke(arguments) => revoke::run(&arguments, site).await,
             Self::Deny(arguments) => grants::deny(&arguments, site).await,

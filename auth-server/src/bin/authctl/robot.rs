@@ -78,7 +78,13 @@ async fn create(arguments: &Create, site: &Site) -> Result<Report, Failure> {
             "there is a {name} already; to make it anew: authctl robot revoke {name}"
         ))
     };
-    if database.policy().await?.robots.get(name).is_some() {
+    let policy = database.policy().await?;
+    if policy.trusts.get(name).is_some() {
+        return Err(Failure::refused(format!(
+            "{name} is a trust and needs no secret; to end it: authctl trust remove {name}"
+        )));
+    }
+    if policy.robots.get(name).is_some() {
         return Err(taken());
     }
     if *dry_run {

@@ -87,8 +87,13 @@ impl Site {
             Grantee::User(name) if !self.users().users.contains_key(name) => {
                 format!("there is no user {name} yet; to add one: authctl user add {name}")
             }
-            Grantee::Robot(name) if policy.robots.get(name).is_none() => {
-                format!("there is no {name} yet; to make it: authctl robot create {name}")
+            Grantee::Robot(name)
+                if policy.robots.get(name).is_none() && policy.trusts.get(name).is_none() =>
+            {
+                format!(
+                    "there is no {name} yet; to make it: authctl robot create {name} (a secret) or \
+                     authctl trust add {name} (its issuer's tokens)"
+                )
             }
             Grantee::Group(name) if !policy.groups.contains_key(name) => {
                 format!(

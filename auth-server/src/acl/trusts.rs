@@ -1,0 +1,231 @@
+//! The trusts: which tokens of other issuers are taken, and the acts that add and remove them.
+
+use std::collections::BTreeMap;
+
+use berth_shared::{
+    clock::UnixSeconds,
+    rights::Rule,
+    subject::{Grantee, RobotName},
+};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    Error,
+    edit::{self, begin, forget},
+    policy::parse,
+    store::Store,
+};
+use crate::trust::{InlineKeys, KeySource, Remote, RequiredClaims, Trust, url::IssuerUrl};
+
+/// Every trust, by its name.
+#[derive(Debug, Default)]
+pub struct Trusts(BTreeMap<RobotName, Trust>);
+
+impl Trusts {
+    /// Every trust, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Trust> {
+        self.0.values()
+    }
+
+    /// The trust of this name.
+    #[must_use]
+    pub fn get(&self, name: &RobotName) -> Option<&Trust> {
+        self.0.get(name)
+    }
+
+    pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, Error> {
+        let rows = sqlx::query(
+            "SELECT name, issuer, audience, subject, claims, keys_url, keys, ca, created, last_used
+             FROM trusts",
+        );
+        let mut trusts = BTreeMap::new();
+        for row in rows.fetch_all(connection).await? {
+            let trust = read_trust(&row)?;
+            trusts.insert(trust.name.clone(), trust);
+        }
+        Ok(Self(trusts))
+    }
+}
+
+fn read_trust(row: &SqliteRow) -> Result<Trust, Error> {
+    let issuer: IssuerUrl = parse(row, "issuer")?;
+    let keys = if row.try_get::<Option<String>, _>("keys")?.is_some() {
+        KeySource::Inline(parse::<InlineKeys>(row, "keys")?)
+    } else {
+        let keys_url: Option<String> = row.try_get("keys_url")?;
+        let keys_url = keys_url.map(|url| url.parse().map_err(|_| Error::Row(url)));
+        let ca: Option<String> = row.try_get("ca")?;
+        let (issuer, keys_url) = (issuer.clone(), keys_url.transpose()?);
+        KeySource::Remote(Box::new(Remote { issuer, keys_url, ca: ca.map(Into::into) }))
+    };
+    let claims: String = row.try_get("claims")?;
+    Ok(Trust {
+        name: parse(row, "name")?,
+        issuer,
+        audience: parse(row, "audience")?,
+        subject: parse(row, "subject")?,
+        claims: RequiredClaims::from_json(&claims).ok_or(Error::Row(claims))?,
+        keys,
+        created: row.try_get("created")?,
+        last_used: row.try_get("last_used")?,
+    })
+}
+
+impl Store {
+    /// Adds a trust with its first rules. Whether it was added: not when there is a trust or a
+    /// robot of that name. Rules that somebody granted to the name before are left as they are.
+    ///
+    /// # Errors
+    /// When the database cannot be written to; nothing is added then.
+    pub async fn add_trust(&self, trust: &Trust, rules: &[Rule]) -> Result<bool, Error> {
+        let claims = trust.claims.to_json().map_err(|error| Error::Row(error.to_string()))?;
+        let remote = trust.keys.remote();
+        let keys_url = remote.and_then(|remote| remote.keys_url.as_ref());
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        let added = sqlx::query(
+            "INSERT INTO trusts (name, issuer, audience, subject, claims, keys_url, keys, ca, created)
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
+             WHERE NOT EXISTS (SELECT 1 FROM robots WHERE name = $1)
+             ON CONFLICT (name) DO NOTHING",
+        )
+        .bind(trust.name.as_str())
+        .bind(trust.issuer.as_str())
+        .bind(trust.audience.as_str())
+        .bind(trust.subject.as_str())
+        .bind(claims)
+        .bind(keys_url.map(IssuerUrl::as_str))
+        .bind(trust.keys.inline_text())
+        .bind(remote.and_then(|remote| remote.ca.as_deref()))
+        .bind(trust.created)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+        if added == 0 {
+            return Ok(false);
+        }
+        for rule in rules {
+            edit::add(&mut transaction, rule, trust.created).await?;
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Removes a trust with its rules and groups, and voids its tokens. Whether there was one.
+    ///
+    /// # Errors
+    /// When the database cannot be written to.
+    pub async fn remove_trust(&self, name: &RobotName) -> Result<bool, Error> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        let trust = sqlx::query("DELETE FROM trusts WHERE name = $1").bind(name.as_str());
+        let removed = trust.execute(&mut *transaction).await?.rows_affected();
+        if removed > 0 {
+            forget(&mut transaction, &Grantee::Robot(name.clone())).await?;
+        }
+        transaction.commit().await?;
+        Ok(removed > 0)
+    }
+
+    /// Notes that a token of the trust was exchanged.
+    ///
+    /// # Errors
+    /// When the database cannot be written to.
+    pub async fn note_trust(&self, name: &RobotName, now: UnixSeconds) -> Result<(), Error> {
+        sqlx::query("UPDATE trusts SET last_used = $2 WHERE name = $1")
+            .bind(name.as_str())
+            .bind(now)
+            .execute(&mut *self.writer.lock().await)
+            .await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_shared::{rights::Effect, subject::Subject};
+
+    use super::*;
+    use crate::{acl::robots::Robot, robot_secret::RobotSecret};
+
+    fn trust(name: &str, keys: KeySource) -> Trust {
+        Trust {
+            name: name.parse().unwrap(),
+            issuer: "https://issuer.test/".parse().unwrap(),
+            audience: "reg.test".parse().unwrap(),
+            subject: "repo:org/*:ref:refs/heads/main".parse().unwrap(),
+            claims: RequiredClaims::all(["owner_id=7".parse().unwrap()]).unwrap(),
+            keys,
+            created: 1,
+            last_used: None,
+        }
+    }
+
+    fn inline() -> KeySource {
+        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        let key = format!(r#"{{"kty":"OKP","crv":"Ed25519","kid":"a","x":"{x}"}}"#);
+        KeySource::Inline(format!(r#"{{"keys":[{key}]}}"#).parse().unwrap())
+    }
+
+    fn remote() -> KeySource {
+        KeySource::Remote(Box::new(Remote {
+            issuer: "https://issuer.test/".parse().unwrap(),
+            keys_url: Some("https://keys.test/all".parse().unwrap()),
+            ca: Some("pem".into()),
+        }))
+    }
+
+    #[tokio::test]
+    async fn a_trust_is_read_as_it_was_added_until_it_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        let rule = Rule {
+            grantee: "robot.a".parse().unwrap(),
+            pattern: "team/app".parse().unwrap(),
+            effect: Effect::Allow,
+            actions: "pull".parse().unwrap(),
+            expires: None,
+        };
+        for added in [trust("robot.a", inline()), trust("robot.b", remote())] {
+            assert!(store.add_trust(&added, std::slice::from_ref(&rule)).await.unwrap());
+            assert!(!store.add_trust(&added, &[]).await.unwrap());
+            store.note_trust(&added.name, 50).await.unwrap();
+            let policy = store.policy().await.unwrap();
+            let read = policy.trusts.get(&added.name).unwrap();
+            let expected = Trust { last_used: Some(50), ..added };
+            assert_eq!(
+                (&read.issuer, &read.audience, &read.subject, &read.claims),
+                (&expected.issuer, &expected.audience, &expected.subject, &expected.claims)
+            );
+            assert_eq!(read.keys.inline_text(), expected.keys.inline_text());
+            assert_eq!(read.keys.remote(), expected.keys.remote());
+            assert_eq!((read.created, read.last_used), (1, Some(50)));
+        }
+        let a: RobotName = "robot.a".parse().unwrap();
+        assert!(store.remove_trust(&a).await.unwrap());
+        assert!(!store.remove_trust(&a).await.unwrap());
+        let policy = store.policy().await.unwrap();
+        assert!(policy.trusts.get(&a).is_none() && policy.rules().is_empty());
+        assert_eq!(policy.revocations.least_for(&Subject::Robot(a)), 1);
+    }
+
+    #[tokio::test]
+    async fn a_name_is_a_robots_or_a_trusts() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        let robot = |name: &str| Robot {
+            name: name.parse().unwrap(),
+            created: 1,
+            expires: None,
+            last_used: None,
+        };
+        let secret = RobotSecret::generate().unwrap();
+        assert!(store.create_robot(&robot("robot.a"), &secret, &[]).await.unwrap());
+        assert!(!store.add_trust(&trust("robot.a", inline()), &[]).await.unwrap());
+        assert!(store.add_trust(&trust("robot.b", inline()), &[]).await.unwrap());
+        let secret = RobotSecret::generate().unwrap();
+        assert!(!store.create_robot(&robot("robot.b"), &secret, &[]).await.unwrap());
+        assert!(!store.remove_robot(&"robot.b".parse().unwrap()).await.unwrap());
+        assert!(!store.remove_trust(&"robot.a".parse().unwrap()).await.unwrap());
+    }
+}

@@ -1,0 +1,365 @@
+//! `authctl trust`: machines that sign in with tokens of an issuer of their own.
+
+use std::{fs, path::Path, path::PathBuf};
+
+use auth_server::{
+    acl::policy::Policy,
+    trust::{
+        ExpectedAudience, InlineKeys, KEY_SET_BYTES_MAX, KeySource, Remote, RequiredClaim,
+        RequiredClaims, Trust, check_ca, keys::try_out, pattern::SubjectPattern, url::IssuerUrl,
+    },
+};
+use berth_shared::{
+    clock::rfc3339,
+    subject::{Grantee, RobotName},
+    telemetry::chain,
+};
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    grant_text::{GrantText, now, show_rules},
+    report::{Failure, Report, table, warn},
+    site::Site,
+};
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Let whoever shows a token of an issuer about this subject sign in as robot.NAME.
+    Add(Box<Add>),
+    /// List trusts with their last use.
+    List,
+    /// Remove a trust with its grants; tokens that were got by it are void within seconds.
+    Remove {
+        /// The trust's name, with or without robot. in front.
+        #[arg(value_parser = RobotName::from_typed)]
+        name: RobotName,
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Args)]
+#[command(after_help = ADD_HELP)]
+pub(crate) struct Add {
+    /// The name to sign in with, with or without robot. in front.
+    #[arg(value_parser = RobotName::from_typed)]
+    name: RobotName,
+    /// Who issues the tokens: their iss, to the byte.
+    #[arg(long, value_name = "URL")]
+    issuer: IssuerUrl,
+    /// Whom the tokens must be for: their aud. Choose a name of your registry's own, such as its
+    /// host, and let the machine ask its issuer for it.
+    #[arg(long, value_name = "AUD")]
+    audience: ExpectedAudience,
+    /// Whom the tokens must be about: their sub. * is one whole part between : and /, beyond the
+    /// first two.
+    #[arg(long, value_name = "PATTERN")]
+    subject: SubjectPattern,
+    /// A further claim that must be just that text. May be repeated.
+    #[arg(long, value_name = "NAME=VALUE")]
+    claim: Vec<RequiredClaim>,
+    /// What the machine may do, such as team/app:pull,push. May be repeated.
+    #[arg(long, value_name = "REPO:ACTIONS")]
+    grant: Vec<GrantText>,
+    /// Where the issuer's keys are, if not where its discovery document says.
+    #[arg(long, value_name = "URL", conflicts_with = "keys")]
+    keys_url: Option<IssuerUrl>,
+    /// A file with the issuer's keys (a JWKS). It is kept in the database, and nothing is fetched.
+    #[arg(long, value_name = "FILE", conflicts_with = "ca")]
+    keys: Option<PathBuf>,
+    /// The only root certificates to believe the issuer's server by, as PEM; the system's unless
+    /// given.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+const ADD_HELP: &str = "\
+The machine signs in as robot.NAME with its issuer's token as password, or with the token alone as
+bearer token at /token. There is no secret to keep or to change.
+
+GitHub Actions, the branch main of one repository:
+  authctl trust add github --issuer https://token.actions.githubusercontent.com \\
+      --audience reg.homelab.lan --subject 'repo:org/app:ref:refs/heads/main' \\
+      --claim repository_owner_id=9919 --grant team/app:pull,push
+  Names can be registered anew when their owner has left; ids cannot. The id is shown by
+  curl -s https://api.github.com/users/ORG. The workflow needs `permissions: id-token: write`.
+
+Kubernetes, one service account; the cluster's keys are written down, so that nothing is fetched:
+  kubectl get --raw /.well-known/openid-configuration       shows the issuer
+  kubectl get --raw /openid/v1/jwks > keys.json
+  authctl trust add cluster --issuer https://kubernetes.default.svc.cluster.local \\
+      --audience reg.homelab.lan --subject system:serviceaccount:prod:builder \\
+      --keys keys.json --grant '**:pull'
+  The pod needs a projected service-account token with that audience.
+
+docs/OPERATING.md has the workflow and the pod.";
+
+pub(crate) async fn run(verb: Verb, site: &Site) -> Result<Report, Failure> {
+    match verb {
+        Verb::Add(arguments) => add(*arguments, site).await,
+        Verb::List => list(site).await,
+        Verb::Remove { name, dry_run } => remove(&name, dry_run, site).await,
+    }
+}
+
+async fn add(arguments: Add, site: &Site) -> Result<Report, Failure> {
+    let (dry_run, grant) = (arguments.dry_run, arguments.grant.clone());
+    if arguments.issuer.as_str() == site.config.issuer {
+        let reason = "--issuer: that is Berth itself, whose tokens need no trust";
+        return Err(Failure::Usage(reason.to_owned()));
+    }
+    let trust = read(arguments)?;
+    let name = &trust.name;
+    let grantee = Grantee::Robot(name.clone());
+    let rules: Vec<_> = grant.iter().map(|text| text.allow(&grantee, None)).collect();
+    let database = site.database().await?;
+    if let Some(taken) = taken(name, &*database.policy().await?) {
+        return Err(taken);
+    }
+    if dry_run {
+        let text = format!("would trust {}\n{}", summary(&trust), keys_remark(&trust).await);
+        return Ok(Report::done(text, json!({ "name": name, "dry_run": true })));
+    }
+    if !database.add_trust(&trust, &rules).await? {
+        let policy = database.policy().await?;
+        let gone = || Failure::refused(format!("{name} was made or removed meanwhile: try again"));
+        return Err(taken(name, &policy).unwrap_or_else(gone));
+    }
+    let policy = database.policy().await?;
+    let held = policy.rules_naming(&grantee);
+    let rights = if held.is_empty() {
+        format!("It may do nothing yet; to change that: authctl grant {name} 'team/**:pull'")
+    } else {
+        show_rules(held, site)
+    };
+    let keys = keys_remark(&trust).await;
+    let text = format!("trusts {}\n{keys}\n{rights}", summary(&trust));
+    Ok(Report::done(text, json_trust(&trust, &policy)))
+}
+
+/// The trust that was asked for, with what its files say.
+fn read(arguments: Add) -> Result<Trust, Failure> {
+    let Add { name, issuer, audience, subject, claim, keys_url, keys, ca, .. } = arguments;
+    let claims =
+        RequiredClaims::all(claim).map_err(|error| Failure::Usage(format!("--claim: {error}")))?;
+    let keys = if let Some(path) = keys {
+        let keys = read_file(&path)?.parse::<InlineKeys>();
+        let unreadable = |error| format!("{}: {}", path.display(), chain(&error));
+        KeySource::Inline(keys.map_err(|error| Failure::refused(unreadable(error)))?)
+    } else {
+        let ca = ca.as_deref().map(read_ca).transpose()?;
+        let (issuer, ca) = (issuer.clone(), ca.map(Into::into));
+        KeySource::Remote(Box::new(Remote { issuer, keys_url, ca }))
+    };
+    Ok(Trust { name, issuer, audience, subject, claims, keys, created: now(), last_used: None })
+}
+
+fn read_ca(path: &Path) -> Result<String, Failure> {
+    let pem = read_file(path)?;
+    check_ca(&pem).map_err(|error| Failure::refused(format!("{}: {error}", path.display())))?;
+    Ok(pem)
+}
+
+fn read_file(path: &Path) -> Result<String, Failure> {
+    let failed = |reason: String| Failure::refused(format!("reading {}: {reason}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    if text.len() > KEY_SET_BYTES_MAX {
+        return Err(failed(format!("it is longer than {KEY_SET_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+/// Why there cannot be a trust of this name, if so.
+fn taken(name: &RobotName, policy: &Policy) -> Option<Failure> {
+    if policy.robots.get(name).is_some() {
+        return Some(Failure::refused(format!(
+            "{name} is a robot with a secret; to end it: authctl robot revoke {name}"
+        )));
+    }
+    policy.trusts.get(name).map(|_| {
+        Failure::refused(format!(
+            "there is a trust {name} already; to make it anew: authctl trust remove {name}"
+        ))
+    })
+}
+
+/// Whether tokens could be verified now. That they cannot is no reason to refuse: the issuer may
+/// be down.
+async fn keys_remark(trust: &Trust) -> String {
+    match &trust.keys {
+        KeySource::Inline(_) => {
+            "Its keys are in the database: when the issuer has new ones, add it anew".to_owned()
+        }
+        KeySource::Remote(remote) => match try_out(remote).await {
+            Ok(count) => format!("Its issuer gives keys: {count}"),
+            Err(error) => {
+                warn(&format!("no token can be checked yet: {}", chain(&error)));
+                "Its issuer's keys cannot be had now".to_owned()
+            }
+        },
+    }
+}
+
+fn summary(trust: &Trust) -> String {
+    let Trust { name, issuer, audience, subject, claims, .. } = trust;
+    let claims: String =
+        claims.iter().map(|(name, value)| format!("\n  claim     {name}={value}")).collect();
+    format!(
+        "{name}, by tokens with\n  issuer    {issuer}\n  audience  {audience}\n  \
+         subject   {subject}{claims}"
+    )
+}
+
+fn json_trust(trust: &Trust, policy: &Policy) -> Value {
+    let claims: Map<_, _> =
+        trust.claims.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    let remote = trust.keys.remote();
+    json!({
+        "name": trust.name,
+        "issuer": trust.issuer.as_str(),
+        "audience": trust.audience.as_str(),
+        "subject": trust.subject.as_str(),
+        "claims": claims,
+        "keys_url": remote.and_then(|remote| remote.keys_url.as_ref()).map(IssuerUrl::as_str),
+        "keys_inline": remote.is_none(),
+        "ca": remote.is_some_and(|remote| remote.ca.is_some()),
+        "rules": policy.rules_naming(&Grantee::Robot(trust.name.clone())).len(),
+        "created": rfc3339(trust.created),
+        "last_used": trust.last_used.map(rfc3339),
+    })
+}
+
+async fn list(site: &Site) -> Result<Report, Failure> {
+    let policy = site.database().await?.policy().await?;
+    let row = |trust: &Trust| {
+        [
+            trust.name.to_string(),
+            trust.issuer.to_string(),
+            trust.audience.to_string(),
+            trust.subject.to_string(),
+            policy.rules_naming(&Grantee::Robot(trust.name.clone())).len().to_string(),
+            trust.last_used.map_or_else(|| "never".to_owned(), rfc3339),
+        ]
+    };
+    let rows: Vec<_> = policy.trusts.iter().map(row).collect();
+    let text = if rows.is_empty() {
+        "there are no trusts; how to add one: authctl trust add --help".to_owned()
+    } else {
+        table(["TRUST", "ISSUER", "AUDIENCE", "SUBJECT", "RULES", "LAST USED"], &rows)
+    };
+    let json = policy.trusts.iter().map(|trust| json_trust(trust, &policy));
+    Ok(Report::done(text, json.collect()))
+}
+
+async fn remove(name: &RobotName, dry_run: bool, site: &Site) -> Result<Report, Failure> {
+    let database = site.database().await?;
+    let is_there = if dry_run {
+        database.policy().await?.trusts.get(name).is_some()
+    } else {
+        database.remove_trust(name).await?
+    };
+    if !is_there {
+        return Err(Failure::refused(format!("there is no trust {name}; authctl trust list")));
+    }
+    let verb = if dry_run { "would remove" } else { "removed" };
+    let text = format!("{verb} {name}; the tokens that were got by it are void within seconds");
+    Ok(Report::done(text, json!({ "name": name, "removed": !dry_run })))
+}
+
+#[cfg(test)]
+mod tests {
+    use auth_server::config::Config;
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(subcommand)]
+        verb: Verb,
+    }
+
+    const SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a",
+        "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+    const GOOD: [&str; 7] = [
+        "add",
+        "ci",
+        "--issuer=https://issuer.test",
+        "--audience=reg.test",
+        "--subject=repo:org/app:ref:refs/heads/main",
+        "--claim=owner_id=7",
+        "--grant=app:push",
+    ];
+
+    fn parse(words: &[&str]) -> Result<Verb, clap::Error> {
+        Line::try_parse_from([&["trust"], words].concat()).map(|line| line.verb)
+    }
+
+    async fn typed(words: &[&str], site: &Site) -> Result<Report, Failure> {
+        run(parse(words).unwrap(), site).await
+    }
+
+    fn site(data: &Path) -> Site {
+        let config = Config {
+            data: data.join("auth"),
+            htpasswd: data.join("htpasswd"),
+            ..Config::default()
+        };
+        Site { config }
+    }
+
+    #[tokio::test]
+    async fn a_trust_is_added_listed_and_removed_as_typed() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = site(dir.path());
+        let file = dir.path().join("keys.json");
+        fs::write(&file, SET).unwrap();
+        let keys = format!("--keys={}", file.display());
+        let words = [&GOOD[..], &[keys.as_str()]].concat();
+        typed(&[&words[..], &["--dry-run"]].concat(), &site).await.unwrap();
+        assert_eq!(typed(&["list"], &site).await.unwrap().json, json!([]));
+        let added = typed(&words, &site).await.unwrap();
+        assert!(added.text.contains("robot.ci") && added.text.contains("app"), "{}", added.text);
+        let listed = typed(&["list"], &site).await.unwrap();
+        let one = &listed.json[0];
+        assert_eq!((&one["name"], &one["rules"]), (&json!("robot.ci"), &json!(1)));
+        assert_eq!(one["claims"], json!({ "owner_id": "7" }));
+        let Err(Failure::Refused(again)) = typed(&words, &site).await else { panic!() };
+        assert!(again.contains("authctl trust remove robot.ci"), "{again}");
+        typed(&["remove", "ci", "--dry-run"], &site).await.unwrap();
+        typed(&["remove", "robot.ci"], &site).await.unwrap();
+        assert!(typed(&["remove", "ci"], &site).await.is_err());
+        assert!(site.database().await.unwrap().policy().await.unwrap().rules().is_empty());
+    }
+
+    #[test]
+    fn what_would_trust_too_much_is_wrong_usage() {
+        assert!(parse(&GOOD).is_ok());
+        for (place, bad) in [
+            (2, "--issuer=http://issuer.test"),
+            (2, "--issuer=issuer.test"),
+            (3, "--audience="),
+            (4, "--subject=*"),
+            (4, "--subject=repo:*/app:*"),
+            (5, "--claim=sub=x"),
+            (5, "--claim=owner_id"),
+        ] {
+            let mut words = GOOD;
+            words[place] = bad;
+            assert!(parse(&words).is_err(), "{bad}");
+        }
+        for missing in [2, 3, 4] {
+            let mut words = GOOD.to_vec();
+            words.remove(missing);
+            assert!(parse(&words).is_err(), "without {}", GOOD[missing]);
+        }
+        let both = [&GOOD[..], &["--keys=x", "--keys-url=https://x"]].concat();
+        assert!(parse(&both).is_err());
+    }
+}
