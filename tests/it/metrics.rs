@@ -100,7 +100,7 @@ async fn tokens_and_refusals_show_in_the_metrics() {
         ("berth_groups", 0.0),
         ("berth_rules{effect=\"allow\"}", 1.0),
         ("berth_rules{effect=\"deny\"}", 0.0),
-        ("berth_signing_keys", 1.0),
+        ("berth_signing_keys", 2.0),
         ("berth_htpasswd_usable", 1.0),
         ("berth_bcrypt_running", 0.0),
         ("berth_bcrypt_waiting", 0.0),
@@ -149,7 +149,7 @@ async fn what_is_stored_and_who_came_for_it_shows_in_the_metrics() {
         ("berth_uploads_receiving_max", 32.0),
         ("berth_read_only", 0.0),
         ("berth_auth_server_up", 1.0),
-        ("berth_verification_keys", 1.0),
+        ("berth_verification_keys", 2.0),
     ] {
         assert_eq!(value(&answer, series), expected, "{series}");
     }

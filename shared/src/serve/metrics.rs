@@ -41,7 +41,7 @@ const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The series of both servers.
-const COMMON: [Series; 8] = [
+const COMMON: [Series; 9] = [
     Series::gauge("berth_build_info", "Always 1; the version that runs is a label."),
     Series::gauge("berth_process_start_time_seconds", "When the server started, in Unix time."),
     Series::gauge("berth_connections_open", "Connections that are open."),
@@ -53,6 +53,10 @@ const COMMON: [Series; 8] = [
     ),
     Series::counter("berth_received_bytes_total", "Bytes of request bodies."),
     Series::counter("berth_sent_bytes_total", "Bytes of the bodies of answers."),
+    Series::gauge(
+        "berth_certificate_remaining_seconds",
+        "What is left of a certificate; below zero it has expired.",
+    ),
 ];
 
 /// The `[metrics]` table of both servers.
