@@ -3,7 +3,8 @@
 //! `authctl` writes to the same file while the server runs. SQLite's `PRAGMA data_version` changes
 //! whenever another connection has committed, so one look before each use (some 50 µs) is enough
 //! to see every change with the next request. The pragma does not notice the connection's own
-//! commits, so the connection that looks never writes.
+//! commits, so the connection that looks never writes. Most commits are rows of the audit: triggers
+//! count those that touch what the policy is read from, and only then is it read again.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -42,7 +43,10 @@ type FileIdentity = (u64, u64);
 #[derive(Debug)]
 struct Reader {
     connection: SqliteConnection,
-    version: i64,
+    /// What the connection saw of commits by others, of whatever.
+    data_version: i64,
+    /// What the policy was read at.
+    policy_version: i64,
     policy: Arc<Policy>,
 }
 
@@ -64,12 +68,14 @@ impl Store {
         migrate(&mut writer, path).await?;
         drop(lock);
         let mut connection = connect(path).await?;
-        let version = data_version(&mut connection).await?;
+        let data_version = data_version(&mut connection).await?;
+        let policy_version = policy_version(&mut connection).await?;
         let policy = Arc::new(Policy::read(&mut connection).await?);
+        let reader = Reader { connection, data_version, policy_version, policy };
         Ok(Self {
             path: path.to_owned(),
             file,
-            reader: Mutex::new(Reader { connection, version, policy }),
+            reader: Mutex::new(reader),
             writer: Mutex::new(writer),
         })
     }
@@ -106,11 +112,15 @@ impl Store {
             return Err(Error::Replaced(self.path.clone()));
         }
         let mut reader = self.reader.lock().await;
-        // Taken before the rules are read: a commit in between is seen again next time.
-        let version = data_version(&mut reader.connection).await?;
-        if version != reader.version {
-            reader.policy = Arc::new(Policy::read(&mut reader.connection).await?);
-            reader.version = version;
+        // Both are taken before the rules are read: a commit in between is seen again next time.
+        let data_version = data_version(&mut reader.connection).await?;
+        if data_version != reader.data_version {
+            let policy_version = policy_version(&mut reader.connection).await?;
+            if policy_version != reader.policy_version {
+                reader.policy = Arc::new(Policy::read(&mut reader.connection).await?);
+                reader.policy_version = policy_version;
+            }
+            reader.data_version = data_version;
         }
         Ok(Arc::clone(&reader.policy))
     }
@@ -190,6 +200,10 @@ async fn data_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
     Ok(row.try_get(0)?)
 }
 
+async fn policy_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar("SELECT value FROM policy_version").fetch_one(connection).await?)
+}
+
 #[cfg(test)]
 mod tests {
     use berth_shared::rights::Effect;
@@ -216,18 +230,20 @@ mod tests {
     async fn an_older_database_is_copied_and_then_migrated() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth.db");
-        let store = Store::open(&path).await.unwrap();
         // As the first version wrote it.
-        sqlx::raw_sql(
-            "DROP TABLE group_members; DROP TABLE robots; ALTER TABLE grants DROP COLUMN effect;
-             DELETE FROM _sqlx_migrations WHERE version > 1;
-             INSERT INTO grants (grantee, pattern, actions, created)
-             VALUES ('andrew', 'team/**', 'push', 0);",
+        let first = MIGRATIONS.iter().filter(|migration| migration.version == 1);
+        let first = Migrator::with_migrations(first.cloned().collect());
+        create(&path).unwrap();
+        let mut connection = connect(&path).await.unwrap();
+        first.run_direct(None, &mut connection, false).await.unwrap();
+        sqlx::query(
+            "INSERT INTO grants (grantee, pattern, actions, created)
+             VALUES ('andrew', 'team/**', 'push', 0)",
         )
-        .execute(&mut *store.writer.lock().await)
+        .execute(&mut connection)
         .await
         .unwrap();
-        drop(store);
+        connection.close().await.unwrap();
         let policy = Store::open(&path).await.unwrap().policy().await.unwrap();
         let rules = policy.rules();
         assert_eq!(rules.len(), 1);
@@ -236,6 +252,38 @@ mod tests {
             (Effect::Allow, "push")
         );
         assert!(dir.path().join("auth.db.version-1").exists());
+    }
+
+    /// Each act on a store of its own, as `authctl` acts beside the server.
+    #[tokio::test]
+    async fn the_policy_is_read_again_for_acts_and_for_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.db");
+        let (server, authctl) =
+            (Store::open(&path).await.unwrap(), Store::open(&path).await.unwrap());
+        let mut before = server.policy().await.unwrap();
+        for (statement, is_act) in [
+            ("INSERT INTO audit (at, event, detail) VALUES (0, 'token.issue', '{}')", false),
+            ("DELETE FROM audit", false),
+            ("INSERT INTO htpasswd_seen VALUES ('a', 'b')", false),
+            ("INSERT INTO grants VALUES (1, 'a', 'b', 'pull', 0, NULL, 'allow')", true),
+            ("UPDATE grants SET actions = 'pull,push'", true),
+            ("DELETE FROM grants", true),
+            ("UPDATE sequence SET value = value + 1", true),
+            ("INSERT INTO counters VALUES ('a', 1)", true),
+            ("INSERT INTO counters VALUES ('a', 1) ON CONFLICT DO UPDATE SET counter = 2", true),
+            ("DELETE FROM counters", true),
+            ("INSERT INTO group_members VALUES ('a', 'b')", true),
+            ("DELETE FROM group_members", true),
+            ("INSERT INTO robots VALUES ('robot.a', 'b', 0, NULL, NULL)", true),
+            ("UPDATE robots SET last_used = 1", true),
+            ("DELETE FROM robots", true),
+        ] {
+            sqlx::query(statement).execute(&mut *authctl.writer.lock().await).await.unwrap();
+            let after = server.policy().await.unwrap();
+            assert_eq!(!Arc::ptr_eq(&before, &after), is_act, "{statement}");
+            before = after;
+        }
     }
 
     #[tokio::test]
