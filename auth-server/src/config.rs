@@ -16,6 +16,8 @@ use berth_shared::{
 };
 use serde::Deserialize;
 
+use crate::audit;
+
 /// The shortest and longest life of a token, in seconds. Clients read anything below a minute as a
 /// minute; beyond a day a token is a password.
 const TOKEN_LIFE_SECS: std::ops::RangeInclusive<u32> = 60..=86_400;
@@ -51,6 +53,8 @@ pub struct Config {
     pub public: Option<Public>,
     /// A listener for metrics; off unless given.
     pub metrics: Option<metrics::Config>,
+    /// What is recorded of sign-ins and acts, and how much of it is kept.
+    pub audit: audit::Settings,
     /// Bounds, each with a default that suits a home server.
     pub limits: Limits,
 }
@@ -134,6 +138,7 @@ impl Default for Config {
             log_format: LogFormat::default(),
             public: None,
             metrics: None,
+            audit: audit::Settings::default(),
             limits: Limits::default(),
         }
     }
@@ -155,6 +160,7 @@ impl Config {
             public.certificate = beside(path, &public.certificate);
             public.key = beside(path, &public.key);
         }
+        config.audit.place_beside(path);
         Ok(config)
     }
 
@@ -180,7 +186,7 @@ impl Config {
     #[must_use]
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
         // Compared by what they print, which is the same when they are.
-        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 12] = [
+        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 13] = [
             ("issuer", &self.issuer, &other.issuer),
             ("services", &self.services, &other.services),
             ("htpasswd", &self.htpasswd, &other.htpasswd),
@@ -192,6 +198,7 @@ impl Config {
             ("log_format", &self.log_format, &other.log_format),
             ("public", &self.public, &other.public),
             ("metrics", &self.metrics, &other.metrics),
+            ("audit", &self.audit, &other.audit),
             ("limits", &self.limits, &other.limits),
         ];
         let differs = |(_, a, b): &(_, &dyn std::fmt::Debug, &dyn std::fmt::Debug)| {
@@ -233,6 +240,7 @@ impl Config {
             return Err(ConfigError::value("limits.sign_in_delay_secs_max", reason));
         }
         self.metrics.map(metrics::Config::check).transpose()?;
+        self.audit.check()?;
         Ok(())
     }
 }
@@ -271,6 +279,11 @@ mod tests {
             ("[limits]\nsign_in_delay_secs_max = 60", "limits.sign_in_delay_secs_max"),
             ("[metrics]\nlisten = \"0.0.0.0:9103\"", "metrics.listen"),
             ("[metrics]\nport = 1", "port"),
+            ("[audit]\nrows_max = 999", "audit.rows_max"),
+            ("[audit]\nfile_bytes_max = 65535", "audit.file_bytes_max"),
+            ("[audit]\nfiles_max = 1", "audit.files_max"),
+            ("[audit]\nfile = \"\"", "audit.file"),
+            ("[audit]\nrows = 1", "rows"),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(named), "{text}: {error}");

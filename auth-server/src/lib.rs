@@ -3,6 +3,7 @@
 //!
 //! - [`config`] is `auth.toml`
 //! - [`users`] are who may sign in, and the password check
+//! - [`audit`] is what happened: a table, and a file of JSON lines
 //! - [`acl`] is what is allowed and what was taken away, in the database
 //! - [`robot_secret`] is what a robot signs in with
 //! - [`issue`] decides what a token says
@@ -16,6 +17,7 @@
 //! `http/error.rs` says no.
 
 pub mod acl;
+pub mod audit;
 pub mod backup;
 pub mod certs;
 pub mod config;

@@ -113,7 +113,14 @@ impl Bound {
         if let Some((listener, routes)) = metrics {
             tokio::spawn(serve::serve(listener, routes, limits, shutdown.clone()));
         }
+        // Ends after the last request, whose entry it writes.
+        let audit_end = CancellationToken::new();
+        let audit = tokio::spawn(server.audit_writer().run(audit_end.clone()));
         tokio::join!(private, others, look_at_users(&server, &shutdown));
+        audit_end.cancel();
+        if let Err(error) = audit.await {
+            tracing::error!(error = chain(&error), "the audit broke off");
+        }
         drop(lock);
     }
 }

@@ -9,6 +9,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::{
     StartError, acl,
     acl::{policy::Policy, store::Store},
+    audit::{self, Author, lines::Lines, writer::Writer},
     config::Config,
     files,
     issue::{Issued, Request, issue},
@@ -30,6 +31,7 @@ pub struct AuthServer {
     pub(crate) clock: Clock,
     pub(crate) database: Arc<Store>,
     pub(crate) verifier: Verifier,
+    pub(crate) audit: Arc<audit::Queue>,
     config: Config,
     users: Users,
 }
@@ -41,6 +43,16 @@ pub(crate) struct TokenRequest<'a> {
     pub(crate) presented: Option<&'a Presented>,
     /// Where the client is, where that is known.
     pub(crate) client: Option<IpAddr>,
+    pub(crate) agent: Agent<'a>,
+}
+
+/// What a client says of itself.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Agent<'a> {
+    /// The parameter `client_id`.
+    pub(crate) id: Option<&'a str>,
+    /// The header `User-Agent`.
+    pub(crate) header: Option<&'a str>,
 }
 
 /// A token, and what it rests on. Has no `Debug`: the token is a credential.
@@ -55,8 +67,8 @@ pub(crate) struct Granted {
 pub(crate) enum IssueError {
     /// The credentials are wrong; `known` is the user or robot, if there is one of that name.
     Wrong { known: Option<Subject> },
-    /// Too many password checks are waiting.
-    Busy,
+    /// Too many password checks are waiting; `known` as above.
+    Busy { known: Option<Subject> },
     /// The database does not answer.
     Database(acl::Error),
     /// What should not happen.
@@ -85,12 +97,22 @@ impl AuthServer {
         berth_shared::crypto::install();
         config.check()?;
         files::make_directory(&config.data)?;
-        let database = Arc::new(Store::open(&config.database()).await?);
+        let database = Store::open(&config.database()).await?;
+        let database = Arc::new(database.acting(Author::server(clock.clone())));
         let keys = SigningKeys::open(&config.keys(), config.key_algorithm, &clock)?
             .with_ids(config.key_ids);
         let users = Users::load(config.htpasswd.clone(), Arc::clone(&database)).await?;
         let verifier = Verifier::new(config.limits).map_err(|_| StartError::Randomness)?;
-        Ok(Arc::new(Self { keys, config, clock, database, users, verifier }))
+        let audit = Arc::new(audit::Queue::new().map_err(|_| StartError::Randomness)?);
+        Ok(Arc::new(Self { keys, config, clock, database, users, verifier, audit }))
+    }
+
+    /// What writes down what clients cause, while the server is served.
+    pub(crate) fn audit_writer(&self) -> Writer {
+        let (store, queue) = (Arc::clone(&self.database), Arc::clone(&self.audit));
+        let settings = &self.config.audit;
+        let lines = settings.file(&self.config.data).map(|path| Lines::new(path, settings));
+        Writer::new(store, queue, settings, lines, self.clock.clone())
     }
 
     /// The settings that the server was opened with.
@@ -151,12 +173,17 @@ impl AuthServer {
         }
     }
 
-    /// Checks the credentials and issues a token.
-    ///
+    /// Checks the credentials and issues a token, and notes what came of it for the audit.
+    pub(crate) async fn issue(&self, request: TokenRequest<'_>) -> Result<Granted, IssueError> {
+        let result = self.check_and_issue(&request).await;
+        self.note(&request, &result);
+        result
+    }
+
     /// Rules and counter come from the one policy that [`current`](Self::current) gave before the
     /// password was checked. What is taken away during the check (it may wait in a queue) has a
     /// larger counter, and voids the token.
-    pub(crate) async fn issue(&self, request: TokenRequest<'_>) -> Result<Granted, IssueError> {
+    async fn check_and_issue(&self, request: &TokenRequest<'_>) -> Result<Granted, IssueError> {
         let current = self.current().await?;
         let signed_in = self.sign_in(&current, request.presented, request.client).await?;
         let policy = &current.policy;
@@ -234,7 +261,9 @@ mod tests {
         });
         let scopes = Scope::parse_all(["repository:team/app:*"]);
         let presented = Some(&presented);
-        let request = TokenRequest { service: "berth", scopes: &scopes, presented, client: None };
+        let agent = Agent::default();
+        let request =
+            TokenRequest { service: "berth", scopes: &scopes, presented, client: None, agent };
         let token = server.issue(request).await?.token;
         let verifier = token::Verifier {
             issuer: "berth".to_owned(),
@@ -304,8 +333,14 @@ mod tests {
         fs::rename(dir.path().join("auth/auth.db"), dir.path().join("elsewhere")).unwrap();
         assert!(matches!(sign_in(&server, "one").await, Err(IssueError::Database(_))));
         let scopes = Scope::parse_all(["repository:public:pull"]);
-        let anonymous =
-            TokenRequest { service: "berth", scopes: &scopes, presented: None, client: None };
+        let agent = Agent::default();
+        let anonymous = TokenRequest {
+            service: "berth",
+            scopes: &scopes,
+            presented: None,
+            client: None,
+            agent,
+        };
         assert!(server.issue(anonymous).await.is_err());
         assert!(server.ready().await.is_err());
         assert_eq!(server.config().token_life(), Duration::from_secs(900));

@@ -2,7 +2,7 @@
 //!
 //! [`store`] opens the database and keeps the current [`policy::Policy`] in memory; [`edit`]
 //! holds the acts that change rules, [`groups`] and [`robots`] those that change them,
-//! [`apply`] makes it what a file says, [`snapshot`] copies it. Which rule decides is not known here: that is
+//! [`apply`] makes it what a file says, [`audit`] keeps what happened, [`snapshot`] copies it. Which rule decides is not known here: that is
 //! [`berth_shared::rights`], one function for both servers.
 //!
 //! **The counter.** One sequence serves the whole database. Whatever takes something away from a
@@ -12,6 +12,7 @@
 //! token can survive an act that it did not see, whatever the clocks say. Granting moves nothing.
 
 pub mod apply;
+pub mod audit;
 pub mod edit;
 pub mod groups;
 pub mod policy;

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use berth_shared::clock::Clock;
 use sqlx::{
     ConnectOptions, Connection, Row, SqliteConnection,
     migrate::{MigrateError, Migrator},
@@ -22,6 +23,7 @@ use sqlx::{
 use tokio::sync::Mutex;
 
 use super::{Error, policy::Policy, snapshot::snapshot};
+use crate::audit::Author;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -35,6 +37,8 @@ pub struct Store {
     file: FileIdentity,
     reader: Mutex<Reader>,
     pub(super) writer: Mutex<SqliteConnection>,
+    /// Whose acts are done through this handle.
+    pub(super) author: Author,
 }
 
 /// Device and inode: which file it is, whatever it is called.
@@ -77,7 +81,14 @@ impl Store {
             file,
             reader: Mutex::new(reader),
             writer: Mutex::new(writer),
+            author: Author::process(Clock::system()),
         })
+    }
+
+    /// The same database, with what is done through it written down as done by `author`.
+    #[must_use]
+    pub fn acting(self, author: Author) -> Self {
+        Self { author, ..self }
     }
 
     /// Looks through the whole database.

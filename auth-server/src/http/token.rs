@@ -31,7 +31,7 @@ use super::{
     json,
 };
 use crate::{
-    server::{Granted, IssueError, TokenRequest},
+    server::{Agent, Granted, IssueError, TokenRequest},
     sign_in::Presented,
     users::verify::Credentials,
 };
@@ -68,36 +68,37 @@ impl Parameters {
 
 /// `GET /token`: parameters in the query, credentials in `Authorization`.
 pub(super) async fn get(State(door): State<Door>, request: Request) -> Response {
-    let client = client_address(&door, &request);
+    let caller = Caller::of(&door, &request);
     let parameters = Parameters::parse(request.uri().query().unwrap_or_default().as_bytes());
     let answer = match authorization(request.headers()) {
-        Ok(presented) => answer(&door, &parameters, presented, client).await,
-        Err(error) => Err(error),
+        Ok(presented) => answer(&door, &parameters, presented, &caller).await,
+        Err(error) => Err(caller.unreadable(&door, error)),
     };
-    respond(answer, client)
+    respond(answer, caller.address)
 }
 
 /// `POST /token`: parameters and credentials in the body (RFC 6749 §4.3).
 pub(super) async fn post(State(door): State<Door>, request: Request) -> Response {
-    let client = client_address(&door, &request);
+    let caller = Caller::of(&door, &request);
+    let unreadable = |error| caller.unreadable(&door, error);
     let answer = async {
-        let from_header = authorization(request.headers())?;
+        let from_header = authorization(request.headers()).map_err(unreadable)?;
         let parameters = Parameters::parse(&read_body(request.into_body()).await?);
         let presented = match from_header {
             Some(presented) => Some(presented),
-            None => from_form(&parameters)?.map(Presented::Password),
+            None => from_form(&parameters).map_err(unreadable)?.map(Presented::Password),
         };
         refuse_other_grants(&parameters)?;
-        answer(&door, &parameters, presented, client).await
+        answer(&door, &parameters, presented, &caller).await
     };
-    respond(answer.await, client)
+    respond(answer.await, caller.address)
 }
 
 async fn answer(
     door: &Door,
     parameters: &Parameters,
     presented: Option<Presented>,
-    client: Option<IpAddr>,
+    caller: &Caller,
 ) -> Result<Response, Error> {
     let server = &door.server;
     let service = server
@@ -114,7 +115,13 @@ async fn answer(
         tracing::debug!("the parameter account names another user than the credentials");
     }
     let scopes = Scope::parse_all(parameters.all("scope"));
-    let request = TokenRequest { service, scopes: &scopes, presented: presented.as_ref(), client };
+    let request = TokenRequest {
+        service,
+        scopes: &scopes,
+        presented: presented.as_ref(),
+        client: caller.address,
+        agent: Agent { id: parameters.first("client_id"), ..caller.agent() },
+    };
     match server.issue(request).await {
         Ok(granted) => Ok(token_answer(&granted)),
         Err(error) => Err(refused(error)),
@@ -131,7 +138,7 @@ fn refused(error: IssueError) -> Error {
             error.log().subject = known.map(|name| name.to_string());
             error
         }
-        IssueError::Busy => Error::refused(Refusal::Busy),
+        IssueError::Busy { .. } => Error::refused(Refusal::Busy),
         IssueError::Database(error) => Error::because(Refusal::Unavailable, chain(&error)),
         IssueError::Broken(cause) => Error::because(Refusal::Internal, cause),
     }
@@ -206,6 +213,30 @@ async fn read_body(body: Body) -> Result<Zeroizing<Vec<u8>>, Error> {
         Ok(body) => Ok(Zeroizing::new(body.to_bytes().to_vec())),
         Err(error) if error.is::<LengthLimitError>() => Err(Error::refused(Refusal::BodyLong)),
         Err(error) => Err(Error::because(Refusal::BodyCut, error.to_string())),
+    }
+}
+
+/// Who sends a request, as far as the connection and the headers say.
+struct Caller {
+    address: Option<IpAddr>,
+    user_agent: Option<HeaderValue>,
+}
+
+impl Caller {
+    fn of(door: &Door, request: &Request) -> Self {
+        let user_agent = request.headers().get(header::USER_AGENT).cloned();
+        Self { address: client_address(door, request), user_agent }
+    }
+
+    fn agent(&self) -> Agent<'_> {
+        let header = self.user_agent.as_ref().and_then(|value| value.to_str().ok());
+        Agent { header, ..Agent::default() }
+    }
+
+    /// Notes that this caller's credentials could not be read.
+    fn unreadable(&self, door: &Door, error: Error) -> Error {
+        door.server.note_unreadable(self.address, self.agent());
+        error
     }
 }
 
