@@ -3,6 +3,7 @@
 mod advisories;
 mod advisories_clients;
 mod advisories_reading;
+mod audit;
 mod auth_backup;
 mod backup;
 mod basic;

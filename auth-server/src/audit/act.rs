@@ -143,7 +143,7 @@ impl Act<'_> {
     pub fn detail(&self) -> Map<String, Value> {
         let value = match self {
             Self::Grant(rule) | Self::Revoke(rule) | Self::Deny(rule) | Self::DenyRemove(rule) => {
-                let (pattern, actions) = (&rule.pattern, &rule.actions);
+                let (pattern, actions) = (&rule.pattern, rule.actions.to_string());
                 let mut value = json!({ "pattern": pattern, "actions": actions });
                 if let Some(expires) = rule.expires {
                     value["expires"] = rfc3339(expires).into();

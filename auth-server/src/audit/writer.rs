@@ -53,8 +53,8 @@ pub struct Writer {
     export: Option<Export>,
     /// The last exported row, as the database has it.
     exported_noted: i64,
-    /// Whether it is known which row the file ends with.
-    is_placed: bool,
+    /// Whether what the database has was read.
+    is_begun: bool,
     /// What could not be done the last time, so that it is said once.
     complaint: Option<String>,
 }
@@ -64,6 +64,8 @@ struct Export {
     /// Away while another thread writes.
     lines: Option<Lines>,
     exported: i64,
+    /// Whether the file was looked at: it may be further on than the database knows.
+    is_placed: bool,
 }
 
 /// What a line of the file begins with.
@@ -101,9 +103,9 @@ impl Writer {
             cleared: Cleared::default(),
             acts_cleared: None,
             pending: Vec::new(),
-            export: lines.map(|lines| Export { lines: Some(lines), exported: 0 }),
+            export: lines.map(|lines| Export { lines: Some(lines), exported: 0, is_placed: false }),
             exported_noted: 0,
-            is_placed: false,
+            is_begun: false,
             complaint: None,
         }
     }
@@ -138,9 +140,12 @@ impl Writer {
     }
 
     async fn step(&mut self) -> Result<(), Error> {
-        if !self.is_placed {
-            self.find_place().await?;
-            self.is_placed = true;
+        if !self.is_begun {
+            self.exported_noted = self.store.exported().await?;
+            if let Some(export) = &mut self.export {
+                export.exported = self.exported_noted;
+            }
+            self.is_begun = true;
         }
         self.write_waiting().await?;
         self.clear().await?;
@@ -184,6 +189,7 @@ impl Writer {
     /// finds nothing new is the time to write down how far the file has come.
     async fn export(&mut self) -> Result<(), Error> {
         while let Some(export) = &mut self.export {
+            export.find_place(&self.store).await?;
             let rows = self.store.rows_after(export.exported, ROWS_AT_ONCE).await?;
             let Some(last) = rows.last().map(|row| row.id) else {
                 return self.note_exported().await;
@@ -212,24 +218,6 @@ impl Writer {
         self.export.as_ref().map_or(self.exported_noted, |export| export.exported)
     }
 
-    /// Finds out which row the file ends with: what was written down, or what the file itself says
-    /// where that is further on and agrees with the table.
-    async fn find_place(&mut self) -> Result<(), Error> {
-        self.exported_noted = self.store.exported().await?;
-        let Some(export) = &mut self.export else { return Ok(()) };
-        export.exported = self.exported_noted;
-        let Some(line) = export.lines.as_ref().map(Lines::last).transpose()?.flatten() else {
-            return Ok(());
-        };
-        let Ok(LineId { id }) = serde_json::from_str(&line) else { return Ok(()) };
-        let row = self.store.rows_after(id.saturating_sub(1), 1).await?;
-        if id > export.exported && row.first().is_some_and(|row| row.id == id && row.line() == line)
-        {
-            export.exported = id;
-        }
-        Ok(())
-    }
-
     /// Says once what cannot be done, and once that it can be done again.
     fn complain_of(&mut self, result: Result<(), Error>) {
         let complaint = result.err().map(|error| chain(&error));
@@ -245,6 +233,25 @@ impl Writer {
 }
 
 impl Export {
+    /// Finds out which row the file ends with: what was written down, or what the file itself says
+    /// where that is further on and agrees with the table.
+    async fn find_place(&mut self, store: &Store) -> Result<(), Error> {
+        if self.is_placed {
+            return Ok(());
+        }
+        let line = self.lines.as_ref().map(Lines::last).transpose()?.flatten().unwrap_or_default();
+        if let Ok(LineId { id }) = serde_json::from_str(&line)
+            && id > self.exported
+        {
+            let row = store.rows_after(id.saturating_sub(1), 1).await?;
+            if row.first().is_some_and(|row| row.id == id && row.line() == line) {
+                self.exported = id;
+            }
+        }
+        self.is_placed = true;
+        Ok(())
+    }
+
     /// Appends on the blocking pool.
     async fn append(&mut self, rows: Vec<Row>) -> Result<(), Error> {
         let Some(mut lines) = self.lines.take() else { return Err(Error::Broken) };
