@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::certs::CertificateFiles;
 
+use crate::audit;
+
 /// The shortest and longest life of a token, in seconds. Clients read anything below a minute as a
 /// minute.
 const TOKEN_LIFE_SECS: std::ops::RangeInclusive<u32> = 60..=TOKEN_LIFE_SECS_MAX;
@@ -66,6 +68,8 @@ pub struct Config {
     pub certificates: Option<Certificates>,
     /// A listener for metrics; off unless given.
     pub metrics: Option<metrics::Config>,
+    /// What is recorded of sign-ins and acts, and how much of it is kept.
+    pub audit: audit::Settings,
     /// Bounds, each with a default that suits a home server.
     pub limits: Limits,
 }
@@ -171,6 +175,7 @@ impl Default for Config {
             public: None,
             certificates: None,
             metrics: None,
+            audit: audit::Settings::default(),
             limits: Limits::default(),
         }
     }
@@ -197,6 +202,7 @@ impl Config {
             public.certificate = beside(path, &public.certificate);
             public.key = beside(path, &public.key);
         }
+        config.audit.place_beside(path);
         Ok(config)
     }
 
@@ -222,7 +228,7 @@ impl Config {
     #[must_use]
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
         // Compared by what they print, which is the same when they are.
-        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 15] = [
+        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 16] = [
             ("issuer", &self.issuer, &other.issuer),
             ("services", &self.services, &other.services),
             ("htpasswd", &self.htpasswd, &other.htpasswd),
@@ -241,6 +247,7 @@ impl Config {
             ("public", &self.public, &other.public),
             ("certificates", &self.certificates, &other.certificates),
             ("metrics", &self.metrics, &other.metrics),
+            ("audit", &self.audit, &other.audit),
             ("limits", &self.limits, &other.limits),
         ];
         let differs = |(_, a, b): &(_, &dyn std::fmt::Debug, &dyn std::fmt::Debug)| {
@@ -288,6 +295,7 @@ impl Config {
             return Err(ConfigError::value("limits.sign_in_delay_secs_max", reason));
         }
         self.metrics.map(metrics::Config::check).transpose()?;
+        self.audit.check()?;
         Ok(())
     }
 }
@@ -330,6 +338,11 @@ mod tests {
             ("[limits]\nsign_in_delay_secs_max = 60", "limits.sign_in_delay_secs_max"),
             ("[metrics]\nlisten = \"0.0.0.0:9103\"", "metrics.listen"),
             ("[metrics]\nport = 1", "port"),
+            ("[audit]\nrows_max = 999", "audit.rows_max"),
+            ("[audit]\nfile_bytes_max = 65535", "audit.file_bytes_max"),
+            ("[audit]\nfiles_max = 1", "audit.files_max"),
+            ("[audit]\nfile = \"\"", "audit.file"),
+            ("[audit]\nrows = 1", "rows"),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(named), "{text}: {error}");

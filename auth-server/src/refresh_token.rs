@@ -17,7 +17,7 @@ use crate::{
     AuthServer,
     acl::refresh_tokens::NewRefreshToken,
     opaque::{Kind, Secret},
-    server::{Current, IssueError},
+    server::{Current, IssueError, TokenRequest},
     sign_in::{Method, SignedIn},
 };
 
@@ -82,7 +82,7 @@ impl AuthServer {
         &self,
         current: &Current,
         signed_in: &SignedIn,
-        client: &str,
+        request: &TokenRequest<'_>,
     ) -> Option<Zeroizing<String>> {
         if !self.config().refresh_tokens {
             return None;
@@ -93,7 +93,7 @@ impl AuthServer {
             hash: token.hash(),
             subject: signed_in.subject.clone(),
             credential,
-            client: shown_client(client),
+            client: shown_client(request.agent.id.unwrap_or_default()),
             sequence: current.policy.sequence,
         };
         let (now, database) = (self.clock.now(), Arc::clone(&self.database));
@@ -101,7 +101,10 @@ impl AuthServer {
         let keeping =
             tokio::spawn(async move { database.keep_refresh_token(&new, now, idle_since).await });
         match keeping.await {
-            Ok(Ok(is_kept)) => is_kept.then(|| Zeroizing::new(token.expose().to_owned())),
+            Ok(Ok(id)) => id.map(|id| {
+                self.note_refresh_issue(id, &signed_in.subject, request);
+                Zeroizing::new(token.expose().to_owned())
+            }),
             Ok(Err(error)) => {
                 tracing::warn!(error = chain(&error), "no refresh token was issued");
                 None

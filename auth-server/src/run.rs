@@ -121,6 +121,9 @@ impl Bound {
             let stop = shutdown.clone();
             tokio::spawn(serve::serve(listener, name("metrics"), routes, limits, stop));
         }
+        // Ends after the last request, whose entry it writes.
+        let audit_end = CancellationToken::new();
+        let audit = tokio::spawn(server.audit_writer().run(audit_end.clone()));
         let (config, clock) = (server.config(), &server.clock);
         tokio::join!(
             private,
@@ -129,6 +132,10 @@ impl Bound {
             renewal::keep(config.certificates.as_ref(), clock, &shutdown),
             expiry::count_down(renewal::countdowns(config, clock), shutdown.clone()),
         );
+        audit_end.cancel();
+        if let Err(error) = audit.await {
+            tracing::error!(error = chain(&error), "the audit broke off");
+        }
         drop(lock);
     }
 }

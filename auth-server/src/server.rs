@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::{
     StartError, acl,
     acl::{policy::Policy, sign_in_addresses::SignInAddress, store::Store},
+    audit::{self, Author, lines::Lines, writer::Writer},
     config::Config,
     files,
     issue::{Issued, Request, issue},
@@ -37,6 +38,7 @@ pub struct AuthServer {
     pub(crate) verifier: Verifier,
     pub(crate) addresses: Addresses,
     pub(crate) issuer_keys: IssuerKeys,
+    pub(crate) audit: Arc<audit::Queue>,
     config: Config,
     users: Users,
 }
@@ -48,8 +50,18 @@ pub(crate) struct TokenRequest<'a> {
     pub(crate) presented: Option<&'a Presented>,
     /// Where the client is, where that is known.
     pub(crate) client: Option<IpAddr>,
-    /// Whether a refresh token is wanted, and what the client calls itself.
-    pub(crate) offline: Option<&'a str>,
+    /// Whether a refresh token is wanted.
+    pub(crate) is_offline: bool,
+    pub(crate) agent: Agent<'a>,
+}
+
+/// What a client says of itself.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Agent<'a> {
+    /// The parameter `client_id`.
+    pub(crate) id: Option<&'a str>,
+    /// The header `User-Agent`.
+    pub(crate) header: Option<&'a str>,
 }
 
 /// A token, and what it rests on. Has no `Debug`: the token is a credential.
@@ -69,8 +81,8 @@ pub(crate) enum IssueError {
     Untrusted { known: Option<Subject>, reason: String },
     /// The issuer's keys cannot be had now; `reason` is for the log.
     IssuerDown { known: Option<Subject>, reason: String },
-    /// Too many password checks are waiting.
-    Busy,
+    /// Too many password checks are waiting; `known` as above.
+    Busy { known: Option<Subject> },
     /// The database does not answer.
     Database(acl::Error),
     /// What should not happen.
@@ -99,7 +111,8 @@ impl AuthServer {
         berth_shared::crypto::install();
         config.check()?;
         files::make_directory(&config.data)?;
-        let database = Arc::new(Store::open(&config.database()).await?);
+        let database = Store::open(&config.database()).await?;
+        let database = Arc::new(database.acting(Author::server(clock.clone())));
         let keys = LiveKeys::open(&config, &clock)?;
         let users = Users::load(config.htpasswd.clone(), Arc::clone(&database)).await?;
         let verifier = Verifier::new(config.limits).map_err(|_| StartError::Randomness)?;
@@ -109,6 +122,7 @@ impl AuthServer {
         }
         let addresses = Addresses::known(&known);
         let issuer_keys = IssuerKeys::new(clock.clone());
+        let audit = Arc::new(audit::Queue::new().map_err(|_| StartError::Randomness)?);
         Ok(Arc::new(Self {
             keys,
             clock,
@@ -116,9 +130,18 @@ impl AuthServer {
             verifier,
             addresses,
             issuer_keys,
+            audit,
             config,
             users,
         }))
+    }
+
+    /// What writes down what clients cause, while the server is served.
+    pub(crate) fn audit_writer(&self) -> Writer {
+        let (store, queue) = (Arc::clone(&self.database), Arc::clone(&self.audit));
+        let settings = &self.config.audit;
+        let lines = settings.file(&self.config.data).map(|path| Lines::new(path, settings));
+        Writer::new(store, queue, settings, lines, self.clock.clone())
     }
 
     /// The settings that the server was opened with.
@@ -192,14 +215,22 @@ impl AuthServer {
         }
     }
 
-    /// Checks the credentials and issues a token.
-    ///
-    /// Rules and counter come from the one policy that [`current`](Self::current) gave before the
-    /// password was checked. What is taken away during the check (it may wait in a queue) has a
-    /// larger counter, and voids the token.
+    /// Checks the credentials and issues a token, and notes what came of it for the audit.
     pub(crate) async fn issue(
         self: &Arc<Self>,
         request: TokenRequest<'_>,
+    ) -> Result<Granted, IssueError> {
+        let result = self.check_and_issue(&request).await;
+        self.note(&request, &result);
+        result
+    }
+
+    /// Rules and counter come from the one policy that [`current`](Self::current) gave before the
+    /// password was checked. What is taken away during the check (it may wait in a queue) has a
+    /// larger counter, and voids the token.
+    async fn check_and_issue(
+        self: &Arc<Self>,
+        request: &TokenRequest<'_>,
     ) -> Result<Granted, IssueError> {
         let current = self.current().await?;
         let signed_in = self.sign_in(&current, request.presented, request.client).await?;
@@ -221,13 +252,15 @@ impl AuthServer {
         let token = self.keys.fresh().sign(&issued.claims);
         histogram!("berth_token_signing_duration_seconds").record(begun.elapsed());
         let token = token.map_err(|error| IssueError::Broken(chain(&error)))?;
-        let refresh_token = match (request.offline, request.presented) {
-            (None, _) => None,
+        let refresh_token = match request.presented {
             // The one that was shown goes on: whoever has it needs no second one.
-            (Some(_), Some(shown)) if signed_in.method == Method::RefreshToken => {
+            Some(shown) if request.is_offline && signed_in.method == Method::RefreshToken => {
                 Some(shown.secret().clone())
             }
-            (Some(client), _) => self.issue_refresh_token(&current, &signed_in, client).await,
+            _ if request.is_offline => {
+                self.issue_refresh_token(&current, &signed_in, request).await
+            }
+            _ => None,
         };
         Ok(Granted { signed_in, issued, token, refresh_token })
     }
@@ -288,6 +321,18 @@ mod tests {
         server
     }
 
+    /// A request that asks for nothing and shows nothing.
+    fn nothing<'a>() -> TokenRequest<'a> {
+        TokenRequest {
+            service: "berth",
+            scopes: &[],
+            presented: None,
+            client: None,
+            is_offline: false,
+            agent: Agent::default(),
+        }
+    }
+
     async fn sign_in(server: &Arc<AuthServer>, password: &str) -> Result<ClaimSet, IssueError> {
         let presented = Presented::Password(Credentials {
             user: Zeroizing::new("andrew".to_owned()),
@@ -295,9 +340,7 @@ mod tests {
         });
         let scopes = Scope::parse_all(["repository:team/app:*"]);
         let presented = Some(&presented);
-        let (client, offline) = (None, None);
-        let request =
-            TokenRequest { service: "berth", scopes: &scopes, presented, client, offline };
+        let request = TokenRequest { scopes: &scopes, presented, ..nothing() };
         let token = server.issue(request).await?.token;
         let verifier = token::Verifier {
             issuer: "berth".to_owned(),
@@ -365,8 +408,7 @@ mod tests {
         let server = server(dir.path()).await;
         let log_in = async |client: Option<IpAddr>, presented: Presented| {
             let presented = Some(&presented);
-            let (service, scopes, offline) = ("berth", &[][..], Some("docker"));
-            let request = TokenRequest { service, scopes, presented, client, offline };
+            let request = TokenRequest { presented, client, is_offline: true, ..nothing() };
             server.issue(request).await.unwrap()
         };
         let password = || {
@@ -402,7 +444,7 @@ mod tests {
                 client: String::new(),
                 sequence: 0,
             };
-            assert!(server.database.keep_refresh_token(&new, NOW, 0).await.unwrap());
+            assert!(server.database.keep_refresh_token(&new, NOW, 0).await.unwrap().is_some());
             let shown = server.sign_in_by_refresh_token(&current, token.expose()).await;
             match shown {
                 Ok(signed_in) => assert!(is_good && signed_in.subject == subject),
@@ -421,13 +463,7 @@ mod tests {
         fs::rename(dir.path().join("auth/auth.db"), dir.path().join("elsewhere")).unwrap();
         assert!(matches!(sign_in(&server, "one").await, Err(IssueError::Database(_))));
         let scopes = Scope::parse_all(["repository:public:pull"]);
-        let anonymous = TokenRequest {
-            service: "berth",
-            scopes: &scopes,
-            presented: None,
-            client: None,
-            offline: None,
-        };
+        let anonymous = TokenRequest { scopes: &scopes, ..nothing() };
         assert!(server.issue(anonymous).await.is_err());
         assert!(server.ready().await.is_err());
         assert_eq!(server.config().token_life(), Duration::from_secs(900));

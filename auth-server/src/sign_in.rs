@@ -128,12 +128,13 @@ impl AuthServer {
     ) -> Result<SignedIn, IssueError> {
         let users = &current.users;
         let name = self.verifier.verify(users, credentials, client).await;
+        let known = || {
+            let name = credentials.user.parse().ok().filter(|name| users.contains(name));
+            name.map(Subject::User)
+        };
         let name = name.map_err(|refusal| match refusal {
-            Refusal::Wrong => {
-                let name = credentials.user.parse().ok().filter(|name| users.contains(name));
-                IssueError::Wrong { known: name.map(Subject::User) }
-            }
-            Refusal::Busy => IssueError::Busy,
+            Refusal::Wrong => IssueError::Wrong { known: known() },
+            Refusal::Busy => IssueError::Busy { known: known() },
             Refusal::Broken => IssueError::Broken(refusal.to_string()),
         })?;
         if let Some(client) = client {

@@ -7,15 +7,22 @@ use std::{
 };
 
 use auth_server::{
+    audit::Author,
     backup::{self, Error},
     config::Config,
 };
+use berth_shared::clock::{Clock, UnixSeconds};
 use harness::{Stack, eventually, stack::PASSWORD};
 
 use crate::revocation::revoke;
 
 fn config(stack: &Stack) -> Config {
     Config::load(&stack.root().join("auth.toml")).expect("the settings")
+}
+
+/// Who restores, and when.
+fn by(now: UnixSeconds) -> Author {
+    Author::process(Clock::set(now))
 }
 
 /// The directory that backup.json names.
@@ -68,7 +75,7 @@ async fn what_was_lost_is_there_again() {
     stack.stop_auth().await;
     fs::remove_dir_all(stack.root().join("auth")).expect("losing the data");
     fs::remove_file(stack.root().join("htpasswd")).expect("losing the users");
-    backup::restore(&config, &to, false, stack.clock.now()).await.expect("a restore");
+    backup::restore(&config, &to, false, &by(stack.clock.now())).await.expect("a restore");
     stack.start_auth().await;
     assert!(signs_in(&stack, "bea").await);
     let token = stack.token("bea", &["repository:app:pull,push"]).await;
@@ -88,7 +95,7 @@ async fn tokens_from_before_a_restore_are_void_and_revoking_works_after_it() {
     assert!(may_push(&stack, &before).await);
 
     stack.stop_auth().await;
-    backup::restore(&config, &to, true, stack.clock.now()).await.expect("a restore");
+    backup::restore(&config, &to, true, &by(stack.clock.now())).await.expect("a restore");
     stack.start_auth().await;
     becomes_void(&stack, &before).await;
     let after = stack.token("andrew", &["repository:app:push"]).await;
@@ -104,21 +111,24 @@ async fn nothing_changes_when_a_restore_is_refused() {
     let contents = backup::backup(&config, &to, 0).await.expect("a backup");
     let now = stack.clock.now();
 
-    let running = backup::restore(&config, &to, true, now).await.expect_err("the server runs");
+    let running = backup::restore(&config, &to, true, &by(now)).await.expect_err("the server runs");
     assert!(matches!(running, Error::Locked(_)), "{running}");
     stack.stop_auth().await;
-    let there = backup::restore(&config, &to, false, now).await.expect_err("there is data");
+    let there = backup::restore(&config, &to, false, &by(now)).await.expect_err("there is data");
     assert!(matches!(there, Error::Exists(_)), "{there}");
-    let nothing = backup::restore(&config, stack.root(), true, now).await.expect_err("no backup");
+    let nothing =
+        backup::restore(&config, stack.root(), true, &by(now)).await.expect_err("no backup");
     assert!(matches!(nothing, Error::NoBackup(_)), "{nothing}");
     let other = contents.directory.clone();
     rewrite_contents(&to, |contents| contents["files"] = serde_json::json!({}));
-    let empty = backup::restore(&config, &to, true, now).await.expect_err("no files are named");
+    let empty =
+        backup::restore(&config, &to, true, &by(now)).await.expect_err("no files are named");
     assert!(matches!(empty, Error::NoBackup(_)), "{empty}");
     rewrite_contents(&to, |stored| *stored = serde_json::json!(contents));
     let file = to.join(other).join("htpasswd");
     fs::write(&file, "andrew:$2y$04$other\n").expect("damaging the backup");
-    let damaged = backup::restore(&config, &to, true, now).await.expect_err("a damaged backup");
+    let damaged =
+        backup::restore(&config, &to, true, &by(now)).await.expect_err("a damaged backup");
     assert!(matches!(damaged, Error::Damaged(_)), "{damaged}");
 
     stack.start_auth().await;
@@ -161,7 +171,7 @@ async fn what_the_backup_does_not_name_is_not_restored() {
     backup::backup(&config, &to, 0).await.expect("a backup");
     fs::write(files_of(&to).join("keys/stray.pem"), "no key").expect("a stray file");
     stack.stop_auth().await;
-    backup::restore(&config, &to, true, stack.clock.now()).await.expect("a restore");
+    backup::restore(&config, &to, true, &by(stack.clock.now())).await.expect("a restore");
     assert!(!config.keys().join("stray.pem").exists());
     stack.start_auth().await;
     assert!(signs_in(&stack, "andrew").await);
@@ -177,7 +187,7 @@ async fn a_restore_that_cannot_write_the_users_leaves_everything() {
     // A place where nobody can make a file, root included.
     let elsewhere = Config { htpasswd: "/proc/htpasswd".into(), ..config.clone() };
     let now = stack.clock.now();
-    backup::restore(&elsewhere, &to, true, now).await.expect_err("no place for the users");
+    backup::restore(&elsewhere, &to, true, &by(now)).await.expect_err("no place for the users");
     let names = fs::read_dir(&config.data).expect("the data");
     let mut names = names.map(|name| name.expect("a name").file_name());
     assert!(!names.any(|name| name.to_string_lossy().contains("restore")));
@@ -200,7 +210,7 @@ async fn a_clock_that_went_back_does_not_save_a_token() {
     let before = stack.token("andrew", &["repository:app:push"]).await;
     stack.stop_auth().await;
     // As on a board without a battery, whose clock starts at 1970.
-    backup::restore(&config, &to, true, 1).await.expect("a restore");
+    backup::restore(&config, &to, true, &by(1)).await.expect("a restore");
     stack.start_auth().await;
     becomes_void(&stack, &before).await;
     let after = stack.token("andrew", &["repository:app:push"]).await;

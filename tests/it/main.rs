@@ -4,6 +4,7 @@ mod advisories;
 mod advisories_clients;
 mod advisories_passwords;
 mod advisories_reading;
+mod audit;
 mod auth_backup;
 mod backup;
 mod basic;

@@ -17,3 +17,11 @@ CREATE TABLE trusts (
     last_used BIGINT,
     CHECK (keys IS NULL OR (keys_url IS NULL AND ca IS NULL))
 );
+
+-- The policy is read from this table too: see 0003.
+CREATE TRIGGER trusts_inserted AFTER INSERT ON trusts
+BEGIN UPDATE policy_version SET value = value + 1; END;
+CREATE TRIGGER trusts_updated AFTER UPDATE ON trusts
+BEGIN UPDATE policy_version SET value = value + 1; END;
+CREATE TRIGGER trusts_deleted AFTER DELETE ON trusts
+BEGIN UPDATE policy_version SET value = value + 1; END;

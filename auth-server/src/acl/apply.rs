@@ -13,11 +13,13 @@ use sqlx::SqliteConnection;
 
 use super::{
     Error,
+    audit::record,
     edit::{self, begin, raise},
     groups,
     policy::Policy,
     store::Store,
 };
+use crate::audit::Act;
 
 /// The rules and groups that there are to be.
 #[derive(Debug, Default, Clone)]
@@ -79,15 +81,19 @@ impl Store {
         }
         for rule in &changes.added {
             edit::add(&mut transaction, rule, now).await?;
+            record(&mut transaction, &self.author, &edit::added(rule)).await?;
         }
         for (group, member) in &changes.joined {
             groups::join(&mut transaction, group, member).await?;
+            record(&mut transaction, &self.author, &Act::GroupAdd(group, member)).await?;
         }
         for rule in &changes.removed {
             remove(&mut transaction, rule).await?;
+            record(&mut transaction, &self.author, &edit::removed(rule)).await?;
         }
         for (group, member) in &changes.left {
             groups::leave(&mut transaction, group, member).await?;
+            record(&mut transaction, &self.author, &Act::GroupRemove(group, member)).await?;
         }
         transaction.commit().await?;
         Ok(changes)

@@ -13,11 +13,14 @@ use berth_shared::{
 use sqlx::{Connection, Row, Sqlite, SqliteConnection, Transaction, sqlite::SqliteRow};
 
 use super::{
-    Error, groups,
+    Error,
+    audit::record,
+    groups,
     policy::{count, read_rule},
     refresh_tokens, sign_in_addresses,
     store::Store,
 };
+use crate::audit::{Act, Author};
 
 impl Store {
     /// Makes every token void that is out, refresh tokens too, though what issued them was a later
@@ -53,6 +56,7 @@ impl Store {
         expired.execute(&mut *transaction).await?;
         for rule in rules {
             add(&mut transaction, rule, now).await?;
+            record(&mut transaction, &self.author, &added(rule)).await?;
         }
         Ok(transaction.commit().await?)
     }
@@ -93,6 +97,11 @@ impl Store {
         if !taken.is_empty() && effect == Effect::Allow {
             raise(&mut transaction, std::slice::from_ref(grantee)).await?;
         }
+        if !taken.is_empty() {
+            let (grantee, pattern) = (grantee.clone(), pattern.clone());
+            let rule = Rule { grantee, pattern, effect, actions: taken, expires: None };
+            record(&mut transaction, &self.author, &removed(&rule)).await?;
+        }
         transaction.commit().await?;
         Ok(taken)
     }
@@ -107,21 +116,43 @@ impl Store {
         let mut transaction = begin(&mut writer).await?;
         raise(&mut transaction, std::slice::from_ref(grantee)).await?;
         let ended = refresh_tokens::forget(&mut transaction, grantee).await?;
+        record(&mut transaction, &self.author, &Act::TokensRevoke(grantee)).await?;
         transaction.commit().await?;
         Ok(ended)
     }
 
-    /// Takes every rule and group of a user away, as when the user is removed: whoever gets that
-    /// name later must not inherit them. Gives back how many rules there were.
+    /// Takes every rule and group of a user away who has been removed from the htpasswd file:
+    /// whoever gets that name later must not inherit them. `users` are those who are left, as for
+    /// [`reconcile`](Self::reconcile). Gives back how many rules there were.
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn forget_user(&self, user: &UserName) -> Result<u64, Error> {
+    pub async fn remove_user(&self, users: &Users, user: &UserName) -> Result<u64, Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
-        let removed = forget(&mut transaction, &Grantee::User(user.clone())).await?;
+        compare(&mut transaction, users, &self.author, Some(user)).await?;
+        let rules = forget(&mut transaction, &Grantee::User(user.clone())).await?;
+        record(&mut transaction, &self.author, &Act::UserRemove(user, rules)).await?;
         transaction.commit().await?;
-        Ok(removed)
+        Ok(rules)
+    }
+
+    /// Writes down that `user` was added or got a new password, by `act`, and does what
+    /// [`reconcile`](Self::reconcile) does.
+    ///
+    /// # Errors
+    /// When the database cannot be written to.
+    pub async fn set_user(
+        &self,
+        users: &Users,
+        user: &UserName,
+        act: &Act<'_>,
+    ) -> Result<(), Error> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        compare(&mut transaction, users, &self.author, Some(user)).await?;
+        record(&mut transaction, &self.author, act).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Compares the users of the htpasswd file with those last seen, and voids the tokens of every
@@ -130,39 +161,78 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written to; the next call finds the same differences again.
-    pub async fn reconcile(&self, users: &BTreeMap<UserName, String>) -> Result<u64, Error> {
+    pub async fn reconcile(&self, users: &Users) -> Result<u64, Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
-        let mut seen = BTreeMap::new();
-        let rows = sqlx::query("SELECT name, fingerprint FROM htpasswd_seen");
-        for row in rows.fetch_all(&mut *transaction).await? {
-            let name: String = row.try_get("name")?;
-            let name: UserName = name.parse().map_err(|_| Error::Row(name))?;
-            seen.insert(name, row.try_get::<String, _>("fingerprint")?);
-        }
-        if seen == *users {
-            return sequence(&mut transaction).await;
-        }
-        let differs = |(name, print): &(&UserName, &String)| users.get(*name) != Some(*print);
-        let lost: Vec<_> =
-            seen.iter().filter(differs).map(|(name, _)| Grantee::User(name.clone())).collect();
-        for name in &lost {
-            let forget = sqlx::query("DELETE FROM htpasswd_seen WHERE name = $1");
-            forget.bind(name.to_string()).execute(&mut *transaction).await?;
-            refresh_tokens::forget(&mut transaction, name).await?;
-        }
-        for name in seen.keys().filter(|name| !users.contains_key(*name)) {
-            sign_in_addresses::forget(&mut transaction, name).await?;
-        }
-        for (name, print) in users.iter().filter(|(name, print)| seen.get(*name) != Some(print)) {
-            let remember =
-                sqlx::query("INSERT INTO htpasswd_seen (name, fingerprint) VALUES ($1, $2)");
-            remember.bind(name.as_str()).bind(print).execute(&mut *transaction).await?;
-        }
-        raise(&mut transaction, &lost).await?;
+        compare(&mut transaction, users, &self.author, None).await?;
         let sequence = sequence(&mut transaction).await?;
         transaction.commit().await?;
         Ok(sequence)
+    }
+}
+
+/// The users of an htpasswd file, each with a fingerprint of the stored hash.
+type Users = BTreeMap<UserName, String>;
+
+/// Writes down what the file says, raises whoever has changed or gone, and records what was found;
+/// but for `own`, about whom the caller knows more.
+async fn compare(
+    transaction: &mut SqliteConnection,
+    users: &Users,
+    author: &Author,
+    own: Option<&UserName>,
+) -> Result<(), Error> {
+    let mut seen = Users::new();
+    let rows = sqlx::query("SELECT name, fingerprint FROM htpasswd_seen");
+    for row in rows.fetch_all(&mut *transaction).await? {
+        let name: String = row.try_get("name")?;
+        let name: UserName = name.parse().map_err(|_| Error::Row(name))?;
+        seen.insert(name, row.try_get::<String, _>("fingerprint")?);
+    }
+    if seen == *users {
+        return Ok(());
+    }
+    let mut found = Vec::new();
+    let differs = |(name, print): &(&UserName, &String)| users.get(*name) != Some(*print);
+    for (name, _) in seen.iter().filter(differs) {
+        let forget = sqlx::query("DELETE FROM htpasswd_seen WHERE name = $1");
+        forget.bind(name.as_str()).execute(&mut *transaction).await?;
+        let user = Grantee::User(name.clone());
+        refresh_tokens::forget(transaction, &user).await?;
+        raise(transaction, std::slice::from_ref(&user)).await?;
+        let is_there = users.contains_key(name);
+        if !is_there {
+            sign_in_addresses::forget(transaction, name).await?;
+        }
+        let act = if is_there { Act::HtpasswdChange(name) } else { Act::HtpasswdRemove(name) };
+        found.push((name, act));
+    }
+    for (name, print) in users.iter().filter(|(name, print)| seen.get(*name) != Some(print)) {
+        let remember = sqlx::query("INSERT INTO htpasswd_seen (name, fingerprint) VALUES ($1, $2)");
+        remember.bind(name.as_str()).bind(print).execute(&mut *transaction).await?;
+        if !seen.contains_key(name) {
+            found.push((name, Act::HtpasswdAdd(name)));
+        }
+    }
+    for (_, act) in found.iter().filter(|(name, _)| Some(*name) != own) {
+        record(transaction, author, act).await?;
+    }
+    Ok(())
+}
+
+/// The act that adds this rule.
+pub(super) fn added(rule: &Rule) -> Act<'_> {
+    match rule.effect {
+        Effect::Allow => Act::Grant(rule),
+        Effect::Deny => Act::Deny(rule),
+    }
+}
+
+/// The act that takes this rule back.
+pub(super) fn removed(rule: &Rule) -> Act<'_> {
+    match rule.effect {
+        Effect::Allow => Act::Revoke(rule),
+        Effect::Deny => Act::DenyRemove(rule),
     }
 }
 
@@ -302,7 +372,7 @@ mod tests {
         }
     }
 
-    fn users(pairs: &[(&str, &str)]) -> BTreeMap<UserName, String> {
+    fn users(pairs: &[(&str, &str)]) -> Users {
         let user = |(name, print): &(&str, &str)| (name.parse().unwrap(), (*print).to_owned());
         pairs.iter().map(user).collect()
     }
@@ -379,7 +449,8 @@ mod tests {
             rule("everyone", "b", "*", None),
         ];
         store.add(&rules, 0).await.unwrap();
-        assert_eq!(store.forget_user(&"andrew".parse().unwrap()).await.unwrap(), 2);
+        let left = users(&[]);
+        assert_eq!(store.remove_user(&left, &"andrew".parse().unwrap()).await.unwrap(), 2);
         assert_eq!(store.policy().await.unwrap().rules().len(), 1);
         assert_eq!(counter(&store, "andrew").await, 1);
     }

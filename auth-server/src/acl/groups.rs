@@ -11,10 +11,12 @@ use sqlx::SqliteConnection;
 
 use super::{
     Error,
+    audit::record,
     edit::{begin, raise},
     policy::read_member,
     store::Store,
 };
+use crate::audit::Act;
 
 impl Store {
     /// Makes `members` (users and robots) members of `group`. Gives back those who were not.
@@ -31,6 +33,7 @@ impl Store {
         let mut joined = Vec::new();
         for member in members {
             if join(&mut transaction, group, member).await? {
+                record(&mut transaction, &self.author, &Act::GroupAdd(group, member)).await?;
                 joined.push(member.clone());
             }
         }
@@ -52,6 +55,7 @@ impl Store {
         let mut left = Vec::new();
         for member in members {
             if leave(&mut transaction, group, member).await? {
+                record(&mut transaction, &self.author, &Act::GroupRemove(group, member)).await?;
                 left.push(member.clone());
             }
         }

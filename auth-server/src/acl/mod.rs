@@ -2,9 +2,9 @@
 //!
 //! [`store`] opens the database and keeps the current [`policy::Policy`] in memory; [`edit`]
 //! holds the acts that change rules, [`groups`], [`robots`] and [`trusts`] those that change them,
-//! [`apply`] makes it what a file says, [`snapshot`] copies it. [`refresh_tokens`] and
-//! [`sign_in_addresses`] are kept here and are no part of the policy. Which rule decides is not
-//! known here: that is
+//! [`apply`] makes it what a file says, [`audit`] keeps what happened, [`snapshot`] copies it.
+//! [`refresh_tokens`] and [`sign_in_addresses`] are kept here and are no part of the policy. Which
+//! rule decides is not known here: that is
 //! [`berth_shared::rights`], one function for both servers.
 //!
 //! **The counter.** One sequence serves the whole database. Whatever takes something away from a
@@ -14,6 +14,7 @@
 //! token can survive an act that it did not see, whatever the clocks say. Granting moves nothing.
 
 pub mod apply;
+pub mod audit;
 pub mod edit;
 pub mod groups;
 pub mod policy;

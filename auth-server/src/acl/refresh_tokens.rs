@@ -5,6 +5,8 @@
 //! whole (a new password, a removed user or robot, `authctl revoke-tokens`, a restored backup), and
 //! stay when single rights go: those are evaluated anew at every use.
 
+use std::collections::BTreeMap;
+
 use berth_shared::{
     clock::UnixSeconds,
     subject::{Grantee, Subject},
@@ -13,11 +15,13 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Error,
+    audit::record,
     edit::{begin, raise},
     groups,
     policy::count,
     store::Store,
 };
+use crate::audit::Act;
 
 /// Refresh tokens that one subject has at most; beyond it the one that was not used for longest
 /// goes. A login that is repeated by a script leaves a new one each time.
@@ -57,7 +61,8 @@ pub struct RefreshTokenRow {
 
 impl Store {
     /// Keeps a new refresh token, and clears away those that nobody has used since `idle_since`.
-    /// Whether it was kept: not when the subject's tokens were voided after it had signed in.
+    /// Gives back its id if it was kept: not when the subject's tokens were voided after it had
+    /// signed in.
     ///
     /// # Errors
     /// When the database cannot be written to; nothing is changed then.
@@ -66,11 +71,11 @@ impl Store {
         new: &NewRefreshToken,
         now: UnixSeconds,
         idle_since: UnixSeconds,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<i64>, Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         if counter(&mut transaction, &new.subject).await? > new.sequence {
-            return Ok(false);
+            return Ok(None);
         }
         let idle = sqlx::query("DELETE FROM refresh_tokens WHERE last_used <= $1").bind(idle_since);
         idle.execute(&mut *transaction).await?;
@@ -81,19 +86,19 @@ impl Store {
                  ORDER BY last_used DESC, id DESC LIMIT -1 OFFSET $2)",
         );
         beyond.bind(subject).bind(PER_SUBJECT_MAX - 1).execute(&mut *transaction).await?;
-        sqlx::query(
+        let id = sqlx::query_scalar(
             "INSERT INTO refresh_tokens (hash, subject, credential, client, created, last_used)
-             VALUES ($1, $2, $3, $4, $5, $5)",
+             VALUES ($1, $2, $3, $4, $5, $5) RETURNING id",
         )
         .bind(&new.hash)
         .bind(subject)
         .bind(&new.credential)
         .bind(&new.client)
         .bind(now)
-        .execute(&mut *transaction)
+        .fetch_one(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(true)
+        Ok(Some(id))
     }
 
     /// The refresh token that hashes to `hash`. Looked up by its hash: what the time of that tells
@@ -163,6 +168,14 @@ impl Store {
         losers.sort();
         losers.dedup();
         raise(&mut transaction, &losers).await?;
+        let mut counts = BTreeMap::<_, u64>::new();
+        for row in &ended {
+            *counts.entry(&row.subject).or_default() += 1;
+        }
+        for (subject, tokens) in counts {
+            let act = Act::RefreshRevoke { subject, tokens };
+            record(&mut transaction, &self.author, &act).await?;
+        }
         transaction.commit().await?;
         Ok(ended)
     }
@@ -251,7 +264,7 @@ mod tests {
             client: "docker".to_owned(),
             sequence,
         };
-        store.keep_refresh_token(&new, now, now - 50).await.unwrap()
+        store.keep_refresh_token(&new, now, now - 50).await.unwrap().is_some()
     }
 
     async fn left(store: &Store) -> Vec<String> {
@@ -278,7 +291,8 @@ mod tests {
         assert_eq!(store.void_tokens(&"anonymous".parse().unwrap()).await.unwrap(), 0);
         store.reconcile(&users(&[("a", "2"), ("c", "1"), ("d", "1")])).await.unwrap();
         assert_eq!(left(&store).await, ["c", "d", "robot.ci", "robot.cd"]);
-        store.forget_user(&"c".parse().unwrap()).await.unwrap();
+        let left_over = users(&[("a", "2"), ("d", "1")]);
+        store.remove_user(&left_over, &"c".parse().unwrap()).await.unwrap();
         assert_eq!(store.void_tokens(&"group:devs".parse().unwrap()).await.unwrap(), 2);
         assert_eq!(left(&store).await, ["robot.ci"]);
         assert_eq!(store.void_tokens(&"everyone".parse().unwrap()).await.unwrap(), 1);

@@ -11,11 +11,12 @@ use sqlx::{Row, SqliteConnection};
 
 use super::{
     Error,
+    audit::record,
     edit::{self, begin, forget},
     policy::parse,
     store::Store,
 };
-use crate::robot_secret::RobotSecret;
+use crate::{audit::Act, robot_secret::RobotSecret};
 
 /// What is known of a robot besides its rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,8 +120,10 @@ impl Store {
         if made == 0 {
             return Ok(false);
         }
+        record(&mut transaction, &self.author, &Act::RobotCreate(robot)).await?;
         for rule in rules {
             edit::add(&mut transaction, rule, robot.created).await?;
+            record(&mut transaction, &self.author, &edit::added(rule)).await?;
         }
         transaction.commit().await?;
         Ok(true)
@@ -137,6 +140,7 @@ impl Store {
         let removed = robot.execute(&mut *transaction).await?.rows_affected();
         if removed > 0 {
             forget(&mut transaction, &Grantee::Robot(name.clone())).await?;
+            record(&mut transaction, &self.author, &Act::RobotRevoke(name)).await?;
         }
         transaction.commit().await?;
         Ok(removed > 0)

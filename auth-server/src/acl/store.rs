@@ -3,8 +3,10 @@
 //! `authctl` writes to the same file while the server runs. SQLite's `PRAGMA data_version` changes
 //! whenever another connection has committed, so one look before each use (some 50 µs) is enough
 //! to see every change with the next request. Requests that wait for a look share the next one that
-//! begins, since it sees all that was there when they came. The pragma does not notice the connection's own
-//! commits, so the connection that looks never writes.
+//! begins, since it sees all that was there when they came. The pragma does not notice the
+//! connection's own commits, so the connection that looks never writes. Most commits are rows of
+//! the audit: triggers count those that touch what the policy is read from, and only then is it
+//! read again.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -17,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use berth_shared::clock::Clock;
 use sqlx::{
     ConnectOptions, Connection, Row, SqliteConnection,
     migrate::{MigrateError, Migrator},
@@ -25,6 +28,7 @@ use sqlx::{
 use tokio::sync::Mutex;
 
 use super::{Error, policy::Policy, snapshot::snapshot};
+use crate::audit::Author;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -42,6 +46,8 @@ pub struct Store {
     /// How many times it was read again.
     reads: AtomicU64,
     pub(super) writer: Mutex<SqliteConnection>,
+    /// Whose acts are done through this handle.
+    pub(super) author: Author,
 }
 
 /// Device and inode: which file it is, whatever it is called.
@@ -50,7 +56,10 @@ type FileIdentity = (u64, u64);
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) connection: SqliteConnection,
-    version: i64,
+    /// What the connection saw of commits by others, of whatever.
+    data_version: i64,
+    /// What the policy was read at.
+    policy_version: i64,
     policy: Arc<Policy>,
     /// The look that came to its end last, by its place among those that began.
     looked: u64,
@@ -74,16 +83,25 @@ impl Store {
         migrate(&mut writer, path).await?;
         drop(lock);
         let mut connection = connect(path).await?;
-        let version = data_version(&mut connection).await?;
+        let data_version = data_version(&mut connection).await?;
+        let policy_version = policy_version(&mut connection).await?;
         let policy = Arc::new(Policy::read(&mut connection).await?);
+        let reader = Reader { connection, data_version, policy_version, policy, looked: 0 };
         Ok(Self {
             path: path.to_owned(),
             file,
-            reader: Mutex::new(Reader { connection, version, policy, looked: 0 }),
+            reader: Mutex::new(reader),
             looks: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             writer: Mutex::new(writer),
+            author: Author::process(Clock::system()),
         })
+    }
+
+    /// The same database, with what is done through it written down as done by `author`.
+    #[must_use]
+    pub fn acting(self, author: Author) -> Self {
+        Self { author, ..self }
     }
 
     /// Looks through the whole database.
@@ -132,12 +150,16 @@ impl Store {
             return Ok(Arc::clone(&reader.policy));
         }
         let look = self.looks.fetch_add(1, Ordering::SeqCst) + 1;
-        // Taken before the rules are read: a commit in between is seen again next time.
-        let version = data_version(&mut reader.connection).await?;
-        if version != reader.version {
-            reader.policy = Arc::new(Policy::read(&mut reader.connection).await?);
-            reader.version = version;
-            self.reads.fetch_add(1, Ordering::Relaxed);
+        // Both are taken before the rules are read: a commit in between is seen again next time.
+        let data_version = data_version(&mut reader.connection).await?;
+        if data_version != reader.data_version {
+            let policy_version = policy_version(&mut reader.connection).await?;
+            if policy_version != reader.policy_version {
+                reader.policy = Arc::new(Policy::read(&mut reader.connection).await?);
+                reader.policy_version = policy_version;
+                self.reads.fetch_add(1, Ordering::Relaxed);
+            }
+            reader.data_version = data_version;
         }
         reader.looked = look;
         Ok(Arc::clone(&reader.policy))
@@ -231,6 +253,10 @@ async fn data_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
     Ok(row.try_get(0)?)
 }
 
+async fn policy_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar("SELECT value FROM policy_version").fetch_one(connection).await?)
+}
+
 #[cfg(test)]
 mod tests {
     use berth_shared::rights::Effect;
@@ -257,20 +283,20 @@ mod tests {
     async fn an_older_database_is_copied_and_then_migrated() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth.db");
-        let store = Store::open(&path).await.unwrap();
         // As the first version wrote it.
-        sqlx::raw_sql(
-            "DROP TABLE group_members; DROP TABLE robots; DROP TABLE refresh_tokens;
-             DROP TABLE sign_in_addresses; DROP TABLE trusts;
-             ALTER TABLE grants DROP COLUMN effect;
-             DELETE FROM _sqlx_migrations WHERE version > 1;
-             INSERT INTO grants (grantee, pattern, actions, created)
-             VALUES ('andrew', 'team/**', 'push', 0);",
+        let first = MIGRATIONS.iter().filter(|migration| migration.version == 1);
+        let first = Migrator::with_migrations(first.cloned().collect());
+        create(&path).unwrap();
+        let mut connection = connect(&path).await.unwrap();
+        first.run_direct(None, &mut connection, false).await.unwrap();
+        sqlx::query(
+            "INSERT INTO grants (grantee, pattern, actions, created)
+             VALUES ('andrew', 'team/**', 'push', 0)",
         )
-        .execute(&mut *store.writer.lock().await)
+        .execute(&mut connection)
         .await
         .unwrap();
-        drop(store);
+        connection.close().await.unwrap();
         let policy = Store::open(&path).await.unwrap().policy().await.unwrap();
         let rules = policy.rules();
         assert_eq!(rules.len(), 1);
@@ -323,6 +349,48 @@ mod tests {
         assert_eq!(store.reader.lock().await.looked, 0);
         store.policy().await.unwrap();
         assert_eq!(store.reader.lock().await.looked, 2);
+    }
+
+    /// Each act on a store of its own, as `authctl` acts beside the server.
+    #[tokio::test]
+    async fn the_policy_is_read_again_for_acts_and_for_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.db");
+        let (server, authctl) =
+            (Store::open(&path).await.unwrap(), Store::open(&path).await.unwrap());
+        let mut before = server.policy().await.unwrap();
+        for (statement, is_act) in [
+            ("INSERT INTO audit (at, event, detail) VALUES (0, 'token.issue', '{}')", false),
+            ("DELETE FROM audit", false),
+            ("INSERT INTO htpasswd_seen VALUES ('a', 'b')", false),
+            ("INSERT INTO grants VALUES (1, 'a', 'b', 'pull', 0, NULL, 'allow')", true),
+            ("UPDATE grants SET actions = 'pull,push'", true),
+            ("DELETE FROM grants", true),
+            ("UPDATE sequence SET value = value + 1", true),
+            ("INSERT INTO counters VALUES ('a', 1)", true),
+            ("INSERT INTO counters VALUES ('a', 1) ON CONFLICT DO UPDATE SET counter = 2", true),
+            ("DELETE FROM counters", true),
+            ("INSERT INTO group_members VALUES ('a', 'b')", true),
+            ("DELETE FROM group_members", true),
+            ("INSERT INTO robots VALUES ('robot.a', 'b', 0, NULL, NULL)", true),
+            ("UPDATE robots SET last_used = 1", true),
+            ("DELETE FROM robots", true),
+            (
+                "INSERT INTO trusts VALUES ('robot.b', 'https://a.test', 'b', 'c:d:e', '{}', NULL, \
+                 NULL, NULL, 0, NULL)",
+                true,
+            ),
+            ("UPDATE trusts SET last_used = 1", true),
+            ("DELETE FROM trusts", true),
+            ("INSERT INTO refresh_tokens VALUES (1, 'a', 'b', 'c', 'd', 0, 0)", false),
+            ("DELETE FROM refresh_tokens", false),
+            ("INSERT INTO sign_in_addresses VALUES ('a', '192.0.2.1', 0)", false),
+        ] {
+            sqlx::query(statement).execute(&mut *authctl.writer.lock().await).await.unwrap();
+            let after = server.policy().await.unwrap();
+            assert_eq!(!Arc::ptr_eq(&before, &after), is_act, "{statement}");
+            before = after;
+        }
     }
 
     #[tokio::test]

@@ -11,10 +11,12 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Error,
+    audit::record,
     edit::{self, begin, forget},
     policy::parse,
     store::Store,
 };
+use crate::audit::Act;
 use crate::trust::{InlineKeys, KeySource, Remote, RequiredClaims, Trust, url::IssuerUrl};
 
 /// Every trust, by its name.
@@ -104,8 +106,12 @@ impl Store {
         if added == 0 {
             return Ok(false);
         }
+        let issuer = trust.issuer.as_str();
+        let act = Act::TrustAdd { name: &trust.name, issuer };
+        record(&mut transaction, &self.author, &act).await?;
         for rule in rules {
             edit::add(&mut transaction, rule, trust.created).await?;
+            record(&mut transaction, &self.author, &edit::added(rule)).await?;
         }
         transaction.commit().await?;
         Ok(true)
@@ -122,6 +128,7 @@ impl Store {
         let removed = trust.execute(&mut *transaction).await?.rows_affected();
         if removed > 0 {
             forget(&mut transaction, &Grantee::Robot(name.clone())).await?;
+            record(&mut transaction, &self.author, &Act::TrustRemove(name)).await?;
         }
         transaction.commit().await?;
         Ok(removed > 0)

@@ -7,19 +7,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth_shared::clock::UnixSeconds;
+use berth_shared::clock::{Clock, UnixSeconds};
 use tempfile::{NamedTempFile, TempDir};
 
 use super::{Contents, DATABASE, Error, HTPASSWD, KEYS, hash, read_contents};
 use crate::{
     acl::{snapshot::last_sequence, store::Store},
+    audit::{Act, Author},
     config::Config,
     files::{self, FileError, PRIVATE},
     run,
 };
 
 /// Puts a backup in place of what the server of `config` knows. Every token that is out becomes
-/// void, since what was revoked after the backup is not known any more. With `force` what is
+/// void, since what was revoked after the backup is not known any more. The audit is that of the
+/// backup, and goes on with `by` having restored it. With `force` what is
 /// there is moved aside.
 ///
 /// # Errors
@@ -29,7 +31,7 @@ pub async fn restore(
     config: &Config,
     from: &Path,
     force: bool,
-    now: UnixSeconds,
+    by: &Author,
 ) -> Result<Contents, Error> {
     let contents = read_contents(from)?;
     files::make_directory(&config.data)?;
@@ -40,7 +42,7 @@ pub async fn restore(
     if let Some(there) = old.iter().find(|path| path.exists() && !force) {
         return Err(Error::Exists(there.clone()));
     }
-    let staged = stage(config, from, &contents, now).await?;
+    let staged = stage(config, from, &contents, by).await?;
     // Beside its place, which may be on another file system or another user's to write.
     let users = stage_users(&files::read(&staged.path().join(HTPASSWD))?, &htpasswd)?;
     let [keys, _, database] = &old;
@@ -60,7 +62,7 @@ pub async fn restore(
 pub async fn check(config: &Config, from: &Path, now: UnixSeconds) -> Result<Contents, Error> {
     let contents = read_contents(from)?;
     files::make_directory(&config.data)?;
-    stage(config, from, &contents, now).await?;
+    stage(config, from, &contents, &Author::process(Clock::set(now))).await?;
     Ok(contents)
 }
 
@@ -70,7 +72,7 @@ async fn stage(
     config: &Config,
     from: &Path,
     contents: &Contents,
-    now: UnixSeconds,
+    by: &Author,
 ) -> Result<TempDir, Error> {
     let failed = |source| FileError::new("writing", &config.data, source);
     let staged =
@@ -86,13 +88,14 @@ async fn stage(
         };
         files::replace(&path.join(name), &bytes, PRIVATE)?;
     }
-    let store = Store::open(&path.join(DATABASE)).await?;
+    let store = Store::open(&path.join(DATABASE)).await?.acting(by.clone());
     store.check().await?;
     // No token that is out carries more than the database in place says. Where that is lost, the
     // time in seconds stands for it: the sequence counts acts of administration, and those are
     // fewer than seconds.
     let last = last_sequence(&config.database()).await.unwrap_or_default();
-    store.void_every_token(now.max(last)).await?;
+    store.void_every_token(by.clock().now().max(last)).await?;
+    store.record(&Act::Restore(&contents.made)).await?;
     store.close().await?;
     Ok(staged)
 }

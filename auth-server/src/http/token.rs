@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     issue::Withheld,
-    server::{Granted, IssueError, TokenRequest},
+    server::{Agent, Granted, IssueError, TokenRequest},
     sign_in::Presented,
     users::verify::Credentials,
 };
@@ -69,23 +69,24 @@ impl Parameters {
 
 /// `GET /token`: parameters in the query, credentials in `Authorization`.
 pub(super) async fn get(State(door): State<Door>, request: Request) -> Response {
-    let client = client_address(&door, &request);
+    let caller = Caller::of(&door, &request);
     let parameters = Parameters::parse(request.uri().query().unwrap_or_default().as_bytes());
     let answer = match authorization(request.headers()) {
         Ok(presented) => {
             let is_offline = parameters.first("offline_token") == Some("true");
-            answer(&door, &parameters, Shown { presented, client, is_offline }).await
+            answer(&door, &parameters, Shown { presented, is_offline }, &caller).await
         }
-        Err(error) => Err(error),
+        Err(error) => Err(caller.unreadable(&door, error)),
     };
-    respond(answer, client)
+    respond(answer, caller.address)
 }
 
 /// `POST /token`: parameters and credentials in the body (RFC 6749 §4.3).
 pub(super) async fn post(State(door): State<Door>, request: Request) -> Response {
-    let client = client_address(&door, &request);
+    let caller = Caller::of(&door, &request);
+    let unreadable = |error| caller.unreadable(&door, error);
     let answer = async {
-        let from_header = authorization(request.headers())?;
+        let from_header = authorization(request.headers()).map_err(unreadable)?;
         let parameters = Parameters::parse(&read_body(request.into_body()).await?);
         let refreshes = door.server.config().refresh_tokens;
         let presented = match from_header {
@@ -95,24 +96,28 @@ pub(super) async fn post(State(door): State<Door>, request: Request) -> Response
                 return Err(Error::because(Refusal::WrongCredentials, cause));
             }
             Some(presented) => Some(presented),
-            None => from_form(&parameters, refreshes)?,
+            None => from_form(&parameters, refreshes).map_err(unreadable)?,
         };
         refuse_other_grants(&parameters, refreshes)?;
         let is_offline = parameters.first("access_type") == Some("offline");
-        answer(&door, &parameters, Shown { presented, client, is_offline }).await
+        answer(&door, &parameters, Shown { presented, is_offline }, &caller).await
     };
-    respond(answer.await, client)
+    respond(answer.await, caller.address)
 }
 
 /// What a request shows, and whether it asks for a refresh token.
 struct Shown {
     presented: Option<Presented>,
-    client: Option<IpAddr>,
     is_offline: bool,
 }
 
-async fn answer(door: &Door, parameters: &Parameters, shown: Shown) -> Result<Response, Error> {
-    let Shown { presented, client, is_offline } = shown;
+async fn answer(
+    door: &Door,
+    parameters: &Parameters,
+    shown: Shown,
+    caller: &Caller,
+) -> Result<Response, Error> {
+    let Shown { presented, is_offline } = shown;
     let server = &door.server;
     let service = server
         .service(parameters.first("service"))
@@ -128,9 +133,14 @@ async fn answer(door: &Door, parameters: &Parameters, shown: Shown) -> Result<Re
         tracing::debug!("the parameter account names another user than the credentials");
     }
     let scopes = Scope::parse_all(parameters.all("scope"));
-    let offline = is_offline.then(|| parameters.first("client_id").unwrap_or_default());
-    let presented = presented.as_ref();
-    let request = TokenRequest { service, scopes: &scopes, presented, client, offline };
+    let request = TokenRequest {
+        service,
+        scopes: &scopes,
+        presented: presented.as_ref(),
+        is_offline,
+        client: caller.address,
+        agent: Agent { id: parameters.first("client_id"), ..caller.agent() },
+    };
     match server.issue(request).await {
         Ok(granted) => Ok(token_answer(&granted)),
         Err(error) => Err(refused(error)),
@@ -157,7 +167,7 @@ fn refused(error: IssueError) -> Error {
             error.log().subject = known.map(|name| name.to_string());
             error
         }
-        IssueError::Busy => Error::refused(Refusal::Busy),
+        IssueError::Busy { .. } => Error::refused(Refusal::Busy),
         IssueError::Database(error) => Error::because(Refusal::Unavailable, chain(&error)),
         IssueError::Broken(cause) => Error::because(Refusal::Internal, cause),
     }
@@ -246,6 +256,30 @@ async fn read_body(body: Body) -> Result<Zeroizing<Vec<u8>>, Error> {
         Ok(body) => Ok(Zeroizing::new(body.to_bytes().to_vec())),
         Err(error) if error.is::<LengthLimitError>() => Err(Error::refused(Refusal::BodyLong)),
         Err(error) => Err(Error::because(Refusal::BodyCut, error.to_string())),
+    }
+}
+
+/// Who sends a request, as far as the connection and the headers say.
+struct Caller {
+    address: Option<IpAddr>,
+    user_agent: Option<HeaderValue>,
+}
+
+impl Caller {
+    fn of(door: &Door, request: &Request) -> Self {
+        let user_agent = request.headers().get(header::USER_AGENT).cloned();
+        Self { address: client_address(door, request), user_agent }
+    }
+
+    fn agent(&self) -> Agent<'_> {
+        let header = self.user_agent.as_ref().and_then(|value| value.to_str().ok());
+        Agent { header, ..Agent::default() }
+    }
+
+    /// Notes that this caller's credentials could not be read.
+    fn unreadable(&self, door: &Door, error: Error) -> Error {
+        door.server.note_unreadable(self.address, self.agent());
+        error
     }
 }
 

@@ -48,13 +48,14 @@ pub(crate) async fn backup(arguments: &BackupArguments, site: &Site) -> Result<R
 
 pub(crate) async fn restore(arguments: &RestoreArguments, site: &Site) -> Result<Report, Failure> {
     let from = &arguments.directory;
-    let now = Clock::system().now();
     if arguments.dry_run {
-        let contents = backup::check(&site.config, from, now).await.map_err(hint)?;
+        let contents =
+            backup::check(&site.config, from, Clock::system().now()).await.map_err(hint)?;
         let text = format!("the backup of {} is whole; nothing was changed", contents.made);
         return Ok(Report::done(text, json!(contents)));
     }
-    let contents = backup::restore(&site.config, from, arguments.force, now).await.map_err(hint)?;
+    let contents = backup::restore(&site.config, from, arguments.force, &site.author).await;
+    let contents = contents.map_err(hint)?;
     let text = format!("restored the backup of {}; start auth-server now", contents.made);
     Ok(Report::done(text, json!(contents)))
 }

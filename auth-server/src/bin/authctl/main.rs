@@ -3,6 +3,7 @@
 //! It works on the files and the database that `auth-server` uses, beside the running server, which
 //! sees every change with the next token. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
 
+mod audit;
 mod backup;
 mod cert;
 mod explain;
@@ -24,8 +25,9 @@ mod user;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use auth_server::audit::Author;
 use berth_shared::{clock::Clock, owner};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use report::{Failure, Report};
 
@@ -42,6 +44,9 @@ struct Arguments {
     /// Where auth.toml lies; `init` has this as --data.
     #[arg(long, env = "BERTH_DATA", hide = true, global = true)]
     berth_data: Option<PathBuf>,
+    /// Who called sudo, for the audit: sudo says so.
+    #[arg(long, env = "SUDO_USER", hide = true, global = true)]
+    sudo_user: Option<String>,
     /// Write JSON for programs.
     #[arg(long, global = true)]
     json: bool,
@@ -101,6 +106,8 @@ enum DatabaseVerb {
     RefreshTokens(refresh_tokens::Verb),
     /// Make every token void that is out for somebody, refresh tokens too.
     RevokeTokens(revoke_tokens::Arguments),
+    /// Say what happened: sign-ins, tokens, and who changed what.
+    Audit(audit::Arguments),
     Backup(backup::BackupArguments),
     Restore(backup::RestoreArguments),
 }
@@ -119,22 +126,38 @@ Examples:
   authctl robot create ci --grant team/app:push     a secret for a machine
   authctl explain andrew team/app:push
   authctl key rotate                                another key signs; nobody notices
+  authctl audit --since 1h --subject andrew         what happened
 
 Repositories are written without the registry's host. In patterns * is one segment and ** any
 number of them; quote them for the shell. Actions: pull, push, delete, and * for all.";
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let is_json = arguments.json;
-    match run(arguments) {
+    match run(arguments, &verb_of(&matches)) {
         Ok(report) => report.print(is_json),
         Err(failure) => failure.print(is_json),
     }
 }
 
-fn run(arguments: Arguments) -> Result<Report, Failure> {
+/// The names of the verb, such as `user add`, and nothing that was typed behind them.
+fn verb_of(matches: &ArgMatches) -> String {
+    let mut names = Vec::new();
+    let mut at = matches;
+    while let Some((name, below)) = at.subcommand() {
+        names.push(name);
+        at = below;
+    }
+    names.join(" ")
+}
+
+fn run(arguments: Arguments, verb: &str) -> Result<Report, Failure> {
     berth_shared::crypto::install();
-    let find = site::Search { config: arguments.config, data: arguments.berth_data };
+    // Before anything makes this process another user's.
+    let author = Author::person(Clock::system(), verb, arguments.sudo_user.as_deref());
+    let (config, data) = (arguments.config, arguments.berth_data);
+    let find = site::Search { config, data, author };
     let runtime = || {
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::from)
     };
@@ -150,9 +173,12 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
         )),
         Verb::Init(arguments) => {
             owner::become_owner_of(&arguments.data())?;
-            runtime()?.block_on(init::run(&arguments))
+            runtime()?.block_on(init::run(&arguments, find.author))
         }
-        Verb::Key(verb) => key::run(&find.site()?, &verb, &Clock::system()),
+        Verb::Key(verb) => {
+            let site = find.site()?;
+            runtime()?.block_on(key::run(&site, &verb, &Clock::system()))
+        }
         Verb::Cert(verb) => cert::run(&verb, find.site().ok().as_ref()),
         Verb::OnDatabase(verb) => {
             let site = find.site()?;
@@ -176,6 +202,7 @@ impl DatabaseVerb {
             Self::Policy(verb) => policy_file::run(verb, site).await,
             Self::RefreshTokens(verb) => refresh_tokens::run(verb, site).await,
             Self::RevokeTokens(arguments) => revoke_tokens::run(&arguments, site).await,
+            Self::Audit(arguments) => audit::run(&arguments, site).await,
             Self::Backup(arguments) => backup::backup(&arguments, site).await,
             Self::Restore(arguments) => backup::restore(&arguments, site).await,
         }

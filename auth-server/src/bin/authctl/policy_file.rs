@@ -251,7 +251,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("auth");
         let htpasswd = dir.path().join("htpasswd");
-        let site = Site { config: Config { data, htpasswd, ..Config::default() } };
+        let author = auth_server::audit::Author::process(berth_shared::clock::Clock::set(0));
+        let site = Site { config: Config { data, htpasswd, ..Config::default() }, author };
         let file = dir.path().join("policy.toml");
         let rules = async || {
             let policy = site.database().await.unwrap().policy().await.unwrap();

@@ -46,6 +46,12 @@ impl Failure {
         Self::Refused(reason.into())
     }
 
+    pub(crate) fn reason(&self) -> &str {
+        match self {
+            Self::Refused(reason) | Self::Usage(reason) => reason,
+        }
+    }
+
     pub(crate) fn print(&self, is_json: bool) -> ExitCode {
         let (reason, code) = match self {
             Self::Refused(reason) => (reason, 1),

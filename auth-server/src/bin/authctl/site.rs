@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use auth_server::{
     acl::{policy::Policy, store::Store},
+    audit::Author,
     config::Config,
     files,
     users::{edit::Editor, htpasswd::Htpasswd},
@@ -25,11 +26,14 @@ const CONFIG_IN_CHECKOUT: &str = "data/auth.toml";
 pub(crate) struct Search {
     pub(crate) config: Option<PathBuf>,
     pub(crate) data: Option<PathBuf>,
+    /// Who types, for the audit.
+    pub(crate) author: Author,
 }
 
 /// The server that is meant.
 pub(crate) struct Site {
     pub(crate) config: Config,
+    pub(crate) author: Author,
 }
 
 impl Search {
@@ -58,7 +62,7 @@ impl Search {
         let config = Config::load(&path)?;
         let database = config.database();
         owner::become_owner_of(if database.exists() { &database } else { &config.data })?;
-        Ok(Site { config })
+        Ok(Site { config, author: self.author })
     }
 }
 
@@ -66,7 +70,7 @@ impl Site {
     /// Opens the database, and makes it first if the server has never run.
     pub(crate) async fn database(&self) -> Result<Store, Failure> {
         files::make_directory(&self.config.data)?;
-        Ok(Store::open(&self.config.database()).await?)
+        Ok(Store::open(&self.config.database()).await?.acting(self.author.clone()))
     }
 
     /// The users as the file has them; nobody while there is no file.

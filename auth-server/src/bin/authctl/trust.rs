@@ -311,7 +311,8 @@ mod tests {
             htpasswd: data.join("htpasswd"),
             ..Config::default()
         };
-        Site { config }
+        let author = auth_server::audit::Author::process(berth_shared::clock::Clock::set(0));
+        Site { config, author }
     }
 
     #[tokio::test]

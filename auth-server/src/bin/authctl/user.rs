@@ -1,6 +1,9 @@
 //! `authctl user`: who may sign in.
 
-use auth_server::users::{NEW_COST, Password};
+use auth_server::{
+    audit::Act,
+    users::{NEW_COST, Password},
+};
 use berth_shared::subject::{Grantee, UserName};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -95,7 +98,7 @@ async fn add(
     }
     editor.set(name, &hash);
     editor.save()?;
-    database.reconcile(&editor.parse().fingerprints()).await?;
+    database.set_user(&editor.parse().fingerprints(), name, &Act::UserAdd(name)).await?;
     let grantee = Grantee::User(name.clone());
     let rules: Vec<_> = grants.iter().map(|text| text.allow(&grantee, None)).collect();
     database.add(&rules, now()).await?;
@@ -126,7 +129,7 @@ async fn set_password(name: &UserName, how: &How, site: &Site) -> Result<Report,
     let mut editor = site.editor()?;
     editor.set(name, &hash);
     editor.save()?;
-    database.reconcile(&editor.parse().fingerprints()).await?;
+    database.set_user(&editor.parse().fingerprints(), name, &Act::UserPassword(name)).await?;
     let text = format!("{name} has a new password; tokens of the old one are void within seconds");
     Ok(Report::done(text, json!({ "user": name.as_str(), "changed": true })))
 }
@@ -145,8 +148,7 @@ async fn remove(name: &UserName, dry_run: bool, site: &Site) -> Result<Report, F
         // The user first: a crash in between leaves grants of nobody, which `grants` shows.
         editor.remove(name);
         editor.save()?;
-        database.reconcile(&editor.parse().fingerprints()).await?;
-        database.forget_user(name).await?;
+        database.remove_user(&editor.parse().fingerprints(), name).await?;
     }
     let (verb, void) = if dry_run { ("would remove", "would be") } else { ("removed", "are") };
     let text = format!(

@@ -12,7 +12,7 @@ mod settings;
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use auth_server::{acl::store::Store, config::Config, files, keys::SigningKeys};
+use auth_server::{acl::store::Store, audit::Author, config::Config, files, keys::SigningKeys};
 use berth_shared::clock::Clock;
 use clap::Args;
 use serde_json::json;
@@ -121,7 +121,7 @@ impl Steps {
     }
 }
 
-pub(crate) async fn run(arguments: &Arguments) -> Result<Report, Failure> {
+pub(crate) async fn run(arguments: &Arguments, author: Author) -> Result<Report, Failure> {
     let clock = Clock::system();
     let mut steps = Steps { is_dry: arguments.dry_run, lines: Vec::new() };
     // Whatever can be refused is refused before anything is written.
@@ -132,7 +132,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, Failure> {
     let auth = settings::auth(&layout, &mut steps)?;
     let urls = settings::registry(arguments, &layout, &certificate, &mut steps)?;
     certificate.carry_out(&layout, &urls, &clock, &mut steps)?;
-    let made = people.carry_out(&open(&auth, &clock, &mut steps).await?, &auth, &mut steps).await?;
+    let database = open(&auth, &clock, &mut steps).await?.map(|database| database.acting(author));
+    let made = people.carry_out(&database, &auth, &mut steps).await?;
     let next = next::Next { urls: &urls, layout: &layout, certificate: &certificate, made: &made };
     let mut text = steps.lines.join("\n");
     if !steps.is_dry {

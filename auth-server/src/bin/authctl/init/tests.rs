@@ -18,7 +18,7 @@ async fn init(dir: &Path, more: &[&str]) -> Result<Report, Failure> {
     let mut line =
         vec!["init", "--data", data.to_str().unwrap(), "--certs", certs.to_str().unwrap()];
     line.extend_from_slice(more);
-    run(&Line::parse_from(line).arguments).await
+    run(&Line::parse_from(line).arguments, Author::process(Clock::system())).await
 }
 
 /// Every file below `dir` and what is in it. SQLite's own files are left out.
@@ -136,7 +136,8 @@ async fn the_split_layout_keeps_the_registry_apart() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("berth");
     let line = ["init", "--split", "--no-user", "--data", root.to_str().unwrap()];
-    let report = run(&Line::parse_from(line).arguments).await.unwrap();
+    let report =
+        run(&Line::parse_from(line).arguments, Author::process(Clock::system())).await.unwrap();
     assert!(report.json["user"].is_null());
     for path in [
         "auth/auth.toml",

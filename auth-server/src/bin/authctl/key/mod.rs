@@ -1,6 +1,7 @@
 //! `authctl key`: the keys that sign tokens.
 
 use auth_server::{
+    audit::Act,
     certs::signing_certificate,
     config::Config,
     keys::{How, KeyInfo, KeyState, Rotated, SigningKeys, rotate},
@@ -10,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::{
-    report::{Failure, Report, table},
+    report::{Failure, Report, table, warn},
     site::Site,
 };
 
@@ -74,23 +75,30 @@ Examples:
   authctl key export > /etc/docker/registry/berth.pem    its rootcertbundle; restart it after that")]
 pub(crate) struct ExportArguments {}
 
-pub(crate) fn run(site: &Site, verb: &Verb, clock: &Clock) -> Result<Report, Failure> {
+pub(crate) async fn run(site: &Site, verb: &Verb, clock: &Clock) -> Result<Report, Failure> {
     let config = &site.config;
     match verb {
-        Verb::Rotate(arguments) => arguments.run(config, clock),
+        Verb::Rotate(arguments) => arguments.run(site, clock).await,
         Verb::List(_) => list(config, clock),
         Verb::Export(_) => export(config, clock),
     }
 }
 
 impl RotateArguments {
-    fn run(&self, config: &Config, clock: &Clock) -> Result<Report, Failure> {
+    async fn run(&self, site: &Site, clock: &Clock) -> Result<Report, Failure> {
         let how = match (self.compromised, self.now) {
             (true, _) => How::Compromised,
             (false, true) => How::Now,
             (false, false) => How::InOrder,
         };
-        let rotated = rotate(config, how, self.dry_run, clock)?;
+        let rotated = rotate(&site.config, how, self.dry_run, clock)?;
+        // A database that is out of order must not keep anybody from dropping a key that leaked.
+        if !self.dry_run
+            && let Err(failure) = record(&rotated, site).await
+        {
+            let reason = failure.reason();
+            warn(&format!("the keys are rotated, and the audit does not know: {reason}"));
+        }
         let json = json!({
             "active": rotated.active.as_ref().map(to_json),
             "next": rotated.next.as_ref().map(to_json),
@@ -101,6 +109,20 @@ impl RotateArguments {
         let lines = effects(&rotated, how, self.dry_run);
         Ok(Report::done(lines.join("\n"), json))
     }
+}
+
+async fn record(rotated: &Rotated, site: &Site) -> Result<(), Failure> {
+    let database = site.database().await?;
+    for key in &rotated.dropped {
+        database.record(&Act::KeyCompromised { key_id: &key.id }).await?;
+    }
+    if let Some(key) = &rotated.active {
+        database.record(&Act::KeyRotate { key_id: &key.id }).await?;
+    }
+    if let Some(key) = &rotated.retired {
+        database.record(&Act::KeyRetire { key_id: &key.id }).await?;
+    }
+    Ok(())
 }
 
 /// What a rotation means, a line for each thing.

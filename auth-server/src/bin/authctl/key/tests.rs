@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use auth_server::keys::NEXT_AGE_SECS_MIN;
+use auth_server::{audit::Author, keys::NEXT_AGE_SECS_MIN};
 use clap::Parser;
 
 use super::*;
@@ -14,12 +14,14 @@ struct Line {
 }
 
 fn site(dir: &Path) -> Site {
-    Site { config: Config { data: dir.to_owned(), ..Config::default() } }
+    let author = Author::process(Clock::set(0));
+    Site { config: Config { data: dir.to_owned(), ..Config::default() }, author }
 }
 
 fn typed(site: &Site, clock: &Clock, line: &str) -> Result<Report, Failure> {
     let line = Line::parse_from(line.split(' '));
-    run(site, &line.verb, clock)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(run(site, &line.verb, clock))
 }
 
 fn states(site: &Site, clock: &Clock) -> Vec<String> {

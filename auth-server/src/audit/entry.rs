@@ -1,0 +1,223 @@
+//! What a client caused: one entry per request for a token.
+
+use std::net::IpAddr;
+
+use berth_shared::{action::Actions, clock::UnixSeconds, scope::Scope, subject::Subject};
+use serde::Serialize;
+
+/// How much of a `User-Agent` is kept, in bytes.
+const USER_AGENT_BYTES_MAX: usize = 128;
+
+/// How much of a `client_id` is kept, in bytes.
+const CLIENT_ID_BYTES_MAX: usize = 64;
+
+/// How much of a list of scopes is kept, in bytes, so that nobody fills the disk with the longest
+/// requests; how many were left out is told.
+const SCOPES_BYTES_MAX: usize = 1024;
+
+/// A row that is to be written. Nobody acted on the machine, so it has no actor.
+#[derive(Debug, Clone, Serialize)]
+pub struct Entry {
+    at: UnixSeconds,
+    event: &'static str,
+    subject: Option<String>,
+    detail: Detail,
+}
+
+/// Where a request came from, as far as it says so. What the client says of itself is cut to a
+/// bound, and to what a terminal may be shown.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Source {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<String>,
+}
+
+impl Source {
+    /// From the client's address, the parameter `client_id` and the header `User-Agent`.
+    #[must_use]
+    pub fn new(client: Option<IpAddr>, client_id: Option<&str>, user_agent: Option<&str>) -> Self {
+        Self {
+            client: client.map(|client| client.to_canonical()),
+            client_id: client_id.map(|id| printable(id, CLIENT_ID_BYTES_MAX)),
+            user_agent: user_agent.map(|agent| printable(agent, USER_AGENT_BYTES_MAX)),
+        }
+    }
+}
+
+/// A token that was given out, with what was asked for.
+#[derive(Debug)]
+pub struct Token<'a> {
+    /// Whom it was given to.
+    pub subject: &'a Subject,
+    /// By what they showed who they are.
+    pub method: &'static str,
+    /// For which service.
+    pub service: &'a str,
+    /// What was asked for.
+    pub requested: &'a [Scope],
+    /// What was given of that.
+    pub granted: &'a [Scope],
+    /// The token's own name.
+    pub id: &'a str,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+struct Detail {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requested: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    granted: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_tag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<u64>,
+    #[serde(flatten)]
+    source: Source,
+}
+
+impl Entry {
+    /// `token.issue`, or `token.deny` when less was given than asked for.
+    #[must_use]
+    pub fn token(at: UnixSeconds, token: &Token<'_>, source: Source) -> Self {
+        let event =
+            if is_less(token.requested, token.granted) { "token.deny" } else { "token.issue" };
+        let detail = Detail {
+            method: Some(token.method),
+            service: Some(token.service.to_owned()),
+            requested: Some(list(token.requested)),
+            granted: Some(list(token.granted)),
+            jti: Some(token.id.to_owned()),
+            source,
+            ..Detail::default()
+        };
+        Self { at, event, subject: Some(token.subject.to_string()), detail }
+    }
+
+    /// `login.fail`. `known` is the user or robot of the name that was shown, `name_tag` stands for
+    /// a name that nobody has.
+    #[must_use]
+    pub fn login_fail(
+        at: UnixSeconds,
+        reason: &'static str,
+        known: Option<&Subject>,
+        name_tag: Option<String>,
+        source: Source,
+    ) -> Self {
+        let detail = Detail { reason: Some(reason), name_tag, source, ..Detail::default() };
+        Self { at, event: "login.fail", subject: known.map(ToString::to_string), detail }
+    }
+
+    /// `login.busy`: a sign-in that was turned away before its password was looked at.
+    #[must_use]
+    pub fn login_busy(
+        at: UnixSeconds,
+        known: Option<&Subject>,
+        name_tag: Option<String>,
+        source: Source,
+    ) -> Self {
+        let reason = "too many password checks, or guesses, are waiting";
+        Self { event: "login.busy", ..Self::login_fail(at, reason, known, name_tag, source) }
+    }
+
+    /// `refresh.issue`: a refresh token was given out; `id` is what `authctl refresh-tokens` calls
+    /// it.
+    #[must_use]
+    pub fn refresh_issue(at: UnixSeconds, subject: &Subject, id: i64, source: Source) -> Self {
+        let detail = Detail { refresh_token: Some(id), source, ..Detail::default() };
+        Self { at, event: "refresh.issue", subject: Some(subject.to_string()), detail }
+    }
+
+    /// `audit.gap`: so many entries before this one were lost.
+    #[must_use]
+    pub fn gap(at: UnixSeconds, lost: u64) -> Self {
+        let detail = Detail { lost: Some(lost), ..Detail::default() };
+        Self { at, event: "audit.gap", subject: None, detail }
+    }
+
+    /// Whether everything was as the client asked for it.
+    pub(crate) fn is_issue(&self) -> bool {
+        self.event == "token.issue"
+    }
+}
+
+/// Whether `granted` lacks something of `requested`. `*` asks for whatever is held, so that some of
+/// it is enough.
+fn is_less(requested: &[Scope], granted: &[Scope]) -> bool {
+    let lacks = |scope: &Scope| match scope {
+        Scope::Catalog => !granted.contains(scope),
+        Scope::Repository { name, actions } => {
+            let held = granted.iter().find_map(|granted| match granted {
+                Scope::Repository { name: of, actions } if of == name => Some(*actions),
+                _ => None,
+            });
+            held.is_none_or(|held| *actions != Actions::ALL && !actions.difference(held).is_empty())
+        }
+    };
+    requested.iter().any(lacks)
+}
+
+fn list(scopes: &[Scope]) -> Vec<String> {
+    let mut list = Vec::with_capacity(scopes.len().min(4));
+    let mut bytes = 0;
+    for (index, scope) in scopes.iter().enumerate() {
+        let text = scope.to_string();
+        bytes += text.len();
+        if bytes > SCOPES_BYTES_MAX {
+            list.push(format!("and {} more", scopes.len() - index));
+            break;
+        }
+        list.push(text);
+    }
+    list
+}
+
+fn printable(text: &str, bytes_max: usize) -> String {
+    let shown = |byte: u8| if matches!(byte, b' '..=b'~') { char::from(byte) } else { '?' };
+    text.bytes().take(bytes_max).map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_than_was_asked_for_is_a_denial() {
+        let read = |texts: &[&str]| Scope::parse_all(texts.iter().copied());
+        for (requested, granted, expected) in [
+            (&[][..], &[][..], false),
+            (&["repository:a:pull"], &["repository:a:pull"], false),
+            (&["repository:a:pull,push"], &["repository:a:pull"], true),
+            (&["repository:a:*"], &["repository:a:pull"], false),
+            (&["repository:a:*"], &[], true),
+            (&["repository:a:pull", "repository:b:pull"], &["repository:a:pull"], true),
+            (&["registry:catalog:*"], &[], true),
+            (&["registry:catalog:*"], &["registry:catalog:*"], false),
+        ] {
+            assert_eq!(is_less(&read(requested), &read(granted)), expected, "{requested:?}");
+        }
+    }
+
+    #[test]
+    fn what_clients_say_is_bounded_and_harmless_to_show() {
+        assert_eq!(printable("docker/28 \u{1b}[2J\n", 128), "docker/28 ?[2J?");
+        assert_eq!(printable(&"x".repeat(200), USER_AGENT_BYTES_MAX).len(), USER_AGENT_BYTES_MAX);
+        let scope = |n| Scope::parse(&format!("repository:{}{n:02}:pull", "a".repeat(200)));
+        let scopes: Vec<_> = (0..50).filter_map(scope).collect();
+        let list = list(&scopes);
+        assert_eq!((list.len(), list[4].as_str()), (5, "and 46 more"));
+    }
+}

@@ -1,0 +1,72 @@
+//! From what came of a request for a token to its entry.
+
+use std::net::IpAddr;
+
+use berth_shared::subject::Subject;
+
+use super::entry::{Entry, Source, Token};
+use crate::{
+    AuthServer,
+    server::{Agent, Granted, IssueError, TokenRequest},
+};
+
+impl AuthServer {
+    /// Notes what came of a request for a token. Whatever failed for the server's own sake is in
+    /// the log alone.
+    pub(crate) fn note(&self, request: &TokenRequest<'_>, result: &Result<Granted, IssueError>) {
+        let at = self.clock.now();
+        let source = || source(request.client, request.agent);
+        let tag = |known: &Option<_>| {
+            let name = request.presented.and_then(|presented| presented.name());
+            name.filter(|_| known.is_none()).map(|name| self.audit.tag(name))
+        };
+        let entry = match result {
+            Ok(granted) => {
+                let token = Token {
+                    subject: &granted.signed_in.subject,
+                    method: granted.signed_in.method.word(),
+                    service: request.service,
+                    requested: request.scopes,
+                    granted: &granted.issued.scopes,
+                    id: &granted.issued.claims.jti,
+                };
+                Entry::token(at, &token, source())
+            }
+            Err(IssueError::Wrong { known }) => {
+                let reason = "wrong name, password or secret";
+                Entry::login_fail(at, reason, known.as_ref(), tag(known), source())
+            }
+            Err(IssueError::Untrusted { known, .. }) => {
+                let reason = "a token of another issuer that stands for nobody";
+                Entry::login_fail(at, reason, known.as_ref(), tag(known), source())
+            }
+            Err(IssueError::IssuerDown { known, .. }) => {
+                let reason = "the keys of the token's issuer cannot be had";
+                Entry::login_fail(at, reason, known.as_ref(), tag(known), source())
+            }
+            Err(IssueError::Busy { known }) => {
+                Entry::login_busy(at, known.as_ref(), tag(known), source())
+            }
+            Err(IssueError::Database(_) | IssueError::Broken(_)) => return,
+        };
+        if self.config().audit.issue || !entry.is_issue() {
+            self.audit.push(entry);
+        }
+    }
+
+    /// Notes that a refresh token was given out.
+    pub(crate) fn note_refresh_issue(&self, id: i64, whose: &Subject, request: &TokenRequest<'_>) {
+        let (at, source) = (self.clock.now(), source(request.client, request.agent));
+        self.audit.push(Entry::refresh_issue(at, whose, id, source));
+    }
+
+    /// Notes credentials that could not be read: whose they are is not known.
+    pub(crate) fn note_unreadable(&self, client: Option<IpAddr>, agent: Agent<'_>) {
+        let (at, source) = (self.clock.now(), source(client, agent));
+        self.audit.push(Entry::login_fail(at, "unreadable credentials", None, None, source));
+    }
+}
+
+fn source(client: Option<IpAddr>, agent: Agent<'_>) -> Source {
+    Source::new(client, agent.id, agent.header)
+}

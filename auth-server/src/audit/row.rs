@@ -1,0 +1,40 @@
+//! A row of the audit as it is read back, and its line of JSON.
+
+use berth_shared::{clock::UnixSeconds, clock::rfc3339};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+/// What happened, and when. As JSON its detail stands beside the rest, not in an object of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// Its place in the order of what happened.
+    pub id: i64,
+    /// When.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub at: UnixSeconds,
+    /// What: one of [`EVENTS`](super::EVENTS), or a word of a later version.
+    pub event: String,
+    /// Whom it is about; nobody's name where a client showed one that nobody has.
+    pub subject: Option<String>,
+    /// Who did it, where somebody with access to the machine did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// What else is known.
+    #[serde(flatten)]
+    pub detail: Map<String, Value>,
+}
+
+impl Row {
+    /// The row as a line of JSON, with its end.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut line = serde_json::to_string(self).unwrap_or_default();
+        line.push('\n');
+        line
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn as_rfc3339<S: Serializer>(at: &UnixSeconds, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*at))
+}

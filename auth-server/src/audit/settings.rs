@@ -1,0 +1,83 @@
+//! The `[audit]` table of `auth.toml`.
+
+use std::path::{Path, PathBuf};
+
+use berth_shared::config::{ConfigError, beside};
+use serde::Deserialize;
+
+/// What stands for no file.
+const OFF: &str = "off";
+
+/// The least that can be asked for: what a client causes must not push itself out at once.
+const ROWS_MIN: u64 = 1_000;
+
+/// The least size of a file: a row has a few KiB at most.
+const FILE_BYTES_MIN: u64 = 64 * 1024;
+
+/// With one file, what has just been written would go at every rotation.
+const FILES_MIN: u32 = 2;
+
+/// What is recorded, and how much of it is kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Whether a token that was given as it was asked for is written down.
+    pub issue: bool,
+    /// Rows that clients caused, at most. Acts of administration are counted apart.
+    pub rows_max: u64,
+    /// The file of JSON lines: a path, or `off`. Unless given it lies in the data directory.
+    pub file: Option<PathBuf>,
+    /// The size at which the file is rotated.
+    pub file_bytes_max: u64,
+    /// Files at most, the current one among them.
+    pub files_max: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            issue: true,
+            rows_max: 1_000_000,
+            file: None,
+            file_bytes_max: 16 * 1024 * 1024,
+            files_max: 5,
+        }
+    }
+}
+
+impl Settings {
+    /// Makes the path one that holds from everywhere, as seen from the settings file `config`.
+    pub(crate) fn place_beside(&mut self, config: &Path) {
+        if let Some(file) = self.file.as_mut().filter(|file| file.as_os_str() != OFF) {
+            *file = beside(config, file);
+        }
+    }
+
+    /// The file of JSON lines, for a server whose data lies in `data`.
+    #[must_use]
+    pub fn file(&self, data: &Path) -> Option<PathBuf> {
+        match &self.file {
+            None => Some(data.join("audit.jsonl")),
+            Some(file) => (file.as_os_str() != OFF).then(|| file.clone()),
+        }
+    }
+
+    /// Refuses values that make no sense.
+    ///
+    /// # Errors
+    /// The first such value, with its key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let least = |key, is_enough: bool, least: u64| {
+            let reason = format!("must be at least {least}");
+            if is_enough { Ok(()) } else { Err(ConfigError::value(key, reason)) }
+        };
+        least("audit.rows_max", self.rows_max >= ROWS_MIN, ROWS_MIN)?;
+        let is_enough = self.file_bytes_max >= FILE_BYTES_MIN;
+        least("audit.file_bytes_max", is_enough, FILE_BYTES_MIN)?;
+        least("audit.files_max", self.files_max >= FILES_MIN, FILES_MIN.into())?;
+        if self.file.as_ref().is_some_and(|file| file.as_os_str().is_empty()) {
+            return Err(ConfigError::value("audit.file", "is a path, or \"off\""));
+        }
+        Ok(())
+    }
+}

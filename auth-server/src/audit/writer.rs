@@ -1,0 +1,266 @@
+//! The one task that writes what clients caused, and that brings every row to the file.
+//!
+//! It waits a moment after the first entry, takes all that have come, and commits them together.
+//! Where the database or the file cannot be written it says so once, keeps what it holds, and goes
+//! on trying; what then finds no place in the queue is lost, and a row says how much.
+//!
+//! How far the file has come is written down with the next batch, after its lines are durable. A
+//! crash in between leaves lines that are not written down: they are found again by the file's last
+//! line. So a restart repeats no row and leaves none out, unless the file was moved away just then;
+//! then it repeats those of the last second.
+
+use std::{sync::Arc, time::Duration};
+
+use berth_shared::{clock::Clock, telemetry::chain};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    entry::Entry,
+    lines::Lines,
+    queue::{Queue, count_lost},
+    row::Row,
+    settings::Settings,
+};
+use crate::{
+    acl::{self, audit::Cleared, store::Store},
+    files::FileError,
+};
+
+/// How long the first entry of a batch waits for others. A crash loses what came in this time.
+const BATCH_WINDOW: Duration = Duration::from_millis(50);
+
+/// How often the table is looked at for what `authctl` wrote, and what failed is tried again.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often acts beyond their limit are looked for.
+const ACTS_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Rows that are read and written to the file at once.
+const ROWS_AT_ONCE: u32 = 2_000;
+
+/// Writes for as long as the server runs.
+pub struct Writer {
+    store: Arc<Store>,
+    queue: Arc<Queue>,
+    clock: Clock,
+    rows_max: u64,
+    cleared: Cleared,
+    acts_cleared: Option<Instant>,
+    /// What was taken from the queue and is not in the database yet.
+    pending: Vec<Entry>,
+    export: Option<Export>,
+    /// The last exported row, as the database has it.
+    exported_noted: i64,
+    /// Whether what the database has was read.
+    is_begun: bool,
+    /// What could not be done the last time, so that it is said once.
+    complaint: Option<String>,
+}
+
+/// The file, and the last row in it.
+struct Export {
+    /// Away while another thread writes.
+    lines: Option<Lines>,
+    exported: i64,
+    /// Whether the file was looked at: it may be further on than the database knows.
+    is_placed: bool,
+}
+
+/// What a line of the file begins with.
+#[derive(Deserialize)]
+struct LineId {
+    id: i64,
+}
+
+/// Why a step was not finished.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("writing the audit to the database")]
+    Database(#[from] acl::Error),
+    #[error("writing the file of the audit")]
+    File(#[from] FileError),
+    #[error("writing the file of the audit broke off")]
+    Broken,
+}
+
+impl Writer {
+    /// A writer of what comes through `queue`, with the file of `settings`.
+    #[must_use]
+    pub fn new(
+        store: Arc<Store>,
+        queue: Arc<Queue>,
+        settings: &Settings,
+        lines: Option<Lines>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            store,
+            queue,
+            clock,
+            rows_max: settings.rows_max,
+            cleared: Cleared::default(),
+            acts_cleared: None,
+            pending: Vec::new(),
+            export: lines.map(|lines| Export { lines: Some(lines), exported: 0, is_placed: false }),
+            exported_noted: 0,
+            is_begun: false,
+            complaint: None,
+        }
+    }
+
+    /// Writes until `end`, and then what is left.
+    pub async fn run(mut self, end: CancellationToken) {
+        let mut ticks = tokio::time::interval(FOLLOW_INTERVAL);
+        while !end.is_cancelled() {
+            let is_well = self.complaint.is_none();
+            tokio::select! {
+                () = self.queue.filled(), if is_well => tokio::select! {
+                    () = sleep(BATCH_WINDOW) => {}
+                    () = end.cancelled() => {}
+                },
+                _ = ticks.tick() => {}
+                () = end.cancelled() => {}
+            }
+            let done = self.step().await;
+            self.complain_of(done);
+        }
+        let done = self.step().await;
+        self.complain_of(done);
+        // Now that the file is complete, the database is told.
+        if let Err(error) = self.note_exported().await {
+            self.complain_of(Err(error));
+        }
+        let lost = self.pending.len() as u64 + self.queue.take().entries.len() as u64;
+        if lost > 0 {
+            count_lost(lost);
+            tracing::error!(lost, "the audit could not be written to its end");
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), Error> {
+        if !self.is_begun {
+            self.exported_noted = self.store.exported().await?;
+            if let Some(export) = &mut self.export {
+                export.exported = self.exported_noted;
+            }
+            self.is_begun = true;
+        }
+        self.write_waiting().await?;
+        self.clear().await?;
+        self.export().await
+    }
+
+    /// Commits what could not be committed before, and then what waits.
+    async fn write_waiting(&mut self) -> Result<(), Error> {
+        self.write_pending().await?;
+        let waiting = self.queue.take();
+        self.pending = waiting.entries;
+        if waiting.lost > 0 {
+            tracing::warn!(lost = waiting.lost, "the audit has a gap");
+            self.pending.push(Entry::gap(self.clock.now(), waiting.lost));
+        }
+        self.write_pending().await
+    }
+
+    /// Commits what was taken from the queue, and how far the file has come.
+    async fn write_pending(&mut self) -> Result<(), Error> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let exported = self.exported();
+        self.store.append(&self.pending, exported).await?;
+        self.pending.clear();
+        self.exported_noted = exported;
+        Ok(())
+    }
+
+    async fn clear(&mut self) -> Result<(), Error> {
+        self.store.clear(self.rows_max, &mut self.cleared).await?;
+        if self.acts_cleared.is_none_or(|last| last.elapsed() >= ACTS_INTERVAL) {
+            self.store.clear_acts().await?;
+            self.acts_cleared = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Brings the file up to the table. What waits meanwhile is written in between. A look that
+    /// finds nothing new is the time to write down how far the file has come.
+    async fn export(&mut self) -> Result<(), Error> {
+        while let Some(export) = &mut self.export {
+            export.find_place(&self.store).await?;
+            let rows = self.store.rows_after(export.exported, ROWS_AT_ONCE).await?;
+            let Some(last) = rows.last().map(|row| row.id) else {
+                return self.note_exported().await;
+            };
+            let are_all = rows.len() < ROWS_AT_ONCE as usize;
+            export.append(rows).await?;
+            export.exported = last;
+            if are_all {
+                return Ok(());
+            }
+            self.write_waiting().await?;
+        }
+        Ok(())
+    }
+
+    async fn note_exported(&mut self) -> Result<(), Error> {
+        let exported = self.exported();
+        if exported != self.exported_noted {
+            self.store.append(&[], exported).await?;
+            self.exported_noted = exported;
+        }
+        Ok(())
+    }
+
+    fn exported(&self) -> i64 {
+        self.export.as_ref().map_or(self.exported_noted, |export| export.exported)
+    }
+
+    /// Says once what cannot be done, and once that it can be done again.
+    fn complain_of(&mut self, result: Result<(), Error>) {
+        let complaint = result.err().map(|error| chain(&error));
+        match (&self.complaint, &complaint) {
+            (None, Some(complaint)) => {
+                tracing::error!(error = complaint, "the audit waits; sign-ins go on without it");
+            }
+            (Some(_), None) => tracing::info!("the audit is written again"),
+            _ => {}
+        }
+        self.complaint = complaint;
+    }
+}
+
+impl Export {
+    /// Finds out which row the file ends with: what was written down, or what the file itself says
+    /// where that is further on and agrees with the table.
+    async fn find_place(&mut self, store: &Store) -> Result<(), Error> {
+        if self.is_placed {
+            return Ok(());
+        }
+        let line = self.lines.as_ref().map(Lines::last).transpose()?.flatten().unwrap_or_default();
+        if let Ok(LineId { id }) = serde_json::from_str(&line)
+            && id > self.exported
+        {
+            let row = store.rows_after(id.saturating_sub(1), 1).await?;
+            if row.first().is_some_and(|row| row.id == id && row.line() == line) {
+                self.exported = id;
+            }
+        }
+        self.is_placed = true;
+        Ok(())
+    }
+
+    /// Appends on the blocking pool.
+    async fn append(&mut self, rows: Vec<Row>) -> Result<(), Error> {
+        let Some(mut lines) = self.lines.take() else { return Err(Error::Broken) };
+        let done = tokio::task::spawn_blocking(move || {
+            let appended = lines.append(&rows);
+            (lines, appended)
+        });
+        let (lines, appended) = done.await.map_err(|_| Error::Broken)?;
+        self.lines = Some(lines);
+        Ok(appended?)
+    }
+}

@@ -1,0 +1,226 @@
+//! `authctl audit`: what happened.
+
+use std::time::UNIX_EPOCH;
+
+use auth_server::{
+    acl::audit::Filter,
+    audit::{EVENTS, Row},
+};
+use berth_shared::{
+    clock::{UnixSeconds, rfc3339},
+    subject::Grantee,
+};
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::{
+    grant_text::now,
+    report::{Failure, Report, table, warn},
+    site::Site,
+};
+
+#[derive(Args)]
+#[command(after_help = "\
+The newest comes last. Times are in UTC. Rows that authctl wrote name the user of the operating
+system who typed the verb; behind sudo, who called it is what sudo says.
+A name that nobody has is not recorded, since it may be a password typed in the wrong field: equal
+tags stand for equal names, until the server is started again.
+
+Examples:
+  authctl audit --since 1h --subject andrew
+  authctl audit --event 'login.*' --since 2026-11-01       who failed to sign in
+  authctl audit --event token.deny --subject robot.ci      what a robot may not do
+  authctl audit --event 'grant.*' --limit 20               who changed grants
+  authctl audit --since 2026-11-01T08:00:00Z --until 2026-11-01T09:00:00Z --json
+
+Events: token.issue, token.deny, login.fail, login.busy, grant.*, deny.*, group.*, robot.*, user.*,
+tokens.revoke, htpasswd.* (the file was edited by hand), policy changes as grant, deny and group,
+key.*, trust.*, refresh.*, restore, and audit.gap where something was lost.")]
+pub(crate) struct Arguments {
+    /// Not before this: an age such as 90m, 1h or 7d, a day, or a time.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<UnixSeconds>,
+    /// Before this.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<UnixSeconds>,
+    /// Whom it is about: a user, `robot.NAME`, `group:NAME`, `everyone` or `anonymous`.
+    #[arg(long)]
+    subject: Option<Grantee>,
+    /// What happened, such as token.deny; * stands for anything, as in 'login.*'.
+    #[arg(long, value_parser = event)]
+    event: Option<String>,
+    /// The newest so many.
+    #[arg(long, value_name = "N", default_value_t = 1000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    limit: u32,
+}
+
+/// Reads an age, a day or a time.
+fn moment(text: &str) -> Result<UnixSeconds, String> {
+    let wrong = || {
+        format!(
+            "{text:?} is no time: write an age such as 1h or 7d, 2026-11-01, or 2026-11-01T08:00:00Z"
+        )
+    };
+    if let Ok(age) = text.parse::<humantime::Duration>() {
+        let age = i64::try_from(age.as_secs()).map_err(|_| wrong())?;
+        return Ok(now().saturating_sub(age));
+    }
+    let is_day = text.len() == "2026-11-01".len();
+    let time = if is_day { format!("{text}T00:00:00Z") } else { text.to_owned() };
+    let time = humantime::parse_rfc3339_weak(&time).map_err(|_| wrong())?;
+    let since = time.duration_since(UNIX_EPOCH).map_err(|_| wrong())?;
+    i64::try_from(since.as_secs()).map_err(|_| wrong())
+}
+
+/// Reads an event's word, or several by `*`.
+fn event(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || matches!(byte, b'.' | b'_' | b'*');
+    if text.bytes().all(is_plain) && EVENTS.iter().any(|event| matches(text, event)) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("there is no event {text:?}; there are {}", EVENTS.join(", ")))
+    }
+}
+
+/// Whether `*` of the pattern, standing for anything, makes it the word.
+fn matches(pattern: &str, word: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == word,
+        Some((head, rest)) => word
+            .strip_prefix(head)
+            .is_some_and(|word| (0..=word.len()).any(|skipped| matches(rest, &word[skipped..]))),
+    }
+}
+
+pub(crate) async fn run(arguments: &Arguments, site: &Site) -> Result<Report, Failure> {
+    let Arguments { since, until, subject, event, limit } = arguments;
+    let subject = subject.as_ref().map(ToString::to_string);
+    let filter = Filter { since: *since, until: *until, subject, event: event.clone() };
+    let database = site.database().await?;
+    // One more shows whether there are more.
+    let mut rows = database.audit(&filter, limit.saturating_add(1)).await?;
+    if rows.len() > *limit as usize {
+        rows.remove(0);
+        warn(&format!("there are older ones: these are the newest {limit}; see --limit, --until"));
+    }
+    let text = if rows.is_empty() { nothing(&filter, site) } else { show(&rows) };
+    Ok(Report::done(text, json!(rows)))
+}
+
+/// Says what might have been expected.
+fn nothing(filter: &Filter, site: &Site) -> String {
+    let mut parts = Vec::new();
+    parts.extend(filter.event.as_ref().map(|event| format!("of {event}")));
+    parts.extend(filter.subject.as_ref().map(|subject| format!("about {subject}")));
+    parts.extend(filter.since.map(|since| format!("since {}", rfc3339(since))));
+    parts.extend(filter.until.map(|until| format!("until {}", rfc3339(until))));
+    let mut text = match parts.as_slice() {
+        [] => "nothing has been recorded yet".to_owned(),
+        parts => format!("nothing is recorded {}", parts.join(" ")),
+    };
+    let is_about_tokens = filter.event.as_ref().is_none_or(|event| matches(event, "token.issue"));
+    if !site.config.audit.issue && is_about_tokens {
+        text.push_str(
+            "\ntokens that were given as asked for are not: [audit] in auth.toml has issue = false",
+        );
+    }
+    text
+}
+
+fn show(rows: &[Row]) -> String {
+    let row = |row: &Row| {
+        let subject = row.subject.clone().unwrap_or_else(|| "-".to_owned());
+        [rfc3339(row.at), row.event.clone(), subject, what(row), by(row)]
+    };
+    let rows: Vec<_> = rows.iter().map(row).collect();
+    table(["TIME", "EVENT", "SUBJECT", "WHAT", "BY"], &rows)
+}
+
+fn text<'a>(row: &'a Row, key: &str) -> Option<&'a str> {
+    row.detail.get(key).and_then(Value::as_str)
+}
+
+/// What is known of an event, in a few words.
+fn what(row: &Row) -> String {
+    let mut words = Vec::new();
+    if let (Some(pattern), Some(actions)) = (text(row, "pattern"), text(row, "actions")) {
+        words.push(format!("{pattern}:{actions}"));
+    }
+    if let (Some(asked), Some(given)) = (scopes(row, "requested"), scopes(row, "granted")) {
+        words.push(match (row.event.as_str(), asked.is_empty(), given.is_empty()) {
+            ("token.deny", _, true) => format!("{asked}: nothing of it"),
+            ("token.deny", _, false) => format!("{asked}: only {given}"),
+            (_, true, _) => "a sign-in".to_owned(),
+            _ => given,
+        });
+    }
+    words.extend(text(row, "group").map(|group| format!("group:{group}")));
+    words.extend(text(row, "reason").map(str::to_owned));
+    words.extend(text(row, "name_tag").map(|tag| format!("(a name that nobody has, tag {tag})")));
+    for (key, words_for_it) in
+        [("lost", "events lost"), ("rules", "rules of that name"), ("tokens", "tokens")]
+    {
+        let number = row.detail.get(key).and_then(Value::as_u64);
+        words.extend(number.map(|number| format!("{number} {words_for_it}")));
+    }
+    for (key, before) in [
+        ("key_id", "key"),
+        ("name", ""),
+        ("issuer", "by"),
+        ("made", "the backup of"),
+        ("expires", "until"),
+    ] {
+        words.extend(text(row, key).map(|value| format!("{before} {value}").trim().to_owned()));
+    }
+    words.join(" ")
+}
+
+/// Scopes, without the word that nearly all begin with.
+fn scopes(row: &Row, key: &str) -> Option<String> {
+    let list = row.detail.get(key)?.as_array()?;
+    let short = |scope: &Value| {
+        let scope = scope.as_str().unwrap_or_default();
+        scope.strip_prefix("repository:").unwrap_or(scope).to_owned()
+    };
+    Some(list.iter().map(short).collect::<Vec<_>>().join(" "))
+}
+
+/// Who did it, or from where it was asked for.
+fn by(row: &Row) -> String {
+    match (&row.actor, text(row, "sudo_user")) {
+        (Some(actor), Some(claimed)) => format!("{actor} (sudo by {claimed})"),
+        (Some(actor), None) => actor.clone(),
+        (None, _) => {
+            let parts = [text(row, "client"), text(row, "client_id").or(text(row, "user_agent"))];
+            parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_ages_days_or_moments() {
+        let hour_ago = now() - 3600;
+        assert!((hour_ago..=hour_ago + 5).contains(&moment("1h").unwrap()));
+        assert_eq!(moment("1970-01-02"), Ok(86_400));
+        assert_eq!(moment("1970-01-01T00:01:00Z"), Ok(60));
+        assert_eq!(moment("1970-01-01 00:01:00"), Ok(60));
+        for bad in ["", "soon", "2026-13-01", "1969-01-01", "-1h", "äöüßäöü"] {
+            assert!(moment(bad).unwrap_err().contains("2026-11-01"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn events_are_known_words_or_patterns_of_them() {
+        for good in ["token.deny", "login.*", "*", "*.add", "*e*n*"] {
+            assert_eq!(event(good), Ok(good.to_owned()));
+        }
+        for bad in ["", "token", "login.?", "[a-z]*", "login.*x", "Login.*"] {
+            assert!(event(bad).unwrap_err().contains("token.issue"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! The audit: what is recorded, what never is, and that nothing waits for it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+};
+
+use auth_server::{
+    acl::{apply::Desired, audit::Filter, robots::Robot},
+    audit::{Act, Author, Row},
+    backup,
+    config::Config,
+    robot_secret::RobotSecret,
+    users::htpasswd::Htpasswd,
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use berth_shared::{
+    rights::{Effect, Rule},
+    subject::{GroupName, Subject},
+};
+use harness::{
+    Stack,
+    events::Recording,
+    eventually,
+    stack::{Options, PASSWORD, read_rule},
+};
+use serde_json::{Value, json};
+
+const PULL_AND_PUSH: &str = "/token?scope=repository:app:pull,push&client_id=docker";
+
+async fn rows(stack: &Stack) -> Vec<Row> {
+    stack.store().await.audit(&Filter::default(), 1_000).await.expect("the rows")
+}
+
+/// Waits for the rows of an event, so many of them.
+async fn rows_of(stack: &Stack, event: &str, count: usize) -> Vec<Row> {
+    eventually(&format!("{count} rows of {event}"), async || {
+        let rows = rows(stack).await;
+        let rows: Vec<_> = rows.into_iter().filter(|row| row.event == event).collect();
+        (rows.len() >= count).then_some(rows)
+    })
+    .await
+}
+
+fn file(stack: &Stack) -> PathBuf {
+    stack.root().join("auth/audit.jsonl")
+}
+
+fn lines(stack: &Stack) -> Vec<Value> {
+    let text = fs::read_to_string(file(stack)).unwrap_or_default();
+    // The last line may be half written.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+/// Waits until the file says what the table does: the ids, in their order.
+async fn exported(stack: &Stack) -> Vec<i64> {
+    eventually("the file has caught up", async || {
+        let rows = rows(stack).await;
+        let lines = lines(stack);
+        let is_all = lines == rows.iter().map(|row| json!(row)).collect::<Vec<_>>();
+        is_all.then(|| rows.iter().map(|row| row.id).collect())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_token_and_a_refusal_say_who_asked_from_where_and_for_what() {
+    let stack = Stack::start().await;
+    stack.grant("andrew", "app:pull").await;
+    let ask = |target| stack.client.call("GET", target).header("user-agent", "docker/28 \tx");
+    ask(PULL_AND_PUSH).basic("andrew", PASSWORD).send().await.expect(200);
+    ask("/token?scope=repository:app:pull").send().await.expect(200);
+    let form = format!(
+        "grant_type=password&username=andrew&password={}&scope=repository:app:*&client_id=oras",
+        PASSWORD.replace(' ', "+")
+    );
+    stack.client.call("POST", "/token").body(form).send().await.expect(200);
+
+    let denied = rows_of(&stack, "token.deny", 2).await;
+    let [less, nothing] = denied.as_slice() else { panic!("{denied:?}") };
+    let detail = |row: &Row| {
+        let mut detail = row.detail.clone();
+        let jti = detail.remove("jti").expect("a token's name");
+        assert_eq!(jti.as_str().map(str::len), Some(22));
+        Value::Object(detail)
+    };
+    let expected = json!({
+        "method": "password", "service": "berth", "client": "127.0.0.1", "client_id": "docker",
+        "user_agent": "docker/28 ?x",
+        "requested": ["repository:app:pull,push"], "granted": ["repository:app:pull"],
+    });
+    assert_eq!((less.subject.as_deref(), detail(less)), (Some("andrew"), expected));
+    assert_eq!(nothing.subject.as_deref(), Some("anonymous"));
+    assert_eq!(detail(nothing)["granted"], json!([]));
+    let issued = rows_of(&stack, "token.issue", 1).await;
+    let held = &issued[0].detail;
+    assert_eq!(
+        (&held["client_id"], &held["granted"]),
+        (&json!("oras"), &json!(["repository:app:pull"]))
+    );
+    assert!(denied.iter().chain(&issued).all(|row| row.actor.is_none()));
+}
+
+#[tokio::test]
+async fn a_failed_sign_in_names_who_is_there_and_tags_who_is_not() {
+    let stack = Stack::start().await;
+    for (user, password) in
+        [("andrew", "wrong"), ("hunter2", "x"), ("hunter2", "y"), ("robot.gone", "x")]
+    {
+        stack.client.call("GET", "/token").basic(user, password).send().await.expect(401);
+    }
+    stack.client.call("GET", "/token").header("authorization", "Basic !").send().await.expect(401);
+    stack.client.call("POST", "/token").body("grant_type=password").send().await.expect(401);
+    let failed = rows_of(&stack, "login.fail", 6).await;
+    let tag =
+        |row: &Row| row.detail.get("name_tag").map(|tag| tag.as_str().expect("text").to_owned());
+    assert_eq!((failed[0].subject.as_deref(), tag(&failed[0])), (Some("andrew"), None));
+    assert!(failed[1..].iter().all(|row| row.subject.is_none()));
+    assert!(tag(&failed[1]).is_some_and(|tag| tag.len() == 16));
+    assert_eq!(tag(&failed[1]), tag(&failed[2]), "the same name is told by its tag");
+    assert_ne!(tag(&failed[1]), tag(&failed[3]));
+    for row in &failed[4..] {
+        assert_eq!(row.detail["reason"], "unreadable credentials");
+    }
+}
+
+/// What `every_act_is_recorded_with_who_did_it` does, as it is recorded.
+const ACTS: [&str; 16] = [
+    "grant.add andrew a",
+    "deny.add andrew b",
+    "grant.remove andrew a",
+    "deny.remove andrew b",
+    "group.add bea devs",
+    "group.remove bea devs",
+    "robot.create robot.ci",
+    "grant.add robot.ci c",
+    "tokens.revoke everyone",
+    "grant.add bea d",
+    "group.add bea devs",
+    "grant.remove robot.ci c",
+    "grant.remove andrew a",
+    "robot.revoke robot.ci",
+    "user.passwd andrew",
+    "user.remove andrew 0",
+];
+
+/// A row of an act in a line: what, whom, and what else it was about.
+fn told(row: &Row) -> String {
+    let about = ["pattern", "group", "rules"].map(|key| row.detail.get(key).cloned());
+    let about = about.into_iter().flatten().map(|value| value.to_string().replace('"', ""));
+    let subject = row.subject.clone().unwrap_or_default();
+    format!("{} {subject} {}", row.event, about.collect::<String>()).trim().to_owned()
+}
+
+fn allow(subject: &str, rule: &str) -> Rule {
+    read_rule(subject, rule)
+}
+
+#[tokio::test]
+async fn every_act_is_recorded_with_who_did_it() {
+    let stack = Stack::start().await;
+    let store = stack.store().await;
+    let store = store.acting(Author::person(stack.clock.clone(), "some verb", Some("lena")));
+    let now = stack.clock.now();
+    let deny = Rule { effect: Effect::Deny, ..allow("andrew", "b:push") };
+    let (andrew, bea) = ("andrew".parse().expect("a user"), "bea".parse().expect("a user"));
+    let (devs, member): (GroupName, _) = ("devs".parse().expect("a group"), [Subject::User(bea)]);
+    let robot = Robot {
+        name: "robot.ci".parse().expect("a robot"),
+        created: now,
+        expires: None,
+        last_used: None,
+    };
+    let secret = RobotSecret::generate().expect("a secret");
+    let users = fs::read(stack.root().join("htpasswd")).expect("the users");
+    let users = Htpasswd::parse(&users).fingerprints();
+    let start = rows(&stack).await.last().map_or(0, |row| row.id);
+
+    store.add(&[allow("andrew", "a:*"), deny.clone()], now).await.expect("adding");
+    for rule in [allow("andrew", "a:push"), deny] {
+        store
+            .remove(&rule.grantee, &rule.pattern, rule.effect, rule.actions)
+            .await
+            .expect("taking");
+    }
+    store.join(&devs, &member).await.expect("joining");
+    store.join(&devs, &member).await.expect("joining again");
+    store.leave(&devs, &member).await.expect("leaving");
+    store.create_robot(&robot, &secret, &[allow("robot.ci", "c:pull")]).await.expect("making");
+    store.void_tokens(&allow("everyone", "x:pull").grantee).await.expect("voiding");
+    let desired = Desired {
+        rules: vec![allow("bea", "d:pull")],
+        groups: BTreeMap::from([(devs, BTreeSet::from(member))]),
+    };
+    store.apply(&desired, true, true, now).await.expect("a dry run");
+    store.apply(&desired, true, false, now).await.expect("applying");
+    store.remove_robot(&robot.name).await.expect("removing");
+    store.set_user(&users, &andrew, &Act::UserPassword(&andrew)).await.expect("a password");
+    store.remove_user(&users, &andrew).await.expect("removing");
+
+    let rows = store.rows_after(start, 100).await.expect("the rows");
+    assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), ACTS);
+    assert_eq!(rows[2].detail["actions"], "push");
+    for row in &rows {
+        assert!(row.actor.as_ref().is_some_and(|actor| !actor.is_empty()), "{row:?}");
+        let by = ["verb", "sudo_user"].map(|key| row.detail[key].as_str().expect("text"));
+        assert_eq!(by, ["some verb", "lena"]);
+        assert!(row.detail["uid"].is_u64());
+    }
+    assert_eq!(exported(&stack).await.last(), rows.last().map(|row| &row.id));
+}
+
+#[tokio::test]
+async fn an_htpasswd_file_edited_by_hand_is_recorded_as_found() {
+    let stack = Stack::start().await;
+    let path = stack.root().join("htpasswd");
+    let line = fs::read_to_string(&path).expect("the users");
+    let hash = line.rsplit_once(':').expect("a line").1.to_owned();
+    fs::write(&path, format!("{line}bea:{hash}")).expect("adding");
+    rows_of(&stack, "htpasswd.add", 2).await;
+    let other = bcrypt::hash("other", 4).expect("a hash");
+    fs::write(&path, format!("andrew:{other}\nbea:{hash}")).expect("changing");
+    rows_of(&stack, "htpasswd.change", 1).await;
+    fs::write(&path, format!("bea:{hash}")).expect("removing");
+    let removed = rows_of(&stack, "htpasswd.remove", 1).await;
+    assert_eq!(removed[0].subject.as_deref(), Some("andrew"));
+    assert_eq!(removed[0].actor.as_deref(), Some("auth-server"));
+}
+
+#[tokio::test]
+async fn a_restart_repeats_no_line_and_leaves_none_out() {
+    let mut stack = Stack::start().await;
+    stack.grant("andrew", "app:push").await;
+    for round in 1..=3 {
+        for _ in 0..5 {
+            stack.token("andrew", &["repository:app:push"]).await;
+        }
+        // What waits is written before the server has stopped.
+        stack.stop_auth().await;
+        let issued = rows(&stack).await.into_iter().filter(|row| row.event == "token.issue");
+        assert_eq!(issued.count(), 5 * round);
+        // While no server runs.
+        stack.grant("andrew", "other:push").await;
+        stack.start_auth().await;
+        let ids = exported(&stack).await;
+        assert_eq!(ids, (1..=ids.len() as i64).collect::<Vec<_>>());
+    }
+    let meta = fs::metadata(file(&stack)).expect("the file");
+    assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn sign_ins_go_on_while_the_file_cannot_be_written_and_it_catches_up() {
+    let mut stack = Stack::start().await;
+    stack.stop_auth().await;
+    fs::remove_file(file(&stack)).expect("the file");
+    fs::create_dir(file(&stack)).expect("something in its place");
+    let recording = Recording::start();
+    stack.start_auth().await;
+    stack.grant("andrew", "app:push").await;
+    stack.token("andrew", &["repository:app:push"]).await;
+    rows_of(&stack, "token.issue", 1).await;
+    let complaint = eventually("a complaint", async || {
+        let events = recording.take();
+        events.into_iter().find(|event| event.text.contains("the audit waits"))
+    });
+    assert!(complaint.await.text.contains("audit.jsonl"));
+    fs::remove_dir(file(&stack)).expect("making room");
+    // Begun anew, it has what was not in the one before.
+    eventually("the file catches up", async || {
+        let has_token = lines(&stack).iter().any(|line| line["event"] == "token.issue");
+        has_token.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rows_for_tokens_and_the_file_can_be_turned_off() {
+    let auth = "[audit]\nissue = false\nfile = 'off'\n".to_owned();
+    let mut stack = Stack::with(Options { auth, ..Options::default() }).await;
+    stack.grant("andrew", "app:pull").await;
+    for scope in ["repository:app:pull", "repository:app:push", "repository:app:pull"] {
+        stack.token("andrew", &[scope]).await;
+    }
+    stack.stop_auth().await;
+    let rows = rows(&stack).await;
+    let of = |event: &str| rows.iter().filter(|row| row.event == event).count();
+    assert_eq!((of("token.issue"), of("token.deny"), of("grant.add")), (0, 1, 1));
+    assert!(!file(&stack).exists());
+}
+
+#[tokio::test]
+async fn a_backup_brings_the_audit_along_and_a_restore_is_in_it() {
+    let mut stack = Stack::start().await;
+    stack.grant("andrew", "app:push").await;
+    let config = Config::load(&stack.root().join("auth.toml")).expect("the settings");
+    let to = stack.root().join("copy");
+    backup::backup(&config, &to, 7).await.expect("a backup");
+    let before = rows(&stack).await;
+    stack.grant("andrew", "forgotten:push").await;
+    stack.stop_auth().await;
+    let by = Author::person(stack.clock.clone(), "restore", None);
+    backup::restore(&config, &to, true, &by).await.expect("a restore");
+    stack.start_auth().await;
+    let after = rows(&stack).await;
+    assert_eq!(after[..before.len()], before);
+    let restore = after.iter().find(|row| row.event == "restore").expect("the restore");
+    assert_eq!(restore.detail["made"], "1970-01-01T00:00:07Z");
+    assert!(!after.iter().any(|row| row.detail.get("pattern") == Some(&json!("forgotten"))));
+    // The file has what was forgotten, and goes on with what came after.
+    eventually("the restore is in the file", async || {
+        lines(&stack).iter().any(|line| line["event"] == "restore").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_secret_is_in_the_database_the_file_or_the_log() {
+    let recording = Recording::start();
+    let mut stack = Stack::start().await;
+    let password = "secret-password-one";
+    stack.set_password("bea", password);
+    let robot = Robot {
+        name: "robot.ci".parse().expect("a robot"),
+        created: stack.clock.now(),
+        expires: None,
+        last_used: None,
+    };
+    let (secret, unknown) = (RobotSecret::generate(), RobotSecret::generate());
+    let (secret, unknown) = (secret.expect("a secret"), unknown.expect("a secret"));
+    stack.store().await.create_robot(&robot, &secret, &[]).await.expect("making");
+    let (secret, unknown) = (secret.expose(), unknown.expose());
+    let (mistyped, wrong) = ("secret-password-won", "secret-wrong-two");
+    let mut tokens = Vec::new();
+    for (user, shown, status) in [
+        ("bea", password, 200),
+        ("bea", mistyped, 401),
+        ("andrew", wrong, 401),
+        // Typed in the wrong field, also joined to the name.
+        (password, "bea", 401),
+        (mistyped, "", 401),
+        ("bea secret-joined-three", "", 401),
+        ("robot.ci", secret, 200),
+        ("robot.ci", unknown, 401),
+        (secret, "robot.ci", 401),
+        ("robot.nobody", secret, 401),
+    ] {
+        let answer = stack.client.call("GET", PULL_AND_PUSH).basic(user, shown).send().await;
+        let answer = answer.expect(status);
+        tokens.extend(answer.json()["token"].as_str().map(str::to_owned));
+    }
+    for (bearer, status) in [(secret, 200), (unknown, 401), (password, 401)] {
+        stack.client.call("GET", PULL_AND_PUSH).bearer(bearer).send().await.expect(status);
+    }
+    for (user, shown, status) in [("bea", password, 200), (password, wrong, 401)] {
+        let form = format!("grant_type=password&username={user}&password={shown}");
+        stack.client.call("POST", "/token").body(form).send().await.expect(status);
+    }
+    rows_of(&stack, "login.fail", 11).await;
+    exported(&stack).await;
+    let database = |name: &str| fs::read(stack.root().join("auth").join(name)).unwrap_or_default();
+    let mut places = vec![
+        ("the log", format!("{:?}", recording.take()).into_bytes()),
+        ("the file", fs::read(file(&stack)).expect("the file")),
+        ("the database", database("auth.db")),
+        ("what is not in it yet", database("auth.db-wal")),
+    ];
+    stack.stop_auth().await;
+    places.push(("the database", fs::read(stack.root().join("auth/auth.db")).expect("reading")));
+
+    let basic = STANDARD.encode(format!("bea:{password}"));
+    let signatures = tokens.iter().map(|token| token.rsplit('.').next().expect("a signature"));
+    let known = [password, mistyped, wrong, "secret-joined-three", secret, unknown, &basic];
+    for secret in known.into_iter().chain(signatures) {
+        for (place, bytes) in &places {
+            let is_there = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!is_there, "{secret} is in {place}");
+        }
+    }
+    let is_told = places[1].1.windows(5).any(|window| window == b"\"bea\"");
+    assert!(is_told, "nothing was recorded");
+}
