@@ -1,6 +1,7 @@
 //! From an issuer's token to the trust that it stands for: the order of the steps.
 
 use berth_shared::{
+    clock::UnixSeconds,
     subject::RobotName,
     token::{self, signed_claims, unverified},
 };
@@ -51,7 +52,7 @@ pub(crate) async fn exchange<'a>(
     keys: &IssuerKeys,
     name: Option<&RobotName>,
     token: &str,
-    now: i64,
+    now: UnixSeconds,
 ) -> Result<&'a Trust, Refusal> {
     if token.len() > TOKEN_BYTES_MAX {
         return Err(Refusal::Long);
@@ -85,7 +86,7 @@ async fn verify(
     key_id: &str,
     token: &str,
     unverified: &Claims,
-    now: i64,
+    now: UnixSeconds,
 ) -> Result<(), Refusal> {
     let name = || trust.name.clone();
     let not_meant = |mismatch| Refusal::NotMeant { trust: name(), mismatch };
