@@ -14,7 +14,7 @@ use crate::{AuthServer, issue::Withheld, users::verify::Outcome};
 pub(crate) const SERVER: &str = "auth";
 
 /// Every series of this server alone, or with another meaning than in the registry.
-pub(crate) const SERIES: [Series; 24] = [
+pub(crate) const SERIES: [Series; 25] = [
     Series::counter("berth_tokens_issued_total", "Tokens that were issued."),
     Series::counter("berth_tokens_refused_total", "Requests for a token that got none."),
     Series::counter("berth_tokens_denied_total", "Tokens that say less than was asked for."),
@@ -39,6 +39,7 @@ pub(crate) const SERIES: [Series; 24] = [
     Series::counter("berth_policy_reads_total", "Times that the rules were read again."),
     Series::gauge("berth_signing_keys", "Keys whose tokens are good; one of them signs."),
     Series::gauge("berth_database_bytes", "Bytes of the database's files."),
+    Series::counter("berth_audit_lost_total", "Events that the audit could not keep."),
 ];
 
 /// Lets what is counted begin at nought, so that the first of something is an increase.
@@ -50,6 +51,7 @@ pub(crate) fn begin() {
         counter!("berth_tokens_denied_total", "withheld" => withheld.word()).increment(0);
     }
     counter!("berth_sign_ins_delayed_total").increment(0);
+    counter!("berth_audit_lost_total").increment(0);
 }
 
 /// Sets what is not counted as it happens. A part that cannot be had keeps its last value.
