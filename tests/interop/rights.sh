@@ -81,7 +81,7 @@ robots() {
     may robot.cluster team/app:pull 'robot.cluster team/\*\*:pull'
     grep --recursive --quiet --fixed-strings -e "$secret" "$data" "$scratch/logs" && fail "the secret is on the disk or in a log"
     ok "the secret is nowhere on the disk, nor in a log"
-    says "tokens are voided" 0 'are void within' ctl revoke-tokens robot.cluster
+    says "tokens are voided" 0 'is void within seconds$' ctl revoke-tokens robot.cluster
     says "the robot is revoked" 0 'removed robot.cluster' ctl robot revoke cluster
     ! granted robot.cluster "$secret" repository:team/app:pull || fail "a revoked robot signed in"
     ok "a revoked robot cannot sign in"

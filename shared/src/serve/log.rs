@@ -30,7 +30,7 @@ use super::{
     health::{HEALTHZ_PATH, READYZ_PATH},
     metrics::{Ended, Names},
 };
-use crate::link::REVOCATIONS_PATH;
+use crate::link::{KEYS_PATH, REVOCATIONS_PATH};
 
 /// Names the request in the log and to the client.
 pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -135,8 +135,10 @@ impl Drop for Line {
                 )
             };
         }
-        // Asked every few seconds, by health checks and by the registry.
-        let is_probe = [HEALTHZ_PATH, READYZ_PATH, REVOCATIONS_PATH].contains(&self.path.as_str());
+        // Asked every few seconds, by health checks and by the registry. Keys that are new are worth
+        // a line.
+        let is_probe = [HEALTHZ_PATH, READYZ_PATH, REVOCATIONS_PATH].contains(&self.path.as_str())
+            || self.path == KEYS_PATH && self.status == StatusCode::NOT_MODIFIED;
         if self.status.is_server_error() {
             log!(tracing::Level::ERROR);
         } else if is_probe {

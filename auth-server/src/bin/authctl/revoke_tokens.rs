@@ -38,9 +38,11 @@ pub(crate) async fn run(arguments: &Arguments, site: &Site) -> Result<Report, Fa
         return Ok(Report::done(text, json!({ "subject": grantee, "revoked": false })));
     }
     let ended = database.void_tokens(grantee).await?;
-    let text = format!(
-        "every token that is out for {grantee} is void within seconds; refresh tokens ended: {ended}"
-    );
+    let refresh = match ended {
+        0 => String::new(),
+        ended => format!("; {ended} refresh token{} ended", if ended == 1 { "" } else { "s" }),
+    };
+    let text = format!("every token that is out for {grantee} is void within seconds{refresh}");
     let json = json!({ "subject": grantee, "revoked": true, "refresh_tokens": ended });
     Ok(Report::done(text, json))
 }
