@@ -173,6 +173,11 @@ kubelet_pulls() {
     has_in_kubernetes "$app:many" || fail "containerd does not have the index"
     shown cri index
     refused "PullImage by a user without right" "$denied" as_kubelet pusher "$pusher_password" "$app:one"
+    local secret
+    secret=$(ctl --json robot create cluster --grant 'team/**:pull' | jq --raw-output .secret)
+    succeeds "PullImage with a robot's secret in the pull secret" as_kubelet robot.cluster "$secret" "$app:one"
+    ctl robot revoke cluster >/dev/null
+    refused "PullImage with the secret of a revoked robot" "$denied" as_kubelet robot.cluster "$secret" "$app:one"
 }
 
 has_in_kubernetes() { "${ctr[@]}" --namespace k8s.io images ls --quiet | grep --fixed-strings "$1" >/dev/null; }

@@ -123,6 +123,17 @@ mounts_layers() {
     shown docker mount
 }
 
+signs_in_as_a_robot() {
+    local secret
+    secret=$(ctl --json robot create ci --grant 'team/**:pull' --expires 3d | jq --raw-output .secret)
+    succeeds "login of a robot" sign_in_docker robot.ci "$secret"
+    forget_images
+    succeeds "pull by a robot" docker pull "$registry/team/only:1"
+    refused "push by a robot that may pull alone" "$denied" docker push "$registry/team/only:1"
+    ctl robot revoke ci >/dev/null
+    refused "login of a revoked robot" "$denied" sign_in_docker robot.ci "$secret"
+}
+
 # dockerd remembers that it pushed the layer to team/only, whoever was signed in.
 uploads_what_it_may_not_mount() {
     make_image "$registry/team/only:1" "words of team/only"
@@ -226,5 +237,6 @@ an_index_stays_whole
 mounts_layers
 uploads_what_it_may_not_mount
 anonymous_pulls_beside
+signs_in_as_a_robot
 keeps_secrets_in_a_store
 finish_matrix
