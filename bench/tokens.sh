@@ -165,3 +165,5 @@ row "bcrypt cost 10, remembered, through registry-server" through peer10
 row "bcrypt cost 10, remembered, from auth-server itself" direct peer10
 row "bcrypt cost 10, hashed every time" cold10 peer10
 row "bcrypt cost 5, hashed every time" cold5 peer5
+echo
+echo "Where every password is hashed, Berth leaves one core free of bcrypt, so that sign-ins never take the whole machine."
