@@ -90,12 +90,10 @@ impl Error {
 }
 
 impl Refusal {
-    fn row(self) -> (StatusCode, Code, &'static str, &'static str) {
+    fn row(self) -> Row {
         use StatusCode as S;
         match self {
-            Self::BodyCut => {
-                (S::BAD_REQUEST, Code::Unsupported, "invalid_request", "the body was cut off")
-            }
+            Self::BodyCut => invalid(S::BAD_REQUEST, "the body was cut off"),
             Self::BodyLong => (
                 S::PAYLOAD_TOO_LARGE,
                 Code::SizeInvalid,
@@ -108,12 +106,9 @@ impl Refusal {
                 "temporarily_unavailable",
                 "too many sign-ins at once, try again",
             ),
-            Self::Credentials => (
-                S::UNAUTHORIZED,
-                Code::Unauthorized,
-                "invalid_request",
-                "a user name and a password are needed",
-            ),
+            Self::Credentials => {
+                unauthorized("invalid_request", "a user name and a password are needed")
+            }
             Self::GrantType => (
                 S::BAD_REQUEST,
                 Code::Unsupported,
@@ -126,37 +121,20 @@ impl Refusal {
             Self::IssuerDown => {
                 unavailable("the keys of the token's issuer cannot be fetched now, try again")
             }
-            Self::Method(_) => {
-                (S::METHOD_NOT_ALLOWED, Code::Unsupported, "invalid_request", "method not allowed")
+            Self::Method(_) => invalid(S::METHOD_NOT_ALLOWED, "method not allowed"),
+            Self::NoSuchPath => invalid(S::NOT_FOUND, "there is nothing here"),
+            Self::RefreshToken => {
+                unauthorized("invalid_grant", "refresh tokens are not issued here: sign in again")
             }
-            Self::NoSuchPath => {
-                (S::NOT_FOUND, Code::Unsupported, "invalid_request", "there is nothing here")
-            }
-            Self::RefreshToken => (
-                S::UNAUTHORIZED,
-                Code::Unauthorized,
-                "invalid_grant",
-                "refresh tokens are not issued here: sign in again",
-            ),
-            Self::Service => (
+            Self::Service => invalid(
                 S::BAD_REQUEST,
-                Code::Unsupported,
-                "invalid_request",
                 "no tokens are issued for this service: see `services` in auth.toml",
             ),
-            Self::Subject => (
-                S::BAD_REQUEST,
-                Code::Unsupported,
-                "invalid_request",
-                "the parameter subject is missing or no subject",
-            ),
+            Self::Subject => {
+                invalid(S::BAD_REQUEST, "the parameter subject is missing or no subject")
+            }
             Self::Unavailable => unavailable("the server cannot look up rights now, try again"),
-            Self::WrongCredentials => (
-                S::UNAUTHORIZED,
-                Code::Unauthorized,
-                "invalid_grant",
-                "wrong user name or password",
-            ),
+            Self::WrongCredentials => unauthorized("invalid_grant", "wrong user name or password"),
         }
     }
 
@@ -170,7 +148,18 @@ impl Refusal {
     }
 }
 
-fn unavailable(message: &'static str) -> (StatusCode, Code, &'static str, &'static str) {
+/// Status, the specification's code, OAuth's word and what a person reads.
+type Row = (StatusCode, Code, &'static str, &'static str);
+
+fn invalid(status: StatusCode, message: &'static str) -> Row {
+    (status, Code::Unsupported, "invalid_request", message)
+}
+
+fn unauthorized(error: &'static str, message: &'static str) -> Row {
+    (StatusCode::UNAUTHORIZED, Code::Unauthorized, error, message)
+}
+
+fn unavailable(message: &'static str) -> Row {
     (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "temporarily_unavailable", message)
 }
 

@@ -4,7 +4,7 @@
 
 use axum::http::HeaderMap;
 
-use super::token;
+use super::credentials;
 use crate::sign_in::Presented;
 
 /// The credentials cannot be read, and are wrong for that.
@@ -17,7 +17,7 @@ pub struct Unreadable;
 /// # Errors
 /// When there is one that is not exactly one that can be read.
 pub fn authorization(headers: &HeaderMap) -> Result<Option<(Option<String>, String)>, Unreadable> {
-    let presented = token::authorization(headers).map_err(|_| Unreadable)?;
+    let presented = credentials::authorization(headers).map_err(|_| Unreadable)?;
     Ok(presented.map(|presented| match presented {
         Presented::Password(own) => (Some(own.user.to_string()), own.password.to_string()),
         other => (None, other.secret().to_string()),

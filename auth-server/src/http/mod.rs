@@ -1,9 +1,11 @@
 //! The routes: `/token` and `/keys` for everybody, the table of revocations and the rules of a
 //! subject on the private socket alone.
 
+mod credentials;
 mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod parameters;
 mod policy;
 mod token;
 
