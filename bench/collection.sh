@@ -4,11 +4,11 @@
 # collection looks at no others. Called by `make bench`; prints a table.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=bench/lib.sh
+. bench/lib.sh
 
 readonly SIZES=${BENCH_COLLECTION_SIZES:-10000 100000 1000000}
 readonly BIN=target/release
-work=$(mktemp -d "${TMPDIR:-/tmp}/berth-bench.XXXXXX")
-trap 'rm -rf "$work"' EXIT
 
 # fill SITE BLOBS: as many blobs, in 100 repositories, ten to a manifest.
 fill() {

@@ -3,21 +3,11 @@
 # `durable = false`, in turns in the same run. Called by `make bench`; prints a table.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=bench/lib.sh
+. bench/lib.sh
 
 readonly ROUNDS=${BENCH_PUSHES:-5} BLOB_MIB=${BENCH_BLOB_MIB:-1024} SMALL=${BENCH_SMALL_BLOBS:-500}
 readonly BIN=target/release
-work=$(mktemp -d "${TMPDIR:-/tmp}/berth-bench.XXXXXX")
-pids=()
-finish() {
-    [ "${#pids[@]}" -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
-    wait || true
-    rm -rf "$work"
-}
-trap finish EXIT
-
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
 
 start() { # durable|loose
     local site=$work/$1 port

@@ -5,6 +5,8 @@
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
+# shellcheck source=bench/lib.sh
+. bench/lib.sh
 
 readonly PUSHES=${BENCH_PUSHES:-5} PULLS=${BENCH_PULLS:-5} LOADS=${BENCH_LOADS:-3}
 readonly LOAD_SECONDS=${BENCH_LOAD_SECONDS:-8} BLOB_MIB=${BENCH_BLOB_MIB:-1024}
@@ -17,35 +19,6 @@ if [ "$free_mib" -lt "$needed_mib" ]; then
     echo "make bench needs $needed_mib MiB in ${TMPDIR:-/tmp}, and $free_mib are free" >&2
     exit 1
 fi
-work=$(mktemp -d "${TMPDIR:-/tmp}/berth-bench.XXXXXX")
-pids=()
-finish() {
-    local status=$?
-    [ "$status" -eq 0 ] || tail -n 5 "$work"/*.log | cut -c1-300 >&2 || true
-    [ "${#pids[@]}" -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
-    wait || true
-    rm -rf "$work"
-}
-trap finish EXIT
-
-need() { # program, package
-    command -v "$1" >/dev/null && return
-    [ "$(id -u)" -eq 0 ] || { echo "make bench needs $1: sudo apt-get install $2" >&2; exit 1; }
-    apt-get install -y -qq "$2" >/dev/null
-}
-
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
-
-until_answers() { # url
-    for _ in $(seq 100); do
-        curl -sk -o /dev/null "$1" && return
-        sleep 0.1
-    done
-    echo "nothing answers on $1" >&2
-    return 1
-}
 
 start_berth() {
     export BERTH_DATA=$work/data BERTH_CERTS=$work/certs BERTH_HOST=localhost

@@ -5,26 +5,14 @@
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
+# shellcheck source=bench/lib.sh
+. bench/lib.sh
 
 readonly ROUNDS=${BENCH_LOADS:-3} SECONDS_EACH=${BENCH_LOAD_SECONDS:-8} BIN=${BERTH_BIN:-target/release}
 readonly PASSWORD=bench-password CONNECTIONS=${BENCH_CONNECTIONS:-64}
 # Equal logins that arrive together are checked once, so those that are to be hashed are of more
 # users than there are connections.
 readonly USERS=256
-work=$(mktemp -d "${TMPDIR:-/tmp}/berth-bench.XXXXXX")
-pids=()
-finish() {
-    local status=$?
-    [ "$status" -eq 0 ] || tail -n 5 "$work"/*.log | cut -c1-300 >&2 || true
-    [ "${#pids[@]}" -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
-    wait || true
-    rm -rf "$work"
-}
-trap finish EXIT
-
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
 
 hash_at() { htpasswd -nbBC "$1" andrew "$PASSWORD" | head -n 1 | cut -d: -f2; }
 
@@ -92,12 +80,7 @@ start_peer() { # cost
     "$DOCKER_AUTH" "$work/peer$1.yml" >"$work/peer$1.log" 2>&1 &
     pids+=($!)
     peer=https://localhost:$port/auth
-    for _ in $(seq 100); do
-        curl -sk -o /dev/null "$peer" && return
-        sleep 0.1
-    done
-    echo "docker_auth does not answer" >&2
-    return 1
+    until_answers "$peer"
 }
 
 load() { # address, wrk's options...

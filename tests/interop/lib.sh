@@ -76,6 +76,17 @@ refused() {
     ok "$what: $words"
 }
 
+# says WHAT STATUS PATTERN COMMAND...: the command ends with this status and prints a match of the pattern. What it
+# printed is kept in $output.
+says() {
+    local what=$1 expected=$2 pattern=$3 status=0
+    shift 3
+    output=$("$@" 2>&1) || status=$?
+    [[ $status == "$expected" ]] || fail "$what: exit $status instead of $expected: $output"
+    grep --quiet --extended-regexp -e "$pattern" <<<"$output" || fail "$what: it says $output"
+    ok "$what (exit $status)"
+}
+
 # wait_for SECONDS WHAT COMMAND...: tries the command until it succeeds.
 wait_for() {
     local deadline=$((SECONDS + $1)) what=$2

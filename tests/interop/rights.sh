@@ -11,16 +11,6 @@ prepare() {
 
 enter_sandbox prepare
 
-# says WHAT STATUS PATTERN COMMAND...: the command ends with this status and prints a match.
-says() {
-    local what=$1 expected=$2 pattern=$3 status=0
-    shift 3
-    output=$("$@" 2>&1) || status=$?
-    [[ $status == "$expected" ]] || fail "$what: exit $status instead of $expected: $output"
-    grep --quiet --extended-regexp -e "$pattern" <<<"$output" || fail "$what: it says $output"
-    ok "$what (exit $status)"
-}
-
 may() { says "explain: $1 may $2" 0 "^  by the grant $3" ctl explain "$1" "$2"; }
 may_not() { says "explain: $1 may not $2" 1 "$3" ctl explain "$1" "$2"; }
 

@@ -22,16 +22,6 @@ issuer=http://127.0.0.1:$issuer_port
 subject=repo:org/app:ref:refs/heads/main
 app=docker://$registry/team/app
 
-# says WHAT STATUS PATTERN COMMAND...: the command ends with this status and prints a match.
-says() {
-    local what=$1 expected=$2 pattern=$3 status=0
-    shift 3
-    output=$("$@" 2>&1) || status=$?
-    [[ $status == "$expected" ]] || fail "$what: exit $status instead of $expected: $output"
-    grep --quiet --extended-regexp -e "$pattern" <<<"$output" || fail "$what: it says $output"
-    ok "$what (exit $status)"
-}
-
 base64url() { openssl base64 -A | tr '+/' '-_' | tr -d '='; }
 
 # token AUDIENCE SUBJECT: signed by the issuer, good for five minutes.

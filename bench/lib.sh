@@ -1,0 +1,32 @@
+# shellcheck shell=bash
+# What the scripts beside this file share, which source it: a directory and processes that go when the script ends.
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/berth-bench.XXXXXX")
+pids=()
+finish() {
+    local status=$?
+    [ "$status" -eq 0 ] || tail -n 5 "$work"/*.log 2>/dev/null | cut -c1-300 >&2 || true
+    [ "${#pids[@]}" -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
+    wait || true
+    rm -rf "$work"
+}
+trap finish EXIT
+
+need() { # program, package
+    command -v "$1" >/dev/null && return
+    [ "$(id -u)" -eq 0 ] || { echo "make bench needs $1: sudo apt-get install $2" >&2; exit 1; }
+    apt-get install -y -qq "$2" >/dev/null
+}
+
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+until_answers() { # url
+    for _ in $(seq 100); do
+        curl -sk -o /dev/null "$1" && return
+        sleep 0.1
+    done
+    echo "nothing answers on $1" >&2
+    return 1
+}
