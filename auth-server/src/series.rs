@@ -5,8 +5,12 @@
 
 use std::sync::Arc;
 
-use berth_shared::{rights::Effect, serve::metrics::Series, telemetry::chain};
-use metrics::{counter, gauge};
+use ::metrics::{counter, gauge};
+use berth_shared::{
+    rights::Effect,
+    serve::metrics::{self, Series},
+    telemetry::chain,
+};
 
 use crate::{AuthServer, issue::Withheld, users::verify::Outcome};
 
@@ -14,7 +18,7 @@ use crate::{AuthServer, issue::Withheld, users::verify::Outcome};
 pub(crate) const SERVER: &str = "auth";
 
 /// Every series of this server alone, or with another meaning than in the registry.
-pub(crate) const SERIES: [Series; 25] = [
+pub(crate) const SERIES: [Series; 24] = [
     Series::counter("berth_tokens_issued_total", "Tokens that were issued."),
     Series::counter("berth_tokens_refused_total", "Requests for a token that got none."),
     Series::counter("berth_tokens_denied_total", "Tokens that say less than was asked for."),
@@ -38,7 +42,6 @@ pub(crate) const SERIES: [Series; 25] = [
     Series::counter("berth_policy_looks_total", "Looks whether the rules have changed."),
     Series::counter("berth_policy_reads_total", "Times that the rules were read again."),
     Series::gauge("berth_signing_keys", "Keys whose tokens are good; one of them signs."),
-    Series::gauge("berth_database_bytes", "Bytes of the database's files."),
     Series::counter("berth_audit_lost_total", "Events that the audit could not keep."),
 ];
 
@@ -68,9 +71,7 @@ pub(crate) async fn refresh(server: Arc<AuthServer>) {
     let (looks, reads) = server.database.looks_and_reads();
     counter!("berth_policy_looks_total").absolute(looks);
     counter!("berth_policy_reads_total").absolute(reads);
-    for (file, bytes) in server.database.file_bytes() {
-        gauge!("berth_database_bytes", "server" => SERVER, "file" => file).set(bytes as f64);
-    }
+    metrics::tell_database_bytes(SERVER, &server.config().database());
     let current = match server.current().await {
         Ok(current) => current,
         Err(error) => {

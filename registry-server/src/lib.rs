@@ -142,7 +142,6 @@ impl Server {
         berth_shared::crypto::install();
         let lock = lock(&config.data)?;
         let (registry, _) = open_registry(&config, clock.clone()).await?;
-        let own_clock = clock.clone();
         let foreign_subjects = config.foreign_issuer.is_some();
         let issuer = match config.foreign_issuer {
             None => Issuer::Berth(AuthLink::open(&config.auth_socket, &config.data)),
@@ -164,7 +163,7 @@ impl Server {
         }
         let app = App {
             registry,
-            authorizer: Authorizer::new(verifier, issuer.clone(), clock),
+            authorizer: Authorizer::new(verifier, issuer.clone(), clock.clone()),
             issuer,
             service: config.service.into(),
             origins: config.public_urls.into(),
@@ -172,7 +171,7 @@ impl Server {
             basic,
         };
         let countdown = config.tls.as_ref().map(|tls| {
-            Countdown::new("server", tls.certificate.clone(), CERTIFICATE_ADVICE, own_clock)
+            Countdown::new("server", tls.certificate.clone(), CERTIFICATE_ADVICE, clock)
         });
         let tls = config.tls.map(|tls| Tls::load(&tls.certificate, &tls.key)).transpose()?;
         let public = Listener::tcp(config.listen, tls.clone()).await;

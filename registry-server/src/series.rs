@@ -3,21 +3,18 @@
 //! What happens often is counted where it happens, in plain numbers that are copied here; what lies
 //! in the database is asked for at a scrape, the expensive part of it not at every one.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
+use ::metrics::{counter, gauge};
 use berth_shared::{
-    serve::metrics::Series,
+    serve::metrics::{self, Series},
     telemetry::chain,
     token::Refusal::{
         self, Audience, Expired, Issuer as IssuedElsewhere, Malformed, NotYet, Revoked, Signature,
         UnknownKey,
     },
 };
-use metrics::{counter, gauge};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::{authz::Authorizer, issuer::Issuer, registry::Registry};
 
@@ -32,7 +29,7 @@ const TOTALS_KEPT: Duration = Duration::from_secs(60);
 const TOTALS_KEPT_TIMES: u32 = 20;
 
 /// Every series of this server alone.
-pub(crate) const SERIES: [Series; 36] = [
+pub(crate) const SERIES: [Series; 35] = [
     Series::gauge("berth_uploads_open", "Upload sessions, those that nobody works on included."),
     Series::gauge("berth_uploads_receiving", "Uploads that receive bytes now."),
     Series::gauge("berth_uploads_receiving_max", "Uploads that may receive bytes at once."),
@@ -44,7 +41,6 @@ pub(crate) const SERIES: [Series; 36] = [
     Series::gauge("berth_store_damaged_blobs", "Blobs that are known to be damaged."),
     Series::gauge("berth_store_free_bytes", "Bytes that are free on the disk of the store."),
     Series::gauge("berth_store_free_min_bytes", "Below so many free bytes pushes get 507."),
-    Series::gauge("berth_database_bytes", "Bytes of the database's files."),
     Series::gauge("berth_read_only", "1 while pushes are refused for maintenance."),
     Series::counter("berth_metadata_cache_total", "Looks into the cache before the database."),
     Series::gauge("berth_metadata_cache_bytes", "What the cache before the database holds."),
@@ -83,7 +79,7 @@ pub(crate) struct Lookup {
 impl Lookup {
     pub(crate) fn new(registry: Registry, issuer: Issuer, authorizer: Authorizer) -> Self {
         begin();
-        let totals_due = Arc::new(Mutex::new(now()));
+        let totals_due = Arc::new(Mutex::new(Instant::now()));
         Self { registry, issuer, authorizer, totals_due }
     }
 
@@ -111,9 +107,7 @@ impl Lookup {
         gauge!("berth_store_free_min_bytes").set(settings.limits.free_bytes_min as f64);
         gauge!("berth_read_only").set(f64::from(u8::from(settings.read_only)));
         gauge!("berth_collection_interval_seconds").set(interval.as_secs_f64());
-        for (file, bytes) in self.registry.database.file_bytes() {
-            gauge!("berth_database_bytes", "server" => SERVER, "file" => file).set(bytes as f64);
-        }
+        metrics::tell_database_bytes(SERVER, self.registry.database.path());
         let cache = self.registry.database.cache();
         let (hits, misses) = cache.looks();
         counter!("berth_metadata_cache_total", "result" => "hit").absolute(hits);
@@ -135,7 +129,7 @@ impl Lookup {
 
     async fn refresh_totals(self) {
         let Ok(mut due) = self.totals_due.try_lock() else { return };
-        let begun = now();
+        let begun = Instant::now();
         if begun < *due {
             return;
         }
@@ -154,10 +148,6 @@ impl Lookup {
         gauge!("berth_store_repositories").set(totals.repositories as f64);
         *due = begun + TOTALS_KEPT.max(begun.elapsed() * TOTALS_KEPT_TIMES);
     }
-}
-
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 /// Lets what is counted begin at nought, so that the first of something is an increase.

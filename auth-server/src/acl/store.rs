@@ -169,14 +169,6 @@ impl Store {
     pub(crate) fn looks_and_reads(&self) -> (u64, u64) {
         (self.looks.load(Ordering::Relaxed), self.reads.load(Ordering::Relaxed))
     }
-
-    /// The bytes of its files, by what they are: what was committed last is in the log beside it.
-    pub(crate) fn file_bytes(&self) -> [(&'static str, u64); 2] {
-        let mut log = self.path.as_os_str().to_owned();
-        log.push("-wal");
-        let bytes = |path: &Path| fs::metadata(path).map_or(0, |meta| meta.len());
-        [("main", bytes(&self.path)), ("wal", bytes(Path::new(&log)))]
-    }
 }
 
 /// Makes an empty file that only its owner may read; SQLite gives its side files the same mode.

@@ -193,14 +193,6 @@ impl Database {
         &self.path
     }
 
-    /// The bytes of its files, by what they are: what was committed last is in the log beside it.
-    pub(crate) fn file_bytes(&self) -> [(&'static str, u64); 2] {
-        let mut log = self.path.as_os_str().to_owned();
-        log.push("-wal");
-        let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
-        [("main", bytes(&self.path)), ("wal", bytes(Path::new(&log)))]
-    }
-
     pub(crate) fn readers(&self) -> &SqlitePool {
         &self.readers
     }

@@ -7,7 +7,7 @@
 //! Requests and connections are counted here, for both servers. What must be looked up, such as the
 //! size of a database, a server sets when it is asked for its metrics.
 
-use std::{net::SocketAddr, sync::OnceLock, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::OnceLock, time::Duration};
 
 use axum::{Router, routing::get};
 use http::{Method, StatusCode, header};
@@ -41,7 +41,7 @@ const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The series of both servers.
-const COMMON: [Series; 9] = [
+const COMMON: [Series; 10] = [
     Series::gauge("berth_build_info", "Always 1; the version that runs is a label."),
     Series::gauge("berth_process_start_time_seconds", "When the server started, in Unix time."),
     Series::gauge("berth_connections_open", "Connections that are open."),
@@ -57,6 +57,7 @@ const COMMON: [Series; 9] = [
         "berth_certificate_remaining_seconds",
         "What is left of a certificate; below zero it has expired.",
     ),
+    Series::gauge("berth_database_bytes", "Bytes of the database's files."),
 ];
 
 /// The `[metrics]` table of both servers.
@@ -181,6 +182,17 @@ where
         }
     };
     Ok(Router::new().route(METRICS_PATH, get(render)))
+}
+
+/// Tells how large the files of an SQLite database are, by what they are: what was committed last is
+/// in the log beside it.
+pub fn tell_database_bytes(server: Server, path: &Path) {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    for (file, path) in [("main", path), ("wal", Path::new(&log))] {
+        let bytes = std::fs::metadata(path).map_or(0, |meta| meta.len());
+        gauge!("berth_database_bytes", "server" => server, "file" => file).set(bytes as f64);
+    }
 }
 
 /// Keeps what is recorded from growing until `shutdown`.
