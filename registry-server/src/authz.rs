@@ -159,26 +159,24 @@ impl Authorizer {
             Ok(None) => return Err(challenge(Reason::NoToken)),
             Err(refusal) => return Err(challenge(Reason::BadToken(refusal))),
         };
-        let token = self.verify(token).await.map_err(|failure| match failure {
+        let denied = |failure| match failure {
             Failure::Refused(refusal) => challenge(Reason::BadToken(refusal)),
             Failure::Unavailable => Denied::Unavailable,
-        })?;
-        self.still_good(&token, session).map_err(|failure| match failure {
-            Failure::Refused(refusal) => challenge(Reason::BadToken(refusal)),
-            Failure::Unavailable => Denied::Unavailable,
-        })?;
+        };
+        let token = self.verify(token).await.map_err(denied)?;
+        self.still_good(&token, session).map_err(denied)?;
+        let subject = token.subject.clone();
+        let is_covered = match access {
+            Access::AnyToken => true,
+            Access::Catalog => self.may_list(&token),
+            Access::Repository { name, action, .. } => token.claims.allows(name, *action),
+        };
+        if !is_covered {
+            return Err(challenge(Reason::InsufficientScope(subject)));
+        }
         let permit = match access {
-            Access::Catalog if !self.may_list(&token) => {
-                let subject = token.subject.clone();
-                return Err(challenge(Reason::InsufficientScope(subject)));
-            }
             Access::AnyToken | Access::Catalog => None,
-            Access::Repository { name, action, .. } => {
-                if !token.claims.allows(name, *action) {
-                    let subject = token.subject.clone();
-                    return Err(challenge(Reason::InsufficientScope(subject)));
-                }
-                let subject = token.subject.clone();
+            Access::Repository { name, .. } => {
                 Some(Permit { subject, repository: (*name).clone() })
             }
         };

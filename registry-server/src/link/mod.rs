@@ -2,6 +2,7 @@
 //! tokens go on while it is down.
 
 mod keys;
+mod polled;
 mod revocations;
 mod rights;
 
@@ -64,7 +65,7 @@ impl AuthLink {
         }))
     }
 
-    /// Whether `auth-server` answered when it was last asked for revocations.
+    /// Whether `auth-server` answered when it was last asked for revocations and keys.
     pub(crate) fn is_up(&self) -> bool {
         self.0.is_up.load(Ordering::Relaxed)
     }
@@ -131,8 +132,10 @@ impl AuthLink {
                 () = shutdown.cancelled() => return,
             }
             let socket = &self.0.socket;
-            let polled =
-                tokio::try_join!(self.0.revocations.poll(socket), self.0.keys.poll(socket));
+            // Both come to their end: what is wrong with the one must not hold up the other.
+            let (revocations, keys) =
+                tokio::join!(self.0.revocations.poll(socket), self.0.keys.poll(socket));
+            let polled = revocations.and(keys);
             self.0.is_up.store(polled.is_ok(), Ordering::Relaxed);
             if let Err(error) = &polled
                 && !was_down
