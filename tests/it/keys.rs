@@ -213,6 +213,47 @@ async fn a_flood_of_unknown_key_ids_asks_for_the_keys_at_a_bounded_rate() {
 }
 
 /// Asks the auth server over its own socket.
+/// Passes on what `auth-server` is asked, but for its keys: those it cannot give, and at once.
+async fn withhold_keys(from: UnixListener, to: PathBuf) {
+    while let Ok((mut client, _)) = from.accept().await {
+        let to = to.clone();
+        tokio::spawn(async move {
+            let mut head = vec![0; 64 * 1024];
+            let read = client.read(&mut head).await.expect("a request");
+            if head[..read].starts_with(b"GET /keys ") {
+                let answer = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
+                return drop(client.write_all(answer.as_bytes()).await);
+            }
+            let mut server = UnixStream::connect(to).await.expect("auth-server");
+            server.write_all(&head[..read]).await.expect("passing on");
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_had_hold_up_no_revocation() {
+    let mut stack = with_image(Options::default()).await;
+    let token = stack.token("andrew", &[SCOPE]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let between = folder.path().join("between.sock");
+    let listener = UnixListener::bind(&between).expect("a socket");
+    tokio::spawn(withhold_keys(listener, stack.root().join("run/auth.sock")));
+    stack.stop_registry().await;
+    let settings = stack.root().join("registry.toml");
+    let text = fs::read_to_string(&settings).expect("the settings");
+    let text = format!("auth_socket = '{}'\n{text}", between.display());
+    fs::write(settings, text).expect("writing");
+    stack.start_registry().await;
+    stack.client.get(&token, MANIFEST).await.expect(200);
+    let andrew = "andrew".parse().expect("a subject");
+    stack.store().await.void_tokens(&andrew).await.expect("voiding");
+    eventually("the token is void", async || {
+        (stack.client.get(&token, MANIFEST).await.status == 401).then_some(())
+    })
+    .await;
+}
+
 async fn ask_for_keys(stack: &Stack, more: &str) -> String {
     let socket = UnixStream::connect(stack.root().join("run/auth.sock")).await;
     let mut socket = socket.expect("the socket");
