@@ -11,13 +11,16 @@ use std::{
     time::Duration,
 };
 
-use berth_shared::clock::{Clock, UnixSeconds};
+use berth_shared::{
+    clock::{Clock, UnixSeconds},
+    serve::expiry::not_after,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
-use x509_parser::{certificate::X509Certificate, extensions::GeneralName, pem::parse_x509_pem};
+use x509_parser::{extensions::GeneralName, pem::parse_x509_pem};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -45,7 +48,11 @@ pub enum CertError {
     #[error(transparent)]
     File(#[from] FileError),
     /// A file is not what it should be.
-    #[error("{} holds no {what} that can be read", path.display())]
+    #[error(
+        "{} holds no {what} that can be read: put it back from a copy, or take it away and run \
+         authctl cert init",
+        path.display()
+    )]
     Unreadable {
         /// What was looked for.
         what: &'static str,
@@ -86,8 +93,10 @@ pub enum Found {
     Berths {
         /// The names and addresses that it holds for.
         hosts: Vec<Host>,
-        /// Whether it should be made again: about to expire, or not of its key.
-        is_worn: bool,
+        /// Whether it holds for so little longer that it should be made again.
+        is_ending: bool,
+        /// Whether it belongs to the key beside it; else it should be made again too.
+        is_of_key: bool,
     },
 }
 
@@ -121,10 +130,10 @@ impl CertificateFiles {
     /// # Errors
     /// When a file cannot be read, or a certificate is there without its key.
     pub fn find(&self, clock: &Clock) -> Result<Found, CertError> {
-        if !self.server_pem().exists() {
+        if !is_there(&self.server_pem())? {
             return Ok(Found::Missing);
         }
-        if !self.server_key().exists() {
+        if !is_there(&self.server_key())? {
             return Err(CertError::Half(self.server_pem(), self.server_key()));
         }
         let der = read_certificate(&self.server_pem())?;
@@ -135,7 +144,7 @@ impl CertificateFiles {
         let hosts = names.map_or_else(Vec::new, |names| {
             names.value.general_names.iter().filter_map(read_host).collect()
         });
-        if !self.ca_key().exists() || !self.ca_pem().exists() {
+        if !is_there(&self.ca_key())? || !is_there(&self.ca_pem())? {
             return Ok(Found::Own { hosts });
         }
         let ca_der = read_certificate(&self.ca_pem())?;
@@ -148,14 +157,10 @@ impl CertificateFiles {
         let end = certificate.validity().not_after.timestamp();
         // One that ends with its CA would not hold any longer if it were made again.
         let is_ending = end < horizon && end < ca.validity().not_after.timestamp();
-        let is_worn = is_ending || !self.is_of_key(&certificate)?;
-        Ok(Found::Berths { hosts, is_worn })
-    }
-
-    /// Whether the certificate belongs to the server's key.
-    fn is_of_key(&self, certificate: &X509Certificate<'_>) -> Result<bool, CertError> {
         let key = read_key(&self.server_key())?;
-        Ok(certificate.public_key().subject_public_key.data.as_ref() == key.der_bytes())
+        let is_of_key =
+            certificate.public_key().subject_public_key.data.as_ref() == key.der_bytes();
+        Ok(Found::Berths { hosts, is_ending, is_of_key })
     }
 
     /// Makes Berth's certificate again if it is about to expire, for the same names and key, and
@@ -164,14 +169,10 @@ impl CertificateFiles {
     /// # Errors
     /// When something cannot be read or written.
     pub fn renew_if_due(&self, clock: &Clock) -> Result<Option<UnixSeconds>, CertError> {
-        let Found::Berths { hosts, is_worn: true } = self.find(clock)? else { return Ok(None) };
-        let unreadable = || CertError::Unreadable { what: "certificate", path: self.server_pem() };
-        let der = read_certificate(&self.server_pem())?;
-        let (_, old) = x509_parser::parse_x509_certificate(&der).map_err(|_| unreadable())?;
-        // Somebody may be putting a pair of their own there, key first.
-        if !self.is_of_key(&old)? {
+        // One of another key: somebody may be putting a pair of their own there, key first.
+        let Found::Berths { hosts, is_ending: true, is_of_key: true } = self.find(clock)? else {
             return Ok(None);
-        }
+        };
         self.issue(&hosts, clock)?;
         end_of(&self.server_pem()).map(Some)
     }
@@ -207,11 +208,11 @@ impl CertificateFiles {
 
     /// Berth's CA, made first when there is none.
     fn ca(&self, clock: &Clock) -> Result<Issuer<'static, KeyPair>, CertError> {
-        if self.ca_pem().exists() && !self.ca_key().exists() {
+        if is_there(&self.ca_pem())? && !is_there(&self.ca_key())? {
             return Err(CertError::Half(self.ca_pem(), self.ca_key()));
         }
         let key = key_at(&self.ca_key())?;
-        if !self.ca_pem().exists() {
+        if !is_there(&self.ca_pem())? {
             let suffix: String = random::<4>()?.iter().map(|byte| format!("{byte:02x}")).collect();
             let mut params = CertificateParams::default();
             params.distinguished_name.push(DnType::CommonName, format!("Berth CA {suffix}"));
@@ -247,7 +248,7 @@ pub fn signing_certificate(key: &Path, made: UnixSeconds) -> Result<String, Cert
 
 /// The key in the file at `path`, made first when there is none.
 fn key_at(path: &Path) -> Result<KeyPair, CertError> {
-    if !path.exists() {
+    if !is_there(path)? {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let pem = Zeroizing::new(key.serialize_pem());
         files::replace(path, pem.as_bytes(), files::PRIVATE)?;
@@ -273,10 +274,13 @@ fn read_certificate(path: &Path) -> Result<Vec<u8>, CertError> {
 
 /// When the first certificate in a PEM file ends.
 fn end_of(path: &Path) -> Result<UnixSeconds, CertError> {
-    let der = read_certificate(path)?;
-    let (_, certificate) = x509_parser::parse_x509_certificate(&der)
-        .map_err(|_| CertError::Unreadable { what: "certificate", path: path.to_owned() })?;
-    Ok(certificate.validity().not_after.timestamp())
+    not_after(&files::read(path)?)
+        .ok_or_else(|| CertError::Unreadable { what: "certificate", path: path.to_owned() })
+}
+
+/// What may not be looked at is not taken for missing.
+fn is_there(path: &Path) -> Result<bool, FileError> {
+    path.try_exists().map_err(|source| FileError::new("looking for", path, source))
 }
 
 /// A name that a registry can be reached by; wildcards and other kinds of names are not.
@@ -338,7 +342,7 @@ mod tests {
         assert_eq!(files.find(&clock).unwrap(), Found::Missing);
         files.issue(&hosts(&["reg.homelab.lan", "192.168.1.5", "::1"]), &clock).unwrap();
         let expected = hosts(&["reg.homelab.lan", "192.168.1.5", "::1"]);
-        let fresh = Found::Berths { hosts: expected.clone(), is_worn: false };
+        let fresh = Found::Berths { hosts: expected.clone(), is_ending: false, is_of_key: true };
         assert_eq!(files.find(&clock).unwrap(), fresh);
         Tls::load(&files.server_pem(), &files.server_key()).unwrap();
         let ca = fs::read(files.ca_pem()).unwrap();
@@ -348,7 +352,7 @@ mod tests {
             assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
         }
         clock.advance(Duration::from_secs(370 * 24 * 60 * 60));
-        let worn = Found::Berths { hosts: expected, is_worn: true };
+        let worn = Found::Berths { hosts: expected, is_ending: true, is_of_key: true };
         assert_eq!(files.find(&clock).unwrap(), worn);
         files.issue(&hosts(&["other.lan"]), &clock).unwrap();
         assert_eq!(ca, fs::read(files.ca_pem()).unwrap());
@@ -382,7 +386,10 @@ mod tests {
         files.issue(&hosts(&["a.lan"]), &clock).unwrap();
         assert_eq!(key, fs::read(files.server_key()).unwrap());
         let found = files.find(&clock).unwrap();
-        assert_eq!(found, Found::Berths { hosts: hosts(&["a.lan"]), is_worn: false });
+        assert_eq!(
+            found,
+            Found::Berths { hosts: hosts(&["a.lan"]), is_ending: false, is_of_key: true }
+        );
         fs::remove_file(files.server_key()).unwrap();
         assert!(matches!(files.find(&clock), Err(CertError::Half(..))));
     }

@@ -137,7 +137,10 @@ mod tests {
         renewal.look();
         let second = read();
         assert_ne!(second, first, "44 days were left");
-        assert_eq!(files.find(&clock).unwrap(), Found::Berths { hosts, is_worn: false });
+        assert_eq!(
+            files.find(&clock).unwrap(),
+            Found::Berths { hosts, is_ending: false, is_of_key: true }
+        );
         assert_eq!(std::fs::read(files.server_key()).unwrap(), key);
         assert_eq!(std::fs::read(files.ca_pem()).unwrap(), ca);
 

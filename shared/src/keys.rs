@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
     Algorithm, DecodingKey, Header, decode_header,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse},
@@ -10,6 +11,9 @@ use jsonwebtoken::{
 use serde::Deserialize;
 
 use crate::{bundle::Bundle, clock::UnixSeconds};
+
+/// The sizes of RSA keys that signatures are verified with.
+const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
 /// Verification keys by key id.
 #[derive(Debug, Clone, Default)]
@@ -156,7 +160,14 @@ fn usable(jwk: &Jwk) -> Result<(String, Key), InvalidKeySet> {
         {
             Algorithm::EdDSA
         }
-        (AlgorithmParameters::RSA(_), None | Some(KeyAlgorithm::RS256)) => Algorithm::RS256,
+        (AlgorithmParameters::RSA(rsa), None | Some(KeyAlgorithm::RS256)) => {
+            let modulus = URL_SAFE_NO_PAD.decode(&rsa.n).unwrap_or_default();
+            // What verifies signatures takes no others, see `crypto`.
+            if !RSA_MODULUS_BYTES.contains(&modulus.len()) {
+                return Err(refuse("its modulus has not 2048 to 8192 bits"));
+            }
+            Algorithm::RS256
+        }
         _ => return Err(refuse("its algorithm is neither ES256, EdDSA with Ed25519, nor RS256")),
     };
     let key = DecodingKey::from_jwk(jwk).map_err(|_| refuse("its parameters are not readable"))?;
@@ -182,7 +193,9 @@ mod tests {
         let secret = json!({ "kty": "oct", "kid": "secret", "k": "c2VjcmV0", "alg": "HS256" });
         let mut nameless = ed("x");
         nameless["kid"] = serde_json::Value::Null;
-        let others = [encrypts, confused, secret, nameless, json!({ "kty": "new" }), json!(7)];
+        let small = json!({ "kty": "RSA", "kid": "small", "e": "AQAB", "n": "A".repeat(171) });
+        let new = json!({ "kty": "new" });
+        let others = [encrypts, confused, secret, nameless, small, new, json!(7)];
         let mut all = vec![ed("one"), ed("one")];
         all.extend(others.clone());
         let text = json!({ "keys": all }).to_string();

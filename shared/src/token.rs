@@ -1,7 +1,7 @@
 //! Token verification (RFC 7519, RFC 8725; rule R15 of Berth's contract).
 //!
-//! The key comes from the own set by `kid`: `jwk`, `jku` and `x5u` in a header are ignored, and
-//! `x5c` is read only where a certificate bundle is configured that its chain must end in.
+//! The key comes from the own set by `kid`: `jwk`, `jku` and `x5u` in a header are ignored in
+//! Berth's own tokens and a reason to refuse those of other issuers, and `x5c` is read only where a certificate bundle is configured that its chain must end in.
 //! Signature and fixed claims are checked once by [`Verifier::verify`]; the time is
 //! checked at every use, so that a verified token can be kept.
 
@@ -55,11 +55,14 @@ pub enum Refusal {
     #[error("the token is for another service")]
     Audience,
     /// Not yet in force.
-    #[error("the token is not yet in force: compare the clocks of the two servers")]
+    #[error("the token is not yet in force: compare the clocks of issuer and server")]
     NotYet,
     /// Its time is over.
     #[error("the token has expired")]
     Expired,
+    /// It names a key of its own making, where a key is not even to be named.
+    #[error("the token's header brings a key along (jwk, jku or x5u), as no issuer has to")]
+    BringsKey,
     /// A right was taken away since it was issued.
     #[error("the token was revoked")]
     Revoked,
@@ -77,6 +80,7 @@ impl Refusal {
             Self::Audience => "audience",
             Self::NotYet => "not_yet",
             Self::Expired => "expired",
+            Self::BringsKey => "brings_key",
             Self::Revoked => "revoked",
         }
     }
@@ -156,7 +160,7 @@ pub fn unverified<T: DeserializeOwned>(token: &str) -> Result<(String, T), Refus
         return Err(Refusal::Malformed);
     };
     if header.jwk.is_some() || header.jku.is_some() || header.x5u.is_some() {
-        return Err(Refusal::Malformed);
+        return Err(Refusal::BringsKey);
     }
     Ok((header.kid.ok_or(Refusal::UnknownKey)?, claims))
 }
@@ -179,13 +183,20 @@ impl VerifiedToken {
     /// [`Refusal::NotYet`] or [`Refusal::Expired`].
     pub fn in_time(&self, now: UnixSeconds) -> Result<(), Refusal> {
         let claims = &self.claims;
-        let horizon = now.saturating_add(LEEWAY_SECS);
-        if claims.nbf > horizon || claims.iat > horizon {
-            return Err(Refusal::NotYet);
-        }
-        if claims.exp.saturating_add(LEEWAY_SECS) <= now {
-            return Err(Refusal::Expired);
-        }
-        Ok(())
+        in_time(claims.nbf.max(claims.iat), claims.exp, now)
     }
+}
+
+/// Whether what holds from `begins` until `expires` holds at `now`, give or take the leeway.
+///
+/// # Errors
+/// [`Refusal::NotYet`] or [`Refusal::Expired`].
+pub fn in_time(begins: UnixSeconds, expires: UnixSeconds, now: UnixSeconds) -> Result<(), Refusal> {
+    if begins > now.saturating_add(LEEWAY_SECS) {
+        return Err(Refusal::NotYet);
+    }
+    if expires.saturating_add(LEEWAY_SECS) <= now {
+        return Err(Refusal::Expired);
+    }
+    Ok(())
 }

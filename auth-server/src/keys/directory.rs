@@ -49,7 +49,7 @@ pub fn hold(config: &Config) -> Result<File, FileError> {
 }
 
 /// Does what is due, and reads the keys.
-pub(super) fn settle(config: &Config, now: UnixSeconds) -> Result<SigningKeys, KeyError> {
+pub(super) fn settle(config: &Config, now: UnixSeconds) -> Result<(SigningKeys, States), KeyError> {
     let directory = config.keys();
     files::make_directory(&directory)?;
     let _lock = hold(config)?;
@@ -69,7 +69,7 @@ pub(super) fn settle(config: &Config, now: UnixSeconds) -> Result<SigningKeys, K
         write(&directory, &states)?;
     }
     remove_unnamed(&directory, &states)?;
-    load_all(&directory, &states, config.key_ids)
+    Ok((load_all(&directory, &states, config.key_ids)?, states))
 }
 
 /// Makes the keys that are missing, and lets a changed algorithm take effect when it can.
@@ -122,6 +122,7 @@ pub(super) fn write(directory: &Path, states: &States) -> Result<(), KeyError> {
 pub(super) fn remove_unnamed(directory: &Path, states: &States) -> Result<(), KeyError> {
     for file in key_files(directory)?.iter().filter(|file| !states.names(file)) {
         let path = directory.join(file.to_string());
+        tracing::info!("deleting the signing key {}, which is not in use any more", path.display());
         fs::remove_file(&path).map_err(|source| FileError::new("deleting", &path, source))?;
     }
     let synced = File::open(directory).and_then(|directory| directory.sync_all());

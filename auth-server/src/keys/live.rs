@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use berth_shared::{clock::Clock, telemetry::chain, watch::Stamp};
 
-use super::{KeyError, SigningKeys, directory};
-use crate::{config::Config, files};
+use super::{KeyError, SigningKeys, directory, states::States};
+use crate::config::Config;
 
 /// The keys, read again whenever their states have changed.
 pub struct LiveKeys {
@@ -24,7 +24,7 @@ pub struct LiveKeys {
 struct Reading {
     /// `None` when it has to be read again in any case.
     stamp: Option<Stamp>,
-    states: Vec<u8>,
+    states: States,
     keys: Arc<SigningKeys>,
     /// What has been reported, so that it is said once.
     complaint: Option<String>,
@@ -36,9 +36,9 @@ impl LiveKeys {
     /// # Errors
     /// As that.
     pub fn open(config: &Config, clock: &Clock) -> Result<Self, KeyError> {
-        let keys = Arc::new(SigningKeys::open(config, clock)?);
+        let (keys, states) = directory::settle(config, clock.now())?;
         // The first use reads them once more, since the stamp must be older than what is read.
-        let reading = Reading { stamp: None, states: Vec::new(), keys, complaint: None };
+        let reading = Reading { stamp: None, states, keys: Arc::new(keys), complaint: None };
         Ok(Self {
             config: config.clone(),
             clock: clock.clone(),
@@ -57,25 +57,25 @@ impl LiveKeys {
         if let Some(keys) = self.unchanged() {
             return keys;
         }
-        // The stamp is taken before the bytes: a change in between is seen again next time.
-        let stamp = self.stamp();
         let old = self.current.load_full();
-        let states = files::read(&self.config.keys().join(directory::STATES));
-        let reading = match states.map_err(KeyError::from) {
-            Ok(states) if states == old.states && old.stamp.is_some() => old.kept(stamp),
-            states => match states.and_then(|states| Ok((states, self.read()?))) {
-                Ok((states, keys)) => {
-                    if !old.states.is_empty() && keys.active_id() != old.keys.active_id() {
-                        tracing::info!(key = keys.active_id(), "another key signs");
-                    }
-                    Reading { stamp, states, keys: Arc::new(keys), complaint: None }
-                }
-                Err(error) => old.failed(chain(&error)),
-            },
-        };
+        let reading = self.look(&old).unwrap_or_else(|error| old.failed(chain(&error)));
         let keys = Arc::clone(&reading.keys);
         self.current.store(Arc::new(reading));
         keys
+    }
+
+    fn look(&self, old: &Reading) -> Result<Reading, KeyError> {
+        // The stamp is taken before the states: a change in between is seen again next time.
+        let stamp = self.stamp();
+        let states = directory::states_in(&self.config.keys())?;
+        if old.stamp.is_some() && states.as_ref() == Some(&old.states) {
+            return Ok(old.kept(stamp));
+        }
+        let (keys, states) = directory::read(&self.config, self.clock.now())?;
+        if keys.active_id() != old.keys.active_id() {
+            tracing::info!(key = keys.active_id(), "another key signs");
+        }
+        Ok(Reading { stamp, states, keys: Arc::new(keys), complaint: None })
     }
 
     /// Does what time has made due: retired keys go, and a changed algorithm takes effect.
@@ -83,14 +83,11 @@ impl LiveKeys {
     /// # Errors
     /// When the directory cannot be written to; the next call tries again.
     pub fn tend(&self) -> Result<(), KeyError> {
-        if self.fresh().is_due(self.config.key_algorithm, self.clock.now()) {
+        let _ = self.fresh();
+        if self.current.load().states.is_due(self.config.key_algorithm, self.clock.now()) {
             SigningKeys::open(&self.config, &self.clock)?;
         }
         Ok(())
-    }
-
-    fn read(&self) -> Result<SigningKeys, KeyError> {
-        SigningKeys::read(&self.config, &self.clock)
     }
 
     /// The current keys, if the states surely look as they did when they were read.

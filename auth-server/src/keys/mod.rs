@@ -51,7 +51,9 @@ pub enum KeyError {
     #[error(transparent)]
     File(#[from] FileError),
     /// A file holds no key of the kind that its name says.
-    #[error("{0} holds no usable signing key")]
+    #[error(
+        "{0} holds no usable signing key: put it back from a backup, or remove it, and its tokens are void"
+    )]
     Unusable(String),
     /// Everybody can look up this private key.
     #[error(
@@ -136,7 +138,7 @@ impl SigningKeys {
     /// # Errors
     /// When the directory cannot be read or written, or a key in it is not fit to sign.
     pub fn open(config: &Config, clock: &Clock) -> Result<Self, KeyError> {
-        directory::settle(config, clock.now())
+        directory::settle(config, clock.now()).map(|(keys, _)| keys)
     }
 
     /// Reads the keys of `config`, and changes nothing.
@@ -181,20 +183,6 @@ impl SigningKeys {
     fn active(&self) -> &SigningKey {
         // There is no set without one.
         &self.keys[0]
-    }
-
-    /// Whether time alone has made something due that [`open`](Self::open) does.
-    fn is_due(&self, algorithm: KeyAlgorithm, now: UnixSeconds) -> bool {
-        self.list().any(|key| match key.state {
-            KeyState::Active => false,
-            KeyState::Next => {
-                let is_other = key.algorithm != self.active().info.algorithm;
-                is_other
-                    && key.algorithm == algorithm
-                    && key.signs_from.is_some_and(|from| from <= now)
-            }
-            KeyState::Retired => key.until.is_some_and(|until| until <= now),
-        })
     }
 
     /// Signs `claims` as a JWT (RFC 7515 compact form).

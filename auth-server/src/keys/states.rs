@@ -147,6 +147,12 @@ impl States {
             && self.of(KeyState::Next).is_some_and(|key| is_of(key) && key.signs_from() <= now)
     }
 
+    /// Whether time alone has made something due: a retired key is over, or a change of algorithm
+    /// can take effect.
+    pub(super) fn is_due(&self, algorithm: KeyAlgorithm, now: UnixSeconds) -> bool {
+        self.is_change_due(algorithm, now) || self.keys.iter().any(|key| key.is_over(now))
+    }
+
     /// The active key retires and the next one becomes active.
     pub(super) fn rotate(&mut self, now: UnixSeconds) {
         if let Some(active) = self.of_mut(KeyState::Active) {

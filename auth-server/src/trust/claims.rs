@@ -3,7 +3,7 @@
 //! Pure, and strict: a claim of the wrong JSON type is a refusal and never "not there", which is
 //! how checks were passed by in other implementations.
 
-use berth_shared::{claims::LEEWAY_SECS, clock::UnixSeconds};
+use berth_shared::{clock::UnixSeconds, token};
 use serde_json::{Map, Value};
 
 use super::Trust;
@@ -37,12 +37,9 @@ pub enum Mismatch {
         /// What it says.
         is: String,
     },
-    /// Not yet in force.
-    #[error("it is not yet in force: compare the clocks of issuer and server")]
-    NotYet,
-    /// Its time is over.
-    #[error("it has expired")]
-    Expired,
+    /// It is not the time for it.
+    #[error(transparent)]
+    Time(#[from] token::Refusal),
 }
 
 /// The `iss` of a token, by which its trusts are found.
@@ -102,13 +99,7 @@ fn in_time(claims: &Claims, now: UnixSeconds) -> Result<(), Mismatch> {
     let required = |name| time(name).unwrap_or_else(|| Err(unreadable(name)));
     let (expires, issued) = (required("exp")?, required("iat")?);
     let begins = time("nbf").transpose()?.unwrap_or(issued);
-    if begins.max(issued) > now.saturating_add(LEEWAY_SECS) {
-        return Err(Mismatch::NotYet);
-    }
-    if expires.saturating_add(LEEWAY_SECS) <= now {
-        return Err(Mismatch::Expired);
-    }
-    Ok(())
+    Ok(token::in_time(begins.max(issued), expires, now)?)
 }
 
 fn shown(text: &str) -> String {

@@ -89,15 +89,20 @@ impl IssuerKeys {
             KeySource::Remote(remote) => remote.as_ref(),
         };
         let issuer = self.issuers.get_with_by_ref(remote, Arc::default);
+        let kept = issuer.kept.load_full().filter(|kept| kept.keys.has(id));
+        let is_within = |secs| kept.as_ref().filter(|kept| kept.is_within(secs, self.clock.now()));
         // A made-up key id may be what is fetched for: that holds up nobody whose key is known.
-        if let Some(kept) = &*issuer.kept.load()
-            && kept.is_within(FRESH_SECS, self.clock.now())
-            && kept.keys.has(id)
-        {
+        if let Some(kept) = is_within(FRESH_SECS) {
             return Ok(Arc::clone(&kept.keys));
         }
-        // Held while fetching: whoever comes meanwhile waits for the one fetch, which is bounded.
-        let mut slot = Arc::clone(&issuer.slot).lock_owned().await;
+        // Held while fetching: whoever comes meanwhile waits for the one fetch, which is bounded,
+        // unless an old key will do for want of a new one.
+        let slot = Arc::clone(&issuer.slot);
+        let mut slot = match (slot.try_lock_owned(), is_within(KEPT_SECS)) {
+            (Ok(slot), _) => slot,
+            (Err(_), Some(kept)) => return Ok(Arc::clone(&kept.keys)),
+            (Err(_), None) => Arc::clone(&issuer.slot).lock_owned().await,
+        };
         let now = self.clock.now();
         if !slot.is_due(id, now) {
             return slot.answer(id, now);

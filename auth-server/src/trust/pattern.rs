@@ -7,8 +7,7 @@
 
 use std::{fmt, str::FromStr};
 
-/// The longest pattern, in bytes: subjects of the known issuers have some 100.
-const PATTERN_BYTES_MAX: usize = 512;
+use super::{TEXT_BYTES_MAX, is_text};
 
 /// What parts are told apart by.
 const SEPARATORS: [char; 2] = [':', '/'];
@@ -26,7 +25,7 @@ pub struct SubjectPattern(String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSubjectPattern {
     /// Empty, too long, or with characters that no subject has.
-    #[error("a subject is 1 to {PATTERN_BYTES_MAX} bytes without line ends or blanks around it")]
+    #[error("a subject is 1 to {TEXT_BYTES_MAX} bytes without line ends or blanks around it")]
     Grammar,
     /// A `*` beside something else.
     #[error("{0:?}: * stands for one whole part between : and /, so {1:?} cannot be one")]
@@ -79,10 +78,7 @@ impl FromStr for SubjectPattern {
     type Err = InvalidSubjectPattern;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_readable = (1..=PATTERN_BYTES_MAX).contains(&text.len())
-            && text.trim() == text
-            && !text.chars().any(char::is_control);
-        if !is_readable {
+        if !is_text(text) {
             return Err(InvalidSubjectPattern::Grammar);
         }
         // Empty parts say nothing: those of spiffe:// do not count.
@@ -165,7 +161,7 @@ mod tests {
 
     #[test]
     fn open_patterns_are_refused_with_a_hint() {
-        let long = "a".repeat(PATTERN_BYTES_MAX + 1);
+        let long = "a".repeat(TEXT_BYTES_MAX + 1);
         for (bad, hint) in [
             ("*", "first two parts"),
             ("repo:*", "first two parts"),

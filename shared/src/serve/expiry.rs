@@ -49,8 +49,10 @@ impl Countdown {
     /// Looks at the file and tells what is left: in the metric always, in the log once a day when
     /// it is little.
     fn look(&mut self) {
-        // A file that cannot be read is reported by whoever serves it.
-        let Ok(not_after) = self.not_after() else { return };
+        // While the file cannot be read, which is for others to report, what was read last is what
+        // is served.
+        let seen = self.seen.map(|seen| seen.not_after);
+        let Some(not_after) = self.not_after().ok().or(seen) else { return };
         let now = self.clock.now();
         let left = not_after - now;
         #[expect(clippy::cast_precision_loss, reason = "seconds fit for a hundred million years")]
@@ -90,8 +92,9 @@ impl Countdown {
     }
 }
 
-/// When the first certificate of a PEM text ends.
-fn not_after(pem: &[u8]) -> Option<UnixSeconds> {
+/// When the first certificate of a PEM text ends; `None` when there is none.
+#[must_use]
+pub fn not_after(pem: &[u8]) -> Option<UnixSeconds> {
     let (_, pem) = parse_x509_pem(pem).ok()?;
     let certificate = pem.parse_x509().ok()?;
     Some(certificate.validity().not_after.timestamp())

@@ -81,6 +81,7 @@ impl Place {
             (None, None) => PathBuf::from("certs"),
         };
         let ca = self.ca.clone().or_else(|| split.map(|folder| folder.join("ca")));
+        let certs = certs.canonicalize().unwrap_or(certs);
         CertificateFiles { ca: ca.unwrap_or_else(|| certs.clone()), certs }
     }
 }

@@ -71,9 +71,9 @@ impl Plan {
                 return Ok(());
             }
             Found::Missing => format!("{shown}, issued by {}", files.ca_pem().display()),
-            Found::Berths { hosts, is_worn } => {
+            Found::Berths { hosts, is_ending, is_of_key } => {
                 let set = |hosts: &[Host]| hosts.iter().cloned().collect::<BTreeSet<_>>();
-                if set(hosts) == set(&self.wanted) && !is_worn {
+                if set(hosts) == set(&self.wanted) && !is_ending && *is_of_key {
                     return Ok(());
                 }
                 format!("{shown} again for {}", urls.join(", "))

@@ -93,7 +93,10 @@ async fn other_hosts_renew_the_certificate_and_rewrite_the_urls() {
     );
     let found = layout.unwrap().certificates.find(&Clock::system()).unwrap();
     let hosts: Vec<Host> = vec!["reg.lan".parse().unwrap(), "192.168.1.5".parse().unwrap()];
-    assert_eq!(found, auth_server::certs::Found::Berths { hosts, is_worn: false });
+    assert_eq!(
+        found,
+        auth_server::certs::Found::Berths { hosts, is_ending: false, is_of_key: true }
+    );
 }
 
 #[tokio::test]

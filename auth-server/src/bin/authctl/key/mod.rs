@@ -150,6 +150,9 @@ fn effects(rotated: &Rotated, how: How, is_dry: bool) -> Vec<String> {
         }
         None => lines.push("would make a new next key".to_owned()),
     }
+    if is_dry && how != How::InOrder {
+        lines.push("after that, and not now:".to_owned());
+    }
     match how {
         How::InOrder => {}
         How::Now => lines.push(
