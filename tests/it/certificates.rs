@@ -43,7 +43,7 @@ async fn the_running_servers_renew_berths_certificate_by_themselves() {
     })
     .await;
     let found = files.find(&stack.clock).expect("a certificate");
-    assert_eq!(found, Found::Berths { hosts, is_worn: false });
+    assert_eq!(found, Found::Berths { hosts, is_ending: false, is_of_key: true });
     assert_eq!(CertificateDer::from_pem_file(files.server_pem()).expect("a certificate"), new);
     assert_eq!(fs::read(files.server_key()).expect("the key"), key);
     assert_eq!(CertificateDer::from_pem_file(files.ca_pem()).expect("the CA"), ca);
