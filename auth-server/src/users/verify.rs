@@ -29,7 +29,7 @@ use super::{
     Password,
     htpasswd::StoredHash,
     store::UserSet,
-    throttle::{Pair, Tag, Throttle},
+    throttle::{Guess, Pair, Tag, Throttle},
 };
 use crate::config::Limits;
 
@@ -124,7 +124,7 @@ pub(crate) struct Load {
 pub struct Verifier {
     key: hmac::Key,
     successes: Cache<Tag, ()>,
-    throttle: Throttle,
+    throttle: Arc<Throttle>,
     threads: Arc<Semaphore>,
     threads_max: usize,
     waiting: AtomicUsize,
@@ -149,7 +149,7 @@ impl Verifier {
         Ok(Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, &*key),
             successes: remembered.build(),
-            throttle: Throttle::new(limits),
+            throttle: Arc::new(Throttle::new(limits)),
             threads: Arc::new(Semaphore::new(threads_max)),
             threads_max,
             waiting: AtomicUsize::new(0),
@@ -259,7 +259,7 @@ impl Verifier {
         }
         // One that was right before is no guess, wherever guesses come from: it waits for no turn of
         // theirs.
-        let _turn = if self.throttle.is_proved(&tag) {
+        let guess = if self.throttle.is_proved(&tag) {
             None
         } else {
             let Ok(turn) = self.throttle.turn(pair).await else {
@@ -268,35 +268,35 @@ impl Verifier {
             };
             Some(turn)
         };
-        let result = self.check(hash, password, is_possible).await;
-        if result == Err(Refusal::Wrong) {
-            self.throttle.spend();
-        }
+        let result = self.check(Attempt { pair, tag, guess, hash, password, is_possible }).await;
         is(result.into());
         result
     }
 
-    async fn check(
-        &self,
-        hash: String,
-        password: Zeroizing<Vec<u8>>,
-        is_possible: bool,
-    ) -> Result<(), Refusal> {
+    async fn check(&self, attempt: Attempt) -> Result<(), Refusal> {
         let turn = {
             let _place = Place::take(&self.waiting, self.waiting_max).ok_or(Refusal::Busy)?;
             let threads = Arc::clone(&self.threads);
             threads.acquire_owned().await.map_err(|_| Refusal::Broken)?
         };
-        let runs = Arc::clone(&self.runs);
-        let matches = tokio::task::spawn_blocking(move || {
-            // The turn goes with the work: a client that leaves does not make room early.
-            let _turn = turn;
+        let (runs, throttle) = (Arc::clone(&self.runs), Arc::clone(&self.throttle));
+        let is_right = tokio::task::spawn_blocking(move || {
+            // Turn and guess go with the work: a client that leaves makes no room early, and what
+            // it guessed counts all the same.
+            let (Attempt { pair, tag, guess, hash, password, is_possible }, _turn) =
+                (attempt, turn);
             runs.fetch_add(1, Ordering::Relaxed);
-            bcrypt::verify(&*password, &hash)
+            let is_right = bcrypt::verify(&*password, &hash)? && is_possible;
+            if !is_right {
+                throttle.spend();
+                throttle.failed(pair, tag);
+            }
+            drop(guess);
+            Ok::<_, bcrypt::BcryptError>(is_right)
         });
-        match matches.await {
-            Ok(Ok(true)) if is_possible => Ok(()),
-            Ok(Ok(_)) => Err(Refusal::Wrong),
+        match is_right.await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(Refusal::Wrong),
             Ok(Err(_)) | Err(_) => Err(Refusal::Broken),
         }
     }
@@ -304,6 +304,17 @@ impl Verifier {
 
 fn count(outcome: Outcome) {
     metrics::counter!("berth_password_checks_total", "outcome" => outcome.word()).increment(1);
+}
+
+/// A password that is about to be checked.
+struct Attempt {
+    pair: Pair,
+    tag: Tag,
+    /// Its place among the guesses, if it is one.
+    guess: Option<Guess>,
+    hash: String,
+    password: Zeroizing<Vec<u8>>,
+    is_possible: bool,
 }
 
 /// A hash of the right form and cost that no password is known to have.
@@ -396,6 +407,25 @@ mod tests {
         tokio::pin!(waiting);
         assert!(futures_poll_once(waiting.as_mut()).await.is_none());
         assert_eq!(verifier.verify(&users, &b, None).await, Err(Refusal::Busy));
+    }
+
+    #[tokio::test]
+    async fn a_guess_counts_though_its_client_leaves() {
+        let dir = tempfile::tempdir().unwrap();
+        let users = users(dir.path()).await;
+        let verifier = Verifier::new(Limits::default()).unwrap();
+        let guess = credentials("andrew", "a guess");
+        {
+            let leaving = verifier.verify(&users, &guess, None);
+            tokio::pin!(leaving);
+            assert!(futures_poll_once(leaving.as_mut()).await.is_none());
+        }
+        // When all threads are free again, the check has come to its end.
+        let threads = u32::try_from(verifier.threads_max).unwrap();
+        drop(verifier.threads.acquire_many(threads).await.unwrap());
+        assert_eq!(verifier.runs(), 1);
+        assert_eq!(verifier.verify(&users, &guess, None).await, Err(Refusal::Wrong));
+        assert_eq!(verifier.runs(), 1, "it is known to be wrong");
     }
 
     async fn futures_poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
