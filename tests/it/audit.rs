@@ -198,8 +198,10 @@ async fn every_act_is_recorded_with_who_did_it() {
     store.apply(&desired, true, true, now).await.expect("a dry run");
     store.apply(&desired, true, false, now).await.expect("applying");
     store.remove_robot(&robot.name).await.expect("removing");
-    store.set_user(&users, &andrew, &Act::UserPassword(&andrew)).await.expect("a password");
-    store.remove_user(&users, &andrew).await.expect("removing");
+    let saved = || Ok::<_, auth_server::acl::Error>(());
+    let act = Act::UserPassword(&andrew);
+    store.set_user(&users, &andrew, &act, saved).await.expect("a password");
+    store.remove_user(&users, &andrew, saved).await.expect("removing");
 
     let rows = store.rows_after(start, 100).await.expect("the rows");
     assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), ACTS);

@@ -79,10 +79,7 @@ impl Store {
             transaction.rollback().await?;
             return Ok(changes);
         }
-        for rule in &changes.added {
-            edit::add(&mut transaction, rule, now).await?;
-            record(&mut transaction, &self.author, &edit::added(rule)).await?;
-        }
+        edit::add_all(&mut transaction, &self.author, &changes.added, now).await?;
         for (group, member) in &changes.joined {
             groups::join(&mut transaction, group, member).await?;
             record(&mut transaction, &self.author, &Act::GroupAdd(group, member)).await?;

@@ -1,14 +1,12 @@
 //! Every act that changes the database. Each is one transaction, begun as a writer, so that what
 //! it read still holds when it writes.
 
-use std::collections::BTreeMap;
-
 use berth_shared::{
     action::Actions,
     clock::UnixSeconds,
     pattern::Pattern,
     rights::{Effect, Rule},
-    subject::{Grantee, UserName},
+    subject::Grantee,
 };
 use sqlx::{Connection, Row, Sqlite, SqliteConnection, Transaction, sqlite::SqliteRow};
 
@@ -54,10 +52,7 @@ impl Store {
         let mut transaction = begin(&mut writer).await?;
         let expired = sqlx::query("DELETE FROM grants WHERE expires <= $1").bind(now);
         expired.execute(&mut *transaction).await?;
-        for rule in rules {
-            add(&mut transaction, rule, now).await?;
-            record(&mut transaction, &self.author, &added(rule)).await?;
-        }
+        add_all(&mut transaction, &self.author, rules, now).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -120,108 +115,10 @@ impl Store {
         transaction.commit().await?;
         Ok(ended)
     }
-
-    /// Takes every rule and group of a user away who has been removed from the htpasswd file:
-    /// whoever gets that name later must not inherit them. `users` are those who are left, as for
-    /// [`reconcile`](Self::reconcile). Gives back how many rules there were.
-    ///
-    /// # Errors
-    /// When the database cannot be written to.
-    pub async fn remove_user(&self, users: &Users, user: &UserName) -> Result<u64, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        compare(&mut transaction, users, &self.author, Some(user)).await?;
-        let rules = forget(&mut transaction, &Grantee::User(user.clone())).await?;
-        record(&mut transaction, &self.author, &Act::UserRemove(user, rules)).await?;
-        transaction.commit().await?;
-        Ok(rules)
-    }
-
-    /// Writes down that `user` was added or got a new password, by `act`, and does what
-    /// [`reconcile`](Self::reconcile) does.
-    ///
-    /// # Errors
-    /// When the database cannot be written to.
-    pub async fn set_user(
-        &self,
-        users: &Users,
-        user: &UserName,
-        act: &Act<'_>,
-    ) -> Result<(), Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        compare(&mut transaction, users, &self.author, Some(user)).await?;
-        record(&mut transaction, &self.author, act).await?;
-        Ok(transaction.commit().await?)
-    }
-
-    /// Compares the users of the htpasswd file with those last seen, and voids the tokens of every
-    /// user whose password has changed or who is gone, refresh tokens too. The fingerprints are those of
-    /// [`crate::users::htpasswd`]. Gives back the sequence as it stands then.
-    ///
-    /// # Errors
-    /// When the database cannot be written to; the next call finds the same differences again.
-    pub async fn reconcile(&self, users: &Users) -> Result<u64, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        compare(&mut transaction, users, &self.author, None).await?;
-        let sequence = sequence(&mut transaction).await?;
-        transaction.commit().await?;
-        Ok(sequence)
-    }
-}
-
-/// The users of an htpasswd file, each with a fingerprint of the stored hash.
-type Users = BTreeMap<UserName, String>;
-
-/// Writes down what the file says, raises whoever has changed or gone, and records what was found;
-/// but for `own`, about whom the caller knows more.
-async fn compare(
-    transaction: &mut SqliteConnection,
-    users: &Users,
-    author: &Author,
-    own: Option<&UserName>,
-) -> Result<(), Error> {
-    let mut seen = Users::new();
-    let rows = sqlx::query("SELECT name, fingerprint FROM htpasswd_seen");
-    for row in rows.fetch_all(&mut *transaction).await? {
-        let name: String = row.try_get("name")?;
-        let name: UserName = name.parse().map_err(|_| Error::Row(name))?;
-        seen.insert(name, row.try_get::<String, _>("fingerprint")?);
-    }
-    if seen == *users {
-        return Ok(());
-    }
-    let mut found = Vec::new();
-    let differs = |(name, print): &(&UserName, &String)| users.get(*name) != Some(*print);
-    for (name, _) in seen.iter().filter(differs) {
-        let forget = sqlx::query("DELETE FROM htpasswd_seen WHERE name = $1");
-        forget.bind(name.as_str()).execute(&mut *transaction).await?;
-        let user = Grantee::User(name.clone());
-        refresh_tokens::forget(transaction, &user).await?;
-        raise(transaction, std::slice::from_ref(&user)).await?;
-        let is_there = users.contains_key(name);
-        if !is_there {
-            sign_in_addresses::forget(transaction, name).await?;
-        }
-        let act = if is_there { Act::HtpasswdChange(name) } else { Act::HtpasswdRemove(name) };
-        found.push((name, act));
-    }
-    for (name, print) in users.iter().filter(|(name, print)| seen.get(*name) != Some(print)) {
-        let remember = sqlx::query("INSERT INTO htpasswd_seen (name, fingerprint) VALUES ($1, $2)");
-        remember.bind(name.as_str()).bind(print).execute(&mut *transaction).await?;
-        if !seen.contains_key(name) {
-            found.push((name, Act::HtpasswdAdd(name)));
-        }
-    }
-    for (_, act) in found.iter().filter(|(name, _)| Some(*name) != own) {
-        record(transaction, author, act).await?;
-    }
-    Ok(())
 }
 
 /// The act that adds this rule.
-pub(super) fn added(rule: &Rule) -> Act<'_> {
+fn added(rule: &Rule) -> Act<'_> {
     match rule.effect {
         Effect::Allow => Act::Grant(rule),
         Effect::Deny => Act::Deny(rule),
@@ -242,8 +139,21 @@ pub(super) async fn begin(
     Ok(connection.begin_with("BEGIN IMMEDIATE").await?)
 }
 
-/// Adds one rule.
-pub(super) async fn add(
+/// Adds every rule, with its row in the audit.
+pub(super) async fn add_all(
+    transaction: &mut SqliteConnection,
+    author: &Author,
+    rules: &[Rule],
+    now: UnixSeconds,
+) -> Result<(), Error> {
+    for rule in rules {
+        add(transaction, rule, now).await?;
+        record(transaction, author, &added(rule)).await?;
+    }
+    Ok(())
+}
+
+async fn add(
     transaction: &mut SqliteConnection,
     rule: &Rule,
     now: UnixSeconds,
@@ -331,11 +241,7 @@ pub(super) async fn raise(
     grantees: &[Grantee],
 ) -> Result<(), Error> {
     for grantee in grantees {
-        let losers = match grantee {
-            Grantee::Group(group) => groups::members(transaction, group).await?,
-            one => vec![one.clone()],
-        };
-        for loser in losers {
+        for loser in groups::losers(transaction, grantee).await? {
             let next = sqlx::query("UPDATE sequence SET value = value + 1 RETURNING value");
             let next: i64 = next.fetch_one(&mut *transaction).await?.try_get("value")?;
             sqlx::query(
@@ -351,7 +257,7 @@ pub(super) async fn raise(
     Ok(())
 }
 
-async fn sequence(transaction: &mut SqliteConnection) -> Result<u64, Error> {
+pub(super) async fn sequence(transaction: &mut SqliteConnection) -> Result<u64, Error> {
     let row = sqlx::query("SELECT value FROM sequence").fetch_one(transaction).await?;
     count(&row, "value")
 }
@@ -370,11 +276,6 @@ mod tests {
             actions: actions.parse().unwrap(),
             expires,
         }
-    }
-
-    fn users(pairs: &[(&str, &str)]) -> Users {
-        let user = |(name, print): &(&str, &str)| (name.parse().unwrap(), (*print).to_owned());
-        pairs.iter().map(user).collect()
     }
 
     async fn counter(store: &Store, grantee: &str) -> u64 {
@@ -420,38 +321,5 @@ mod tests {
         authctl.remove(&andrew, &a, Effect::Allow, Actions::ALL).await.unwrap();
         assert_eq!(counter(&server, "andrew").await, 2);
         assert!(server.policy().await.unwrap().rules().is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_changed_or_removed_user_is_raised_also_when_edited_while_down() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("auth.db");
-        let store = Store::open(&path).await.unwrap();
-        let first = users(&[("a", "1"), ("b", "1"), ("c", "1")]);
-        assert_eq!(store.reconcile(&first).await.unwrap(), 0);
-        assert_eq!(store.reconcile(&first).await.unwrap(), 0);
-        drop(store);
-        let store = Store::open(&path).await.unwrap();
-        let edited = users(&[("a", "2"), ("b", "1"), ("d", "1")]);
-        assert_eq!(store.reconcile(&edited).await.unwrap(), 2);
-        assert!(counter(&store, "a").await > 0 && counter(&store, "c").await > 0);
-        assert_eq!((counter(&store, "b").await, counter(&store, "d").await), (0, 0));
-        assert_eq!(store.reconcile(&edited).await.unwrap(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_removed_user_loses_all_grants() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
-        let rules = [
-            rule("andrew", "a", "*", None),
-            rule("andrew", "b", "*", None),
-            rule("everyone", "b", "*", None),
-        ];
-        store.add(&rules, 0).await.unwrap();
-        let left = users(&[]);
-        assert_eq!(store.remove_user(&left, &"andrew".parse().unwrap()).await.unwrap(), 2);
-        assert_eq!(store.policy().await.unwrap().rules().len(), 1);
-        assert_eq!(counter(&store, "andrew").await, 1);
     }
 }

@@ -109,8 +109,19 @@ pub(super) async fn leave(
     Ok(removed > 0)
 }
 
-/// The members of a group, as grantees.
-pub(super) async fn members(
+/// Whom it concerns when `grantee` loses something: each member of a group, since tokens do not know
+/// groups.
+pub(super) async fn losers(
+    transaction: &mut SqliteConnection,
+    grantee: &Grantee,
+) -> Result<Vec<Grantee>, Error> {
+    match grantee {
+        Grantee::Group(group) => members(transaction, group).await,
+        one => Ok(vec![one.clone()]),
+    }
+}
+
+async fn members(
     transaction: &mut SqliteConnection,
     group: &GroupName,
 ) -> Result<Vec<Grantee>, Error> {
@@ -120,7 +131,7 @@ pub(super) async fn members(
         .await?;
     let mut members = Vec::new();
     for row in rows {
-        members.extend(own(&read_member(&row)?));
+        members.extend(own(&read_member(&row, "member")?));
     }
     Ok(members)
 }

@@ -3,6 +3,7 @@
 //! [`store`] opens the database and keeps the current [`policy::Policy`] in memory; [`edit`]
 //! holds the acts that change rules, [`groups`], [`robots`] and [`trusts`] those that change them,
 //! [`apply`] makes it what a file says, [`audit`] keeps what happened, [`snapshot`] copies it.
+//! `users` are those of the htpasswd file as it was last seen.
 //! [`refresh_tokens`] and [`sign_in_addresses`] are kept here and are no part of the policy. Which
 //! rule decides is not known here: that is
 //! [`berth_shared::rights`], one function for both servers.
@@ -24,6 +25,7 @@ pub mod sign_in_addresses;
 pub mod snapshot;
 pub mod store;
 pub mod trusts;
+mod users;
 
 use std::path::PathBuf;
 

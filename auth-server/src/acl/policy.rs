@@ -91,7 +91,7 @@ impl Policy {
         let members = sqlx::query("SELECT group_name, member FROM group_members");
         for row in members.fetch_all(&mut *transaction).await? {
             let members = policy.groups.entry(parse(&row, "group_name")?).or_default();
-            members.insert(read_member(&row)?);
+            members.insert(read_member(&row, "member")?);
         }
         policy.robots = Robots::read(&mut transaction).await?;
         policy.trusts = Trusts::read(&mut transaction).await?;
@@ -111,9 +111,9 @@ pub(super) fn read_rule(row: &SqliteRow) -> Result<Rule, Error> {
     })
 }
 
-/// Reads the user or robot of a row of `group_members`.
-pub(super) fn read_member(row: &SqliteRow) -> Result<Subject, Error> {
-    let text: String = row.try_get("member")?;
+/// Reads a user or a robot.
+pub(super) fn read_member(row: &SqliteRow, column: &str) -> Result<Subject, Error> {
+    let text: String = row.try_get(column)?;
     match Subject::from_claim(&text) {
         Ok(member @ (Subject::User(_) | Subject::Robot(_))) => Ok(member),
         _ => Err(Error::Row(text)),

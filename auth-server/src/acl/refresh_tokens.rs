@@ -18,7 +18,7 @@ use super::{
     audit::record,
     edit::{begin, raise},
     groups,
-    policy::count,
+    policy::{count, read_member},
     store::Store,
 };
 use crate::audit::Act;
@@ -168,12 +168,12 @@ impl Store {
         losers.sort();
         losers.dedup();
         raise(&mut transaction, &losers).await?;
-        let mut counts = BTreeMap::<_, u64>::new();
+        let mut of = BTreeMap::<_, Vec<i64>>::new();
         for row in &ended {
-            *counts.entry(&row.subject).or_default() += 1;
+            of.entry(&row.subject).or_default().push(row.id);
         }
-        for (subject, tokens) in counts {
-            let act = Act::RefreshRevoke { subject, tokens };
+        for (subject, ids) in of {
+            let act = Act::RefreshRevoke { subject, ids: &ids };
             record(&mut transaction, &self.author, &act).await?;
         }
         transaction.commit().await?;
@@ -187,16 +187,12 @@ pub(super) async fn forget(
     transaction: &mut SqliteConnection,
     grantee: &Grantee,
 ) -> Result<u64, Error> {
-    let losers = match grantee {
-        Grantee::Everyone => {
-            let all = sqlx::query("DELETE FROM refresh_tokens");
-            return Ok(all.execute(transaction).await?.rows_affected());
-        }
-        Grantee::Group(group) => groups::members(transaction, group).await?,
-        one => vec![one.clone()],
-    };
+    if *grantee == Grantee::Everyone {
+        let all = sqlx::query("DELETE FROM refresh_tokens");
+        return Ok(all.execute(transaction).await?.rows_affected());
+    }
     let mut ended = 0;
-    for loser in losers {
+    for loser in groups::losers(transaction, grantee).await? {
         let tokens = sqlx::query("DELETE FROM refresh_tokens WHERE subject = $1");
         let tokens = tokens.bind(loser.to_string()).execute(&mut *transaction).await?;
         ended += tokens.rows_affected();
@@ -215,10 +211,7 @@ async fn counter(transaction: &mut SqliteConnection, subject: &Subject) -> Resul
 }
 
 fn read_row(row: &SqliteRow) -> Result<RefreshTokenRow, Error> {
-    let subject: String = row.try_get("subject")?;
-    let Ok(subject @ (Subject::User(_) | Subject::Robot(_))) = Subject::from_claim(&subject) else {
-        return Err(Error::Row(subject));
-    };
+    let subject = read_member(row, "subject")?;
     Ok(RefreshTokenRow {
         id: row.try_get("id")?,
         subject,
@@ -292,7 +285,7 @@ mod tests {
         store.reconcile(&users(&[("a", "2"), ("c", "1"), ("d", "1")])).await.unwrap();
         assert_eq!(left(&store).await, ["c", "d", "robot.ci", "robot.cd"]);
         let left_over = users(&[("a", "2"), ("d", "1")]);
-        store.remove_user(&left_over, &"c".parse().unwrap()).await.unwrap();
+        store.remove_user(&left_over, &"c".parse().unwrap(), || Ok::<_, Error>(())).await.unwrap();
         assert_eq!(store.void_tokens(&"group:devs".parse().unwrap()).await.unwrap(), 2);
         assert_eq!(left(&store).await, ["robot.ci"]);
         assert_eq!(store.void_tokens(&"everyone".parse().unwrap()).await.unwrap(), 1);

@@ -12,7 +12,7 @@ use sqlx::{Row, SqliteConnection};
 use super::{
     Error,
     audit::record,
-    edit::{self, begin, forget},
+    edit::{add_all, begin, forget},
     policy::parse,
     store::Store,
 };
@@ -121,10 +121,7 @@ impl Store {
             return Ok(false);
         }
         record(&mut transaction, &self.author, &Act::RobotCreate(robot)).await?;
-        for rule in rules {
-            edit::add(&mut transaction, rule, robot.created).await?;
-            record(&mut transaction, &self.author, &edit::added(rule)).await?;
-        }
+        add_all(&mut transaction, &self.author, rules, robot.created).await?;
         transaction.commit().await?;
         Ok(true)
     }

@@ -129,7 +129,7 @@ mod tests {
         store.reconcile(&left).await.unwrap();
         assert_eq!(store.sign_in_addresses(20).await.unwrap().len(), 2);
         left.remove(&"a".parse().unwrap());
-        store.remove_user(&left, &"a".parse().unwrap()).await.unwrap();
+        store.remove_user(&left, &"a".parse().unwrap(), || Ok::<_, Error>(())).await.unwrap();
         assert_eq!(store.sign_in_addresses(20).await.unwrap(), [pair("b", "192.0.2.1", 10)]);
         assert!(store.sign_in_addresses(10 + KEPT_SECS).await.unwrap().is_empty());
     }

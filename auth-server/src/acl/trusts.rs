@@ -12,7 +12,7 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::{
     Error,
     audit::record,
-    edit::{self, begin, forget},
+    edit::{add_all, begin, forget},
     policy::parse,
     store::Store,
 };
@@ -109,10 +109,7 @@ impl Store {
         let issuer = trust.issuer.as_str();
         let act = Act::TrustAdd { name: &trust.name, issuer };
         record(&mut transaction, &self.author, &act).await?;
-        for rule in rules {
-            edit::add(&mut transaction, rule, trust.created).await?;
-            record(&mut transaction, &self.author, &edit::added(rule)).await?;
-        }
+        add_all(&mut transaction, &self.author, rules, trust.created).await?;
         transaction.commit().await?;
         Ok(true)
     }

@@ -73,8 +73,8 @@ pub enum Act<'a> {
     RefreshRevoke {
         /// Whose they were.
         subject: &'a Subject,
-        /// How many.
-        tokens: u64,
+        /// Which, as `authctl refresh-tokens` calls them.
+        ids: &'a [i64],
     },
 }
 
@@ -158,7 +158,7 @@ impl Act<'_> {
             | Self::KeyRetire { key_id }
             | Self::KeyCompromised { key_id } => json!({ "key_id": key_id }),
             Self::TrustAdd { issuer, .. } => json!({ "issuer": issuer }),
-            Self::RefreshRevoke { tokens, .. } => json!({ "tokens": tokens }),
+            Self::RefreshRevoke { ids, .. } => json!({ "refresh_tokens": ids }),
             Self::RobotRevoke(_)
             | Self::TrustRemove(_)
             | Self::UserAdd(_)

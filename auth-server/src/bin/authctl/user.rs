@@ -1,8 +1,9 @@
 //! `authctl user`: who may sign in.
 
 use auth_server::{
+    acl::store::Store,
     audit::Act,
-    users::{NEW_COST, Password},
+    users::{NEW_COST, Password, edit::Editor},
 };
 use berth_shared::subject::{Grantee, UserName};
 use clap::{Args, Subcommand};
@@ -97,8 +98,7 @@ async fn add(
         return Err(exists());
     }
     editor.set(name, &hash);
-    editor.save()?;
-    database.set_user(&editor.parse().fingerprints(), name, &Act::UserAdd(name)).await?;
+    set(&database, &editor, name, &Act::UserAdd(name)).await?;
     let grantee = Grantee::User(name.clone());
     let rules: Vec<_> = grants.iter().map(|text| text.allow(&grantee, None)).collect();
     database.add(&rules, now()).await?;
@@ -127,11 +127,25 @@ async fn set_password(name: &UserName, how: &How, site: &Site) -> Result<Report,
     let hash = how.password(name)?.hash(NEW_COST)?;
     let database = site.database().await?;
     let mut editor = site.editor()?;
+    // Asked again under the lock: somebody may have removed the user meanwhile.
+    if !editor.has_line(name) {
+        return Err(site.no_such_user(name));
+    }
     editor.set(name, &hash);
-    editor.save()?;
-    database.set_user(&editor.parse().fingerprints(), name, &Act::UserPassword(name)).await?;
+    set(&database, &editor, name, &Act::UserPassword(name)).await?;
     let text = format!("{name} has a new password; tokens of the old one are void within seconds");
     Ok(Report::done(text, json!({ "user": name.as_str(), "changed": true })))
+}
+
+/// Saves the file with the user's new line, and writes down by which act.
+async fn set(
+    database: &Store,
+    editor: &Editor,
+    name: &UserName,
+    act: &Act<'_>,
+) -> Result<(), Failure> {
+    let save = || editor.save().map_err(Failure::from);
+    database.set_user(&editor.parse().fingerprints(), name, act, save).await
 }
 
 async fn remove(name: &UserName, dry_run: bool, site: &Site) -> Result<Report, Failure> {
@@ -147,8 +161,8 @@ async fn remove(name: &UserName, dry_run: bool, site: &Site) -> Result<Report, F
     if !dry_run {
         // The user first: a crash in between leaves grants of nobody, which `grants` shows.
         editor.remove(name);
-        editor.save()?;
-        database.remove_user(&editor.parse().fingerprints(), name).await?;
+        let save = || editor.save().map_err(Failure::from);
+        database.remove_user(&editor.parse().fingerprints(), name, save).await?;
     }
     let (verb, void) = if dry_run { ("would remove", "would be") } else { ("removed", "are") };
     let text = format!(

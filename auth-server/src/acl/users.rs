@@ -1,0 +1,193 @@
+//! The users as the htpasswd file last showed them, so that whoever changed or went is noticed, also
+//! when the file was edited by hand or while no server ran.
+//!
+//! `authctl` saves the file within the transaction of its act: a server that looks at the file
+//! meanwhile waits for it, and does not take the change for one that was made by hand.
+
+use std::collections::BTreeMap;
+
+use berth_shared::subject::{Grantee, UserName};
+use sqlx::{Row, SqliteConnection};
+
+use super::{
+    Error,
+    audit::record,
+    edit::{begin, forget, raise, sequence},
+    refresh_tokens, sign_in_addresses,
+    store::Store,
+};
+use crate::audit::{Act, Author};
+
+/// The users of an htpasswd file, each with a fingerprint of the stored hash.
+pub(super) type Users = BTreeMap<UserName, String>;
+
+impl Store {
+    /// Takes every rule and group of a user away who has been removed from the htpasswd file:
+    /// whoever gets that name later must not inherit them. `users` are those who are left, as for
+    /// [`reconcile`](Self::reconcile). Gives back how many rules there were.
+    ///
+    /// # Errors
+    /// When the database cannot be written to.
+    pub async fn remove_user<E: From<Error>>(
+        &self,
+        users: &Users,
+        user: &UserName,
+        save: impl FnOnce() -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        save()?;
+        compare(&mut transaction, users, &self.author, Some(user)).await?;
+        let rules = forget(&mut transaction, &Grantee::User(user.clone())).await?;
+        record(&mut transaction, &self.author, &Act::UserRemove(user, rules)).await?;
+        transaction.commit().await.map_err(Error::from)?;
+        Ok(rules)
+    }
+
+    /// Writes down that `user` was added or got a new password, by `act`, and does what
+    /// [`reconcile`](Self::reconcile) does.
+    ///
+    /// # Errors
+    /// When the database cannot be written to.
+    pub async fn set_user<E: From<Error>>(
+        &self,
+        users: &Users,
+        user: &UserName,
+        act: &Act<'_>,
+        save: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        save()?;
+        compare(&mut transaction, users, &self.author, Some(user)).await?;
+        record(&mut transaction, &self.author, act).await?;
+        Ok(transaction.commit().await.map_err(Error::from)?)
+    }
+
+    /// Compares the users of the htpasswd file with those last seen, and voids the tokens of every
+    /// user whose password has changed or who is gone, refresh tokens too. The fingerprints are those of
+    /// [`crate::users::htpasswd`]. Gives back the sequence as it stands then.
+    ///
+    /// # Errors
+    /// When the database cannot be written to; the next call finds the same differences again.
+    pub async fn reconcile(&self, users: &Users) -> Result<u64, Error> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        compare(&mut transaction, users, &self.author, None).await?;
+        let sequence = sequence(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(sequence)
+    }
+}
+
+/// Writes down what the file says, raises whoever has changed or gone, and records what was found;
+/// but for `own`, about whom the caller knows more.
+async fn compare(
+    transaction: &mut SqliteConnection,
+    users: &Users,
+    author: &Author,
+    own: Option<&UserName>,
+) -> Result<(), Error> {
+    let mut seen = Users::new();
+    let rows = sqlx::query("SELECT name, fingerprint FROM htpasswd_seen");
+    for row in rows.fetch_all(&mut *transaction).await? {
+        let name: String = row.try_get("name")?;
+        let name: UserName = name.parse().map_err(|_| Error::Row(name))?;
+        seen.insert(name, row.try_get::<String, _>("fingerprint")?);
+    }
+    if seen == *users {
+        return Ok(());
+    }
+    let mut found = Vec::new();
+    let differs = |(name, print): &(&UserName, &String)| users.get(*name) != Some(*print);
+    for (name, _) in seen.iter().filter(differs) {
+        let forget = sqlx::query("DELETE FROM htpasswd_seen WHERE name = $1");
+        forget.bind(name.as_str()).execute(&mut *transaction).await?;
+        let user = Grantee::User(name.clone());
+        refresh_tokens::forget(transaction, &user).await?;
+        raise(transaction, std::slice::from_ref(&user)).await?;
+        let is_there = users.contains_key(name);
+        if !is_there {
+            sign_in_addresses::forget(transaction, name).await?;
+        }
+        let act = if is_there { Act::HtpasswdChange(name) } else { Act::HtpasswdRemove(name) };
+        found.push((name, act));
+    }
+    for (name, print) in users.iter().filter(|(name, print)| seen.get(*name) != Some(print)) {
+        let remember = sqlx::query("INSERT INTO htpasswd_seen (name, fingerprint) VALUES ($1, $2)");
+        remember.bind(name.as_str()).bind(print).execute(&mut *transaction).await?;
+        if !seen.contains_key(name) {
+            found.push((name, Act::HtpasswdAdd(name)));
+        }
+    }
+    for (_, act) in found.iter().filter(|(name, _)| Some(*name) != own) {
+        record(transaction, author, act).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_shared::{rights::Effect, rights::Rule};
+
+    use super::*;
+
+    fn rule(grantee: &str, pattern: &str, actions: &str, expires: Option<i64>) -> Rule {
+        Rule {
+            grantee: grantee.parse().unwrap(),
+            pattern: pattern.parse().unwrap(),
+            effect: Effect::Allow,
+            actions: actions.parse().unwrap(),
+            expires,
+        }
+    }
+
+    fn users(pairs: &[(&str, &str)]) -> Users {
+        let user = |(name, print): &(&str, &str)| (name.parse().unwrap(), (*print).to_owned());
+        pairs.iter().map(user).collect()
+    }
+
+    async fn counter(store: &Store, grantee: &str) -> u64 {
+        let policy = store.policy().await.unwrap();
+        policy.revocations.counters.get(&grantee.parse().unwrap()).copied().unwrap_or(0)
+    }
+
+    #[tokio::test]
+    async fn a_changed_or_removed_user_is_raised_also_when_edited_while_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.db");
+        let store = Store::open(&path).await.unwrap();
+        let first = users(&[("a", "1"), ("b", "1"), ("c", "1")]);
+        assert_eq!(store.reconcile(&first).await.unwrap(), 0);
+        assert_eq!(store.reconcile(&first).await.unwrap(), 0);
+        drop(store);
+        let store = Store::open(&path).await.unwrap();
+        let edited = users(&[("a", "2"), ("b", "1"), ("d", "1")]);
+        assert_eq!(store.reconcile(&edited).await.unwrap(), 2);
+        assert!(counter(&store, "a").await > 0 && counter(&store, "c").await > 0);
+        assert_eq!((counter(&store, "b").await, counter(&store, "d").await), (0, 0));
+        assert_eq!(store.reconcile(&edited).await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_removed_user_loses_all_grants() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        let rules = [
+            rule("andrew", "a", "*", None),
+            rule("andrew", "b", "*", None),
+            rule("everyone", "b", "*", None),
+        ];
+        store.add(&rules, 0).await.unwrap();
+        let left = users(&[]);
+        assert_eq!(
+            store
+                .remove_user(&left, &"andrew".parse().unwrap(), || Ok::<_, Error>(()))
+                .await
+                .unwrap(),
+            2
+        );
+        assert_eq!(store.policy().await.unwrap().rules().len(), 1);
+        assert_eq!(counter(&store, "andrew").await, 1);
+    }
+}
