@@ -15,17 +15,18 @@ use berth_shared::{
     clock::{Clock, UnixSeconds},
     serve::expiry::not_after,
 };
+use data_encoding::HEXLOWER;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber,
 };
-use ring::rand::{SecureRandom, SystemRandom};
 use x509_parser::{extensions::GeneralName, pem::parse_x509_pem};
 use zeroize::Zeroizing;
 
 use crate::{
     files::{self, FileError},
     host::Host,
+    random,
 };
 
 /// How long the CA holds. It is trusted by hand on every client, so it should outlive the machine.
@@ -213,7 +214,7 @@ impl CertificateFiles {
         }
         let key = key_at(&self.ca_key())?;
         if !is_there(&self.ca_pem())? {
-            let suffix: String = random::<4>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+            let suffix = HEXLOWER.encode(&random::<4>()?);
             let mut params = CertificateParams::default();
             params.distinguished_name.push(DnType::CommonName, format!("Berth CA {suffix}"));
             params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -312,9 +313,7 @@ fn set_life(
 }
 
 fn random<const N: usize>() -> Result<[u8; N], rcgen::Error> {
-    let mut bytes = [0; N];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| rcgen::Error::RingUnspecified)?;
-    Ok(bytes)
+    random::bytes().map_err(|_| rcgen::Error::RingUnspecified)
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 //! reads them.
 
 use std::{
-    fs::{self, DirBuilder, File, Permissions},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown},
     path::{Path, PathBuf},
 };
+
+use berth_shared::files::{directory_of, sync_directory, try_lock};
 
 /// The mode of files that only their owner may read.
 pub const PRIVATE: u32 = 0o600;
@@ -50,8 +52,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     // A symbolic link stays one: what it points to is replaced.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let failed = |source| FileError::new("writing", path, source);
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = directory_of(&target);
     let old = fs::metadata(&target).ok();
     let mut unfinished = tempfile::Builder::new();
     unfinished.prefix(".unfinished-");
@@ -67,7 +68,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     file.write_all(bytes).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(&target).map_err(|error| failed(error.error))?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    sync_directory(folder).map_err(failed)
 }
 
 /// Makes the directory `path` and those above it, closed to everybody but their owner, and makes
@@ -82,11 +83,20 @@ pub fn make_directory(path: &Path) -> Result<(), FileError> {
     builder.recursive(true).mode(0o700);
     builder.create(path).map_err(failed)?;
     for folder in missing {
-        let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
-        let above = File::open(above.unwrap_or(Path::new(".")));
-        above.and_then(|above| above.sync_all()).map_err(failed)?;
+        sync_directory(directory_of(folder)).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Takes the file at `path`, made where it is missing, for this process alone, for as long as it is
+/// open; `None` when another process has it.
+///
+/// # Errors
+/// When it cannot be opened or locked.
+pub fn lock(path: &Path) -> Result<Option<File>, FileError> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(PRIVATE).open(path);
+    file.and_then(try_lock).map_err(|source| FileError::new("locking", path, source))
 }
 
 /// Reads a file whole.

@@ -8,6 +8,7 @@
 use std::{marker::PhantomData, str::FromStr};
 
 use crc::{CRC_32_ISO_HDLC, Crc};
+use data_encoding::HEXLOWER;
 use ring::{digest, error::Unspecified};
 use zeroize::Zeroizing;
 
@@ -55,8 +56,7 @@ impl<K: Kind> Secret<K> {
     /// What the database keeps: SHA-256, as hex.
     #[must_use]
     pub fn hash(&self) -> String {
-        let hash = digest::digest(&digest::SHA256, self.text.as_bytes());
-        hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(digest::digest(&digest::SHA256, self.text.as_bytes()).as_ref())
     }
 }
 

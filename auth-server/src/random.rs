@@ -1,10 +1,20 @@
-//! Text that nobody can guess.
+//! Bytes and text that nobody can guess.
 
 use ring::{
     error::Unspecified,
     rand::{SecureRandom, SystemRandom},
 };
 use zeroize::Zeroizing;
+
+/// `N` random bytes.
+///
+/// # Errors
+/// When the system gives no randomness.
+pub fn bytes<const N: usize>() -> Result<[u8; N], Unspecified> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// `length` characters of `alphabet`, each as likely as any other.
 ///

@@ -1,14 +1,6 @@
 //! The server with its listeners: one on the private socket, one for other registries if asked.
 
-use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io,
-    net::SocketAddr,
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::File, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use axum::Router;
 use berth_shared::{
@@ -21,8 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     AuthServer, StartError,
     config::{Config, Public},
-    files::{self, FileError},
-    http, renewal, series,
+    files, http, renewal, series,
 };
 
 /// How often the htpasswd file and the signing keys are looked at when nobody signs in, so that an
@@ -199,19 +190,5 @@ async fn listen_for_metrics(
 
 /// Takes the data directory for this process alone.
 pub(crate) fn lock(data: &Path) -> Result<File, StartError> {
-    let path = data.join("lock");
-    let failed = |source| FileError::new("locking", &path, source);
-    let mut options = OpenOptions::new();
-    let file = options
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(files::PRIVATE)
-        .open(&path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StartError::Locked(data.to_owned())),
-        Err(TryLockError::Error(error)) => Err(failed(error).into()),
-    }
+    files::lock(&data.join("lock"))?.ok_or_else(|| StartError::Locked(data.to_owned()))
 }

@@ -21,7 +21,7 @@ pub mod storage;
 pub mod transfer;
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions},
     io,
     net::SocketAddr,
     os::unix::fs::OpenOptionsExt,
@@ -32,6 +32,7 @@ use std::{
 use axum::Router;
 use berth_shared::{
     clock::Clock,
+    files::try_lock,
     serve::{
         Limits, Listener, Name,
         expiry::{self, Countdown},
@@ -259,14 +260,9 @@ fn lock(data: &Path) -> Result<File, StartError> {
         // Root may do this in a directory that is somebody else's: no link is followed.
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).custom_flags(OFlag::O_NOFOLLOW.bits());
-        options.open(data.join("lock"))
+        try_lock(options.open(data.join("lock"))?)
     };
-    let file = prepare().map_err(preparing(&shown))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StartError::InUse(shown)),
-        Err(TryLockError::Error(error)) => Err(preparing(&shown)(error)),
-    }
+    prepare().map_err(preparing(&shown))?.ok_or(StartError::InUse(shown))
 }
 
 /// From here on what happens is counted.

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha512};
 
@@ -72,14 +73,11 @@ impl Digest {
     /// Wraps a finished hash. The length of `hash` must be that of `algorithm`.
     #[must_use]
     pub fn from_hash(algorithm: Algorithm, hash: &[u8]) -> Self {
-        use fmt::Write as _;
         debug_assert_eq!(hash.len() * 2, algorithm.hex_length());
         let mut text = String::with_capacity(algorithm.name().len() + 1 + hash.len() * 2);
         text.push_str(algorithm.name());
         text.push(':');
-        for byte in hash {
-            let _ = write!(text, "{byte:02x}");
-        }
+        HEXLOWER.encode_append(hash, &mut text);
         Self { algorithm, text }
     }
 

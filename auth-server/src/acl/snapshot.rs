@@ -1,7 +1,8 @@
 //! Copies of the database while it is in use: whole or not there, and for their owner alone.
 
-use std::{fs::File, io, path::Path};
+use std::{io, path::Path};
 
+use berth_shared::files::{directory_of, sync_directory};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use super::{
@@ -23,8 +24,7 @@ impl Store {
 /// the copy is whole: one that breaks off is never taken for a copy.
 pub(super) async fn snapshot(connection: &mut SqliteConnection, to: &Path) -> Result<(), Error> {
     let failed = |source: io::Error| Error::Open { path: to.to_owned(), source: Box::new(source) };
-    let directory = to.parent().filter(|directory| !directory.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
+    let directory = directory_of(to);
     // SQLite writes into an empty file that is there; one that it makes itself is everybody's to
     // read.
     let unfinished = tempfile::Builder::new().prefix(".unfinished-").tempfile_in(directory);
@@ -34,7 +34,7 @@ pub(super) async fn snapshot(connection: &mut SqliteConnection, to: &Path) -> Re
     sqlx::query("VACUUM INTO $1").bind(name).execute(connection).await?;
     unfinished.as_file().sync_all().map_err(failed)?;
     unfinished.persist_noclobber(to).map_err(|error| failed(error.error))?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+    sync_directory(directory).map_err(failed)
 }
 
 /// The sequence in the database at `path`, whatever version wrote it; `None` when it cannot be

@@ -10,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use berth_shared::files::{directory_of, sync_directory};
+
 use super::{row::Row, settings::Settings};
 use crate::files::{self, FileError};
 
@@ -146,8 +148,7 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// Opens the file, or makes it; a last line that is not whole is cut off.
 fn open(path: &Path) -> Result<Current, FileError> {
     let failed = |source| FileError::new("opening", path, source);
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     files::make_directory(directory)?;
     let is_new = !path.exists();
     let mut options = OpenOptions::new();
@@ -158,7 +159,7 @@ fn open(path: &Path) -> Result<Current, FileError> {
         file.set_len(bytes).map_err(failed)?;
     }
     if is_new {
-        File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+        sync_directory(directory).map_err(failed)?;
     }
     Ok(Current { file, bytes })
 }

@@ -2,13 +2,10 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use data_encoding::HEXLOWER;
 use metrics::counter;
-use ring::{
-    hmac,
-    rand::{SecureRandom, SystemRandom},
-};
+use ring::{hmac, rand::SystemRandom};
 use tokio::sync::Notify;
-use zeroize::Zeroizing;
 
 use super::entry::Entry;
 
@@ -41,9 +38,7 @@ impl Queue {
     /// # Errors
     /// When the system gives no randomness.
     pub fn new() -> Result<Self, ring::error::Unspecified> {
-        let mut key = Zeroizing::new([0_u8; 32]);
-        SystemRandom::new().fill(&mut *key)?;
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &*key);
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?;
         Ok(Self { waiting: Mutex::default(), filled: Notify::new(), key })
     }
 
@@ -67,7 +62,7 @@ impl Queue {
     #[must_use]
     pub fn tag(&self, name: &str) -> String {
         let tag = hmac::sign(&self.key, name.as_bytes());
-        tag.as_ref()[..TAG_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(&tag.as_ref()[..TAG_BYTES])
     }
 
     /// Returns once something waits.

@@ -8,15 +8,16 @@ mod restore;
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions, Permissions, TryLockError},
+    fs::{self, File, Permissions},
     io,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use berth_shared::{
     clock::{UnixSeconds, rfc3339},
     digest::Algorithm,
+    files::sync_directory,
 };
 use serde::{Deserialize, Serialize};
 
@@ -123,7 +124,7 @@ pub async fn backup(config: &Config, to: &Path, now: UnixSeconds) -> Result<Cont
         hashes.insert(name, digest);
     }
     for directory in [keys.as_path(), fresh.path(), to] {
-        File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+        sync_directory(directory).map_err(failed)?;
     }
     let directory = fresh.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
     let contents = Contents { format: FORMAT, made: rfc3339(now), directory, files: hashes };
@@ -137,16 +138,7 @@ pub async fn backup(config: &Config, to: &Path, now: UnixSeconds) -> Result<Cont
 
 /// Takes the directory of backups for this process alone.
 fn lock(to: &Path) -> Result<File, Error> {
-    let path = to.join(LOCK);
-    let failed = |source| FileError::new("locking", &path, source);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(PRIVATE);
-    let file = options.open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Busy(to.to_owned())),
-        Err(TryLockError::Error(error)) => Err(failed(error).into()),
-    }
+    files::lock(&to.join(LOCK))?.ok_or_else(|| Error::Busy(to.to_owned()))
 }
 
 /// Removes the files of the backup before, and of those that broke off: there are keys in them.

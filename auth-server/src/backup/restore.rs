@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth_shared::clock::{Clock, UnixSeconds};
+use berth_shared::{
+    clock::{Clock, UnixSeconds},
+    files::{directory_of, sync_directory},
+};
 use tempfile::{NamedTempFile, TempDir};
 
 use super::{Contents, DATABASE, Error, HTPASSWD, KEYS, hash, read_contents};
@@ -101,7 +104,7 @@ async fn stage(
 }
 
 fn stage_users(bytes: &[u8], htpasswd: &Path) -> Result<NamedTempFile, FileError> {
-    let directory = htpasswd.parent().unwrap_or(Path::new("."));
+    let directory = directory_of(htpasswd);
     files::make_directory(directory)?;
     let failed = |source| FileError::new("writing", htpasswd, source);
     let file = tempfile::Builder::new().prefix(".unfinished-").tempfile_in(directory);
@@ -121,9 +124,8 @@ fn swap(swaps: &[(PathBuf, &Path)]) -> Result<(), FileError> {
     let result = swaps.iter().try_for_each(|(new, place)| {
         moves.aside(place)?;
         moves.rename(new.clone(), place.to_path_buf())?;
-        let directory = place.parent().unwrap_or(Path::new("."));
-        let synced = File::open(directory).and_then(|directory| directory.sync_all());
-        synced.map_err(|source| FileError::new("syncing", directory, source))
+        let directory = directory_of(place);
+        sync_directory(directory).map_err(|source| FileError::new("syncing", directory, source))
     });
     match result {
         Ok(()) => Ok(()),

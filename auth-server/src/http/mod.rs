@@ -27,6 +27,7 @@ use berth_shared::{
         metrics::Names,
     },
 };
+use data_encoding::HEXLOWER;
 use ring::digest;
 use serde::Serialize;
 
@@ -135,8 +136,7 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response {
 /// A body with an `ETag`, or 304 when the client has it already (RFC 9110 §13.1.2).
 fn tagged(request: &HeaderMap, content_type: &'static str, cache: &str, body: &str) -> Response {
     let hash = digest::digest(&digest::SHA256, body.as_bytes());
-    let tag: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    let tag = format!("\"{tag}\"");
+    let tag = format!("\"{}\"", HEXLOWER.encode(&hash.as_ref()[..16]));
     let known = request.get_all(header::IF_NONE_MATCH).iter().any(|value| {
         let tags = value.as_bytes().split(|byte| *byte == b',');
         tags.map(<[u8]>::trim_ascii).any(|known| known == tag.as_bytes() || known == b"*")

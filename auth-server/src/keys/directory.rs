@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth_shared::clock::UnixSeconds;
+use berth_shared::{clock::UnixSeconds, files::sync_directory};
 use zeroize::Zeroizing;
 
 use super::{
@@ -125,7 +125,7 @@ pub(super) fn remove_unnamed(directory: &Path, states: &States) -> Result<(), Ke
         tracing::info!("deleting the signing key {}, which is not in use any more", path.display());
         fs::remove_file(&path).map_err(|source| FileError::new("deleting", &path, source))?;
     }
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    let synced = sync_directory(directory);
     Ok(synced.map_err(|source| FileError::new("syncing", directory, source))?)
 }
 

@@ -5,7 +5,6 @@ use std::{net::IpAddr, sync::Arc};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use berth_shared::{clock::Clock, scope::Scope, subject::Subject, telemetry::chain};
 use metrics::histogram;
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -17,6 +16,7 @@ use crate::{
     files,
     issue::{Issued, Request, issue},
     keys::{KeyError, LiveKeys},
+    random,
     sign_in::{Method, Presented, SignedIn},
     trust::keys::IssuerKeys,
     users::{
@@ -271,7 +271,5 @@ impl AuthServer {
 
 /// 128 random bits: the token's name in an audit, and nothing that can be guessed.
 fn token_id() -> Option<String> {
-    let mut bytes = [0_u8; 16];
-    SystemRandom::new().fill(&mut bytes).ok()?;
-    Some(URL_SAFE_NO_PAD.encode(bytes))
+    Some(URL_SAFE_NO_PAD.encode(random::bytes::<16>().ok()?))
 }

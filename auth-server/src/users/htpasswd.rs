@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use berth_shared::subject::{InvalidUserName, UserName};
+use data_encoding::HEXLOWER;
 use ring::digest;
 
 /// The bcrypt costs that are accepted: `htpasswd -B` writes 5, and 14 takes a second.
@@ -41,7 +42,7 @@ impl StoredHash {
         for part in [user.as_str(), "\0", &self.text] {
             context.update(part.as_bytes());
         }
-        context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(context.finish().as_ref())
     }
 }
 

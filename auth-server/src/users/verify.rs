@@ -18,10 +18,7 @@ use std::{
 
 use berth_shared::subject::UserName;
 use moka::future::Cache;
-use ring::{
-    hmac,
-    rand::{SecureRandom, SystemRandom},
-};
+use ring::{hmac, rand::SystemRandom};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -139,15 +136,13 @@ impl Verifier {
     /// # Errors
     /// When the system gives no randomness.
     pub fn new(limits: Limits) -> Result<Self, ring::error::Unspecified> {
-        let mut key = Zeroizing::new([0_u8; 32]);
-        SystemRandom::new().fill(&mut *key)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads_max = cores.saturating_sub(1).max(1);
         let remembered = Cache::builder()
             .max_capacity(limits.password_cache_max)
             .time_to_live(Duration::from_secs(limits.password_cache_secs));
         Ok(Self {
-            key: hmac::Key::new(hmac::HMAC_SHA256, &*key),
+            key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?,
             successes: remembered.build(),
             throttle: Arc::new(Throttle::new(limits)),
             threads: Arc::new(Semaphore::new(threads_max)),

@@ -17,10 +17,7 @@ use berth_shared::{
 };
 use http_body_util::{BodyExt, Limited};
 use moka::future::Cache;
-use ring::{
-    hmac,
-    rand::{SecureRandom, SystemRandom},
-};
+use ring::{hmac, rand::SystemRandom};
 use serde::Deserialize;
 
 use super::value;
@@ -85,12 +82,11 @@ impl Exchange {
     /// # Errors
     /// When the system gives no randomness.
     pub(crate) fn new(link: AuthLink, service: &str) -> Result<Self, ring::error::Unspecified> {
-        let mut key = [0_u8; 32];
-        SystemRandom::new().fill(&mut key)?;
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?;
         Ok(Self {
             link,
             service: service.into(),
-            key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &key)),
+            key: Arc::new(key),
             tokens: Cache::builder().max_capacity(TOKENS_MAX).time_to_live(KEPT).build(),
         })
     }

@@ -1,11 +1,11 @@
 //! Copies of the database while it is in use.
 
 use std::{
-    fs::File,
     io,
     path::{Path, PathBuf},
 };
 
+use berth_shared::files::{directory_of, sync_directory};
 use futures_util::future::BoxFuture;
 use sqlx::SqliteConnection;
 use tempfile::TempDir;
@@ -35,7 +35,7 @@ impl Database {
 
     /// A copy of the database in a directory of its own, which lasts as long as the result.
     pub(crate) async fn copy(&self) -> Result<(Self, TempDir), Error> {
-        let beside = self.path().parent().unwrap_or(Path::new("."));
+        let beside = directory_of(self.path());
         let directory =
             tempfile::Builder::new().prefix("copy-").tempdir_in(beside).map_err(sqlx::Error::Io)?;
         let path = directory.path().join("registry.db");
@@ -55,8 +55,7 @@ impl Transaction<'_> {
 /// Writes a copy of what `connection` sees to the new file `to`, durably. `to` gets its name when
 /// the copy is whole: one that breaks off is never taken for a copy.
 pub(super) async fn snapshot(connection: &mut SqliteConnection, to: &Path) -> Result<(), Error> {
-    let directory = to.parent().filter(|directory| !directory.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
+    let directory = directory_of(to);
     // SQLite writes into an empty file that is there; one that it makes itself is for everybody to
     // read.
     let unfinished = tempfile::Builder::new().prefix(".unfinished-").tempfile_in(directory);
@@ -66,8 +65,7 @@ pub(super) async fn snapshot(connection: &mut SqliteConnection, to: &Path) -> Re
     sqlx::query("VACUUM INTO $1").bind(name).execute(connection).await?;
     unfinished.as_file().sync_all().map_err(sqlx::Error::Io)?;
     unfinished.persist_noclobber(to).map_err(|error| sqlx::Error::Io(error.error))?;
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    Ok(synced.map_err(sqlx::Error::Io)?)
+    Ok(sync_directory(directory).map_err(sqlx::Error::Io)?)
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 //! what it is. What is under way has names of its own.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
+use berth_shared::files::{directory_of, sync_directory, try_lock};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, doing};
@@ -91,14 +92,10 @@ impl Directory {
         }
         let path = root.join(LOCK);
         let lock = File::create(&path).map_err(doing("making", &path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let root = root.display();
-                return Err(Error::Refused(format!("another backup to {root} is under way")));
-            }
-            Err(TryLockError::Error(error)) => return Err(doing("locking", &path)(error)),
-        }
+        let lock = try_lock(lock).map_err(doing("locking", &path))?.ok_or_else(|| {
+            let root = root.display();
+            Error::Refused(format!("another backup to {root} is under way"))
+        })?;
         Ok((Self { root }, lock))
     }
 
@@ -155,7 +152,7 @@ pub(super) fn fresh(path: PathBuf) -> Result<PathBuf, Error> {
 pub(super) fn put(from: &Path, to: &Path) -> Result<(), Error> {
     let rename = || {
         fs::rename(from, to)?;
-        to.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+        sync_directory(directory_of(to))
     };
     rename().map_err(doing("putting into place", to))
 }
