@@ -53,7 +53,7 @@ pub struct Request<'a> {
 pub enum Withheld {
     /// It says all of it; also when nothing was asked for.
     Nothing,
-    /// It lacks a scope, or an action of one.
+    /// It lacks a scope, or an action of one that was asked for by name.
     Part,
     /// It allows nothing that was asked for.
     Everything,
@@ -89,14 +89,18 @@ pub fn issue(request: Request<'_>) -> Issued {
     let life = i64::try_from(request.life.as_secs()).unwrap_or(i64::MAX);
     let mut expires = now.saturating_add(life).min(request.secret_expires.unwrap_or(i64::MAX));
     let mut scopes = Vec::new();
+    let mut is_all = true;
     for scope in request.scopes {
-        if let Some((granted, until)) = grant(scope, request.rights, now) {
-            scopes.push(granted);
-            expires = expires.min(until.unwrap_or(expires));
-        }
+        let Some((granted, until)) = grant(scope, request.rights, now) else {
+            is_all = false;
+            continue;
+        };
+        is_all &= is_enough(&granted, scope);
+        expires = expires.min(until.unwrap_or(expires));
+        scopes.push(granted);
     }
     let withheld = match scopes.is_empty() {
-        _ if scopes == request.scopes => Withheld::Nothing,
+        _ if is_all => Withheld::Nothing,
         true => Withheld::Everything,
         false => Withheld::Part,
     };
@@ -133,6 +137,14 @@ fn grant(scope: &Scope, rights: &Rights, now: UnixSeconds) -> Option<(Scope, Opt
             Some((Scope::repository(name.clone(), held), until))
         }
     }
+}
+
+/// Whether the part of `asked` that is granted is what the client meant. `*` asks for whatever is
+/// held, and so does naming every action.
+fn is_enough(granted: &Scope, asked: &Scope) -> bool {
+    let is_whatever =
+        matches!(asked, Scope::Repository { actions, .. } if *actions == Actions::ALL);
+    is_whatever || granted == asked
 }
 
 /// When `action` stops to be held; `None` when some rule allows it for good.
@@ -206,9 +218,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_withheld_is_what_was_asked_for_by_name() {
+        let rights = rights(&[("a", "pull", None), ("b", "push", None)]);
+        for (asked, expected) in [
+            ("", Withheld::Nothing),
+            ("repository:a:pull", Withheld::Nothing),
+            ("repository:a:pull,push", Withheld::Part),
+            ("repository:a:push", Withheld::Everything),
+            ("repository:a:*", Withheld::Nothing),
+            ("repository:a:pull,push,delete", Withheld::Nothing),
+            ("repository:c:*", Withheld::Everything),
+            ("repository:a:pull repository:b:push", Withheld::Nothing),
+            ("repository:a:pull repository:c:pull", Withheld::Part),
+            ("repository:a:* repository:c:*", Withheld::Part),
+            ("registry:catalog:*", Withheld::Everything),
+            ("repository:a:pull registry:catalog:*", Withheld::Part),
+        ] {
+            assert_eq!(issue_for(asked, &rights).withheld, expected, "{asked}");
+        }
+    }
+
+    #[test]
     fn the_catalog_goes_to_whoever_pulls_everything() {
         let issued = issue_for("registry:catalog:*", &rights(&[("**", "pull", None)]));
         assert_eq!(issued.claims.access[0].actions, ["*"]);
+        assert_eq!(issued.withheld, Withheld::Nothing);
     }
 
     #[test]

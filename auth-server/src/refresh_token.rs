@@ -16,6 +16,8 @@ use zeroize::Zeroizing;
 use crate::{
     AuthServer,
     acl::refresh_tokens::NewRefreshToken,
+    audit::entry::shown_client_id,
+    notes::Used,
     opaque::{Kind, Secret},
     server::{Current, IssueError, TokenRequest},
     sign_in::{Method, SignedIn},
@@ -24,12 +26,6 @@ use crate::{
 /// The user name beside which docker's credential helpers keep a refresh token, and which programs
 /// that know no better send along with it. No user can have it.
 pub const USER_NAME: &str = "<token>";
-
-/// How far the note of a refresh token's last use may be behind, in seconds: a note is a write.
-const NOTE_SECS: i64 = 600;
-
-/// What is kept of the name that a client gives itself: it is shown to people, and used for nothing.
-const CLIENT_CHARS_MAX: usize = 64;
 
 const DAY_SECS: i64 = 24 * 60 * 60;
 
@@ -47,7 +43,7 @@ impl AuthServer {
     /// Who showed this refresh token. Malformed, unknown, idle and void ones are all the same to the
     /// client.
     pub(crate) async fn sign_in_by_refresh_token(
-        &self,
+        self: &Arc<Self>,
         current: &Current,
         shown: &str,
     ) -> Result<SignedIn, IssueError> {
@@ -65,9 +61,7 @@ impl AuthServer {
         if !is_bound || row.last_used <= self.idle_since(now) {
             return Err(wrong(Some(row.subject)));
         }
-        if now - row.last_used >= NOTE_SECS {
-            self.note_refresh(row.id, now);
-        }
+        self.note_use(Used::RefreshToken(row.id), Some(row.last_used));
         let secret_expires = match &row.subject {
             Subject::Robot(name) => current.policy.robots.get(name).and_then(|robot| robot.expires),
             _ => None,
@@ -93,7 +87,7 @@ impl AuthServer {
             hash: token.hash(),
             subject: signed_in.subject.clone(),
             credential,
-            client: shown_client(request.agent.id.unwrap_or_default()),
+            client: shown_client_id(request.agent.id.unwrap_or_default()),
             sequence: current.policy.sequence,
         };
         let (now, database) = (self.clock.now(), Arc::clone(&self.database));
@@ -132,23 +126,6 @@ impl AuthServer {
     fn idle_since(&self, now: UnixSeconds) -> UnixSeconds {
         now - i64::from(self.config().refresh_token_idle_days) * DAY_SECS
     }
-
-    /// Notes that a refresh token was used, beside the request: a database that cannot be written to
-    /// fails no sign-in.
-    fn note_refresh(&self, id: i64, now: UnixSeconds) {
-        let database = Arc::clone(&self.database);
-        tokio::spawn(async move {
-            if let Err(error) = database.note_refresh_token(id, now).await {
-                tracing::warn!(id, error = chain(&error), "noting that a refresh token was used");
-            }
-        });
-    }
-}
-
-/// The beginning of what a client calls itself, without what a terminal would obey.
-fn shown_client(client: &str) -> String {
-    let is_shown = |letter: &char| letter.is_ascii_graphic() || *letter == ' ';
-    client.chars().filter(is_shown).take(CLIENT_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -164,12 +141,5 @@ mod tests {
         assert!(refresh.expose().parse::<RobotSecret>().is_err());
         assert!(robot.expose().parse::<RefreshToken>().is_err());
         assert!(USER_NAME.parse::<berth_shared::subject::UserName>().is_err());
-    }
-
-    #[test]
-    fn the_name_of_a_client_is_cut_and_cannot_steer_a_terminal() {
-        assert_eq!(shown_client("containers/image"), "containers/image");
-        assert_eq!(shown_client("a\u{1b}[2Jb\nc\u{202e}é"), "a[2Jbc");
-        assert_eq!(shown_client(&"x".repeat(65)), "x".repeat(64));
     }
 }

@@ -7,23 +7,20 @@ use std::{net::IpAddr, sync::Arc};
 
 use berth_shared::{
     clock::UnixSeconds,
-    subject::{RobotName, Subject, UserName},
-    telemetry::chain,
+    subject::{RobotName, Subject},
 };
 use zeroize::Zeroizing;
 
 use crate::{
     AuthServer,
     acl::robots::Robot,
+    notes::Used,
     refresh_token,
     robot_secret::RobotSecret,
     server::{Current, IssueError},
     trust::exchange::{self, exchange, is_token},
     users::verify::{Credentials, Refusal},
 };
-
-/// How far the note of a robot's last use may be behind, in seconds: a note is a write.
-const ROBOT_NOTE_SECS: i64 = 600;
 
 /// What a client shows to say who it is. Has no `Debug`, and is wiped when dropped.
 pub(crate) enum Presented {
@@ -138,7 +135,7 @@ impl AuthServer {
             Refusal::Broken => IssueError::Broken(refusal.to_string()),
         })?;
         if let Some(client) = client {
-            self.note_address(&name, client);
+            self.note_use(Used::Address(name.clone(), client.to_canonical()), None);
         }
         let subject = Subject::User(name);
         Ok(SignedIn { subject, method: Method::Password, secret_expires: None })
@@ -146,7 +143,7 @@ impl AuthServer {
 
     /// A robot by its secret, or by the token of an issuer that is trusted: they look different.
     async fn sign_in_machine(
-        &self,
+        self: &Arc<Self>,
         current: &Current,
         name: Option<&RobotName>,
         secret: &str,
@@ -161,7 +158,7 @@ impl AuthServer {
     /// The robot that a token of its own issuer stands for. The token is exchanged, as a password
     /// is: what is issued here has its ordinary life.
     async fn sign_in_trust(
-        &self,
+        self: &Arc<Self>,
         current: &Current,
         name: Option<&RobotName>,
         token: &str,
@@ -178,9 +175,7 @@ impl AuthServer {
                 _ => IssueError::Untrusted { known, reason },
             }
         })?;
-        if trust.last_used.is_none_or(|last| now - last >= ROBOT_NOTE_SECS) {
-            self.note_use(trust.name.clone(), Method::Trust, now);
-        }
+        self.note_use(Used::Trust(trust.name.clone(), trust.created), trust.last_used);
         let subject = Subject::Robot(trust.name.clone());
         Ok(SignedIn { subject, method: Method::Trust, secret_expires: None })
     }
@@ -188,7 +183,7 @@ impl AuthServer {
     /// The robot that has this secret, and this name if it says one. Malformed, unknown and expired
     /// secrets are all the same to the client.
     fn sign_in_robot(
-        &self,
+        self: &Arc<Self>,
         current: &Current,
         name: Option<&RobotName>,
         secret: &str,
@@ -204,39 +199,9 @@ impl AuthServer {
             let known = known.map(|robot| Subject::Robot(robot.name.clone()));
             return Err(IssueError::Wrong { known });
         };
-        if robot.last_used.is_none_or(|last| now - last >= ROBOT_NOTE_SECS) {
-            self.note_use(robot.name.clone(), Method::Robot, now);
-        }
+        self.note_use(Used::Robot(robot.name.clone(), robot.created), robot.last_used);
         let subject = Subject::Robot(robot.name.clone());
         Ok(SignedIn { subject, method: Method::Robot, secret_expires: robot.expires })
-    }
-
-    /// Notes that a robot signed in, beside the request: a database that cannot be written to fails
-    /// no sign-in.
-    fn note_use(&self, robot: RobotName, method: Method, now: UnixSeconds) {
-        let database = Arc::clone(&self.database);
-        tokio::spawn(async move {
-            let noted = match method {
-                Method::Trust => database.note_trust(&robot, now).await,
-                _ => database.note_robot(&robot, now).await,
-            };
-            if let Err(error) = noted {
-                tracing::warn!(%robot, error = chain(&error), "noting that a robot signed in");
-            }
-        });
-    }
-
-    /// Notes where a user signed in from, beside the request: a database that cannot be written to
-    /// fails no sign-in.
-    fn note_address(self: &Arc<Self>, user: &UserName, client: IpAddr) {
-        let Some(due) = self.addresses.due(user, client, self.clock.now()) else { return };
-        let server = Arc::clone(self);
-        tokio::spawn(async move {
-            if let Err(error) = server.database.note_sign_in_address(&due).await {
-                tracing::warn!(error = chain(&error), "noting where a user signed in from");
-                server.addresses.failed(due);
-            }
-        });
     }
 
     /// Whether there is such a robot and its secret still holds, or such a trust.

@@ -33,7 +33,8 @@ CREATE TRIGGER group_members_deleted AFTER DELETE ON group_members
 BEGIN UPDATE policy_version SET value = value + 1; END;
 CREATE TRIGGER robots_inserted AFTER INSERT ON robots
 BEGIN UPDATE policy_version SET value = value + 1; END;
-CREATE TRIGGER robots_updated AFTER UPDATE ON robots
+-- That a robot signed in changes nothing of what it may do.
+CREATE TRIGGER robots_updated AFTER UPDATE OF name, secret_hash, created, expires ON robots
 BEGIN UPDATE policy_version SET value = value + 1; END;
 CREATE TRIGGER robots_deleted AFTER DELETE ON robots
 BEGIN UPDATE policy_version SET value = value + 1; END;

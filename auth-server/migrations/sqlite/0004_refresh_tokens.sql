@@ -12,3 +12,4 @@ CREATE TABLE refresh_tokens (
     last_used  BIGINT NOT NULL
 );
 CREATE INDEX refresh_tokens_by_subject ON refresh_tokens (subject, last_used);
+CREATE INDEX refresh_tokens_by_use ON refresh_tokens (last_used);

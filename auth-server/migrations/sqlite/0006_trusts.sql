@@ -18,10 +18,11 @@ CREATE TABLE trusts (
     CHECK (keys IS NULL OR (keys_url IS NULL AND ca IS NULL))
 );
 
--- The policy is read from this table too: see 0003.
+-- The policy is read from this table too, but for the time of the last use: see 0003.
 CREATE TRIGGER trusts_inserted AFTER INSERT ON trusts
 BEGIN UPDATE policy_version SET value = value + 1; END;
-CREATE TRIGGER trusts_updated AFTER UPDATE ON trusts
+CREATE TRIGGER trusts_updated
+AFTER UPDATE OF name, issuer, audience, subject, claims, keys_url, keys, ca, created ON trusts
 BEGIN UPDATE policy_version SET value = value + 1; END;
 CREATE TRIGGER trusts_deleted AFTER DELETE ON trusts
 BEGIN UPDATE policy_version SET value = value + 1; END;

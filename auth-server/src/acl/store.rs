@@ -365,14 +365,16 @@ mod tests {
             ("INSERT INTO group_members VALUES ('a', 'b')", true),
             ("DELETE FROM group_members", true),
             ("INSERT INTO robots VALUES ('robot.a', 'b', 0, NULL, NULL)", true),
-            ("UPDATE robots SET last_used = 1", true),
+            ("UPDATE robots SET last_used = 1", false),
+            ("UPDATE robots SET expires = 1", true),
             ("DELETE FROM robots", true),
             (
                 "INSERT INTO trusts VALUES ('robot.b', 'https://a.test', 'b', 'c:d:e', '{}', NULL, \
                  NULL, NULL, 0, NULL)",
                 true,
             ),
-            ("UPDATE trusts SET last_used = 1", true),
+            ("UPDATE trusts SET last_used = 1", false),
+            ("UPDATE trusts SET subject = 'x'", true),
             ("DELETE FROM trusts", true),
             ("INSERT INTO refresh_tokens VALUES (1, 'a', 'b', 'c', 'd', 0, 0)", false),
             ("DELETE FROM refresh_tokens", false),

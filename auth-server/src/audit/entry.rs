@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
-use berth_shared::{action::Actions, clock::UnixSeconds, scope::Scope, subject::Subject};
+use berth_shared::{clock::UnixSeconds, scope::Scope, subject::Subject};
 use serde::Serialize;
+
+use crate::issue::Withheld;
 
 /// How much of a `User-Agent` is kept, in bytes.
 const USER_AGENT_BYTES_MAX: usize = 128;
@@ -42,7 +44,7 @@ impl Source {
     pub fn new(client: Option<IpAddr>, client_id: Option<&str>, user_agent: Option<&str>) -> Self {
         Self {
             client: client.map(|client| client.to_canonical()),
-            client_id: client_id.map(|id| printable(id, CLIENT_ID_BYTES_MAX)),
+            client_id: client_id.map(shown_client_id),
             user_agent: user_agent.map(|agent| printable(agent, USER_AGENT_BYTES_MAX)),
         }
     }
@@ -61,6 +63,8 @@ pub struct Token<'a> {
     pub requested: &'a [Scope],
     /// What was given of that.
     pub granted: &'a [Scope],
+    /// What was not.
+    pub withheld: Withheld,
     /// The token's own name.
     pub id: &'a str,
 }
@@ -93,8 +97,10 @@ impl Entry {
     /// `token.issue`, or `token.deny` when less was given than asked for.
     #[must_use]
     pub fn token(at: UnixSeconds, token: &Token<'_>, source: Source) -> Self {
-        let event =
-            if is_less(token.requested, token.granted) { "token.deny" } else { "token.issue" };
+        let event = match token.withheld {
+            Withheld::Nothing => "token.issue",
+            Withheld::Part | Withheld::Everything => "token.deny",
+        };
         let detail = Detail {
             method: Some(token.method),
             service: Some(token.service.to_owned()),
@@ -154,22 +160,6 @@ impl Entry {
     }
 }
 
-/// Whether `granted` lacks something of `requested`. `*` asks for whatever is held, so that some of
-/// it is enough.
-fn is_less(requested: &[Scope], granted: &[Scope]) -> bool {
-    let lacks = |scope: &Scope| match scope {
-        Scope::Catalog => !granted.contains(scope),
-        Scope::Repository { name, actions } => {
-            let held = granted.iter().find_map(|granted| match granted {
-                Scope::Repository { name: of, actions } if of == name => Some(*actions),
-                _ => None,
-            });
-            held.is_none_or(|held| *actions != Actions::ALL && !actions.difference(held).is_empty())
-        }
-    };
-    requested.iter().any(lacks)
-}
-
 fn list(scopes: &[Scope]) -> Vec<String> {
     let mut list = Vec::with_capacity(scopes.len().min(4));
     let mut bytes = 0;
@@ -185,6 +175,11 @@ fn list(scopes: &[Scope]) -> Vec<String> {
     list
 }
 
+/// What is kept of the name that a client gives itself: it is shown to people, and used for nothing.
+pub(crate) fn shown_client_id(id: &str) -> String {
+    printable(id, CLIENT_ID_BYTES_MAX)
+}
+
 fn printable(text: &str, bytes_max: usize) -> String {
     let shown = |byte: u8| if matches!(byte, b' '..=b'~') { char::from(byte) } else { '?' };
     text.bytes().take(bytes_max).map(shown).collect()
@@ -195,26 +190,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn less_than_was_asked_for_is_a_denial() {
-        let read = |texts: &[&str]| Scope::parse_all(texts.iter().copied());
-        for (requested, granted, expected) in [
-            (&[][..], &[][..], false),
-            (&["repository:a:pull"], &["repository:a:pull"], false),
-            (&["repository:a:pull,push"], &["repository:a:pull"], true),
-            (&["repository:a:*"], &["repository:a:pull"], false),
-            (&["repository:a:*"], &[], true),
-            (&["repository:a:pull", "repository:b:pull"], &["repository:a:pull"], true),
-            (&["registry:catalog:*"], &[], true),
-            (&["registry:catalog:*"], &["registry:catalog:*"], false),
-        ] {
-            assert_eq!(is_less(&read(requested), &read(granted)), expected, "{requested:?}");
-        }
-    }
-
-    #[test]
     fn what_clients_say_is_bounded_and_harmless_to_show() {
         assert_eq!(printable("docker/28 \u{1b}[2J\n", 128), "docker/28 ?[2J?");
         assert_eq!(printable(&"x".repeat(200), USER_AGENT_BYTES_MAX).len(), USER_AGENT_BYTES_MAX);
+        assert_eq!(shown_client_id("a\u{202e}b"), "a???b");
+        assert_eq!(shown_client_id(&"x".repeat(65)), "x".repeat(64));
         let scope = |n| Scope::parse(&format!("repository:{}{n:02}:pull", "a".repeat(200)));
         let scopes: Vec<_> = (0..50).filter_map(scope).collect();
         let list = list(&scopes);

@@ -23,6 +23,7 @@ impl AuthServer {
         let entry = match result {
             Ok(granted) => {
                 let token = Token {
+                    withheld: granted.issued.withheld,
                     subject: &granted.signed_in.subject,
                     method: granted.signed_in.method.word(),
                     service: request.service,

@@ -16,11 +16,11 @@ use crate::{
     files,
     issue::{Issued, Request, issue},
     keys::{KeyError, LiveKeys},
+    notes::Notes,
     random,
     sign_in::{Method, Presented, SignedIn},
     trust::keys::IssuerKeys,
     users::{
-        addresses::Addresses,
         store::{UserSet, Users},
         verify::Verifier,
     },
@@ -39,7 +39,7 @@ pub struct AuthServer {
     pub(crate) clock: Clock,
     pub(crate) database: Arc<Store>,
     pub(crate) verifier: Verifier,
-    pub(crate) addresses: Addresses,
+    pub(crate) notes: Notes,
     pub(crate) issuer_keys: IssuerKeys,
     pub(crate) audit: Arc<audit::Queue>,
     config: Config,
@@ -123,7 +123,7 @@ impl AuthServer {
         for SignInAddress { user, address, .. } in &known {
             verifier.knows(user, *address);
         }
-        let addresses = Addresses::known(&known);
+        let notes = Notes::of(&known);
         let issuer_keys = IssuerKeys::new(clock.clone());
         let audit = Arc::new(audit::Queue::new().map_err(|_| StartError::Randomness)?);
         Ok(Arc::new(Self {
@@ -131,7 +131,7 @@ impl AuthServer {
             clock,
             database,
             verifier,
-            addresses,
+            notes,
             issuer_keys,
             audit,
             config,

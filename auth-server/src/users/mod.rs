@@ -3,7 +3,6 @@
 //! The server only ever reads the file; [`edit`] is for `authctl`. Nothing here knows what a user
 //! may do.
 
-pub mod addresses;
 pub mod edit;
 pub mod htpasswd;
 pub mod store;

@@ -1,0 +1,172 @@
+//! When something was last used, written down once in a while: a note is a write, and not every
+//! sign-in is worth one.
+//!
+//! Notes are written beside the request, so that a database that cannot be written to fails no
+//! sign-in. What was noted is remembered here, and lost with the process; that costs one write for
+//! each thing then.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use berth_shared::{
+    clock::UnixSeconds,
+    subject::{RobotName, UserName},
+    telemetry::chain,
+};
+use moka::sync::Cache;
+
+use crate::{
+    AuthServer,
+    acl::{
+        self,
+        sign_in_addresses::{self, SignInAddress},
+        store::Store,
+    },
+};
+
+/// How far most notes may be behind, in seconds.
+const BEHIND_SECS_MAX: i64 = 600;
+
+/// How far the note of an address may be behind, in seconds: every user has some.
+const ADDRESS_BEHIND_SECS_MAX: i64 = 24 * 60 * 60;
+
+/// How long after a note that failed the next is tried, in seconds: a disk that is full stays so.
+const RETRY_SECS: i64 = 600;
+
+/// Notes that are remembered at most: those of all addresses that the database keeps, and as many
+/// of other things.
+const REMEMBERED_MAX: u64 = 2 * sign_in_addresses::ENTRIES_MAX as u64;
+
+/// What was used to sign in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Used {
+    /// The secret of a robot, which was made then: another of the same name is not meant.
+    Robot(RobotName, UnixSeconds),
+    /// A trust, which was added then.
+    Trust(RobotName, UnixSeconds),
+    /// A refresh token, by its id.
+    RefreshToken(i64),
+    /// The address that a user came from.
+    Address(UserName, IpAddr),
+}
+
+impl Used {
+    fn behind_secs_max(&self) -> i64 {
+        match self {
+            Self::Robot(..) | Self::Trust(..) | Self::RefreshToken(_) => BEHIND_SECS_MAX,
+            Self::Address(..) => ADDRESS_BEHIND_SECS_MAX,
+        }
+    }
+
+    async fn write(&self, store: &Store, now: UnixSeconds) -> Result<(), acl::Error> {
+        match self {
+            Self::Robot(name, _) => store.note_robot(name, now).await,
+            Self::Trust(name, _) => store.note_trust(name, now).await,
+            Self::RefreshToken(id) => store.note_refresh_token(*id, now).await,
+            Self::Address(user, address) => {
+                let (user, address) = (user.clone(), *address);
+                store.note_sign_in_address(&SignInAddress { user, address, seen: now }).await
+            }
+        }
+    }
+}
+
+impl fmt::Display for Used {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Robot(name, _) | Self::Trust(name, _) => write!(f, "{name}"),
+            Self::RefreshToken(id) => write!(f, "refresh token {id}"),
+            Self::Address(user, _) => write!(f, "an address of {user}"),
+        }
+    }
+}
+
+/// When each thing was last noted.
+pub(crate) struct Notes(Cache<Used, UnixSeconds>);
+
+impl Notes {
+    /// Notes of the addresses that the database knows.
+    pub(crate) fn of(known: &[SignInAddress]) -> Self {
+        let noted = Cache::builder().max_capacity(REMEMBERED_MAX).build();
+        for SignInAddress { user, address, seen } in known {
+            noted.insert(Used::Address(user.clone(), *address), *seen);
+        }
+        Self(noted)
+    }
+
+    /// Whether it is time to note that `used` was used, which the database last knew of at `known`.
+    /// It counts as noted from here on, so that sign-ins at once write once.
+    fn is_due(&self, used: &Used, known: Option<UnixSeconds>, now: UnixSeconds) -> bool {
+        let noted = self.0.get(used).max(known);
+        let is_due = noted.is_none_or(|noted| now - noted >= used.behind_secs_max());
+        if is_due {
+            self.0.insert(used.clone(), now);
+        }
+        is_due
+    }
+
+    /// Takes back that it was noted at `now`.
+    fn failed(&self, used: Used, now: UnixSeconds) {
+        let due = now - used.behind_secs_max() + RETRY_SECS;
+        self.0.insert(used, due);
+    }
+}
+
+impl AuthServer {
+    /// Notes that `used` was used, if it is time to: the database last knew of it at `known`.
+    pub(crate) fn note_use(self: &Arc<Self>, used: Used, known: Option<UnixSeconds>) {
+        let now = self.clock.now();
+        if !self.notes.is_due(&used, known, now) {
+            return;
+        }
+        let server = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = used.write(&server.database, now).await {
+                tracing::warn!(%used, error = chain(&error), "noting what was used to sign in");
+                server.notes.failed(used, now);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Used {
+        Used::Address("a".parse().unwrap(), text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_note_is_due_once_in_a_while_and_sooner_after_a_failure() {
+        let notes = Notes::of(&[]);
+        for (used, other) in [
+            (address("192.0.2.1"), address("192.0.2.2")),
+            (Used::RefreshToken(1), Used::RefreshToken(2)),
+            (
+                Used::Robot("robot.a".parse().unwrap(), 1),
+                Used::Robot("robot.a".parse().unwrap(), 2),
+            ),
+        ] {
+            let wait = used.behind_secs_max();
+            assert!(notes.is_due(&used, None, 0));
+            assert!(!notes.is_due(&used, None, wait - 1));
+            assert!(notes.is_due(&other, None, wait - 1));
+            assert!(notes.is_due(&used, None, wait));
+            notes.failed(used.clone(), wait);
+            assert!(!notes.is_due(&used, None, wait + RETRY_SECS - 1));
+            assert!(notes.is_due(&used, None, wait + RETRY_SECS));
+        }
+    }
+
+    #[test]
+    fn what_the_database_knows_is_not_written_again_after_a_restart() {
+        let (user, address) = ("a".parse().unwrap(), "192.0.2.1".parse().unwrap());
+        let notes = Notes::of(&[SignInAddress { user, address, seen: 100 }]);
+        let home = Used::Address("a".parse().unwrap(), address);
+        assert!(!notes.is_due(&home, None, 100 + ADDRESS_BEHIND_SECS_MAX - 1));
+        assert!(notes.is_due(&home, None, 100 + ADDRESS_BEHIND_SECS_MAX));
+        let robot = Used::Robot("robot.a".parse().unwrap(), 0);
+        assert!(!notes.is_due(&robot, Some(100), 100 + BEHIND_SECS_MAX - 1));
+        assert!(notes.is_due(&robot, Some(100), 100 + BEHIND_SECS_MAX));
+    }
+}
