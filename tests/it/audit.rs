@@ -9,7 +9,7 @@ use std::{
 
 use auth_server::{
     acl::{apply::Desired, audit::Filter, robots::Robot},
-    audit::{Act, Author, Row},
+    audit::{Act, Author, Row, entry::Entry},
     backup,
     config::Config,
     robot_secret::RobotSecret,
@@ -277,6 +277,30 @@ async fn sign_ins_go_on_while_the_file_cannot_be_written_and_it_catches_up() {
         has_token.then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn rows_that_are_cleared_before_the_file_has_them_are_told_in_it() {
+    let auth = "[audit]\nrows_max = 1000\n".to_owned();
+    let mut stack = Stack::with(Options { auth, ..Options::default() }).await;
+    stack.stop_auth().await;
+    fs::remove_file(file(&stack)).expect("the file");
+    fs::create_dir(file(&stack)).expect("something in its place");
+    stack.start_auth().await;
+    let store = stack.store().await;
+    let exported = store.exported().await.expect("how far the file is");
+    store.append(&vec![Entry::gap(0, 1); 1_500], exported).await.expect("rows");
+    eventually("the oldest are cleared", async || {
+        let oldest = store.rows_after(exported, 1).await.expect("a row");
+        (oldest[0].id > exported + 1).then_some(())
+    })
+    .await;
+    fs::remove_dir(file(&stack)).expect("making room");
+    let lost = eventually("the file tells", async || {
+        let lost = lines(&stack).into_iter().filter_map(|line| line["lost"].as_u64());
+        lost.into_iter().find(|lost| *lost > 1)
+    });
+    assert_eq!(lost.await, 500);
 }
 
 #[tokio::test]

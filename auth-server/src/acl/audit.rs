@@ -52,8 +52,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be written to; nothing is written then.
     pub async fn append(&self, entries: &[Entry], exported: i64) -> Result<(), Error> {
-        let batch =
-            serde_json::to_string(entries).map_err(|error| Error::Row(error.to_string()))?;
+        let batch = serde_json::to_string(entries)?;
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         sqlx::query(
@@ -72,33 +71,46 @@ impl Store {
     }
 
     /// Clears away the oldest rows that clients caused, so that `rows_max` newer rows stay. Does a
-    /// bounded part of it at each call.
+    /// bounded part of it at each call. Gives back how many of them were behind the id `exported`.
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn clear(&self, rows_max: u64, cleared: &mut Cleared) -> Result<(), Error> {
+    pub async fn clear(
+        &self,
+        rows_max: u64,
+        cleared: &mut Cleared,
+        exported: i64,
+    ) -> Result<u64, Error> {
         let mut writer = self.writer.lock().await;
         let newest: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) FROM audit")
             .fetch_one(&mut *writer)
             .await?;
         let last = newest.saturating_sub(i64::try_from(rows_max).unwrap_or(i64::MAX));
         if last <= cleared.through {
-            return Ok(());
+            return Ok(0);
         }
         let oldest: Option<i64> =
             sqlx::query_scalar("SELECT MIN(id) FROM audit WHERE id > $1 AND actor IS NULL")
                 .bind(cleared.through)
                 .fetch_one(&mut *writer)
                 .await?;
-        let Some(oldest) = oldest else { return Ok(()) };
+        let Some(oldest) = oldest else { return Ok(0) };
         let last = last.min(oldest.saturating_add(CLEARED_MAX));
+        let behind: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM audit WHERE id > $1 AND id BETWEEN $2 AND $3 AND actor IS NULL",
+        )
+        .bind(exported)
+        .bind(oldest)
+        .bind(last)
+        .fetch_one(&mut *writer)
+        .await?;
         sqlx::query("DELETE FROM audit WHERE id BETWEEN $1 AND $2 AND actor IS NULL")
             .bind(oldest)
             .bind(last)
             .execute(&mut *writer)
             .await?;
         cleared.through = last.max(cleared.through);
-        Ok(())
+        Ok(behind.unsigned_abs())
     }
 
     /// Clears away the oldest acts of administration beyond the hundred thousand that are kept.
@@ -257,16 +269,17 @@ mod tests {
         let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
         let mut cleared = Cleared::default();
         store.record(&Act::UserAdd(&"andrew".parse().unwrap())).await.unwrap();
-        for _ in 0..3 {
+        for behind in [26, 50, 50] {
             store.append(&vec![Entry::gap(0, 1); 50], 0).await.unwrap();
-            store.clear(20, &mut cleared).await.unwrap();
+            // Rows 2 to 5 are in the file; of the first 51 those to 31 go.
+            assert_eq!(store.clear(20, &mut cleared, 5).await.unwrap(), behind);
         }
         let rows = store.rows_after(0, 1000).await.unwrap();
         assert_eq!((rows.len(), rows[0].event.as_str(), rows[1].id), (21, "user.add", 132));
         store.clear_acts().await.unwrap();
         assert_eq!(store.rows_after(0, 1).await.unwrap()[0].event, "user.add");
         // What was cleared is not cleared again by who has forgotten how far it came.
-        store.clear(20, &mut Cleared::default()).await.unwrap();
+        assert_eq!(store.clear(20, &mut Cleared::default(), 0).await.unwrap(), 0);
         assert_eq!(store.rows_after(0, 1000).await.unwrap().len(), 21);
     }
 }

@@ -52,6 +52,12 @@ pub enum Error {
     /// A query failed.
     #[error("asking the database")]
     Query(#[from] sqlx::Error),
+    /// SQLite finds the file damaged.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    /// What is to be written has no form as JSON.
+    #[error("writing JSON into the database")]
+    Json(#[from] serde_json::Error),
     /// A row holds something that no version of Berth writes.
     #[error("the database holds {0:?} where it should not")]
     Row(String),

@@ -112,7 +112,7 @@ impl Store {
         let found: String = sqlx::query_scalar("PRAGMA integrity_check")
             .fetch_one(&mut *self.writer.lock().await)
             .await?;
-        if found == "ok" { Ok(()) } else { Err(Error::Row(found)) }
+        if found == "ok" { Ok(()) } else { Err(Error::Damaged(found)) }
     }
 
     /// From now on nothing can be written, as on a full disk.

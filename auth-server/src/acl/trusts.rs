@@ -80,7 +80,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be written to; nothing is added then.
     pub async fn add_trust(&self, trust: &Trust, rules: &[Rule]) -> Result<bool, Error> {
-        let claims = trust.claims.to_json().map_err(|error| Error::Row(error.to_string()))?;
+        let claims = trust.claims.to_json()?;
         let remote = trust.keys.remote();
         let keys_url = remote.and_then(|remote| remote.keys_url.as_ref());
         let mut writer = self.writer.lock().await;

@@ -73,14 +73,17 @@ impl Lines {
 
     fn append_all(&mut self, rows: &[Row]) -> Result<(), FileError> {
         let mut text = String::new();
+        let mut bytes = self.open()?.bytes;
         for row in rows {
             let line = row.line();
-            let bytes = self.open()?.bytes + (text.len() + line.len()) as u64;
-            if bytes > self.bytes_max && bytes > line.len() as u64 {
+            let length = line.len() as u64;
+            if bytes > 0 && bytes + length > self.bytes_max {
                 self.write(&text)?;
                 text.clear();
                 self.rotate()?;
+                bytes = self.open()?.bytes;
             }
+            bytes += length;
             text.push_str(&line);
         }
         self.write(&text)

@@ -2,7 +2,8 @@
 //!
 //! It waits a moment after the first entry, takes all that have come, and commits them together.
 //! Where the database or the file cannot be written it says so once, keeps what it holds, and goes
-//! on trying; what then finds no place in the queue is lost, and a row says how much.
+//! on trying; what then finds no place in the queue is lost, and a row says how much. So does one
+//! for rows that the table had no room for any more before the file could be written again.
 //!
 //! How far the file has come is written down with the next batch, after its lines are durable. A
 //! crash in between leaves lines that are not written down: they are found again by the file's last
@@ -66,6 +67,8 @@ struct Export {
     exported: i64,
     /// Whether the file was looked at: it may be further on than the database knows.
     is_placed: bool,
+    /// Rows that were cleared away before the file could have them.
+    missed: u64,
 }
 
 /// What a line of the file begins with.
@@ -81,7 +84,7 @@ enum Error {
     Database(#[from] acl::Error),
     #[error("writing the file of the audit")]
     File(#[from] FileError),
-    #[error("writing the file of the audit broke off")]
+    #[error("writing the file of the audit broke off: restart auth-server")]
     Broken,
 }
 
@@ -103,7 +106,7 @@ impl Writer {
             cleared: Cleared::default(),
             acts_cleared: None,
             pending: Vec::new(),
-            export: lines.map(|lines| Export { lines: Some(lines), exported: 0, is_placed: false }),
+            export: lines.map(Export::new),
             exported_noted: 0,
             is_begun: false,
             complaint: None,
@@ -177,7 +180,14 @@ impl Writer {
     }
 
     async fn clear(&mut self) -> Result<(), Error> {
-        self.store.clear(self.rows_max, &mut self.cleared).await?;
+        let exported = self.export.as_ref().map_or(i64::MAX, |export| export.exported);
+        let missed = self.store.clear(self.rows_max, &mut self.cleared, exported).await?;
+        if let Some(export) = &mut self.export
+            && missed > 0
+        {
+            export.missed += missed;
+            count_lost(missed);
+        }
         if self.acts_cleared.is_none_or(|last| last.elapsed() >= ACTS_INTERVAL) {
             self.store.clear_acts().await?;
             self.acts_cleared = Some(Instant::now());
@@ -197,6 +207,11 @@ impl Writer {
             let are_all = rows.len() < ROWS_AT_ONCE as usize;
             export.append(rows).await?;
             export.exported = last;
+            let missed = std::mem::take(&mut export.missed);
+            if missed > 0 {
+                tracing::warn!(missed, "rows were cleared away before the audit's file had them");
+                self.pending.push(Entry::gap(self.clock.now(), missed));
+            }
             if are_all {
                 return Ok(());
             }
@@ -233,6 +248,10 @@ impl Writer {
 }
 
 impl Export {
+    fn new(lines: Lines) -> Self {
+        Self { lines: Some(lines), exported: 0, is_placed: false, missed: 0 }
+    }
+
     /// Finds out which row the file ends with: what was written down, or what the file itself says
     /// where that is further on and agrees with the table.
     async fn find_place(&mut self, store: &Store) -> Result<(), Error> {

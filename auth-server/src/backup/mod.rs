@@ -67,7 +67,10 @@ pub enum Error {
     #[error("{0}")]
     NoBackup(String),
     /// A file is not what it was when the backup was made.
-    #[error("{} is damaged or missing: nothing was changed", .0.display())]
+    #[error(
+        "{} is damaged or missing, and nothing was changed: restore another backup",
+        .0.display()
+    )]
     Damaged(PathBuf),
     /// Something would be overwritten.
     #[error("{} is there already: --force moves it aside", .0.display())]

@@ -4,10 +4,10 @@
 //! kubelets repeat the same stale one for ever, and that must neither slow nor lock anybody out.
 //! From the fourth on, each further one waits twice as long as the one before, ten seconds at most,
 //! and those that arrive together wait behind each other. Nobody is locked out: an address that
-//! the name has signed in from has a queue of its own, where nobody waits for more than a second
-//! because of wrong passwords, and not at all because of those from elsewhere; and a password that
-//! was right before waits for nobody. The addresses are in the database, so that a restart changes
-//! nothing for who signs in from home.
+//! the name has signed in from has a queue of its own, where each wrong password holds up the next
+//! for a second at most, and those from elsewhere hold up nobody; and a password that was right
+//! before waits for nobody. The addresses are in the database, so that a restart changes nothing
+//! for who signs in from home.
 //!
 //! Beyond that, the whole machine spends a bounded number of checks per second on failures, so that
 //! guesses from many networks do not eat it. That too holds up only those who never signed in from
@@ -171,6 +171,10 @@ impl Throttle {
         } else {
             (self.delay_max, lock(&self.budget).next(now))
         };
+        if open - now > self.delay_max {
+            // Before a queue is made: a name that is turned away takes no room.
+            return Err(TooMany);
+        }
         let failures = self.failures.get_with(queue, Arc::default);
         let until = {
             let mut failures = lock(&failures);

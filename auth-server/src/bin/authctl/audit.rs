@@ -1,6 +1,6 @@
 //! `authctl audit`: what happened.
 
-use std::time::UNIX_EPOCH;
+use std::{slice, time::UNIX_EPOCH};
 
 use auth_server::{
     acl::audit::Filter,
@@ -158,22 +158,26 @@ fn what(row: &Row) -> String {
     words.extend(text(row, "group").map(|group| format!("group:{group}")));
     words.extend(text(row, "reason").map(str::to_owned));
     words.extend(text(row, "name_tag").map(|tag| format!("(a name that nobody has, tag {tag})")));
-    for (key, words_for_it) in
-        [("lost", "events lost"), ("rules", "rules of that name"), ("tokens", "tokens")]
-    {
+    for (key, words_for_it) in [("lost", "events lost"), ("rules", "rules of that name")] {
         let number = row.detail.get(key).and_then(Value::as_u64);
         words.extend(number.map(|number| format!("{number} {words_for_it}")));
     }
-    for (key, before) in [
-        ("key_id", "key"),
-        ("name", ""),
-        ("issuer", "by"),
-        ("made", "the backup of"),
-        ("expires", "until"),
-    ] {
-        words.extend(text(row, key).map(|value| format!("{before} {value}").trim().to_owned()));
+    for (key, before) in
+        [("key_id", "key"), ("issuer", "by"), ("made", "the backup of"), ("expires", "until")]
+    {
+        words.extend(text(row, key).map(|value| format!("{before} {value}")));
     }
+    words.extend(refresh_tokens(row));
     words.join(" ")
+}
+
+/// Which refresh tokens it is about, as `authctl refresh-tokens` calls them.
+fn refresh_tokens(row: &Row) -> Option<String> {
+    let one = row.detail.get("refresh_token").map(slice::from_ref);
+    let ids = one.or_else(|| Some(row.detail.get("refresh_tokens")?.as_array()?.as_slice()))?;
+    let ids: Vec<_> = ids.iter().map(Value::to_string).collect();
+    let noun = if ids.len() == 1 { "refresh token" } else { "refresh tokens" };
+    Some(format!("{noun} {}", ids.join(", ")))
 }
 
 /// Scopes, without the word that nearly all begin with.
@@ -211,6 +215,35 @@ mod tests {
         assert_eq!(moment("1970-01-01 00:01:00"), Ok(60));
         for bad in ["", "soon", "2026-13-01", "1969-01-01", "-1h", "äöüßäöü"] {
             assert!(moment(bad).unwrap_err().contains("2026-11-01"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_happened_is_told_in_a_few_words() {
+        for (event, detail, expected) in [
+            ("grant.add", json!({"pattern": "a", "actions": "pull"}), "a:pull"),
+            ("token.issue", json!({"requested": [], "granted": []}), "a sign-in"),
+            (
+                "token.deny",
+                json!({"requested": ["repository:a:pull,push"], "granted": ["repository:a:pull"]}),
+                "a:pull,push: only a:pull",
+            ),
+            (
+                "token.deny",
+                json!({"requested": ["repository:a:pull"], "granted": []}),
+                "a:pull: nothing of it",
+            ),
+            ("user.remove", json!({"rules": 2}), "2 rules of that name"),
+            ("trust.add", json!({"issuer": "https://a.test"}), "by https://a.test"),
+            ("refresh.issue", json!({"refresh_token": 3}), "refresh token 3"),
+            ("refresh.revoke", json!({"refresh_tokens": [3]}), "refresh token 3"),
+            ("refresh.revoke", json!({"refresh_tokens": [3, 4]}), "refresh tokens 3, 4"),
+            ("user.add", json!({}), ""),
+        ] {
+            let detail = detail.as_object().cloned().unwrap();
+            let event = event.to_owned();
+            let row = Row { id: 1, at: 0, event, subject: None, actor: None, detail };
+            assert_eq!(what(&row), expected);
         }
     }
 
