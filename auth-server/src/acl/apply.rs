@@ -152,16 +152,10 @@ async fn remove(transaction: &mut SqliteConnection, rule: &Rule) -> Result<(), E
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::samples::allow, *};
 
     fn rule(effect: Effect, grantee: &str, pattern: &str, actions: &str) -> Rule {
-        Rule {
-            grantee: grantee.parse().unwrap(),
-            pattern: pattern.parse().unwrap(),
-            effect,
-            actions: actions.parse().unwrap(),
-            expires: None,
-        }
+        Rule { effect, ..allow(grantee, pattern, actions, None) }
     }
 
     #[tokio::test]

@@ -266,30 +266,18 @@ pub(super) async fn sequence(transaction: &mut SqliteConnection) -> Result<u64, 
 mod tests {
     use berth_shared::subject::Subject;
 
-    use super::*;
-
-    fn rule(grantee: &str, pattern: &str, actions: &str, expires: Option<UnixSeconds>) -> Rule {
-        Rule {
-            grantee: grantee.parse().unwrap(),
-            pattern: pattern.parse().unwrap(),
-            effect: Effect::Allow,
-            actions: actions.parse().unwrap(),
-            expires,
-        }
-    }
-
-    async fn counter(store: &Store, grantee: &str) -> u64 {
-        let policy = store.policy().await.unwrap();
-        policy.revocations.counters.get(&grantee.parse().unwrap()).copied().unwrap_or(0)
-    }
+    use super::{
+        super::samples::{allow, counter},
+        *,
+    };
 
     #[tokio::test]
     async fn granting_adds_up_and_raises_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
-        store.add(&[rule("andrew", "a", "pull", None)], 100).await.unwrap();
-        store.add(&[rule("andrew", "a", "delete", None)], 100).await.unwrap();
-        store.add(&[rule("andrew", "a", "push", Some(200))], 100).await.unwrap();
+        store.add(&[allow("andrew", "a", "pull", None)], 100).await.unwrap();
+        store.add(&[allow("andrew", "a", "delete", None)], 100).await.unwrap();
+        store.add(&[allow("andrew", "a", "push", Some(200))], 100).await.unwrap();
         let policy = store.policy().await.unwrap();
         assert_eq!(policy.sequence, 0);
         assert_eq!(policy.rules().len(), 2);
@@ -307,7 +295,7 @@ mod tests {
         let path = dir.path().join("auth.db");
         let (server, authctl) =
             (Store::open(&path).await.unwrap(), Store::open(&path).await.unwrap());
-        authctl.add(&[rule("andrew", "a", "*", None)], 0).await.unwrap();
+        authctl.add(&[allow("andrew", "a", "*", None)], 0).await.unwrap();
         let (andrew, a) = ("andrew".parse().unwrap(), "a".parse().unwrap());
         let taken =
             authctl.remove(&andrew, &a, Effect::Allow, "push".parse().unwrap()).await.unwrap();

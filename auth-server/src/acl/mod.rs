@@ -3,10 +3,10 @@
 //! [`store`] opens the database and keeps the current [`policy::Policy`] in memory; [`edit`]
 //! holds the acts that change rules, [`groups`], [`robots`] and [`trusts`] those that change them,
 //! [`apply`] makes it what a file says, [`audit`] keeps what happened, [`snapshot`] copies it.
-//! `users` are those of the htpasswd file as it was last seen.
-//! [`refresh_tokens`] and [`sign_in_addresses`] are kept here and are no part of the policy. Which
-//! rule decides is not known here: that is
-//! [`berth_shared::rights`], one function for both servers.
+//! `users` are those of the htpasswd file as it was last seen, `machines` what robots and trusts
+//! have in common. [`refresh_tokens`] and [`sign_in_addresses`] are kept here and are no part of
+//! the policy. Which rule decides is not known here: that is [`berth_shared::rights`], one function
+//! for both servers.
 //!
 //! **The counter.** One sequence serves the whole database. Whatever takes something away from a
 //! grantee moves the sequence on and writes its new value down as that grantee's counter, in the
@@ -18,9 +18,12 @@ pub mod apply;
 pub mod audit;
 pub mod edit;
 pub mod groups;
+mod machines;
 pub mod policy;
 pub mod refresh_tokens;
 pub mod robots;
+#[cfg(test)]
+mod samples;
 pub mod sign_in_addresses;
 pub mod snapshot;
 pub mod store;

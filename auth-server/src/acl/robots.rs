@@ -2,17 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use berth_shared::{
-    clock::UnixSeconds,
-    rights::Rule,
-    subject::{Grantee, RobotName},
-};
+use berth_shared::{clock::UnixSeconds, rights::Rule, subject::RobotName};
 use sqlx::{Row, SqliteConnection};
 
 use super::{
     Error,
     audit::record,
-    edit::{add_all, begin, forget},
+    edit::{add_all, begin},
     policy::parse,
     store::Store,
 };
@@ -131,16 +127,8 @@ impl Store {
     /// # Errors
     /// When the database cannot be written to.
     pub async fn remove_robot(&self, name: &RobotName) -> Result<bool, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        let robot = sqlx::query("DELETE FROM robots WHERE name = $1").bind(name.as_str());
-        let removed = robot.execute(&mut *transaction).await?.rows_affected();
-        if removed > 0 {
-            forget(&mut transaction, &Grantee::Robot(name.clone())).await?;
-            record(&mut transaction, &self.author, &Act::RobotRevoke(name)).await?;
-        }
-        transaction.commit().await?;
-        Ok(removed > 0)
+        let delete = "DELETE FROM robots WHERE name = $1";
+        self.remove_machine(delete, name, &Act::RobotRevoke(name)).await
     }
 
     /// Notes that a robot signed in.
@@ -159,9 +147,9 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use berth_shared::{rights::Effect, subject::Subject};
+    use berth_shared::subject::Subject;
 
-    use super::*;
+    use super::{super::samples::allow, *};
 
     fn robot(expires: Option<UnixSeconds>) -> Robot {
         Robot { name: "robot.ci".parse().unwrap(), created: 1, expires, last_used: None }
@@ -172,13 +160,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
         let (one, two) = (RobotSecret::generate().unwrap(), RobotSecret::generate().unwrap());
-        let rule = Rule {
-            grantee: "robot.ci".parse().unwrap(),
-            pattern: "team/app".parse().unwrap(),
-            effect: Effect::Allow,
-            actions: "pull".parse().unwrap(),
-            expires: None,
-        };
+        let rule = allow("robot.ci", "team/app", "pull", None);
         assert!(store.create_robot(&robot(Some(100)), &one, &[rule]).await.unwrap());
         assert!(!store.create_robot(&robot(None), &two, &[]).await.unwrap());
         store.note_robot(&robot(None).name, 50).await.unwrap();

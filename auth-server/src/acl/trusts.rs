@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use berth_shared::{
-    clock::UnixSeconds,
-    rights::Rule,
-    subject::{Grantee, RobotName},
-};
+use berth_shared::{clock::UnixSeconds, rights::Rule, subject::RobotName};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Error,
     audit::record,
-    edit::{add_all, begin, forget},
+    edit::{add_all, begin},
     policy::parse,
     store::Store,
 };
@@ -119,16 +115,8 @@ impl Store {
     /// # Errors
     /// When the database cannot be written to.
     pub async fn remove_trust(&self, name: &RobotName) -> Result<bool, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        let trust = sqlx::query("DELETE FROM trusts WHERE name = $1").bind(name.as_str());
-        let removed = trust.execute(&mut *transaction).await?.rows_affected();
-        if removed > 0 {
-            forget(&mut transaction, &Grantee::Robot(name.clone())).await?;
-            record(&mut transaction, &self.author, &Act::TrustRemove(name)).await?;
-        }
-        transaction.commit().await?;
-        Ok(removed > 0)
+        let delete = "DELETE FROM trusts WHERE name = $1";
+        self.remove_machine(delete, name, &Act::TrustRemove(name)).await
     }
 
     /// Notes that a token of the trust was exchanged.
@@ -147,9 +135,9 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use berth_shared::{rights::Effect, subject::Subject};
+    use berth_shared::subject::Subject;
 
-    use super::*;
+    use super::{super::samples::allow, *};
     use crate::{acl::robots::Robot, robot_secret::RobotSecret};
 
     fn trust(name: &str, keys: KeySource) -> Trust {
@@ -183,13 +171,7 @@ mod tests {
     async fn a_trust_is_read_as_it_was_added_until_it_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
-        let rule = Rule {
-            grantee: "robot.a".parse().unwrap(),
-            pattern: "team/app".parse().unwrap(),
-            effect: Effect::Allow,
-            actions: "pull".parse().unwrap(),
-            expires: None,
-        };
+        let rule = allow("robot.a", "team/app", "pull", None);
         for added in [trust("robot.a", inline()), trust("robot.b", remote())] {
             assert!(store.add_trust(&added, std::slice::from_ref(&rule)).await.unwrap());
             assert!(!store.add_trust(&added, &[]).await.unwrap());

@@ -128,28 +128,14 @@ async fn compare(
 
 #[cfg(test)]
 mod tests {
-    use berth_shared::{rights::Effect, rights::Rule};
-
-    use super::*;
-
-    fn rule(grantee: &str, pattern: &str, actions: &str, expires: Option<i64>) -> Rule {
-        Rule {
-            grantee: grantee.parse().unwrap(),
-            pattern: pattern.parse().unwrap(),
-            effect: Effect::Allow,
-            actions: actions.parse().unwrap(),
-            expires,
-        }
-    }
+    use super::{
+        super::samples::{allow, counter},
+        *,
+    };
 
     fn users(pairs: &[(&str, &str)]) -> Users {
         let user = |(name, print): &(&str, &str)| (name.parse().unwrap(), (*print).to_owned());
         pairs.iter().map(user).collect()
-    }
-
-    async fn counter(store: &Store, grantee: &str) -> u64 {
-        let policy = store.policy().await.unwrap();
-        policy.revocations.counters.get(&grantee.parse().unwrap()).copied().unwrap_or(0)
     }
 
     #[tokio::test]
@@ -174,9 +160,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
         let rules = [
-            rule("andrew", "a", "*", None),
-            rule("andrew", "b", "*", None),
-            rule("everyone", "b", "*", None),
+            allow("andrew", "a", "*", None),
+            allow("andrew", "b", "*", None),
+            allow("everyone", "b", "*", None),
         ];
         store.add(&rules, 0).await.unwrap();
         let left = users(&[]);
