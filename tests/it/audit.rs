@@ -343,32 +343,23 @@ async fn a_backup_brings_the_audit_along_and_a_restore_is_in_it() {
     .await;
 }
 
-#[tokio::test]
-async fn no_secret_is_in_the_database_the_file_or_the_log() {
-    let recording = Recording::start();
-    let mut stack = Stack::start().await;
-    let password = "secret-password-one";
-    stack.set_password("bea", password);
-    let robot = Robot {
-        name: "robot.ci".parse().expect("a robot"),
-        created: stack.clock.now(),
-        expires: None,
-        last_used: None,
-    };
-    let (secret, unknown) = (RobotSecret::generate(), RobotSecret::generate());
-    let (secret, unknown) = (secret.expect("a secret"), unknown.expect("a secret"));
-    stack.store().await.create_robot(&robot, &secret, &[]).await.expect("making");
-    let (secret, unknown) = (secret.expose(), unknown.expose());
-    let (mistyped, wrong) = ("secret-password-won", "secret-wrong-two");
+const GOOD_PASSWORD: &str = "secret-password-one";
+const MISTYPED: &str = "secret-password-won";
+const WRONG: &str = "secret-wrong-two";
+const JOINED: &str = "secret-joined-three";
+
+/// Shows every secret in every place that one can be shown in, also in wrong ones. Gives back the
+/// tokens that were issued.
+async fn show_everywhere(stack: &Stack, secret: &str, unknown: &str) -> Vec<String> {
     let mut tokens = Vec::new();
     for (user, shown, status) in [
-        ("bea", password, 200),
-        ("bea", mistyped, 401),
-        ("andrew", wrong, 401),
+        ("bea", GOOD_PASSWORD, 200),
+        ("bea", MISTYPED, 401),
+        ("andrew", WRONG, 401),
         // Typed in the wrong field, also joined to the name.
-        (password, "bea", 401),
-        (mistyped, "", 401),
-        ("bea secret-joined-three", "", 401),
+        (GOOD_PASSWORD, "bea", 401),
+        (MISTYPED, "", 401),
+        (&format!("bea {JOINED}"), "", 401),
         ("robot.ci", secret, 200),
         ("robot.ci", unknown, 401),
         (secret, "robot.ci", 401),
@@ -378,13 +369,28 @@ async fn no_secret_is_in_the_database_the_file_or_the_log() {
         let answer = answer.expect(status);
         tokens.extend(answer.json()["token"].as_str().map(str::to_owned));
     }
-    for (bearer, status) in [(secret, 200), (unknown, 401), (password, 401)] {
+    for (bearer, status) in [(secret, 200), (unknown, 401), (GOOD_PASSWORD, 401)] {
         stack.client.call("GET", PULL_AND_PUSH).bearer(bearer).send().await.expect(status);
     }
-    for (user, shown, status) in [("bea", password, 200), (password, wrong, 401)] {
+    for (user, shown, status) in [("bea", GOOD_PASSWORD, 200), (GOOD_PASSWORD, WRONG, 401)] {
         let form = format!("grant_type=password&username={user}&password={shown}");
         stack.client.call("POST", "/token").body(form).send().await.expect(status);
     }
+    tokens
+}
+
+#[tokio::test]
+async fn no_secret_is_in_the_database_the_file_or_the_log() {
+    let recording = Recording::start();
+    let mut stack = Stack::start().await;
+    stack.set_password("bea", GOOD_PASSWORD);
+    let (name, created) = ("robot.ci".parse().expect("a robot"), stack.clock.now());
+    let robot = Robot { name, created, expires: None, last_used: None };
+    let (secret, unknown) = (RobotSecret::generate(), RobotSecret::generate());
+    let (secret, unknown) = (secret.expect("a secret"), unknown.expect("a secret"));
+    stack.store().await.create_robot(&robot, &secret, &[]).await.expect("making");
+    let (secret, unknown) = (secret.expose(), unknown.expose());
+    let tokens = show_everywhere(&stack, secret, unknown).await;
     rows_of(&stack, "login.fail", 11).await;
     exported(&stack).await;
     let database = |name: &str| fs::read(stack.root().join("auth").join(name)).unwrap_or_default();
@@ -397,9 +403,9 @@ async fn no_secret_is_in_the_database_the_file_or_the_log() {
     stack.stop_auth().await;
     places.push(("the database", fs::read(stack.root().join("auth/auth.db")).expect("reading")));
 
-    let basic = STANDARD.encode(format!("bea:{password}"));
+    let basic = STANDARD.encode(format!("bea:{GOOD_PASSWORD}"));
     let signatures = tokens.iter().map(|token| token.rsplit('.').next().expect("a signature"));
-    let known = [password, mistyped, wrong, "secret-joined-three", secret, unknown, &basic];
+    let known = [GOOD_PASSWORD, MISTYPED, WRONG, JOINED, secret, unknown, &basic];
     for secret in known.into_iter().chain(signatures) {
         for (place, bytes) in &places {
             let is_there = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());

@@ -135,19 +135,23 @@ async fn the_registry_takes_a_token_as_basic_password_and_asks_for_its_rights() 
     wrong.expect(401);
 }
 
-#[tokio::test]
-async fn every_other_token_gets_the_answer_of_a_wrong_password() {
+const PROD: &str = "repo:org/b:environment:prod";
+
+/// Both servers, an issuer, `robot.github`, and `robot.owned`, whose trust asks for an owner too.
+async fn with_two_trusts() -> (Stack, IssuerServer, IssuerKey) {
     let (stack, issuer, key) = with_trust().await;
     let mut owned = trust("robot.owned", &issuer.url);
     owned.subject = "repo:org/*:environment:prod".parse().expect("a pattern");
     owned.claims =
         RequiredClaims::all(["repository_owner_id=7".parse().expect("a claim")]).expect("claims");
     add(&stack, &owned).await;
-    let wrong = basic(&stack, "andrew", "wrong").await.expect(401);
-    let now = stack.clock.now();
+    (stack, issuer, key)
+}
+
+/// What makes a token one that neither of the two trusts is for.
+fn wrong_claims(issuer: &str, now: i64) -> Vec<Value> {
     let sub = |sub: &str| json!({ "sub": sub });
-    let prod = "repo:org/b:environment:prod";
-    for bad in [
+    vec![
         json!({ "aud": "other" }),
         json!({ "aud": null }),
         json!({ "aud": "" }),
@@ -163,9 +167,9 @@ async fn every_other_token_gets_the_answer_of_a_wrong_password() {
         json!({ "sub": null }),
         json!({ "sub": [SUBJECT] }),
         json!({ "iss": "http://127.0.0.1:1" }),
-        json!({ "iss": format!("{}/", issuer.url) }),
+        json!({ "iss": format!("{issuer}/") }),
         json!({ "iss": null }),
-        json!({ "iss": [issuer.url] }),
+        json!({ "iss": [issuer] }),
         json!({ "exp": now - 60 }),
         json!({ "exp": null }),
         json!({ "exp": (now + 300).to_string() }),
@@ -173,13 +177,20 @@ async fn every_other_token_gets_the_answer_of_a_wrong_password() {
         json!({ "iat": null }),
         json!({ "nbf": now + 61 }),
         json!({ "nbf": "0" }),
-        json!({ "sub": prod }),
-        json!({ "sub": prod, "repository_owner_id": "77" }),
-        json!({ "sub": prod, "repository_owner_id": 7 }),
+        json!({ "sub": PROD }),
+        json!({ "sub": PROD, "repository_owner_id": "77" }),
+        json!({ "sub": PROD, "repository_owner_id": 7 }),
         json!({ "sub": "repo:org/:environment:prod", "repository_owner_id": "7" }),
         json!({ "sub": "repo:org/a/b:environment:prod", "repository_owner_id": "7" }),
         json!({ "long": "x".repeat(16 * 1024) }),
-    ] {
+    ]
+}
+
+#[tokio::test]
+async fn every_other_token_gets_the_answer_of_a_wrong_password() {
+    let (stack, issuer, key) = with_two_trusts().await;
+    let wrong = basic(&stack, "andrew", "wrong").await.expect(401);
+    for bad in wrong_claims(&issuer.url, stack.clock.now()) {
         let token = key.token(&claims(&stack, &issuer.url, bad.clone()));
         for answer in [
             basic(&stack, "robot.github", &token).await,
@@ -196,16 +207,73 @@ async fn every_other_token_gets_the_answer_of_a_wrong_password() {
         assert_eq!(answer.comparable(), wrong.comparable(), "{user}");
     }
     basic(&stack, "robot.github", &good).await.expect(200);
-    for good in
-        [json!({ "exp": now - 59 }), json!({ "nbf": null }), json!({ "aud": ["other", AUDIENCE] })]
-    {
-        bearer(&stack, &key.token(&claims(&stack, &issuer.url, good))).await.expect(200);
-    }
-    let more = json!({ "sub": prod, "repository_owner_id": "7" });
-    bearer(&stack, &key.token(&claims(&stack, &issuer.url, more))).await.expect(200);
     stack.clock.advance(Duration::from_secs(360));
     let expired = basic(&stack, "robot.github", &good).await;
     assert_eq!(expired.comparable(), wrong.comparable());
+}
+
+#[tokio::test]
+async fn what_a_trust_asks_for_is_enough_and_clocks_may_differ_by_a_minute() {
+    let (stack, issuer, key) = with_two_trusts().await;
+    let now = stack.clock.now();
+    for good in [
+        json!({ "exp": now - 59 }),
+        json!({ "iat": now + 60 }),
+        json!({ "nbf": null }),
+        json!({ "aud": ["other", AUDIENCE] }),
+        json!({ "sub": PROD, "repository_owner_id": "7" }),
+    ] {
+        bearer(&stack, &key.token(&claims(&stack, &issuer.url, good))).await.expect(200);
+    }
+}
+
+/// Tokens that no key of the issuer has signed, or not like this.
+fn forgeries(rsa: &IssuerKey, ec: &IssuerKey, issuer: &str, claims: &Value) -> Vec<String> {
+    let attacker = IssuerKey::es256("ec");
+    let with = |more: Value| merge(ec.header(), more);
+    let mut forged = vec![attacker.token(claims)];
+    for algorithm in ["none", "None", "NONE", ""] {
+        let unsigned = message(&with(json!({ "alg": algorithm })), claims);
+        forged.extend([format!("{unsigned}."), format!("{unsigned}.x"), unsigned]);
+    }
+    // What is public is no secret, in whatever form it is taken for one.
+    let n = rsa.jwk()["n"].as_str().expect("n").to_owned();
+    for secret in [&n, &rsa.jwk().to_string(), &key_set(&[rsa]), ""] {
+        forged.push(hs256("rsa", claims, secret.as_bytes()));
+    }
+    for brought in [
+        json!({ "jwk": attacker.jwk() }),
+        json!({ "jku": format!("{issuer}/attacker") }),
+        json!({ "x5u": format!("{issuer}/attacker") }),
+        json!({ "kid": "attacker", "jwk": attacker.jwk() }),
+        json!({ "kid": null, "jwk": attacker.jwk() }),
+        json!({ "kid": null }),
+        json!({ "kid": ["ec"] }),
+    ] {
+        forged.push(attacker.sign(&with(brought.clone()), claims));
+        // An honest issuer brings no key along either.
+        forged.push(ec.sign(&with(brought), claims));
+    }
+    // One key under the other's name or algorithm, and what is not for tokens like these.
+    forged.push(ec.sign(&with(json!({ "kid": "rsa" })), claims));
+    forged.push(ec.sign(&rsa.header(), claims));
+    forged.push(rsa.sign(&ec.header(), claims));
+    forged.push(rsa.sign(&merge(rsa.header(), json!({ "alg": "RS512" })), claims));
+    forged.push(ec.sign(&with(json!({ "crit": ["x"], "x": 1 })), claims));
+    forged.push(ec.sign(&with(json!({ "typ": "at+jwt" })), claims));
+    forged
+}
+
+/// A good token, changed after it was signed.
+fn changes(good: &str, ec: &IssuerKey, claims: &Value) -> [String; 4] {
+    let other = merge(claims.clone(), json!({ "jti": "y" }));
+    let signature = good.rsplit('.').next().expect("a signature");
+    [
+        format!("{}.{signature}", message(&ec.header(), &other)),
+        format!("{good}A"),
+        good[..good.len() - 4].to_owned(),
+        format!("{good}.{signature}"),
+    ]
 }
 
 #[tokio::test]
@@ -215,54 +283,13 @@ async fn no_signature_counts_but_that_of_the_issuers_key_by_its_own_algorithm() 
     let stack = Stack::start().await;
     add(&stack, &trust("robot.github", &issuer.url)).await;
     let claims = claims(&stack, &issuer.url, json!({}));
+    let good = ec.token(&claims);
     bearer(&stack, &rsa.token(&claims)).await.expect(200);
-    bearer(&stack, &ec.token(&claims)).await.expect(200);
+    bearer(&stack, &good).await.expect(200);
     let wrong = basic(&stack, "andrew", "wrong").await.expect(401);
-    let attacker = IssuerKey::es256("ec");
-    let with = |more: Value| merge(ec.header(), more);
-    let mut forged = Vec::new();
-    for algorithm in ["none", "None", "NONE", ""] {
-        let unsigned = message(&with(json!({ "alg": algorithm })), &claims);
-        forged.push(format!("{unsigned}."));
-        forged.push(format!("{unsigned}.x"));
-        forged.push(unsigned);
-    }
-    // What is public is no secret, in whatever form it is taken for one.
-    let n = rsa.jwk()["n"].as_str().expect("n").to_owned();
-    for secret in [n.as_bytes(), rsa.jwk().to_string().as_bytes(), key_set(&[&rsa]).as_bytes(), b""]
-    {
-        forged.push(hs256("rsa", &claims, secret));
-    }
-    forged.push(attacker.token(&claims));
-    for brought in [
-        json!({ "jwk": attacker.jwk() }),
-        json!({ "jku": format!("{}/attacker", issuer.url) }),
-        json!({ "x5u": format!("{}/attacker", issuer.url) }),
-        json!({ "kid": "attacker", "jwk": attacker.jwk() }),
-        json!({ "kid": null, "jwk": attacker.jwk() }),
-        json!({ "kid": null }),
-        json!({ "kid": ["ec"] }),
-    ] {
-        forged.push(attacker.sign(&with(brought.clone()), &claims));
-        // An honest issuer brings no key along either.
-        forged.push(ec.sign(&with(brought), &claims));
-    }
-    // One key under the other's name or algorithm, and what is not for tokens like these.
-    forged.push(ec.sign(&with(json!({ "kid": "rsa" })), &claims));
-    forged.push(ec.sign(&merge(rsa.header(), json!({})), &claims));
-    forged.push(rsa.sign(&with(json!({})), &claims));
-    forged.push(rsa.sign(&merge(rsa.header(), json!({ "alg": "RS512" })), &claims));
-    forged.push(ec.sign(&with(json!({ "crit": ["x"], "x": 1 })), &claims));
-    forged.push(ec.sign(&with(json!({ "typ": "at+jwt" })), &claims));
-    // Claims that were changed after they were signed.
-    let (good, other) = (ec.token(&claims), merge(claims.clone(), json!({ "jti": "y" })));
-    let signature = good.rsplit('.').next().expect("a signature");
-    forged.push(format!("{}.{signature}", message(&ec.header(), &other)));
-    forged.push(format!("{good}A"));
-    forged.push(good[..good.len() - 4].to_owned());
-    forged.push(format!("{good}.{signature}"));
     let before = issuer.requests();
-    for token in forged {
+    let forged = forgeries(&rsa, &ec, &issuer.url, &claims);
+    for token in forged.into_iter().chain(changes(&good, &ec, &claims)) {
         let by_name = basic(&stack, "robot.github", &token).await;
         assert_eq!(by_name.comparable(), wrong.comparable(), "{token}");
         assert_eq!(bearer(&stack, &token).await.comparable(), wrong.comparable(), "{token}");

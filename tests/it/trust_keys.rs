@@ -1,8 +1,9 @@
 //! The keys of issuers: where they are asked for, how often, and what happens without them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use auth_server::trust::{KeySource, Remote, Trust};
+use auth_server::trust::{KeySource, Remote, Trust, keys::IssuerKeys};
+use berth_shared::clock::Clock;
 use harness::{
     IssuerKey, IssuerServer, Response, Stack, eventually,
     issuer::{DISCOVERY, KEYS, key_set},
@@ -110,18 +111,19 @@ async fn a_hundred_jobs_at_once_are_one_fetch() {
 async fn a_client_that_leaves_stops_no_fetch() {
     let key = IssuerKey::es256("one");
     let issuer = IssuerServer::start(&[&key]).await;
-    let stack = Stack::start().await;
-    add(&stack, &trust(NAME, &issuer.url)).await;
-    let token = key.token(&claims(&stack, &issuer.url, json!({})));
     issuer.hold(true);
-    let leaving = tokio::spawn(stack.client.call("GET", SCOPE).basic(NAME, &token).send());
+    let keys = Arc::new(IssuerKeys::new(Clock::set(0)));
+    let (asking, source) = (Arc::clone(&keys), trust(NAME, &issuer.url).keys);
+    let leaving = tokio::spawn(async move { asking.for_token(&source, "one").await });
     let asked = async || (issuer.requests() == 1).then_some(());
     eventually("the issuer is asked", asked).await;
     leaving.abort();
-    let staying = tokio::spawn(stack.client.call("GET", SCOPE).basic(NAME, &token).send());
+    assert!(leaving.await.expect_err("nobody waits any more").is_cancelled());
     issuer.hold(false);
-    staying.await.expect("an answer").expect(200);
-    assert_eq!(issuer.requests(), 2, "discovery and keys, once");
+    let fetched = async || (issuer.requests() == 2).then_some(());
+    eventually("discovery and keys, all the same", fetched).await;
+    keys.for_token(&trust(NAME, &issuer.url).keys, "one").await.expect("the keys");
+    assert_eq!(issuer.requests(), 2, "fetched once");
 }
 
 #[tokio::test]
@@ -174,19 +176,22 @@ async fn nothing_is_asked_of_an_issuer_that_nobody_trusts() {
     assert_eq!((trusted.requests(), other.requests()), (0, 0));
 }
 
-#[tokio::test]
-async fn discovery_sends_nobody_elsewhere_and_answers_are_bounded() {
+/// Both servers, an issuer with one key, and a token of it that nobody has shown yet.
+async fn with_token() -> (Stack, IssuerServer, IssuerKey, String) {
     let key = IssuerKey::es256("one");
-    let (issuer, other) = (IssuerServer::start(&[&key]).await, IssuerServer::start(&[&key]).await);
+    let issuer = IssuerServer::start(&[&key]).await;
     let stack = Stack::start().await;
     add(&stack, &trust(NAME, &issuer.url)).await;
-    let token = key.token(&claims(&stack, &issuer.url, json!({})));
-    let elsewhere = format!("{}{KEYS}", other.url);
-    let own = format!("{}{KEYS}", issuer.url);
-    let refused = async |what: &str| {
-        let answer = after(&stack, 10, &token).await;
-        assert_eq!(answer.status.as_u16(), 503, "{what}: {answer:?}");
-    };
+    let week = json!({ "exp": stack.clock.now() + 7 * 24 * 60 * 60 });
+    let token = key.token(&claims(&stack, &issuer.url, week));
+    (stack, issuer, key, token)
+}
+
+#[tokio::test]
+async fn discovery_sends_nobody_elsewhere() {
+    let (stack, issuer, key, token) = with_token().await;
+    let other = IssuerServer::start(&[&key]).await;
+    let (elsewhere, own) = (format!("{}{KEYS}", other.url), format!("{}{KEYS}", issuer.url));
     for (described, keys) in [
         (other.url.as_str(), own.as_str()),
         (&format!("{}/", issuer.url), &own),
@@ -196,19 +201,26 @@ async fn discovery_sends_nobody_elsewhere_and_answers_are_bounded() {
         (&issuer.url, &own.replace("127.0.0.1", "localhost")),
     ] {
         issuer.discovery(described, keys);
-        refused(&format!("{described} {keys}")).await;
+        unavailable(after(&stack, 10, &token).await);
     }
     issuer.redirect(DISCOVERY, &format!("{}{DISCOVERY}", other.url));
-    refused("a redirected discovery").await;
-    for (status, body) in [(200, "no JSON"), (200, "{}"), (404, ""), (500, ""), (204, "")] {
-        issuer.answer(DISCOVERY, status, body);
-        refused(&format!("discovery {status} {body}")).await;
-    }
-    issuer.answer(DISCOVERY, 200, vec![b' '; 64 * 1024 + 1]);
-    refused("a long discovery").await;
+    unavailable(after(&stack, 10, &token).await);
     issuer.discovery(&issuer.url, &own);
     issuer.redirect(KEYS, &elsewhere);
-    refused("redirected keys").await;
+    unavailable(after(&stack, 10, &token).await);
+    assert_eq!(other.requests(), 0);
+}
+
+#[tokio::test]
+async fn what_an_issuer_answers_is_bounded_and_read_strictly() {
+    let (stack, issuer, key, token) = with_token().await;
+    let long = " ".repeat(64 * 1024 + 1);
+    let answers = [(200, "no JSON"), (200, "{}"), (200, &long), (404, ""), (500, ""), (204, "")];
+    for (status, body) in answers {
+        issuer.answer(DISCOVERY, status, body.to_owned());
+        unavailable(after(&stack, 10, &token).await);
+    }
+    issuer.discovery(&issuer.url, &format!("{}{KEYS}", issuer.url));
     let padded = |bytes: usize| {
         let set = key_set(&[&key]);
         format!("{set}{}", " ".repeat(bytes - set.len()))
@@ -217,24 +229,11 @@ async fn discovery_sends_nobody_elsewhere_and_answers_are_bounded() {
     let none = r#"{"keys":[]}"#.to_owned();
     for body in [padded(256 * 1024 + 1), key_set(&many), none, "[]".to_owned()] {
         issuer.answer(KEYS, 200, body);
-        refused("unusable keys").await;
+        unavailable(after(&stack, 10, &token).await);
     }
-    assert_eq!(other.requests(), 0);
     for body in [padded(256 * 1024), key_set(&many[1..])] {
         issuer.answer(KEYS, 200, body);
-        after(
-            &stack,
-            60 * 60,
-            &key.token(&claims(
-                &stack,
-                &issuer.url,
-                json!({
-                    "exp": stack.clock.now() + 2 * 60 * 60
-                }),
-            )),
-        )
-        .await
-        .expect(200);
+        after(&stack, 60 * 60, &token).await.expect(200);
     }
 }
 
