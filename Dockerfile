@@ -48,4 +48,6 @@ RUN cargo build --locked --release --package berth-auth-server --package berth-r
 # The last stage is what `docker build .` makes.
 FROM runtime AS built
 COPY LICENSE /opt/berth/
+# What the issuers of `authctl trust` are believed by, unless it is told otherwise.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /src/target/release/auth-server /src/target/release/registry-server /src/target/release/authctl /opt/berth/

@@ -178,6 +178,7 @@ kubelet_pulls() {
     succeeds "PullImage with a robot's secret in the pull secret" as_kubelet robot.cluster "$secret" "$app:one"
     ctl robot revoke cluster >/dev/null
     refused "PullImage with the secret of a revoked robot" "$denied" as_kubelet robot.cluster "$secret" "$app:one"
+    shown cri robot
 }
 
 has_in_kubernetes() { "${ctr[@]}" --namespace k8s.io images ls --quiet | grep --fixed-strings "$1" >/dev/null; }

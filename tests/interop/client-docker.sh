@@ -132,6 +132,7 @@ signs_in_as_a_robot() {
     refused "push by a robot that may pull alone" "$denied" docker push "$registry/team/only:1"
     ctl robot revoke ci >/dev/null
     refused "login of a revoked robot" "$denied" sign_in_docker robot.ci "$secret"
+    shown docker robot
 }
 
 # dockerd remembers that it pushed the layer to team/only, whoever was signed in.

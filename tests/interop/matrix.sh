@@ -21,6 +21,7 @@ matrix_clients=(docker podman buildah skopeo ctr cri crane oras regctl helm)
 matrix_features=(
     'login|login; wrong passwords and unknown users are refused, with anonymous pull off and on'
     'password|a password with `:`, spaces, `"` and characters beyond ASCII'
+    'robot|login of a robot with its secret, until it is revoked'
     'secret-store|login, push and logout with an encrypted credential store'
     'push|push'
     'pull-tag|pull by tag'
