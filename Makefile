@@ -15,8 +15,9 @@ test-soak: ## Kill both servers 200 times, with and without a power cut
 	BERTH_ROUNDS=200 tests/interop/kill.sh
 	BERTH_ROUNDS=200 tests/interop/powercut.sh
 
-lint: ## Format and lints alone
+lint: ## Format, lints and lock files alone
 	cargo fmt --all --check
+	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 bench: ## Measure against nginx and docker-registry, and docker_auth if DOCKER_AUTH names it

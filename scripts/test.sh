@@ -83,8 +83,12 @@ require cargo "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh   
 packages gcc libc6-dev make curl jq python3 systemd
 require cc "sudo apt-get install gcc libc6-dev"
 
+# fuzz/ is a workspace of its own, whose lock file no other step of this one would bring up to date.
+fuzz_lock() { cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null; }
+
 step "format" cargo fmt --all --check
 step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+step "lock file of the fuzz targets" fuzz_lock
 cargo_tests
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 step "dependencies" dependencies
