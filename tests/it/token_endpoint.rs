@@ -7,6 +7,8 @@ use base64::{
 use harness::{
     Raw, Response, Stack,
     client::Call,
+    events::Recording,
+    eventually,
     stack::{Options, PASSWORD},
 };
 use serde_json::{Value, json};
@@ -400,6 +402,7 @@ async fn auth_server_is_told_the_address_of_the_peer_and_no_other() {
     let headers = [
         ("X-Berth-Client-Address", "198.51.100.7"),
         ("X-Forwarded-For", "198.51.100.8"),
+        ("X-Request-Id", "0000000000000007"),
         ("Cookie", "a=b"),
         ("User-Agent", "docker/28"),
     ];
@@ -409,6 +412,37 @@ async fn auth_server_is_told_the_address_of_the_peer_and_no_other() {
     let addresses: Vec<_> =
         head.lines().filter(|line| line.starts_with("x-berth-client-address")).collect();
     assert_eq!(addresses, ["x-berth-client-address: 127.0.0.1"]);
-    assert!(!head.contains("198.51.100") && !head.contains("cookie"), "{head}");
+    for strange in ["198.51.100", "0000000000000007", "cookie"] {
+        assert!(!head.contains(strange), "{head}");
+    }
     assert!(head.contains("user-agent: docker/28\r\n"));
+}
+
+/// What a client or the registry's log tells about a request is found in auth-server's log too.
+#[tokio::test]
+async fn both_servers_log_a_request_under_the_id_that_its_answer_shows() {
+    let recording = Recording::start();
+    let auth = "[public]\nlisten = '127.0.0.1:0'\ncertificate = 'server.pem'\nkey = 'server.key'\n"
+        .to_owned();
+    let stack = Stack::with(Options { auth, ..Options::default() }).await;
+    stack.grant("andrew", "a:pull").await;
+    for path in ["/token", "/v2/a/tags/list"] {
+        let answer = stack.client.call("GET", path).basic("andrew", PASSWORD).send().await;
+        let id = format!("request={} ", answer.header("x-request-id"));
+        let mut lines = Vec::new();
+        eventually("both have written their line", async || {
+            lines.extend(recording.take().into_iter().filter(|event| event.text.contains(&id)));
+            (lines.len() == 2).then_some(())
+        })
+        .await;
+        for line in ["GET /token ".to_owned(), format!("GET {path} ")] {
+            let line = format!("message={line}");
+            assert!(lines.iter().any(|event| event.text.contains(&line)), "{line} in {lines:?}");
+        }
+    }
+    let chosen = "00000000000000a7";
+    for (who, client) in [("registry", &stack.client), ("auth", &stack.auth_public_client())] {
+        let answer = client.call("GET", "/token").header("x-request-id", chosen).send().await;
+        assert_ne!(answer.header("x-request-id"), chosen, "{who} lets a client choose");
+    }
 }

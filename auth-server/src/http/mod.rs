@@ -43,7 +43,8 @@ const API_VERSION: (HeaderName, HeaderValue) = (
 /// How requests are told apart in metrics.
 const NAMES: Names = Names { server: series::SERVER, endpoint: word };
 
-/// Whether requests come through the registry, whose word on the client's address is believed.
+/// Whether requests come through the registry, whose word on the client's address and on the
+/// request's id is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Socket {
     Private,
@@ -63,6 +64,7 @@ pub(crate) fn private(server: Arc<AuthServer>) -> Router {
         .route(link::REVOCATIONS_PATH, only_get(get(policy::revocations)))
         .route(link::RIGHTS_PATH, only_get(get(policy::rights)));
     finish(routes, Door { server, socket: Socket::Private })
+        .layer(middleware::from_fn(serve::log::keep_id))
 }
 
 /// The routes of the public listener.

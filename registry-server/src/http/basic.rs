@@ -14,6 +14,7 @@ use axum::{
 use berth_shared::{
     link::{CLIENT_ADDRESS_HEADER, TOKEN_PATH},
     scope::Scope,
+    serve::log::{REQUEST_ID_HEADER, RequestId},
 };
 use http_body_util::{BodyExt, Limited};
 use moka::future::Cache;
@@ -61,6 +62,8 @@ pub(crate) struct Question<'a> {
     pub(crate) scopes: &'a [Scope],
     /// Where it comes from.
     pub(crate) client: Option<IpAddr>,
+    /// What it is found by in the log.
+    pub(crate) id: Option<RequestId>,
 }
 
 #[derive(Deserialize)]
@@ -143,6 +146,9 @@ impl Exchange {
         let headers = request.headers_mut();
         headers.insert(header::HOST, value("auth-server"));
         headers.insert(header::AUTHORIZATION, asked.shown.clone());
+        if let Some(id) = asked.id {
+            headers.insert(REQUEST_ID_HEADER, value(id.to_string()));
+        }
         if let Some(client) = asked.client {
             let name = HeaderName::from_static(CLIENT_ADDRESS_HEADER);
             headers.insert(name, value(client.to_string()));

@@ -211,7 +211,8 @@ impl App {
         };
         let scopes = access.scopes();
         let client = parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
-        let asked = basic::Question { shown, scopes: &scopes, client };
+        let id = parts.extensions.get::<log::RequestId>().copied();
+        let asked = basic::Question { shown, scopes: &scopes, client, id };
         let judge = async || {
             let headers = exchange.headers(asked).await;
             let headers = headers.map_err(|reason| Error::no_token(reason, scopes.clone()))?;

@@ -11,7 +11,7 @@ use axum::{
 use berth_shared::{
     error::{Code, ErrorBody},
     link::{CLIENT_ADDRESS_HEADER, TOKEN_PATH},
-    serve::log::LogFields,
+    serve::log::{LogFields, REQUEST_ID_HEADER, RequestId},
     telemetry::chain,
 };
 use serde_json::Value;
@@ -33,6 +33,7 @@ const PASSED_ON: [HeaderName; 6] = [
 pub(super) async fn forward(
     State(app): State<App>,
     Extension(client): Extension<ClientAddress>,
+    Extension(id): Extension<RequestId>,
     request: Request,
 ) -> Response {
     if !matches!(*request.method(), Method::GET | Method::POST) {
@@ -48,7 +49,7 @@ pub(super) async fn forward(
         let message = "tokens come from another server: see the realm of the challenge";
         return failure(StatusCode::NOT_FOUND, Code::Unsupported, message);
     };
-    match link.forward(to_auth_server(request, client)).await {
+    match link.forward(to_auth_server(request, client, id)).await {
         Ok(response) => response.map(Body::new),
         Err(error) => {
             let mut response = failure(
@@ -64,7 +65,7 @@ pub(super) async fn forward(
     }
 }
 
-fn to_auth_server(request: Request, client: ClientAddress) -> Request {
+fn to_auth_server(request: Request, client: ClientAddress, id: RequestId) -> Request {
     let (parts, body) = request.into_parts();
     let target = match parts.uri.query() {
         Some(query) => format!("{TOKEN_PATH}?{query}"),
@@ -75,6 +76,7 @@ fn to_auth_server(request: Request, client: ClientAddress) -> Request {
     *forwarded.uri_mut() = target.parse().unwrap_or(Uri::from_static(TOKEN_PATH));
     let headers = forwarded.headers_mut();
     headers.insert(header::HOST, value("auth-server"));
+    headers.insert(REQUEST_ID_HEADER, value(id.to_string()));
     for name in PASSED_ON {
         // Every value of it: several credentials are for the token endpoint to refuse.
         for value in parts.headers.get_all(&name) {

@@ -4,6 +4,7 @@
 //! The line never holds a credential: headers and query strings are not logged at all.
 
 use std::{
+    fmt,
     net::IpAddr,
     pin::Pin,
     sync::{
@@ -32,8 +33,45 @@ use super::{
 };
 use crate::link::{KEYS_PATH, REVOCATIONS_PATH};
 
-/// Names the request in the log and to the client.
+/// Names the request to the client, and on the private socket to `auth-server`.
 pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a request is found by, in the log of every server that works on it: an extension of the
+/// request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestId(u64);
+
+impl RequestId {
+    /// 64 random bits are enough to find a line by; where the system has none, the line goes
+    /// without.
+    fn generate() -> Self {
+        let mut bytes = [0_u8; 8];
+        let _ = SystemRandom::new().fill(&mut bytes);
+        Self(u64::from_be_bytes(bytes))
+    }
+
+    /// The id that `request` carries in its header, if it is one of ours.
+    fn shown(request: &Request) -> Option<Self> {
+        let text = request.headers().get(REQUEST_ID_HEADER)?.to_str().ok()?;
+        let id = Self(u64::from_str_radix(text, 16).ok()?);
+        (id.to_string() == text).then_some(id)
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Middleware outside [`requests`], for a socket that only the other server reaches: the request
+/// keeps the id that it has there.
+pub async fn keep_id(mut request: Request, next: Next) -> Response {
+    if let Some(id) = RequestId::shown(&request) {
+        request.extensions_mut().insert(id);
+    }
+    next.run(request).await
+}
 
 /// What a handler adds to the line: an extension of the response.
 #[derive(Debug, Clone, Default)]
@@ -52,10 +90,10 @@ pub struct LogFields {
 
 /// Middleware: gives the request an id, logs it once and counts it once.
 pub async fn requests(State(names): State<Names>, mut request: Request, next: Next) -> Response {
-    let id = request_id();
+    let id = *request.extensions_mut().get_or_insert_with(RequestId::generate);
     let received = Arc::new(AtomicU64::new(0));
     let mut line = Line {
-        id: id.clone(),
+        id,
         began: Instant::now(),
         names,
         endpoint: (names.endpoint)(request.method(), request.uri().path()),
@@ -73,21 +111,14 @@ pub async fn requests(State(names): State<Names>, mut request: Request, next: Ne
     line.status = response.status();
     line.is_answered = true;
     line.fields = response.extensions_mut().remove::<LogFields>().unwrap_or_default();
-    if let Ok(value) = HeaderValue::from_str(&id) {
+    if let Ok(value) = HeaderValue::try_from(id.to_string()) {
         response.headers_mut().insert(REQUEST_ID_HEADER, value);
     }
     response.map(|body| Body::new(Counted { body, count: Count::Sent(Box::new(line)) }))
 }
 
-/// 64 random bits are enough to find a line by; where the system has none, the line goes without.
-fn request_id() -> String {
-    let mut bytes = [0_u8; 8];
-    let _ = SystemRandom::new().fill(&mut bytes);
-    format!("{:016x}", u64::from_be_bytes(bytes))
-}
-
 struct Line {
-    id: String,
+    id: RequestId,
     began: Instant,
     names: Names,
     endpoint: &'static str,
@@ -119,7 +150,7 @@ impl Drop for Line {
             ($level:expr) => {
                 tracing::event!(
                     $level,
-                    request = self.id,
+                    request = %self.id,
                     status = self.status.as_u16(),
                     client = self.fields.client.or(self.client).map(tracing::field::display),
                     subject = self.fields.subject,
