@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// It reads auth.toml and answers on a private Unix socket; registry-server passes /token on to
 /// it. `authctl init` writes all that it needs.
 #[derive(Parser)]
-#[command(version, after_help = EXAMPLES)]
+#[command(name = "auth-server", version, after_help = EXAMPLES)]
 struct Arguments {
     /// The settings file.
     #[arg(long, value_name = "FILE", default_value = "/etc/berth/auth.toml", global = true)]

@@ -95,11 +95,25 @@ collects() {
     refused "delete of what is not there" 'no such repository' verb delete team/none
     refused "delete of no name" 'no repository name' verb delete Team/App
     succeeds "verify" verb verify
-    succeeds "completions" verb completion bash
+}
+
+programs_introduce_themselves() {
+    local program version
+    version=$(sed -n '/^\[workspace.package\]/,/^\[/ s/^version = "\(.*\)"/\1/p' "$root/Cargo.toml")
+    for program in auth-server authctl registry-server; do
+        succeeds "$program --version" "$bin/$program" --version
+        [[ $output == "$program $version" ]] || fail "$program --version: $output"
+    done
+    for program in authctl registry-server; do
+        "$bin/$program" completion bash >"$scratch/completion"
+        succeeds "completion of $program is a script" bash -n "$scratch/completion"
+        grep --quiet "complete .*-F .* $program\$" "$scratch/completion" || fail "it completes nothing: $program"
+    done
 }
 
 # ----------------------------------------------------------------
 
+programs_introduce_themselves
 start_berth
 switches
 reloads

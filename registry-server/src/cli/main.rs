@@ -27,6 +27,7 @@ use registry_server::{CONTROL_SOCKET, config::Config};
 /// one on the data directory itself.
 #[derive(Debug, Parser)]
 #[command(
+    name = "registry-server",
     version,
     after_help = "\
 Examples:

@@ -35,7 +35,7 @@ use report::{Failure, Report};
 ///
 /// Changes take effect with the next token; the servers are not restarted.
 #[derive(Parser)]
-#[command(version, after_help = EXAMPLES)]
+#[command(name = "authctl", version, after_help = EXAMPLES)]
 struct Arguments {
     /// The settings of auth-server [default: $BERTH_DATA/auth.toml, else data/auth.toml if it is
     /// there, else /etc/berth/auth.toml]
@@ -66,8 +66,8 @@ enum Verb {
     /// Rotate, list and export the keys that sign tokens.
     #[command(subcommand)]
     Key(key::Verb),
-    /// Write a completion script for a shell to standard output.
-    Completions {
+    /// Print the completion script for a shell: `authctl completion bash`.
+    Completion {
         /// Which shell.
         shell: clap_complete::Shell,
     },
@@ -162,7 +162,7 @@ fn run(arguments: Arguments, verb: &str) -> Result<Report, Failure> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::from)
     };
     match arguments.verb {
-        Verb::Completions { shell } => {
+        Verb::Completion { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "authctl", &mut std::io::stdout());
             Ok(Report::default())
