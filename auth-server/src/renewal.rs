@@ -14,7 +14,7 @@ use berth_shared::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    certs::CertificateFiles,
+    certs::{CertificateFiles, Found},
     config::{Certificates, Config},
 };
 
@@ -39,6 +39,22 @@ struct Renewal {
 }
 
 impl Renewal {
+    /// Says what is not looked after, so that a wrong path is noticed before the certificate ends.
+    fn introduce(&self) {
+        let (shown, key) = (self.files.server_pem(), self.files.ca_key());
+        let (shown, key) = (shown.display(), key.display());
+        match self.files.find(&self.clock) {
+            Ok(Found::Missing) => tracing::warn!(
+                "there is no certificate {shown}: see [certificates] in the settings"
+            ),
+            Ok(Found::Own { .. }) => tracing::info!(
+                "the certificate {shown} is not renewed here: it is not signed by {key}"
+            ),
+            // Whatever cannot be read is told when it is looked at.
+            Ok(Found::Berths { .. }) | Err(_) => {}
+        }
+    }
+
     /// Renews the certificate if that is due.
     fn look(&mut self) {
         let shown = self.files.server_pem().display().to_string();
@@ -74,6 +90,7 @@ pub(crate) async fn keep(
     let Some(certificates) = certificates else { return };
     let mut renewal =
         Renewal { files: certificates.files(), clock: clock.clone(), complaint: None };
+    renewal.introduce();
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
     loop {
         tokio::select! {
@@ -114,7 +131,6 @@ pub(crate) fn countdowns(config: &Config, clock: &Clock) -> Vec<Countdown> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::certs::Found;
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 

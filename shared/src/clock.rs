@@ -62,9 +62,13 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// `seconds` as RFC 3339 in UTC, such as `2026-11-23T10:00:00Z`.
+/// The last second of the year 9999: RFC 3339 can write none that is later.
+pub const LAST_WRITTEN: UnixSeconds = 253_402_300_799;
+
+/// `seconds` as RFC 3339 in UTC, such as `2026-11-23T10:00:00Z`. What lies before 1970 or behind
+/// [`LAST_WRITTEN`] is written as that.
 #[must_use]
 pub fn rfc3339(seconds: UnixSeconds) -> String {
-    let elapsed = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    let elapsed = Duration::from_secs(u64::try_from(seconds.min(LAST_WRITTEN)).unwrap_or(0));
     humantime::format_rfc3339_seconds(UNIX_EPOCH + elapsed).to_string()
 }

@@ -1,7 +1,7 @@
 //! The log: one line per event on standard error, as text for people or JSON for machines.
 
 use serde::Deserialize;
-use tracing_subscriber::{EnvFilter, Registry, fmt, prelude::*, reload};
+use tracing_subscriber::{EnvFilter, Registry, filter::LevelFilter, fmt, prelude::*, reload};
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -28,7 +28,16 @@ impl LogControl {
     }
 }
 
+/// A bare word is a level: the library takes any other for a target, and silences all the rest.
 fn read(filter: &str) -> Result<EnvFilter, String> {
+    for word in filter.split(',').map(str::trim).filter(|word| !word.contains(['=', '['])) {
+        if word.is_empty() || word.parse::<LevelFilter>().is_err() {
+            return Err(format!(
+                "log: {word:?} is no level: write error, warn, info, debug, trace or off, and for \
+                 one part alone TARGET=LEVEL"
+            ));
+        }
+    }
     EnvFilter::try_new(filter).map_err(|error| format!("log: {error}"))
 }
 
@@ -70,4 +79,19 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_a_level_or_directives_and_no_other_word() {
+        for good in ["info", "WARN", "off", "info,sqlx=warn", "info, sqlx=warn", "sqlx=trace"] {
+            assert!(read(good).is_ok(), "{good}");
+        }
+        for bad in ["", "warning", "verbose", "inof", "info,sqlx", "sqlx=loud"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
 }

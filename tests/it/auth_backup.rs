@@ -164,6 +164,38 @@ async fn a_backup_that_cannot_be_made_leaves_the_one_before() {
     assert!(!to.join("files-killed").exists());
 }
 
+/// A directory that holds anything else is refused before a file is written or removed.
+#[tokio::test]
+async fn a_backup_goes_into_no_directory_of_something_else() {
+    let stack = Stack::start().await;
+    let config = config(&stack);
+    let of_others = stack.root().join("of-others");
+    fs::create_dir_all(of_others.join("files-mine")).expect("a directory");
+    fs::write(of_others.join("files-mine/precious"), "x").expect("a file");
+    let names = |directory: &Path| {
+        let names = fs::read_dir(directory).expect("a directory");
+        let mut names: Vec<_> = names.map(|name| name.expect("a name").file_name()).collect();
+        names.sort();
+        names
+    };
+    let alien = stack.root().join("alien");
+    fs::create_dir_all(alien.join("files-mine")).expect("a directory");
+    fs::write(alien.join("backup.json"), r#"{"version":1}"#).expect("a file");
+    for directory in [&of_others, &alien, stack.root(), &config.data] {
+        let before = names(directory);
+        let error = backup::backup(&config, directory, 0).await.expect_err("it is no backup");
+        assert!(matches!(error, Error::Foreign(_) | Error::NoBackup(_)), "{error}");
+        assert_eq!(names(directory), before);
+    }
+    assert!(of_others.join("files-mine/precious").exists());
+    // The first backup of all, killed.
+    let left_over = stack.root().join("left-over");
+    fs::create_dir_all(left_over.join("files-killed")).expect("a directory");
+    fs::write(left_over.join("lock"), "").expect("a file");
+    backup::backup(&config, &left_over, 0).await.expect("a backup");
+    assert!(!left_over.join("files-killed").exists());
+}
+
 #[tokio::test]
 async fn what_the_backup_does_not_name_is_not_restored() {
     let mut stack = Stack::start().await;

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 
 use auth_server::certs::{CertificateFiles, Found};
 use berth_shared::clock::Clock;
-use harness::{Client, Stack, client::HOST, eventually, stack::Options};
+use harness::{Client, Stack, client::HOST, events::Recording, eventually, stack::Options};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -47,6 +47,29 @@ async fn the_running_servers_renew_berths_certificate_by_themselves() {
     assert_eq!(CertificateDer::from_pem_file(files.server_pem()).expect("a certificate"), new);
     assert_eq!(fs::read(files.server_key()).expect("the key"), key);
     assert_eq!(CertificateDer::from_pem_file(files.ca_pem()).expect("the CA"), ca);
+}
+
+/// A wrong path, or a CA key that was taken away, is told at the start and not when the
+/// certificate ends.
+#[tokio::test]
+async fn what_is_not_looked_after_is_told_at_the_start() {
+    for (settings, told) in [
+        ("[certificates]\ndirectory = 'no-such-place'\n", "there is no certificate"),
+        (SETTINGS, "is not renewed here"),
+    ] {
+        let recording = Recording::start();
+        let options = Options { auth: settings.to_owned(), ..Options::default() };
+        let stack = Stack::with(options).await;
+        let place = stack.root().display().to_string();
+        eventually(told, async || {
+            let events = recording.take();
+            events
+                .iter()
+                .any(|event| event.text.contains(told) && event.text.contains(&place))
+                .then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

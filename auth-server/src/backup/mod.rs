@@ -60,6 +60,9 @@ pub enum Error {
         .0.display()
     )]
     NoDatabase(PathBuf),
+    /// What is there is none of ours.
+    #[error("{} is neither empty nor a backup of auth-server: name a directory of its own", .0.display())]
+    Foreign(PathBuf),
     /// Another backup is being written there.
     #[error("another backup is being written to {}", .0.display())]
     Busy(PathBuf),
@@ -102,6 +105,7 @@ pub async fn backup(config: &Config, to: &Path, now: UnixSeconds) -> Result<Cont
         return Err(Error::NoDatabase(database));
     }
     files::make_directory(to)?;
+    check_is_ours(to)?;
     let _lock = lock(to)?;
     let failed = |source| FileError::new("writing", to, source);
     let fresh = tempfile::Builder::new()
@@ -139,6 +143,18 @@ pub async fn backup(config: &Config, to: &Path, now: UnixSeconds) -> Result<Cont
     Ok(contents)
 }
 
+/// Checks that nobody else's files are overwritten or removed: there is a backup in the directory,
+/// or what is left of one that broke off, or nothing.
+fn check_is_ours(to: &Path) -> Result<(), Error> {
+    let names = names_in(to)?;
+    if names.iter().any(|name| name == CONTENTS) {
+        return read_contents(to).map(|_| ());
+    }
+    let is_left_over = names.iter().any(|name| name == LOCK)
+        && names.iter().all(|name| name == LOCK || name.starts_with(FILES));
+    if names.is_empty() || is_left_over { Ok(()) } else { Err(Error::Foreign(to.to_owned())) }
+}
+
 /// Takes the directory of backups for this process alone.
 fn lock(to: &Path) -> Result<File, Error> {
     files::lock(&to.join(LOCK))?.ok_or_else(|| Error::Busy(to.to_owned()))
@@ -162,8 +178,9 @@ fn read_contents(backup: &Path) -> Result<Contents, Error> {
         }
         Error::NoBackup(format!("{} holds no backup of auth-server", backup.display()))
     })?;
-    let contents: Contents = serde_json::from_slice(&text)
-        .map_err(|error| Error::NoBackup(format!("{}: {error}", path.display())))?;
+    let contents: Contents = serde_json::from_slice(&text).map_err(|error| {
+        Error::NoBackup(format!("{} is not of a backup of auth-server: {error}", path.display()))
+    })?;
     if contents.format != FORMAT {
         let format = contents.format;
         return Err(Error::NoBackup(format!("the backup has form {format}: use a newer Berth")));

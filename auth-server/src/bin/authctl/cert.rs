@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::{
-    report::{Failure, Report},
+    report::{Failure, Report, warn},
     site::Site,
 };
 
@@ -99,9 +99,17 @@ pub(crate) fn run(verb: &Verb, site: Option<&Site>) -> Result<Report, Failure> {
     let shown = pem.display();
     let hosts = match (files.find(&clock)?, is_renewal) {
         (Found::Own { .. }, _) => {
-            return Err(Failure::refused(format!(
-                "{shown} was not made by Berth: renew it where it came from"
-            )));
+            let key = files.ca_key();
+            return Err(Failure::refused(if is_renewal && !key.exists() {
+                format!(
+                    "there is no {}, the key of the CA that is to sign: put it back, or say with \
+                     --ca DIR where it lies; if {shown} was not made by Berth, renew it where it \
+                     came from",
+                    key.display()
+                )
+            } else {
+                format!("{shown} was not made by Berth: renew it where it came from")
+            }));
         }
         (Found::Missing, true) => {
             return Err(Failure::refused(format!(
@@ -113,7 +121,15 @@ pub(crate) fn run(verb: &Verb, site: Option<&Site>) -> Result<Report, Failure> {
                 "there is a certificate at {shown} already; for a new one: authctl cert renew"
             )));
         }
-        (Found::Berths { hosts: old, .. }, true) => hosts.unwrap_or(old),
+        (Found::Berths { hosts: old, .. }, true) => {
+            if hosts.as_ref().is_some_and(|hosts| *hosts != old) {
+                warn(
+                    "clients are sent to the names of public_urls in registry.toml, which stay as \
+                     they are; authctl init --host LIST changes both",
+                );
+            }
+            hosts.unwrap_or(old)
+        }
         (Found::Missing, false) => {
             hosts.ok_or_else(|| Failure::Usage("--host names no host".to_owned()))?
         }

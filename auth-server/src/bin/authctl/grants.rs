@@ -11,9 +11,10 @@ use serde_json::json;
 use crate::{
     explain::rules_of,
     grant_text::{GrantText, json_rules, now, show_rules},
-    report::{Failure, Report},
+    report::{Failure, Report, warn},
     revoke,
     site::Site,
+    times,
 };
 
 #[derive(Args)]
@@ -33,9 +34,10 @@ pub(crate) struct GrantArguments {
     /// Repositories and actions, such as team/app:pull,push or 'team/**:*'.
     #[arg(required = true, value_name = "REPO:ACTIONS")]
     grants: Vec<GrantText>,
-    /// How long the grant holds, such as 90d or 12h; for good unless given.
-    #[arg(long, value_name = "TIME")]
-    expires: Option<humantime::Duration>,
+    /// How long the grant holds, such as 90d, or until when, such as 2030-01-31; for good unless
+    /// given.
+    #[arg(long, value_name = "TIME", value_parser = times::end)]
+    expires: Option<UnixSeconds>,
     /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -59,9 +61,10 @@ pub(crate) struct DenyArguments {
     /// Take the deny back.
     #[arg(long, conflicts_with = "expires")]
     remove: bool,
-    /// How long the deny holds, such as 90d or 12h; for good unless given.
-    #[arg(long, value_name = "TIME")]
-    expires: Option<humantime::Duration>,
+    /// How long the deny holds, such as 90d, or until when, such as 2030-01-31; for good unless
+    /// given.
+    #[arg(long, value_name = "TIME", value_parser = times::end)]
+    expires: Option<UnixSeconds>,
     /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -76,8 +79,7 @@ pub(crate) struct ListArguments {
 
 pub(crate) async fn grant(arguments: &GrantArguments, site: &Site) -> Result<Report, Failure> {
     let GrantArguments { grantee, grants, expires, dry_run } = arguments;
-    let expires = ends_at(*expires)?;
-    let rules: Vec<_> = grants.iter().map(|text| text.allow(grantee, expires)).collect();
+    let rules: Vec<_> = grants.iter().map(|text| text.allow(grantee, *expires)).collect();
     let (did, key) = if *dry_run { ("would grant", "would_grant") } else { ("granted", "granted") };
     add(grantee, &rules, *dry_run, [did, key], site).await
 }
@@ -87,9 +89,8 @@ pub(crate) async fn deny(arguments: &DenyArguments, site: &Site) -> Result<Repor
     if *remove {
         return revoke::remove_denies(grantee, denies, *dry_run, site).await;
     }
-    let expires = ends_at(*expires)?;
     let rules: Vec<_> =
-        denies.iter().map(|text| text.rule(grantee, Effect::Deny, expires)).collect();
+        denies.iter().map(|text| text.rule(grantee, Effect::Deny, *expires)).collect();
     let (did, key) = if *dry_run { ("would deny", "would_deny") } else { ("denied", "denied") };
     add(grantee, &rules, *dry_run, [did, key], site).await
 }
@@ -104,6 +105,10 @@ async fn add(
 ) -> Result<Report, Failure> {
     let database = site.database().await?;
     site.warn_of_nobody(grantee, &*database.policy().await?);
+    let is_of_a_user = |rule: &Rule| rule.pattern.to_string().contains("${user}");
+    if *grantee == Grantee::Anonymous && rules.iter().any(is_of_a_user) {
+        warn("nobody is signed in who is anonymous: a rule with ${user} never holds for them");
+    }
     if dry_run {
         let text = format!("{did}:\n{}", show_rules(rules, site));
         return Ok(Report::done(text, json!({ key: json_rules(rules) })));
@@ -118,7 +123,10 @@ async fn add(
 pub(crate) async fn list(arguments: &ListArguments, site: &Site) -> Result<Report, Failure> {
     let policy = site.database().await?.policy().await?;
     let rules: Vec<Rule> = match &arguments.grantee {
-        Some(grantee) => rules_of(&policy, grantee),
+        Some(grantee) => {
+            site.warn_of_nobody(grantee, &policy);
+            rules_of(&policy, grantee)
+        }
         None => policy.rules().into_iter().cloned().collect(),
     };
     let text = if rules.is_empty() {
@@ -127,16 +135,4 @@ pub(crate) async fn list(arguments: &ListArguments, site: &Site) -> Result<Repor
         show_rules(&rules, site)
     };
     Ok(Report::done(text, json_rules(&rules)))
-}
-
-/// When something ends that is to hold for `life` from now.
-pub(crate) fn ends_at(life: Option<humantime::Duration>) -> Result<Option<UnixSeconds>, Failure> {
-    let end = life.map(|life| {
-        i64::try_from(life.as_secs())
-            .ok()
-            .filter(|life| *life > 0)
-            .and_then(|life| now().checked_add(life))
-            .ok_or_else(|| Failure::Usage("--expires: write a time such as 90d or 12h".to_owned()))
-    });
-    end.transpose()
 }

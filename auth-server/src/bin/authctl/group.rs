@@ -39,8 +39,12 @@ pub(crate) struct Members {
 }
 
 /// Reads a group's name as an administrator types it, with or without `group:`.
-fn group_name(text: &str) -> Result<GroupName, InvalidUserName> {
-    text.strip_prefix("group:").unwrap_or(text).parse()
+fn group_name(text: &str) -> Result<GroupName, String> {
+    let name = text.strip_prefix("group:").unwrap_or(text);
+    if matches!(name.parse(), Ok(Grantee::Everyone | Grantee::Anonymous)) {
+        return Err(format!("{name} has a meaning of its own in grants: choose another name"));
+    }
+    name.parse().map_err(|error: InvalidUserName| error.to_string())
 }
 
 /// Reads a user or robot.
@@ -71,7 +75,11 @@ async fn add(arguments: &Members, site: &Site) -> Result<Report, Failure> {
     } else {
         database.join(group, members).await?
     };
-    let verb = if *dry_run { "would be in" } else { "are in" };
+    let verb = match (*dry_run, members.len()) {
+        (true, _) => "would be in",
+        (false, 1) => "is in",
+        (false, _) => "are in",
+    };
     let text = format!("{} {verb} group:{group}", names(members).join(", "));
     Ok(Report::done(text, json!({ "group": group, "added": names(&joined), "dry_run": dry_run })))
 }

@@ -20,6 +20,7 @@ mod revoke_tokens;
 mod robot;
 mod secret;
 mod site;
+mod times;
 mod trust;
 mod user;
 
@@ -30,6 +31,7 @@ use berth_shared::{clock::Clock, owner};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use report::{Failure, Report};
+use serde_json::Value;
 
 /// Administers Berth: users, grants, certificates, and the first set-up.
 ///
@@ -41,12 +43,6 @@ struct Arguments {
     /// there, else /etc/berth/auth.toml]
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// Where auth.toml lies; `init` has this as --data.
-    #[arg(long, env = "BERTH_DATA", hide = true, global = true)]
-    berth_data: Option<PathBuf>,
-    /// Who called sudo, for the audit: sudo says so.
-    #[arg(long, env = "SUDO_USER", hide = true, global = true)]
-    sudo_user: Option<String>,
     /// Write JSON for programs.
     #[arg(long, global = true)]
     json: bool,
@@ -154,18 +150,20 @@ fn verb_of(matches: &ArgMatches) -> String {
 
 fn run(arguments: Arguments, verb: &str) -> Result<Report, Failure> {
     berth_shared::crypto::install();
+    // Read by hand, since an argument parser would offer arguments for them as well.
+    let sudo_user = std::env::var_os("SUDO_USER").and_then(|name| name.into_string().ok());
+    let data = std::env::var_os("BERTH_DATA").map(PathBuf::from);
     // Before anything makes this process another user's.
-    let author = Author::person(Clock::system(), verb, arguments.sudo_user.as_deref());
-    let (config, data) = (arguments.config, arguments.berth_data);
-    let find = site::Search { config, data, author };
+    let author = Author::person(Clock::system(), verb, sudo_user.as_deref());
+    let find = site::Search { config: arguments.config, data, author };
     let runtime = || {
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::from)
     };
     match arguments.verb {
         Verb::Completion { shell } => {
-            let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "authctl", &mut std::io::stdout());
-            Ok(Report::default())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "authctl", &mut script);
+            Ok(Report::done(String::from_utf8_lossy(&script).trim_end(), Value::Null))
         }
         Verb::Init(_) if find.config.is_some() => Err(Failure::Usage(
             "init makes the settings itself: say where with --data DIR, not with --config"

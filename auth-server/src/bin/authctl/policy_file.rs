@@ -6,7 +6,6 @@ use std::{
     fs,
     io::Read,
     path::{Path, PathBuf},
-    time::UNIX_EPOCH,
 };
 
 use auth_server::acl::{
@@ -26,8 +25,9 @@ use toml::Spanned;
 use crate::{
     grant_text::{GrantText, json_rules, now, write},
     group::member,
-    report::{Failure, Report},
+    report::{Failure, Report, warn},
     site::Site,
+    times,
 };
 
 #[derive(Subcommand)]
@@ -105,13 +105,10 @@ fn read<T, E: Display>(
     })
 }
 
-/// `REPO:ACTIONS`, or that with ` until ` and a time of RFC 3339.
+/// `REPO:ACTIONS`, or that with ` until ` and a day or a time of RFC 3339.
 fn entry_of_rule(text: &str) -> Result<(GrantText, Option<UnixSeconds>), String> {
     let Some((grant, end)) = text.split_once(" until ") else { return Ok((text.parse()?, None)) };
-    let time = humantime::parse_rfc3339(end).ok();
-    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    let end = since
-        .and_then(|since| i64::try_from(since.as_secs()).ok())
+    let end = times::moment(end)
         .ok_or_else(|| format!("{end:?} is no time such as 2027-01-31T00:00:00Z"))?;
     Ok((grant.parse()?, Some(end)))
 }
@@ -136,8 +133,15 @@ async fn apply(path: &Path, prune: bool, dry_run: bool, site: &Site) -> Result<R
     };
     let shown = path.display();
     let text = text.map_err(|error| Failure::refused(format!("reading {shown}: {error}")))?;
-    let desired = parse(&text)
+    let mut desired = parse(&text)
         .map_err(|error| Failure::refused(format!("{shown}: nothing was changed: {error}")))?;
+    desired.rules.retain(|rule| {
+        let holds = rule.holds_at(now());
+        if !holds {
+            warn(&format!("{shown}: left out, since it has ended: {}", write(rule)));
+        }
+        holds
+    });
     let database = site.database().await?;
     let policy = database.policy().await?;
     let mut named: Vec<_> = desired.rules.iter().map(|rule| &rule.grantee).collect();
@@ -267,6 +271,9 @@ mod tests {
         let Err(Failure::Refused(reason)) = refused else { panic!("it was taken") };
         assert!(reason.contains("nothing was changed") && reason.contains("line 3"), "{reason}");
         assert!(reason.contains("for any depth"), "{reason}");
+        assert_eq!(rules().await, ["andrew a:pull"]);
+        // What has ended would be added anew with every run.
+        apply_text("[allow]\nandrew = [\"a:pull\", \"b:pull until 2020-01-01\"]\n").await.unwrap();
         assert_eq!(rules().await, ["andrew a:pull"]);
         // Nobody is called that, which is for a warning only.
         apply_text("[allow]\nnobody = [\"b:pull\"]\n").await.unwrap();

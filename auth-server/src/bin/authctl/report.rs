@@ -1,6 +1,9 @@
 //! What a verb has to say, as text for people and as JSON for programs, and its exit code.
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use berth_shared::telemetry::chain;
 use serde_json::{Value, json};
@@ -32,12 +35,22 @@ impl Report {
     }
 
     pub(crate) fn print(&self, is_json: bool) -> ExitCode {
-        if is_json && !self.json.is_null() {
-            print_line(std::io::stdout(), &self.json.to_string());
-        } else if !is_json && !self.text.is_empty() {
-            print_line(std::io::stdout(), &self.text);
+        let told = if is_json && !self.json.is_null() {
+            print_line(io::stdout(), &self.json.to_string())
+        } else if self.text.is_empty() {
+            Ok(())
+        } else {
+            print_line(io::stdout(), &self.text)
+        };
+        match told {
+            Ok(()) if !self.is_no => ExitCode::SUCCESS,
+            Ok(()) => ExitCode::FAILURE,
+            // What a file was to hold, or a secret that is shown once, is lost.
+            Err(error) => Failure::refused(format!(
+                "what was asked for is done, but the answer could not be written: {error}"
+            ))
+            .print(false),
         }
-        if self.is_no { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
 }
 
@@ -57,10 +70,11 @@ impl Failure {
             Self::Refused(reason) => (reason, 1),
             Self::Usage(reason) => (reason, 2),
         };
+        // Where that cannot be told either, the exit code says it.
         if is_json {
-            print_line(std::io::stdout(), &json!({ "error": reason }).to_string());
+            let _ = print_line(io::stdout(), &json!({ "error": reason }).to_string());
         }
-        print_line(std::io::stderr(), &format!("authctl: {}", reason.trim_end()));
+        let _ = print_line(io::stderr(), &format!("authctl: {}", reason.trim_end()));
         ExitCode::from(code)
     }
 }
@@ -73,12 +87,15 @@ impl<E: std::error::Error> From<E> for Failure {
 
 /// Says something that a person should know, beside what the verb does.
 pub(crate) fn warn(text: &str) {
-    print_line(std::io::stderr(), &format!("authctl: warning: {text}"));
+    let _ = print_line(io::stderr(), &format!("authctl: warning: {text}"));
 }
 
-/// A reader that has gone away, as with `| head`, is no reason to panic.
-fn print_line(mut to: impl Write, text: &str) {
-    let _ = writeln!(to, "{text}");
+/// Writes a line. A reader that has gone away, as with `| head`, is no failure.
+fn print_line(mut to: impl Write, text: &str) -> io::Result<()> {
+    match writeln!(to, "{text}").and_then(|()| to.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Rows under headings, aligned.

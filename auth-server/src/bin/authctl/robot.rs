@@ -10,10 +10,10 @@ use serde_json::json;
 
 use crate::{
     grant_text::{GrantText, now, show_rules},
-    grants::ends_at,
     report::{Failure, Report, table},
     secret::no_randomness,
     site::Site,
+    times,
 };
 
 #[derive(Subcommand)]
@@ -50,9 +50,10 @@ pub(crate) struct Create {
     /// What the robot may do, such as team/app:pull,push. May be repeated.
     #[arg(long, value_name = "REPO:ACTIONS")]
     grant: Vec<GrantText>,
-    /// How long the secret holds, such as 90d; for good unless given.
-    #[arg(long, value_name = "TIME")]
-    expires: Option<humantime::Duration>,
+    /// How long the secret holds, such as 90d, or until when, such as 2030-01-31; for good unless
+    /// given.
+    #[arg(long, value_name = "TIME", value_parser = times::end)]
+    expires: Option<UnixSeconds>,
     /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -68,8 +69,7 @@ pub(crate) async fn run(verb: Verb, site: &Site) -> Result<Report, Failure> {
 
 async fn create(arguments: &Create, site: &Site) -> Result<Report, Failure> {
     let Create { name, grant, expires, dry_run } = arguments;
-    let robot =
-        Robot { name: name.clone(), created: now(), expires: ends_at(*expires)?, last_used: None };
+    let robot = Robot { name: name.clone(), created: now(), expires: *expires, last_used: None };
     let grantee = Grantee::Robot(name.clone());
     let rules: Vec<_> = grant.iter().map(|text| text.allow(&grantee, None)).collect();
     let database = site.database().await?;
@@ -147,16 +147,22 @@ async fn list(site: &Site) -> Result<Report, Failure> {
 
 async fn revoke(name: &RobotName, dry_run: bool, site: &Site) -> Result<Report, Failure> {
     let database = site.database().await?;
+    let policy = database.policy().await?;
+    if policy.trusts.get(name).is_some() {
+        return Err(Failure::refused(format!(
+            "{name} is a trust and has no secret; to end it: authctl trust remove {name}"
+        )));
+    }
     let is_there = if dry_run {
-        database.policy().await?.robots.get(name).is_some()
+        policy.robots.get(name).is_some()
     } else {
         database.remove_robot(name).await?
     };
     if !is_there {
         return Err(Failure::refused(format!("there is no {name}; authctl robot list shows them")));
     }
-    let verb = if dry_run { "would remove" } else { "removed" };
-    let text = format!("{verb} {name}; its secret and its tokens are void within seconds");
+    let [verb, be] = if dry_run { ["would remove", "would be"] } else { ["removed", "are"] };
+    let text = format!("{verb} {name}; its secret and its tokens {be} void within seconds");
     Ok(Report::done(text, json!({ "name": name, "removed": !dry_run })))
 }
 

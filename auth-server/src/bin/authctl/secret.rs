@@ -1,9 +1,11 @@
 //! Where a password comes from: the terminal, standard input, the environment of `init`, or
 //! chance. Never the command line, which every user of the machine can read.
 
-use std::io::{IsTerminal, Read};
+use std::io::{self, IsTerminal, Read};
 
 use auth_server::users::{PASSWORD_BYTES_MAX, Password};
+use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
+use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use crate::report::Failure;
@@ -14,19 +16,41 @@ const ALPHABET: &[u8] = b"abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ2345678
 /// Some 115 random bits.
 const RANDOM_LENGTH: usize = 20;
 
-/// Asks on the terminal, twice.
-pub(crate) fn prompt(name: &str) -> Result<Password, Failure> {
-    if !std::io::stdin().is_terminal() {
+/// The exit code of whatever Ctrl-C ended.
+const INTERRUPTED: i32 = 130;
+
+/// Asks on the terminal, twice. Whoever ends it with Ctrl-C gets their terminal back as it was.
+pub(crate) async fn prompt(name: &str) -> Result<Password, Failure> {
+    if !io::stdin().is_terminal() {
         return Err(Failure::Usage(
             "there is no terminal to ask for the password on: use --password-stdin".to_owned(),
         ));
     }
-    let ask = |prompt: &str| rpassword::prompt_password(prompt).map(Zeroizing::new);
-    let password = Password::new(ask(&format!("New password for {name}: "))?)?;
-    if ask("Once more: ")?.as_bytes() != password.as_bytes() {
-        return Err(Failure::refused("the two passwords differ"));
+    let terminal = std::fs::File::open("/dev/tty")?;
+    let before = tcgetattr(&terminal)?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let first = format!("New password for {name}: ");
+    let asked = tokio::task::spawn_blocking(move || {
+        let ask = |prompt: &str| rpassword::prompt_password(prompt).map(Zeroizing::new);
+        let password = Password::new(ask(&first)?)?;
+        if ask("Once more: ")?.as_bytes() != password.as_bytes() {
+            return Err(Failure::refused("the two passwords differ"));
+        }
+        Ok(password)
+    });
+    tokio::select! {
+        asked = asked => asked?,
+        _ = interrupted.recv() => {
+            let _ = tcsetattr(&terminal, SetArg::TCSANOW, &before);
+            eprintln!();
+            leave()
+        }
     }
-    Ok(password)
+}
+
+#[expect(clippy::disallowed_methods, reason = "nothing ends the thread that reads the terminal")]
+fn leave() -> ! {
+    std::process::exit(INTERRUPTED)
 }
 
 /// Reads one line from standard input.
@@ -34,7 +58,7 @@ pub(crate) fn from_stdin() -> Result<Password, Failure> {
     let mut text = Zeroizing::new(String::new());
     // The longest password, and room to see that it is longer, or that there is a second line.
     let most = u64::try_from(PASSWORD_BYTES_MAX + 3).unwrap_or(u64::MAX);
-    std::io::stdin().lock().take(most).read_to_string(&mut text)?;
+    io::stdin().lock().take(most).read_to_string(&mut text)?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned());
     if line.contains('\n') {

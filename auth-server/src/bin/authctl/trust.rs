@@ -266,8 +266,8 @@ async fn remove(name: &RobotName, dry_run: bool, site: &Site) -> Result<Report, 
     if !is_there {
         return Err(Failure::refused(format!("there is no trust {name}; authctl trust list")));
     }
-    let verb = if dry_run { "would remove" } else { "removed" };
-    let text = format!("{verb} {name}; the tokens that were got by it are void within seconds");
+    let [verb, be] = if dry_run { ["would remove", "would be"] } else { ["removed", "are"] };
+    let text = format!("{verb} {name}; the tokens that were got by it {be} void within seconds");
     Ok(Report::done(text, json!({ "name": name, "removed": !dry_run })))
 }
 

@@ -58,8 +58,8 @@ pub(crate) struct How {
 }
 
 impl How {
-    fn password(&self, name: &UserName) -> Result<Password, Failure> {
-        if self.password_stdin { secret::from_stdin() } else { secret::prompt(name.as_str()) }
+    async fn password(&self, name: &UserName) -> Result<Password, Failure> {
+        if self.password_stdin { secret::from_stdin() } else { secret::prompt(name.as_str()).await }
     }
 }
 
@@ -91,7 +91,7 @@ async fn add(
         let text = format!("would add {name} to {}", site.config.htpasswd.display());
         return Ok(Report::done(text, json!({ "user": name.as_str(), "dry_run": true })));
     }
-    let hash = how.password(name)?.hash(NEW_COST)?;
+    let hash = how.password(name).await?.hash(NEW_COST)?;
     let database = site.database().await?;
     let mut editor = site.editor()?;
     if editor.has_line(name) {
@@ -124,7 +124,7 @@ async fn set_password(name: &UserName, how: &How, site: &Site) -> Result<Report,
             format!("would set a new password for {name}, and void the tokens of the old one");
         return Ok(Report::done(text, json!({ "user": name.as_str(), "dry_run": true })));
     }
-    let hash = how.password(name)?.hash(NEW_COST)?;
+    let hash = how.password(name).await?.hash(NEW_COST)?;
     let database = site.database().await?;
     let mut editor = site.editor()?;
     // Asked again under the lock: somebody may have removed the user meanwhile.

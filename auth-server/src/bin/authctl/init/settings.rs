@@ -65,6 +65,11 @@ fn update(
         text.parse().map_err(|error| Failure::refused(format!("{}: {error}", path.display())))?;
     let old = urls_in(&document);
     let (old_hosts, old_port) = read_urls(&old);
+    let listen = document.get("listen").and_then(Item::as_str).unwrap_or_default();
+    if let Some(asked) = arguments.listen.filter(|asked| asked.to_string() != listen) {
+        let path = path.display();
+        steps.remark(format!("{path} still listens on {listen}: write {asked} there yourself"));
+    }
     if certificate.hosts_asked().is_none() && arguments.port().is_none() {
         return Ok(old);
     }
