@@ -13,7 +13,7 @@ use std::{
 
 use berth_shared::{
     clock::{Clock, UnixSeconds},
-    serve::expiry::not_after,
+    serve::expiry::Validity,
 };
 use data_encoding::HEXLOWER;
 use rcgen::{
@@ -94,7 +94,8 @@ pub enum Found {
     Berths {
         /// The names and addresses that it holds for.
         hosts: Vec<Host>,
-        /// Whether it holds for so little longer that it should be made again.
+        /// Whether it holds for so little longer that it should be made again; also when it does
+        /// not hold yet, since it was made under a clock that was ahead.
         is_ending: bool,
         /// Whether it belongs to the key beside it; else it should be made again too.
         is_of_key: bool,
@@ -155,17 +156,20 @@ impl CertificateFiles {
             return Ok(Found::Own { hosts });
         }
         let horizon = clock.now().saturating_add_unsigned(RENEW_BEFORE.as_secs());
-        let end = certificate.validity().not_after.timestamp();
-        // One that ends with its CA would not hold any longer if it were made again.
-        let is_ending = end < horizon && end < ca.validity().not_after.timestamp();
+        let (own, ca) = (Validity::of(&certificate), Validity::of(&ca));
+        // One that ends with its CA would not hold any longer if it were made again, and one that
+        // begins before its CA holds would not be taken any sooner.
+        let is_over = own.not_after < horizon && own.not_after < ca.not_after;
+        let is_early = clock.now() < own.not_before && ca.not_before <= clock.now();
+        let is_ending = is_over || is_early;
         let key = read_key(&self.server_key())?;
         let is_of_key =
             certificate.public_key().subject_public_key.data.as_ref() == key.der_bytes();
         Ok(Found::Berths { hosts, is_ending, is_of_key })
     }
 
-    /// Makes Berth's certificate again if it is about to expire, for the same names and key, and
-    /// says until when the new one holds. Any other certificate, and none, is left as it is.
+    /// Makes Berth's certificate again if it is about to expire or does not hold yet, for the same
+    /// names and key, and says until when the new one holds. Any other certificate, and none, is left as it is.
     ///
     /// # Errors
     /// When something cannot be read or written.
@@ -275,7 +279,8 @@ fn read_certificate(path: &Path) -> Result<Vec<u8>, CertError> {
 
 /// When the first certificate in a PEM file ends.
 fn end_of(path: &Path) -> Result<UnixSeconds, CertError> {
-    not_after(&files::read(path)?)
+    Validity::of_pem(&files::read(path)?)
+        .map(|validity| validity.not_after)
         .ok_or_else(|| CertError::Unreadable { what: "certificate", path: path.to_owned() })
 }
 

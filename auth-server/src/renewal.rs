@@ -70,10 +70,9 @@ impl Renewal {
 
     fn complain(&mut self, error: String) {
         let now = self.clock.now();
-        let is_told = self
-            .complaint
-            .as_ref()
-            .is_some_and(|(told, at)| *told == error && now - at < REPORT_INTERVAL_SECS);
+        let is_told = self.complaint.as_ref().is_some_and(|(told, at)| {
+            *told == error && (0..REPORT_INTERVAL_SECS).contains(&(now - at))
+        });
         if !is_told {
             tracing::error!(error, "looking after the certificate");
             self.complaint = Some((error, now));
@@ -174,6 +173,25 @@ mod tests {
         std::fs::write(files.server_key(), key).unwrap();
         renewal.look();
         assert_ne!(read(), second);
+    }
+
+    #[test]
+    fn a_certificate_made_under_a_clock_that_was_ahead_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = CertificateFiles { certs: dir.path().to_owned(), ca: dir.path().to_owned() };
+        let now = 1_790_000_000;
+        let right = Clock::set(now);
+        files.issue(&["reg.lan".parse().unwrap()], &right).unwrap();
+        for ahead_days in [353, 20 * 365] {
+            let ahead = Clock::set(now);
+            ahead.advance(ahead_days * DAY);
+            assert!(files.renew_if_due(&ahead).unwrap().is_some(), "by a clock that is ahead");
+            assert_eq!(files.renew_if_due(&right).unwrap(), Some(now + 397 * 24 * 60 * 60));
+            assert_eq!(files.renew_if_due(&right).unwrap(), None);
+        }
+        // No certificate of a CA that does not hold yet is any better.
+        let behind = Clock::set(now - 24 * 60 * 60);
+        assert_eq!(files.renew_if_due(&behind).unwrap(), None);
     }
 
     #[test]

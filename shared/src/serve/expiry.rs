@@ -1,4 +1,5 @@
-//! Counting down to the end of certificates: a metric, and a warning a day when the end is near.
+//! Counting down to the end of certificates: a metric, and a warning a day when the end is near, or
+//! when one does not hold yet, as when it was made under a clock that was ahead.
 //!
 //! It looks at files alone, so it says the same of certificates that Berth made and of others.
 
@@ -6,7 +7,7 @@ use std::{fs, io, path::PathBuf, time::Duration};
 
 use metrics::gauge;
 use tokio_util::sync::CancellationToken;
-use x509_parser::pem::parse_x509_pem;
+use x509_parser::{certificate::X509Certificate, pem::parse_x509_pem};
 
 use crate::{
     clock::{Clock, UnixSeconds, rfc3339},
@@ -35,7 +36,35 @@ pub struct Countdown {
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     stamp: Stamp,
-    not_after: UnixSeconds,
+    validity: Validity,
+}
+
+/// From when until when a certificate holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// The first second.
+    pub not_before: UnixSeconds,
+    /// The last second.
+    pub not_after: UnixSeconds,
+}
+
+impl Validity {
+    /// That of the first certificate of a PEM text; `None` when there is none.
+    #[must_use]
+    pub fn of_pem(pem: &[u8]) -> Option<Self> {
+        let (_, pem) = parse_x509_pem(pem).ok()?;
+        pem.parse_x509().ok().map(|certificate| Self::of(&certificate))
+    }
+
+    /// That of a certificate.
+    #[must_use]
+    pub fn of(certificate: &X509Certificate<'_>) -> Self {
+        let validity = certificate.validity();
+        Self {
+            not_before: validity.not_before.timestamp(),
+            not_after: validity.not_after.timestamp(),
+        }
+    }
 }
 
 impl Countdown {
@@ -47,23 +76,33 @@ impl Countdown {
     }
 
     /// Looks at the file and tells what is left: in the metric always, in the log once a day when
-    /// it is little.
+    /// it is little, or has not begun.
     fn look(&mut self) {
         // While the file cannot be read, which is for others to report, what was read last is what
         // is served.
-        let seen = self.seen.map(|seen| seen.not_after);
-        let Some(not_after) = self.not_after().ok().or(seen) else { return };
+        let seen = self.seen.map(|seen| seen.validity);
+        let Some(Validity { not_before, not_after }) = self.validity().ok().or(seen) else {
+            return;
+        };
         let now = self.clock.now();
         let left = not_after - now;
         #[expect(clippy::cast_precision_loss, reason = "seconds fit for a hundred million years")]
         gauge!("berth_certificate_remaining_seconds", "certificate" => self.name).set(left as f64);
-        let is_told = self.warned.is_some_and(|warned| now - warned < DAY_SECS);
-        if left >= WARN_BEFORE_SECS || is_told {
+        let is_early = now < not_before;
+        // What was told by a clock that was ahead is told again.
+        let is_told = self.warned.is_some_and(|warned| (0..DAY_SECS).contains(&(now - warned)));
+        if left >= WARN_BEFORE_SECS && !is_early || is_told {
             return;
         }
         self.warned = Some(now);
         let (path, end) = (self.path.display(), rfc3339(not_after));
-        if left <= 0 {
+        if is_early {
+            let begin = rfc3339(not_before);
+            tracing::warn!(
+                "the certificate {path} does not hold before {begin}: if the clock is right, {}",
+                self.advice
+            );
+        } else if left <= 0 {
             tracing::warn!("the certificate {path} expired at {end}: {}", self.advice);
         } else {
             let days = left / DAY_SECS;
@@ -74,30 +113,22 @@ impl Countdown {
         }
     }
 
-    fn not_after(&mut self) -> io::Result<UnixSeconds> {
+    fn validity(&mut self) -> io::Result<Validity> {
         // Compared with times that the file system gives, so a test's clock has no say in it.
         let stamp = Stamp::of(&self.path, &Clock::system())?;
         if let Some(seen) = self.seen
             && !seen.stamp.may_differ_from(&stamp)
         {
-            return Ok(seen.not_after);
+            return Ok(seen.validity);
         }
-        let not_after = not_after(&fs::read(&self.path)?)
+        let validity = Validity::of_pem(&fs::read(&self.path)?)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no certificate"))?;
-        if self.seen.is_some_and(|seen| seen.not_after != not_after) {
+        if self.seen.is_some_and(|seen| seen.validity != validity) {
             self.warned = None;
         }
-        self.seen = Some(Seen { stamp, not_after });
-        Ok(not_after)
+        self.seen = Some(Seen { stamp, validity });
+        Ok(validity)
     }
-}
-
-/// When the first certificate of a PEM text ends; `None` when there is none.
-#[must_use]
-pub fn not_after(pem: &[u8]) -> Option<UnixSeconds> {
-    let (_, pem) = parse_x509_pem(pem).ok()?;
-    let certificate = pem.parse_x509().ok()?;
-    Some(certificate.validity().not_after.timestamp())
 }
 
 /// Counts down until `shutdown`.
@@ -146,10 +177,16 @@ mod tests {
         }
     }
 
-    fn write(path: &std::path::Path, (year, month, day): (i32, u8, u8)) -> UnixSeconds {
+    type Day = (i32, u8, u8);
+
+    fn write(path: &std::path::Path, end: Day) -> UnixSeconds {
+        write_from(path, (2026, 1, 1), end)
+    }
+
+    fn write_from(path: &std::path::Path, begin: Day, end: Day) -> UnixSeconds {
+        let date = |(year, month, day)| date_time_ymd(year, month, day);
         let mut params = CertificateParams::new(vec!["reg.test".to_owned()]).unwrap();
-        params.not_before = date_time_ymd(2026, 1, 1);
-        params.not_after = date_time_ymd(year, month, day);
+        (params.not_before, params.not_after) = (date(begin), date(end));
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         fs::write(path, certificate.pem()).unwrap();
         params.not_after.unix_timestamp()
@@ -199,5 +236,11 @@ mod tests {
         shows(end - clock.now());
         fs::write(&path, "no certificate").unwrap();
         assert!(look().is_empty());
+
+        // Made under a clock that was ahead.
+        write_from(&path, (2027, 6, 1), (2028, 3, 1));
+        let said = look();
+        assert!(said[0].contains("does not hold before 2027-06-01T00:00:00Z"), "{said:?}");
+        assert!(look().is_empty(), "once a day");
     }
 }
