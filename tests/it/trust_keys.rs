@@ -70,6 +70,34 @@ async fn an_issuer_that_is_down_means_503_and_known_keys_go_on_for_a_day() {
     basic(&stack, NAME, &of_two).await.expect(401);
 }
 
+/// To remove a trust and add it again is how an administrator ends a key that the issuer has
+/// withdrawn.
+#[tokio::test]
+async fn a_trust_that_is_added_again_forgets_the_keys_from_before() {
+    let (stack, issuer, one, token) = with_token().await;
+    let two = IssuerKey::es256("two");
+    basic(&stack, NAME, &token).await.expect(200);
+    issuer.keys(&[&two]);
+    basic(&stack, NAME, &token).await.expect(200);
+    let readd = async || {
+        stack.clock.advance(Duration::from_secs(1));
+        let store = stack.store().await;
+        assert!(store.remove_trust(&NAME.parse().expect("a name")).await.expect("removing"));
+        let created = stack.clock.now();
+        add(&stack, &Trust { created, ..trust(NAME, &issuer.url) }).await;
+    };
+    readd().await;
+    basic(&stack, NAME, &token).await.expect(401);
+    let claims = claims(&stack, &issuer.url, json!({}));
+    basic(&stack, NAME, &two.token(&claims)).await.expect(200);
+    assert_eq!(issuer.requests(), 4, "the new keys are kept");
+    // Nor do they come back while the issuer is down.
+    issuer.keys(&[&one]);
+    readd().await;
+    issuer.set_down(true);
+    unavailable(basic(&stack, NAME, &two.token(&claims)).await);
+}
+
 #[tokio::test]
 async fn a_flood_of_unknown_keys_is_one_fetch_in_thirty_seconds() {
     let (one, two) = (IssuerKey::es256("one"), IssuerKey::es256("two"));
@@ -113,8 +141,8 @@ async fn a_client_that_leaves_stops_no_fetch() {
     let issuer = IssuerServer::start(&[&key]).await;
     issuer.hold(true);
     let keys = Arc::new(IssuerKeys::new(Clock::set(0)));
-    let (asking, source) = (Arc::clone(&keys), trust(NAME, &issuer.url).keys);
-    let leaving = tokio::spawn(async move { asking.for_token(&source, "one").await });
+    let (asking, asked_for) = (Arc::clone(&keys), trust(NAME, &issuer.url));
+    let leaving = tokio::spawn(async move { asking.for_token(&asked_for, "one").await });
     let asked = async || (issuer.requests() == 1).then_some(());
     eventually("the issuer is asked", asked).await;
     leaving.abort();
@@ -122,7 +150,7 @@ async fn a_client_that_leaves_stops_no_fetch() {
     issuer.hold(false);
     let fetched = async || (issuer.requests() == 2).then_some(());
     eventually("discovery and keys, all the same", fetched).await;
-    keys.for_token(&trust(NAME, &issuer.url).keys, "one").await.expect("the keys");
+    keys.for_token(&trust(NAME, &issuer.url), "one").await.expect("the keys");
     assert_eq!(issuer.requests(), 2, "fetched once");
 }
 

@@ -91,7 +91,7 @@ async fn verify(
     let name = || trust.name.clone();
     let not_meant = |mismatch| Refusal::NotMeant { trust: name(), mismatch };
     trust.check(unverified, now).map_err(not_meant)?;
-    let keys = keys.for_token(&trust.keys, key_id).await;
+    let keys = keys.for_token(trust, key_id).await;
     let keys = keys.map_err(|reason| Refusal::Unavailable { trust: name(), reason })?;
     let claims: Claims = signed_claims(&keys, token, now)
         .map_err(|reason| Refusal::NotSigned { trust: name(), reason })?;

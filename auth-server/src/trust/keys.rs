@@ -3,6 +3,9 @@
 //!
 //! An issuer that is down does not stop those who hold tokens that were signed before: the last
 //! good keys are used for a day. Nor can a flood of tokens become a flood of fetches.
+//!
+//! A trust is never served keys from before it was made: to remove one and add it again is how an
+//! administrator ends a key that the issuer has withdrawn.
 
 use std::sync::Arc;
 
@@ -15,7 +18,7 @@ use berth_shared::{
 use moka::sync::Cache;
 use tokio::sync::Mutex;
 
-use super::{FetchError, KeySource, Remote, fetch};
+use super::{FetchError, KeySource, Remote, Trust, fetch};
 
 /// How long keys are used before they are asked for again.
 const FRESH_SECS: i64 = 60 * 60;
@@ -65,6 +68,18 @@ struct Slot {
 struct Kept {
     keys: Arc<KeySet>,
     fetched: UnixSeconds,
+    /// Trusts that were made later than this need newer keys. When the keys were fetched, or, where
+    /// the clock was ahead at the time, when the trust was made that they were fetched for.
+    serves_until: UnixSeconds,
+}
+
+/// What a token needs keys for.
+#[derive(Debug, Clone)]
+struct Need {
+    /// The key id that it names.
+    id: String,
+    /// When its trust was made.
+    trusted: UnixSeconds,
 }
 
 impl IssuerKeys {
@@ -74,22 +89,19 @@ impl IssuerKeys {
         Self { clock, issuers: Cache::new(ISSUERS_MAX) }
     }
 
-    /// The issuer's keys for a token that names the key `id`. Whether that is among them is for
-    /// the verification to say.
+    /// The keys of the trust's issuer for a token that names the key `id`. Whether that is among
+    /// them is for the verification to say.
     ///
     /// # Errors
     /// When keys are needed that are not to be had.
-    pub async fn for_token(
-        &self,
-        source: &KeySource,
-        id: &str,
-    ) -> Result<Arc<KeySet>, Unavailable> {
-        let remote = match source {
+    pub async fn for_token(&self, trust: &Trust, id: &str) -> Result<Arc<KeySet>, Unavailable> {
+        let remote = match &trust.keys {
             KeySource::Inline(inline) => return Ok(Arc::clone(&inline.keys)),
             KeySource::Remote(remote) => remote.as_ref(),
         };
         let issuer = self.issuers.get_with_by_ref(remote, Arc::default);
-        let kept = issuer.kept.load_full().filter(|kept| kept.keys.has(id));
+        let need = Need { id: id.to_owned(), trusted: trust.created };
+        let kept = issuer.kept.load_full().filter(|kept| kept.meets(&need));
         let is_within = |secs| kept.as_ref().filter(|kept| kept.is_within(secs, self.clock.now()));
         // A made-up key id may be what is fetched for: that holds up nobody whose key is known.
         if let Some(kept) = is_within(FRESH_SECS) {
@@ -104,16 +116,16 @@ impl IssuerKeys {
             (Err(_), None) => Arc::clone(&issuer.slot).lock_owned().await,
         };
         let now = self.clock.now();
-        if !slot.is_due(id, now) {
-            return slot.answer(id, now);
+        if !slot.is_due(&need, now) {
+            return slot.answer(&need, now);
         }
-        let (remote, id) = (remote.clone(), id.to_owned());
+        let remote = remote.clone();
         // In a task of its own: a client that leaves must not stop it for all.
         let fetched = tokio::spawn(async move {
             let fetched = fetch::keys(&remote).await;
-            slot.take(fetched, &remote, now);
+            slot.take(fetched, &remote, &need, now);
             issuer.kept.store(slot.kept.clone());
-            slot.answer(&id, now)
+            slot.answer(&need, now)
         });
         fetched.await.map_err(|error| Unavailable(error.to_string()))?
     }
@@ -132,14 +144,27 @@ impl Kept {
     fn is_within(&self, secs: i64, now: UnixSeconds) -> bool {
         (0..secs).contains(&(now - self.fetched))
     }
+
+    /// Whether the keys are from after the trust was made.
+    fn serves(&self, need: &Need) -> bool {
+        need.trusted <= self.serves_until
+    }
+
+    fn meets(&self, need: &Need) -> bool {
+        self.serves(need) && self.keys.has(&need.id)
+    }
 }
 
 impl Slot {
-    /// Whether a token with the key `id` is a reason to fetch now.
-    fn is_due(&self, id: &str, now: UnixSeconds) -> bool {
-        let fresh = self.kept.as_ref().filter(|kept| kept.is_within(FRESH_SECS, now));
-        let wait = match fresh {
-            Some(kept) if kept.keys.has(id) => return false,
+    /// The last good keys, if they are from within `secs` and from after the trust was made.
+    fn kept(&self, secs: i64, need: &Need, now: UnixSeconds) -> Option<&Arc<Kept>> {
+        self.kept.as_ref().filter(|kept| kept.is_within(secs, now) && kept.serves(need))
+    }
+
+    /// Whether a token with this need is a reason to fetch now.
+    fn is_due(&self, need: &Need, now: UnixSeconds) -> bool {
+        let wait = match self.kept(FRESH_SECS, need, now) {
+            Some(kept) if kept.meets(need) => return false,
             Some(_) => UNKNOWN_KEY_SECS,
             None if self.failure.is_some() => FAILURE_SECS,
             None => return true,
@@ -147,12 +172,20 @@ impl Slot {
         !(0..wait).contains(&(now - self.tried))
     }
 
-    fn take(&mut self, fetched: Result<KeySet, FetchError>, remote: &Remote, now: UnixSeconds) {
+    fn take(
+        &mut self,
+        fetched: Result<KeySet, FetchError>,
+        remote: &Remote,
+        need: &Need,
+        now: UnixSeconds,
+    ) {
         self.tried = now;
         match fetched {
             Ok(keys) => {
                 self.failure = None;
-                self.kept = Some(Arc::new(Kept { keys: Arc::new(keys), fetched: now }));
+                let serves_until = now.max(need.trusted);
+                self.kept =
+                    Some(Arc::new(Kept { keys: Arc::new(keys), fetched: now, serves_until }));
             }
             Err(error) => {
                 let reason = chain(&error);
@@ -162,10 +195,9 @@ impl Slot {
         }
     }
 
-    fn answer(&self, id: &str, now: UnixSeconds) -> Result<Arc<KeySet>, Unavailable> {
-        let kept = self.kept.as_ref().filter(|kept| kept.is_within(KEPT_SECS, now));
-        match (kept, &self.failure) {
-            (Some(kept), failure) if kept.keys.has(id) || failure.is_none() => {
+    fn answer(&self, need: &Need, now: UnixSeconds) -> Result<Arc<KeySet>, Unavailable> {
+        match (self.kept(KEPT_SECS, need, now), &self.failure) {
+            (Some(kept), failure) if kept.meets(need) || failure.is_none() => {
                 Ok(Arc::clone(&kept.keys))
             }
             // The issuer may have a new key that we could not ask for.
@@ -186,6 +218,11 @@ mod tests {
         KeySet::from_issuer(set.as_bytes(), 1).unwrap()
     }
 
+    /// That of a token with the key `id`, whose trust was made before everything.
+    fn need(id: &str) -> Need {
+        Need { id: id.to_owned(), trusted: 0 }
+    }
+
     fn remote() -> Remote {
         Remote { issuer: "https://issuer.test".parse().unwrap(), keys_url: None, ca: None }
     }
@@ -193,27 +230,44 @@ mod tests {
     #[test]
     fn a_fetch_is_due_once_an_hour_and_for_unknown_keys_twice_a_minute() {
         let mut slot = Slot::default();
-        assert!(slot.is_due("a", 1000));
-        slot.take(Ok(keys("a")), &remote(), 1000);
-        assert!(!slot.is_due("a", 1000) && !slot.is_due("b", 1000));
-        assert!(!slot.is_due("b", 1029) && slot.is_due("b", 1030));
-        assert!(!slot.is_due("a", 1000 + FRESH_SECS - 1) && slot.is_due("a", 1000 + FRESH_SECS));
-        assert!(slot.is_due("a", 999), "a clock that was set back");
-        assert!(!slot.answer("b", 1000).unwrap().has("b"));
+        assert!(slot.is_due(&need("a"), 1000));
+        slot.take(Ok(keys("a")), &remote(), &need("a"), 1000);
+        assert!(!slot.is_due(&need("a"), 1000) && !slot.is_due(&need("b"), 1000));
+        assert!(!slot.is_due(&need("b"), 1029) && slot.is_due(&need("b"), 1030));
+        assert!(
+            !slot.is_due(&need("a"), 1000 + FRESH_SECS - 1)
+                && slot.is_due(&need("a"), 1000 + FRESH_SECS)
+        );
+        assert!(slot.is_due(&need("a"), 999), "a clock that was set back");
+        assert!(!slot.answer(&need("b"), 1000).unwrap().has("b"));
     }
 
     #[test]
     fn the_last_good_keys_are_used_for_a_day_and_failures_are_remembered() {
         let (remote, mut slot) = (remote(), Slot::default());
-        slot.take(Err(FetchError::Slow), &remote, 1000);
-        assert!(slot.answer("a", 1000).is_err());
-        assert!(!slot.is_due("a", 1009) && slot.is_due("a", 1010));
-        slot.take(Ok(keys("a")), &remote, 1010);
+        slot.take(Err(FetchError::Slow), &remote, &need("a"), 1000);
+        assert!(slot.answer(&need("a"), 1000).is_err());
+        assert!(!slot.is_due(&need("a"), 1009) && slot.is_due(&need("a"), 1010));
+        slot.take(Ok(keys("a")), &remote, &need("a"), 1010);
         let later = 1010 + FRESH_SECS;
-        slot.take(Err(FetchError::Slow), &remote, later);
-        assert!(slot.answer("a", later).is_ok() && slot.answer("b", later).is_err());
-        assert!(!slot.is_due("a", later + 9) && slot.is_due("a", later + 10));
-        assert!(slot.answer("a", 1009 + KEPT_SECS).is_ok());
-        assert!(slot.answer("a", 1010 + KEPT_SECS).is_err());
+        slot.take(Err(FetchError::Slow), &remote, &need("a"), later);
+        assert!(slot.answer(&need("a"), later).is_ok() && slot.answer(&need("b"), later).is_err());
+        assert!(!slot.is_due(&need("a"), later + 9) && slot.is_due(&need("a"), later + 10));
+        assert!(slot.answer(&need("a"), 1009 + KEPT_SECS).is_ok());
+        assert!(slot.answer(&need("a"), 1010 + KEPT_SECS).is_err());
+    }
+
+    #[test]
+    fn a_trust_that_was_made_later_gets_no_older_keys() {
+        let (remote, mut slot) = (remote(), Slot::default());
+        let later = |trusted| Need { id: "a".to_owned(), trusted };
+        slot.take(Ok(keys("a")), &remote, &need("a"), 1000);
+        assert!(!slot.is_due(&later(1000), 1000) && slot.is_due(&later(1001), 1001));
+        slot.take(Err(FetchError::Slow), &remote, &later(1001), 1001);
+        assert!(slot.answer(&later(1001), 1001).is_err() && slot.answer(&need("a"), 1001).is_ok());
+        assert!(!slot.is_due(&later(1001), 1010) && slot.is_due(&later(1001), 1011));
+        // Made under a clock that was ahead: fetched for once, and not each time.
+        slot.take(Ok(keys("a")), &remote, &later(9999), 1011);
+        assert!(!slot.is_due(&later(9999), 1011) && slot.answer(&later(9999), 1011).is_ok());
     }
 }
