@@ -3,14 +3,18 @@
 use std::{fs, path::Path};
 
 use berth_shared::telemetry::chain;
+use registry_server::config::Config;
 
 pub(crate) const REGISTRY: &str = "listen = '127.0.0.1:0'\npublic_urls = ['https://reg.test']\n";
 
-pub(crate) fn registry(text: &str) -> Result<(), String> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("registry.toml");
+pub(crate) fn registry(text: &str) -> Result<Config, String> {
+    registry_in(tempfile::tempdir().expect("a folder").path(), text)
+}
+
+fn registry_in(folder: &Path, text: &str) -> Result<Config, String> {
+    let path = folder.join("registry.toml");
     fs::write(&path, text).expect("writing");
-    registry_server::config::Config::read(&path).map(drop).map_err(|error| chain(&error))
+    Config::read(&path).map_err(|error| chain(&error))
 }
 
 pub(crate) fn auth(text: &str) -> Result<(), String> {
@@ -33,14 +37,46 @@ fn the_registry_refuses_what_it_does_not_know_or_cannot_mean_by_name() {
         ("[tls]\ncertificate = 'a'", "key"),
         ("[metrics]\nlisten = '0.0.0.0:9102'", "metrics.listen"),
         ("[collection]\ngrace = 1", "grace"),
+        ("[collection]\nuntagged_secs = 0", "collection.untagged_secs: must be at least 1"),
         ("[verification]\nbytes_per_sec_max = 0", "verification.bytes_per_sec_max"),
         ("service = ''", "service"),
         ("trusted_proxies = ['0.0.0.0/0']", "trusted_proxies"),
         ("trusted_proxies = ['::/0']", "trusted_proxies"),
+        ("trusted_proxies = ['proxy.lan']", "trusted_proxies: \"proxy.lan\""),
+        ("trusted_proxies = ['192.0.2.1/33']", "trusted_proxies"),
         ("log_format = 'xml'", "log_format"),
     ] {
         let error = registry(&format!("{REGISTRY}{more}\n")).expect_err(more);
         assert!(error.contains(key), "{key} is not named in: {error}");
+    }
+}
+
+#[test]
+fn a_proxy_is_named_by_its_address_or_its_network() {
+    let line = "trusted_proxies = ['192.0.2.7', '2001:db8::7', '10.0.0.0/8']\n";
+    let config = registry(&format!("{REGISTRY}{line}")).expect(line);
+    let trusted: Vec<_> = config.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(trusted, ["192.0.2.7/32", "2001:db8::7/128", "10.0.0.0/8"]);
+}
+
+#[test]
+fn what_takes_effect_at_the_next_start_is_named_by_its_key_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let read = |more: &str| registry_in(folder.path(), &format!("{REGISTRY}{more}\n"));
+    let before = read("").expect("a good file");
+    for (more, named) in [
+        ("[limits]\nuploads_max = 1", Some("limits.uploads_max")),
+        ("[limits]\nconnections_max = 1", Some("limits.connections_max")),
+        ("log_format = 'json'", Some("log_format")),
+        ("service = 'another'", Some("service")),
+        ("trusted_proxies = ['192.0.2.7']", Some("trusted_proxies")),
+        ("log = 'debug'", None),
+        ("read_only = true", None),
+        ("[limits]\nmanifest_bytes_max = 1", None),
+        ("[collection]\ngrace_secs = 1", None),
+    ] {
+        let differences = before.fixed_differences(&read(more).expect(more));
+        assert_eq!(differences, Vec::from_iter(named), "{more}");
     }
 }
 
@@ -62,7 +98,7 @@ fn a_realm_that_passwords_would_go_to_in_the_clear_is_refused() {
     ] {
         let read = registry(&format!("listen = '{listen}'\npublic_urls = ['{url}']\n"));
         match (read, key) {
-            (Ok(()), None) => {}
+            (Ok(_), None) => {}
             (Err(error), Some(key)) => assert!(error.contains(key), "{key} is not in: {error}"),
             (read, _) => panic!("{listen} {url}: {read:?}"),
         }
@@ -95,7 +131,7 @@ fn auth_server_refuses_what_it_does_not_know_or_cannot_mean_by_name() {
 #[test]
 fn a_file_that_is_missing_or_no_toml_is_named() {
     let missing = Path::new("/nowhere/registry.toml");
-    let error = registry_server::config::Config::read(missing).expect_err("missing");
+    let error = Config::read(missing).expect_err("missing");
     assert!(chain(&error).contains("/nowhere/registry.toml"));
     let error = auth_server::config::Config::load(missing).expect_err("missing");
     assert!(chain(&error).contains("/nowhere/registry.toml"));

@@ -3,7 +3,8 @@
 mod tables;
 
 use std::{
-    net::SocketAddr,
+    fmt::Debug,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -106,7 +107,7 @@ struct File {
     #[serde(default = "default_auth_socket")]
     auth_socket: PathBuf,
     #[serde(default)]
-    trusted_proxies: Vec<IpNet>,
+    trusted_proxies: Vec<String>,
     #[serde(default)]
     insecure_http: bool,
     #[serde(default = "yes")]
@@ -165,27 +166,30 @@ impl Config {
     /// The keys in which `other` differs and which take effect at a start only.
     #[must_use]
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
-        // Compared by what they print: some hold types that cannot be compared.
-        let same =
-            |a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| format!("{a:?}") == format!("{b:?}");
-        let limits = (self.settings.limits.uploads_max, self.connections_max);
-        let other_limits = (other.settings.limits.uploads_max, other.connections_max);
-        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 13] = [
-            ("listen", &self.listen, &other.listen),
-            ("tls", &self.tls, &other.tls),
-            ("public_urls", &self.public_urls, &other.public_urls),
-            ("data", &self.data, &other.data),
-            ("basic", &self.basic, &other.basic),
-            ("durable", &self.durable, &other.durable),
-            ("service", &self.service, &other.service),
-            ("issuer", &self.issuer, &other.issuer),
-            ("auth_socket", &self.auth_socket, &other.auth_socket),
-            ("foreign_issuer", &self.foreign_issuer, &other.foreign_issuer),
-            ("trusted_proxies", &self.trusted_proxies, &other.trusted_proxies),
-            ("metrics", &self.metrics, &other.metrics),
-            ("limits.uploads_max or connections_max", &limits, &other_limits),
+        let changed = self.fixed().into_iter().zip(other.fixed()).filter(|(a, b)| a != b);
+        changed.map(|((key, _), _)| key).collect()
+    }
+
+    /// What takes effect at a start only, as it prints: some of the types cannot be compared.
+    fn fixed(&self) -> [(&'static str, String); 15] {
+        let values: [(&str, &dyn Debug); 15] = [
+            ("listen", &self.listen),
+            ("tls", &self.tls),
+            ("public_urls", &self.public_urls),
+            ("data", &self.data),
+            ("basic", &self.basic),
+            ("durable", &self.durable),
+            ("service", &self.service),
+            ("issuer", &self.issuer),
+            ("auth_socket", &self.auth_socket),
+            ("foreign_issuer", &self.foreign_issuer),
+            ("trusted_proxies", &self.trusted_proxies),
+            ("log_format", &self.log_format),
+            ("metrics", &self.metrics),
+            ("limits.uploads_max", &self.settings.limits.uploads_max),
+            ("limits.connections_max", &self.connections_max),
         ];
-        keys.into_iter().filter(|(_, a, b)| !same(a, b)).map(|(key, ..)| key).collect()
+        values.map(|(key, value)| (key, format!("{value:?}")))
     }
 }
 
@@ -203,18 +207,13 @@ impl File {
                 ),
             ));
         }
-        if self.trusted_proxies.iter().any(|net| net.prefix_len() == 0) {
-            return Err(ConfigError::value(
-                "trusted_proxies",
-                "trusting every address trusts none",
-            ));
-        }
+        let trusted_proxies = networks(&self.trusted_proxies)?;
         if !is_service(&self.service) {
             return Err(ConfigError::value("service", "must be a plain, non-empty name in ASCII"));
         }
         let settings = registry::Settings {
             limits: self.limits.check()?,
-            collection: self.collection.settings(),
+            collection: self.collection.settings()?,
             verification: self.verification.settings()?,
             read_only: self.read_only,
         };
@@ -231,7 +230,7 @@ impl File {
             issuer: self.issuer,
             auth_socket: beside(path, &self.auth_socket),
             foreign_issuer: foreign_issuer.transpose()?,
-            trusted_proxies: self.trusted_proxies,
+            trusted_proxies,
             log: self.log,
             basic: self.basic,
             log_format: self.log_format,
@@ -282,6 +281,23 @@ impl ForeignTable {
         };
         Ok(ForeignIssuer { realm: self.realm, keys })
     }
+}
+
+/// Reads the networks of proxies. An address alone is a network of one.
+fn networks(texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
+    const KEY: &str = "trusted_proxies";
+    let read = |text: &String| {
+        let alone = text.parse::<IpAddr>().map(IpNet::from);
+        let network: IpNet = alone.or_else(|_| text.parse()).map_err(|_| {
+            let reason = "is neither an address nor a network such as 10.0.0.0/8";
+            ConfigError::value(KEY, format!("{text:?} {reason}"))
+        })?;
+        if network.prefix_len() == 0 {
+            return Err(ConfigError::value(KEY, "trusting every address trusts none"));
+        }
+        Ok(network)
+    };
+    texts.iter().map(read).collect()
 }
 
 fn origins(urls: &[String], insecure_http: bool) -> Result<Vec<Origin>, ConfigError> {

@@ -25,13 +25,20 @@ impl Default for Collection {
 }
 
 impl Collection {
-    pub(super) fn settings(&self) -> collect::Settings {
-        collect::Settings {
+    pub(super) fn settings(&self) -> Result<collect::Settings, ConfigError> {
+        // Elsewhere in the file 0 means never; here it would mean at once.
+        if self.untagged_secs == Some(0) {
+            return Err(ConfigError::value(
+                "collection.untagged_secs",
+                "must be at least 1: leave it out to keep manifests without a tag for ever",
+            ));
+        }
+        Ok(collect::Settings {
             interval: positive(self.interval_secs),
             grace: Duration::from_secs(self.grace_secs),
             orphans_after: Duration::from_secs(self.orphan_secs),
             untagged_after: self.untagged_secs.map(Duration::from_secs),
-        }
+        })
     }
 }
 
