@@ -13,6 +13,19 @@ enter_sandbox prepare
 
 verb() { "$bin/registry-server" --config "$data/registry.toml" "$@"; }
 
+# to FILE COMMAND...
+to() {
+    local file=$1
+    shift
+    "$@" >"$file"
+}
+
+# true_reads COMMAND...: into a pipe that nobody reads; the exit status is that of the command.
+true_reads() {
+    "$@" | true
+    return "${PIPESTATUS[0]}"
+}
+
 scope=repository:team/app:pull,push,delete
 upload() {
     curl_berth andrew "$andrew_password" "$scope" --output "$scratch/answer" --write-out '%{http_code}' \
@@ -36,6 +49,21 @@ push_blob() {
     digest=sha256:$(printf '%s' "$1" | sha256sum | cut --delimiter ' ' --fields 1)
     curl_berth andrew "$andrew_password" "$scope" --fail --output /dev/null --request POST --data-binary "$1" \
         "https://$registry/v2/team/app/blobs/uploads/?digest=$digest"
+}
+
+manifest() {
+    local type=application/vnd.oci.image digest
+    digest=sha256:$(printf 'a config' | sha256sum | cut --delimiter ' ' --fields 1)
+    printf '{"schemaVersion": 2, "mediaType": "%s.manifest.v1+json", "config": %s, "layers": []}' $type \
+        "{\"mediaType\": \"$type.config.v1+json\", \"digest\": \"$digest\", \"size\": 8}"
+}
+
+# push_image TAG: always the same image.
+push_image() {
+    push_blob 'a config'
+    curl_berth andrew "$andrew_password" "$scope" --fail --output /dev/null --request PUT --data-binary "$(manifest)" \
+        --header 'Content-Type: application/vnd.oci.image.manifest.v1+json' \
+        "https://$registry/v2/team/app/manifests/$1"
 }
 
 switches() {
@@ -97,6 +125,62 @@ collects() {
     succeeds "verify" verb verify
 }
 
+deletes() {
+    succeeds "push of an image" push_image one
+    succeeds "push of another tag" push_image two
+    says "delete of a tag" 0 '1 tag; the manifest stays: delete it by its digest, or set untagged_secs$' \
+        verb delete team/app:one
+    says "delete of a manifest" 0 'frees what it alone named, 0 s \(grace_secs\) after its last push$' \
+        verb delete "team/app@sha256:$(manifest | sha256sum | cut --delimiter ' ' --fields 1)"
+    succeeds "push of it again" push_image three
+    printf 'untagged_secs = 60\n' >>"$data/registry.toml"
+    says "delete of a tag with untagged_secs" 0 'if nothing else names it, goes after 60 s \(untagged_secs\)$' \
+        verb delete team/app:three
+    says "delete of a repository" 0 'the next garbage collection gives the space back$' verb delete team/app
+}
+
+output_that_cannot_be_written() {
+    local words
+    for words in list gc verify 'gc --json' 'completion bash'; do
+        # shellcheck disable=SC2086  # the words of a verb
+        says "$words onto a full disk" 1 '^registry-server: .* could not be written: No space left' to /dev/full verb $words
+        # shellcheck disable=SC2086
+        says "$words for nobody" 0 '^$' true_reads verb $words
+    done
+}
+
+# Each failure is a line of JSON as well, and one alone.
+failures_for_programs() {
+    local words
+    for words in 'delete team/none' 'list team/none' "import $scratch/nowhere" "restore $scratch/nowhere"; do
+        # shellcheck disable=SC2086
+        fails_in_json $words
+    done
+}
+
+# fails_in_json VERB...
+fails_in_json() {
+    local told
+    told=$(verb --json "$@" 2>"$scratch/told") && fail "$*: it was let through"
+    jq --exit-status --slurp 'length == 1 and .[0].event == "failed" and (.[0].message | length) > 0' <<<"$told" \
+        >/dev/null || fail "--json $*: $told"
+    [[ $(<"$scratch/told") == "registry-server: "* ]] || fail "$*: $(<"$scratch/told")"
+    ok "--json $*: $told"
+}
+
+# Which configuration is taken when none is named; in $scratch lies data/registry.toml.
+looks_for_its_configuration() {
+    local program=$bin/registry-server installed='reading /etc/berth/registry.toml: No such file'
+    says "data/registry.toml" 0 '^REPOSITORY' env --chdir "$scratch" "$program" list
+    says "\$BERTH_DATA/registry.toml" 0 '^REPOSITORY' env --chdir / BERTH_DATA="$data" "$program" list
+    says "BERTH_DATA of another server" 1 "$installed" \
+        env --chdir "$scratch" BERTH_DATA="$data/auth" "$program" list
+    says "neither" 1 "$installed" env --chdir / "$program" list
+    install -D "$data/registry.toml" /etc/berth/registry.toml
+    sed --in-place "s|^data = .*||; 1i data = \"$data/registry\"" /etc/berth/registry.toml
+    says "/etc/berth/registry.toml" 0 '^REPOSITORY' env --chdir / BERTH_DATA="$data/auth" "$program" list
+}
+
 programs_introduce_themselves() {
     local program version
     version=$(sed -n '/^\[workspace.package\]/,/^\[/ s/^version = "\(.*\)"/\1/p' "$root/Cargo.toml")
@@ -105,6 +189,7 @@ programs_introduce_themselves() {
         [[ $output == "$program $version" ]] || fail "$program --version: $output"
     done
     for program in authctl registry-server; do
+        says "completion of $program for nobody" 0 '^$' true_reads "$bin/$program" completion bash
         "$bin/$program" completion bash >"$scratch/completion"
         succeeds "completion of $program is a script" bash -n "$scratch/completion"
         grep --quiet "complete .*-F .* $program\$" "$scratch/completion" || fail "it completes nothing: $program"
@@ -118,7 +203,15 @@ start_berth
 switches
 reloads
 collects
+deletes
+output_that_cannot_be_written
+failures_for_programs
+looks_for_its_configuration
 stop registry-server || fail "the registry did not stop cleanly"
 succeeds "verify without a server" verb verify
 succeeds "gc without a server" verb gc
 refused "read-only without a server" 'no server runs' verb read-only on
+fails_in_json read-only on
+fails_in_json health
+rm "$data/registry.toml"
+fails_in_json list

@@ -4,7 +4,11 @@ use std::process::ExitCode;
 
 use berth_shared::{name::RepositoryName, reference::Reference};
 use clap::Args;
-use registry_server::{config::Config, control::Job, registry::event::Event};
+use registry_server::{
+    config::Config,
+    control::Job,
+    registry::{collect::Settings, event::Event},
+};
 
 use crate::{
     output::{self, Failure, count},
@@ -13,7 +17,8 @@ use crate::{
 
 /// Delete a tag, a manifest with its tags, or a whole repository.
 ///
-/// Garbage collection gives the space back.
+/// Garbage collection gives the space back: that of a repository at its next run, that of a manifest
+/// when its content was pushed longer ago than grace_secs. A tag has none: its manifest stays.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -68,10 +73,28 @@ pub(crate) async fn run(
         Event::Deleted { what, manifests, tags } => {
             let manifests = count(*manifests, "manifest", "manifests");
             let tags = count(*tags, "tag", "tags");
-            let then = "garbage collection gives the space back";
+            let then = then(reference.as_ref(), &config.settings.collection);
             Some((format!("deleted {what}: {manifests}, {tags}; {then}"), false))
         }
         _ => None,
     };
     output::follow(events, json, ended).await
+}
+
+/// When the space comes back, and what to do for it.
+fn then(deleted: Option<&Reference>, collection: &Settings) -> String {
+    match (deleted, collection.untagged_after) {
+        (None, _) => "the next garbage collection gives the space back".to_owned(),
+        (Some(Reference::Digest(_)), _) => format!(
+            "garbage collection frees what it alone named, {} s (grace_secs) after its last push",
+            collection.grace.as_secs()
+        ),
+        (Some(Reference::Tag(_)), None) => {
+            "the manifest stays: delete it by its digest, or set untagged_secs".to_owned()
+        }
+        (Some(Reference::Tag(_)), Some(after)) => format!(
+            "the manifest stays, and if nothing else names it, goes after {} s (untagged_secs)",
+            after.as_secs()
+        ),
+    }
 }

@@ -11,7 +11,6 @@ use registry_server::{
         inventory::{Holding, Inventory, TaggedImage},
     },
 };
-use serde::Serialize;
 
 use crate::{
     output::{self, Failure, bytes, count},
@@ -51,7 +50,7 @@ fn failure(error: Error) -> Failure {
 async fn repositories(inventory: &Inventory, json: bool) -> Result<(), Error> {
     let holdings = inventory.repositories().await?;
     if json {
-        lines(&holdings);
+        holdings.iter().for_each(output::json);
         return Ok(());
     }
     let row = |it: &Holding| {
@@ -82,7 +81,7 @@ async fn tags(inventory: &Inventory, name: &RepositoryName, json: bool) -> Resul
     let holding = inventory.repository(name).await?;
     let images = inventory.tags(name).await?;
     if json {
-        lines(&images);
+        images.iter().for_each(output::json);
         return Ok(());
     }
     let row =
@@ -98,10 +97,4 @@ async fn tags(inventory: &Inventory, name: &RepositoryName, json: bool) -> Resul
         bytes(holding.shared_bytes),
     ));
     Ok(())
-}
-
-fn lines<T: Serialize>(rows: &[T]) {
-    for row in rows {
-        output::line(&serde_json::to_string(row).unwrap_or_default());
-    }
 }

@@ -31,22 +31,22 @@ use registry_server::{CONTROL_SOCKET, config::Config};
     version,
     after_help = "\
 Examples:
-  registry-server --config data/registry.toml              serve until Ctrl-C
-  registry-server --config data/registry.toml health       exit 0 when the running server is ready
-  registry-server --config data/registry.toml gc --dry-run what garbage collection would remove
-  registry-server --config data/registry.toml verify       hash everything that is stored
-  registry-server --config data/registry.toml import /var/lib/registry
-                                                           take over the store of a registry:2
+  registry-server --config data/registry.toml   serve until Ctrl-C
+  registry-server health                        exit 0 when the running server is ready
+  registry-server gc --dry-run                  what garbage collection would remove
+  registry-server verify                        hash everything that is stored
+  registry-server import /var/lib/registry      take over the store of a registry:2
 
 Exit status: 0 done, 1 refused or something is wrong with what is stored, 2 usage.
 The configuration is described in deploy/config/registry.example.toml; `authctl init` writes one."
 )]
 struct Cli {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE", default_value = "/etc/berth/registry.toml", global = true)]
-    config: PathBuf,
+    /// The configuration file [default: $BERTH_DATA/registry.toml or, without BERTH_DATA,
+    /// data/registry.toml, if it is there; else /etc/berth/registry.toml]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
 
-    /// Print what is told as JSON, a line for each thing.
+    /// Print what is told as JSON, a line for each thing, and a failure too.
     #[arg(long, global = true)]
     json: bool,
 
@@ -81,21 +81,25 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     // What is written here is nobody else's to read, whatever the shell's mask.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
-    match run(cli).await {
+    let as_json = cli.json;
+    let ended = run(cli).await;
+    match ended.and_then(|code| output::all_written().map(|()| code)) {
         Ok(code) => code,
-        Err(failure) => failure.print(),
+        Err(failure) => failure.print(as_json),
     }
 }
 
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Some(Verb::Completion { shell }) = cli.verb {
-        let name = "registry-server";
-        clap_complete::generate(shell, &mut Cli::command(), name, &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "registry-server", &mut script);
+        output::line(String::from_utf8_lossy(&script).trim_end());
         return Ok(ExitCode::SUCCESS);
     }
-    let config = Config::read(&cli.config).map_err(|error| Failure(chain(&error)))?;
+    let path = cli.config.unwrap_or_else(site::configuration);
+    let config = Config::read(&path).map_err(|error| Failure(chain(&error)))?;
     match cli.verb.unwrap_or(Verb::Serve) {
-        Verb::Serve => serve::run(&cli.config, config).await,
+        Verb::Serve => serve::run(&path, config).await,
         Verb::Health => {
             health::ask(&config.data.join(CONTROL_SOCKET)).await.map_err(Failure)?;
             Ok(ExitCode::SUCCESS)

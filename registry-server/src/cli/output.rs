@@ -1,6 +1,10 @@
 //! What the verbs print: text for people, a line of JSON per event for programs.
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    sync::OnceLock,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use registry_server::registry::event::Event;
@@ -11,17 +15,45 @@ use tokio::sync::mpsc;
 #[derive(Debug)]
 pub(crate) struct Failure(pub(crate) String);
 
+/// Why standard output could not be written, at first.
+static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
+
 impl Failure {
-    pub(crate) fn print(&self) -> ExitCode {
-        // Nobody reads what cannot be written.
-        let _ = writeln!(std::io::stderr(), "registry-server: {}", self.0.trim_end());
+    /// Tells it: people on standard error, and programs on standard output as well.
+    pub(crate) fn print(self, as_json: bool) -> ExitCode {
+        let message = self.0.trim_end().to_owned();
+        complain(&format!("registry-server: {message}"));
+        if as_json {
+            json(&Event::Failed { message });
+        }
         ExitCode::FAILURE
     }
 }
 
-/// Prints a line. A reader that has enough, such as `head`, is no error.
+/// Prints a line. A reader that has enough, such as `head`, is no error. Any other keeps no work
+/// from being done, and [`all_written`] tells it.
 pub(crate) fn line(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let mut output = io::stdout();
+    if let Err(error) = writeln!(output, "{text}").and_then(|()| output.flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        // The first one says enough.
+        let _ = UNWRITTEN.set(error);
+    }
+}
+
+/// Whether everything that was printed reached standard output.
+pub(crate) fn all_written() -> Result<(), Failure> {
+    UNWRITTEN.get().map_or(Ok(()), |error| {
+        Err(Failure(format!(
+            "what was asked for is done, but the answer could not be written: {error}"
+        )))
+    })
+}
+
+/// Prints a line on standard error. Where that cannot be written either, the exit code says it.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Prints an event for programs.
@@ -65,8 +97,9 @@ pub(crate) fn progress_bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style)
 }
 
-/// Prints what work tells. The event that says how it ended comes to `ended`, which gives the line
-/// to print and whether anything was wrong; `None` for an event that is not the last.
+/// Prints what work tells, but for its failure, which is given. The event that says how it ended
+/// comes to `ended`, which gives the line to print and whether anything was wrong; `None` for an
+/// event that is not the last.
 pub(crate) async fn follow(
     mut events: mpsc::Receiver<Event>,
     as_json: bool,
@@ -74,6 +107,10 @@ pub(crate) async fn follow(
 ) -> Result<ExitCode, Failure> {
     let bar = progress_bar();
     while let Some(event) = events.recv().await {
+        if let Event::Failed { message } = event {
+            bar.finish_and_clear();
+            return Err(Failure(message));
+        }
         if as_json {
             json(&event);
         }
@@ -88,10 +125,6 @@ pub(crate) async fn follow(
             Event::Progress { bytes_done, bytes_total, .. } => {
                 bar.set_length(bytes_total);
                 bar.set_position(bytes_done);
-            }
-            Event::Failed { message } => {
-                bar.finish_and_clear();
-                return Err(Failure(message));
             }
             event if !as_json => bar.suspend(|| show(&event)),
             _ => {}
@@ -115,7 +148,7 @@ fn show(event: &Event) {
             images.iter().for_each(|image| line(&format!("  in {image}")));
         }
         Event::Repaired { digest, how } => line(&format!("repaired: {digest}: {how}")),
-        Event::Problem { message } => eprintln!("skipped: {message}"),
+        Event::Problem { message } => complain(&format!("skipped: {message}")),
         _ => {}
     }
 }

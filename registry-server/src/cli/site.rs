@@ -1,5 +1,7 @@
 //! Where a verb does its work: in the running server, or on the data directory when none runs.
 
+use std::{env, path::PathBuf};
+
 use berth_shared::{clock::Clock, owner, telemetry::chain};
 use registry_server::{
     CONTROL_SOCKET, Offline, StartError,
@@ -11,6 +13,18 @@ use registry_server::{
 use tokio::sync::mpsc;
 
 use crate::output::Failure;
+
+/// Where a package puts the configuration.
+const CONFIG_INSTALLED: &str = "/etc/berth/registry.toml";
+
+/// The configuration of the server that is meant when nobody says which. With `BERTH_DATA` nothing is
+/// looked for in `data`: that would be another server's.
+pub(crate) fn configuration() -> PathBuf {
+    let folder = env::var_os("BERTH_DATA").filter(|folder| !folder.is_empty());
+    let own = folder.map_or_else(|| "data".into(), PathBuf::from).join("registry.toml");
+    // A directory that may not be read is told apart from a file that is not there.
+    if own.try_exists().unwrap_or(true) { own } else { CONFIG_INSTALLED.into() }
+}
 
 /// Has the job done: by the running server, else here. The channel ends when the job has.
 pub(crate) async fn start(job: Job, config: &Config) -> Result<mpsc::Receiver<Event>, Failure> {
