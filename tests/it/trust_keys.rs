@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use auth_server::trust::{KeySource, Remote, Trust, keys::IssuerKeys};
 use berth_shared::clock::Clock;
 use harness::{
-    IssuerKey, IssuerServer, Response, Stack, eventually,
+    IssuerKey, IssuerServer, Response, Stack,
+    events::Recording,
+    eventually,
     issuer::{DISCOVERY, KEYS, key_set},
 };
 use serde_json::json;
@@ -263,6 +265,31 @@ async fn what_an_issuer_answers_is_bounded_and_read_strictly() {
         issuer.answer(KEYS, 200, body);
         after(&stack, 60 * 60, &token).await.expect(200);
     }
+}
+
+/// Anybody can cause a line of the log for each request, and its length is not the issuer's to say.
+#[tokio::test]
+async fn what_an_issuer_answers_does_not_fill_the_log() {
+    let recording = Recording::start();
+    let (stack, issuer, _, token) = with_token().await;
+    let (long, keys) = ("x".repeat(60_000), format!("{}{KEYS}", issuer.url));
+    let told = async |part: &str| {
+        unavailable(after(&stack, 10, &token).await);
+        // Other tests write to the same log.
+        let mut events = recording.take();
+        events.retain(|event| event.text.contains(&long[..100]));
+        assert!(events.iter().any(|event| event.text.contains(part)), "{part}: {events:?}");
+        assert!(events.iter().all(|event| event.text.len() < 1_000), "{part}");
+    };
+    issuer.discovery(&long, &keys);
+    told("of the issuer").await;
+    issuer.discovery(&issuer.url, &long);
+    told("discovery document").await;
+    issuer.answer(DISCOVERY, 200, json!(long).to_string());
+    told("discovery document").await;
+    issuer.discovery(&issuer.url, &keys);
+    issuer.answer(KEYS, 200, json!(long).to_string());
+    told("the issuer's keys").await;
 }
 
 #[tokio::test]

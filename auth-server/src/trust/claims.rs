@@ -11,7 +11,7 @@ use super::Trust;
 /// Claims as they stand in a token.
 pub type Claims = Map<String, Value>;
 
-/// How much of a claim the log shows, in characters: enough to see what was meant.
+/// How much of what others wrote the log shows, in characters: enough to see what was meant.
 const SHOWN_CHARS_MAX: usize = 200;
 
 /// Why a token is not one that a trust is for.
@@ -102,7 +102,8 @@ fn in_time(claims: &Claims, now: UnixSeconds) -> Result<(), Mismatch> {
     Ok(token::in_time(begins.max(issued), expires, now)?)
 }
 
-fn shown(text: &str) -> String {
+/// What the log shows of a text that others wrote, who could make it as long as they like.
+pub(super) fn shown(text: &str) -> String {
     text.chars().take(SHOWN_CHARS_MAX).collect()
 }
 

@@ -2,15 +2,13 @@
 //!
 //! Everything is bounded, since the other side is somebody else's: time, bytes, keys. Redirects
 //! are not followed, and discovery may not send us to another host: what an administrator wrote
-//! down is the only place that is asked.
+//! down is the only place that is asked. Nor can it fill our log: of what it says, errors hold a
+//! bounded part.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::body::Body;
-use berth_shared::{
-    keys::{InvalidKeySet, KeySet},
-    telemetry::chain,
-};
+use berth_shared::{keys::KeySet, telemetry::chain};
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -24,7 +22,7 @@ use rustls::{
 };
 use serde::Deserialize;
 
-use super::{KEY_SET_BYTES_MAX, KEYS_MAX, Remote, url::IssuerUrl};
+use super::{KEY_SET_BYTES_MAX, KEYS_MAX, Remote, claims::shown, url::IssuerUrl};
 
 /// How long discovery and keys may take together. dockerd waits 15 seconds for a token.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,8 +79,8 @@ pub enum FetchError {
     #[error("the issuer's keys are elsewhere; if that is right, name their place: --keys-url {0}")]
     Elsewhere(String),
     /// The key set cannot be used.
-    #[error(transparent)]
-    Keys(#[from] InvalidKeySet),
+    #[error("the issuer's keys: {0}")]
+    Keys(String),
 }
 
 #[derive(Deserialize)]
@@ -103,17 +101,17 @@ async fn fetch(remote: &Remote) -> Result<KeySet, FetchError> {
         None => discover(&client, &remote.issuer).await?,
     };
     let body = client.get(&url, KEY_SET_BYTES_MAX).await?;
-    Ok(KeySet::from_issuer(&body, KEYS_MAX)?)
+    KeySet::from_issuer(&body, KEYS_MAX).map_err(|error| FetchError::Keys(shown(&chain(&error))))
 }
 
 /// Where the issuer says its keys are.
 async fn discover(client: &Https, issuer: &IssuerUrl) -> Result<IssuerUrl, FetchError> {
-    let unreadable = |error: &dyn std::error::Error| FetchError::Discovery(chain(error));
+    let unreadable = |error: &dyn std::error::Error| FetchError::Discovery(shown(&chain(error)));
     let url = issuer.discovery().map_err(|error| unreadable(&error))?;
     let body = client.get(&url, DISCOVERY_BYTES_MAX).await?;
     let found: Discovery = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
     if found.issuer != issuer.as_str() {
-        return Err(FetchError::OtherIssuer(found.issuer));
+        return Err(FetchError::OtherIssuer(shown(&found.issuer)));
     }
     let keys: IssuerUrl = found.jwks_uri.parse().map_err(|error| unreadable(&error))?;
     if !keys.is_beside(issuer) {
@@ -148,7 +146,9 @@ impl Https {
             .header(header::USER_AGENT, concat!("berth/", env!("CARGO_PKG_VERSION")))
             .body(Body::empty())
             .map_err(|error| broken(chain(&error)))?;
-        let answer = self.0.request(request).await.map_err(|error| broken(chain(&error)))?;
+        // It may name whatever the server's certificate names.
+        let answer = self.0.request(request).await;
+        let answer = answer.map_err(|error| broken(shown(&chain(&error))))?;
         let (status, body) = (answer.status(), answer.into_body());
         if status != StatusCode::OK {
             return Err(FetchError::Status { url: named(), status });
