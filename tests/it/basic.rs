@@ -3,6 +3,7 @@
 use harness::{
     Response, Stack,
     client::Call,
+    events::Recording,
     eventually,
     image::Image,
     stack::{Options, PASSWORD},
@@ -147,4 +148,26 @@ async fn voided_tokens_are_replaced_behind_the_clients_back() {
     })
     .await;
     pull(&stack, "andrew", PASSWORD).await.expect(200);
+}
+
+#[tokio::test]
+async fn the_log_says_why_credentials_could_not_be_checked() {
+    let recording = Recording::start();
+    let registry = "service = 'unheard-of'\n".to_owned();
+    let mut stack = Stack::with(Options { registry, ..Options::default() }).await;
+    let said = async |stack: &Stack, path: &str| {
+        let answer = get(stack, path).basic("andrew", PASSWORD).send().await;
+        answer.expect_error(503, "UNAVAILABLE");
+        eventually("the request is logged", async || {
+            let is_it = |text: &String| text.contains(path) && text.contains("status=503");
+            recording.take().into_iter().map(|event| event.text).find(is_it)
+        })
+        .await
+    };
+    let text = said(&stack, "/v2/unheard-of/tags/list").await;
+    let why = "could not be checked: auth-server answered 400 Bad Request: no tokens are issued";
+    assert!(text.contains(why), "{text}");
+    stack.stop_auth().await;
+    let text = said(&stack, "/v2/unheard-of/stopped/tags/list").await;
+    assert!(text.contains("could not be checked: connecting to "), "{text}");
 }

@@ -12,9 +12,11 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header},
 };
 use berth_shared::{
+    client::ClientError,
     link::{CLIENT_ADDRESS_HEADER, TOKEN_PATH},
     scope::Scope,
     serve::log::{REQUEST_ID_HEADER, RequestId},
+    telemetry::chain,
 };
 use http_body_util::{BodyExt, Limited};
 use moka::future::Cache;
@@ -40,8 +42,8 @@ pub(crate) enum NoToken {
     Wrong,
     /// Too many are signing in; with what the token endpoint says about when to try again.
     Busy(Option<HeaderValue>),
-    /// The token endpoint does not answer.
-    Unavailable,
+    /// The token endpoint gives no usable answer; with what it says instead, for the log.
+    Unavailable(String),
 }
 
 /// Exchanges credentials for tokens; clones share what is kept.
@@ -69,6 +71,23 @@ pub(crate) struct Question<'a> {
 #[derive(Deserialize)]
 struct Answer {
     token: String,
+}
+
+/// What a refusal of the token endpoint says; it holds no secret.
+#[derive(Deserialize)]
+struct Refusal {
+    errors: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    message: String,
+}
+
+impl From<ClientError> for NoToken {
+    fn from(error: ClientError) -> Self {
+        Self::Unavailable(chain(&error))
+    }
 }
 
 /// The one `Authorization` header of `headers`, if it is `Basic`.
@@ -119,19 +138,19 @@ impl Exchange {
     }
 
     async fn ask(&self, asked: Question<'_>) -> Result<Arc<HeaderMap>, NoToken> {
-        let answer = self.link.forward(self.request(asked)).await;
-        let (parts, body) = answer.map_err(|_| NoToken::Unavailable)?.into_parts();
+        let (parts, body) = self.link.forward(self.request(asked)).await?.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(ClientError::Body)?.to_bytes();
         match parts.status {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED => return Err(NoToken::Wrong),
             StatusCode::TOO_MANY_REQUESTS => {
                 return Err(NoToken::Busy(parts.headers.get(header::RETRY_AFTER).cloned()));
             }
-            _ => return Err(NoToken::Unavailable),
+            status => return Err(NoToken::Unavailable(said(status, &body))),
         }
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|_| NoToken::Unavailable)?.to_bytes();
-        let answer: Answer = serde_json::from_slice(&body).map_err(|_| NoToken::Unavailable)?;
+        let answer: Answer = serde_json::from_slice(&body)
+            .map_err(|_| NoToken::Unavailable("auth-server answered without a token".to_owned()))?;
         let mut bearer = value(format!("Bearer {}", answer.token));
         bearer.set_sensitive(true);
         Ok(Arc::new(HeaderMap::from_iter([(header::AUTHORIZATION, bearer)])))
@@ -154,6 +173,15 @@ impl Exchange {
             headers.insert(name, value(client.to_string()));
         }
         request
+    }
+}
+
+/// A refusal in words.
+fn said(status: StatusCode, body: &[u8]) -> String {
+    let refusal = serde_json::from_slice::<Refusal>(body).ok();
+    match refusal.and_then(|refusal| refusal.errors.into_iter().next()) {
+        Some(Entry { message }) => format!("auth-server answered {status}: {message}"),
+        None => format!("auth-server answered {status}"),
     }
 }
 

@@ -100,6 +100,9 @@ impl Error {
             }
             Self::Denied(Denied::Unavailable) => Some("no keys from auth-server yet".to_owned()),
             Self::BadRequest(_, message) => Some((*message).to_owned()),
+            Self::SignIn(NoToken::Unavailable(why)) => {
+                Some(format!("the credentials could not be checked: {why}"))
+            }
             Self::SignIn(_) => Some("the credentials could not be checked".to_owned()),
             _ => None,
         }
@@ -220,7 +223,7 @@ fn sign_in(reason: NoToken) -> Row {
             "too many sign-ins at once, try again",
             retry_after,
         ),
-        NoToken::Wrong | NoToken::Unavailable => (
+        NoToken::Wrong | NoToken::Unavailable(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             Code::Unavailable,
             "sign-in is not available at the moment: try again in a few seconds",
