@@ -18,11 +18,16 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::UnixStream,
+    sync::Semaphore,
     time::{Instant, timeout},
 };
 
 /// How long the head of an answer may take. The token endpoint queues for a password check.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Requests of a pool that may be under way at once. The server's listener has room for twice as
+/// many, so that whoever speaks to it beside the pool is never kept waiting by it.
+const UNDER_WAY_MAX: usize = 512;
 
 /// Connections that a pool keeps while nobody needs them.
 const IDLE_MAX: usize = 64;
@@ -86,6 +91,7 @@ async fn connect(socket: &Path) -> Result<SendRequest<Body>, ClientError> {
 pub struct Pool {
     socket: Arc<Path>,
     idle: Arc<Mutex<Vec<Idle>>>,
+    room: Arc<Semaphore>,
 }
 
 /// A connection that answered, and whose answer may still be on its way.
@@ -98,23 +104,30 @@ impl Pool {
     /// A pool without connections.
     #[must_use]
     pub fn new(socket: &Path) -> Self {
-        Self { socket: socket.into(), idle: Arc::default() }
+        let room = Arc::new(Semaphore::new(UNDER_WAY_MAX));
+        Self { socket: socket.into(), idle: Arc::default(), room }
     }
 
-    /// Sends one request and gives the answer with its body still to be read.
+    /// Sends a request and reads an answer of at most `bytes_max` bytes whole. The request's body
+    /// should be there whole: a connection is held until it has been sent. While as many requests
+    /// as may be are under way, it waits.
     ///
     /// # Errors
-    /// As [`send`].
-    pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, ClientError> {
-        timeout(ANSWER_TIMEOUT, self.send_in_time(request))
-            .await
-            .map_err(|_| ClientError::Timeout)?
+    /// As [`fetch`].
+    pub async fn fetch(
+        &self,
+        request: Request<Body>,
+        bytes_max: usize,
+    ) -> Result<Response<Bytes>, ClientError> {
+        let exchange = async {
+            // It is never closed.
+            let _place = self.room.acquire().await;
+            read(self.send(request).await?, bytes_max).await
+        };
+        timeout(ANSWER_TIMEOUT, exchange).await.map_err(|_| ClientError::Timeout)?
     }
 
-    async fn send_in_time(
-        &self,
-        mut request: Request<Body>,
-    ) -> Result<Response<Incoming>, ClientError> {
+    async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, ClientError> {
         while let Some(mut sender) = self.take() {
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok(self.keep(sender, response)),
@@ -162,16 +175,23 @@ pub async fn fetch(
     request: Request<Body>,
     bytes_max: usize,
 ) -> Result<Response<Bytes>, ClientError> {
-    let (parts, body) = send(socket, request).await?.into_parts();
-    let body = timeout(ANSWER_TIMEOUT, Limited::new(body, bytes_max).collect())
-        .await
-        .map_err(|_| ClientError::Timeout)?
-        .map_err(ClientError::Body)?;
+    let response = send(socket, request).await?;
+    timeout(ANSWER_TIMEOUT, read(response, bytes_max)).await.map_err(|_| ClientError::Timeout)?
+}
+
+async fn read(
+    response: Response<Incoming>,
+    bytes_max: usize,
+) -> Result<Response<Bytes>, ClientError> {
+    let (parts, body) = response.into_parts();
+    let body = Limited::new(body, bytes_max).collect().await.map_err(ClientError::Body)?;
     Ok(Response::from_parts(parts, body.to_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use axum::{Router, routing::any};
     use tokio_util::sync::CancellationToken;
 
@@ -191,10 +211,7 @@ mod tests {
     }
 
     async fn echo(pool: &Pool, body: &str) -> Result<Bytes, ClientError> {
-        let answer = pool.send(request(body)).await?;
-        let body =
-            answer.into_body().collect().await.map_err(|error| ClientError::Body(error.into()))?;
-        Ok(body.to_bytes())
+        Ok(pool.fetch(request(body), 1024).await?.into_body())
     }
 
     #[tokio::test]
@@ -217,6 +234,25 @@ mod tests {
             let body = answer.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(body.len(), large.len());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pool_never_fills_the_servers_listener() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        // Nobody answers.
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let pool = Pool::new(&socket);
+        let most = u32::try_from(UNDER_WAY_MAX).unwrap();
+        let places = pool.room.acquire_many(most).await.unwrap();
+        assert!(matches!(echo(&pool, "a").await, Err(ClientError::Timeout)));
+        let connected = std::future::poll_fn(|cx| match listener.poll_accept(cx) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending => Poll::Ready(false),
+        });
+        assert!(!connected.await, "it waited for its place without a connection");
+        drop(places);
+        assert!(UNDER_WAY_MAX * 2 <= Limits::default().connections_max);
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! Paths, header names and bodies stand here once, since a disagreement would be an outage.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,10 @@ use crate::subject::{Grantee, Subject};
 
 /// Answers `GET` and `POST`: the token endpoint, also reached through the registry.
 pub const TOKEN_PATH: &str = "/token";
+/// The longest body of a token request, in bytes.
+pub const TOKEN_BODY_BYTES_MAX: usize = 64 * 1024;
+/// How long a token request may take to arrive whole.
+pub const TOKEN_BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Answers `GET`: the verification keys as JWKS.
 pub const KEYS_PATH: &str = "/keys";
 /// Answers `GET` on the private socket only: [`Revocations`].

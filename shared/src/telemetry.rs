@@ -30,7 +30,7 @@ impl LogControl {
 
 /// A bare word is a level: the library takes any other for a target, and silences all the rest.
 fn read(filter: &str) -> Result<EnvFilter, String> {
-    for word in filter.split(',').map(str::trim).filter(|word| !word.contains(['=', '['])) {
+    for word in filter.split(',').filter(|word| !word.contains(['=', '['])) {
         if word.is_empty() || word.parse::<LevelFilter>().is_err() {
             return Err(format!(
                 "log: {word:?} is no level: write error, warn, info, debug, trace or off, and for \
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_filter_is_a_level_or_directives_and_no_other_word() {
-        for good in ["info", "WARN", "off", "info,sqlx=warn", "info, sqlx=warn", "sqlx=trace"] {
+        for good in ["info", "WARN", "off", "info,sqlx=warn", "sqlx=trace"] {
             assert!(read(good).is_ok(), "{good}");
         }
         for bad in ["", "warning", "verbose", "inof", "info,sqlx", "sqlx=loud"] {

@@ -5,14 +5,18 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use harness::{
-    Raw, Response, Stack,
+    Client, Raw, Response, Stack,
     client::Call,
     events::Recording,
     eventually,
     stack::{Options, PASSWORD},
 };
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixListener,
+    task::JoinHandle,
+};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -50,6 +54,34 @@ fn granted(answer: &Response) -> String {
     let access = claims(answer)["access"].as_array().expect("a list").len();
     assert_eq!(access, scope.split_whitespace().count(), "scope and token say the same");
     scope
+}
+
+/// Takes the place of auth-server: the heads of the token requests that come first, in order.
+async fn token_heads<const N: usize>(stack: &mut Stack) -> JoinHandle<[String; N]> {
+    stack.stop_auth().await;
+    let path = stack.root().join("run/auth.sock");
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).expect("the socket");
+    tokio::spawn(async move {
+        let mut heads = Vec::new();
+        while heads.len() < N {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.expect("a head"));
+            }
+            let body = "{\"errors\":[{\"code\":\"UNKNOWN\",\"message\":\"none\"}]}";
+            let answer = format!(
+                "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\n\
+                 content-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(answer.as_bytes()).await.expect("answering");
+            let head = String::from_utf8(head).expect("text").to_lowercase();
+            heads.extend(head.contains(" /token").then_some(head));
+        }
+        heads.try_into().expect("as many as that")
+    })
 }
 
 #[tokio::test]
@@ -378,26 +410,7 @@ async fn equal_logins_at_once_are_checked_once_and_later_ones_not_at_all() {
 #[tokio::test]
 async fn auth_server_is_told_the_address_of_the_peer_and_no_other() {
     let mut stack = with_grants().await;
-    stack.stop_auth().await;
-    let path = stack.root().join("run/auth.sock");
-    let _ = std::fs::remove_file(&path);
-    let listener = tokio::net::UnixListener::bind(&path).expect("the socket");
-    let seen = tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.expect("a connection");
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                head.push(stream.read_u8().await.expect("a head"));
-            }
-            let answer =
-                b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-            stream.write_all(answer).await.expect("answering");
-            let head = String::from_utf8(head).expect("text").to_lowercase();
-            if head.starts_with("get /token") {
-                return head;
-            }
-        }
-    });
+    let seen = token_heads(&mut stack).await;
     let mut raw = Raw::connect(&stack.client).await;
     let headers = [
         ("X-Berth-Client-Address", "198.51.100.7"),
@@ -407,7 +420,7 @@ async fn auth_server_is_told_the_address_of_the_peer_and_no_other() {
         ("User-Agent", "docker/28"),
     ];
     raw.head("GET /token?scope=repository:open:pull", &headers).await;
-    let head = seen.await.expect("a request");
+    let [head] = seen.await.expect("a request");
     assert!(head.starts_with("get /token?scope=repository:open:pull http/1.1\r\n"), "{head}");
     let addresses: Vec<_> =
         head.lines().filter(|line| line.starts_with("x-berth-client-address")).collect();
@@ -416,6 +429,29 @@ async fn auth_server_is_told_the_address_of_the_peer_and_no_other() {
         assert!(!head.contains(strange), "{head}");
     }
     assert!(head.contains("user-agent: docker/28\r\n"));
+}
+
+/// Connections of the private socket are few, and half a request costs its sender nothing.
+#[tokio::test]
+async fn half_a_request_is_not_passed_on() {
+    let mut stack = with_grants().await;
+    let begin = async |client: &Client| {
+        let mut raw = Raw::connect(client).await;
+        raw.head("POST /token", &[("Content-Type", FORM), ("Content-Length", "12")]).await;
+        raw.send(b"scope=").await;
+        raw
+    };
+    let mut half = begin(&stack.client).await;
+    // Another, begun later, is answered, and so is the first once it is whole.
+    get(&stack, "?scope=repository:open:pull").send().await.expect(200);
+    half.send(b"a:b:cd").await;
+    assert_eq!(half.answer("/token", false).await.status, 200);
+    let mut waiting = begin(&stack.client).await;
+    let heads = token_heads(&mut stack).await;
+    get(&stack, "?scope=repository:open:pull").send().await.expect(404);
+    waiting.send(b"a:b:cd").await;
+    let [first, second] = heads.await.expect("two requests");
+    assert!(first.starts_with("get") && second.starts_with("post"), "{first}{second}");
 }
 
 /// What a client or the registry's log tells about a request is found in auth-server's log too.

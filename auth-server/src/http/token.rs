@@ -22,6 +22,7 @@ use berth_shared::{
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use metrics::counter;
 use serde::Serialize;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::{
@@ -36,9 +37,6 @@ use crate::{
     server::{Agent, Granted, IssueError, TokenRequest},
     sign_in::Presented,
 };
-
-/// The longest body of a token request.
-const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The least `expires_in` that every client reads as it is meant. A token that rests on a grant
 /// about to end says so in its `exp` alone.
@@ -147,10 +145,12 @@ fn refused(error: IssueError) -> Error {
 }
 
 async fn read_body(body: Body) -> Result<Zeroizing<Vec<u8>>, Error> {
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(body) => Ok(Zeroizing::new(body.to_bytes().to_vec())),
-        Err(error) if error.is::<LengthLimitError>() => Err(Error::refused(Refusal::BodyLong)),
-        Err(error) => Err(Error::because(Refusal::BodyCut, error.to_string())),
+    let whole = Limited::new(body, link::TOKEN_BODY_BYTES_MAX).collect();
+    match timeout(link::TOKEN_BODY_TIMEOUT, whole).await {
+        Ok(Ok(body)) => Ok(Zeroizing::new(body.to_bytes().to_vec())),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Error::refused(Refusal::BodyLong)),
+        Ok(Err(error)) => Err(Error::because(Refusal::BodyCut, error.to_string())),
+        Err(late) => Err(Error::because(Refusal::BodyCut, late.to_string())),
     }
 }
 
@@ -237,4 +237,16 @@ fn respond(answer: Result<Response, Error>, client: Option<IpAddr>) -> Response 
         log.client = client;
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_comes_is_not_waited_for() {
+        let never = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+        let error = read_body(Body::from_stream(never)).await.unwrap_err();
+        assert_eq!(error.into_response().status(), StatusCode::BAD_REQUEST);
+    }
 }

@@ -5,6 +5,7 @@
 
 pub mod edit;
 pub mod htpasswd;
+mod queue;
 pub mod store;
 pub mod throttle;
 pub mod verify;

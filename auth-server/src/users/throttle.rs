@@ -79,7 +79,7 @@ pub struct Throttle {
     wrong: Cache<Tag, ()>,
     /// Passwords that were right, with the stored hash that they matched.
     proved: Cache<Tag, ()>,
-    budget: Mutex<Budget>,
+    budget: Arc<Mutex<Budget>>,
     delay_max: Duration,
 }
 
@@ -93,7 +93,8 @@ struct Failures {
     next: Option<Instant>,
 }
 
-/// The failures of all: each is paid off after `interval`, and `burst` may be owed.
+/// The failures of all: each is paid off after `interval`, and `burst` may be owed. What a stranger
+/// may turn out to have wrong is booked before it is checked, and given back if it was right.
 #[derive(Debug)]
 struct Budget {
     interval: Duration,
@@ -126,11 +127,11 @@ impl Throttle {
             known: Cache::builder().max_capacity(ENTRIES_MAX).time_to_idle(KNOWN).build(),
             wrong: Cache::builder().max_capacity(ENTRIES_MAX).time_to_idle(REMEMBERED).build(),
             proved: Cache::builder().max_capacity(ENTRIES_MAX).time_to_idle(KNOWN).build(),
-            budget: Mutex::new(Budget {
+            budget: Arc::new(Mutex::new(Budget {
                 interval,
                 burst: Duration::from_secs(BURST_SECS.into()),
                 paid_off: None,
-            }),
+            })),
             delay_max: Duration::from_secs(limits.sign_in_delay_secs_max),
         }
     }
@@ -166,18 +167,18 @@ impl Throttle {
     pub async fn turn(&self, pair: Pair) -> Result<Guess, TooMany> {
         let now = Instant::now();
         let (queue, is_known) = self.queue(pair);
-        let (longest, open) = if is_known {
-            (self.delay_max.min(DELAY_MAX_KNOWN), now)
-        } else {
-            (self.delay_max, lock(&self.budget).next(now))
-        };
-        if open - now > self.delay_max {
-            // Before a queue is made: a name that is turned away takes no room.
-            return Err(TooMany);
-        }
-        let failures = self.failures.get_with(queue, Arc::default);
-        let until = {
-            let mut failures = lock(&failures);
+        let longest = if is_known { self.delay_max.min(DELAY_MAX_KNOWN) } else { self.delay_max };
+        let (guess, until) = {
+            // Held until what this one takes of it is booked: strangers who come together must not
+            // all find it as the first did.
+            let mut budget = (!is_known).then(|| lock(&self.budget));
+            let open = budget.as_ref().map_or(now, |budget| budget.next(now));
+            if open - now > self.delay_max {
+                // Before a queue is made: a name that is turned away takes no room.
+                return Err(TooMany);
+            }
+            let queue = self.failures.get_with(queue, Arc::default);
+            let mut failures = lock(&queue);
             let delay = delay(failures.distinct.len() + failures.under_way).min(longest);
             let begins = failures.next.unwrap_or(now).max(open) + delay;
             if begins - now > self.delay_max {
@@ -185,10 +186,14 @@ impl Throttle {
             }
             failures.under_way += 1;
             failures.next = Some(begins);
-            begins
+            drop(failures);
+            if let Some(budget) = &mut budget {
+                budget.spend(now);
+            }
+            // Given back however this ends, a client that leaves while it waits included.
+            let budget = Arc::clone(&self.budget);
+            (Guess { failures: queue, budget, is_booked: !is_known, is_wrong: false }, begins)
         };
-        // Given back however this ends, a client that leaves while it waits included.
-        let guess = Guess(failures);
         if until > now {
             metrics::counter!("berth_sign_ins_delayed_total").increment(1);
             metrics::histogram!("berth_sign_in_delay_seconds").record(until - now);
@@ -205,11 +210,6 @@ impl Throttle {
         if failures.distinct.len() < DISTINCT_MAX {
             failures.distinct.insert(tag);
         }
-    }
-
-    /// Counts a check that was spent on a wrong password.
-    pub fn spend(&self) {
-        lock(&self.budget).spend(Instant::now());
     }
 
     /// Notes that a password was right.
@@ -246,11 +246,35 @@ fn delay(distinct: usize) -> Duration {
 }
 
 /// A guess that is waiting or being checked, until it is dropped.
-pub struct Guess(Arc<Mutex<Failures>>);
+pub struct Guess {
+    failures: Arc<Mutex<Failures>>,
+    budget: Arc<Mutex<Budget>>,
+    /// Whether it was booked in the budget when its turn was given: a stranger's.
+    is_booked: bool,
+    is_wrong: bool,
+}
+
+impl Guess {
+    /// Whether whoever guesses has never signed in from where they are.
+    #[must_use]
+    pub fn is_of_a_stranger(&self) -> bool {
+        self.is_booked
+    }
+
+    /// A check was spent on a wrong password.
+    pub fn was_wrong(mut self) {
+        self.is_wrong = true;
+    }
+}
 
 impl Drop for Guess {
     fn drop(&mut self) {
-        lock(&self.0).under_way -= 1;
+        lock(&self.failures).under_way -= 1;
+        match (self.is_booked, self.is_wrong) {
+            (true, false) => lock(&self.budget).give_back(),
+            (false, true) => lock(&self.budget).spend(Instant::now()),
+            (true, true) | (false, false) => {}
+        }
     }
 }
 
@@ -264,6 +288,10 @@ impl Budget {
 
     fn spend(&mut self, now: Instant) {
         self.paid_off = Some(self.paid_off.unwrap_or(now).max(now) + self.interval);
+    }
+
+    fn give_back(&mut self) {
+        self.paid_off = self.paid_off.and_then(|paid_off| paid_off.checked_sub(self.interval));
     }
 }
 
@@ -364,8 +392,7 @@ mod tests {
         let throttle = Throttle::new(limits);
         let begun = Instant::now();
         for n in 0..100 {
-            let _turn = throttle.turn(pair(n)).await.ok().unwrap();
-            throttle.spend();
+            throttle.turn(pair(n)).await.ok().unwrap().was_wrong();
         }
         // 50 at once, and ten a second from then on.
         assert_eq!(begun.elapsed().as_secs(), 4);
@@ -373,6 +400,22 @@ mod tests {
         throttle.succeeded(PAIR);
         assert_eq!(waits(&throttle, PAIR).await, Duration::ZERO);
         tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(waits(&throttle, pair(201)).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_who_come_together_share_the_budget_and_the_right_ones_give_it_back() {
+        let limits = Limits { password_failures_per_sec_max: 10, ..Limits::default() };
+        let throttle = Throttle::new(limits);
+        let together: Vec<_> = (0..200).map(|n| throttle.turn(pair(n))).collect();
+        let begun = Instant::now();
+        let turns = futures_util::future::join_all(together).await;
+        let turns: Vec<_> = turns.into_iter().filter_map(Result::ok).collect();
+        // 50 at once, and ten a second for the ten seconds that anybody waits.
+        assert_eq!((turns.len(), begun.elapsed().as_secs()), (151, 10));
+        assert!(turns.iter().all(Guess::is_of_a_stranger));
+        // All of them were right, or left.
+        drop(turns);
         assert_eq!(waits(&throttle, pair(201)).await, Duration::ZERO);
     }
 

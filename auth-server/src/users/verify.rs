@@ -11,7 +11,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -19,12 +19,12 @@ use std::{
 use berth_shared::subject::UserName;
 use moka::future::Cache;
 use ring::{hmac, rand::SystemRandom};
-use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::{
     Password,
     htpasswd::StoredHash,
+    queue::{Queue, Standing},
     store::UserSet,
     throttle::{Guess, Pair, Tag, Throttle},
 };
@@ -122,10 +122,7 @@ pub struct Verifier {
     key: hmac::Key,
     successes: Cache<Tag, ()>,
     throttle: Arc<Throttle>,
-    threads: Arc<Semaphore>,
-    threads_max: usize,
-    waiting: AtomicUsize,
-    waiting_max: usize,
+    queue: Queue,
     runs: Arc<AtomicU64>,
 }
 
@@ -145,10 +142,7 @@ impl Verifier {
             key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?,
             successes: remembered.build(),
             throttle: Arc::new(Throttle::new(limits)),
-            threads: Arc::new(Semaphore::new(threads_max)),
-            threads_max,
-            waiting: AtomicUsize::new(0),
-            waiting_max: limits.password_queue_max,
+            queue: Queue::new(threads_max, limits.password_queue_max),
             runs: Arc::default(),
         })
     }
@@ -209,13 +203,10 @@ impl Verifier {
 
     /// What is under way, and what is remembered.
     pub(crate) fn load(&self) -> Load {
-        Load {
-            remembered: self.successes.entry_count(),
-            running: self.threads_max.saturating_sub(self.threads.available_permits()),
-            running_max: self.threads_max,
-            waiting: self.waiting.load(Ordering::Relaxed),
-            waiting_max: self.waiting_max,
-        }
+        let (running, running_max) = self.queue.running();
+        let (waiting, waiting_max) = self.queue.waiting();
+        let remembered = self.successes.entry_count();
+        Load { remembered, running, running_max, waiting, waiting_max }
     }
 
     /// How many times bcrypt has run.
@@ -269,11 +260,9 @@ impl Verifier {
     }
 
     async fn check(&self, attempt: Attempt) -> Result<(), Refusal> {
-        let turn = {
-            let _place = Place::take(&self.waiting, self.waiting_max).ok_or(Refusal::Busy)?;
-            let threads = Arc::clone(&self.threads);
-            threads.acquire_owned().await.map_err(|_| Refusal::Broken)?
-        };
+        let is_stranger = attempt.guess.as_ref().is_some_and(Guess::is_of_a_stranger);
+        let standing = if is_stranger { Standing::Stranger } else { Standing::Known };
+        let turn = self.queue.turn(standing).await.map_err(|_| Refusal::Busy)?;
         let (runs, throttle) = (Arc::clone(&self.runs), Arc::clone(&self.throttle));
         let is_right = tokio::task::spawn_blocking(move || {
             // Turn and guess go with the work: a client that leaves makes no room early, and what
@@ -283,10 +272,11 @@ impl Verifier {
             runs.fetch_add(1, Ordering::Relaxed);
             let is_right = bcrypt::verify(&*password, &hash)? && is_possible;
             if !is_right {
-                throttle.spend();
                 throttle.failed(pair, tag);
+                if let Some(guess) = guess {
+                    guess.was_wrong();
+                }
             }
-            drop(guess);
             Ok::<_, bcrypt::BcryptError>(is_right)
         });
         match is_right.await {
@@ -315,24 +305,6 @@ struct Attempt {
 /// A hash of the right form and cost that no password is known to have.
 fn dummy(cost: u32) -> String {
     format!("$2b${cost:02}${}", ".".repeat(53))
-}
-
-/// A place in the queue, given back when dropped.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
-        waiting
-            .try_update(Ordering::SeqCst, Ordering::SeqCst, |now| (now < most).then_some(now + 1))
-            .ok()
-            .map(|_| Self(waiting))
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 #[cfg(test)]
@@ -394,9 +366,8 @@ mod tests {
     async fn beyond_the_queue_the_answer_is_busy() {
         let dir = tempfile::tempdir().unwrap();
         let users = users(dir.path()).await;
-        let limits = Limits { password_queue_max: 1, ..Limits::default() };
-        let mut verifier = Verifier::new(limits).unwrap();
-        verifier.threads = Arc::new(Semaphore::new(0));
+        let mut verifier = Verifier::new(Limits::default()).unwrap();
+        verifier.queue = Queue::new(0, 1);
         let (a, b) = (credentials("andrew", "a"), credentials("andrew", "b"));
         let waiting = verifier.verify(&users, &a, None);
         tokio::pin!(waiting);
@@ -416,8 +387,10 @@ mod tests {
             assert!(futures_poll_once(leaving.as_mut()).await.is_none());
         }
         // When all threads are free again, the check has come to its end.
-        let threads = u32::try_from(verifier.threads_max).unwrap();
-        drop(verifier.threads.acquire_many(threads).await.unwrap());
+        let mut turns = Vec::new();
+        while turns.len() < verifier.queue.running().1 {
+            turns.push(verifier.queue.turn(Standing::Known).await.unwrap());
+        }
         assert_eq!(verifier.runs(), 1);
         assert_eq!(verifier.verify(&users, &guess, None).await, Err(Refusal::Wrong));
         assert_eq!(verifier.runs(), 1, "it is known to be wrong");

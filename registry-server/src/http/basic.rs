@@ -18,7 +18,6 @@ use berth_shared::{
     serve::log::{REQUEST_ID_HEADER, RequestId},
     telemetry::chain,
 };
-use http_body_util::{BodyExt, Limited};
 use moka::future::Cache;
 use ring::{hmac, rand::SystemRandom};
 use serde::Deserialize;
@@ -31,9 +30,6 @@ const KEPT: Duration = Duration::from_secs(60);
 
 /// Tokens that are kept.
 const TOKENS_MAX: u64 = 10_000;
-
-/// The longest answer of the token endpoint.
-const ANSWER_BYTES_MAX: usize = 128 * 1024;
 
 /// Why there is no token for the credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,8 +135,6 @@ impl Exchange {
 
     async fn ask(&self, asked: Question<'_>) -> Result<Arc<HeaderMap>, NoToken> {
         let (parts, body) = self.link.forward(self.request(asked)).await?.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(ClientError::Body)?.to_bytes();
         match parts.status {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED => return Err(NoToken::Wrong),

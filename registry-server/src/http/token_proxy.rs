@@ -1,35 +1,43 @@
 //! `/token` on the registry's own origin, passed on to `auth-server` over the private socket:
 //! clients refuse a token endpoint on another host, step by step (auth 2.10).
+//!
+//! A request is read whole before `auth-server` hears of it: the connections of the private socket
+//! are few, and anybody at all may send half a request.
 
 use axum::{
     Extension,
     body::Body,
     extract::{Request, State},
-    http::{HeaderName, Method, StatusCode, Uri, header},
-    response::Response,
+    http::{HeaderName, Method, StatusCode, Uri, header, request::Parts},
+    response::{IntoResponse, Response},
 };
 use berth_shared::{
     error::{Code, ErrorBody},
-    link::{CLIENT_ADDRESS_HEADER, TOKEN_PATH},
+    link::{CLIENT_ADDRESS_HEADER, TOKEN_BODY_BYTES_MAX, TOKEN_BODY_TIMEOUT, TOKEN_PATH},
     serve::log::{LogFields, REQUEST_ID_HEADER, RequestId},
     telemetry::chain,
 };
+use http_body_util::BodyExt;
 use serde_json::Value;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use super::{App, client_address::ClientAddress, json, value};
 
 /// The request headers that the token endpoint reads. No other is passed on, so that nobody can
 /// slip in one that is believed on the private socket.
-const PASSED_ON: [HeaderName; 6] = [
-    header::AUTHORIZATION,
-    header::CONTENT_TYPE,
-    header::CONTENT_LENGTH,
-    header::ACCEPT,
-    header::USER_AGENT,
-    header::EXPECT,
-];
+const PASSED_ON: [HeaderName; 4] =
+    [header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT, header::USER_AGENT];
 
-/// Passes the request on, streaming both ways.
+/// Bytes of bodies that are held at once at most, whoever sent them.
+const BODIES_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Room for bodies, a permit a byte.
+static ROOM: Semaphore = Semaphore::const_new(BODIES_BYTES_MAX);
+
+/// Passes the request on.
 pub(super) async fn forward(
     State(app): State<App>,
     Extension(client): Extension<ClientAddress>,
@@ -49,29 +57,85 @@ pub(super) async fn forward(
         let message = "tokens come from another server: see the realm of the challenge";
         return failure(StatusCode::NOT_FOUND, Code::Unsupported, message);
     };
-    match link.forward(to_auth_server(request, client, id)).await {
-        Ok(response) => response.map(Body::new),
-        Err(error) => {
-            let mut response = failure(
-                StatusCode::SERVICE_UNAVAILABLE,
-                Code::Unavailable,
-                "sign-in is not available at the moment: try again in a few seconds",
-            );
-            response.headers_mut().insert(header::RETRY_AFTER, value("2"));
-            let fields = LogFields { error: Some(chain(&error)), ..LogFields::default() };
-            response.extensions_mut().insert(fields);
-            response
-        }
+    let (parts, body) = request.into_parts();
+    let whole = match parts.method {
+        Method::POST => timeout(TOKEN_BODY_TIMEOUT, read(body)).await.unwrap_or(Err(Unread::Late)),
+        _ => Ok(Held::default()),
+    };
+    let Held { bytes, room: _until_answered } = match whole {
+        Ok(held) => held,
+        Err(unread) => return unread.into_response(),
+    };
+    match link.forward(to_auth_server(parts, bytes, client, id)).await {
+        Ok(response) => response.map(Body::from),
+        Err(error) => unavailable(chain(&error)),
     }
 }
 
-fn to_auth_server(request: Request, client: ClientAddress, id: RequestId) -> Request {
-    let (parts, body) = request.into_parts();
+/// A body, and its share of the room.
+#[derive(Default)]
+struct Held {
+    bytes: Vec<u8>,
+    room: Option<SemaphorePermit<'static>>,
+}
+
+/// Why a body could not be read.
+enum Unread {
+    /// It was cut off.
+    Cut,
+    /// It did not come in time.
+    Late,
+    /// Too much of others is held.
+    NoRoom,
+}
+
+/// Reads a body, or one byte more than `auth-server` takes, so that the refusal is its own.
+async fn read(mut body: Body) -> Result<Held, Unread> {
+    let mut held = Held::default();
+    while held.bytes.len() <= TOKEN_BODY_BYTES_MAX {
+        let Some(frame) = body.frame().await else { break };
+        let Ok(data) = frame.map_err(|_| Unread::Cut)?.into_data() else { continue };
+        let missing = TOKEN_BODY_BYTES_MAX + 1 - held.bytes.len();
+        let data = &data[..data.len().min(missing)];
+        let size = u32::try_from(data.len()).map_err(|_| Unread::NoRoom)?;
+        let room = ROOM.try_acquire_many(size).map_err(|_| Unread::NoRoom)?;
+        match &mut held.room {
+            Some(all) => all.merge(room),
+            none => *none = Some(room),
+        }
+        held.bytes.extend_from_slice(data);
+    }
+    Ok(held)
+}
+
+impl IntoResponse for Unread {
+    fn into_response(self) -> Response {
+        let message = match self {
+            Self::Cut => "the body was cut off",
+            Self::Late => "the body did not come in time",
+            Self::NoRoom => return unavailable("too many bodies of token requests".to_owned()),
+        };
+        failure(StatusCode::BAD_REQUEST, Code::Unsupported, message)
+    }
+}
+
+fn unavailable(error: String) -> Response {
+    let mut response = failure(
+        StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unavailable,
+        "sign-in is not available at the moment: try again in a few seconds",
+    );
+    response.headers_mut().insert(header::RETRY_AFTER, value("2"));
+    response.extensions_mut().insert(LogFields { error: Some(error), ..LogFields::default() });
+    response
+}
+
+fn to_auth_server(parts: Parts, bytes: Vec<u8>, client: ClientAddress, id: RequestId) -> Request {
     let target = match parts.uri.query() {
         Some(query) => format!("{TOKEN_PATH}?{query}"),
         None => TOKEN_PATH.to_owned(),
     };
-    let mut forwarded = Request::new(body);
+    let mut forwarded = Request::new(Body::from(bytes));
     *forwarded.method_mut() = parts.method;
     *forwarded.uri_mut() = target.parse().unwrap_or(Uri::from_static(TOKEN_PATH));
     let headers = forwarded.headers_mut();

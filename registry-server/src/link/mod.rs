@@ -25,7 +25,6 @@ use berth_shared::{
     client, keys::KeySet, link::Revocations, rights::Rights, subject::Subject, telemetry::chain,
 };
 use bytes::Bytes;
-use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use keys::Keys;
@@ -34,6 +33,9 @@ use rights::RightsCache;
 
 /// The largest answer that is taken, in bytes.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The longest answer of the token endpoint, in bytes.
+const TOKEN_ANSWER_BYTES_MAX: usize = 128 * 1024;
 
 /// How often the table of revocations and the keys are asked for.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -103,12 +105,13 @@ impl AuthLink {
         self.0.rights.of(subject, &self.0.socket).await
     }
 
-    /// Passes a request on and gives the answer with its body still to be read.
+    /// Passes a token request on, whose body is there whole, and gives the whole answer: nobody
+    /// who sends or reads slowly holds a connection to `auth-server`.
     pub(crate) async fn forward(
         &self,
         request: Request<Body>,
-    ) -> Result<Response<Incoming>, client::ClientError> {
-        self.0.pool.send(request).await
+    ) -> Result<Response<Bytes>, client::ClientError> {
+        self.0.pool.fetch(request, TOKEN_ANSWER_BYTES_MAX).await
     }
 
     /// Whether `auth-server` answers, or has ever answered: pulls go on without it.
