@@ -8,10 +8,12 @@ use berth_shared::{
     serve::{self, Limits, Listener, Name, expiry, metrics, tls::Tls},
     telemetry::chain,
 };
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     AuthServer, StartError,
+    acl::counters::MARK_INTERVAL,
     config::{Config, Public},
     files, http, renewal, series,
 };
@@ -120,6 +122,7 @@ impl Bound {
             private,
             others,
             look_at_files(&server, &shutdown),
+            clear_counters(&server, &shutdown),
             renewal::keep(config.certificates.as_ref(), clock, &shutdown),
             expiry::count_down(renewal::countdowns(config, clock), shutdown.clone()),
         );
@@ -158,6 +161,22 @@ async fn look_at_files(server: &Arc<AuthServer>, shutdown: &CancellationToken) {
         let tended = tokio::task::spawn_blocking(move || keys.tend_keys()).await;
         if let Ok(Err(error)) = tended {
             tracing::error!(error = chain(&error), "keeping the signing keys up to date");
+        }
+    }
+}
+
+async fn clear_counters(server: &AuthServer, shutdown: &CancellationToken) {
+    let mut ticks = tokio::time::interval_at(Instant::now() + MARK_INTERVAL, MARK_INTERVAL);
+    // What was missed was no time that the server ran.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        match server.clear_counters().await {
+            Ok(cleared) => tracing::debug!(cleared, "counters that no token needs any more"),
+            Err(error) => tracing::error!(error = chain(&error), "clearing away old counters"),
         }
     }
 }

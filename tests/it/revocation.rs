@@ -3,6 +3,7 @@
 
 use std::{fs, time::Duration};
 
+use auth_server::acl::counters::{KEPT_SECS, MARK_INTERVAL};
 use harness::{
     Stack, eventually,
     image::{Image, digest_of, start_upload},
@@ -90,6 +91,39 @@ async fn revoking_from_everyone_voids_the_tokens_of_all() {
     is_voided(&stack, &andrew).await;
     is_voided(&stack, &bea).await;
     assert!(works(&stack, &stack.token("bea", &[SCOPE]).await).await);
+}
+
+/// Machines that are made for one build each would make the table grow for ever.
+#[tokio::test]
+async fn a_counter_goes_when_no_token_needs_it_and_no_void_token_comes_back() {
+    let auth = format!("token_life_secs = {}", 24 * 60 * 60);
+    let stack = Stack::with(Options { auth, ..Options::default() }).await;
+    stack.grant("andrew", "app:push").await;
+    let andrew = stack.token("andrew", &[SCOPE]).await;
+    Image::new("one").push(&stack.client, &andrew, "app", "v1").await;
+    let counters = async || {
+        let policy = stack.store().await.policy().await.expect("the policy");
+        policy.revocations.counters.len()
+    };
+    revoke(&stack, "andrew", "app:push").await;
+    let week = u32::try_from(KEPT_SECS).expect("seconds") / 3600;
+    let clear = async || stack.auth.clear_counters().await.expect("clearing");
+    // The server runs for two weeks, in which the clock stands still: the token is in its life.
+    for _ in 0..2 * week {
+        assert_eq!(clear().await, 0);
+    }
+    is_voided(&stack, &andrew).await;
+    stack.clock.advance(MARK_INTERVAL * week - MARK_INTERVAL);
+    assert_eq!((clear().await, counters().await), (0, 1));
+    stack.clock.advance(MARK_INTERVAL);
+    assert_eq!((clear().await, counters().await), (1, 0));
+    // The registry learns of it, and of the next one.
+    stack.grant("andrew", "app:push").await;
+    let again = stack.token("andrew", &[SCOPE]).await;
+    assert!(works(&stack, &again).await && !works(&stack, &andrew).await);
+    revoke(&stack, "andrew", "app:push").await;
+    is_voided(&stack, &again).await;
+    assert!(!works(&stack, &andrew).await);
 }
 
 #[tokio::test]

@@ -13,9 +13,11 @@
 //! transaction that takes it away. A token carries the sequence as it was before anything about
 //! its subject was looked at, and is void once a larger counter stands for its subject. So no
 //! token can survive an act that it did not see, whatever the clocks say. Granting moves nothing.
+//! Counters that every token has outlived are cleared away, see [`counters`].
 
 pub mod apply;
 pub mod audit;
+pub mod counters;
 pub mod edit;
 pub mod groups;
 mod machines;

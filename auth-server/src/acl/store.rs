@@ -355,6 +355,7 @@ mod tests {
             ("INSERT INTO audit (at, event, detail) VALUES (0, 'token.issue', '{}')", false),
             ("DELETE FROM audit", false),
             ("INSERT INTO htpasswd_seen VALUES ('a', 'b')", false),
+            ("INSERT INTO counter_marks VALUES (1, 0, 0)", false),
             ("INSERT INTO grants VALUES (1, 'a', 'b', 'pull', 0, NULL, 'allow')", true),
             ("UPDATE grants SET actions = 'pull,push'", true),
             ("DELETE FROM grants", true),

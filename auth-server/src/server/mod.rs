@@ -1,6 +1,12 @@
 //! What the server does when a token is asked for: the order of its steps.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use berth_shared::{clock::Clock, scope::Scope, subject::Subject, telemetry::chain};
@@ -44,6 +50,9 @@ pub struct AuthServer {
     pub(crate) audit: Arc<audit::Queue>,
     config: Config,
     users: Users,
+    /// The latest time that a token was issued at since the start, by a clock that may have been
+    /// ahead.
+    latest_issue: AtomicI64,
 }
 
 /// A request for a token.
@@ -136,6 +145,7 @@ impl AuthServer {
             audit,
             config,
             users,
+            latest_issue: AtomicI64::default(),
         }))
     }
 
@@ -165,6 +175,16 @@ impl AuthServer {
     /// When the keys' directory cannot be written to.
     pub fn tend_keys(&self) -> Result<(), KeyError> {
         self.keys.tend()
+    }
+
+    /// Clears away the counters that every token has outlived. To be called when the server has run
+    /// for [`MARK_INTERVAL`](acl::counters::MARK_INTERVAL) since the last time.
+    ///
+    /// # Errors
+    /// When the database cannot be written to.
+    pub async fn clear_counters(&self) -> Result<u64, acl::Error> {
+        let latest_issue = self.latest_issue.load(Ordering::Relaxed);
+        self.database.clear_counters(self.clock.now(), latest_issue).await
     }
 
     /// How many times bcrypt has run since the start.
@@ -239,6 +259,8 @@ impl AuthServer {
         let signed_in = self.sign_in(&current, request.presented, request.client).await?;
         let policy = &current.policy;
         let rights = policy.rights(&signed_in.subject);
+        let now = self.clock.now();
+        self.latest_issue.fetch_max(now, Ordering::Relaxed);
         let issued = issue(Request {
             subject: &signed_in.subject,
             issuer: &self.config.issuer,
@@ -247,7 +269,7 @@ impl AuthServer {
             rights: &rights,
             counter: policy.sequence,
             secret_expires: signed_in.secret_expires,
-            now: self.clock.now(),
+            now,
             life: self.config.token_life(),
             id: token_id().ok_or_else(|| IssueError::Broken("no randomness".to_owned()))?,
         });

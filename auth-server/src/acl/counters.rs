@@ -1,0 +1,155 @@
+//! The counters that no token needs any more: they go, or every machine that was made for one build
+//! would leave one for ever, in the table that the registry asks for every two seconds.
+//!
+//! A counter voids the tokens that were issued before it was raised, so that it can go once all of
+//! them have expired. What tells is a mark: how far the sequence was at some time. Refresh tokens,
+//! which hold for long, do not need counters: their rows go when their subject's tokens are voided,
+//! and the tokens that come of them say the sequence of then.
+//!
+//! A void token must not become good because a clock was wrong for a moment. So a mark is old when
+//! the server has run for a week since, and when the time of day says so too. And the time
+//! of a mark is the latest that tokens may have been issued at before it: tokens that were issued
+//! under a clock that was ahead hold until then.
+
+use std::time::Duration;
+
+use berth_shared::{
+    claims::{LEEWAY_SECS, SESSION_GRANT_SECS_MAX},
+    clock::UnixSeconds,
+};
+
+use super::{Error, edit::begin, store::Store};
+use crate::config::TOKEN_LIFE_SECS_MAX;
+
+/// How long the server runs from one mark to the next.
+pub const MARK_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// How long a counter is kept, in hours, and so how many marks must come after one: three times as
+/// long as any token can be of use, for tokens whose issue took long and for clocks that disagree.
+const KEPT_HOURS: i64 = 7 * 24;
+
+/// The same in seconds.
+pub const KEPT_SECS: i64 = KEPT_HOURS * 60 * 60;
+
+/// A token holds for its life and the leeway, and whoever uploads with it may go on for a day.
+const _: () =
+    assert!(KEPT_SECS > TOKEN_LIFE_SECS_MAX as i64 + SESSION_GRANT_SECS_MAX + 2 * LEEWAY_SECS);
+
+impl Store {
+    /// Sets a mark, and clears away the counters that every token has outlived. To be called when
+    /// the server has run for [`MARK_INTERVAL`] since the last time. Tokens were issued at `latest` at
+    /// the latest, by clocks that may have been ahead. Gives back how many counters went.
+    ///
+    /// # Errors
+    /// When the database cannot be written to; nothing is changed then.
+    pub async fn clear_counters(
+        &self,
+        now: UnixSeconds,
+        latest: UnixSeconds,
+    ) -> Result<u64, Error> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        let mark = sqlx::query(
+            "INSERT INTO counter_marks (at, sequence)
+             SELECT MAX($1, $2, (SELECT COALESCE(MAX(at), $1) FROM counter_marks)), value
+             FROM sequence",
+        );
+        mark.bind(now).bind(latest).execute(&mut *transaction).await?;
+        let old: Option<(i64, i64)> = sqlx::query_as(
+            "SELECT id, sequence FROM counter_marks
+             WHERE at <= $1 AND id <= (SELECT MAX(id) FROM counter_marks) - $2
+             ORDER BY id DESC LIMIT 1",
+        )
+        .bind(now - KEPT_SECS)
+        .bind(KEPT_HOURS)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let mut cleared = 0;
+        if let Some((id, sequence)) = old {
+            let counters = sqlx::query("DELETE FROM counters WHERE counter <= $1").bind(sequence);
+            cleared = counters.execute(&mut *transaction).await?.rows_affected();
+            let marks = sqlx::query("DELETE FROM counter_marks WHERE id <= $1").bind(id);
+            marks.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(cleared)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::samples::counter, *};
+
+    const NOW: UnixSeconds = 1_790_000_000;
+
+    const HOUR: i64 = 60 * 60;
+
+    async fn open(dir: &tempfile::TempDir) -> Store {
+        Store::open(&dir.path().join("auth.db")).await.unwrap()
+    }
+
+    async fn void(store: &Store, grantee: &str) {
+        store.void_tokens(&grantee.parse().unwrap()).await.unwrap();
+    }
+
+    /// The server runs for `hours`, by a clock that begins at `begin` and goes right.
+    async fn run(store: &Store, begin: UnixSeconds, hours: i64) -> u64 {
+        let mut cleared = 0;
+        for hour in 0..hours {
+            let now = begin + hour * HOUR;
+            cleared += store.clear_counters(now, now).await.unwrap();
+        }
+        cleared
+    }
+
+    #[tokio::test]
+    async fn counters_go_when_every_token_from_before_has_expired() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir).await;
+        void(&store, "a").await;
+        void(&store, "b").await;
+        assert_eq!(run(&store, NOW, 1).await, 0);
+        // What is raised after a mark waits for the next, and what is raised again stays.
+        void(&store, "c").await;
+        void(&store, "b").await;
+        assert_eq!(run(&store, NOW + HOUR, KEPT_HOURS - 1).await, 0);
+        assert_eq!(run(&store, NOW + KEPT_SECS, 1).await, 1);
+        assert_eq!((counter(&store, "a").await, counter(&store, "c").await), (0, 3));
+        assert_eq!(run(&store, NOW + KEPT_SECS + HOUR, 1).await, 2);
+        let policy = store.policy().await.unwrap();
+        assert!(policy.revocations.counters.is_empty());
+        assert_eq!(policy.sequence, 4, "which never goes back");
+        void(&store, "a").await;
+        assert_eq!(counter(&store, "a").await, 5);
+    }
+
+    #[tokio::test]
+    async fn no_clock_alone_makes_a_counter_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir).await;
+        void(&store, "a").await;
+        assert_eq!(run(&store, NOW, 10).await, 0);
+        for ahead in [10 * KEPT_SECS, 100 * KEPT_SECS] {
+            assert_eq!(run(&store, NOW + ahead, 1).await, 0);
+        }
+        // Nor does it go before the time that tokens were issued at, by that clock, is over.
+        let ahead = NOW + 100 * KEPT_SECS;
+        assert_eq!(run(&store, NOW + 12 * HOUR, KEPT_HOURS - 12).await, 0);
+        assert_eq!(run(&store, NOW + KEPT_SECS, 1).await, 1, "its mark is from before all that");
+        void(&store, "b").await;
+        assert_eq!(run(&store, NOW + KEPT_SECS + HOUR, KEPT_HOURS + 1).await, 0);
+        assert_eq!(run(&store, ahead + KEPT_SECS - 1, 1).await, 0);
+        assert_eq!(run(&store, ahead + KEPT_SECS, 1).await, 1);
+    }
+
+    #[tokio::test]
+    async fn tokens_that_were_issued_under_a_clock_that_was_ahead_stay_void() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir).await;
+        void(&store, "a").await;
+        store.clear_counters(NOW, NOW + 10 * KEPT_SECS).await.unwrap();
+        assert_eq!(run(&store, NOW, KEPT_HOURS + 1).await, 0);
+        assert_eq!(run(&store, NOW + 11 * KEPT_SECS - 1, 1).await, 0);
+        assert_eq!(run(&store, NOW + 11 * KEPT_SECS, 1).await, 1);
+    }
+}
