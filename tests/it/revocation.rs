@@ -4,6 +4,7 @@
 use std::{fs, time::Duration};
 
 use auth_server::acl::counters::{KEPT_SECS, MARK_INTERVAL};
+use berth_shared::subject::{Grantee, Subject};
 use harness::{
     Stack, eventually,
     image::{Image, digest_of, start_upload},
@@ -124,6 +125,22 @@ async fn a_counter_goes_when_no_token_needs_it_and_no_void_token_comes_back() {
     revoke(&stack, "andrew", "app:push").await;
     is_voided(&stack, &again).await;
     assert!(!works(&stack, &andrew).await);
+}
+
+/// What is revoked must arrive, however much was revoked before.
+#[tokio::test]
+async fn a_large_table_of_counters_still_arrives() {
+    let (stack, andrew, bea) = with_tokens().await;
+    // Some 5 MB, for which no token was ever out.
+    let name = |n: u32| format!("{n:0>64}").parse().expect("a user");
+    let members: Vec<Subject> = (0..70_000).map(|n| Subject::User(name(n))).collect();
+    let store = stack.store().await;
+    let group = "many".parse().expect("a group");
+    store.join(&group, &members).await.expect("joining");
+    store.void_tokens(&Grantee::Group(group)).await.expect("voiding");
+    revoke(&stack, "andrew", "app:push").await;
+    is_voided(&stack, &andrew).await;
+    assert!(works(&stack, &bea).await);
 }
 
 #[tokio::test]

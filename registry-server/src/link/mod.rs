@@ -22,7 +22,12 @@ use axum::{
     http::{Request, Response, StatusCode, header},
 };
 use berth_shared::{
-    client, keys::KeySet, link::Revocations, rights::Rights, subject::Subject, telemetry::chain,
+    client,
+    keys::KeySet,
+    link::{REVOCATIONS_PATH, Revocations},
+    rights::Rights,
+    subject::Subject,
+    telemetry::chain,
 };
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +36,7 @@ use keys::Keys;
 use revocations::RevocationTable;
 use rights::RightsCache;
 
-/// The largest answer that is taken, in bytes.
+/// The largest answer that is taken, in bytes; see also [`revocations::BYTES_MAX`].
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The longest answer of the token endpoint, in bytes.
@@ -167,8 +172,16 @@ async fn ask(
         request = request.header(header::IF_NONE_MATCH, etag);
     }
     let request = request.body(Body::empty()).map_err(|error| error.to_string())?;
+    let is_table = path_and_query == REVOCATIONS_PATH;
+    let bytes_max = if is_table { revocations::BYTES_MAX } else { ANSWER_BYTES_MAX };
     let response =
-        client::fetch(socket, request, ANSWER_BYTES_MAX).await.map_err(|error| chain(&error))?;
+        client::fetch(socket, request, bytes_max).await.map_err(|error| match error {
+            client::ClientError::Body(_) => format!(
+                "auth-server's {path_and_query}: {} (at most {bytes_max} bytes are read)",
+                chain(&error)
+            ),
+            error => chain(&error),
+        })?;
     match response.status() {
         StatusCode::OK => Ok(Some(response)),
         StatusCode::NOT_MODIFIED => Ok(None),
