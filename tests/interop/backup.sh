@@ -90,6 +90,12 @@ restores() {
     refused "restore over a registry" 'there already' verb restore "$scratch/backup"
     rm -rf "$data/registry"
     refused "restore of what is no backup" 'is no backup' verb restore "$scratch/mine"
+    mkdir "$scratch/victim"
+    install --directory --owner nobody "$data/registry"
+    ln --symbolic "$scratch/victim" "$data/registry/objects"
+    refused "restore as root through a link that somebody else made" 'symbolic link' verb restore "$scratch/backup"
+    [[ -z $(ls -A "$scratch/victim") ]] || fail "root wrote through the link"
+    rm -rf "$data/registry"
     succeeds "restore" verb restore "$scratch/backup"
     all_is_nobodys
     start_registry

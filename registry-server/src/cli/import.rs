@@ -20,7 +20,10 @@ use registry_server::{
     },
 };
 
-use crate::output::{self, Failure, bytes, count};
+use crate::{
+    output::{self, Failure, bytes, count},
+    site,
+};
 
 /// Take over a store that registry:2 or registry:3 wrote, with its repositories and tags.
 ///
@@ -70,7 +73,7 @@ pub(crate) async fn run(
     let (made, there): (Vec<_>, Vec<_>) = data.ancestors().partition(|it| !it.exists());
     let owner = there.first().and_then(|nearest| Owner::of(nearest).ok().flatten());
     if owner.is_some() {
-        refuse_links(&config.data)?;
+        site::refuse_links(&config.data)?;
     }
     let offline = open(config).await?;
     let how = match arguments {
@@ -98,16 +101,6 @@ pub(crate) async fn run(
         }
     }
     Ok(ExitCode::from(u8::from(summary.problems > 0)))
-}
-
-/// Root works here in a directory that is somebody else's: a link in it could lead to any file.
-fn refuse_links(data: &Path) -> Result<(), Failure> {
-    let names = ["lock", "registry.db", "registry.db-wal", "registry.db-shm", "objects"];
-    let paths = names.map(|name| data.join(name));
-    match paths.iter().find(|path| path.is_symlink()) {
-        Some(link) => Err(Failure(format!("{} is a symbolic link: remove it", link.display()))),
-        None => Ok(()),
-    }
 }
 
 /// Opens the data directory, as whoever runs this: the old files may be root's alone.

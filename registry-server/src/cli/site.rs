@@ -1,6 +1,9 @@
 //! Where a verb does its work: in the running server, or on the data directory when none runs.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use berth_shared::{clock::Clock, owner, telemetry::chain};
 use registry_server::{
@@ -51,6 +54,17 @@ pub(crate) async fn open(config: &Config) -> Result<Option<Offline>, Failure> {
         Ok(offline) => Ok(Some(offline)),
         Err(StartError::InUse(_)) => Ok(None),
         Err(error) => Err(Failure(chain(&error))),
+    }
+}
+
+/// For verbs that stay root in a directory that is somebody else's: a link in it could lead to any
+/// file.
+pub(crate) fn refuse_links(data: &Path) -> Result<(), Failure> {
+    let names = ["lock", "registry.db", "registry.db-wal", "registry.db-shm", "objects"];
+    let paths = names.map(|name| data.join(name));
+    match paths.iter().find(|path| path.is_symlink()) {
+        Some(link) => Err(Failure(format!("{} is a symbolic link: remove it", link.display()))),
+        None => Ok(()),
     }
 }
 

@@ -193,7 +193,11 @@ fn taken(name: &RobotName, policy: &Policy) -> Option<Failure> {
 async fn keys_remark(trust: &Trust) -> String {
     match &trust.keys {
         KeySource::Inline(_) => {
-            "Its keys are in the database: when the issuer has new ones, add it anew".to_owned()
+            format!(
+                "Its keys are in the database: when the issuer has new ones, authctl trust remove \
+                 {}, and add it again with its grants",
+                trust.name
+            )
         }
         KeySource::Remote(remote) => match try_out(remote).await {
             Ok(count) => format!("Its issuer gives keys: {count}"),
