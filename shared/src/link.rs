@@ -29,7 +29,8 @@ pub const CLIENT_ADDRESS_HEADER: &str = "x-berth-client-address";
 /// stands here for any grantee that its subject is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocations {
-    /// The counter per grantee; who never lost a right is absent.
+    /// The counter per grantee; absent is who lost none that a token could still
+    /// show.
     pub counters: BTreeMap<Grantee, u64>,
 }
 
