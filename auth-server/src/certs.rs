@@ -169,7 +169,8 @@ impl CertificateFiles {
     }
 
     /// Makes Berth's certificate again if it is about to expire or does not hold yet, for the same
-    /// names and key, and says until when the new one holds. Any other certificate, and none, is left as it is.
+    /// names and key, and says until when the new one holds. Any other certificate, and none, is
+    /// left as it is.
     ///
     /// # Errors
     /// When something cannot be read or written.
