@@ -14,7 +14,7 @@ use harness::{
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixListener,
+    net::{UnixListener, UnixStream},
     task::JoinHandle,
 };
 
@@ -56,20 +56,30 @@ fn granted(answer: &Response) -> String {
     scope
 }
 
-/// Takes the place of auth-server: the heads of the token requests that come first, in order.
-async fn token_heads<const N: usize>(stack: &mut Stack) -> JoinHandle<[String; N]> {
+/// Takes the place of auth-server.
+async fn instead_of_auth(stack: &mut Stack) -> UnixListener {
     stack.stop_auth().await;
     let path = stack.root().join("run/auth.sock");
     let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).expect("the socket");
+    UnixListener::bind(&path).expect("the socket")
+}
+
+async fn read_head(stream: &mut UnixStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("a head"));
+    }
+    String::from_utf8(head).expect("text").to_lowercase()
+}
+
+/// In the place of auth-server: the heads of the token requests that come first, in order.
+async fn token_heads<const N: usize>(stack: &mut Stack) -> JoinHandle<[String; N]> {
+    let listener = instead_of_auth(stack).await;
     tokio::spawn(async move {
         let mut heads = Vec::new();
         while heads.len() < N {
             let (mut stream, _) = listener.accept().await.expect("a connection");
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                head.push(stream.read_u8().await.expect("a head"));
-            }
+            let head = read_head(&mut stream).await;
             let body = "{\"errors\":[{\"code\":\"UNKNOWN\",\"message\":\"none\"}]}";
             let answer = format!(
                 "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\n\
@@ -77,7 +87,6 @@ async fn token_heads<const N: usize>(stack: &mut Stack) -> JoinHandle<[String; N
                 body.len()
             );
             stream.write_all(answer.as_bytes()).await.expect("answering");
-            let head = String::from_utf8(head).expect("text").to_lowercase();
             heads.extend(head.contains(" /token").then_some(head));
         }
         heads.try_into().expect("as many as that")
@@ -481,4 +490,36 @@ async fn both_servers_log_a_request_under_the_id_that_its_answer_shows() {
         let answer = client.call("GET", "/token").header("x-request-id", chosen).send().await;
         assert_ne!(answer.header("x-request-id"), chosen, "{who} lets a client choose");
     }
+}
+
+/// The log does not say of a request that it was answered when it was not.
+#[tokio::test]
+async fn a_client_that_leaves_before_its_answer_is_logged_without_a_status() {
+    let recording = Recording::start();
+    let mut stack = with_grants().await;
+    let listener = instead_of_auth(&mut stack).await;
+    let call = stack.client_with(&["h2"]).call("POST", "/token").body("scope=a");
+    let mut unanswered = Vec::new();
+    let reached = async {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let head = read_head(&mut stream).await;
+            unanswered.push(stream);
+            if head.contains(" /token") {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        answer = call.send() => panic!("nobody answers: {answer:?}"),
+        () = reached => {}
+    }
+    let left = eventually("its line is written", async || {
+        let mut lines = recording.take().into_iter();
+        let is_its =
+            |text: &str| text.contains("POST /token ") && text.contains("received_bytes=7 ");
+        lines.find(|event| is_its(&event.text))
+    })
+    .await;
+    assert!(!left.text.contains("status="), "{left:?}");
 }

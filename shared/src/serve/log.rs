@@ -151,7 +151,8 @@ impl Drop for Line {
                 tracing::event!(
                     $level,
                     request = %self.id,
-                    status = self.status.as_u16(),
+                    // None where the client left before there was an answer.
+                    status = self.is_answered.then_some(self.status.as_u16()),
                     client = self.fields.client.or(self.client).map(tracing::field::display),
                     subject = self.fields.subject,
                     repository = self.fields.repository,
