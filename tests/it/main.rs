@@ -36,6 +36,7 @@ mod throttle;
 mod tidy;
 mod tls;
 mod token_endpoint;
+mod token_proxy;
 mod tokens;
 mod trust;
 mod trust_keys;
