@@ -73,7 +73,7 @@ async fn serve(arguments: &Arguments) -> Result<(), String> {
         public = bound.public_address().map(tracing::field::display),
         metrics = bound.metrics_address().map(tracing::field::display),
         key = bound.server().key_id(),
-        audit = config.audit.file(&config.data).map(|file| tracing::field::display(file.display().to_string())),
+        audit = config.audit.file(&config.data).map(|file| file.display().to_string()),
         "auth-server {} is ready",
         env!("CARGO_PKG_VERSION")
     );
