@@ -4,6 +4,7 @@
 //! own directory.
 
 use std::{
+    ffi::OsString,
     iter,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -33,6 +34,12 @@ const SIGN_IN_DELAY_SECS: std::ops::RangeInclusive<u64> = 1..=10;
 
 /// How long a refresh token may lie unused, in days: beyond a year it is forgotten, not kept.
 const REFRESH_TOKEN_IDLE_DAYS: std::ops::RangeInclusive<u32> = 1..=365;
+
+/// Where `make up` puts the settings.
+const IN_CHECKOUT: &str = "data/auth.toml";
+
+/// Where a package puts the settings.
+const INSTALLED: &str = "/etc/berth/auth.toml";
 
 /// What `auth-server` and `authctl` are told by `auth.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -178,6 +185,18 @@ impl Default for Config {
             audit: audit::Settings::default(),
             limits: Limits::default(),
         }
+    }
+}
+
+/// The settings file that is meant when nobody names one: that in the directory `BERTH_DATA`, which
+/// is given; without one that of a checkout, if it is there, else the one of the system.
+#[must_use]
+pub fn default_file(data: Option<OsString>) -> PathBuf {
+    match data.filter(|data| !data.is_empty()) {
+        Some(data) => Path::new(&data).join("auth.toml"),
+        // A directory that may not be read is told apart from a file that is not there.
+        None if Path::new(IN_CHECKOUT).try_exists().unwrap_or(true) => IN_CHECKOUT.into(),
+        None => INSTALLED.into(),
     }
 }
 

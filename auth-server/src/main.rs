@@ -1,8 +1,15 @@
 //! The `auth-server` binary: settings, log, lock, listeners, shutdown.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use auth_server::{Bound, config::Config};
+use auth_server::{
+    Bound,
+    config::{self, Config},
+};
 use berth_shared::{
     clock::Clock,
     crypto,
@@ -19,9 +26,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[derive(Parser)]
 #[command(name = "auth-server", version, after_help = EXAMPLES)]
 struct Arguments {
-    /// The settings file.
-    #[arg(long, value_name = "FILE", default_value = "/etc/berth/auth.toml", global = true)]
-    config: PathBuf,
+    /// The settings file [default: $BERTH_DATA/auth.toml, else data/auth.toml if it is there, else
+    /// /etc/berth/auth.toml]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -37,8 +45,8 @@ enum Verb {
 const EXAMPLES: &str = "\
 Examples:
   authctl init                                    make settings, keys, certificate and a first user
-  auth-server --config data/auth.toml             serve
-  auth-server --config data/auth.toml health      is it well?
+  auth-server                                     serve
+  auth-server health                              is it well?
 
 Users and grants are changed with authctl, also while the server runs.";
 
@@ -46,9 +54,12 @@ Users and grants are changed with authctl, also while the server runs.";
 async fn main() -> ExitCode {
     crypto::install();
     let arguments = Arguments::parse();
+    // Read by hand, since an argument parser would offer an argument for it as well.
+    let config =
+        arguments.config.unwrap_or_else(|| config::default_file(env::var_os("BERTH_DATA")));
     let result = match arguments.verb.unwrap_or(Verb::Serve) {
-        Verb::Serve => serve(&arguments).await,
-        Verb::Health => ask(&arguments).await,
+        Verb::Serve => serve(&config).await,
+        Verb::Health => ask(&config).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,12 +70,12 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve(arguments: &Arguments) -> Result<(), String> {
-    let config = Config::load(&arguments.config).map_err(|error| chain(&error))?;
+async fn serve(path: &Path) -> Result<(), String> {
+    let config = Config::load(path).map_err(|error| chain(&error))?;
     let log = telemetry::init(&config.log, config.log_format)?;
     // Before anything else: until it is asked for, SIGHUP ends a process.
     let hangup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
-    tokio::spawn(reload_on_hangup(hangup, arguments.config.clone(), config.clone(), log));
+    tokio::spawn(reload_on_hangup(hangup, path.to_owned(), config.clone(), log));
     let shutdown = shutdown::on_signal().map_err(|error| error.to_string())?;
     let bound = Bound::open(config, Clock::system()).await.map_err(|error| chain(&error))?;
     let config = bound.server().config();
@@ -99,7 +110,7 @@ async fn reload_on_hangup(mut hangup: Signal, path: PathBuf, at_start: Config, l
     }
 }
 
-async fn ask(arguments: &Arguments) -> Result<(), String> {
-    let config = Config::load(&arguments.config).map_err(|error| chain(&error))?;
+async fn ask(path: &Path) -> Result<(), String> {
+    let config = Config::load(path).map_err(|error| chain(&error))?;
     health::ask(&config.socket).await
 }

@@ -212,7 +212,8 @@ impl Server {
         self.app.registry.clone()
     }
 
-    /// Serves until `shutdown`, then lets open requests finish.
+    /// Serves until `shutdown`, then lets open requests finish, and closes the database before the
+    /// data directory is anybody's again.
     pub async fn serve(self, shutdown: CancellationToken) {
         if let Some(tls) = self.tls {
             tokio::spawn(tls.keep_fresh(shutdown.clone()));
@@ -220,10 +221,10 @@ impl Server {
         tokio::spawn(expiry::count_down(self.countdown.into_iter().collect(), shutdown.clone()));
         tokio::spawn(self.app.issuer.clone().keep_fresh(shutdown.clone()));
         let registry = self.app.registry.clone();
-        tokio::spawn(maintenance::collect(registry.clone(), shutdown.clone()));
-        tokio::spawn(maintenance::verify(registry.clone(), shutdown.clone()));
+        let collection = tokio::spawn(maintenance::collect(registry.clone(), shutdown.clone()));
+        let verification = tokio::spawn(maintenance::verify(registry.clone(), shutdown.clone()));
         let routes = http::health_routes(self.app.clone(), Audience::Private)
-            .merge(control::routes(registry));
+            .merge(control::routes(registry.clone()));
         let name = |listener| Name { server: series::SERVER, listener };
         let (limits, stop) = (Limits::default(), shutdown.clone());
         let control = serve(self.control, name("control"), routes, limits, stop);
@@ -233,7 +234,9 @@ impl Server {
         }
         let routes = http::router(self.app);
         let public = serve(self.public, name("public"), routes, self.limits, shutdown);
-        tokio::join!(public, control);
+        // A task that panicked has said so.
+        let _ = tokio::join!(public, control, collection, verification);
+        registry.database.close().await;
     }
 }
 

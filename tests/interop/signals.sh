@@ -179,6 +179,12 @@ looks_for_its_configuration() {
     install -D "$data/registry.toml" /etc/berth/registry.toml
     sed --in-place "s|^data = .*||; 1i data = \"$data/registry\"" /etc/berth/registry.toml
     says "/etc/berth/registry.toml" 0 '^REPOSITORY' env --chdir / BERTH_DATA="$data/auth" "$program" list
+    program=$bin/auth-server
+    says "data/auth.toml" 0 '^$' env --chdir "$scratch" "$program" health
+    says "\$BERTH_DATA/auth.toml" 0 '^$' env --chdir / BERTH_DATA="$data" "$program" health
+    says "BERTH_DATA without settings" 1 "reading $scratch/auth.toml: No such file" \
+        env --chdir "$scratch" BERTH_DATA="$scratch" "$program" health
+    says "no settings" 1 'reading /etc/berth/auth.toml: No such file' env --chdir / "$program" health
 }
 
 programs_introduce_themselves() {

@@ -1,6 +1,6 @@
 //! Bounds and damage: a full disk, a damaged blob, a body that stalls, a server that stops.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use bytes::Bytes;
 use harness::{
@@ -89,7 +89,7 @@ async fn a_damaged_blob_is_not_there_until_it_is_pushed_again() {
         client.head(&token, &target).await.expect(200);
         assert_eq!(client.get(&token, &target).await.expect(200).body, bytes, "{left:?}");
         // The one that mounts began lies there without bytes, if at all.
-        let whole = |path: &std::path::PathBuf| fs::metadata(path).is_ok_and(|it| it.len() > 0);
+        let whole = |path: &PathBuf| fs::metadata(path).is_ok_and(|it| it.len() > 0);
         assert_eq!(stack.objects().iter().filter(|path| whole(path)).count(), 1);
     }
 }
@@ -169,6 +169,27 @@ async fn a_server_that_stops_finishes_what_is_open_and_takes_nothing_new() {
     stack.start_registry().await;
     let digest = digest_of(&[1; 1000]);
     commit(&stack.client, &token, &location, &digest, "").await.expect(201);
+}
+
+/// So that its files can be moved, copied or replaced as soon as it has stopped.
+#[tokio::test]
+async fn a_registry_that_has_stopped_has_nothing_open_and_one_file_for_a_database() {
+    let mut stack = Stack::start().await;
+    let token = stack.forged_token("andrew", &["repository:app:*"]);
+    push_blob(&stack.client, &token, "app", &Bytes::from_static(b"a blob")).await;
+    let data = stack.root().join("registry");
+    let open = || -> Vec<PathBuf> {
+        let entries = fs::read_dir("/proc/self/fd").expect("descriptors").flatten();
+        let files = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+        files.filter(|file| file.starts_with(&data)).collect()
+    };
+    assert!(open().contains(&data.join("registry.db")), "{:?}", open());
+    stack.stop_registry().await;
+    assert!(open().is_empty(), "{:?}", open());
+    assert!(!data.join("registry.db-wal").exists());
+    stack.start_registry().await;
+    let target = format!("/v2/app/blobs/{}", digest_of(b"a blob"));
+    stack.client.head(&token, target).await.expect(200);
 }
 
 #[tokio::test]

@@ -98,7 +98,9 @@ impl Error {
             Self::Denied(Denied::Challenge { reason: Reason::InsufficientScope(_), .. }) => {
                 Some("the token does not cover this".to_owned())
             }
-            Self::Denied(Denied::Unavailable) => Some("no keys from auth-server yet".to_owned()),
+            Self::Denied(Denied::Unavailable) => {
+                Some("no keys and revocations from auth-server yet".to_owned())
+            }
             Self::BadRequest(_, message) => Some((*message).to_owned()),
             Self::SignIn(NoToken::Unavailable(why)) => {
                 Some(format!("the credentials could not be checked: {why}"))

@@ -30,6 +30,7 @@ use berth_shared::{
     telemetry::chain,
 };
 use bytes::Bytes;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use keys::Keys;
@@ -44,6 +45,9 @@ const TOKEN_ANSWER_BYTES_MAX: usize = 128 * 1024;
 
 /// How often the table of revocations and the keys are asked for.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The same, until there are any: nobody can sign in before.
+const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A handle to the link; clones share it.
 #[derive(Clone, Debug)]
@@ -132,13 +136,9 @@ impl AuthLink {
 
     /// Polls until `shutdown`.
     pub(crate) async fn keep_fresh(self, shutdown: CancellationToken) {
-        let mut ticks = tokio::time::interval(POLL_INTERVAL);
         let mut was_down = false;
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = shutdown.cancelled() => return,
-            }
+            let began = Instant::now();
             let socket = &self.0.socket;
             // Both come to their end: what is wrong with the one must not hold up the other.
             let (revocations, keys) =
@@ -157,6 +157,11 @@ impl AuthLink {
                 tracing::info!("auth-server answers again");
             }
             was_down = polled.is_err();
+            let wait = if self.check().is_ok() { POLL_INTERVAL } else { FIRST_POLL_INTERVAL };
+            tokio::select! {
+                () = tokio::time::sleep_until(began + wait) => {}
+                () = shutdown.cancelled() => return,
+            }
         }
     }
 }

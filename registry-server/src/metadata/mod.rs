@@ -167,9 +167,12 @@ impl Database {
         Ok(())
     }
 
-    /// Closes the connections that read; the writer ends with the last handle.
+    /// Does what is queued and closes all connections: when this returns, nothing of the database
+    /// is open, and all of it is in its one file. What comes later fails.
     pub(crate) async fn close(&self) {
         self.readers.close().await;
+        // The last connection brings the journal into the database, and those that read may not.
+        self.writer.close().await;
     }
 
     /// Runs `work` in a transaction of the writer and gives its result once it is committed. When

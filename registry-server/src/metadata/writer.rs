@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Cache, Error, cache::Key};
 
@@ -21,7 +22,11 @@ const BATCH: usize = 64;
 
 /// The sending end of the writer's queue.
 #[derive(Clone)]
-pub(super) struct Writer(mpsc::Sender<Box<dyn Job>>);
+pub(super) struct Writer {
+    queue: mpsc::Sender<Box<dyn Job>>,
+    closing: CancellationToken,
+    task: TaskTracker,
+}
 
 /// What work on the database gets: a connection inside a transaction, and a list of what the
 /// commit makes stale.
@@ -38,16 +43,25 @@ impl Transaction<'_> {
 }
 
 impl Writer {
-    /// Starts the writer task on its connection; it ends when the last handle is dropped.
+    /// Starts the writer task on its connection; it ends when it is closed or the last handle is
+    /// dropped.
     pub(super) fn start(connection: SqliteConnection, cache: Arc<Cache>) -> Self {
         let (sender, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write_queued(connection, queue, cache));
-        Self(sender)
+        let (closing, task) = (CancellationToken::new(), TaskTracker::new());
+        task.spawn(write_queued(connection, queue, cache, closing.clone()));
+        task.close();
+        Self { queue: sender, closing, task }
     }
 
     /// Whether nothing can be written any more.
     pub(super) fn has_ended(&self) -> bool {
-        self.0.is_closed()
+        self.queue.is_closed()
+    }
+
+    /// Takes no more work, and returns when what was queued is done and the connection is closed.
+    pub(super) async fn close(&self) {
+        self.closing.cancel();
+        self.task.wait().await;
     }
 
     pub(super) async fn run<T, E, W>(&self, work: W) -> Result<T, E>
@@ -58,14 +72,14 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         let job = Pending { work: Some(work), result: None, reply };
-        self.0.send(Box::new(job)).await.map_err(|_| Error::Closed)?;
+        self.queue.send(Box::new(job)).await.map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?
     }
 }
 
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").field("free", &self.0.capacity()).finish()
+        f.debug_struct("Writer").field("free", &self.queue.capacity()).finish()
     }
 }
 
@@ -73,9 +87,10 @@ async fn write_queued(
     mut connection: SqliteConnection,
     mut queue: mpsc::Receiver<Box<dyn Job>>,
     cache: Arc<Cache>,
+    closing: CancellationToken,
 ) {
     let mut jobs = Vec::with_capacity(BATCH);
-    while queue.recv_many(&mut jobs, BATCH).await > 0 {
+    while take(&mut queue, &mut jobs, &closing).await > 0 {
         let mut stale = Vec::new();
         let committed = commit_together(&mut connection, &mut jobs, &mut stale).await;
         // Before anybody hears of the commit, and whatever became of it.
@@ -88,6 +103,20 @@ async fn write_queued(
     if let Err(error) = connection.close().await {
         tracing::warn!(%error, "closing the database");
     }
+}
+
+/// Waits for work; 0 when there will be none.
+async fn take(
+    queue: &mut mpsc::Receiver<Box<dyn Job>>,
+    jobs: &mut Vec<Box<dyn Job>>,
+    closing: &CancellationToken,
+) -> usize {
+    tokio::select! {
+        taken = queue.recv_many(jobs, BATCH) => return taken,
+        () = closing.cancelled() => queue.close(),
+    }
+    // What was queued before is still done.
+    queue.recv_many(jobs, BATCH).await
 }
 
 async fn commit_together(

@@ -152,7 +152,7 @@ fn run(arguments: Arguments, verb: &str) -> Result<Report, Failure> {
     berth_shared::crypto::install();
     // Read by hand, since an argument parser would offer arguments for them as well.
     let sudo_user = std::env::var_os("SUDO_USER").and_then(|name| name.into_string().ok());
-    let data = std::env::var_os("BERTH_DATA").map(PathBuf::from);
+    let data = std::env::var_os("BERTH_DATA");
     // Before anything makes this process another user's.
     let author = Author::person(Clock::system(), verb, sudo_user.as_deref());
     let find = site::Search { config: arguments.config, data, author };

@@ -1,11 +1,11 @@
 //! Which server is meant: its settings, its database, its users.
 
-use std::path::{Path, PathBuf};
+use std::{ffi::OsString, path::PathBuf};
 
 use auth_server::{
     acl::{policy::Policy, store::Store},
     audit::Author,
-    config::Config,
+    config::{self, Config},
     files,
     users::{edit::Editor, htpasswd::Htpasswd},
 };
@@ -16,16 +16,11 @@ use berth_shared::{
 
 use crate::report::{Failure, warn};
 
-/// Where a package puts the settings.
-const CONFIG_INSTALLED: &str = "/etc/berth/auth.toml";
-
-/// Where `make up` puts the settings.
-const CONFIG_IN_CHECKOUT: &str = "data/auth.toml";
-
 /// What was said on the command line and in the environment.
 pub(crate) struct Search {
     pub(crate) config: Option<PathBuf>,
-    pub(crate) data: Option<PathBuf>,
+    /// `BERTH_DATA`.
+    pub(crate) data: Option<OsString>,
     /// Who types, for the audit.
     pub(crate) author: Author,
 }
@@ -42,15 +37,7 @@ impl Search {
     /// # Errors
     /// When there are no settings, or they cannot be read.
     pub(crate) fn site(self) -> Result<Site, Failure> {
-        let data = self.data.filter(|data| !data.as_os_str().is_empty());
-        let path = match (self.config, data) {
-            (Some(config), _) => config,
-            (None, Some(data)) => data.join("auth.toml"),
-            (None, None) if Path::new(CONFIG_IN_CHECKOUT).try_exists().unwrap_or(true) => {
-                CONFIG_IN_CHECKOUT.into()
-            }
-            (None, None) => CONFIG_INSTALLED.into(),
-        };
+        let path = self.config.unwrap_or_else(|| config::default_file(self.data));
         // A directory that may not be read is told apart from a file that is not there.
         if path.try_exists().is_ok_and(|is_there| !is_there) {
             let shown = path.display();
