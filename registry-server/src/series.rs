@@ -158,7 +158,7 @@ fn begin() {
         let reason = Refusal::word(&refusal);
         counter!("berth_requests_denied_total", "reason" => reason).increment(0);
     }
-    for reason in ["no_token", "insufficient_scope", "unavailable"] {
+    for reason in ["no_token", "bad_password", "insufficient_scope", "unavailable"] {
         counter!("berth_requests_denied_total", "reason" => reason).increment(0);
     }
     for name in [

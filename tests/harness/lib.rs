@@ -20,12 +20,13 @@ pub use raw::Raw;
 pub use secret::Secret;
 pub use stack::{Options, Stack};
 
-/// Waits until `condition` gives something, for ten seconds at most.
+/// Waits until `condition` gives something, for a minute at most: the machine may be busy with
+/// other things.
 ///
 /// # Panics
 /// When it never does.
 pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
     loop {
         if let Some(found) = condition().await {
             return found;

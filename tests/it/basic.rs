@@ -84,6 +84,7 @@ async fn wrong_credentials_get_the_challenge_and_never_what_is_public() {
         let challenge = answer.header("www-authenticate");
         assert!(challenge.contains("scope=\"repository:app:pull\""), "{challenge}");
         assert!(!challenge.contains("Basic"), "{challenge}");
+        assert_eq!(answer.json()["errors"][0]["message"], "wrong user name or password");
     }
     let call = || get(&stack, "/v2/app/manifests/v1");
     for bad in ["Basic", "Basic !!!", "Basic YW5kcmV3"] {

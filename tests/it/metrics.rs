@@ -133,6 +133,7 @@ async fn what_is_stored_and_who_came_for_it_shows_in_the_metrics() {
         stack.client.get(&token, "/v2/team/app/manifests/v1").await.expect(200);
     }
     stack.client.call("GET", "/v2/").send().await.expect(401);
+    stack.client.call("GET", "/v2/").basic("andrew", "wrong").send().await.expect(401);
     stack.client.get(&token, "/v2/other/tags/list").await.expect(401);
 
     let answer = read(stack.metrics_address()).await;
@@ -158,7 +159,7 @@ async fn what_is_stored_and_who_came_for_it_shows_in_the_metrics() {
     }
 }
 
-/// What a push, two pulls and two refusals count, with tokens signed by `key`.
+/// What a push, two pulls and three refusals count, with tokens signed by `key`.
 fn counted(key: &str) -> Vec<String> {
     let at = |endpoint: &str, method: &str, status: u16| {
         format!(
@@ -175,6 +176,7 @@ fn counted(key: &str) -> Vec<String> {
         format!("berth_token_verifications_total{{key=\"{key}\",result=\"good\"}}"),
         "berth_token_cache_hits_total".to_owned(),
         "berth_requests_denied_total{reason=\"no_token\"}".to_owned(),
+        "berth_requests_denied_total{reason=\"bad_password\"}".to_owned(),
         "berth_requests_denied_total{reason=\"insufficient_scope\"}".to_owned(),
         "berth_metadata_cache_total{result=\"hit\"}".to_owned(),
         "berth_metadata_cache_total{result=\"miss\"}".to_owned(),

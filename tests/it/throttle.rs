@@ -2,14 +2,18 @@
 
 use std::{
     fs,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
 
 use harness::{
     Client, Response, Stack, eventually,
     stack::{Options, PASSWORD},
 };
-use tokio::task::JoinSet;
+use tokio::{sync::Semaphore, task::JoinSet};
 
 /// Clients say where they are, and the longest delay is a second.
 async fn stack() -> Stack {
@@ -28,12 +32,18 @@ async fn sign_in(client: Client, user: &str, password: &str, from: &str) -> Resp
     call.basic(user, password).send().await
 }
 
-/// Signs in with each of these at once: the statuses.
+/// Connections that are opened at once: a slow machine is not to spend the time that a handshake may
+/// take on those of others.
+const CONNECTIONS_MAX: usize = 100;
+
+/// Signs in with each of these, as many at once as may be: the statuses.
 async fn all(stack: &Stack, logins: impl Iterator<Item = (String, String)>) -> Vec<u16> {
     let mut tasks = JoinSet::new();
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     for (password, from) in logins {
-        let client = stack.client.clone();
+        let (client, connections) = (stack.client.clone(), Arc::clone(&connections));
         tasks.spawn(async move {
+            let _held = connections.acquire().await.expect("it is never closed");
             let answer = sign_in(client, "andrew", &password, &from).await;
             let status = answer.status.as_u16();
             assert_eq!(status == 429, answer.find_header("retry-after").is_some(), "{answer:?}");
@@ -69,7 +79,7 @@ async fn a_thousand_passwords_are_not_checked_and_their_owner_signs_in_meanwhile
     sign_in(stack.client.clone(), "andrew", PASSWORD, home).await.expect(200);
     // The next sign-in is to need a check.
     stack.set_password("andrew", "a new one");
-    let runs = stack.auth.bcrypt_runs();
+    let (runs, begun) = (stack.auth.bcrypt_runs(), Instant::now());
     let guesses = (0..1000).map(|n| (format!("guess {n}"), "192.0.2.1".to_owned()));
     let (statuses, owner) = tokio::join!(
         all(&stack, guesses),
@@ -78,7 +88,9 @@ async fn a_thousand_passwords_are_not_checked_and_their_owner_signs_in_meanwhile
     owner.expect(200);
     assert!(statuses.iter().all(|status| [401, 429].contains(status)));
     let checked = stack.auth.bcrypt_runs() - runs;
-    assert!((4..50).contains(&checked), "{checked} of 1000 passwords were checked");
+    // The first ones, and then one a second.
+    let checked_max = 20 + begun.elapsed().as_secs();
+    assert!((4..checked_max).contains(&checked), "{checked} of 1000 passwords were checked");
     assert_eq!(statuses.iter().filter(|status| **status == 401).count() as u64, checked - 1);
     sign_in(stack.client.clone(), "bea", PASSWORD, "192.0.2.1").await.expect(200);
 }
@@ -110,10 +122,11 @@ async fn after_a_restart_during_an_attack_from_everywhere_the_owner_signs_in_at_
         (0..60).map(move |n| (format!("guess {wave} {n}"), format!("198.{wave}.{n}.7")))
     };
     // Five failures may come at once here, and one a second follows.
-    let runs = stack.auth.bcrypt_runs();
+    let (runs, begun) = (stack.auth.bcrypt_runs(), Instant::now());
     let statuses = all(&stack, attack(0)).await;
     let checked = stack.auth.bcrypt_runs() - runs;
-    assert!((5..30).contains(&checked), "{checked} of 60 passwords were checked");
+    let checked_max = 15 + begun.elapsed().as_secs();
+    assert!((5..checked_max).contains(&checked), "{checked} of 60 passwords were checked");
     assert_eq!(statuses.iter().filter(|status| **status == 401).count() as u64, checked);
     let (_, owner) = tokio::join!(
         all(&stack, attack(250)),

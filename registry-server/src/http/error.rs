@@ -82,7 +82,9 @@ impl Error {
     /// Wrong ones get the challenge that none get: it says how one signs in.
     pub(super) fn no_token(reason: NoToken, scopes: Vec<Scope>) -> Self {
         match reason {
-            NoToken::Wrong => Self::Denied(Denied::Challenge { scopes, reason: Reason::NoToken }),
+            NoToken::Wrong => {
+                Self::Denied(Denied::Challenge { scopes, reason: Reason::BadPassword })
+            }
             reason => Self::SignIn(reason),
         }
     }
@@ -97,6 +99,9 @@ impl Error {
             }
             Self::Denied(Denied::Challenge { reason: Reason::InsufficientScope(_), .. }) => {
                 Some("the token does not cover this".to_owned())
+            }
+            Self::Denied(Denied::Challenge { reason: Reason::BadPassword, .. }) => {
+                Some("wrong user name or password".to_owned())
             }
             Self::Denied(Denied::Unavailable) => {
                 Some("no keys and revocations from auth-server yet".to_owned())
@@ -202,6 +207,7 @@ fn refused(denied: Denied, realm: &str, service: &str) -> Row {
     };
     let (error, message) = match reason {
         Reason::NoToken => (None, "authentication required: sign in with docker login".to_owned()),
+        Reason::BadPassword => (None, "wrong user name or password".to_owned()),
         Reason::BadToken(_) => {
             (Some("invalid_token"), "the token is not accepted: sign in again".to_owned())
         }
