@@ -12,13 +12,16 @@ use std::{
 };
 
 use fuser::{
-    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
-    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
-    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, OpenFlags,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use nix::sys::stat::SFlag;
 
-use crate::model::{Attributes, Error, Ino, Kind, Model, Status};
+use crate::{
+    attributes::{BLOCK_BYTES, attr, errno, file_type, fresh, now, of, rights, time},
+    model::{Error, Ino, Kind, Model},
+};
 
 /// How long the kernel may believe what it was told.
 const LIFETIME: Duration = Duration::ZERO;
@@ -26,15 +29,10 @@ const LIFETIME: Duration = Duration::ZERO;
 /// Numbers are never used twice, so all nodes are of one generation.
 const GENERATION: Generation = Generation(0);
 
-const BLOCK_BYTES: u32 = 4096;
-
 /// The space that is told to be there, and to be free: 64 GiB.
 const BLOCKS: u64 = (64 << 30) / BLOCK_BYTES as u64;
 
 const NAME_BYTES_MAX: u32 = 255;
-
-/// The bits of a mode that are rights.
-const RIGHTS: u32 = 0o7777;
 
 type Listing = Vec<(OsString, Ino, Kind)>;
 
@@ -391,72 +389,4 @@ fn empty(reply: ReplyEmpty, done: Result<(), Error>) {
         Ok(()) => reply.ok(),
         Err(error) => reply.error(errno(error)),
     }
-}
-
-fn errno(error: Error) -> Errno {
-    match error {
-        Error::Missing => Errno::ENOENT,
-        Error::Exists => Errno::EEXIST,
-        Error::NotDirectory => Errno::ENOTDIR,
-        Error::IsDirectory => Errno::EISDIR,
-        Error::NotEmpty => Errno::ENOTEMPTY,
-        Error::Stale => Errno::ESTALE,
-        Error::TooLarge => Errno::EFBIG,
-    }
-}
-
-fn file_type(kind: Kind) -> FileType {
-    match kind {
-        Kind::Directory => FileType::Directory,
-        Kind::File => FileType::RegularFile,
-        Kind::Pipe => FileType::NamedPipe,
-        Kind::Socket => FileType::Socket,
-    }
-}
-
-fn attr(status: &Status) -> FileAttr {
-    let Attributes { mode, uid, gid, accessed, modified } = status.attributes;
-    FileAttr {
-        ino: INodeNo(status.ino),
-        size: status.size,
-        blocks: status.size.div_ceil(512),
-        atime: accessed,
-        mtime: modified,
-        ctime: modified,
-        crtime: modified,
-        kind: file_type(status.kind),
-        perm: mode,
-        nlink: status.links,
-        uid,
-        gid,
-        rdev: 0,
-        blksize: BLOCK_BYTES,
-        flags: 0,
-    }
-}
-
-/// The attributes of what a request makes.
-fn of(request: &Request, mode: u32) -> Attributes {
-    fresh(rights(mode), request.uid(), request.gid())
-}
-
-fn fresh(mode: u16, uid: u32, gid: u32) -> Attributes {
-    let now = now();
-    Attributes { mode, uid, gid, accessed: now, modified: now }
-}
-
-fn rights(mode: u32) -> u16 {
-    u16::try_from(mode & RIGHTS).unwrap_or_default()
-}
-
-fn time(time: TimeOrNow) -> SystemTime {
-    match time {
-        TimeOrNow::SpecificTime(time) => time,
-        TimeOrNow::Now => now(),
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "files are stamped with the machine's time")]
-fn now() -> SystemTime {
-    SystemTime::now()
 }

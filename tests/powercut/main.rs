@@ -4,6 +4,7 @@
 //! line `cut` on its input it forgets all that was not synced, and says `cut N`: how many pages
 //! and names that was. End the programs that use it before, as a power cut would.
 
+mod attributes;
 mod content;
 mod filesystem;
 mod model;
