@@ -4,7 +4,7 @@
 //! §11.6.1, and says what went in.
 #![no_main]
 
-use berth_shared::scope::Scope;
+use berth_fuzz::shared::scope::Scope;
 use http::{HeaderValue, Uri};
 use libfuzzer_sys::fuzz_target;
 use registry_server::{

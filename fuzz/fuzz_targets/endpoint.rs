@@ -4,8 +4,7 @@
 //! that its method stands for; a method that is said to be allowed is.
 #![no_main]
 
-use berth_fuzz::assert_harmless;
-use berth_shared::scope::Scope;
+use berth_fuzz::{assert_harmless, shared::scope::Scope};
 use http::Method;
 use libfuzzer_sys::fuzz_target;
 use registry_server::fuzzing::{Endpoint, page, tags};
@@ -59,7 +58,7 @@ fn right(method: &Method, path: &str) -> &'static str {
 }
 
 fn check_mount(
-    name: &berth_shared::name::RepositoryName,
+    name: &berth_fuzz::shared::name::RepositoryName,
     scope: Option<Scope>,
     method: &Method,
     query: Option<&str>,

@@ -7,7 +7,7 @@
 use std::sync::LazyLock;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use berth_shared::{
+use berth_fuzz::shared::{
     claims::LEEWAY_SECS,
     clock::UnixSeconds,
     crypto,

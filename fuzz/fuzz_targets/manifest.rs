@@ -4,7 +4,7 @@
 //! reader finds in it.
 #![no_main]
 
-use berth_shared::digest::Algorithm;
+use berth_fuzz::shared::digest::Algorithm;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use registry_server::fuzzing::{Manifest, manifest};

@@ -3,10 +3,12 @@
 //! Patterns are written back the same, and match as the recursive definition says.
 #![no_main]
 
-use berth_fuzz::assert_harmless;
-use berth_shared::{
-    name::{NAME_BYTES_MAX, RepositoryName},
-    pattern::Pattern,
+use berth_fuzz::{
+    assert_harmless,
+    shared::{
+        name::{NAME_BYTES_MAX, RepositoryName},
+        pattern::Pattern,
+    },
 };
 use libfuzzer_sys::fuzz_target;
 

@@ -6,11 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use berth_fuzz::assert_harmless;
-use berth_shared::{
-    action::Action,
-    claims::Access,
-    scope::{SCOPES_MAX, Scope},
+use berth_fuzz::{
+    assert_harmless,
+    shared::{
+        action::Action,
+        claims::Access,
+        scope::{SCOPES_MAX, Scope},
+    },
 };
 use libfuzzer_sys::fuzz_target;
 

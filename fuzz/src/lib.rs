@@ -1,6 +1,8 @@
 //! What the fuzz targets share.
 
-use berth_shared::name::{NAME_BYTES_MAX, RepositoryName};
+pub use registry_server::fuzzing::shared;
+
+use shared::name::{NAME_BYTES_MAX, RepositoryName};
 
 /// Asserts what everything behind the parsers relies on: a repository name stays a relative path
 /// below its directory, and needs no escape in a path, a header or a log line.

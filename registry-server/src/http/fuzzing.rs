@@ -8,6 +8,9 @@ use axum::http::{HeaderValue, Method};
 use berth_shared::{digest::Digest, name::RepositoryName, scope::Scope, tag::Tag};
 use bytes::Bytes;
 
+/// The types that the targets speak in.
+pub use berth_shared as shared;
+
 use super::{
     endpoint::{self, NotAnEndpoint},
     error,
