@@ -13,6 +13,8 @@ pub mod secret;
 pub mod stack;
 pub mod upload;
 
+use std::time::Duration;
+
 pub use client::{Client, Response};
 pub use forger::Forger;
 pub use issuer::{IssuerKey, IssuerServer};
@@ -20,18 +22,29 @@ pub use raw::Raw;
 pub use secret::Secret;
 pub use stack::{Options, Stack};
 
-/// Waits until `condition` gives something, for a minute at most: the machine may be busy with
-/// other things.
+/// Waits until `condition` gives something, for ten seconds at most.
 ///
 /// # Panics
 /// When it never does.
-pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+pub async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
+    within(Duration::from_secs(10), what, condition).await
+}
+
+/// As [`eventually`], for what has much to compute and may run beside other tests.
+///
+/// # Panics
+/// When it does not happen within `most`.
+pub async fn within<T>(
+    most: Duration,
+    what: &str,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = tokio::time::Instant::now() + most;
     loop {
         if let Some(found) = condition().await {
             return found;
         }
         assert!(tokio::time::Instant::now() < deadline, "did not happen: {what}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
