@@ -6,6 +6,7 @@
 pub mod client;
 pub mod events;
 pub mod forger;
+pub mod h2;
 pub mod image;
 pub mod issuer;
 pub mod raw;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 pub use client::{Client, Response};
 pub use forger::Forger;
+pub use h2::H2;
 pub use issuer::{IssuerKey, IssuerServer};
 pub use raw::Raw;
 pub use secret::Secret;

@@ -1,0 +1,1 @@
+//! Attacks: what clients make the servers hold in memory.

@@ -1,0 +1,1 @@
+//! Attacks: what strangers can make of signing in.

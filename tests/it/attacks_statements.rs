@@ -1,0 +1,1 @@
+//! Attacks: what grows with use and is asked for by everybody.

@@ -1,0 +1,1 @@
+//! Attacks: what one pusher can hold that all pushers need.

@@ -1,0 +1,1 @@
+//! Attacks: what holds the one writer of the database.
