@@ -30,6 +30,7 @@ use super::{
     PeerAddress,
     health::{HEALTHZ_PATH, READYZ_PATH},
     metrics::{Ended, Names},
+    refusals,
 };
 use crate::link::{KEYS_PATH, REVOCATIONS_PATH};
 
@@ -86,6 +87,8 @@ pub struct LogFields {
     pub client: Option<IpAddr>,
     /// Why the request failed, causes included. Never shown to the client.
     pub error: Option<String>,
+    /// The limit, by its name, that turned the request away: told once a minute, not once a request.
+    pub limit: Option<&'static str>,
 }
 
 /// Middleware: gives the request an id, logs it once and counts it once.
@@ -171,7 +174,10 @@ impl Drop for Line {
         // a line.
         let is_probe = [HEALTHZ_PATH, READYZ_PATH, REVOCATIONS_PATH].contains(&self.path.as_str())
             || self.path == KEYS_PATH && self.status == StatusCode::NOT_MODIFIED;
-        if self.status.is_server_error() {
+        if let Some(limit) = self.fields.limit {
+            refusals::note(limit);
+            log!(tracing::Level::DEBUG);
+        } else if self.status.is_server_error() {
             log!(tracing::Level::ERROR);
         } else if is_probe {
             log!(tracing::Level::DEBUG);

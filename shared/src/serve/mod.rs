@@ -9,6 +9,7 @@ pub mod health;
 pub mod log;
 pub mod metrics;
 mod progress;
+pub mod refusals;
 pub mod shutdown;
 pub mod tls;
 

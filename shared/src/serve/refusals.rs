@@ -1,0 +1,65 @@
+//! What limits turned away, told in one line per kind and minute: a flood of refusals must not
+//! become a flood of lines.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// How long a kind is silent after its line.
+const SILENCE: Duration = Duration::from_secs(60);
+
+static KINDS: Mutex<BTreeMap<&'static str, Kind>> = Mutex::new(BTreeMap::new());
+
+struct Kind {
+    told: Instant,
+    untold: u64,
+}
+
+/// Notes that `limit`, by the name of its setting or constant, turned somebody away. The line says
+/// how many there were since the one before.
+pub fn note(limit: &'static str) {
+    if let Some(untold) = count(limit, Instant::now()) {
+        tracing::warn!(limit, since_the_last_line = untold, "a limit turns clients away");
+    }
+}
+
+/// How many were turned away since the last line, where another is due.
+fn count(limit: &'static str, now: Instant) -> Option<u64> {
+    let mut kinds = KINDS.lock().unwrap_or_else(PoisonError::into_inner);
+    match kinds.get_mut(limit) {
+        Some(kind) if now.duration_since(kind.told) < SILENCE => {
+            kind.untold += 1;
+            None
+        }
+        Some(kind) => {
+            let untold = std::mem::take(&mut kind.untold) + 1;
+            kind.told = now;
+            Some(untold)
+        }
+        None => {
+            kinds.insert(limit, Kind { told: now, untold: 0 });
+            Some(1)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_told_once_a_minute_with_its_number() {
+        let began = Instant::now();
+        let after = |secs| count("a limit", began + Duration::from_secs(secs));
+        assert_eq!(after(0), Some(1));
+        assert_eq!(after(1), None);
+        assert_eq!(after(59), None);
+        assert_eq!(count("another", began), Some(1));
+        assert_eq!(after(60), Some(3));
+        assert_eq!(after(61), None);
+    }
+}
