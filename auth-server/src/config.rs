@@ -13,7 +13,7 @@ use std::{
 
 use berth_shared::{
     config::{ConfigError, beside, read},
-    serve::metrics,
+    serve::{self, metrics},
     telemetry::LogFormat,
 };
 use serde::{Deserialize, Serialize};
@@ -150,6 +150,51 @@ pub struct Limits {
     pub password_cache_max: u64,
     /// How long a successful check is remembered, in seconds; 0 turns that off.
     pub password_cache_secs: u64,
+    /// Connections at once on the listener of `public`.
+    pub connections_max: usize,
+    /// Those of one network.
+    pub connections_per_network_max: usize,
+    /// How long a connection may be idle between requests, in seconds.
+    pub connection_idle_secs_max: u64,
+    /// The least rate of bodies and answers.
+    pub transfer_bytes_per_sec_min: u64,
+    /// How long they may stand still besides, in seconds.
+    pub body_idle_secs_max: u64,
+}
+
+impl Limits {
+    /// What the listener of `public` lets clients hold.
+    #[must_use]
+    pub fn of_connections(&self) -> serve::Limits {
+        serve::Limits {
+            connections_max: self.connections_max,
+            connections_per_network_max: self.connections_per_network_max,
+            idle_timeout: Duration::from_secs(self.connection_idle_secs_max),
+            transfer_bytes_per_sec_min: self.transfer_bytes_per_sec_min,
+            body_idle: Duration::from_secs(self.body_idle_secs_max),
+            ..serve::Limits::default()
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let positive = [
+            ("limits.password_queue_max", self.password_queue_max as u64),
+            ("limits.password_failures_per_sec_max", u64::from(self.password_failures_per_sec_max)),
+            ("limits.connections_max", self.connections_max as u64),
+            ("limits.connections_per_network_max", self.connections_per_network_max as u64),
+            ("limits.connection_idle_secs_max", self.connection_idle_secs_max),
+            ("limits.transfer_bytes_per_sec_min", self.transfer_bytes_per_sec_min),
+            ("limits.body_idle_secs_max", self.body_idle_secs_max),
+        ];
+        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError::value(key, "must be at least 1"));
+        }
+        if !SIGN_IN_DELAY_SECS.contains(&self.sign_in_delay_secs_max) {
+            let reason = "is within 1 to 10: clients give up after 15 seconds";
+            return Err(ConfigError::value("limits.sign_in_delay_secs_max", reason));
+        }
+        Ok(())
+    }
 }
 
 impl Default for Limits {
@@ -160,6 +205,11 @@ impl Default for Limits {
             sign_in_delay_secs_max: 10,
             password_cache_max: 10_000,
             password_cache_secs: 600,
+            connections_max: 1024,
+            connections_per_network_max: 512,
+            connection_idle_secs_max: 75,
+            transfer_bytes_per_sec_min: 512,
+            body_idle_secs_max: 60,
         }
     }
 }
@@ -302,17 +352,7 @@ impl Config {
                 format!("{} is not within {least} to {most}", self.refresh_token_idle_days);
             return Err(ConfigError::value("refresh_token_idle_days", reason));
         }
-        if self.limits.password_queue_max == 0 {
-            return Err(ConfigError::value("limits.password_queue_max", "must be at least 1"));
-        }
-        if self.limits.password_failures_per_sec_max == 0 {
-            let key = "limits.password_failures_per_sec_max";
-            return Err(ConfigError::value(key, "must be at least 1"));
-        }
-        if !SIGN_IN_DELAY_SECS.contains(&self.limits.sign_in_delay_secs_max) {
-            let reason = "is within 1 to 10: clients give up after 15 seconds";
-            return Err(ConfigError::value("limits.sign_in_delay_secs_max", reason));
-        }
+        self.limits.check()?;
         self.metrics.map(metrics::Config::check).transpose()?;
         self.audit.check()?;
         Ok(())
@@ -355,6 +395,11 @@ mod tests {
             ("[limits]\npassword_queue_max = 0", "limits.password_queue_max"),
             ("[limits]\npassword_failures_per_sec_max = 0", "password_failures_per_sec_max"),
             ("[limits]\nsign_in_delay_secs_max = 60", "limits.sign_in_delay_secs_max"),
+            ("[limits]\nconnections_max = 0", "limits.connections_max"),
+            ("[limits]\nconnections_per_network_max = 0", "limits.connections_per_network_max"),
+            ("[limits]\nconnection_idle_secs_max = 0", "limits.connection_idle_secs_max"),
+            ("[limits]\ntransfer_bytes_per_sec_min = 0", "limits.transfer_bytes_per_sec_min"),
+            ("[limits]\nbody_idle_secs_max = 0", "limits.body_idle_secs_max"),
             ("[metrics]\nlisten = \"0.0.0.0:9103\"", "metrics.listen"),
             ("[metrics]\nport = 1", "port"),
             ("[audit]\nrows_max = 999", "audit.rows_max"),

@@ -97,12 +97,13 @@ impl Bound {
         let limits = Limits::default();
         let name = |listener| Name { server: series::SERVER, listener };
         let (routes, stop) = (server.router_private(), shutdown.clone());
-        let private = serve::serve(private, name("private"), routes, limits, stop);
+        let private = serve::serve(private, name("private"), routes, limits.clone(), stop);
         let others = {
             let (server, shutdown) = (Arc::clone(&server), shutdown.clone());
             async move {
                 let Some((listener, tls)) = public else { return };
                 let (routes, stop) = (server.router_public(), shutdown.clone());
+                let limits = server.config().limits.of_connections();
                 tokio::join!(
                     serve::serve(listener, name("public"), routes, limits, stop),
                     tls.keep_fresh(shutdown)

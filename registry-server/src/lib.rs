@@ -181,14 +181,13 @@ impl Server {
             Some(metrics) => Some(listen_for_metrics(metrics.listen, &app).await?),
             None => None,
         };
-        let limits = Limits { connections_max: config.connections_max, ..Limits::default() };
         Ok(Self {
             app,
             public: public.map_err(preparing("the public address"))?,
             control: control.map_err(preparing("the control socket"))?,
             tls,
             countdown,
-            limits,
+            limits: config.connections,
             metrics,
             _lock: lock,
         })
@@ -227,7 +226,7 @@ impl Server {
             .merge(control::routes(registry.clone()));
         let name = |listener| Name { server: series::SERVER, listener };
         let (limits, stop) = (Limits::default(), shutdown.clone());
-        let control = serve(self.control, name("control"), routes, limits, stop);
+        let control = serve(self.control, name("control"), routes, limits.clone(), stop);
         if let Some((listener, routes)) = self.metrics {
             tokio::spawn(metrics::keep_up(shutdown.clone()));
             tokio::spawn(serve(listener, name("metrics"), routes, limits, shutdown.clone()));

@@ -14,6 +14,9 @@ pub const TOKEN_PATH: &str = "/token";
 pub const TOKEN_BODY_BYTES_MAX: usize = 64 * 1024;
 /// How long a token request may take to arrive whole.
 pub const TOKEN_BODY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What that limit is called where refusals are told.
+pub const TOKEN_BODY_LIMIT: &str = "TOKEN_BODY_TIMEOUT";
 /// Answers `GET`: the verification keys as JWKS.
 pub const KEYS_PATH: &str = "/keys";
 /// Answers `GET` on the private socket only: [`Revocations`].

@@ -103,6 +103,26 @@ impl Raw {
         Response { status, headers, body: Bytes::from(body) }
     }
 
+    /// Reads so many bytes at most; none at the end, in whatever way it came.
+    pub async fn read(&mut self, bytes_max: usize) -> Vec<u8> {
+        let mut buffer = vec![0; bytes_max];
+        let count = self.stream.read(&mut buffer).await.unwrap_or(0);
+        buffer.truncate(count);
+        buffer
+    }
+
+    /// Reads until the server closes the connection, and gives what came.
+    pub async fn until_closed(&mut self) -> Vec<u8> {
+        let mut read = std::mem::take(&mut self.read);
+        loop {
+            let piece = self.read(16 * 1024).await;
+            if piece.is_empty() {
+                return read;
+            }
+            read.extend(piece);
+        }
+    }
+
     async fn fill(&mut self) {
         let mut buffer = [0; 16 * 1024];
         let count = self.stream.read(&mut buffer).await.expect("reading");

@@ -302,8 +302,17 @@ impl Stack {
     /// When its settings ask for none.
     #[must_use]
     pub fn auth_public_client(&self) -> Client {
+        self.auth_public_client_with(&[])
+    }
+
+    /// The same, offering these protocols in its TLS handshake.
+    ///
+    /// # Panics
+    /// When its settings ask for none.
+    #[must_use]
+    pub fn auth_public_client_with(&self, alpn: &[&str]) -> Client {
         let address = self.auth_running.public.expect("a public listener");
-        Client::new(address, &self.ca.certificate, &[])
+        Client::new(address, &self.ca.certificate, alpn)
     }
 
     /// Waits until the registry says that it is ready.

@@ -18,6 +18,8 @@ use serde::Serialize;
 pub(super) enum Refusal {
     /// The body could not be read to its end.
     BodyCut,
+    /// The body did not come in time.
+    BodyLate,
     /// The body is longer than allowed.
     BodyLong,
     /// Too many password checks are waiting.
@@ -73,6 +75,7 @@ impl Error {
             Refusal::Internal | Refusal::IssuerDown | Refusal::Unavailable => "unavailable",
             Refusal::WrongCredentials => "wrong_credentials",
             Refusal::BodyCut
+            | Refusal::BodyLate
             | Refusal::BodyLong
             | Refusal::GrantType
             | Refusal::Method(_)
@@ -94,6 +97,7 @@ impl Refusal {
         use StatusCode as S;
         match self {
             Self::BodyCut => invalid(S::BAD_REQUEST, "the body was cut off"),
+            Self::BodyLate => invalid(S::REQUEST_TIMEOUT, "the body did not come in time"),
             Self::BodyLong => (
                 S::PAYLOAD_TOO_LARGE,
                 Code::SizeInvalid,

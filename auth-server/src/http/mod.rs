@@ -86,6 +86,7 @@ fn common(server: &Arc<AuthServer>, audience: Audience) -> Router<Door> {
 fn finish(routes: Router<Door>, door: Door) -> Router {
     routes
         .fallback(|| async { Error::refused(Refusal::NoSuchPath) })
+        .layer(middleware::from_fn(serve::host::check))
         .layer(middleware::map_response(mark))
         .layer(middleware::from_fn_with_state(NAMES, serve::log::requests))
         .with_state(door)

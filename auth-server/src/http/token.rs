@@ -16,7 +16,7 @@ use berth_shared::{
     clock::rfc3339,
     link,
     scope::Scope,
-    serve::{PeerAddress, log::LogFields},
+    serve::{Late, PeerAddress, log::LogFields},
     telemetry::chain,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -149,8 +149,14 @@ async fn read_body(body: Body) -> Result<Zeroizing<Vec<u8>>, Error> {
     match timeout(link::TOKEN_BODY_TIMEOUT, whole).await {
         Ok(Ok(body)) => Ok(Zeroizing::new(body.to_bytes().to_vec())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Error::refused(Refusal::BodyLong)),
-        Ok(Err(error)) => Err(Error::because(Refusal::BodyCut, error.to_string())),
-        Err(late) => Err(Error::because(Refusal::BodyCut, late.to_string())),
+        Ok(Err(error)) if !Late::is_behind(&*error) => {
+            Err(Error::because(Refusal::BodyCut, error.to_string()))
+        }
+        Ok(Err(_)) | Err(_) => {
+            let mut late = Error::refused(Refusal::BodyLate);
+            late.log().limit = Some(link::TOKEN_BODY_LIMIT);
+            Err(late)
+        }
     }
 }
 
@@ -247,6 +253,6 @@ mod tests {
     async fn a_body_that_never_comes_is_not_waited_for() {
         let never = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
         let error = read_body(Body::from_stream(never)).await.unwrap_err();
-        assert_eq!(error.into_response().status(), StatusCode::BAD_REQUEST);
+        assert_eq!(error.into_response().status(), StatusCode::REQUEST_TIMEOUT);
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use axum::http::Uri;
 use berth_shared::{
     config::{ConfigError, beside, read},
-    serve::metrics,
+    serve::{self, metrics},
     telemetry::LogFormat,
 };
 use ipnet::IpNet;
@@ -51,8 +51,8 @@ pub struct Config {
     pub durable: bool,
     /// What can be changed while the registry runs.
     pub settings: registry::Settings,
-    /// Connections at once.
-    pub connections_max: usize,
+    /// What clients may hold of the public listener.
+    pub connections: serve::Limits,
     /// Where metrics are read; nowhere by default.
     pub metrics: Option<metrics::Config>,
 }
@@ -171,8 +171,9 @@ impl Config {
     }
 
     /// What takes effect at a start only, as it prints: some of the types cannot be compared.
-    fn fixed(&self) -> [(&'static str, String); 15] {
-        let values: [(&str, &dyn Debug); 15] = [
+    fn fixed(&self) -> [(&'static str, String); 19] {
+        let connections = &self.connections;
+        let values: [(&str, &dyn Debug); 19] = [
             ("listen", &self.listen),
             ("tls", &self.tls),
             ("public_urls", &self.public_urls),
@@ -187,7 +188,11 @@ impl Config {
             ("log_format", &self.log_format),
             ("metrics", &self.metrics),
             ("limits.uploads_max", &self.settings.limits.uploads_max),
-            ("limits.connections_max", &self.connections_max),
+            ("limits.connections_max", &connections.connections_max),
+            ("limits.connections_per_network_max", &connections.connections_per_network_max),
+            ("limits.connection_idle_secs_max", &connections.idle_timeout),
+            ("limits.transfer_bytes_per_sec_min", &connections.transfer_bytes_per_sec_min),
+            ("limits.body_idle_secs_max", &connections.body_idle),
         ];
         values.map(|(key, value)| (key, format!("{value:?}")))
     }
@@ -217,6 +222,10 @@ impl File {
             verification: self.verification.settings()?,
             read_only: self.read_only,
         };
+        let connections = serve::Limits {
+            trusted_proxies: trusted_proxies.clone().into(),
+            ..self.limits.of_connections()?
+        };
         let foreign_issuer = self.foreign_issuer.map(|table| table.check(path, self.insecure_http));
         Ok(Config {
             listen: self.listen,
@@ -236,7 +245,7 @@ impl File {
             log_format: self.log_format,
             durable: self.durable,
             settings,
-            connections_max: self.limits.connections_max,
+            connections,
             metrics: self.metrics.map(metrics::Config::check).transpose()?,
         })
     }

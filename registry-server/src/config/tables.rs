@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth_shared::config::ConfigError;
+use berth_shared::{config::ConfigError, serve};
 use serde::Deserialize;
 
 use crate::registry::{self, collect, verify};
@@ -34,7 +34,7 @@ impl Collection {
             ));
         }
         Ok(collect::Settings {
-            interval: positive(self.interval_secs),
+            interval: unless_never(self.interval_secs),
             grace: Duration::from_secs(self.grace_secs),
             orphans_after: Duration::from_secs(self.orphan_secs),
             untagged_after: self.untagged_secs.map(Duration::from_secs),
@@ -63,14 +63,14 @@ impl Verification {
             return Err(ConfigError::value(key, "must be at least 1"));
         }
         Ok(verify::Settings {
-            every: positive(self.every_secs),
+            every: unless_never(self.every_secs),
             bytes_per_sec_max: self.bytes_per_sec_max,
         })
     }
 }
 
 /// A time of which 0 means never.
-fn positive(secs: u64) -> Option<Duration> {
+fn unless_never(secs: u64) -> Option<Duration> {
     (secs > 0).then(|| Duration::from_secs(secs))
 }
 
@@ -83,7 +83,10 @@ pub(super) struct Limits {
     body_idle_secs_max: u64,
     free_bytes_min: u64,
     pub(super) uploads_max: usize,
-    pub(super) connections_max: usize,
+    connections_max: usize,
+    connections_per_network_max: usize,
+    connection_idle_secs_max: u64,
+    transfer_bytes_per_sec_min: u64,
     sparse_manifests: bool,
 }
 
@@ -96,6 +99,9 @@ impl Default for Limits {
             free_bytes_min: 512 * 1024 * 1024,
             uploads_max: 32,
             connections_max: 1024,
+            connections_per_network_max: 512,
+            connection_idle_secs_max: 75,
+            transfer_bytes_per_sec_min: 512,
             sparse_manifests: false,
         }
     }
@@ -103,10 +109,6 @@ impl Default for Limits {
 
 impl Limits {
     pub(super) fn check(&self) -> Result<registry::Limits, ConfigError> {
-        let positive = |key, value: usize| {
-            if value == 0 { Err(ConfigError::value(key, "must be at least 1")) } else { Ok(value) }
-        };
-        positive("limits.connections_max", self.connections_max)?;
         Ok(registry::Limits {
             manifest_bytes_max: positive("limits.manifest_bytes_max", self.manifest_bytes_max)?,
             upload_idle: Duration::from_secs(self.upload_idle_secs_max),
@@ -115,5 +117,33 @@ impl Limits {
             uploads_max: positive("limits.uploads_max", self.uploads_max)?,
             sparse_manifests: self.sparse_manifests,
         })
+    }
+
+    /// What the public listener lets clients hold; proxies are named elsewhere.
+    pub(super) fn of_connections(&self) -> Result<serve::Limits, ConfigError> {
+        let per_network = self.connections_per_network_max;
+        let idle = positive("limits.connection_idle_secs_max", self.connection_idle_secs_max)?;
+        // A rate needs some time to be one.
+        let body_idle = positive("limits.body_idle_secs_max", self.body_idle_secs_max)?;
+        let rate = self.transfer_bytes_per_sec_min;
+        Ok(serve::Limits {
+            connections_max: positive("limits.connections_max", self.connections_max)?,
+            connections_per_network_max: positive(
+                "limits.connections_per_network_max",
+                per_network,
+            )?,
+            idle_timeout: Duration::from_secs(idle),
+            transfer_bytes_per_sec_min: positive("limits.transfer_bytes_per_sec_min", rate)?,
+            body_idle: Duration::from_secs(body_idle),
+            ..serve::Limits::default()
+        })
+    }
+}
+
+fn positive<N: Default + PartialEq>(key: &'static str, value: N) -> Result<N, ConfigError> {
+    if value == N::default() {
+        Err(ConfigError::value(key, "must be at least 1"))
+    } else {
+        Ok(value)
     }
 }

@@ -115,6 +115,14 @@ impl Error {
         }
     }
 
+    /// The limit that turned the request away, if one did.
+    pub(super) fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::Registry(registry::Error::BodyLate) => Some("transfer_bytes_per_sec_min"),
+            _ => None,
+        }
+    }
+
     /// Who was refused, where the token is good and says too little.
     pub(super) fn subject(&self) -> Option<String> {
         match self {
@@ -297,6 +305,7 @@ fn domain(error: registry::Error) -> Row {
         E::BlobUnknown => (StatusCode::NOT_FOUND, Code::BlobUnknown),
         E::BlobReferenced { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
         E::UploadInvalid(_) | E::BodyCutOff => (StatusCode::BAD_REQUEST, Code::BlobUploadInvalid),
+        E::BodyLate => (StatusCode::REQUEST_TIMEOUT, Code::BlobUploadInvalid),
         E::UploadUnknown => (StatusCode::NOT_FOUND, Code::BlobUploadUnknown),
         E::OutOfOrder { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, Code::BlobUploadInvalid),
         E::Superseded => (StatusCode::CONFLICT, Code::BlobUploadInvalid),

@@ -1,5 +1,7 @@
 //! Manifests over HTTP: end-3, end-7, end-9. `Accept` is not looked at: there is one form of each.
 
+use std::io;
+
 use axum::{
     body::Body,
     http::{HeaderName, StatusCode, header},
@@ -54,7 +56,7 @@ impl Call<'_> {
         let bytes = content
             .collect(bytes_max)
             .await
-            .map_err(|_| registry::Error::BodyCutOff)?
+            .map_err(broken_off)?
             .ok_or(registry::Error::ManifestTooLarge(bytes_max))?;
         let media_type = self.parts.headers.get(header::CONTENT_TYPE);
         let media_type = media_type.and_then(|it| it.to_str().ok()).map(without_parameters);
@@ -83,6 +85,13 @@ impl Call<'_> {
     ) -> Result<Response, Error> {
         self.app.registry.delete_manifest(permit, reference).await?;
         Ok(empty(StatusCode::ACCEPTED))
+    }
+}
+
+fn broken_off(error: io::Error) -> registry::Error {
+    match error.kind() {
+        io::ErrorKind::TimedOut => registry::Error::BodyLate,
+        _ => registry::Error::BodyCutOff,
     }
 }
 

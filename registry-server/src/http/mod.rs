@@ -33,7 +33,7 @@ use berth_shared::{
     clock::rfc3339,
     link::TOKEN_PATH,
     name::RepositoryName,
-    serve::{health, log, metrics::Names},
+    serve::{Late, health, host, log, metrics::Names},
     token::{Refusal, VerifiedToken},
 };
 use futures_util::TryStreamExt;
@@ -86,6 +86,7 @@ pub(crate) fn router(app: App) -> Router {
         .with_state(app.clone())
         .merge(health_routes(ready, health::Audience::Public))
         .layer(middleware::from_fn_with_state(app, client_address::note))
+        .layer(middleware::from_fn(host::check))
         .layer(middleware::map_response(common_headers))
         .layer(middleware::from_fn_with_state(NAMES, log::requests))
 }
@@ -134,7 +135,12 @@ fn content_of(headers: &HeaderMap, body: Body) -> Content {
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
     let empty = http_body::Body::is_end_stream(&body);
     let length = if empty { Some(0) } else { announced.filter(|_| !chunked) };
-    Content::new(body.into_data_stream().map_err(io::Error::other), length)
+    Content::new(body.into_data_stream().map_err(broken_body), length)
+}
+
+fn broken_body(error: axum::Error) -> io::Error {
+    let is_late = Late::is_behind(&error);
+    io::Error::new(if is_late { io::ErrorKind::TimedOut } else { io::ErrorKind::Other }, error)
 }
 
 /// A request that was let through, and what its handler needs.
@@ -160,6 +166,7 @@ impl App {
                     counter!("berth_requests_denied_total", "reason" => denied.word()).increment(1);
                 }
                 fields.error = error.for_the_log();
+                fields.limit = error.limit();
                 fields.subject = fields.subject.or_else(|| error.subject());
                 error.into_response(&self.realm(&parts), &self.service)
             }

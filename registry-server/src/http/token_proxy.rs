@@ -13,8 +13,14 @@ use axum::{
 };
 use berth_shared::{
     error::{Code, ErrorBody},
-    link::{CLIENT_ADDRESS_HEADER, TOKEN_BODY_BYTES_MAX, TOKEN_BODY_TIMEOUT, TOKEN_PATH},
-    serve::log::{LogFields, REQUEST_ID_HEADER, RequestId},
+    link::{
+        CLIENT_ADDRESS_HEADER, TOKEN_BODY_BYTES_MAX, TOKEN_BODY_LIMIT, TOKEN_BODY_TIMEOUT,
+        TOKEN_PATH,
+    },
+    serve::{
+        Late,
+        log::{LogFields, REQUEST_ID_HEADER, RequestId},
+    },
     telemetry::chain,
 };
 use http_body_util::BodyExt;
@@ -89,12 +95,18 @@ enum Unread {
     NoRoom,
 }
 
+impl Unread {
+    fn of(error: axum::Error) -> Self {
+        if Late::is_behind(&error) { Self::Late } else { Self::Cut }
+    }
+}
+
 /// Reads a body, or one byte more than `auth-server` takes, so that the refusal is its own.
 async fn read(mut body: Body) -> Result<Held, Unread> {
     let mut held = Held::default();
     while held.bytes.len() <= TOKEN_BODY_BYTES_MAX {
         let Some(frame) = body.frame().await else { break };
-        let Ok(data) = frame.map_err(|_| Unread::Cut)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(Unread::of)?.into_data() else { continue };
         let missing = TOKEN_BODY_BYTES_MAX + 1 - held.bytes.len();
         let data = &data[..data.len().min(missing)];
         let size = u32::try_from(data.len()).map_err(|_| Unread::NoRoom)?;
@@ -110,12 +122,19 @@ async fn read(mut body: Body) -> Result<Held, Unread> {
 
 impl IntoResponse for Unread {
     fn into_response(self) -> Response {
-        let message = match self {
-            Self::Cut => "the body was cut off",
-            Self::Late => "the body did not come in time",
-            Self::NoRoom => return unavailable("too many bodies of token requests".to_owned()),
-        };
-        failure(StatusCode::BAD_REQUEST, Code::Unsupported, message)
+        match self {
+            Self::Cut => {
+                failure(StatusCode::BAD_REQUEST, Code::Unsupported, "the body was cut off")
+            }
+            Self::Late => {
+                let message = "the body did not come in time";
+                let mut response = failure(StatusCode::REQUEST_TIMEOUT, Code::Unsupported, message);
+                let limit = Some(TOKEN_BODY_LIMIT);
+                response.extensions_mut().insert(LogFields { limit, ..LogFields::default() });
+                response
+            }
+            Self::NoRoom => unavailable("too many bodies of token requests".to_owned()),
+        }
     }
 }
 

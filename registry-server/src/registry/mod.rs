@@ -105,6 +105,9 @@ pub enum Error {
     /// The body ended early or made no progress; what came is kept.
     #[error("the request body was cut off")]
     BodyCutOff,
+    /// The request body came more slowly than the least rate.
+    #[error("the request body came too slowly")]
+    BodyLate,
     /// code-4: the content has another digest.
     #[error("the content does not have the digest that was given")]
     DigestMismatch,

@@ -1,7 +1,10 @@
-//! One connection: handshake, then HTTP until the client leaves, idles, stalls, or the server
-//! stops.
+//! One connection: handshake, then HTTP until the client leaves, idles, stalls, makes room for
+//! another, or the server stops.
+//!
+//! Whatever the reason, the client is told first and the connection ends a little later, whether or
+//! not the client agrees.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use axum::{Router, body::Body};
 use hyper::body::Incoming;
@@ -12,15 +15,14 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::{
-    Limits, PeerAddress,
-    progress::{Progress, Watched},
-    tls::Tls,
+    DRAIN_TIMEOUT, Limits, PeerAddress, arriving::ArrivingBody, metrics::Connections,
+    places::Place, progress::Look, refusals, tls::Tls, watched::Watched,
 };
 
 /// The longest block of request headers, in bytes; more gets 431.
@@ -37,8 +39,14 @@ const HTTP2_FRAME_BYTES: u32 = 256 * 1024;
 /// Requests at once on one HTTP/2 connection.
 const HTTP2_STREAMS_MAX: u32 = 100;
 
-/// How often a connection is looked at for idling and stalling.
-const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+/// The shortest between two looks at a connection.
+const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(50);
+
+/// The longest between two looks at a connection.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(5);
+
+/// The longest that a client has to leave that was told to.
+const LEAVE_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
 /// A connection as it was accepted.
 pub(super) enum Stream {
@@ -46,54 +54,69 @@ pub(super) enum Stream {
     Unix(UnixStream),
 }
 
+/// What a connection is served with.
+pub(super) struct Terms {
+    pub(super) peer: PeerAddress,
+    pub(super) router: Router,
+    pub(super) limits: Limits,
+    pub(super) counted: Connections,
+    pub(super) shutdown: CancellationToken,
+}
+
 /// Serves one connection to its end.
-pub(super) async fn serve_connection(
-    stream: Stream,
-    peer: PeerAddress,
-    router: Router,
-    limits: Limits,
-    shutdown: CancellationToken,
-) {
+pub(super) async fn serve_connection(stream: Stream, place: Place, terms: Terms) {
     match stream {
-        Stream::Unix(stream) => serve_http(stream, peer, router, limits, shutdown).await,
-        Stream::Tcp(stream, None) => serve_http(stream, peer, router, limits, shutdown).await,
+        Stream::Unix(stream) => serve_http(watched(stream, &place), &place, terms).await,
+        Stream::Tcp(stream, None) => serve_http(watched(stream, &place), &place, terms).await,
         Stream::Tcp(stream, Some(tls)) => {
+            let peer = terms.peer.0;
             // No queue for handshakes: whoever stalled in one would hold up the others.
-            match timeout(limits.handshake_timeout, tls.acceptor().accept(stream)).await {
-                Ok(Ok(stream)) => serve_http(stream, peer, router, limits, shutdown).await,
-                Ok(Err(error)) => tracing::debug!(%error, peer = ?peer.0, "TLS handshake failed"),
-                Err(_) => tracing::debug!(peer = ?peer.0, "TLS handshake took too long"),
+            let handshake = tls.acceptor().accept(watched(stream, &place));
+            let shaken = timeout(terms.limits.handshake_timeout, handshake);
+            tokio::select! {
+                shaken = shaken => match shaken {
+                    Ok(Ok(stream)) => serve_http(stream, &place, terms).await,
+                    Ok(Err(error)) => tracing::debug!(%error, ?peer, "TLS handshake failed"),
+                    Err(_) => tracing::debug!(?peer, "TLS handshake took too long"),
+                },
+                () = place.leave.cancelled() => {
+                    tracing::debug!(?peer, "TLS handshake ended to make room");
+                    terms.counted.ended("room");
+                }
             }
         }
     }
 }
 
-async fn serve_http<S>(
-    stream: S,
-    peer: PeerAddress,
-    router: Router,
-    limits: Limits,
-    shutdown: CancellationToken,
-) where
+/// Progress is seen where the bytes leave, below TLS and its buffers.
+fn watched<S>(stream: S, place: &Place) -> Watched<S> {
+    Watched::new(stream, Arc::clone(&place.progress))
+}
+
+async fn serve_http<S>(stream: S, place: &Place, terms: Terms)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let progress = Arc::new(Progress::new());
-    let builder = http_builder(limits.idle_timeout);
-    let in_flight = Arc::clone(&progress);
+    let Terms { peer, router, limits, counted, shutdown } = terms;
+    let progress = &place.progress;
+    let builder = http_builder(&limits);
+    let (begun, body_rate) = (Arc::clone(progress), limits.body_rate());
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
         let router = router.clone();
-        let flight = in_flight.begin_request();
+        let under_way = begun.begin_request();
         async move {
-            let response = router.oneshot(request.map(Body::new)).await;
-            response.map(|response| response.map(|body| flight.until_end_of(body)))
+            let arriving = Arc::clone(&under_way);
+            let request =
+                request.map(|body| Body::new(ArrivingBody::new(body, arriving, body_rate)));
+            let response = router.oneshot(request).await;
+            response.map(|response| response.map(|body| under_way.answer(body)))
         }
     });
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&progress)));
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut stopping = pin!(shutdown.cancelled());
-    let mut watch = tokio::time::interval(WATCH_INTERVAL);
-    let mut finishing = false;
+    let mut looks = tokio::time::interval(limits.look_interval());
+    let mut end: Option<End> = None;
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -102,34 +125,106 @@ async fn serve_http<S>(
                 }
                 return;
             }
-            () = stopping.as_mut(), if !finishing => {
-                finishing = true;
+            () = stopping.as_mut(), if end.is_none_or(|end| end.why != Why::Stopping) => {
+                end = Some(End::after(DRAIN_TIMEOUT, Why::Stopping));
                 connection.as_mut().graceful_shutdown();
             }
-            _ = watch.tick() => {
-                if progress.write_stalled_for() > limits.write_stall_timeout {
-                    tracing::debug!(peer = ?peer.0, "client stopped reading");
+            () = place.leave.cancelled() => {
+                tracing::debug!(peer = ?peer.0, "ended to make room");
+                counted.ended("room");
+                connection.as_mut().graceful_shutdown();
+                // The other waits for the place: what cannot be said at once is not said.
+                poll_fn(|cx| Poll::Ready(drop(connection.as_mut().poll(cx)))).await;
+                return;
+            }
+            _ = looks.tick() => {
+                let look = progress.look();
+                if end.is_some_and(|end| end.has_come(look)) {
                     return;
                 }
-                if !finishing && progress.idle_for() > limits.idle_timeout {
-                    finishing = true;
-                    connection.as_mut().graceful_shutdown();
-                }
+                let Some(why) = Why::of(look, &limits).filter(|why| !is_ending(end, *why)) else {
+                    continue;
+                };
+                why.tell(peer, &counted);
+                end = Some(End::after(limits.leave_timeout(), why));
+                connection.as_mut().graceful_shutdown();
             }
         }
     }
 }
 
-fn http_builder(idle: Duration) -> auto::Builder<TokioExecutor> {
+/// Why a connection is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Idle,
+    Late,
+    Stopping,
+}
+
+impl Why {
+    fn of(look: Look, limits: &Limits) -> Option<Self> {
+        match look {
+            Look::Late => Some(Self::Late),
+            Look::Idle(time) if time > limits.idle_timeout => Some(Self::Idle),
+            Look::Idle(_) | Look::Busy => None,
+        }
+    }
+
+    fn tell(self, peer: PeerAddress, counted: &Connections) {
+        if self == Self::Late {
+            tracing::debug!(peer = ?peer.0, "client takes its answer too slowly");
+            refusals::note("transfer_bytes_per_sec_min");
+            counted.ended("late");
+        }
+    }
+}
+
+/// When a connection ends that was told to.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    at: Instant,
+    why: Why,
+}
+
+impl End {
+    fn after(time: Duration, why: Why) -> Self {
+        Self { at: Instant::now() + time, why }
+    }
+
+    /// A request that was on its way when an idle connection was told to end is served first.
+    fn has_come(self, look: Look) -> bool {
+        Instant::now() >= self.at && !(self.why == Why::Idle && look == Look::Busy)
+    }
+}
+
+fn is_ending(end: Option<End>, why: Why) -> bool {
+    end.is_some_and(|end| end.why == why || end.why != Why::Idle)
+}
+
+impl Limits {
+    /// How often a connection is looked at: often enough for its shortest time.
+    fn look_interval(&self) -> Duration {
+        (self.idle_timeout.min(self.body_idle) / 4).clamp(LOOK_INTERVAL_MIN, LOOK_INTERVAL_MAX)
+    }
+
+    fn leave_timeout(&self) -> Duration {
+        self.idle_timeout.min(LEAVE_TIMEOUT_MAX)
+    }
+}
+
+fn http_builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(idle)
+        .header_read_timeout(limits.idle_timeout)
         .max_buf_size(HEADER_BYTES_MAX as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
+        .keep_alive_interval(limits.idle_timeout / 3)
+        // It stands behind what the client has not read yet.
+        .keep_alive_timeout(limits.answer_rate().time_max())
         .initial_stream_window_size(HTTP2_WINDOW_BYTES)
         .initial_connection_window_size(HTTP2_WINDOW_BYTES)
         .max_frame_size(HTTP2_FRAME_BYTES)

@@ -41,11 +41,12 @@ const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The series of both servers.
-const COMMON: [Series; 10] = [
+const COMMON: [Series; 11] = [
     Series::gauge("berth_build_info", "Always 1; the version that runs is a label."),
     Series::gauge("berth_process_start_time_seconds", "When the server started, in Unix time."),
     Series::gauge("berth_connections_open", "Connections that are open."),
-    Series::gauge("berth_connections_max", "Connections that may be open; further ones wait."),
+    Series::gauge("berth_connections_max", "Connections that may be open."),
+    Series::counter("berth_connections_ended_total", "Connections that the server ended."),
     Series::counter("berth_requests_total", "Requests that were answered, or given up."),
     Series::histogram(
         "berth_request_duration_seconds",
@@ -257,20 +258,39 @@ fn class(method: &Method) -> &'static str {
 }
 
 /// The connections of one listener.
-pub(super) struct Connections(Gauge);
+#[derive(Clone)]
+pub(super) struct Connections {
+    name: Name,
+    open: Gauge,
+}
 
 impl Connections {
     pub(super) fn of(name: Name, most: usize) -> Self {
         let Name { server, listener } = name;
         gauge!("berth_connections_max", "server" => server, "listener" => listener)
             .set(most as f64);
-        Self(gauge!("berth_connections_open", "server" => server, "listener" => listener))
+        let open = gauge!("berth_connections_open", "server" => server, "listener" => listener);
+        let connections = Self { name, open };
+        ["late", "room", "share"].iter().for_each(|reason| connections.count_ended(reason, 0));
+        connections
     }
 
     /// Counts a connection until the result is dropped.
     pub(super) fn open(&self) -> Open {
-        self.0.increment(1.0);
-        Open(self.0.clone())
+        self.open.increment(1.0);
+        Open(self.open.clone())
+    }
+
+    /// Counts a connection that was ended although its client would have kept it: `late` because it
+    /// took its answers too slowly, to make `room`, or since its network had its `share`.
+    pub(super) fn ended(&self, reason: &'static str) {
+        self.count_ended(reason, 1);
+    }
+
+    fn count_ended(&self, reason: &'static str, by: u64) {
+        let Name { server, listener } = self.name;
+        let labels = [("server", server), ("listener", listener), ("reason", reason)];
+        counter!("berth_connections_ended_total", &labels).increment(by);
     }
 }
 

@@ -2,16 +2,25 @@
 //!
 //! The accept loop only accepts. Handshakes run beside it, bounded by the number of connections
 //! and timed, so that a silent client cannot stop the others.
+//!
+//! A connection ends when its client leaves it idle, takes less than the least rate of what is ready
+//! for it, or keeps the server waiting while others need the place. So nobody holds one by doing
+//! nothing, and nobody is cut off who goes on.
 
+mod arriving;
 mod connection;
 pub mod expiry;
 pub mod health;
+pub mod host;
 pub mod log;
 pub mod metrics;
+mod pace;
+mod places;
 mod progress;
 pub mod refusals;
 pub mod shutdown;
 pub mod tls;
+mod watched;
 
 use std::{
     fs, io,
@@ -23,13 +32,16 @@ use std::{
 };
 
 use axum::Router;
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::Semaphore,
-};
+use ipnet::IpNet;
+use socket2::SockRef;
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use connection::{Stream, serve_connection};
+pub use arriving::Late;
+
+use connection::{Stream, Terms, serve_connection};
+use pace::LeastRate;
+use places::{Place, Places};
 use tls::Tls;
 
 /// How long accepting pauses after the system refused a connection, as when no file descriptor is
@@ -38,6 +50,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long open requests may go on after the shutdown began.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How much the system takes of an answer beyond what is on its way, so that a client which stopped
+/// reading is seen.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
+/// How far a client can be ahead with taking its answers, in bytes: what buffers between it and here
+/// hold, and open up for at once.
+const ANSWER_AHEAD_BYTES: u64 = 256 * 1024;
 
 /// The address of the peer of a connection; a request extension. `None` on a Unix socket.
 #[derive(Debug, Clone, Copy)]
@@ -53,26 +73,49 @@ pub struct Name {
 }
 
 /// Bounds on what clients may hold open.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at once; further ones wait in the system's queue.
+    /// Connections at once. When all are taken the one that has kept the server waiting longest is
+    /// ended for the next.
     pub connections_max: usize,
+    /// Connections at once of one network, a /24 or a /64, but for this machine's own and those of
+    /// `trusted_proxies`.
+    pub connections_per_network_max: usize,
+    /// Peers behind which there are many clients.
+    pub trusted_proxies: Arc<[IpNet]>,
     /// How long a handshake may take; they run side by side.
     pub handshake_timeout: Duration,
     /// How long a connection may be idle between requests.
     pub idle_timeout: Duration,
-    /// How long a client may leave bytes unread that are ready for it.
-    pub write_stall_timeout: Duration,
+    /// The least rate at which clients must send bodies and take answers.
+    pub transfer_bytes_per_sec_min: u64,
+    /// How long they may stand still besides.
+    pub body_idle: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 1024,
+            connections_per_network_max: 512,
+            trusted_proxies: Arc::default(),
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
-            write_stall_timeout: Duration::from_secs(60),
+            transfer_bytes_per_sec_min: 512,
+            body_idle: Duration::from_secs(60),
         }
+    }
+}
+
+impl Limits {
+    fn answer_rate(&self) -> LeastRate {
+        LeastRate { ahead_bytes: ANSWER_AHEAD_BYTES, ..self.body_rate() }
+    }
+
+    /// What a client has sent is here: it needs no time for buffers.
+    fn body_rate(&self) -> LeastRate {
+        let bytes_per_sec = self.transfer_bytes_per_sec_min;
+        LeastRate { bytes_per_sec, idle: self.body_idle, ahead_bytes: 0 }
     }
 }
 
@@ -128,6 +171,7 @@ impl Listener {
             Self::Tcp(listener, tls) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
+                SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
                 Ok((Stream::Tcp(stream, tls.clone()), PeerAddress(Some(peer.ip().to_canonical()))))
             }
             Self::Unix(listener) => {
@@ -147,15 +191,16 @@ pub async fn serve(
     limits: Limits,
     shutdown: CancellationToken,
 ) {
-    let connections = Arc::new(Semaphore::new(limits.connections_max));
+    let places = Places::new(&limits);
     let counted = metrics::Connections::of(name, limits.connections_max);
     let tasks = TaskTracker::new();
-    while let Some((stream, peer, permit)) = next(&listener, &connections, &shutdown).await {
-        let (router, shutdown) = (router.clone(), shutdown.clone());
+    while let Some((stream, peer, place)) = next(&listener, &places, &counted, &shutdown).await {
+        let (router, limits, shutdown) = (router.clone(), limits.clone(), shutdown.clone());
         let open = counted.open();
+        let terms = Terms { peer, router, limits, counted: counted.clone(), shutdown };
         tasks.spawn(async move {
-            let _held = (permit, open);
-            serve_connection(stream, peer, router, limits, shutdown).await;
+            let _open = open;
+            serve_connection(stream, place, terms).await;
         });
     }
     drop(listener);
@@ -165,17 +210,20 @@ pub async fn serve(
     }
 }
 
-/// The next connection, once there is room for one; `None` when the shutdown began.
+/// The next connection that has a place; `None` when the shutdown began.
 async fn next(
     listener: &Listener,
-    connections: &Arc<Semaphore>,
+    places: &Places,
+    counted: &metrics::Connections,
     shutdown: &CancellationToken,
-) -> Option<(Stream, PeerAddress, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(Stream, PeerAddress, Place)> {
     let accepted = async {
-        let permit = Arc::clone(connections).acquire_owned().await.ok()?;
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => return Some((stream, peer, permit)),
+                Ok((stream, peer)) => match places.take(peer).await {
+                    Some(place) => return (stream, peer, place),
+                    None => counted.ended("share"),
+                },
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -184,7 +232,7 @@ async fn next(
         }
     };
     tokio::select! {
-        accepted = accepted => accepted,
+        accepted = accepted => Some(accepted),
         () = shutdown.cancelled() => None,
     }
 }

@@ -1,116 +1,211 @@
-//! Whether a connection is doing anything: idle between requests, or stalled by a client that
-//! stopped reading.
+//! What a connection does: which requests are under way on it, and whether the client takes what is
+//! ready for it.
+//!
+//! Every byte of an answer is followed until the socket has it, past the buffers of HTTP/1 and
+//! HTTP/2, so that a window that is never opened is seen as well as a socket that is never read.
 
 use std::{
-    io,
+    collections::HashMap,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Instant,
-};
+use tokio::time::Instant;
 
-/// What a connection has been doing. Times are milliseconds since it began.
+use super::pace::{LeastRate, Pace};
+
+/// What a connection has been doing.
 pub(super) struct Progress {
-    began: Instant,
-    last_request_ended: AtomicU64,
-    write_blocked_since: AtomicU64,
-    requests: AtomicUsize,
+    rate: LeastRate,
+    state: Mutex<State>,
 }
 
-/// No write is blocked.
-const NOT_BLOCKED: u64 = u64::MAX;
+struct State {
+    /// When the last request ended, or the connection began.
+    idle_since: Instant,
+    /// When bytes of a body moved last, either way.
+    moved: Instant,
+    /// How fast the client takes what is written to the socket.
+    socket: Pace,
+    under_way: HashMap<u64, Transfer>,
+    next: u64,
+}
+
+/// A request under way.
+struct Transfer {
+    /// How fast the client takes the answer.
+    answer: Pace,
+    /// Bytes of the answer that are ready and not with the socket yet.
+    unsent: usize,
+    /// The handler waits for more of the request's body.
+    is_body_awaited: bool,
+}
+
+/// What is to be said of a connection at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// No request has been under way for so long.
+    Idle(Duration),
+    /// An answer waits for a client that takes less than the least rate.
+    Late,
+    /// A request is under way.
+    Busy,
+}
+
+/// Since when a client keeps the server waiting. The least is the first to make room for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// It asks for nothing.
+    Idle(Instant),
+    /// Each of its requests waits for it.
+    Stalled(Instant),
+}
+
+impl Standing {
+    pub(super) fn since(self) -> Instant {
+        match self {
+            Self::Idle(since) | Self::Stalled(since) => since,
+        }
+    }
+}
 
 impl Progress {
-    pub(super) fn new() -> Self {
-        Self {
-            began: Instant::now(),
-            last_request_ended: AtomicU64::new(0),
-            write_blocked_since: AtomicU64::new(NOT_BLOCKED),
-            requests: AtomicUsize::new(0),
+    pub(super) fn new(rate: LeastRate) -> Arc<Self> {
+        let now = Instant::now();
+        let state = State {
+            idle_since: now,
+            moved: now,
+            socket: Pace::new(rate),
+            under_way: HashMap::new(),
+            next: 0,
+        };
+        Arc::new(Self { rate, state: Mutex::new(state) })
+    }
+
+    pub(super) fn look(&self) -> Look {
+        let (state, now) = (self.lock(), Instant::now());
+        let is_late = |transfer: &Transfer| transfer.answer.is_late(now);
+        if state.socket.is_late(now) || state.under_way.values().any(is_late) {
+            Look::Late
+        } else if state.under_way.is_empty() && !state.socket.is_awaited() {
+            Look::Idle(now.duration_since(state.idle_since))
+        } else {
+            Look::Busy
         }
     }
 
-    /// How long no request has been under way.
-    pub(super) fn idle_for(&self) -> Duration {
-        if self.requests.load(Ordering::SeqCst) > 0 {
-            return Duration::ZERO;
+    /// Since when the client keeps the server waiting; `None` when it does not.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        let state = self.lock();
+        if state.under_way.is_empty() {
+            return Some(Standing::Idle(state.idle_since));
         }
-        self.since(self.last_request_ended.load(Ordering::SeqCst))
+        let waits = |transfer: &Transfer| transfer.unsent > 0 || transfer.is_body_awaited;
+        state.under_way.values().all(waits).then_some(Standing::Stalled(state.moved))
     }
 
-    /// How long the client has left bytes unread.
-    pub(super) fn write_stalled_for(&self) -> Duration {
-        match self.write_blocked_since.load(Ordering::Relaxed) {
-            NOT_BLOCKED => Duration::ZERO,
-            blocked => self.since(blocked),
-        }
+    /// A request is under way until the result, and what is made of it, are dropped.
+    pub(super) fn begin_request(self: &Arc<Self>) -> Arc<Request> {
+        let mut state = self.lock();
+        let id = state.next;
+        state.next += 1;
+        let transfer = Transfer { answer: Pace::new(self.rate), unsent: 0, is_body_awaited: false };
+        state.under_way.insert(id, transfer);
+        state.moved = Instant::now();
+        Arc::new(Request { progress: Arc::clone(self), id })
     }
 
-    /// Counts a request until the returned guard, or the body it was tied to, is dropped.
-    pub(super) fn begin_request(self: &Arc<Self>) -> InFlight {
-        self.requests.fetch_add(1, Ordering::SeqCst);
-        InFlight(Arc::clone(self))
+    /// The socket took bytes.
+    pub(super) fn wrote(&self, bytes: usize) {
+        let (mut state, now) = (self.lock(), Instant::now());
+        state.socket.moved(bytes, 1, now);
+        state.socket.rest(now);
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(NOT_BLOCKED - 1)
+    /// The socket takes no more for now.
+    pub(super) fn write_blocked(&self) {
+        self.lock().socket.wait(Instant::now());
     }
 
-    fn since(&self, then: u64) -> Duration {
-        Duration::from_millis(self.now().saturating_sub(then))
-    }
-
-    fn record_write<T>(&self, poll: &Poll<io::Result<T>>) {
-        if poll.is_ready() {
-            self.write_blocked_since.store(NOT_BLOCKED, Ordering::Relaxed);
-        } else if self.write_blocked_since.load(Ordering::Relaxed) == NOT_BLOCKED {
-            self.write_blocked_since.store(self.now(), Ordering::Relaxed);
-        }
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A request under way.
-pub(super) struct InFlight(Arc<Progress>);
+pub(super) struct Request {
+    progress: Arc<Progress>,
+    id: u64,
+}
 
-impl InFlight {
-    /// The request is under way until its answer's body has been sent or given up.
-    pub(super) fn until_end_of(self, body: Body) -> Body {
-        Body::new(TiedBody { body, _flight: self })
+impl Request {
+    /// Follows the answer's body.
+    pub(super) fn answer(self: Arc<Self>, body: Body) -> AnswerBody {
+        AnswerBody { body, request: self }
+    }
+
+    /// Whether the handler waits for the request's body from now on.
+    pub(super) fn await_body(&self, is_awaited: bool) {
+        let mut state = self.progress.lock();
+        if !is_awaited {
+            state.moved = Instant::now();
+        }
+        if let Some(transfer) = state.under_way.get_mut(&self.id) {
+            transfer.is_body_awaited = is_awaited;
+        }
+    }
+
+    fn ready(&self, bytes: usize) {
+        let mut state = self.progress.lock();
+        if let Some(transfer) = state.under_way.get_mut(&self.id) {
+            transfer.unsent += bytes;
+            transfer.answer.wait(Instant::now());
+        }
+    }
+
+    fn sent(&self, bytes: usize) {
+        let (mut state, now) = (self.progress.lock(), Instant::now());
+        state.moved = now;
+        let sharers = state.under_way.values().filter(|transfer| transfer.unsent > 0).count();
+        let Some(transfer) = state.under_way.get_mut(&self.id) else { return };
+        transfer.answer.moved(bytes, sharers, now);
+        transfer.unsent = transfer.unsent.saturating_sub(bytes);
+        if transfer.unsent == 0 {
+            transfer.answer.rest(now);
+        }
     }
 }
 
-impl Drop for InFlight {
+impl Drop for Request {
     fn drop(&mut self) {
-        self.0.last_request_ended.store(self.0.now(), Ordering::SeqCst);
-        self.0.requests.fetch_sub(1, Ordering::SeqCst);
+        let mut state = self.progress.lock();
+        state.under_way.remove(&self.id);
+        state.idle_since = Instant::now();
     }
 }
 
-struct TiedBody {
+/// The body of an answer, whose request is under way until all of it is with the socket.
+pub(super) struct AnswerBody {
     body: Body,
-    _flight: InFlight,
+    request: Arc<Request>,
 }
 
-impl HttpBody for TiedBody {
-    type Data = Bytes;
+impl HttpBody for AnswerBody {
+    type Data = Followed;
     type Error = axum::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Followed>, axum::Error>>> {
+        let poll = Pin::new(&mut self.body).poll_frame(cx);
+        let follow = |bytes| Followed::new(bytes, Arc::clone(&self.request));
+        poll.map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(follow))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -122,60 +217,120 @@ impl HttpBody for TiedBody {
     }
 }
 
-/// A stream that records in a [`Progress`] when the client stops reading.
-pub(super) struct Watched<S> {
-    stream: S,
-    progress: Arc<Progress>,
+/// A piece of an answer on its way to the socket.
+pub(super) struct Followed {
+    bytes: Bytes,
+    request: Arc<Request>,
 }
 
-impl<S> Watched<S> {
-    pub(super) fn new(stream: S, progress: Arc<Progress>) -> Self {
-        Self { stream, progress }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+impl Followed {
+    fn new(bytes: Bytes, request: Arc<Request>) -> Self {
+        if !bytes.is_empty() {
+            request.ready(bytes.len());
+        }
+        Self { bytes, request }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.progress.record_write(&poll);
-        poll
+impl Buf for Followed {
+    fn remaining(&self) -> usize {
+        self.bytes.len()
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.progress.record_write(&poll);
-        poll
+    fn chunk(&self) -> &[u8] {
+        &self.bytes
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+        self.request.sent(count);
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let poll = Pin::new(&mut self.stream).poll_flush(cx);
-        self.progress.record_write(&poll);
-        poll
+    fn copy_to_bytes(&mut self, count: usize) -> Bytes {
+        let bytes = self.bytes.copy_to_bytes(count);
+        self.request.sent(count);
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    const RATE: LeastRate =
+        LeastRate { bytes_per_sec: 512, idle: Duration::from_secs(60), ahead_bytes: 512 * 100 };
+
+    /// The next piece of a body.
+    async fn piece(body: &mut AnswerBody) -> Followed {
+        let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
+        frame.unwrap().unwrap().into_data().unwrap_or_else(|_| panic!("no data"))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    async fn after(secs: u64) {
+        tokio::time::advance(Duration::from_secs(secs)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_under_way_until_the_socket_has_its_answer() {
+        let progress = Progress::new(RATE);
+        after(5).await;
+        assert_eq!(progress.look(), Look::Idle(Duration::from_secs(5)));
+        let request = progress.begin_request();
+        after(1000).await;
+        assert_eq!(progress.look(), Look::Busy, "a handler may take its time");
+        assert_eq!(progress.standing(), None);
+        let mut body = request.answer(Body::from("12345"));
+        let mut last = piece(&mut body).await;
+        drop(body);
+        last.advance(4);
+        after(1).await;
+        assert_eq!(progress.look(), Look::Busy);
+        last.advance(1);
+        drop(last);
+        after(7).await;
+        assert_eq!(progress.look(), Look::Idle(Duration::from_secs(7)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_takes_is_late_and_one_that_is_taken_slowly_is_not() {
+        let progress = Progress::new(RATE);
+        let mut body = progress.begin_request().answer(Body::from(vec![0; 100_000]));
+        let mut taken = piece(&mut body).await;
+        for _ in 0..90 {
+            after(2).await;
+            taken.advance(1024);
+            assert_eq!(progress.look(), Look::Busy);
+        }
+        let mut body = progress.begin_request().answer(Body::from("401"));
+        let _untaken = piece(&mut body).await;
+        after(60).await;
+        assert_eq!(progress.look(), Look::Busy);
+        after(1).await;
+        assert_eq!(progress.look(), Look::Late);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_that_takes_nothing_is_late_whatever_waits_for_it() {
+        let progress = Progress::new(RATE);
+        progress.write_blocked();
+        after(61).await;
+        assert_eq!(progress.look(), Look::Late);
+        progress.wrote(1);
+        assert_eq!(progress.look(), Look::Idle(Duration::from_secs(61)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_for_nothing_stands_behind_who_keeps_requests_waiting() {
+        let (idle, stalled) = (Progress::new(RATE), Progress::new(RATE));
+        let request = stalled.begin_request();
+        request.await_body(true);
+        after(10).await;
+        let younger = Progress::new(RATE);
+        let order = [&idle, &younger, &stalled].map(|progress| progress.standing());
+        assert!(order.is_sorted() && order.iter().all(Option::is_some), "{order:?}");
+        let _works = stalled.begin_request();
+        assert_eq!(stalled.standing(), None);
     }
 }

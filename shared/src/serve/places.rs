@@ -1,0 +1,274 @@
+//! Who may hold a connection: so many at once, so many of one network, and who goes first when they
+//! are all taken.
+//!
+//! What is ended to make room is a connection that keeps the server waiting, the longest first; one
+//! whose request is being worked on, or whose bytes move, is never ended for another.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Limits, PeerAddress,
+    progress::{Progress, Standing},
+    refusals,
+};
+
+/// How long a connection without a request has at least, so that a client comes to its first one
+/// even while others connect as fast as they can.
+const IDLE_MIN: Duration = Duration::from_secs(1);
+
+/// How long a request keeps its connection although its client stands still.
+const STALLED_MIN: Duration = Duration::from_secs(10);
+
+/// How often it is looked again for a connection that can go, when there was none.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What the clients behind one address of the Internet, or one home, have in common.
+const NETWORK_BITS: (u8, u8) = (24, 64);
+
+/// The places of one listener.
+pub(super) struct Places {
+    limits: Limits,
+    room: Arc<Semaphore>,
+    held: Arc<Mutex<Held>>,
+}
+
+/// Who holds places, without those that were told to leave.
+#[derive(Default)]
+struct Held {
+    next: u64,
+    holders: HashMap<u64, Holder>,
+    per_network: HashMap<IpNet, usize>,
+}
+
+struct Holder {
+    network: Option<IpNet>,
+    progress: Arc<Progress>,
+    leave: CancellationToken,
+}
+
+/// A place, held until this is dropped.
+pub(super) struct Place {
+    id: u64,
+    held: Arc<Mutex<Held>>,
+    pub(super) progress: Arc<Progress>,
+    /// Cancelled when another is to have the place.
+    pub(super) leave: CancellationToken,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Places {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let room = Arc::new(Semaphore::new(limits.connections_max));
+        Self { limits: limits.clone(), room, held: Arc::default() }
+    }
+
+    /// A place for a connection that was accepted, once there is one. `None` when its network has
+    /// its share, and needs all of it.
+    pub(super) async fn take(&self, peer: PeerAddress) -> Option<Place> {
+        let network = peer.0.and_then(|peer| self.network_with_a_share(peer));
+        if let Some(network) = network
+            && self.held().is_at_share(network, self.limits.connections_per_network_max)
+        {
+            refusals::note("connections_per_network_max");
+            self.held().free_one(Some(network)).then_some(())?;
+        }
+        let permit = self.permit().await?;
+        Some(self.seat(network, permit))
+    }
+
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
+            return Some(permit);
+        }
+        refusals::note("connections_max");
+        loop {
+            self.held().free_one(None);
+            if let Ok(permit) = timeout(LOOK_INTERVAL, Arc::clone(&self.room).acquire_owned()).await
+            {
+                // It is never closed.
+                return permit.ok();
+            }
+        }
+    }
+
+    fn seat(&self, network: Option<IpNet>, permit: OwnedSemaphorePermit) -> Place {
+        let progress = Progress::new(self.limits.answer_rate());
+        let leave = CancellationToken::new();
+        let holder = Holder { network, progress: Arc::clone(&progress), leave: leave.clone() };
+        let id = self.held().insert(holder);
+        Place { id, held: Arc::clone(&self.held), progress, leave, _permit: permit }
+    }
+
+    /// The network that a peer's connections count for; `None` for this machine's own and for
+    /// proxies, behind which there are many.
+    fn network_with_a_share(&self, peer: IpAddr) -> Option<IpNet> {
+        let is_proxy = self.limits.trusted_proxies.iter().any(|net| net.contains(&peer));
+        (!peer.is_loopback() && !is_proxy).then(|| network_of(peer))
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn is_at_share(&self, network: IpNet, most: usize) -> bool {
+        self.per_network.get(&network).is_some_and(|count| *count >= most)
+    }
+
+    fn insert(&mut self, holder: Holder) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        if let Some(network) = holder.network {
+            *self.per_network.entry(network).or_default() += 1;
+        }
+        self.holders.insert(id, holder);
+        id
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Holder> {
+        let holder = self.holders.remove(&id)?;
+        if let Some(network) = holder.network
+            && let Some(count) = self.per_network.get_mut(&network)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.per_network.remove(&network);
+            }
+        }
+        Some(holder)
+    }
+
+    /// Tells the one to leave that keeps the server waiting longest, of a network or of all; whether
+    /// there is one.
+    fn free_one(&mut self, of: Option<IpNet>) -> bool {
+        let now = Instant::now();
+        let candidates = self.holders.iter().filter(|(_, it)| of.is_none() || it.network == of);
+        let standing = candidates.filter_map(|(id, it)| Some((it.progress.standing()?, *id)));
+        let can_go = standing.filter(|(standing, _)| {
+            let least = match standing {
+                Standing::Idle(_) => IDLE_MIN,
+                Standing::Stalled(_) => STALLED_MIN,
+            };
+            now.duration_since(standing.since()) >= least
+        });
+        let Some(holder) = can_go.min().and_then(|(_, id)| self.remove(id)) else { return false };
+        holder.leave.cancel();
+        true
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);
+    }
+}
+
+/// The network that an address is in.
+fn network_of(address: IpAddr) -> IpNet {
+    match address {
+        IpAddr::V4(address) => Ipv4Net::new_assert(address, NETWORK_BITS.0).trunc().into(),
+        IpAddr::V6(address) => Ipv6Net::new_assert(address, NETWORK_BITS.1).trunc().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(connections_max: usize, connections_per_network_max: usize) -> Places {
+        let trusted_proxies = Arc::from(["10.0.0.0/8".parse().unwrap()]);
+        Places::new(&Limits {
+            connections_max,
+            connections_per_network_max,
+            trusted_proxies,
+            ..Limits::default()
+        })
+    }
+
+    async fn take(places: &Places, peer: &str) -> Option<Place> {
+        let taken = places.take(PeerAddress(Some(peer.parse().unwrap())));
+        timeout(Duration::from_millis(100), taken).await.ok().flatten()
+    }
+
+    async fn after(secs: u64) {
+        tokio::time::advance(Duration::from_secs(secs)).await;
+    }
+
+    fn told(place: Option<&Place>) -> bool {
+        place.unwrap().leave.is_cancelled()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_network_has_its_share_and_others_have_theirs() {
+        let places = places(100, 2);
+        let first = take(&places, "192.0.2.1").await;
+        let second = take(&places, "192.0.2.255").await;
+        assert!(take(&places, "192.0.2.7").await.is_none(), "they are too young to go");
+        let _other = take(&places, "192.0.3.1").await.unwrap();
+        let _six = take(&places, "2001:db8::1").await.unwrap();
+        let _six = take(&places, "2001:db8::2").await.unwrap();
+        assert!(take(&places, "2001:db8::ffff:0:0:1").await.is_none());
+        take(&places, "2001:db8:0:1::1").await.unwrap();
+        after(1).await;
+        let third = take(&places, "192.0.2.7").await;
+        assert!(told(first.as_ref()) && !told(second.as_ref()) && !told(third.as_ref()));
+        // Told, it counts no more, and gives nothing back twice.
+        drop(first);
+        assert!(take(&places, "192.0.2.8").await.is_some() && told(second.as_ref()));
+        assert!(places.held().is_at_share("192.0.2.0/24".parse().unwrap(), 2) || third.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn this_machine_and_trusted_proxies_have_no_share() {
+        let places = places(100, 1);
+        for peer in ["127.0.0.1", "::1", "10.1.2.3"] {
+            let held = [take(&places, peer).await, take(&places, peer).await];
+            assert!(held.iter().all(Option::is_some), "{peer}");
+        }
+        let _one = take(&places, "11.1.2.3").await.unwrap();
+        assert!(take(&places, "11.1.2.3").await.is_none());
+        drop(places.take(PeerAddress(None)).await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_all_are_taken_the_longest_idle_one_goes_and_nobody_who_is_served() {
+        let places = places(3, 100);
+        let served = take(&places, "192.0.2.1").await.unwrap();
+        let _request = served.progress.begin_request();
+        after(1).await;
+        let stalled = take(&places, "192.0.2.1").await.unwrap();
+        let request = stalled.progress.begin_request();
+        request.await_body(true);
+        after(1).await;
+        let idle = take(&places, "192.0.2.1").await.unwrap();
+        after(1).await;
+        let newcomer = async { take(&places, "192.0.2.1").await };
+        let (next, ()) = tokio::join!(newcomer, async {
+            idle.leave.cancelled().await;
+            drop(idle);
+        });
+        let next = next.unwrap();
+        assert!(!served.leave.is_cancelled() && !stalled.leave.is_cancelled());
+        let _request = next.progress.begin_request();
+        assert!(take(&places, "192.0.2.1").await.is_none(), "all have requests");
+        assert!(!stalled.leave.is_cancelled());
+        after(STALLED_MIN.as_secs()).await;
+        assert!(take(&places, "192.0.2.1").await.is_none(), "it has not left yet");
+        assert!(stalled.leave.is_cancelled() && !served.leave.is_cancelled());
+        drop(stalled);
+        assert!(take(&places, "192.0.2.1").await.is_some());
+    }
+}
