@@ -10,10 +10,11 @@ up: ## Build, prepare data/ and certs/ on the first run, and serve until Ctrl-C
 test: ## Format, lints, tests, documentation, real clients
 	@exec scripts/test.sh
 
-test-soak: ## Kill both servers 200 times, with and without a power cut
+test-soak: ## Kill both servers 200 times, with and without a power cut; read at 1 KB/s for ten minutes
 	cargo build --release --locked -p berth-auth-server -p berth-registry-server --bins
 	BERTH_ROUNDS=200 tests/interop/kill.sh
 	BERTH_ROUNDS=200 tests/interop/powercut.sh
+	tests/soak/slow-readers.sh
 
 lint: ## Format, lints and lock files alone
 	cargo fmt --all --check

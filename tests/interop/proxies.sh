@@ -9,6 +9,8 @@
 blob_mib=256
 # What all processes of a proxy may hold in memory together: less than the blob.
 resident_mib_max=128
+# More at once than one network may have.
+connections=600
 
 prepare() {
     need_docker
@@ -78,7 +80,8 @@ start_nginx() {
     sed -e "s|443 ssl|$1 ssl|" -e "s|/etc/ssl/berth/|$certs/|" "$root/deploy/nginx/berth.conf" >"$scratch/nginx/berth.conf"
     {
         printf 'user root; daemon off; error_log stderr; pid %s;\n' "$scratch/nginx/pid"
-        printf 'events {}\nhttp {\n    access_log off;\n'
+        # Two of nginx's for each client's.
+        printf 'worker_rlimit_nofile 4096; events { worker_connections 4096; }\nhttp {\n    access_log off;\n'
         for kind in client_body proxy fastcgi uwsgi scgi; do
             printf '    %s_temp_path %s;\n' "$kind" "$temp/$kind"
         done
@@ -213,6 +216,36 @@ streams() {
     ok "$1: it held $mib MiB at most"
 }
 
+# ---------------------------------------------------------------- many clients behind one address
+
+# The connections that Berth has with nginx: those of port 5000 (1388 in hexadecimal) that are established.
+open_connections() { awk '$2 ~ /:1388$/ && $4 == "01"' /proc/net/tcp | wc -l; }
+all_are_open() { (($(open_connections) >= connections)); }
+
+# pull_slowly N: a part of the large layer by N connections at once, each taking some twenty seconds. Prints the statuses.
+pull_slowly() {
+    local n
+    for ((n = 0; n < $1; n++)); do
+        printf 'url = "https://%s/v2/%s/blobs/%s"\noutput = /dev/null\n' "$registry" "$repository" "$large_digest"
+    done >"$scratch/pulls"
+    curl_berth andrew "$andrew_password" "repository:$repository:pull" --http1.1 --parallel --parallel-immediate \
+        --parallel-max 300 --limit-rate 50k --range 0-999999 --write-out '%{http_code}\n' --config "$scratch/pulls"
+}
+
+# curl has 300 connections at once and no more.
+many_are_served() {
+    local half=$((connections / 2)) first
+    pull_slowly "$half" >"$scratch/first" &
+    first=$!
+    pull_slowly "$half" >"$scratch/second" &
+    wait_for 60 "$connections connections at once" all_are_open
+    curl --silent --fail --output /dev/null --cacert "$certs/ca.pem" "https://$registry/healthz" || fail "nobody else is served"
+    wait "$first" "$!" || fail "a pull was cut off"
+    [[ $(cat "$scratch/first" "$scratch/second" | sort | uniq --count) == *" $connections 206" ]] ||
+        fail "statuses: $(cat "$scratch/first" "$scratch/second" | sort | uniq --count)"
+    ok "$1: $connections connections of one trusted proxy at once, all answered"
+}
+
 # ---------------------------------------------------------------- who the client is, and where it is sent
 
 # forged HTTP URL CURL-ARGUMENTS...: everything that a client could say to be taken for another, or to be sent elsewhere.
@@ -290,5 +323,7 @@ for name in "${proxies[@]}"; do
     forgery_is_not_believed "$name"
     forged_host_is_not_believed "$name"
 done
+registry=$host:${port_of[nginx]}
+many_are_served nginx
 other_peers_are_not_believed
 clients_are_logged
