@@ -147,16 +147,19 @@ impl Database {
             "WITH RECURSIVE live (digest) AS (
                  SELECT digest FROM tags WHERE repository = $1
                  UNION
-                 SELECT digest FROM manifests WHERE repository = $1 AND touched >= $2
+                 SELECT digest FROM manifest_touches WHERE repository = $1 AND touched >= $2
                  UNION
-                 SELECT CASE WHEN r.manifest = l.digest THEN r.digest ELSE r.manifest END
-                 FROM live l JOIN manifest_references r ON r.repository = $1
-                 AND ((r.manifest = l.digest AND r.kind IN ('child', 'subject'))
-                      OR (r.digest = l.digest AND r.kind = 'subject'))
+                 SELECT r.digest FROM live l CROSS JOIN manifest_references r
+                 WHERE r.repository = $1 AND r.manifest = l.digest
+                 AND r.kind IN ('child', 'subject')
+                 UNION
+                 SELECT m.digest FROM live l CROSS JOIN manifests m
+                 WHERE m.repository = $1 AND m.subject = l.digest
              )
              SELECT r.id, r.name AS repository, m.digest, m.size, NULL AS location
-             FROM repositories r JOIN manifests m ON m.repository = r.id
-             WHERE r.id = $1 AND m.digest NOT IN (SELECT digest FROM live) ORDER BY m.digest",
+             FROM repositories r CROSS JOIN manifest_touches t CROSS JOIN manifests m
+             WHERE r.id = $1 AND t.repository = r.id AND t.digest NOT IN (SELECT digest FROM live)
+             AND m.repository = t.repository AND m.digest = t.digest ORDER BY t.digest",
         )
         .bind(repository)
         .bind(cutoff)
@@ -275,7 +278,9 @@ impl Transaction<'_> {
         cutoff: UnixSeconds,
     ) -> Result<bool, Error> {
         let gone = sqlx::query(
-            "DELETE FROM manifests AS m WHERE m.repository = $1 AND m.digest = $2 AND m.touched < $3
+            "DELETE FROM manifests AS m WHERE m.repository = $1 AND m.digest = $2
+             AND EXISTS (SELECT 1 FROM manifest_touches k WHERE k.repository = m.repository
+                         AND k.digest = m.digest AND k.touched < $3)
              AND NOT EXISTS (SELECT 1 FROM tags t
                              WHERE t.repository = m.repository AND t.digest = m.digest)
              AND NOT EXISTS (SELECT 1 FROM manifest_references r
