@@ -13,6 +13,7 @@ pub(crate) mod manifest;
 pub(crate) mod repository;
 mod snapshot;
 pub(crate) mod tag;
+pub(crate) mod totals;
 mod touch;
 pub(crate) mod upload;
 pub(crate) mod verification;
@@ -299,12 +300,12 @@ mod tests {
         make_old(&path).await;
         assert!(matches!(Database::open_beside(&path).await, Err(Error::Older)));
         let database = Database::open(&path).await.unwrap();
-        assert_eq!(database.counts().await.unwrap(), (1, 0));
+        assert_eq!(database.count_repositories().await.unwrap(), 1);
         let copy = directory.path().join("registry.db.version-1");
         assert_eq!(version_of(&copy).await, 1);
         // And a copy at rest is migrated as it is, without a second copy.
         let copied = Database::open_at_rest(copy.clone()).await.unwrap();
-        assert_eq!(copied.counts().await.unwrap(), (1, 0));
+        assert_eq!(copied.count_repositories().await.unwrap(), 1);
         assert!(!directory.path().join("registry.db.version-1.version-1").exists());
     }
 

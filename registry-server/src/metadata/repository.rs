@@ -7,7 +7,7 @@ use super::{Database, Error, Transaction, cache::Key, parse, unsigned};
 use crate::registry::reach::Span;
 
 /// A repository's number in the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::Type)]
 #[sqlx(transparent)]
 pub(crate) struct RepositoryId(i64);
 
