@@ -29,8 +29,9 @@ for number in range(blobs):
     database.execute("INSERT INTO repository_blobs (repository, digest, touched) VALUES (?, ?, 1)", (repository, name))
     if number % 10 == 0:
         manifest = digest(f"manifest {number}")
-        database.execute("INSERT INTO manifests (repository, digest, media_type, size, pushed, touched, bytes)"
-                         " VALUES (?, ?, 'a/b', 400, 1, 1, zeroblob(400))", (repository, manifest))
+        database.execute("INSERT INTO manifests (repository, digest, media_type, size, pushed, bytes)"
+                         " VALUES (?, ?, 'a/b', 400, 1, zeroblob(400))", (repository, manifest))
+        database.execute("INSERT INTO manifest_touches VALUES (?, ?, 1)", (repository, manifest))
     if number % 100 == 99:
         with open(f"{data}/objects/{location[:2]}/{location}", "w") as file:
             file.write("object")

@@ -29,7 +29,7 @@ use metrics::counter;
 use moka::sync::Cache;
 use ring::digest::{SHA256, digest};
 
-use crate::{http::endpoint::Access, issuer::Issuer};
+use crate::{http::endpoint::Access, issuer::Issuer, registry::reach::Reach};
 
 /// Verified tokens that are kept.
 const TOKENS_MAX: u64 = 10_000;
@@ -267,36 +267,24 @@ pub(crate) struct Puller<'a> {
     token: &'a VerifiedToken,
 }
 
-impl<'a> Puller<'a> {
+impl Puller<'_> {
     /// Whether the subject may pull from this one.
     pub(crate) async fn may(&self, repository: &RepositoryName) -> bool {
-        self.token.claims.allows(repository, Action::Pull)
-            || self.everywhere().await.may(repository)
-    }
-
-    /// What the subject may pull anywhere. Asks for its rights at once, whatever they will be
-    /// needed for, so that the work does not tell what exists.
-    pub(crate) async fn everywhere(&self) -> Everywhere<'a> {
+        if self.token.claims.allows(repository, Action::Pull) {
+            return true;
+        }
         let now = self.authorizer.clock.now();
         let rights = self.authorizer.issuer.rights(&self.token.subject).await;
-        Everywhere { token: self.token, rights, now }
+        rights.is_some_and(|rights| rights.actions_on(repository, now).contains(Action::Pull))
     }
-}
 
-/// What a subject may pull, by its token and by its rights as they are now; where nobody can say
-/// those, by the token alone.
-pub(crate) struct Everywhere<'a> {
-    token: &'a VerifiedToken,
-    rights: Option<Arc<Rights>>,
-    now: UnixSeconds,
-}
-
-impl Everywhere<'_> {
-    pub(crate) fn may(&self, repository: &RepositoryName) -> bool {
-        let by_rights =
-            |rights: &Arc<Rights>| rights.actions_on(repository, self.now).contains(Action::Pull);
-        self.token.claims.allows(repository, Action::Pull)
-            || self.rights.as_ref().is_some_and(by_rights)
+    /// What the subject may pull anywhere, by its token and by its rights as they are now; where
+    /// nobody can say those, by the token alone.
+    pub(crate) async fn reach(&self) -> Reach {
+        let rights = self.authorizer.issuer.rights(&self.token.subject).await;
+        let now = self.authorizer.clock.now();
+        let reach = rights.map_or_else(Reach::default, |rights| Reach::of(&rights, now));
+        reach.with(self.token.claims.pullable())
     }
 }
 

@@ -15,8 +15,13 @@ mod issuer;
 mod link;
 mod maintenance;
 pub mod metadata;
+#[cfg(test)]
+#[path = "../../tests/plans/mod.rs"]
+mod plans;
 pub mod registry;
 mod series;
+#[cfg(test)]
+mod statements;
 pub mod storage;
 pub mod transfer;
 

@@ -28,9 +28,12 @@ const TOTALS_KEPT: Duration = Duration::from_secs(60);
 /// twentieth of one reader at most, however much is stored.
 const TOTALS_KEPT_TIMES: u32 = 20;
 
+/// How long who asks for metrics waits for a count; after that the numbers of the last one are told.
+const TOTALS_WAIT: Duration = Duration::from_millis(500);
+
 /// Every series of this server alone.
 pub(crate) const SERIES: [Series; 35] = [
-    Series::gauge("berth_uploads_open", "Upload sessions, those that nobody works on included."),
+    Series::gauge("berth_uploads_open", "Upload sessions, idle ones included, a minute old."),
     Series::gauge("berth_uploads_receiving", "Uploads that receive bytes now."),
     Series::gauge("berth_uploads_receiving_max", "Uploads that may receive bytes at once."),
     Series::gauge("berth_store_blobs", "Blobs that are stored, a minute old."),
@@ -89,13 +92,9 @@ impl Lookup {
         if let Ok(free) = self.registry.store.free_bytes().await {
             gauge!("berth_store_free_bytes").set(free as f64);
         }
-        match self.registry.database.upload_count().await {
-            Ok(uploads) => gauge!("berth_uploads_open").set(uploads as f64),
-            Err(error) => tracing::warn!(error = chain(&error), "counting uploads"),
-        }
-        // In a task of its own: who asks for metrics may give up, and the count is kept.
+        // In a task of its own: who asks for metrics waits a moment for it, and may give up.
         let counted = tokio::spawn(self.refresh_totals());
-        let _ = counted.await;
+        let _ = tokio::time::timeout(TOTALS_WAIT, counted).await;
     }
 
     fn refresh_cheap(&self) {
@@ -140,9 +139,10 @@ impl Lookup {
                 return;
             }
         };
-        gauge!("berth_store_blobs").set(totals.blobs as f64);
-        gauge!("berth_store_bytes").set(totals.bytes as f64);
-        gauge!("berth_store_damaged_blobs").set(totals.damaged as f64);
+        gauge!("berth_uploads_open").set(totals.uploads as f64);
+        gauge!("berth_store_blobs").set(totals.blobs.count as f64);
+        gauge!("berth_store_bytes").set(totals.blobs.bytes as f64);
+        gauge!("berth_store_damaged_blobs").set(totals.blobs.damaged as f64);
         gauge!("berth_store_manifests").set(totals.manifests as f64);
         gauge!("berth_store_tags").set(totals.tags as f64);
         gauge!("berth_store_repositories").set(totals.repositories as f64);

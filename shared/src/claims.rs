@@ -105,6 +105,13 @@ impl ClaimSet {
             .fold(Actions::NONE, Actions::union)
     }
 
+    /// The repositories that the token allows to pull.
+    pub fn pullable(&self) -> impl Iterator<Item = RepositoryName> {
+        let names = self.access.iter().filter(|access| access.kind == "repository");
+        let names = names.filter_map(|access| access.name.parse().ok());
+        names.filter(|name| self.allows(name, Action::Pull))
+    }
+
     /// Whether the token holds the literal `registry:catalog:*`.
     #[must_use]
     pub fn allows_catalog(&self) -> bool {

@@ -22,6 +22,17 @@ const USER: &str = "${user}";
 #[serde(try_from = "String", into = "String")]
 pub struct Pattern(String);
 
+/// What a pattern holds beyond the literal segments that it begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tail {
+    /// Those are all of it: one repository.
+    Nothing,
+    /// The repository of that name, if there are such segments, and everything below it.
+    All,
+    /// Some of what is below it.
+    Some,
+}
+
 /// The text is not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
@@ -64,9 +75,29 @@ impl Pattern {
         Some(Self(segments.collect::<Vec<_>>().join("/")))
     }
 
+    /// The literal segments that the pattern begins with, and what it holds beyond them. A `${user}`
+    /// is literal, as for [`matches`](Self::matches).
+    #[must_use]
+    pub fn split_literal(&self) -> (&str, Tail) {
+        let mut end = 0;
+        for segment in self.0.split_inclusive('/') {
+            if segment.starts_with('*') {
+                let (literal, rest) = self.0.split_at(end);
+                let is_all = rest.split('/').all(|segment| segment == "**");
+                let tail = if is_all { Tail::All } else { Tail::Some };
+                return (literal.trim_end_matches('/'), tail);
+            }
+            end += segment.len();
+        }
+        (&self.0, Tail::Nothing)
+    }
+
     /// Whether `name` is within the pattern.
     #[must_use]
     pub fn matches(&self, name: &RepositoryName) -> bool {
+        if !self.0.contains('*') {
+            return self.0 == name.as_str();
+        }
         let pattern: Vec<&str> = self.0.split('/').collect();
         let name: Vec<&str> = name.as_str().split('/').collect();
         segments_match(&pattern, &name)
@@ -222,6 +253,26 @@ mod tests {
         assert!(!own.matches(&"home/andrew".parse().unwrap()));
         let plain: Pattern = "team/*".parse().unwrap();
         assert_eq!(plain.for_user(None), Some(plain.clone()));
+    }
+
+    #[test]
+    fn a_pattern_begins_with_literal_segments() {
+        for (pattern, literal, tail) in [
+            ("team", "team", Tail::Nothing),
+            ("team/app", "team/app", Tail::Nothing),
+            ("home/${user}", "home/${user}", Tail::Nothing),
+            ("team/**", "team", Tail::All),
+            ("team/app/**/**", "team/app", Tail::All),
+            ("**", "", Tail::All),
+            ("*", "", Tail::Some),
+            ("**/app", "", Tail::Some),
+            ("team/*", "team", Tail::Some),
+            ("team/**/*", "team", Tail::Some),
+            ("team/*/app", "team", Tail::Some),
+        ] {
+            let pattern: Pattern = pattern.parse().unwrap();
+            assert_eq!(pattern.split_literal(), (literal, tail), "{pattern}");
+        }
     }
 
     #[test]

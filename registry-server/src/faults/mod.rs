@@ -2,7 +2,7 @@
 //! until it passes. After each failure the registry is opened again and looked at.
 
 mod bad_rows;
-mod operations;
+pub(crate) mod operations;
 mod store;
 
 use std::{
@@ -33,6 +33,16 @@ impl Faults {
     /// The `number`-th step fails, counted from 1, and no other.
     fn at(number: i64) -> Self {
         Self(Arc::new(AtomicI64::new(number)))
+    }
+
+    /// No step fails, and all are counted.
+    pub(crate) fn none() -> Self {
+        Self::at(i64::MAX)
+    }
+
+    /// How many steps were taken, of [`none`](Self::none) that fails.
+    pub(crate) fn taken(&self) -> i64 {
+        i64::MAX - self.0.load(Ordering::SeqCst)
     }
 
     /// Takes a step; `false` when it is the one that fails.
@@ -71,19 +81,19 @@ fn disk(root: &Path) -> DiskStore {
     DiskStore::open(&root.join("objects")).unwrap().without_durability()
 }
 
-async fn sound(root: &Path, clock: &Clock) -> Registry {
+pub(crate) async fn sound(root: &Path, clock: &Clock) -> Registry {
     let database = Database::open_without_durability(&root.join("registry.db")).await.unwrap();
     Registry::new(database, Arc::new(disk(root)), clock.clone(), settings())
 }
 
-async fn faulty(root: &Path, clock: &Clock, faults: &Faults) -> Registry {
+pub(crate) async fn faulty(root: &Path, clock: &Clock, faults: &Faults) -> Registry {
     let database = Database::open_faulty(&root.join("registry.db"), faults).await.unwrap();
     let store: Arc<dyn Store> = Arc::new(FaultyStore::new(disk(root), faults.clone()));
     Registry::new(database, store, clock.clone(), settings())
 }
 
 /// Listens to long work, so that it goes on, until it is through.
-async fn listening<T>(work: impl AsyncFnOnce(Events) -> T) -> T {
+pub(crate) async fn listening<T>(work: impl AsyncFnOnce(Events) -> T) -> T {
     let (events, mut told) = Events::channel();
     let drain = async { while told.recv().await.is_some() {} };
     tokio::join!(work(events), drain).0
@@ -171,4 +181,4 @@ async fn every_operation_survives_a_failure_at_any_step() {
 }
 
 /// A failure that an operation answers with, whatever it is.
-type Outcome = Result<(), Error>;
+pub(crate) type Outcome = Result<(), Error>;

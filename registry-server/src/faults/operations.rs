@@ -23,27 +23,27 @@ use crate::{
 };
 
 /// An operation on the repository `app`.
-pub(super) struct Operation {
-    pub(super) name: &'static str,
+pub(crate) struct Operation {
+    pub(crate) name: &'static str,
     /// What has to be there.
-    pub(super) prepare: for<'r> fn(&'r Registry, &'r Clock) -> BoxFuture<'r, Outcome>,
+    pub(crate) prepare: for<'r> fn(&'r Registry, &'r Clock) -> BoxFuture<'r, Outcome>,
     /// The operation.
-    pub(super) act: for<'r> fn(&'r Registry) -> BoxFuture<'r, Outcome>,
+    pub(crate) act: for<'r> fn(&'r Registry) -> BoxFuture<'r, Outcome>,
     /// What a client does after a failure that it was told of.
-    pub(super) retry: for<'r> fn(&'r Registry) -> BoxFuture<'r, Outcome>,
+    pub(crate) retry: for<'r> fn(&'r Registry) -> BoxFuture<'r, Outcome>,
     /// What must hold once it was acknowledged.
-    pub(super) done: for<'r> fn(&'r Registry) -> BoxFuture<'r, Outcome>,
+    pub(crate) done: for<'r> fn(&'r Registry) -> BoxFuture<'r, Outcome>,
 }
 
-static BLOB: Bytes = Bytes::from_static(b"a blob that is pushed");
+pub(crate) static BLOB: Bytes = Bytes::from_static(b"a blob that is pushed");
 static CONFIG: Bytes = Bytes::from_static(b"{}");
 const SESSION: &str = "0123456789abcdef0123456789abcdef";
 
-fn permit(repository: &str) -> Permit {
+pub(crate) fn permit(repository: &str) -> Permit {
     Permit::of(Subject::Anonymous, repository.parse().unwrap())
 }
 
-fn digest_of(bytes: &Bytes) -> Digest {
+pub(crate) fn digest_of(bytes: &Bytes) -> Digest {
     Algorithm::Sha256.digest(bytes)
 }
 
@@ -52,12 +52,12 @@ fn content(bytes: &Bytes) -> Content {
     Content::new(stream::once(async move { Ok(bytes) }), Some(length))
 }
 
-fn tag(name: &str) -> Reference {
+pub(crate) fn tag(name: &str) -> Reference {
     name.parse().unwrap()
 }
 
 /// A push of a blob, in two requests.
-pub(super) async fn push(
+pub(crate) async fn push(
     registry: &Registry,
     repository: &str,
     bytes: &Bytes,
@@ -69,23 +69,23 @@ pub(super) async fn push(
     registry.commit_upload(&permit, &id, &digest, None, &mut content(bytes)).await
 }
 
-fn image() -> Bytes {
+pub(crate) fn image() -> Bytes {
     let descriptor = |bytes: &Bytes| json!({ "mediaType": "a/b", "digest": digest_of(bytes).as_str(), "size": bytes.len() });
     let image = json!({ "schemaVersion": 2, "config": descriptor(&CONFIG),
                         "layers": [descriptor(&BLOB)] });
     image.to_string().into()
 }
 
-fn index() -> Bytes {
+pub(crate) fn index() -> Bytes {
     let child = json!({ "mediaType": "a/b", "digest": digest_of(&image()).as_str() });
     json!({ "schemaVersion": 2, "manifests": [child] }).to_string().into()
 }
 
-async fn put(registry: &Registry, reference: &Reference, bytes: Bytes) -> Outcome {
+pub(crate) async fn put(registry: &Registry, reference: &Reference, bytes: Bytes) -> Outcome {
     registry.put_manifest(&permit("app"), reference, Vec::new(), None, bytes).await.map(drop)
 }
 
-pub(super) async fn push_image(registry: &Registry) -> Outcome {
+pub(crate) async fn push_image(registry: &Registry) -> Outcome {
     push(registry, "app", &CONFIG, Algorithm::Sha256).await?;
     push(registry, "app", &BLOB, Algorithm::Sha256).await?;
     put(registry, &tag("v1"), image()).await
@@ -146,7 +146,7 @@ async fn verify(registry: &Registry) -> Outcome {
 }
 
 /// Every kind of garbage, and an image that must stay.
-async fn litter(registry: &Registry, clock: &Clock) -> Outcome {
+pub(crate) async fn litter(registry: &Registry, clock: &Clock) -> Outcome {
     push_image(registry).await?;
     put(registry, &tag("moved"), index()).await?;
     push(registry, "app", &Bytes::from_static(b"stray"), Algorithm::Sha256).await?;
@@ -161,7 +161,7 @@ async fn litter(registry: &Registry, clock: &Clock) -> Outcome {
     Ok(())
 }
 
-pub(super) const OPERATIONS: &[Operation] = &[
+pub(crate) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "pushing a blob",
         prepare: |_, _| Box::pin(async { Ok(()) }),

@@ -3,8 +3,14 @@
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
 use sqlx::{FromRow, SqliteConnection};
 
-use super::{Database, Error, Transaction, cache::Key, parse, repository, signed, unsigned};
-use crate::storage::Location;
+use super::{
+    Database, Error, Transaction,
+    cache::Key,
+    parse,
+    repository::{self, spans_as_json},
+    signed, unsigned,
+};
+use crate::{registry::reach::Reach, storage::Location};
 
 /// A blob and the object that holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +28,13 @@ pub(crate) struct LinkedBlob {
     pub(crate) blob: Blob,
     /// When a client last put it here or was told that it is here.
     pub(crate) touched: UnixSeconds,
+}
+
+/// Where a blob may be mounted from.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) repository: RepositoryName,
+    pub(crate) holds: bool,
 }
 
 #[derive(FromRow)]
@@ -93,21 +106,34 @@ impl Database {
         row.map(Blob::try_from).transpose()
     }
 
-    /// Up to `limit` repositories that link the blob, in byte order.
-    pub(crate) async fn repositories_linking(
+    /// Up to `limit` repositories that may be within `reach`, and whether each links the blob.
+    /// Which they are does not depend on the blob, unless everything is within reach: then one
+    /// that links it is looked for.
+    pub(crate) async fn mount_sources(
         &self,
+        reach: &Reach,
         digest: &Digest,
         limit: u32,
-    ) -> Result<Vec<RepositoryName>, Error> {
-        let names: Vec<String> = sqlx::query_scalar(
-            "SELECT r.name FROM repository_blobs l JOIN repositories r ON r.id = l.repository
-             WHERE l.digest = $1 ORDER BY r.name LIMIT $2",
-        )
-        .bind(digest.as_str())
-        .bind(limit)
-        .fetch_all(self.readers())
-        .await?;
-        names.iter().map(|name| parse(name)).collect()
+    ) -> Result<Vec<Source>, Error> {
+        let rows: Vec<(String, bool)> = if reach.is_everything() {
+            let query = sqlx::query_as(
+                "SELECT r.name, TRUE FROM repository_blobs l CROSS JOIN repositories r
+                 WHERE l.digest = $1 AND r.id = l.repository LIMIT 1",
+            );
+            query.bind(digest.as_str()).fetch_all(self.readers()).await?
+        } else {
+            let query = sqlx::query_as(
+                "SELECT c.name, EXISTS (SELECT 1 FROM repository_blobs l
+                                        WHERE l.repository = c.id AND l.digest = $2)
+                 FROM (SELECT r.id, r.name FROM json_each($1) s CROSS JOIN repositories r
+                       WHERE r.name >= s.value ->> 0 AND r.name < s.value ->> 1 LIMIT $3) c",
+            );
+            let query = query.bind(spans_as_json(reach.spans())).bind(digest.as_str());
+            query.bind(limit).fetch_all(self.readers()).await?
+        };
+        let source =
+            |(name, holds): (String, bool)| Ok(Source { repository: parse(&name)?, holds });
+        rows.into_iter().map(source).collect()
     }
 }
 

@@ -15,7 +15,7 @@ use crate::storage::Location;
 /// A place in a list that is read page by page.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cursor {
-    repository: i64,
+    repository: RepositoryId,
     digest: String,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Unlinked {
 }
 
 /// A repository without content.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub(crate) struct Empty {
     pub(crate) id: RepositoryId,
     pub(crate) name: String,
@@ -83,7 +83,7 @@ impl Database {
         page: u32,
         cutoff: UnixSeconds,
     ) -> Result<Part<Stale>, Error> {
-        let end: Option<(i64, String)> = sqlx::query_as(
+        let end: Option<(RepositoryId, String)> = sqlx::query_as(
             "SELECT repository, digest FROM repository_blobs
              WHERE (repository, digest) > ($1, $2) ORDER BY repository, digest LIMIT 1 OFFSET $3",
         )
@@ -133,7 +133,7 @@ impl Database {
         .bind(page)
         .fetch_all(self.readers())
         .await?;
-        Ok(Part { found, next: end.map(|digest| Cursor { repository: 0, digest }) })
+        Ok(Part { found, next: end.map(|digest| Cursor { digest, ..Cursor::default() }) })
     }
 
     /// The manifests of a repository that neither a tag nor anything touched since `cutoff` keeps
@@ -147,16 +147,19 @@ impl Database {
             "WITH RECURSIVE live (digest) AS (
                  SELECT digest FROM tags WHERE repository = $1
                  UNION
-                 SELECT digest FROM manifests WHERE repository = $1 AND touched >= $2
+                 SELECT digest FROM manifest_touches WHERE repository = $1 AND touched >= $2
                  UNION
-                 SELECT CASE WHEN r.manifest = l.digest THEN r.digest ELSE r.manifest END
-                 FROM live l JOIN manifest_references r ON r.repository = $1
-                 AND ((r.manifest = l.digest AND r.kind IN ('child', 'subject'))
-                      OR (r.digest = l.digest AND r.kind = 'subject'))
+                 SELECT r.digest FROM live l CROSS JOIN manifest_references r
+                 WHERE r.repository = $1 AND r.manifest = l.digest
+                 AND r.kind IN ('child', 'subject')
+                 UNION
+                 SELECT m.digest FROM live l CROSS JOIN manifests m
+                 WHERE m.repository = $1 AND m.subject = l.digest
              )
              SELECT r.id, r.name AS repository, m.digest, m.size, NULL AS location
-             FROM repositories r JOIN manifests m ON m.repository = r.id
-             WHERE r.id = $1 AND m.digest NOT IN (SELECT digest FROM live) ORDER BY m.digest",
+             FROM repositories r CROSS JOIN manifest_touches t CROSS JOIN manifests m
+             WHERE r.id = $1 AND t.repository = r.id AND t.digest NOT IN (SELECT digest FROM live)
+             AND m.repository = t.repository AND m.digest = t.digest ORDER BY t.digest",
         )
         .bind(repository)
         .bind(cutoff)
@@ -165,28 +168,36 @@ impl Database {
         Ok(found)
     }
 
-    /// All repositories that hold a manifest, by their numbers.
-    pub(crate) async fn repository_ids(&self) -> Result<Vec<RepositoryId>, Error> {
-        let ids = sqlx::query_scalar(
-            "SELECT id FROM repositories r
-             WHERE EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id) ORDER BY id",
-        )
-        .fetch_all(self.readers())
-        .await?;
-        Ok(ids)
+    /// Up to `page` repositories behind `last`, by their numbers.
+    pub(crate) async fn repository_ids(
+        &self,
+        last: RepositoryId,
+        page: u32,
+    ) -> Result<Vec<RepositoryId>, Error> {
+        let ids =
+            sqlx::query_scalar("SELECT id FROM repositories WHERE id > $1 ORDER BY id LIMIT $2");
+        Ok(ids.bind(last).bind(page).fetch_all(self.readers()).await?)
     }
 
-    /// The repositories that hold nothing.
-    pub(crate) async fn empty_repositories(&self) -> Result<Vec<Empty>, Error> {
-        let found = sqlx::query_as(
-            "SELECT id, name FROM repositories r
-             WHERE NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
+    /// Looks at the next `page` repositories for those that hold nothing.
+    pub(crate) async fn empty_repositories(
+        &self,
+        from: &Cursor,
+        page: u32,
+    ) -> Result<Part<Empty>, Error> {
+        let rows: Vec<(RepositoryId, String, bool)> = sqlx::query_as(
+            "SELECT id, name, NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
              AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.repository = r.id)
-             ORDER BY name",
+             FROM repositories r WHERE id > $1 ORDER BY id LIMIT $2",
         )
+        .bind(from.repository)
+        .bind(page)
         .fetch_all(self.readers())
         .await?;
-        Ok(found)
+        let next = rows.last().map(|(id, ..)| Cursor { repository: *id, digest: String::new() });
+        let empty = rows.into_iter().filter(|(_, _, is_empty)| *is_empty);
+        let found = empty.map(|(id, name, _)| Empty { id, name }).collect();
+        Ok(Part { found, next })
     }
 
     /// The locations of a shard that a row names. To be asked after the objects were listed: a row
@@ -275,7 +286,9 @@ impl Transaction<'_> {
         cutoff: UnixSeconds,
     ) -> Result<bool, Error> {
         let gone = sqlx::query(
-            "DELETE FROM manifests AS m WHERE m.repository = $1 AND m.digest = $2 AND m.touched < $3
+            "DELETE FROM manifests AS m WHERE m.repository = $1 AND m.digest = $2
+             AND EXISTS (SELECT 1 FROM manifest_touches k WHERE k.repository = m.repository
+                         AND k.digest = m.digest AND k.touched < $3)
              AND NOT EXISTS (SELECT 1 FROM tags t
                              WHERE t.repository = m.repository AND t.digest = m.digest)
              AND NOT EXISTS (SELECT 1 FROM manifest_references r

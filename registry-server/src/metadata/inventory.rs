@@ -1,9 +1,13 @@
-//! What the inventory asks: how much each repository and each image takes.
+//! What the inventory asks: how much each repository and each image takes. Repository by repository
+//! and tag by tag, so that no statement reads all that is stored.
 
 use berth_shared::{clock::UnixSeconds, name::RepositoryName};
 use sqlx::FromRow;
 
-use super::{Database, Error, unsigned};
+use super::{Database, Error, repository::RepositoryId, unsigned};
+
+/// Names that are read at once.
+const PAGE: u32 = 1000;
 
 /// A repository and what it holds, as the database counts it.
 #[derive(Debug, FromRow)]
@@ -12,21 +16,9 @@ pub(crate) struct RepositoryRow {
     pub(crate) tags: i64,
     pub(crate) manifests: i64,
     pub(crate) untagged: i64,
+    pub(crate) blobs: i64,
     pub(crate) own: i64,
     pub(crate) shared: i64,
-}
-
-/// How much there is of everything.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Totals {
-    pub(crate) repositories: u64,
-    pub(crate) manifests: u64,
-    pub(crate) tags: u64,
-    pub(crate) blobs: u64,
-    /// Of all blobs, each counted once.
-    pub(crate) bytes: u64,
-    /// Of the blobs, those that are known not to be what their digest says.
-    pub(crate) damaged: u64,
 }
 
 /// A tag and what it leads to, as the database counts it.
@@ -39,116 +31,134 @@ pub(crate) struct TagRow {
 }
 
 impl Database {
-    /// All repositories with content, or the one of that name, in byte order.
-    pub(crate) async fn repository_rows(
+    /// All repositories with content, in byte order.
+    pub(crate) async fn repository_rows(&self) -> Result<Vec<RepositoryRow>, Error> {
+        let mut rows = Vec::new();
+        let mut last = String::new();
+        loop {
+            let page: Vec<(RepositoryId, String)> = sqlx::query_as(
+                "SELECT id, name FROM repositories WHERE name > $1 ORDER BY name LIMIT $2",
+            )
+            .bind(&last)
+            .bind(PAGE)
+            .fetch_all(self.readers())
+            .await?;
+            let Some((_, end)) = page.last() else { return Ok(rows) };
+            last.clone_from(end);
+            for (id, _) in page {
+                rows.extend(self.row_of(id).await?);
+            }
+        }
+    }
+
+    /// The repository of that name, if it has content.
+    pub(crate) async fn repository_row(
         &self,
-        only: Option<&RepositoryName>,
-    ) -> Result<Vec<RepositoryRow>, Error> {
-        let rows = sqlx::query_as(
-            "WITH RECURSIVE reached (repository, digest) AS (
-                 SELECT repository, digest FROM tags
+        name: &RepositoryName,
+    ) -> Result<Option<RepositoryRow>, Error> {
+        match self.repository_id(name).await? {
+            Some(id) => self.row_of(id).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn repository_id(&self, name: &RepositoryName) -> Result<Option<RepositoryId>, Error> {
+        let query = sqlx::query_scalar("SELECT id FROM repositories WHERE name = $1");
+        Ok(query.bind(name.as_str()).fetch_optional(self.readers()).await?)
+    }
+
+    async fn row_of(&self, repository: RepositoryId) -> Result<Option<RepositoryRow>, Error> {
+        let row: Option<RepositoryRow> = sqlx::query_as(
+            "WITH RECURSIVE reached (digest) AS (
+                 SELECT digest FROM tags WHERE repository = $1
                  UNION
-                 SELECT r.repository, r.digest FROM reached t JOIN manifest_references r
-                 ON r.repository = t.repository AND r.manifest = t.digest AND r.kind = 'child'
-             ), held AS (
-                 SELECT l.repository, b.size, EXISTS (
+                 SELECT m.digest FROM reached t CROSS JOIN manifest_references m
+                 WHERE m.repository = $1 AND m.manifest = t.digest AND m.kind = 'child'
+             ), held AS MATERIALIZED (
+                 SELECT b.size, EXISTS (
                      SELECT 1 FROM repository_blobs o
                      WHERE o.digest = l.digest AND o.repository <> l.repository) AS is_shared
-                 FROM repository_blobs l JOIN blobs b ON b.digest = l.digest
-             ), bytes AS (
-                 SELECT repository, SUM(IIF(is_shared, 0, size)) AS own,
-                 SUM(IIF(is_shared, size, 0)) AS shared FROM held GROUP BY repository
+                 FROM repository_blobs l CROSS JOIN blobs b
+                 WHERE l.repository = $1 AND b.digest = l.digest
              )
              SELECT r.name,
-             (SELECT COUNT(*) FROM tags t WHERE t.repository = r.id) AS tags,
-             (SELECT COUNT(*) FROM manifests m WHERE m.repository = r.id) AS manifests,
-             (SELECT COUNT(*) FROM manifests m WHERE m.repository = r.id
-              AND (m.repository, m.digest) NOT IN (SELECT * FROM reached)) AS untagged,
-             COALESCE(bytes.own, 0) AS own, COALESCE(bytes.shared, 0) AS shared
-             FROM repositories r LEFT JOIN bytes ON bytes.repository = r.id
-             WHERE ($1 IS NULL OR r.name = $1) AND (bytes.own IS NOT NULL
-             OR EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id))
-             ORDER BY r.name",
+             (SELECT COUNT(*) FROM tags t WHERE t.repository = $1) AS tags,
+             (SELECT COUNT(*) FROM manifest_touches m WHERE m.repository = $1) AS manifests,
+             (SELECT COUNT(*) FROM manifest_touches m WHERE m.repository = $1
+              AND m.digest NOT IN (SELECT digest FROM reached)) AS untagged,
+             (SELECT COUNT(*) FROM held) AS blobs,
+             (SELECT COALESCE(SUM(IIF(is_shared, 0, size)), 0) FROM held) AS own,
+             (SELECT COALESCE(SUM(IIF(is_shared, size, 0)), 0) FROM held) AS shared
+             FROM repositories r WHERE r.id = $1",
         )
-        .bind(only.map(RepositoryName::as_str))
-        .fetch_all(self.readers())
+        .bind(repository)
+        .fetch_optional(self.readers())
         .await?;
-        Ok(rows)
-    }
-
-    /// How many repositories and manifests there are.
-    pub(crate) async fn counts(&self) -> Result<(u64, u64), Error> {
-        let (repositories, manifests): (i64, i64) = sqlx::query_as(
-            "SELECT (SELECT COUNT(*) FROM repositories), (SELECT COUNT(*) FROM manifests)",
-        )
-        .fetch_one(self.readers())
-        .await?;
-        Ok((unsigned(repositories)?, unsigned(manifests)?))
-    }
-
-    /// Counts everything. This reads all rows of blobs.
-    pub(crate) async fn totals(&self) -> Result<Totals, Error> {
-        type Row = (i64, i64, i64, i64, i64, i64);
-        let (repositories, manifests, tags, blobs, bytes, damaged): Row = sqlx::query_as(
-            "SELECT (SELECT COUNT(*) FROM repositories), (SELECT COUNT(*) FROM manifests),
-             (SELECT COUNT(*) FROM tags), COUNT(*), COALESCE(SUM(size), 0), COUNT(damaged)
-             FROM blobs",
-        )
-        .fetch_one(self.readers())
-        .await?;
-        Ok(Totals {
-            repositories: unsigned(repositories)?,
-            manifests: unsigned(manifests)?,
-            tags: unsigned(tags)?,
-            blobs: unsigned(blobs)?,
-            bytes: unsigned(bytes)?,
-            damaged: unsigned(damaged)?,
-        })
-    }
-
-    /// How many upload sessions there are.
-    pub(crate) async fn upload_count(&self) -> Result<u64, Error> {
-        let query = sqlx::query_scalar("SELECT COUNT(*) FROM uploads");
-        let uploads: i64 = query.fetch_one(self.readers()).await?;
-        unsigned(uploads)
+        Ok(row.filter(|row| row.manifests > 0 || row.blobs > 0))
     }
 
     /// The bytes of the blobs that more than one repository holds, each counted once.
     pub(crate) async fn shared_bytes(&self) -> Result<u64, Error> {
-        let bytes: i64 = sqlx::query_scalar(
-            "SELECT COALESCE(SUM(b.size), 0) FROM blobs b WHERE
-             (SELECT COUNT(*) FROM repository_blobs l WHERE l.digest = b.digest) > 1",
-        )
-        .fetch_one(self.readers())
-        .await?;
-        unsigned(bytes)
+        let (mut total, mut last) = (0, Some(String::new()));
+        while let Some(behind) = last {
+            let bytes: i64;
+            (bytes, last) = sqlx::query_as(
+                "SELECT COALESCE(SUM(IIF(is_shared, size, 0)), 0), MAX(digest) FROM (
+                     SELECT b.digest, b.size, EXISTS (
+                         SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest
+                         LIMIT 1 OFFSET 1) AS is_shared
+                     FROM blobs b WHERE b.digest > $1 ORDER BY b.digest LIMIT $2)",
+            )
+            .bind(behind)
+            .bind(PAGE)
+            .fetch_one(self.readers())
+            .await?;
+            total += unsigned(bytes)?;
+        }
+        Ok(total)
     }
 
     /// The tags of a repository in byte order. An image's size is that of the blobs which it
     /// reaches, through indexes too, each counted once.
     pub(crate) async fn tag_rows(&self, repository: &RepositoryName) -> Result<Vec<TagRow>, Error> {
-        let rows = sqlx::query_as(
-            "WITH RECURSIVE reached (repository, tag, digest) AS (
-                 SELECT t.repository, t.name, t.digest
-                 FROM repositories r JOIN tags t ON t.repository = r.id WHERE r.name = $1
+        let mut rows: Vec<TagRow> = Vec::new();
+        let Some(id) = self.repository_id(repository).await? else { return Ok(rows) };
+        loop {
+            let last = rows.last().map_or("", |row| row.name.as_str());
+            let page: Vec<TagRow> = sqlx::query_as(
+                "SELECT name, digest, updated, 0 AS size FROM tags
+                 WHERE repository = $1 AND name > $2 ORDER BY name LIMIT $3",
+            )
+            .bind(id)
+            .bind(last)
+            .bind(PAGE)
+            .fetch_all(self.readers())
+            .await?;
+            if page.is_empty() {
+                return Ok(rows);
+            }
+            for row in page {
+                let size = self.image_size(id, &row.digest).await?;
+                rows.push(TagRow { size, ..row });
+            }
+        }
+    }
+
+    async fn image_size(&self, repository: RepositoryId, manifest: &str) -> Result<i64, Error> {
+        let size = sqlx::query_scalar(
+            "WITH RECURSIVE reached (digest) AS (
+                 SELECT $2
                  UNION
-                 SELECT r.repository, t.tag, r.digest FROM reached t JOIN manifest_references r
-                 ON r.repository = t.repository AND r.manifest = t.digest AND r.kind = 'child'
-             ), content AS (
-                 SELECT DISTINCT t.tag, r.digest FROM reached t JOIN manifest_references r
-                 ON r.repository = t.repository AND r.manifest = t.digest
-                 AND r.kind IN ('config', 'layer')
-             ), sizes AS (
-                 SELECT c.tag, SUM(b.size) AS size
-                 FROM content c JOIN blobs b ON b.digest = c.digest GROUP BY c.tag
+                 SELECT m.digest FROM reached t CROSS JOIN manifest_references m
+                 WHERE m.repository = $1 AND m.manifest = t.digest AND m.kind = 'child'
+             ), content (digest) AS MATERIALIZED (
+                 SELECT DISTINCT m.digest FROM reached t CROSS JOIN manifest_references m
+                 WHERE m.repository = $1 AND m.manifest = t.digest
+                 AND m.kind IN ('config', 'layer')
              )
-             SELECT t.name, t.digest, t.updated, COALESCE(sizes.size, 0) AS size
-             FROM repositories r JOIN tags t ON t.repository = r.id
-             LEFT JOIN sizes ON sizes.tag = t.name WHERE r.name = $1 ORDER BY t.name",
-        )
-        .bind(repository.as_str())
-        .fetch_all(self.readers())
-        .await?;
-        Ok(rows)
+             SELECT COALESCE(SUM(b.size), 0) FROM content c CROSS JOIN blobs b
+             WHERE b.digest = c.digest",
+        );
+        Ok(size.bind(repository).bind(manifest).fetch_one(self.readers()).await?)
     }
 }

@@ -6,7 +6,13 @@ use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
 use bytes::Bytes;
 use sqlx::FromRow;
 
-use super::{Database, Error, Transaction, cache::Key, parse, repository, signed, unsigned};
+use super::{
+    Database, Error, Transaction,
+    cache::Key,
+    parse,
+    repository::{self, RepositoryId},
+    signed, unsigned,
+};
 
 /// A manifest as it was pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +63,10 @@ impl Kind {
             Self::Child => "child",
             Self::Subject => "subject",
         }
+    }
+
+    fn is_blob(self) -> bool {
+        matches!(self, Self::Config | Self::Layer)
     }
 }
 
@@ -120,8 +130,10 @@ impl Database {
         }
         let read_at = self.cache().generation();
         let row: Option<ManifestRow> = sqlx::query_as(
-            "SELECT m.media_type, m.bytes, m.touched FROM repositories r
-             JOIN manifests m ON m.repository = r.id WHERE r.name = $1 AND m.digest = $2",
+            "SELECT m.media_type, m.bytes, t.touched FROM repositories r
+             CROSS JOIN manifests m CROSS JOIN manifest_touches t
+             WHERE r.name = $1 AND m.repository = r.id AND m.digest = $2
+             AND t.repository = m.repository AND t.digest = m.digest",
         )
         .bind(repository.as_str())
         .bind(digest.as_str())
@@ -205,45 +217,53 @@ impl Transaction<'_> {
         now: UnixSeconds,
     ) -> Result<Vec<Digest>, Error> {
         let id = repository::ensure(self.connection, repository).await?;
-        let mut missing = Vec::new();
-        for named in new.references.iter().filter(|named| named.required) {
-            if !self.holds(id, named).await? {
-                missing.push(named.digest.clone());
-            }
+        let missing = self.missing(id, &new.references).await?;
+        if missing.is_empty() {
+            self.insert_manifest(id, new, now).await?;
+            self.invalidate(Key::Manifest(repository.clone(), new.manifest.digest.clone()));
         }
-        if !missing.is_empty() {
-            return Ok(missing);
-        }
-        self.insert_manifest(id, new, now).await?;
-        self.invalidate(Key::Manifest(repository.clone(), new.manifest.digest.clone()));
         Ok(missing)
     }
 
-    async fn holds(
+    /// What is required of `references` and not there.
+    async fn missing(
         &mut self,
-        repository: repository::RepositoryId,
-        named: &Named,
-    ) -> Result<bool, Error> {
-        let query = match named.kind {
-            Kind::Config | Kind::Layer => {
-                "SELECT EXISTS (SELECT 1 FROM repository_blobs l JOIN blobs b ON b.digest = l.digest
-                 WHERE l.repository = $1 AND l.digest = $2 AND b.damaged IS NULL)"
-            }
-            Kind::Child | Kind::Subject => {
-                "SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND digest = $2)"
-            }
+        repository: RepositoryId,
+        references: &[Named],
+    ) -> Result<Vec<Digest>, Error> {
+        let of = |is_blob: bool| {
+            let required = references
+                .iter()
+                .filter(|named| named.required && named.kind.is_blob() == is_blob)
+                .map(|named| named.digest.as_str());
+            serde_json::Value::from_iter(required).to_string()
         };
-        let holds = sqlx::query_scalar(query)
-            .bind(repository)
-            .bind(named.digest.as_str())
-            .fetch_one(&mut *self.connection)
-            .await?;
-        Ok(holds)
+        let blobs: Vec<String> = sqlx::query_scalar(
+            "SELECT w.value FROM json_each($2) w WHERE NOT EXISTS (
+                 SELECT 1 FROM repository_blobs l CROSS JOIN blobs b
+                 WHERE l.repository = $1 AND l.digest = w.value
+                 AND b.digest = l.digest AND b.damaged IS NULL)
+             ORDER BY w.key",
+        )
+        .bind(repository)
+        .bind(of(true))
+        .fetch_all(&mut *self.connection)
+        .await?;
+        let manifests: Vec<String> = sqlx::query_scalar(
+            "SELECT w.value FROM json_each($2) w WHERE NOT EXISTS (
+                 SELECT 1 FROM manifests m WHERE m.repository = $1 AND m.digest = w.value)
+             ORDER BY w.key",
+        )
+        .bind(repository)
+        .bind(of(false))
+        .fetch_all(&mut *self.connection)
+        .await?;
+        blobs.iter().chain(&manifests).map(|digest| parse(digest)).collect()
     }
 
     async fn insert_manifest(
         &mut self,
-        repository: repository::RepositoryId,
+        repository: RepositoryId,
         new: &NewManifest,
         now: UnixSeconds,
     ) -> Result<(), Error> {
@@ -251,11 +271,11 @@ impl Transaction<'_> {
         sqlx::query(
             "INSERT INTO manifests
              (repository, digest, media_type, artifact_type, subject, annotations, size, pushed,
-              touched, bytes)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
+              bytes)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
              ON CONFLICT (repository, digest) DO UPDATE
              SET media_type = excluded.media_type, pushed = excluded.pushed,
-             touched = excluded.touched, bytes = excluded.bytes",
+             bytes = excluded.bytes",
         )
         .bind(repository)
         .bind(manifest.digest.as_str())
@@ -268,66 +288,30 @@ impl Transaction<'_> {
         .bind(&manifest.bytes[..])
         .execute(&mut *self.connection)
         .await?;
-        for named in &new.references {
-            sqlx::query(
-                "INSERT INTO manifest_references (repository, manifest, digest, kind)
-                 VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-            )
-            .bind(repository)
-            .bind(manifest.digest.as_str())
-            .bind(named.digest.as_str())
-            .bind(named.kind.word())
-            .execute(&mut *self.connection)
-            .await?;
-        }
-        self.touch_named(repository, &manifest.digest, now).await
-    }
-
-    /// Touches a manifest and what it keeps alive: its children and subjects, and theirs.
-    pub(super) async fn touch_named(
-        &mut self,
-        repository: repository::RepositoryId,
-        digest: &Digest,
-        now: UnixSeconds,
-    ) -> Result<(), Error> {
         sqlx::query(
-            "WITH RECURSIVE named (digest) AS (
-                 VALUES ($2)
-                 UNION
-                 SELECT r.digest FROM named n JOIN manifest_references r
-                 ON r.repository = $1 AND r.manifest = n.digest AND r.kind IN ('child', 'subject')
-             )
-             UPDATE manifests SET touched = $3
-             WHERE repository = $1 AND digest IN (SELECT digest FROM named)",
+            "INSERT INTO manifest_touches (repository, digest, touched) VALUES ($1, $2, $3)
+             ON CONFLICT (repository, digest) DO UPDATE SET touched = excluded.touched",
         )
         .bind(repository)
-        .bind(digest.as_str())
+        .bind(manifest.digest.as_str())
         .bind(now)
         .execute(&mut *self.connection)
         .await?;
-        Ok(())
-    }
-
-    /// Records that a client was told that the repository holds the manifest. `false` when it does
-    /// not any more.
-    pub(crate) async fn touch_manifest(
-        &mut self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        now: UnixSeconds,
-    ) -> Result<bool, Error> {
-        let touched = sqlx::query(
-            "UPDATE manifests SET touched = $3 WHERE digest = $2
-             AND repository = (SELECT id FROM repositories WHERE name = $1)",
+        let named = new.references.iter().map(|named| {
+            serde_json::json!({ "digest": named.digest.as_str(), "kind": named.kind.word() })
+        });
+        // WHERE, so that ON is not read as that of a join.
+        sqlx::query(
+            "INSERT INTO manifest_references (repository, manifest, digest, kind)
+             SELECT $1, $2, value ->> 'digest', value ->> 'kind' FROM json_each($3) WHERE TRUE
+             ON CONFLICT DO NOTHING",
         )
-        .bind(repository.as_str())
-        .bind(digest.as_str())
-        .bind(now)
+        .bind(repository)
+        .bind(manifest.digest.as_str())
+        .bind(serde_json::Value::from_iter(named).to_string())
         .execute(&mut *self.connection)
-        .await?
-        .rows_affected();
-        self.invalidate(Key::Manifest(repository.clone(), digest.clone()));
-        Ok(touched > 0)
+        .await?;
+        self.touch_named(repository, &manifest.digest, now).await
     }
 
     /// Deletes a manifest with its tags. `false` when it is not there.

@@ -13,6 +13,8 @@ pub(crate) mod manifest;
 pub(crate) mod repository;
 mod snapshot;
 pub(crate) mod tag;
+pub(crate) mod totals;
+mod touch;
 pub(crate) mod upload;
 pub(crate) mod verification;
 mod writer;
@@ -298,13 +300,32 @@ mod tests {
         make_old(&path).await;
         assert!(matches!(Database::open_beside(&path).await, Err(Error::Older)));
         let database = Database::open(&path).await.unwrap();
-        assert_eq!(database.counts().await.unwrap(), (1, 0));
+        assert_eq!(database.count_repositories().await.unwrap(), 1);
         let copy = directory.path().join("registry.db.version-1");
         assert_eq!(version_of(&copy).await, 1);
         // And a copy at rest is migrated as it is, without a second copy.
         let copied = Database::open_at_rest(copy.clone()).await.unwrap();
-        assert_eq!(copied.counts().await.unwrap(), (1, 0));
+        assert_eq!(copied.count_repositories().await.unwrap(), 1);
         assert!(!directory.path().join("registry.db.version-1.version-1").exists());
+    }
+
+    #[tokio::test]
+    async fn what_was_touched_before_the_touches_lay_apart_still_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("registry.db");
+        let mut connection = SqliteConnection::connect_with(&options(&path)).await.unwrap();
+        MIGRATIONS.run_to(2, &mut connection).await.unwrap();
+        let digest = berth_shared::digest::Algorithm::Sha256.digest(b"{}");
+        let insert = "INSERT INTO repositories (name) VALUES ('team/app')";
+        sqlx::query(insert).execute(&mut connection).await.unwrap();
+        let insert = "INSERT INTO manifests
+            (repository, digest, media_type, size, pushed, bytes, touched)
+            VALUES (1, $1, 'a/b', 2, 7, CAST('{}' AS BLOB), 8)";
+        sqlx::query(insert).bind(digest.as_str()).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        let database = Database::open(&path).await.unwrap();
+        let manifest = database.manifest(&"team/app".parse().unwrap(), &digest).await.unwrap();
+        assert_eq!(manifest.map(|manifest| manifest.touched), Some(8));
     }
 
     #[tokio::test]

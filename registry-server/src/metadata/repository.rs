@@ -4,11 +4,25 @@ use berth_shared::name::RepositoryName;
 use sqlx::SqliteConnection;
 
 use super::{Database, Error, Transaction, cache::Key, parse, unsigned};
+use crate::registry::reach::Span;
 
 /// A repository's number in the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::Type)]
 #[sqlx(transparent)]
 pub(crate) struct RepositoryId(i64);
+
+/// A repository, as the catalog looks at it.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) name: RepositoryName,
+    pub(crate) has_manifests: bool,
+}
+
+/// An array of pairs, for `json_each`.
+pub(super) fn spans_as_json(spans: &[Span]) -> String {
+    let pairs = spans.iter().map(|span| vec![span.from.as_str(), span.to.as_str()]);
+    serde_json::Value::from_iter(pairs).to_string()
+}
 
 /// The number of `name`, giving it one where it has none.
 pub(super) async fn ensure(
@@ -38,22 +52,27 @@ pub(super) async fn find(
 }
 
 impl Database {
-    /// Up to `limit` names of repositories that hold a manifest, behind `last` in byte order.
-    pub(crate) async fn repositories_after(
+    /// Up to `limit` repositories within `spans`, in byte order.
+    pub(crate) async fn repositories_within(
         &self,
-        last: &str,
+        spans: &[Span],
         limit: u32,
-    ) -> Result<Vec<RepositoryName>, Error> {
-        let names: Vec<String> = sqlx::query_scalar(
-            "SELECT name FROM repositories r WHERE name > $1
-             AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
-             ORDER BY name LIMIT $2",
+    ) -> Result<Vec<Listed>, Error> {
+        // No ORDER BY, which would sort all of them first: this walks span after span, each in the
+        // order of the index.
+        let rows: Vec<(String, bool)> = sqlx::query_as(
+            "SELECT r.name, EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
+             FROM json_each($1) s CROSS JOIN repositories r
+             WHERE r.name >= s.value ->> 0 AND r.name < s.value ->> 1 LIMIT $2",
         )
-        .bind(last)
+        .bind(spans_as_json(spans))
         .bind(limit)
         .fetch_all(self.readers())
         .await?;
-        names.iter().map(|name| parse(name)).collect()
+        let listed = |(name, has_manifests): (String, bool)| {
+            Ok(Listed { name: parse(&name)?, has_manifests })
+        };
+        rows.into_iter().map(listed).collect()
     }
 
     /// Whether `name` is a repository that holds a manifest.

@@ -94,25 +94,6 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Touches the manifest that is about to lose the tag.
-    async fn touch_tagged(
-        &mut self,
-        repository: repository::RepositoryId,
-        tag: &Tag,
-        now: UnixSeconds,
-    ) -> Result<(), Error> {
-        sqlx::query(
-            "UPDATE manifests SET touched = $3 WHERE repository = $1
-             AND digest = (SELECT digest FROM tags WHERE repository = $1 AND name = $2)",
-        )
-        .bind(repository)
-        .bind(tag.as_str())
-        .bind(now)
-        .execute(&mut *self.connection)
-        .await?;
-        Ok(())
-    }
-
     /// Removes the tag and leaves its manifest. `false` when it is not there.
     pub(crate) async fn delete_tag(
         &mut self,

@@ -5,6 +5,7 @@ use berth_shared::{clock::UnixSeconds, digest::Digest};
 use super::{
     Database, Error, Transaction,
     blob::{Blob, Row},
+    repository::RepositoryId,
     signed,
 };
 use crate::storage::Location;
@@ -83,40 +84,32 @@ impl Database {
         Ok(rows.into())
     }
 
-    /// How many blobs there are, and how many bytes.
-    pub(crate) async fn blob_totals(&self) -> Result<(u64, u64), Error> {
-        let (count, bytes): (i64, i64) =
-            sqlx::query_as("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM blobs")
-                .fetch_one(self.readers())
-                .await?;
-        Ok((super::unsigned(count)?, super::unsigned(bytes)?))
-    }
-
-    /// Up to `limit` images that need the blob or manifest, as `repository:tag`, or
-    /// `repository@digest` where no tag leads there.
+    /// Up to `limit` images that need the blob, or the manifest of that repository, as
+    /// `repository:tag`, or `repository@digest` where no tag leads there.
     pub(crate) async fn images_with(
         &self,
         digest: &Digest,
+        manifest_of: Option<RepositoryId>,
         limit: u32,
     ) -> Result<Vec<String>, Error> {
         let images = sqlx::query_scalar(
             "WITH RECURSIVE above (repository, digest) AS (
-                 SELECT m.repository, m.manifest FROM repositories r
-                 JOIN manifest_references m ON m.repository = r.id AND m.digest = $1
-                 WHERE m.kind <> 'subject'
+                 SELECT m.repository, m.manifest
+                 FROM repository_blobs l CROSS JOIN manifest_references m
+                 WHERE l.digest = $1 AND m.repository = l.repository AND m.digest = l.digest
+                 AND m.kind IN ('config', 'layer')
                  UNION
-                 SELECT repository, digest FROM manifests WHERE digest = $1
+                 SELECT repository, digest FROM manifests WHERE repository = $3 AND digest = $1
                  UNION
-                 SELECT m.repository, m.manifest FROM above a JOIN manifest_references m
-                 ON m.repository = a.repository AND m.digest = a.digest AND m.kind = 'child'
+                 SELECT m.repository, m.manifest FROM above a CROSS JOIN manifest_references m
+                 WHERE m.repository = a.repository AND m.digest = a.digest AND m.kind = 'child'
              )
-             SELECT r.name || ':' || t.name FROM above a
-             JOIN repositories r ON r.id = a.repository
-             JOIN tags t ON t.repository = a.repository AND t.digest = a.digest
+             SELECT r.name || ':' || t.name
+             FROM above a CROSS JOIN repositories r CROSS JOIN tags t
+             WHERE r.id = a.repository AND t.repository = a.repository AND t.digest = a.digest
              UNION
-             SELECT r.name || '@' || a.digest FROM above a
-             JOIN repositories r ON r.id = a.repository
-             WHERE NOT EXISTS (SELECT 1 FROM tags t
+             SELECT r.name || '@' || a.digest FROM above a CROSS JOIN repositories r
+             WHERE r.id = a.repository AND NOT EXISTS (SELECT 1 FROM tags t
                                WHERE t.repository = a.repository AND t.digest = a.digest)
              AND NOT EXISTS (SELECT 1 FROM manifest_references m
                              WHERE m.repository = a.repository AND m.digest = a.digest
@@ -125,22 +118,23 @@ impl Database {
         )
         .bind(digest.as_str())
         .bind(limit)
+        .bind(manifest_of)
         .fetch_all(self.readers())
         .await?;
         Ok(images)
     }
 
-    /// Up to `limit` manifests behind `last`, with their bytes.
+    /// Up to `limit` manifests behind `last`.
     pub(crate) async fn manifests_after(
         &self,
-        last: &(i64, String),
+        last: &(RepositoryId, String),
         limit: u32,
     ) -> Result<Vec<StoredManifest>, Error> {
         let rows = sqlx::query_as(
-            "SELECT r.id, r.name AS repository, m.digest, m.bytes FROM manifests m
-             JOIN repositories r ON r.id = m.repository
-             WHERE (m.repository, m.digest) > ($1, $2)
-             ORDER BY m.repository, m.digest LIMIT $3",
+            "SELECT r.id, r.name AS repository, t.digest
+             FROM manifest_touches t CROSS JOIN repositories r
+             WHERE (t.repository, t.digest) > ($1, $2) AND r.id = t.repository
+             ORDER BY t.repository, t.digest LIMIT $3",
         )
         .bind(last.0)
         .bind(&last.1)
@@ -149,15 +143,25 @@ impl Database {
         .await?;
         Ok(rows)
     }
+
+    /// The bytes of a manifest, whatever they are; `None` when it has gone meanwhile.
+    pub(crate) async fn stored_bytes(
+        &self,
+        manifest: &StoredManifest,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let query =
+            sqlx::query_scalar("SELECT bytes FROM manifests WHERE repository = $1 AND digest = $2");
+        let query = query.bind(manifest.id).bind(&manifest.digest);
+        Ok(query.fetch_optional(self.readers()).await?)
+    }
 }
 
 /// A manifest as it lies in the database.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct StoredManifest {
-    pub(crate) id: i64,
+    pub(crate) id: RepositoryId,
     pub(crate) repository: String,
     pub(crate) digest: String,
-    pub(crate) bytes: Vec<u8>,
 }
 
 impl Transaction<'_> {

@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{
     metadata::{
-        collection::{Collected, Cursor, Freed, Stale, Unlinked},
+        collection::{Collected, Cursor, Empty, Freed, Stale, Unlinked},
+        repository::RepositoryId,
         upload::Upload,
     },
     storage::Location,
@@ -164,18 +165,27 @@ impl Collection {
     }
 
     async fn untagged(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
-        for id in self.registry.database.repository_ids().await? {
-            let mut left = self.registry.database.unreached_manifests(id, cutoff).await?;
-            // What is named goes after what names it, so a chain takes as many rounds as it has links.
-            loop {
-                let before = left.len();
-                left = self.delete_manifests(left, cutoff).await?;
-                if left.is_empty() || left.len() == before {
-                    break;
-                }
+        let mut last = RepositoryId::default();
+        loop {
+            let page = self.registry.database.repository_ids(last, PAGE).await?;
+            let Some(end) = page.last() else { return Ok(()) };
+            last = *end;
+            for id in page {
+                self.untagged_in(id, cutoff).await?;
             }
         }
-        Ok(())
+    }
+
+    async fn untagged_in(&mut self, id: RepositoryId, cutoff: UnixSeconds) -> Result<(), Error> {
+        let mut left = self.registry.database.unreached_manifests(id, cutoff).await?;
+        // What is named goes after what names it, so a chain takes as many rounds as it has links.
+        loop {
+            let before = left.len();
+            left = self.delete_manifests(left, cutoff).await?;
+            if left.is_empty() || left.len() == before {
+                return Ok(());
+            }
+        }
     }
 
     /// Deletes those that nothing above keeps any more, and gives back the others.
@@ -359,20 +369,30 @@ impl Collection {
     }
 
     async fn repositories(&mut self) -> Result<(), Error> {
-        for empty in self.registry.database.empty_repositories().await? {
-            self.may_go_on()?;
-            let name = empty.name.clone();
-            let gone = self
-                .registry
-                .database
-                .write(move |tx| {
-                    Box::pin(async move { tx.delete_empty(&empty).await.map_err(Error::from) })
-                })
-                .await?;
-            if gone {
-                self.done.repositories += 1;
-                self.say(Kind::Repository, Some(&name), &name, 0, "it holds nothing").await?;
+        let mut cursor = Cursor::default();
+        loop {
+            let part = self.registry.database.empty_repositories(&cursor, PAGE).await?;
+            for empty in part.found {
+                self.delete_empty(empty).await?;
             }
+            let Some(next) = part.next else { return Ok(()) };
+            cursor = next;
+        }
+    }
+
+    async fn delete_empty(&mut self, empty: Empty) -> Result<(), Error> {
+        self.may_go_on()?;
+        let name = empty.name.clone();
+        let gone = self
+            .registry
+            .database
+            .write(move |tx| {
+                Box::pin(async move { tx.delete_empty(&empty).await.map_err(Error::from) })
+            })
+            .await?;
+        if gone {
+            self.done.repositories += 1;
+            self.say(Kind::Repository, Some(&name), &name, 0, "it holds nothing").await?;
         }
         Ok(())
     }

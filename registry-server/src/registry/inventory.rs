@@ -64,7 +64,7 @@ impl Inventory {
     /// # Errors
     /// When the database fails.
     pub async fn repositories(&self) -> Result<Vec<Holding>, Error> {
-        let rows = self.0.repository_rows(None).await?;
+        let rows = self.0.repository_rows().await?;
         rows.into_iter().map(Holding::try_from).collect()
     }
 
@@ -73,7 +73,7 @@ impl Inventory {
     /// # Errors
     /// [`Error::NameUnknown`] when there is none of that name, and when the database fails.
     pub async fn repository(&self, name: &RepositoryName) -> Result<Holding, Error> {
-        let row = self.0.repository_rows(Some(name)).await?.pop().ok_or(Error::NameUnknown)?;
+        let row = self.0.repository_row(name).await?.ok_or(Error::NameUnknown)?;
         row.try_into()
     }
 

@@ -1,10 +1,8 @@
 //! Lists, a page at a time and always in byte order: tags, the catalog, referrers.
 
-use berth_shared::{
-    action::Action, digest::Digest, name::RepositoryName, rights::Rights, tag::Tag,
-};
+use berth_shared::{digest::Digest, name::RepositoryName, rights::Rights, tag::Tag};
 
-use super::{Error, Registry};
+use super::{Error, Registry, reach::Reach};
 use crate::{authz::Permit, metadata::manifest::Referrer};
 
 /// The largest page, and the page that who asks for none gets.
@@ -82,18 +80,18 @@ impl Registry {
         rights: &Rights,
         page: &PageRequest,
     ) -> Result<Page<RepositoryName>, Error> {
-        let now = self.clock.now();
+        let reach = Reach::of(rights, self.clock.now());
         let wanted = page.limit as usize + 1;
         let mut found: Vec<RepositoryName> = Vec::new();
         let mut last = page.last.clone();
         while found.len() < wanted {
-            let batch = self.database.repositories_after(&last, CATALOG_BATCH).await?;
+            let spans = reach.spans_behind(&last);
+            let batch = self.database.repositories_within(&spans, CATALOG_BATCH).await?;
             let Some(end) = batch.last() else { break };
-            last = end.to_string();
-            let visible = batch
-                .into_iter()
-                .filter(|name| rights.actions_on(name, now).contains(Action::Pull));
-            found.extend(visible.take(wanted - found.len()));
+            last = end.name.to_string();
+            let visible =
+                batch.into_iter().filter(|it| it.has_manifests && reach.contains(&it.name));
+            found.extend(visible.map(|it| it.name).take(wanted - found.len()));
         }
         Ok(Page::cut(found, page.limit))
     }

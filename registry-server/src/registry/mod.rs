@@ -13,6 +13,7 @@ pub mod inventory;
 pub(crate) mod list;
 pub(crate) mod manifest;
 pub(crate) mod mount;
+pub(crate) mod reach;
 pub mod upload;
 pub mod verify;
 

@@ -1,6 +1,7 @@
 //! Cross-repository mounts (end-11): a blob that the subject may pull elsewhere is linked here.
 //!
-//! Whatever is missing, the right or the blob, the answer is the same: an ordinary upload.
+//! Whatever is missing, the right or the blob, the answer is the same: an ordinary upload. Nor does
+//! the work tell which it was: it goes by what the subject may pull, not by who holds the blob.
 
 use berth_shared::{digest::Digest, name::RepositoryName};
 
@@ -10,8 +11,9 @@ use crate::{
     metadata::blob::Blob,
 };
 
-/// How many repositories are looked at for a mount that names no source.
-const SOURCES_MAX: u32 = 200;
+/// How many repositories are looked at for a mount that names no source: of those that the subject
+/// may pull, whatever they hold. Who may pull more than so many has to name the source to be sure.
+const SOURCES_MAX: u32 = 1000;
 
 impl Registry {
     /// Links the blob in the permit's repository if the subject may pull it from `from`, or, when
@@ -67,11 +69,14 @@ impl Registry {
         puller: &Puller<'_>,
         digest: &Digest,
     ) -> Result<Option<Blob>, Error> {
-        let pullable = puller.everywhere().await;
-        let linking = self.database.repositories_linking(digest, SOURCES_MAX).await?;
-        match linking.iter().find(|from| pullable.may(from)) {
-            Some(from) => {
-                Ok(self.database.linked_blob(from, digest).await?.map(|linked| linked.blob))
+        let reach = puller.reach().await;
+        let sources = self.database.mount_sources(&reach, digest, SOURCES_MAX).await?;
+        // Each is compared with the rights, whether or not it holds the blob.
+        let mut pullable = sources.iter().filter(|source| reach.contains(&source.repository));
+        match pullable.find(|source| source.holds) {
+            Some(source) => {
+                let linked = self.database.linked_blob(&source.repository, digest).await?;
+                Ok(linked.map(|linked| linked.blob))
             }
             None => Ok(None),
         }

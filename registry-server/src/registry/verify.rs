@@ -20,6 +20,8 @@ use super::{
 use crate::{
     metadata::{
         blob::Blob,
+        repository::RepositoryId,
+        totals::BlobTotals,
         verification::{BlobPage, Checked},
     },
     storage::{self, Location},
@@ -144,7 +146,7 @@ struct Verification {
     pace: Pace,
     started: Instant,
     done: Summary,
-    total: (u64, u64),
+    total: BlobTotals,
     unsound: Vec<Blob>,
     /// Found sound, and not recorded yet.
     sound: Vec<Blob>,
@@ -161,7 +163,7 @@ impl Verification {
             pace: Pace::new(rate),
             started: Instant::now(),
             done: Summary::default(),
-            total: registry.database.blob_totals().await?,
+            total: registry.database.count_blobs().await?,
             unsound: Vec::new(),
             sound: Vec::new(),
         })
@@ -200,7 +202,7 @@ impl Verification {
     }
 
     async fn manifests(&mut self) -> Result<(), Error> {
-        let mut last = (0, String::new());
+        let mut last = (RepositoryId::default(), String::new());
         loop {
             let manifests = self.registry.database.manifests_after(&last, PAGE).await?;
             let Some(end) = manifests.last() else { return Ok(()) };
@@ -211,11 +213,13 @@ impl Verification {
                     self.events.problem(format!("a manifest is named {name:?}: skipped")).await?;
                     continue;
                 };
+                let bytes = self.registry.database.stored_bytes(manifest).await?;
+                let Some(bytes) = bytes else { continue };
                 self.done.manifests += 1;
-                if digest.algorithm().digest(&manifest.bytes) != digest {
+                if digest.algorithm().digest(&bytes) != digest {
                     self.done.damaged += 1;
                     let what = format!("the manifest in {} has other bytes", manifest.repository);
-                    self.say_damaged(&digest, what).await?;
+                    self.say_damaged(&digest, Some(manifest.id), what).await?;
                 }
             }
         }
@@ -283,7 +287,7 @@ impl Verification {
         if self.registry.record_damage(blob).await? {
             self.done.damaged += 1;
             self.unsound.push(blob.clone());
-            self.say_damaged(&blob.digest, what.to_owned()).await?;
+            self.say_damaged(&blob.digest, None, what.to_owned()).await?;
         }
         Ok(())
     }
@@ -356,8 +360,13 @@ impl Verification {
         Ok(())
     }
 
-    async fn say_damaged(&self, digest: &Digest, what: String) -> Result<(), Error> {
-        let images = self.registry.database.images_with(digest, IMAGES_MAX).await?;
+    async fn say_damaged(
+        &self,
+        digest: &Digest,
+        manifest_of: Option<RepositoryId>,
+        what: String,
+    ) -> Result<(), Error> {
+        let images = self.registry.database.images_with(digest, manifest_of, IMAGES_MAX).await?;
         self.events.say(Event::Damaged { digest: digest.clone(), what, images }).await
     }
 
@@ -365,9 +374,9 @@ impl Verification {
         self.events
             .say(Event::Progress {
                 done: self.done.blobs,
-                total: self.total.0,
+                total: self.total.count,
                 bytes_done: self.done.bytes,
-                bytes_total: self.total.1,
+                bytes_total: self.total.bytes,
             })
             .await
     }

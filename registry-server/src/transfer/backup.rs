@@ -15,7 +15,7 @@ use super::{
     quiet::Quiet,
 };
 use crate::{
-    metadata::{Database, blob::Blob, verification::Checked},
+    metadata::{Database, blob::Blob, totals::BlobTotals, verification::Checked},
     registry::{
         self,
         event::{Event, Events},
@@ -74,7 +74,7 @@ pub fn backup(
         snapshot.write(|tx| Box::pin(tx.forget_uploads())).await?;
         let objects = directory.objects();
         let mut backup = Backup {
-            total: snapshot.blob_totals().await?,
+            total: snapshot.count_blobs().await?,
             snapshot,
             source: DiskStore::at(&data.join("objects")),
             target: DiskStore::open(&objects).map_err(doing("making", &objects))?,
@@ -99,7 +99,7 @@ struct Backup {
     target: DiskStore,
     quiet: Quiet,
     events: Events,
-    total: (u64, u64),
+    total: BlobTotals,
     done: Summary,
 }
 
@@ -144,16 +144,17 @@ impl Backup {
             return Err(Error::Refused(message.to_owned()));
         }
         self.done.missing += 1;
-        let images = self.snapshot.images_with(&blob.digest, IMAGES_MAX).await?;
+        let images = self.snapshot.images_with(&blob.digest, None, IMAGES_MAX).await?;
         let what = "its object is missing or too short, so it is not in the backup".to_owned();
         let digest = blob.digest.clone();
         Ok(self.events.say(Event::Damaged { digest, what, images }).await?)
     }
 
     async fn describe(&mut self, made: String) -> Result<Description, Error> {
-        let (repositories, manifests) = self.snapshot.counts().await?;
+        let repositories = self.snapshot.count_repositories().await?;
+        let manifests = self.snapshot.count_manifests().await?;
         (self.done.repositories, self.done.manifests) = (repositories, manifests);
-        let (blobs, bytes) = self.total;
+        let BlobTotals { count: blobs, bytes, .. } = self.total;
         Ok(Description { repositories, manifests, blobs, bytes, ..Description::new(made) })
     }
 
@@ -187,7 +188,7 @@ impl Backup {
     }
 
     async fn progress(&self) -> Result<(), Error> {
-        let (total, bytes_total) = self.total;
+        let BlobTotals { count: total, bytes: bytes_total, .. } = self.total;
         let (done, bytes_done) = (self.done.blobs, self.done.bytes);
         Ok(self.events.say(Event::Progress { done, total, bytes_done, bytes_total }).await?)
     }

@@ -201,7 +201,7 @@ impl Export {
             };
             if blob.damaged || !self.write_blob(&blob, layout).await? {
                 self.done.damaged += 1;
-                let images = self.database.images_with(&digest, PAGE).await?;
+                let images = self.database.images_with(&digest, None, PAGE).await?;
                 let what = "its object is missing or has other bytes: left out".to_owned();
                 self.events.say(Event::Damaged { digest, what, images }).await?;
                 continue;

@@ -19,7 +19,7 @@ use super::{
     error::{Error, doing},
 };
 use crate::{
-    metadata::{Database, blob::Blob, verification::Checked},
+    metadata::{Database, blob::Blob, totals::BlobTotals, verification::Checked},
     registry::{
         self,
         event::{Event, Events},
@@ -76,12 +76,13 @@ pub fn restore(
             let path = directory.database();
             return Err(Error::Refused(format!("{} is damaged: {found}", path.display())));
         }
-        let (repositories, manifests) = database.counts().await?;
+        let repositories = database.count_repositories().await?;
+        let manifests = database.count_manifests().await?;
         let mut restoring = Restoring {
             source: directory.store(),
             target: open_store(&data.join("objects"), owner)?,
             owner,
-            total: database.blob_totals().await?,
+            total: database.count_blobs().await?,
             database,
             clock,
             events,
@@ -143,7 +144,7 @@ struct Restoring {
     database: Database,
     clock: Clock,
     events: Events,
-    total: (u64, u64),
+    total: BlobTotals,
     done: Summary,
 }
 
@@ -198,7 +199,7 @@ impl Restoring {
     /// Marks the blob, so that it is not served and a push of the same digest takes its place.
     async fn found_damaged(&mut self, blob: &Blob, what: &str) -> Result<(), Error> {
         self.done.damaged += 1;
-        let images = self.database.images_with(&blob.digest, IMAGES_MAX).await?;
+        let images = self.database.images_with(&blob.digest, None, IMAGES_MAX).await?;
         let (digest, what) = (blob.digest.clone(), what.to_owned());
         let (blob, now) = (blob.clone(), self.clock.now());
         let record = self
@@ -209,7 +210,7 @@ impl Restoring {
     }
 
     async fn progress(&self) -> Result<(), Error> {
-        let (total, bytes_total) = self.total;
+        let BlobTotals { count: total, bytes: bytes_total, .. } = self.total;
         let (done, bytes_done) = (self.done.blobs, self.done.bytes);
         Ok(self.events.say(Event::Progress { done, total, bytes_done, bytes_total }).await?)
     }

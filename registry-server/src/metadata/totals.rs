@@ -1,0 +1,145 @@
+//! How much there is of everything, counted in pages by key: whoever else reads waits for a page
+//! and not for a table.
+
+use super::{Database, Error, unsigned};
+
+/// Rows that are counted in one statement.
+const PAGE: u32 = 10_000;
+
+/// How much there is of everything.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) repositories: u64,
+    pub(crate) manifests: u64,
+    pub(crate) tags: u64,
+    pub(crate) uploads: u64,
+    pub(crate) blobs: BlobTotals,
+}
+
+/// How much there is of blobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct BlobTotals {
+    pub(crate) count: u64,
+    /// Of all of them, each counted once.
+    pub(crate) bytes: u64,
+    /// Those that are known not to be what their digest says.
+    pub(crate) damaged: u64,
+}
+
+impl Database {
+    /// Counts everything. To be asked by who can wait: no request can.
+    pub(crate) async fn totals(&self) -> Result<Totals, Error> {
+        Ok(Totals {
+            repositories: self.count_repositories().await?,
+            manifests: self.count_manifests().await?,
+            tags: self.count_tags().await?,
+            uploads: self.count_uploads().await?,
+            blobs: self.count_blobs().await?,
+        })
+    }
+
+    /// Counts the repositories.
+    pub(crate) async fn count_repositories(&self) -> Result<u64, Error> {
+        let (mut total, mut last) = (0, Some(0_i64));
+        while let Some(behind) = last {
+            let count: i64;
+            (count, last) = sqlx::query_as(
+                "SELECT COUNT(*), MAX(id)
+                 FROM (SELECT id FROM repositories WHERE id > $1 ORDER BY id LIMIT $2)",
+            )
+            .bind(behind)
+            .bind(PAGE)
+            .fetch_one(self.readers())
+            .await?;
+            total += unsigned(count)?;
+        }
+        Ok(total)
+    }
+
+    /// Counts the upload sessions.
+    async fn count_uploads(&self) -> Result<u64, Error> {
+        let (mut total, mut last) = (0, Some(String::new()));
+        while let Some(behind) = last {
+            let count: i64;
+            (count, last) = sqlx::query_as(
+                "SELECT COUNT(*), MAX(id)
+                 FROM (SELECT id FROM uploads WHERE id > $1 ORDER BY id LIMIT $2)",
+            )
+            .bind(behind)
+            .bind(PAGE)
+            .fetch_one(self.readers())
+            .await?;
+            total += unsigned(count)?;
+        }
+        Ok(total)
+    }
+
+    /// Counts the blobs.
+    pub(crate) async fn count_blobs(&self) -> Result<BlobTotals, Error> {
+        let (mut total, mut last) = (BlobTotals::default(), Some(String::new()));
+        while let Some(behind) = last {
+            let (count, bytes, damaged): (i64, i64, i64);
+            (count, bytes, damaged, last) = sqlx::query_as(
+                "SELECT COUNT(*), COALESCE(SUM(size), 0), COUNT(damaged), MAX(digest)
+                 FROM (SELECT digest, size, damaged FROM blobs
+                       WHERE digest > $1 ORDER BY digest LIMIT $2)",
+            )
+            .bind(behind)
+            .bind(PAGE)
+            .fetch_one(self.readers())
+            .await?;
+            total.count += unsigned(count)?;
+            total.bytes += unsigned(bytes)?;
+            total.damaged += unsigned(damaged)?;
+        }
+        Ok(total)
+    }
+
+    /// Counts the manifests, by rows that hold no bytes of them.
+    pub(crate) async fn count_manifests(&self) -> Result<u64, Error> {
+        self.count_in_repositories(
+            "SELECT repository, digest FROM manifest_touches WHERE (repository, digest) > ($1, $2)
+             ORDER BY repository, digest LIMIT 1 OFFSET $3",
+            "SELECT COUNT(*) FROM (SELECT 1 FROM manifest_touches
+                                   WHERE (repository, digest) > ($1, $2) LIMIT $3)",
+        )
+        .await
+    }
+
+    async fn count_tags(&self) -> Result<u64, Error> {
+        self.count_in_repositories(
+            "SELECT repository, name FROM tags WHERE (repository, name) > ($1, $2)
+             ORDER BY repository, name LIMIT 1 OFFSET $3",
+            "SELECT COUNT(*) FROM (SELECT 1 FROM tags WHERE (repository, name) > ($1, $2) LIMIT $3)",
+        )
+        .await
+    }
+
+    /// Counts by `skip`, which gives the row that is so many behind another, and when there is none
+    /// any more by `rest`, which counts those that are left.
+    async fn count_in_repositories(
+        &self,
+        skip: &'static str,
+        rest: &'static str,
+    ) -> Result<u64, Error> {
+        let (mut total, mut last) = (0, (0_i64, String::new()));
+        loop {
+            let next: Option<(i64, String)> = sqlx::query_as(skip)
+                .bind(last.0)
+                .bind(&last.1)
+                .bind(PAGE - 1)
+                .fetch_optional(self.readers())
+                .await?;
+            let Some(next) = next else { break };
+            total += u64::from(PAGE);
+            last = next;
+        }
+        let left: i64 = sqlx::query_scalar(rest)
+            .bind(last.0)
+            .bind(&last.1)
+            .bind(PAGE)
+            .fetch_one(self.readers())
+            .await?;
+        Ok(total + unsigned(left)?)
+    }
+}

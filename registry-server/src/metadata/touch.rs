@@ -1,0 +1,87 @@
+//! When a manifest was last put here or asked for: what collection goes by.
+//!
+//! This is kept in rows of its own. Touching happens to many manifests at once, and must cost as
+//! little for large ones as for small ones.
+
+use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
+
+use super::{Error, Transaction, cache::Key, repository::RepositoryId};
+
+/// Manifests that one push touches at most, those first that it names itself: as many as one
+/// manifest may name, and as many again below those. An index of indexes can reach any number of
+/// others, and every push waits meanwhile. What lies beyond is kept alive all the same by what
+/// names it; its time just does not begin anew.
+const TOUCHED_MAX: u32 = 2 * 4096;
+
+impl Transaction<'_> {
+    /// Touches a manifest that is stored, and what it keeps alive: its children and subjects, and
+    /// theirs.
+    pub(super) async fn touch_named(
+        &mut self,
+        repository: RepositoryId,
+        digest: &Digest,
+        now: UnixSeconds,
+    ) -> Result<(), Error> {
+        // CROSS JOIN, since SQLite would look at each reference of the repository for each of them.
+        sqlx::query(
+            "WITH RECURSIVE named (digest) AS (
+                 SELECT digest FROM manifest_touches WHERE repository = $1 AND digest = $2
+                 UNION ALL
+                 SELECT r.digest FROM named n CROSS JOIN manifest_references r
+                 WHERE r.repository = $1 AND r.manifest = n.digest
+                 AND r.kind IN ('child', 'subject')
+                 LIMIT $4
+             )
+             UPDATE manifest_touches SET touched = $3
+             WHERE repository = $1 AND digest IN (SELECT digest FROM named)",
+        )
+        .bind(repository)
+        .bind(digest.as_str())
+        .bind(now)
+        .bind(TOUCHED_MAX)
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Touches the manifest that is about to lose the tag.
+    pub(super) async fn touch_tagged(
+        &mut self,
+        repository: RepositoryId,
+        tag: &Tag,
+        now: UnixSeconds,
+    ) -> Result<(), Error> {
+        sqlx::query(
+            "UPDATE manifest_touches SET touched = $3 WHERE repository = $1
+             AND digest = (SELECT digest FROM tags WHERE repository = $1 AND name = $2)",
+        )
+        .bind(repository)
+        .bind(tag.as_str())
+        .bind(now)
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Records that a client was told that the repository holds the manifest. `false` when it does
+    /// not any more.
+    pub(crate) async fn touch_manifest(
+        &mut self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        now: UnixSeconds,
+    ) -> Result<bool, Error> {
+        let touched = sqlx::query(
+            "UPDATE manifest_touches SET touched = $3 WHERE digest = $2
+             AND repository = (SELECT id FROM repositories WHERE name = $1)",
+        )
+        .bind(repository.as_str())
+        .bind(digest.as_str())
+        .bind(now)
+        .execute(&mut *self.connection)
+        .await?
+        .rows_affected();
+        self.invalidate(Key::Manifest(repository.clone(), digest.clone()));
+        Ok(touched > 0)
+    }
+}

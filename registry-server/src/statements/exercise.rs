@@ -1,0 +1,152 @@
+//! Everything that makes statements, done once.
+
+use std::{path::Path, time::Duration};
+
+use crate::{
+    faults::{
+        listening,
+        operations::{self, BLOB, OPERATIONS, digest_of, image, index, permit, push, tag},
+        sound,
+    },
+    metadata::collection::Cursor,
+    registry::{
+        Registry, inventory::Inventory, list::PageRequest, reach::Reach, upload::Progress, verify,
+    },
+    transfer,
+};
+use berth_shared::{
+    clock::Clock,
+    digest::Algorithm,
+    name::RepositoryName,
+    rights::{Rights, Rule},
+    subject::Grantee,
+};
+
+/// Rules on pulling.
+pub(super) fn rights(rules: impl IntoIterator<Item = (&'static str, String)>) -> Rights {
+    let rule = |(effect, pattern): (&str, String)| Rule {
+        grantee: Grantee::Everyone,
+        pattern: pattern.parse().unwrap(),
+        effect: effect.parse().unwrap(),
+        actions: "pull".parse().unwrap(),
+        expires: None,
+    };
+    Rights { rules: rules.into_iter().map(rule).collect() }
+}
+
+/// Does everything.
+pub(super) async fn everything() {
+    for operation in OPERATIONS {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Clock::set(Clock::system().now());
+        let registry = sound(directory.path(), &clock).await;
+        (operation.prepare)(&registry, &clock).await.unwrap();
+        (operation.act)(&registry).await.unwrap();
+        (operation.done)(&registry).await.unwrap();
+        registry.database.close().await;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Clock::set(Clock::system().now());
+    let registry = sound(directory.path(), &clock).await;
+    operations::litter(&registry, &clock).await.unwrap();
+    operations::put(&registry, &tag("list"), index()).await.unwrap();
+    read(&registry).await;
+    touch(&registry, &clock).await;
+    damage_and_repair(&registry, directory.path(), &clock).await;
+    operations::litter(&registry, &clock).await.unwrap();
+    move_about(&registry, directory.path(), &clock).await;
+}
+
+async fn read(registry: &Registry) {
+    let page = PageRequest { limit: 10, last: String::new() };
+    let app = permit("app");
+    registry.check().await.unwrap();
+    registry.tags(&app, &page).await.unwrap();
+    registry.tags(&permit("absent"), &page).await.unwrap_err();
+    registry.referrers(&app, &digest_of(&image()), None, &page).await.unwrap();
+    registry.catalog(&Rights::everything(), &page).await.unwrap();
+    let database = &registry.database;
+    for rights in [Rights::everything(), rights([("allow", "app".to_owned())])] {
+        let reach = Reach::of(&rights, 0);
+        let found = database.mount_sources(&reach, &digest_of(&BLOB), 10).await.unwrap();
+        assert!(found.iter().any(|source| source.holds));
+    }
+    let totals = database.totals().await.unwrap();
+    assert_eq!((totals.repositories, totals.manifests, totals.uploads), (2, 2, 1));
+    assert_eq!((totals.tags, totals.blobs.count), (2, 3));
+    database.manifest(app.repository(), &digest_of(&image())).await.unwrap().unwrap();
+    database.empty_repositories(&Cursor::default(), 10).await.unwrap();
+}
+
+/// What clients are told is there, is touched.
+async fn touch(registry: &Registry, clock: &Clock) {
+    clock.advance(Duration::from_secs(10 * 60));
+    let app = permit("app");
+    registry.sound_blob(&app, &digest_of(&BLOB)).await.unwrap();
+    registry.manifest(&app, &tag(digest_of(&image()).as_str())).await.unwrap();
+}
+
+async fn damage_and_repair(registry: &Registry, root: &Path, clock: &Clock) {
+    let blob = registry.blob(&permit("app"), &digest_of(&BLOB)).await.unwrap();
+    let location = blob.location.as_str();
+    let object = root.join("objects").join(&location[..2]).join(location);
+    let right = std::fs::read(&object).unwrap();
+    let verify = async |repair: bool| {
+        let options = verify::Options { repair, bytes_per_sec_max: None };
+        listening(async |events| registry.verify(options, &events).await).await.unwrap()
+    };
+    std::fs::write(&object, vec![0; right.len()]).unwrap();
+    assert_eq!(verify(false).await.damaged, 1);
+    std::fs::write(&object, right).unwrap();
+    assert_eq!(verify(true).await.repaired, 1);
+    // A push of what is damaged takes its place.
+    std::fs::write(&object, "").unwrap();
+    assert_eq!(verify(false).await.damaged, 1);
+    push(registry, "app", &BLOB, Algorithm::Sha256).await.unwrap();
+    // Verification by the clock, and a session that nobody goes on with.
+    let mut settings = registry.settings();
+    settings.verification.every = Some(Duration::from_secs(60));
+    registry.change_settings(settings);
+    clock.advance(Duration::from_secs(60 * 60));
+    listening(async |events| registry.verify_due(&events).await).await.unwrap();
+    let Progress { id, .. } =
+        registry.start_upload(&permit("app"), Algorithm::Sha256).await.unwrap();
+    clock.advance(Duration::from_secs(60 * 60));
+    registry.upload_progress(&permit("app"), &id).await.unwrap_err();
+    listening(async |events| registry.collect_dry(&events).await).await.unwrap();
+    listening(async |events| registry.collect(&events).await).await.unwrap();
+}
+
+/// What comes and goes other than by the API.
+async fn move_about(registry: &Registry, root: &Path, clock: &Clock) {
+    let app: RepositoryName = "app".parse().unwrap();
+    registry.database.tag_since(&app, &"v1".parse().unwrap()).await.unwrap().unwrap();
+    registry.database.close().await;
+    let inventory = Inventory::open(root).await.unwrap();
+    assert!(inventory.repositories().await.unwrap().len() > 1);
+    inventory.repository(&app).await.unwrap();
+    assert!(inventory.tags(&app).await.unwrap().len() > 1);
+    inventory.shared_bytes().await.unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let to = |name: &str| elsewhere.path().join(name);
+    let data = root.to_owned();
+    listening(async |events| {
+        transfer::export::export(data.clone(), app.clone(), None, to("layout"), events).await
+    })
+    .await
+    .unwrap();
+    let made = async |events| {
+        transfer::backup::backup(data.clone(), to("backup"), clock.clone(), events).await
+    };
+    listening(made).await.unwrap();
+    std::fs::create_dir(to("restored")).unwrap();
+    let restored = async |events| {
+        transfer::restore::restore(to("restored"), to("backup"), clock.clone(), events).await
+    };
+    listening(restored).await.unwrap();
+    let registry = sound(root, clock).await;
+    let image = tag(digest_of(&image()).as_str());
+    registry.delete(&app, Some(&tag("v1"))).await.unwrap();
+    registry.delete(&app, Some(&image)).await.unwrap();
+    registry.database.close().await;
+}

@@ -1,0 +1,191 @@
+//! What statements cost: none reads all of a table that grows with use, and no request takes more
+//! steps where much is stored.
+//!
+//! Whoever adds a statement adds what makes it to [`exercise`], or an operation to
+//! [`crate::faults`].
+
+mod exercise;
+mod large;
+
+use std::path::Path;
+
+use berth_shared::{clock::Clock, name::RepositoryName, rights::Rights};
+use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
+
+use crate::{
+    faults::{
+        self, Faults,
+        operations::{OPERATIONS, Operation},
+    },
+    plans::{ReadsAll, Recording, complaints, keys_without_index},
+    registry::{list::PageRequest, reach::Reach},
+};
+
+/// What reads all that there is, or all of a repository. None of the first does so on the writer or
+/// on the way of a request.
+const READ_ALL: [ReadsAll; 13] = [
+    ReadsAll {
+        statement: "VACUUM INTO",
+        why: "a copy is of everything: for backups, migrations and dry runs, on a reader",
+    },
+    ReadsAll {
+        statement: "PRAGMA integrity_check",
+        why: "looks through a backup that is restored, which nobody serves",
+    },
+    ReadsAll {
+        statement: "DELETE FROM uploads",
+        why: "empties the table in the copy that becomes a backup, which nobody serves",
+    },
+    ReadsAll {
+        statement: "WITH RECURSIVE live",
+        why: "collection marks what is reached in one repository at a time, on a reader",
+    },
+    ReadsAll {
+        statement: "WITH RECURSIVE reached (digest) AS ( SELECT digest FROM tags",
+        why: "the verb `list` adds up one repository at a time, in a process of its own",
+    },
+    ReadsAll {
+        statement: "DELETE FROM tags WHERE repository = $1 RETURNING name",
+        why: "deletes a repository, as an administrator asked",
+    },
+    ReadsAll {
+        statement: "DELETE FROM manifests WHERE repository = $1 RETURNING digest",
+        why: "the same",
+    },
+    ReadsAll {
+        statement: "DELETE FROM repository_blobs WHERE repository = $1 RETURNING digest",
+        why: "the same",
+    },
+    ReadsAll {
+        statement: "DELETE FROM repositories",
+        why: "looks at the first row of each table only, which keeps the repository",
+    },
+    ReadsAll { statement: "INSERT INTO repositories", why: "a new number has no rows elsewhere" },
+    ReadsAll {
+        statement: "SELECT id, name, NOT EXISTS (SELECT 1 FROM manifests",
+        why: "looks at the first row of each only",
+    },
+    ReadsAll {
+        statement: "SELECT r.name, EXISTS (SELECT 1 FROM manifests",
+        why: "looks at the first manifest of each only",
+    },
+    ReadsAll {
+        statement: "SELECT EXISTS (SELECT 1 FROM manifests m JOIN repositories",
+        why: "looks at the first manifest only",
+    },
+];
+
+/// Operations whose cost is by what is stored in their repository, or at all.
+const BY_WHAT_IS_STORED: [&str; 3] = ["deleting a repository", "collecting garbage", "verifying"];
+
+async fn connect(path: &Path) -> sqlx::SqliteConnection {
+    SqliteConnectOptions::new().filename(path).connect().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_cost_by_what_they_are_about() {
+    let recording = Recording::start();
+    exercise::everything().await;
+    let directory = tempfile::tempdir().unwrap();
+    let large = large::make(directory.path()).await;
+    no_statement_reads_all_of_a_table(&large, &recording).await;
+    requests_cost_the_same_however_much_is_stored(&large).await;
+    the_catalog_costs_by_what_its_reader_may_see(&large).await;
+    a_mount_without_a_source_costs_the_same_found_or_not(&large).await;
+}
+
+async fn no_statement_reads_all_of_a_table(large: &Path, recording: &Recording) {
+    let mut connection = connect(large).await;
+    assert_eq!(keys_without_index(&mut connection).await, Vec::<String>::new());
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let run = recording.statements();
+    let complaints = complaints(&sources, &run, &READ_ALL, &mut connection).await;
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// How many steps of SQLite's machine the operation takes, by tens, and its preparation none.
+async fn steps(root: &Path, operation: &Operation) -> i64 {
+    let clock = Clock::set(Clock::system().now());
+    let before = faults::sound(root, &clock).await;
+    (operation.prepare)(&before, &clock).await.unwrap();
+    before.database.close().await;
+    let counting = Faults::none();
+    let registry = faults::faulty(root, &clock, &counting).await;
+    let began = counting.taken();
+    (operation.act)(&registry).await.unwrap();
+    let taken = counting.taken() - began;
+    registry.database.close().await;
+    taken
+}
+
+async fn requests_cost_the_same_however_much_is_stored(filled: &Path) {
+    let mut dear = Vec::new();
+    for operation in OPERATIONS.iter().filter(|it| !BY_WHAT_IS_STORED.contains(&it.name)) {
+        let (small, large) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::copy(filled, large.path().join("registry.db")).unwrap();
+        let few = steps(small.path(), operation).await;
+        let many = steps(large.path(), operation).await;
+        if many > few + few / 10 + 10 {
+            dear.push(format!("{}: {few} and {many}", operation.name));
+        }
+    }
+    assert_eq!(dear, Vec::<String>::new());
+}
+
+/// Steps that `work` takes on the large registry.
+async fn steps_of<T>(
+    filled: &Path,
+    work: impl AsyncFnOnce(&crate::registry::Registry) -> T,
+) -> i64 {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::copy(filled, directory.path().join("registry.db")).unwrap();
+    let counting = Faults::none();
+    let clock = Clock::set(Clock::system().now());
+    let registry = faults::faulty(directory.path(), &clock, &counting).await;
+    let began = counting.taken();
+    work(&registry).await;
+    let taken = counting.taken() - began;
+    registry.database.close().await;
+    taken
+}
+
+async fn the_catalog_costs_by_what_its_reader_may_see(filled: &Path) {
+    let page = PageRequest { limit: 100, last: String::new() };
+    let mut cost = Vec::new();
+    for (patterns, seen) in [
+        (exercise::rights((0..300).map(|n| ("allow", format!("team-{n}/**")))), 0),
+        (exercise::rights([("allow", "app".to_owned())]), 1),
+        (Rights::everything(), 100),
+    ] {
+        let taken = steps_of(filled, async |registry| {
+            let found = registry.catalog(&patterns, &page).await.unwrap();
+            assert_eq!(found.items.len().min(100), seen);
+        });
+        cost.push(taken.await);
+    }
+    // Three hundred rules are some thousand steps, and a thousand names that are looked at as well;
+    // a hundred thousand repositories would be a hundred times that.
+    assert!(cost.iter().all(|taken| *taken < 10_000), "{cost:?}");
+}
+
+async fn a_mount_without_a_source_costs_the_same_found_or_not(filled: &Path) {
+    let rights = exercise::rights([
+        ("allow", "other/000010".to_owned()),
+        ("allow", "other/000020/**".to_owned()),
+        ("allow", "*/*/pulled".to_owned()),
+        ("deny", "app/**".to_owned()),
+    ]);
+    let mut cost = Vec::new();
+    for digest in [large::digest(1), large::digest(2), large::digest(10 * large::ROWS)] {
+        let taken = steps_of(filled, async |registry| {
+            let reach = Reach::of(&rights, 0);
+            let found = registry.database.mount_sources(&reach, &digest, 1000).await.unwrap();
+            assert!(!found.is_empty() && found.iter().all(|source| !source.holds));
+            let may: Vec<&RepositoryName> =
+                found.iter().map(|it| &it.repository).filter(|it| reach.contains(it)).collect();
+            assert_eq!(may.len(), 2, "{may:?}");
+        });
+        cost.push(taken.await);
+    }
+    assert!(cost.iter().all(|taken| *taken == cost[0]), "{cost:?}");
+}

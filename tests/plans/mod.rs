@@ -1,0 +1,131 @@
+//! Every statement that a server makes, and how SQLite goes about it: a part of both servers' own
+//! tests.
+//!
+//! What is run is recorded, as sqlx tells it; what stands in the sources is read there. Each must be
+//! the other: so nothing is forgotten, and nothing is put together of parts that nobody sees.
+
+mod literals;
+mod recording;
+
+use std::{collections::BTreeSet, path::Path};
+
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+
+pub(crate) use recording::Recording;
+
+/// A statement that reads all of a table which grows with use, or seems to, and why it may.
+pub(crate) struct ReadsAll {
+    /// How it begins.
+    pub(crate) statement: &'static str,
+    /// Never on the writer of a server, nor on the way of a request.
+    pub(crate) why: &'static str,
+}
+
+/// What neither has a plan nor reads a table.
+const WITHOUT_PLAN: [&str; 9] = [
+    "BEGIN",
+    "COMMIT",
+    "ROLLBACK TO work",
+    "ROLLBACK",
+    "SAVEPOINT",
+    "RELEASE",
+    "PRAGMA data_version",
+    "PRAGMA journal_mode",
+    "PRAGMA query_only",
+];
+
+/// What sqlx says by itself.
+const OF_SQLX: [&str; 5] =
+    ["_sqlx_migrations", "PRAGMA cache_size", "PRAGMA foreign_keys", "BEGIN", "-- "];
+
+/// What is wrong with the statements of the sources in `directory`, as they were run: one line each.
+/// `connection` is one to a database with much in its tables.
+pub(crate) async fn complaints(
+    directory: &Path,
+    run: &BTreeSet<String>,
+    read_all: &[ReadsAll],
+    connection: &mut SqliteConnection,
+) -> Vec<String> {
+    let tables = tables(connection).await;
+    let (own, of_tests) = literals::of(directory);
+    let mut complaints = Vec::new();
+    for literal in &own {
+        let as_run: Vec<&String> =
+            run.iter().filter(|statement| literal.matches(statement)).collect();
+        if as_run.is_empty() && !WITHOUT_PLAN.iter().any(|word| literal.matches(word)) {
+            complaints.push(format!("was not run: {literal}"));
+        }
+        for statement in as_run {
+            let reads_all = scans(connection, statement, &tables).await;
+            let is_listed = read_all.iter().any(|it| statement.starts_with(it.statement));
+            if !reads_all.is_empty() && !is_listed {
+                complaints.push(format!("reads all: {reads_all:?}: {statement}"));
+            }
+        }
+    }
+    for it in read_all {
+        let is_run = run.iter().any(|statement| statement.starts_with(it.statement));
+        if !is_run || it.why.is_empty() {
+            complaints.push(format!("is listed and not needed: {}", it.statement));
+        }
+    }
+    let known: Vec<_> = own.iter().chain(&of_tests).collect();
+    for statement in run.iter().filter(|statement| !statement.contains("pragma_foreign_key")) {
+        let is_known = known.iter().any(|literal| literal.matches(statement));
+        if !is_known && !OF_SQLX.iter().any(|own| statement.contains(own)) {
+            complaints.push(format!("stands nowhere in the sources: {statement}"));
+        }
+    }
+    complaints
+}
+
+/// The tables that are ours.
+async fn tables(connection: &mut SqliteConnection) -> Vec<String> {
+    let names = "SELECT name FROM sqlite_schema
+         WHERE type = 'table' AND name NOT GLOB '*sqlx*' AND name NOT GLOB 'sqlite*'";
+    sqlx::query_scalar(names).fetch_all(connection).await.unwrap()
+}
+
+/// The foreign keys that no index begins with: the deletion of what they lead to reads all rows.
+pub(crate) async fn keys_without_index(connection: &mut SqliteConnection) -> Vec<String> {
+    let keys = "SELECT DISTINCT t.name || ' (' || k.\"from\" || ')'
+         FROM sqlite_schema t JOIN pragma_foreign_key_list(t.name) k
+         WHERE t.type = 'table' AND NOT EXISTS (
+             SELECT 1 FROM pragma_index_list(t.name) i JOIN pragma_index_info(i.name) c
+             WHERE c.seqno = k.seq AND c.name = k.\"from\" AND i.partial = 0)";
+    sqlx::query_scalar(keys).fetch_all(connection).await.unwrap()
+}
+
+/// The steps of the statement's plan that read all rows of one of `tables`, or sort them into an
+/// index that lasts as long as the statement.
+async fn scans(
+    connection: &mut SqliteConnection,
+    statement: &str,
+    tables: &[String],
+) -> Vec<String> {
+    if WITHOUT_PLAN.iter().any(|word| statement.starts_with(word)) {
+        return Vec::new();
+    }
+    if statement.starts_with("VACUUM") || statement.starts_with("PRAGMA") {
+        return vec![statement.to_owned()];
+    }
+    let explained = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+    let rows = sqlx::query(explained).fetch_all(connection).await;
+    let rows = rows.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    let steps = rows.iter().map(|row| row.get::<String, _>("detail"));
+    steps.filter(|step| reads_all(step, statement, tables)).collect()
+}
+
+fn reads_all(step: &str, statement: &str, tables: &[String]) -> bool {
+    // Rows of one repository may be as many as those of all; so is what skips over a part of a key.
+    if ["AUTOMATIC", "(repository=?)", "ANY("].iter().any(|part| step.contains(part)) {
+        return true;
+    }
+    let Some(scanned) = step.strip_prefix("SCAN ") else { return false };
+    let name = scanned.split(' ').next().unwrap_or_default();
+    let words: Vec<&str> =
+        statement.split([' ', ',', '(', ')']).filter(|word| *word != "AS").collect();
+    let is_alias_of =
+        |table: &str| words.windows(2).any(|pair| pair[0] == table && pair[1] == name);
+    tables.iter().any(|table| table == name || is_alias_of(table))
+}
