@@ -6,6 +6,7 @@
 pub(crate) mod blob;
 pub(crate) mod cache;
 pub(crate) mod collection;
+pub(crate) mod deletion;
 #[cfg(test)]
 mod faults;
 pub(crate) mod inventory;
