@@ -102,7 +102,7 @@ impl Job {
                 let reference: Option<Reference> = reference
                     .map(|reference| reference.parse().map_err(|_| Error::ManifestUnknown))
                     .transpose()?;
-                let deleted = registry.delete(&repository, reference.as_ref()).await?;
+                let deleted = registry.delete(&repository, reference.as_ref(), events).await?;
                 events.say(deleted).await
             }
             Self::Hold => {

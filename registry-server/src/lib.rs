@@ -32,6 +32,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use axum::Router;
@@ -48,7 +49,8 @@ use berth_shared::{
     token::Verifier,
 };
 use nix::fcntl::OFlag;
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 #[cfg(feature = "fuzzing")]
 pub use http::fuzzing;
@@ -69,6 +71,9 @@ pub const CONTROL_SOCKET: &str = "registry.sock";
 /// What to do about a certificate that is about to expire.
 const CERTIFICATE_ADVICE: &str = "renew it where it came from; one that Berth made is renewed by \
      auth-server, if [certificates] in auth.toml says where it lies, or by authctl cert renew";
+
+/// How long uploads whose clients have left, or whose time is over, may still go on at the end.
+const UPLOADS_TIME: Duration = Duration::from_millis(1500);
 
 /// The server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -175,6 +180,7 @@ impl Server {
             origins: config.public_urls.into(),
             trusted_proxies: config.trusted_proxies.into(),
             basic,
+            uploads: TaskTracker::new(),
         };
         let countdown = config.tls.as_ref().map(|tls| {
             Countdown::new("server", tls.certificate.clone(), CERTIFICATE_ADVICE, clock)
@@ -217,14 +223,14 @@ impl Server {
     }
 
     /// Serves until `shutdown`, then lets open requests finish, and closes the database before the
-    /// data directory is anybody's again.
+    /// data directory is anybody's again: within seconds, whatever is under way.
     pub async fn serve(self, shutdown: CancellationToken) {
         if let Some(tls) = self.tls {
             tokio::spawn(tls.keep_fresh(shutdown.clone()));
         }
         tokio::spawn(expiry::count_down(self.countdown.into_iter().collect(), shutdown.clone()));
         tokio::spawn(self.app.issuer.clone().keep_fresh(shutdown.clone()));
-        let registry = self.app.registry.clone();
+        let (registry, uploads) = (self.app.registry.clone(), self.app.uploads.clone());
         let collection = tokio::spawn(maintenance::collect(registry.clone(), shutdown.clone()));
         let verification = tokio::spawn(maintenance::verify(registry.clone(), shutdown.clone()));
         let routes = http::health_routes(self.app.clone(), Audience::Private)
@@ -240,6 +246,10 @@ impl Server {
         let public = serve(self.public, name("public"), routes, self.limits, shutdown);
         // A task that panicked has said so.
         let _ = tokio::join!(public, control, collection, verification);
+        uploads.close();
+        if timeout(UPLOADS_TIME, uploads.wait()).await.is_err() {
+            tracing::warn!(open = uploads.len(), "uploads still under way at the end");
+        }
         registry.database.close().await;
     }
 }

@@ -91,10 +91,12 @@ pub(crate) fn table<const N: usize>(rows: &[[String; N]], numbers: usize) {
 
 /// On a terminal: bytes done and the time that is left. Elsewhere nothing is drawn.
 pub(crate) fn progress_bar() -> ProgressBar {
-    let style = "{bar:30} {binary_bytes}/{binary_total_bytes}, {eta} left";
-    let style =
-        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style)
+    let bytes = style("{bar:30} {binary_bytes}/{binary_total_bytes}, {eta} left");
+    ProgressBar::new(0).with_style(bytes)
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// Prints what work tells, but for its failure, which is given. The event that says how it ended
@@ -122,6 +124,11 @@ pub(crate) async fn follow(
             return Ok(ExitCode::from(u8::from(is_wrong)));
         }
         match event {
+            Event::Progress { done, total, bytes_total: 0, .. } => {
+                bar.set_style(style("{bar:30} {pos}/{len}, {eta} left"));
+                bar.set_length(total);
+                bar.set_position(done);
+            }
             Event::Progress { bytes_done, bytes_total, .. } => {
                 bar.set_length(bytes_total);
                 bar.set_position(bytes_done);

@@ -81,6 +81,7 @@ pub(super) struct Limits {
     manifest_bytes_max: usize,
     upload_idle_secs_max: u64,
     body_idle_secs_max: u64,
+    write_secs_max: usize,
     free_bytes_min: u64,
     pub(super) uploads_max: usize,
     connections_max: usize,
@@ -96,6 +97,7 @@ impl Default for Limits {
             manifest_bytes_max: 4 * 1024 * 1024,
             upload_idle_secs_max: 24 * 60 * 60,
             body_idle_secs_max: 60,
+            write_secs_max: 30,
             free_bytes_min: 512 * 1024 * 1024,
             uploads_max: 32,
             connections_max: 1024,
@@ -109,10 +111,12 @@ impl Default for Limits {
 
 impl Limits {
     pub(super) fn check(&self) -> Result<registry::Limits, ConfigError> {
+        let write_secs = positive("limits.write_secs_max", self.write_secs_max)?;
         Ok(registry::Limits {
             manifest_bytes_max: positive("limits.manifest_bytes_max", self.manifest_bytes_max)?,
             upload_idle: Duration::from_secs(self.upload_idle_secs_max),
             body_idle: Duration::from_secs(self.body_idle_secs_max),
+            write_time: Duration::from_secs(write_secs as u64),
             free_bytes_min: self.free_bytes_min,
             uploads_max: positive("limits.uploads_max", self.uploads_max)?,
             sparse_manifests: self.sparse_manifests,

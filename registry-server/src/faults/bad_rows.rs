@@ -93,7 +93,9 @@ async fn a_repository_with_an_unreadable_tag_can_be_deleted() {
     operations::push_image(&registry).await.unwrap();
     let spoil = "UPDATE tags SET name = 'no tag!'";
     registry.database.spoil(spoil).await;
-    registry.delete(&"app".parse().unwrap(), None).await.unwrap();
+    let app = "app".parse().unwrap();
+    let (deleted, _) = problems(async |events| registry.delete(&app, None, &events).await).await;
+    assert!(matches!(deleted, Event::Deleted { manifests: 1, tags: 1, .. }), "{deleted:?}");
 }
 
 #[tokio::test]

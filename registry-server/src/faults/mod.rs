@@ -2,6 +2,7 @@
 //! until it passes. After each failure the registry is opened again and looked at.
 
 mod bad_rows;
+mod large;
 pub(crate) mod operations;
 mod store;
 
@@ -62,6 +63,7 @@ fn settings() -> Settings {
             manifest_bytes_max: 1 << 20,
             upload_idle: Duration::from_secs(60),
             body_idle: Duration::from_secs(60),
+            write_time: Duration::from_secs(30),
             free_bytes_min: 0,
             uploads_max: 4,
             sparse_manifests: false,

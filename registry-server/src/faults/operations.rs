@@ -264,10 +264,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "deleting a repository",
         prepare: |it, _| Box::pin(push_image(it)),
-        act: |it| Box::pin(async { it.delete(permit("app").repository(), None).await.map(drop) }),
-        retry: |it| {
-            Box::pin(async { once(it.delete(permit("app").repository(), None).await.map(drop)) })
-        },
+        act: |it| Box::pin(delete_all(it)),
+        retry: |it| Box::pin(async { once(delete_all(it).await) }),
         done: |it| Box::pin(async { gone(has(it, "v1").await) }),
     },
     Operation {
@@ -298,4 +296,9 @@ async fn mount(registry: &Registry) -> Outcome {
 
 async fn delete(registry: &Registry, reference: &str) -> Outcome {
     registry.delete_manifest(&permit("app"), &tag(reference)).await
+}
+
+async fn delete_all(registry: &Registry) -> Outcome {
+    let app = "app".parse().unwrap();
+    super::listening(async |events| registry.delete(&app, None, &events).await).await.map(drop)
 }

@@ -115,10 +115,11 @@ impl Error {
         }
     }
 
-    /// The limit that turned the request away, if one did.
+    /// The limit, by its name, that turned the request away.
     pub(super) fn limit(&self) -> Option<&'static str> {
         match self {
             Self::Registry(registry::Error::BodyLate) => Some("transfer_bytes_per_sec_min"),
+            Self::Registry(registry::Error::Busy) => Some("write_secs_max"),
             _ => None,
         }
     }
@@ -318,7 +319,9 @@ fn domain(error: registry::Error) -> Row {
         E::NameUnknown => (StatusCode::NOT_FOUND, Code::NameUnknown),
         E::StoreFull => (StatusCode::INSUFFICIENT_STORAGE, Code::Denied),
         E::ReadOnly => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
-        E::RightsUnavailable | E::Abandoned => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+        E::RightsUnavailable | E::Abandoned | E::Busy | E::Closing => {
+            (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable)
+        }
         E::Store(_) | E::Metadata(_) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown),
     };
     let message = if status == StatusCode::INTERNAL_SERVER_ERROR {
@@ -329,7 +332,9 @@ fn domain(error: registry::Error) -> Row {
     let mut row = Row::new(status, code, message);
     match error {
         E::BlobReferenced { by } => row.detail = json!({ "manifest": by.as_str() }),
-        E::RightsUnavailable => row = row.with_header(header::RETRY_AFTER, "2"),
+        E::RightsUnavailable | E::Busy | E::Closing => {
+            row = row.with_header(header::RETRY_AFTER, "2")
+        }
         _ => {}
     }
     row

@@ -24,7 +24,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     middleware,
     response::{IntoResponse, Response},
     routing::any,
@@ -34,21 +34,24 @@ use berth_shared::{
     link::TOKEN_PATH,
     name::RepositoryName,
     serve::{Late, health, host, log, metrics::Names},
+    subject::Subject,
     token::{Refusal, VerifiedToken},
 };
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use metrics::counter;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     authz::{Authorized, Authorizer, Denied, Permit, Reason},
     issuer::Issuer,
+    metadata::queue::Asker,
     registry::{self, Registry, content::Content},
     series,
 };
 use basic::Exchange;
 use client_address::ClientAddress;
-use endpoint::Endpoint;
+use endpoint::{Endpoint, NotAnEndpoint};
 use error::Error;
 use origin::Origin;
 use query::Query;
@@ -73,6 +76,8 @@ pub(crate) struct App {
     pub(crate) trusted_proxies: Arc<[IpNet]>,
     /// Where `Basic` is taken.
     pub(crate) basic: Option<Exchange>,
+    /// What is under way and outlives its client.
+    pub(crate) uploads: TaskTracker,
 }
 
 /// The public routes.
@@ -116,15 +121,44 @@ pub(crate) fn health_routes(app: App, audience: health::Audience) -> Router {
 async fn dispatch(State(app): State<App>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let content = content_of(&parts.headers, body);
-    if matches!(parts.method, Method::GET | Method::HEAD) {
-        return app.answer(parts, content).await;
+    let asked = Asked::read(&parts);
+    if !asked.outlives_its_client() {
+        return app.answer(parts, content, asked).await;
     }
-    // A handler is dropped when its client leaves; what has begun to write must come to its end.
-    match tokio::spawn(async move { app.answer(parts, content).await }).await {
+    // A handler is dropped when its client leaves, with all that it waits for.
+    let task = app.uploads.clone().spawn(async move { app.answer(parts, content, asked).await });
+    match task.await {
         Ok(response) => response,
         Err(panicked) => {
             tracing::error!(error = %panicked, "a request handler panicked");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// What a request asks for.
+struct Asked {
+    endpoint: Result<Endpoint, NotAnEndpoint>,
+    query: Query,
+}
+
+impl Asked {
+    fn read(parts: &Parts) -> Self {
+        let endpoint = Endpoint::parse(&parts.method, parts.uri.path());
+        Self { endpoint, query: Query::parse(parts.uri.query()) }
+    }
+
+    /// Whether it comes to its end when its client has left: the bytes that an upload received are
+    /// counted, a blob whose last byte has come is made, and what a session held is given back.
+    fn outlives_its_client(&self) -> bool {
+        match self.endpoint {
+            Ok(Endpoint::StartUpload { .. }) => self.query.get("digest").is_some(),
+            Ok(
+                Endpoint::AppendUpload { .. }
+                | Endpoint::CommitUpload { .. }
+                | Endpoint::CancelUpload { .. },
+            ) => true,
+            _ => false,
         }
     }
 }
@@ -152,9 +186,9 @@ struct Call<'c> {
 }
 
 impl App {
-    async fn answer(self, parts: Parts, mut content: Content) -> Response {
+    async fn answer(self, parts: Parts, mut content: Content, asked: Asked) -> Response {
         let mut fields = log::LogFields::default();
-        let answer = self.handle(&parts, &mut content, &mut fields).await;
+        let answer = self.handle(&parts, &mut content, asked, &mut fields).await;
         let mut response = match answer {
             Ok(response) => response,
             Err(error) => {
@@ -187,10 +221,11 @@ impl App {
         &self,
         parts: &Parts,
         content: &mut Content,
+        asked: Asked,
         fields: &mut log::LogFields,
     ) -> Result<Response, Error> {
-        let endpoint = Endpoint::parse(&parts.method, parts.uri.path())?;
-        let query = Query::parse(parts.uri.query());
+        let Asked { endpoint, query } = asked;
+        let endpoint = endpoint?;
         let access = endpoint.access(query.mount_source());
         fields.repository = access.repository().map(RepositoryName::to_string);
         fields.digest = endpoint.digest().map(ToString::to_string);
@@ -198,7 +233,10 @@ impl App {
         fields.subject = Some(authorized.token.subject.to_string());
         let call = Call { app: self, parts, query: &query, token: &authorized.token };
         let answer = match authorized.permit {
-            Some(permit) => call.on_repository(&endpoint, &permit, content).await,
+            Some(permit) => {
+                let asker = asker(permit.subject(), parts);
+                asker.scope(call.on_repository(&endpoint, &permit, content)).await
+            }
             None if endpoint == Endpoint::Catalog => call.catalog().await,
             None => Ok(json(StatusCode::OK, "{}")),
         };
@@ -295,6 +333,18 @@ impl Call<'_> {
             Endpoint::Referrers { digest, .. } => self.referrers(permit, digest).await,
         }
     }
+}
+
+/// In whose name the request writes.
+fn asker(subject: &Subject, parts: &Parts) -> Asker {
+    if *subject != Subject::Anonymous {
+        return Asker::Subject(subject.claim().to_owned());
+    }
+    let address = parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
+    Asker::Network(address.and_then(|address| {
+        let prefix = if address.is_ipv4() { 24 } else { 64 };
+        Some(IpNet::new(address, prefix).ok()?.trunc())
+    }))
 }
 
 /// Tells the client that its robot's secret ends soon, in the form that the distribution

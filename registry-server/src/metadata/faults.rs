@@ -16,12 +16,8 @@ impl Database {
     pub(crate) async fn open_faulty(path: &Path, faults: &Faults) -> Result<Self, Error> {
         let options = options(path);
         let mut writer = options.connect().await?;
-        {
-            let mut handle = writer.lock_handle().await?;
-            let (progress, commit) = (faults.clone(), faults.clone());
-            handle.set_progress_handler(STEPS, move || progress.step());
-            handle.set_commit_hook(move || commit.step());
-        }
+        let (progress, commit) = (faults.clone(), faults.clone());
+        writer.lock_handle().await?.set_commit_hook(move || commit.step());
         let faults = faults.clone();
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -36,8 +32,9 @@ impl Database {
             .connect_with(options.read_only(true).create_if_missing(false))
             .await?;
         let cache = Arc::new(Cache::new());
-        let writer = Writer::start(writer, Arc::clone(&cache));
-        Ok(Self { readers, writer, cache, path: path.into() })
+        let step = move || progress.step();
+        let writer = Writer::start_checked(writer, Arc::clone(&cache), STEPS, step).await?;
+        Ok(Self { readers, writer, cache, path: path.into(), closing: Arc::default() })
     }
 
     /// Writes what no program of ours writes.

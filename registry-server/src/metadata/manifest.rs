@@ -313,35 +313,4 @@ impl Transaction<'_> {
         .await?;
         self.touch_named(repository, &manifest.digest, now).await
     }
-
-    /// Deletes a manifest with its tags. `false` when it is not there.
-    pub(crate) async fn delete_manifest(
-        &mut self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<bool, Error> {
-        let Some(id) = repository::find(self.connection, repository).await? else {
-            return Ok(false);
-        };
-        let tags: Vec<String> = sqlx::query_scalar(
-            "DELETE FROM tags WHERE repository = $1 AND digest = $2 RETURNING name",
-        )
-        .bind(id)
-        .bind(digest.as_str())
-        .fetch_all(&mut *self.connection)
-        .await?;
-        for tag in tags {
-            if let Ok(tag) = tag.parse() {
-                self.invalidate(Key::Tag(repository.clone(), tag));
-            }
-        }
-        let deleted = sqlx::query("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
-            .bind(id)
-            .bind(digest.as_str())
-            .execute(&mut *self.connection)
-            .await?
-            .rows_affected();
-        self.invalidate(Key::Manifest(repository.clone(), digest.clone()));
-        Ok(deleted > 0)
-    }
 }

@@ -6,10 +6,12 @@
 pub(crate) mod blob;
 pub(crate) mod cache;
 pub(crate) mod collection;
+pub(crate) mod deletion;
 #[cfg(test)]
 mod faults;
 pub(crate) mod inventory;
 pub(crate) mod manifest;
+pub(crate) mod queue;
 pub(crate) mod repository;
 mod snapshot;
 pub(crate) mod tag;
@@ -17,11 +19,15 @@ pub(crate) mod totals;
 mod touch;
 pub(crate) mod upload;
 pub(crate) mod verification;
+mod watch;
 mod writer;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,6 +37,7 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::time::timeout;
 
 pub(crate) use cache::Cache;
 pub(crate) use writer::Transaction;
@@ -43,6 +50,12 @@ const READERS: u32 = 4;
 
 /// How long a connection waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// After how many steps of SQLite's machine a reading connection looks whether the database closes.
+const STEPS: i32 = 10_000;
+
+/// How long reading connections are waited for when the database closes.
+const CLOSE_TIME: Duration = Duration::from_millis(500);
 
 /// Pages kept per connection, in KiB.
 const PAGE_CACHE_KIB: &str = "-2000";
@@ -68,6 +81,10 @@ pub enum Error {
     /// The writer has stopped, as it does during shutdown.
     #[error("the database is closing")]
     Closed,
+    /// A write waited too long for its turn, took too long, or was undone with one that did. Nothing
+    /// of it is kept.
+    #[error("the database is busy")]
+    Busy,
 }
 
 /// A handle to the database; clones share it.
@@ -77,6 +94,8 @@ pub struct Database {
     writer: Writer,
     cache: Arc<Cache>,
     path: Arc<Path>,
+    /// What is being read is given up.
+    closing: Arc<AtomicBool>,
 }
 
 impl Database {
@@ -118,11 +137,23 @@ impl Database {
         // VACUUM INTO writes another file, which `query_only` would not let it.
         let read_only =
             options.read_only(true).create_if_missing(false).pragma("query_only", "OFF");
-        let readers =
-            SqlitePoolOptions::new().max_connections(READERS).connect_with(read_only).await?;
+        let closing = Arc::new(AtomicBool::new(false));
+        let is_closing = Arc::clone(&closing);
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .after_connect(move |reader, _| {
+                let is_closing = Arc::clone(&is_closing);
+                Box::pin(async move {
+                    let goes_on = move || !is_closing.load(Ordering::Relaxed);
+                    reader.lock_handle().await?.set_progress_handler(STEPS, goes_on);
+                    Ok(())
+                })
+            })
+            .connect_with(read_only)
+            .await?;
         let cache = Arc::new(Cache::new());
-        let writer = Writer::start(connection, Arc::clone(&cache));
-        Ok(Self { readers, writer, cache, path: path.into() })
+        let writer = Writer::start(connection, Arc::clone(&cache)).await?;
+        Ok(Self { readers, writer, cache, path: path.into(), closing })
     }
 
     /// Opens the database of a server that runs, to read it beside that.
@@ -169,21 +200,30 @@ impl Database {
         Ok(())
     }
 
-    /// Does what is queued and closes all connections: when this returns, nothing of the database
-    /// is open, and all of it is in its one file. What comes later fails.
+    /// Closes all connections: when this returns, nothing of the database is open, and all of it is
+    /// in its one file. What is not begun fails, and what is at work may come to its end, within
+    /// seconds.
     pub(crate) async fn close(&self) {
-        self.readers.close().await;
-        // The last connection brings the journal into the database, and those that read may not.
+        self.closing.store(true, Ordering::Relaxed);
+        // The last connection brings the journal into the database, and those that read may not. One
+        // that still reads leaves the journal to the next start.
+        let _ = timeout(CLOSE_TIME, self.readers.close()).await;
         self.writer.close().await;
+    }
+
+    /// Lets a write wait no longer for its turn than this, and be at work for a third of it.
+    pub(crate) fn limit_writes(&self, most: Duration) {
+        self.writer.set_limit(most);
     }
 
     /// Runs `work` in a transaction of the writer and gives its result once it is committed. When
     /// `work` fails, nothing of it is kept.
     ///
-    /// The work goes on when the caller is dropped.
+    /// When the caller is dropped, work that is not begun is never done, and what is begun goes on.
+    /// Work of an [`Asker`](queue::Asker) waits behind what the same one has asked for.
     ///
     /// # Errors
-    /// What `work` says, and when the commit fails.
+    /// What `work` says, when the commit fails, and [`Error::Busy`] when it takes too long.
     pub(crate) async fn write<T, E, W>(&self, work: W) -> Result<T, E>
     where
         T: Send + 'static,

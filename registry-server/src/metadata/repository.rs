@@ -3,7 +3,7 @@
 use berth_shared::name::RepositoryName;
 use sqlx::SqliteConnection;
 
-use super::{Database, Error, Transaction, cache::Key, parse, unsigned};
+use super::{Database, Error, parse};
 use crate::registry::reach::Span;
 
 /// A repository's number in the database.
@@ -85,66 +85,5 @@ impl Database {
         .fetch_one(self.readers())
         .await?;
         Ok(exists)
-    }
-}
-
-impl Transaction<'_> {
-    /// Empties a repository: manifests, tags and blobs. What cannot be read goes too, and no cache
-    /// holds it. Gives how many manifests and tags went;
-    /// `None` when there is no such repository.
-    pub(crate) async fn delete_repository(
-        &mut self,
-        name: &RepositoryName,
-    ) -> Result<Option<(u64, u64)>, Error> {
-        let Some(id) = find(self.connection, name).await? else { return Ok(None) };
-        let tags: Vec<String> =
-            sqlx::query_scalar("DELETE FROM tags WHERE repository = $1 RETURNING name")
-                .bind(id)
-                .fetch_all(&mut *self.connection)
-                .await?;
-        for tag in &tags {
-            if let Ok(tag) = tag.parse() {
-                self.invalidate(Key::Tag(name.clone(), tag));
-            }
-        }
-        let manifests: Vec<String> =
-            sqlx::query_scalar("DELETE FROM manifests WHERE repository = $1 RETURNING digest")
-                .bind(id)
-                .fetch_all(&mut *self.connection)
-                .await?;
-        for digest in &manifests {
-            if let Ok(digest) = digest.parse() {
-                self.invalidate(Key::Manifest(name.clone(), digest));
-            }
-        }
-        let blobs: Vec<String> = sqlx::query_scalar(
-            "DELETE FROM repository_blobs WHERE repository = $1 RETURNING digest",
-        )
-        .bind(id)
-        .fetch_all(&mut *self.connection)
-        .await?;
-        for digest in &blobs {
-            if let Ok(digest) = digest.parse() {
-                self.invalidate(Key::Blob(name.clone(), digest));
-            }
-        }
-        Ok(Some((manifests.len() as u64, tags.len() as u64)))
-    }
-
-    /// How many tags lead to the manifest.
-    pub(crate) async fn tags_of(
-        &mut self,
-        repository: &RepositoryName,
-        digest: &berth_shared::digest::Digest,
-    ) -> Result<u64, Error> {
-        let count: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM tags t JOIN repositories r ON r.id = t.repository
-             WHERE r.name = $1 AND t.digest = $2",
-        )
-        .bind(repository.as_str())
-        .bind(digest.as_str())
-        .fetch_one(&mut *self.connection)
-        .await?;
-        unsigned(count)
     }
 }

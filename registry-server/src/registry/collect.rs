@@ -19,6 +19,7 @@ use super::{
 use crate::{
     metadata::{
         collection::{Collected, Cursor, Empty, Freed, Stale, Unlinked},
+        deletion::ROWS_MAX,
         repository::RepositoryId,
         upload::Upload,
     },
@@ -196,39 +197,52 @@ impl Collection {
     ) -> Result<Vec<Stale>, Error> {
         let mut kept = Vec::new();
         for step in manifests.chunks(STEP) {
-            let readable = self.readable(step).await?;
-            let work = readable.clone();
-            self.may_go_on()?;
-            let started = Instant::now();
-            let gone: Vec<bool> = self
-                .registry
-                .database
-                .write(move |tx| {
-                    Box::pin(async move {
-                        let mut gone = Vec::with_capacity(work.len());
-                        for (stale, repository, digest) in &work {
-                            gone.push(
-                                tx.collect_manifest(repository, stale, digest, cutoff).await?,
-                            );
-                        }
-                        Ok::<_, Error>(gone)
-                    })
-                })
-                .await?;
-            self.step_took(started);
-            for ((stale, repository, digest), gone) in readable.into_iter().zip(gone) {
-                if !gone {
-                    kept.push(stale);
-                    continue;
+            let mut readable = self.readable(step).await?;
+            while !readable.is_empty() {
+                let gone = self.delete_some(&readable, cutoff).await?;
+                let rest = readable.split_off(gone.len());
+                for ((stale, repository, digest), gone) in readable.into_iter().zip(gone) {
+                    if !gone {
+                        kept.push(stale);
+                        continue;
+                    }
+                    self.done.manifests += 1;
+                    let why = "no tag, index or subject names it";
+                    let name = digest.as_str();
+                    let bytes = u64::try_from(stale.size).unwrap_or(0);
+                    self.say(Kind::Manifest, Some(repository.as_str()), name, bytes, why).await?;
                 }
-                self.done.manifests += 1;
-                let why = "no tag, index or subject names it";
-                let name = digest.as_str();
-                let bytes = u64::try_from(stale.size).unwrap_or(0);
-                self.say(Kind::Manifest, Some(repository.as_str()), name, bytes, why).await?;
+                readable = rest;
             }
         }
         Ok(kept)
+    }
+
+    /// Tries the first ones, as many as one transaction may hold, and gives which of them went.
+    async fn delete_some(
+        &mut self,
+        manifests: &[(Stale, RepositoryName, Digest)],
+        cutoff: UnixSeconds,
+    ) -> Result<Vec<bool>, Error> {
+        let work = manifests.to_vec();
+        self.may_go_on()?;
+        let started = Instant::now();
+        let gone = self.registry.database.write(move |tx| {
+            Box::pin(async move {
+                let (mut gone, mut rows) = (Vec::with_capacity(work.len()), 0);
+                for (stale, repository, digest) in &work {
+                    if rows >= ROWS_MAX.into() {
+                        break;
+                    }
+                    rows += tx.references_of(stale.id, digest.as_str()).await?;
+                    gone.push(tx.collect_manifest(repository, stale, digest, cutoff).await?);
+                }
+                Ok::<_, Error>(gone)
+            })
+        });
+        let gone = gone.await?;
+        self.step_took(started);
+        Ok(gone)
     }
 
     async fn links(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {

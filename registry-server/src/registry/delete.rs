@@ -1,50 +1,194 @@
-//! Deleting on the administrator's request: a tag, a manifest, or a repository with all it holds.
+//! Deleting: a tag, a manifest, or a repository with all it holds.
+//!
+//! What has many rows goes in steps, each a short transaction, so that pushes have their turn in
+//! between. Whoever deletes again goes on where a deletion broke off.
 
-use berth_shared::{name::RepositoryName, reference::Reference};
+use berth_shared::{digest::Digest, name::RepositoryName, reference::Reference, tag::Tag};
 
-use super::{Error, Registry, event::Event};
+use super::{
+    Error, Registry,
+    event::{Event, Events},
+};
+use crate::metadata::deletion::{Held, ROWS_MAX, Step};
+
+/// Manifests that are looked at in one query.
+const PAGE: u32 = 1000;
 
 impl Registry {
     /// Deletes a tag, a manifest with its tags, or, without a reference, all manifests and blobs of
-    /// a repository. Collection gives the space back.
+    /// a repository, and tells `events` how far it has come. Collection gives the space back.
     ///
     /// # Errors
-    /// When it is not there, the registry is read-only, or the database fails.
+    /// When it is not there, the registry is read-only, the database fails, and when nobody listens
+    /// any more.
     pub async fn delete(
         &self,
         repository: &RepositoryName,
         reference: Option<&Reference>,
+        events: &Events,
     ) -> Result<Event, Error> {
-        if self.is_read_only() {
-            return Err(Error::ReadOnly);
+        self.refuse_when_read_only()?;
+        let (what, manifests, tags) = match reference {
+            None => {
+                let held = self.database.held(repository).await?.ok_or(Error::NameUnknown)?;
+                let done = self.empty(repository, held, events).await?;
+                (repository.to_string(), done.manifests, done.tags)
+            }
+            Some(Reference::Tag(tag)) => {
+                self.delete_tag(repository, tag).await?;
+                (format!("{repository}:{tag}"), 0, 1)
+            }
+            Some(Reference::Digest(digest)) => {
+                let tags = self.delete_with_tags(repository, digest).await?;
+                (format!("{repository}@{digest}"), 1, tags)
+            }
+        };
+        Ok(Event::Deleted { what, manifests, tags })
+    }
+
+    /// Deletes a tag and leaves its manifest.
+    pub(super) async fn delete_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<(), Error> {
+        let (name, tag, now) = (repository.clone(), tag.clone(), self.clock.now());
+        let delete = self.database.write(move |tx| {
+            Box::pin(async move { tx.delete_tag(&name, &tag, now).await.map_err(Error::from) })
+        });
+        if delete.await? { Ok(()) } else { Err(Error::ManifestUnknown) }
+    }
+
+    /// Deletes a manifest, behind all tags that lead to it. Gives how many tags those were.
+    pub(super) async fn delete_with_tags(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<u64, Error> {
+        let mut tags = 0;
+        loop {
+            let (name, digest) = (repository.clone(), digest.clone());
+            let step = self.database.write(move |tx| {
+                Box::pin(
+                    async move { tx.delete_manifest(&name, &digest).await.map_err(Error::from) },
+                )
+            });
+            match step.await? {
+                Some(step) => {
+                    tags += step.tags;
+                    if step.left.is_empty() {
+                        return Ok(tags);
+                    }
+                }
+                // Somebody else has done the rest.
+                None if tags > 0 => return Ok(tags),
+                None => return Err(Error::ManifestUnknown),
+            }
+            self.refuse_when_read_only()?;
         }
-        let (name, reference, now) = (repository.clone(), reference.cloned(), self.clock.now());
-        self.database
-            .write(move |tx| {
-                Box::pin(async move {
-                    let (what, manifests, tags) = match &reference {
-                        None => {
-                            let (manifests, tags) =
-                                tx.delete_repository(&name).await?.ok_or(Error::NameUnknown)?;
-                            (name.to_string(), manifests, tags)
-                        }
-                        Some(Reference::Tag(tag)) => {
-                            if !tx.delete_tag(&name, tag, now).await? {
-                                return Err(Error::ManifestUnknown);
-                            }
-                            (format!("{name}:{tag}"), 0, 1)
-                        }
-                        Some(Reference::Digest(digest)) => {
-                            let tags = tx.tags_of(&name, digest).await?;
-                            if !tx.delete_manifest(&name, digest).await? {
-                                return Err(Error::ManifestUnknown);
-                            }
-                            (format!("{name}@{digest}"), 1, tags)
-                        }
-                    };
-                    Ok(Event::Deleted { what, manifests, tags })
-                })
-            })
-            .await
+    }
+
+    async fn empty(
+        &self,
+        name: &RepositoryName,
+        held: Held,
+        events: &Events,
+    ) -> Result<Step, Error> {
+        let emptying =
+            Emptying { registry: self, name, held, events, done: Step::default(), rows: 0 };
+        emptying.run().await
+    }
+
+    /// Whoever makes the registry read-only counts on it that nothing changes from then on.
+    fn refuse_when_read_only(&self) -> Result<(), Error> {
+        if self.is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+}
+
+/// A repository on its way out. What is pushed to it meanwhile may stay.
+struct Emptying<'e> {
+    registry: &'e Registry,
+    name: &'e RepositoryName,
+    held: Held,
+    events: &'e Events,
+    done: Step,
+    rows: u64,
+}
+
+impl Emptying<'_> {
+    async fn run(mut self) -> Result<Step, Error> {
+        self.tags().await?;
+        self.manifests().await?;
+        self.blobs().await?;
+        Ok(self.done)
+    }
+
+    async fn tags(&mut self) -> Result<(), Error> {
+        loop {
+            let (id, name) = (self.held.id, self.name.clone());
+            let delete = self.registry.database.write(move |tx| {
+                Box::pin(async move { tx.delete_tags(id, &name).await.map_err(Error::from) })
+            });
+            let gone = delete.await?;
+            self.done.tags += gone;
+            self.progress(gone).await?;
+            if gone < ROWS_MAX.into() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Those that no other names, and below them what they named.
+    async fn manifests(&mut self) -> Result<(), Error> {
+        let mut last = String::new();
+        loop {
+            let database = &self.registry.database;
+            let page = database.manifests_and_whether_named(self.held.id, &last, PAGE).await?;
+            let Some((end, _)) = page.last() else { return Ok(()) };
+            last.clone_from(end);
+            let unnamed = page.into_iter().filter(|(_, is_named)| !is_named);
+            let mut left: Vec<String> = unnamed.map(|(digest, _)| digest).collect();
+            while !left.is_empty() {
+                let (id, name) = (self.held.id, self.name.clone());
+                let delete = self.registry.database.write(move |tx| {
+                    Box::pin(async move {
+                        tx.delete_unnamed(id, &name, left).await.map_err(Error::from)
+                    })
+                });
+                let step = delete.await?;
+                self.done.manifests += step.manifests;
+                self.done.tags += step.tags;
+                self.progress(step.manifests + step.tags).await?;
+                left = step.left;
+            }
+        }
+    }
+
+    async fn blobs(&mut self) -> Result<(), Error> {
+        let mut last = String::new();
+        loop {
+            let (id, name) = (self.held.id, self.name.clone());
+            let unlink = self.registry.database.write(move |tx| {
+                Box::pin(
+                    async move { tx.unlink_after(id, &name, &last).await.map_err(Error::from) },
+                )
+            });
+            let (rows, end) = unlink.await?;
+            self.progress(rows).await?;
+            let Some(end) = end else { return Ok(()) };
+            last = end;
+        }
+    }
+
+    /// Tells how far it has come, and looks whether it may go on.
+    async fn progress(&mut self, rows: u64) -> Result<(), Error> {
+        if rows == 0 {
+            return Ok(());
+        }
+        self.rows += rows;
+        let total = self.held.rows.max(self.rows);
+        let (done, bytes_done, bytes_total) = (self.rows, 0, 0);
+        self.events.say(Event::Progress { done, total, bytes_done, bytes_total }).await?;
+        self.registry.refuse_when_read_only()
     }
 }

@@ -120,21 +120,12 @@ impl Registry {
         permit: &Permit,
         reference: &Reference,
     ) -> Result<(), Error> {
-        let (repository, reference) = (permit.repository().clone(), reference.clone());
-        let now = self.clock.now();
-        let deleted = self
-            .database
-            .write(move |tx| {
-                Box::pin(async move {
-                    match &reference {
-                        Reference::Digest(digest) => tx.delete_manifest(&repository, digest).await,
-                        Reference::Tag(tag) => tx.delete_tag(&repository, tag, now).await,
-                    }
-                    .map_err(Error::from)
-                })
-            })
-            .await?;
-        if deleted { Ok(()) } else { Err(Error::ManifestUnknown) }
+        match reference {
+            Reference::Tag(tag) => self.delete_tag(permit.repository(), tag).await,
+            Reference::Digest(digest) => {
+                self.delete_with_tags(permit.repository(), digest).await.map(drop)
+            }
+        }
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Limits {
     pub upload_idle: Duration,
     /// How long a body may make no progress.
     pub body_idle: Duration,
+    /// How long a write on the database may wait for its turn; it may take a third of that.
+    pub write_time: Duration,
     /// Below this many free bytes the store counts as full.
     pub free_bytes_min: u64,
     /// Uploads that receive bytes at once.
@@ -148,9 +150,25 @@ pub enum Error {
     /// The store failed.
     #[error("the store failed")]
     Store(#[source] storage::Error),
+    /// A write took too long. Nothing of it is kept.
+    #[error("the registry is busy: try again in a few seconds")]
+    Busy,
+    /// The registry ends.
+    #[error("the registry is shutting down: try again in a few seconds")]
+    Closing,
     /// The database failed.
     #[error("the database failed")]
-    Metadata(#[from] metadata::Error),
+    Metadata(#[source] metadata::Error),
+}
+
+impl From<metadata::Error> for Error {
+    fn from(error: metadata::Error) -> Self {
+        match error {
+            metadata::Error::Busy => Self::Busy,
+            metadata::Error::Closed => Self::Closing,
+            error => Self::Metadata(error),
+        }
+    }
 }
 
 /// Only for what is unexpected: a caller that knows what a miss means matches it before.
@@ -172,6 +190,7 @@ impl Registry {
         clock: Clock,
         settings: Settings,
     ) -> Self {
+        database.limit_writes(settings.limits.write_time);
         Self {
             database,
             store,
@@ -193,6 +212,7 @@ impl Registry {
 
     /// Puts other settings in force. How many uploads receive at once stays as it was.
     pub fn change_settings(&self, settings: Settings) {
+        self.database.limit_writes(settings.limits.write_time);
         self.settings.store(Arc::new(settings));
     }
 

@@ -10,7 +10,8 @@ use crate::{
     },
     metadata::collection::Cursor,
     registry::{
-        Registry, inventory::Inventory, list::PageRequest, reach::Reach, upload::Progress, verify,
+        Registry, event::Events, inventory::Inventory, list::PageRequest, reach::Reach,
+        upload::Progress, verify,
     },
     transfer,
 };
@@ -146,7 +147,10 @@ async fn move_about(registry: &Registry, root: &Path, clock: &Clock) {
     listening(restored).await.unwrap();
     let registry = sound(root, clock).await;
     let image = tag(digest_of(&image()).as_str());
-    registry.delete(&app, Some(&tag("v1"))).await.unwrap();
-    registry.delete(&app, Some(&image)).await.unwrap();
+    let delete = async |events: Events| {
+        registry.delete(&app, Some(&tag("v1")), &events).await?;
+        registry.delete(&app, Some(&image), &events).await
+    };
+    listening(delete).await.unwrap();
     registry.database.close().await;
 }

@@ -1,0 +1,115 @@
+//! A repository that takes many steps to delete: it may break off behind any of them, everything
+//! holds, and whoever deletes again goes on.
+
+use berth_shared::{clock::Clock, digest::Digest, name::RepositoryName, reference::Reference};
+
+use super::{listening, operations, sound};
+use crate::{
+    metadata::deletion::Step,
+    registry::{
+        Error, Registry,
+        event::{Event, Events},
+    },
+};
+
+/// Beside an image: 1,300 manifests that three indexes name, an index of those, a chain of 60
+/// referrers, 1,100 tags on one manifest, and 700 blobs.
+const CONTENT: [&str; 8] = [
+    "CREATE TABLE n AS WITH RECURSIVE c (x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM c
+     WHERE x < 1300) SELECT x, 'sha256:' || printf('%064x', x * 7919) AS digest FROM c",
+    "INSERT INTO manifests (repository, digest, media_type, size, pushed, bytes)
+     SELECT 1, digest, '', 0, 0, x'' FROM n",
+    "INSERT INTO manifests (repository, digest, media_type, size, pushed, bytes)
+     SELECT 1, 'sha256:' || substr('0ff', x, 1) || printf('%063d', x), '', 0, 0, x'' FROM n
+     WHERE x <= 3",
+    "INSERT INTO manifest_references (repository, manifest, digest, kind)
+     SELECT 1, 'sha256:' || substr('0ff', i.x, 1) || printf('%063d', i.x), c.digest, 'child'
+     FROM n i JOIN n c WHERE i.x <= 3 AND c.x % 3 < i.x",
+    "INSERT INTO manifest_references (repository, manifest, digest, kind)
+     SELECT 1, 'sha256:' || 'f' || printf('%063d', 3), 'sha256:' || '0' || printf('%063d', 1),
+     'child'",
+    "INSERT INTO manifest_references (repository, manifest, digest, kind)
+     SELECT 1, a.digest, b.digest, 'subject' FROM n a JOIN n b ON b.x = a.x + 1 WHERE a.x < 60",
+    "INSERT INTO tags (repository, name, digest, updated)
+     SELECT 1, 'tag' || x, (SELECT digest FROM n WHERE x = 7), 0 FROM n WHERE x <= 1100",
+    "INSERT INTO blobs (digest, size, location, created, checked)
+     SELECT digest, 1, printf('%032x', x), 0, 0 FROM n WHERE x <= 700",
+];
+
+async fn large(registry: &Registry) {
+    operations::push_image(registry).await.unwrap();
+    for statement in CONTENT {
+        registry.database.spoil(statement).await;
+    }
+    let links = "INSERT INTO repository_blobs (repository, digest, touched)
+                 SELECT 1, digest, 0 FROM n WHERE x <= 700";
+    registry.database.spoil(links).await;
+}
+
+/// Manifests that name one which is not there.
+async fn dangling(registry: &Registry) -> i64 {
+    let query = "SELECT COUNT(*) FROM manifest_references r WHERE r.kind IN ('child', 'subject')
+                 AND NOT EXISTS (SELECT 1 FROM manifests m
+                                 WHERE m.repository = r.repository AND m.digest = r.digest)";
+    sqlx::query_scalar(query).fetch_one(registry.database.readers()).await.unwrap()
+}
+
+/// Deletes, and hangs up when the first step is told.
+async fn one_step(registry: &Registry) -> Result<Event, Error> {
+    let (events, mut told) = Events::channel();
+    let hang_up = async move {
+        told.recv().await;
+        drop(told);
+        std::future::pending::<()>().await;
+    };
+    let app = "app".parse().unwrap();
+    tokio::select! {
+        deleted = registry.delete(&app, None, &events) => deleted,
+        () = hang_up => unreachable!(),
+    }
+}
+
+#[tokio::test]
+async fn a_large_repository_goes_in_steps_and_everything_holds_between_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Clock::set(Clock::system().now());
+    let registry = sound(directory.path(), &clock).await;
+    large(&registry).await;
+    assert_eq!(dangling(&registry).await, 0);
+    let mut steps = 0;
+    let deleted = loop {
+        match one_step(&registry).await {
+            Err(Error::Abandoned) => steps += 1,
+            deleted => break deleted.unwrap(),
+        }
+        assert_eq!(registry.database.broken_rules().await.unwrap(), Vec::<String>::new());
+        assert_eq!(dangling(&registry).await, 0, "behind step {steps}");
+    };
+    assert!(steps >= 5, "{steps} steps");
+    assert!(matches!(deleted, Event::Deleted { manifests: 0, tags: 0, .. }), "{deleted:?}");
+    let (_, _, manifests) = registry.database.rows().await.unwrap();
+    assert_eq!(manifests, 0);
+    let app = "app".parse().unwrap();
+    assert_eq!(registry.database.held(&app).await.unwrap().map(|held| held.rows), Some(0));
+}
+
+#[tokio::test]
+async fn a_manifest_with_many_tags_goes_behind_the_last_of_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Clock::set(Clock::system().now());
+    let registry = sound(directory.path(), &clock).await;
+    large(&registry).await;
+    let (app, digest): (RepositoryName, String) =
+        ("app".parse().unwrap(), format!("sha256:{:064x}", 7 * 7919));
+    let (name, many): (_, Digest) = (app.clone(), digest.parse().unwrap());
+    let step = registry
+        .database
+        .write(move |tx| Box::pin(async move { tx.delete_manifest(&name, &many).await }));
+    let step = step.await.unwrap().unwrap();
+    assert_eq!(step, Step { manifests: 0, tags: 500, left: vec![digest.clone()] });
+    let many: Reference = digest.parse().unwrap();
+    let delete = async |events: Events| registry.delete(&app, Some(&many), &events).await;
+    let deleted = listening(delete).await.unwrap();
+    assert!(matches!(deleted, Event::Deleted { manifests: 1, tags: 600, .. }), "{deleted:?}");
+    assert!(matches!(listening(delete).await, Err(Error::ManifestUnknown)));
+}

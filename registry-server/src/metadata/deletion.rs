@@ -1,0 +1,264 @@
+//! Deleting in steps: short transactions, after each of which everything holds. A tag goes before
+//! its manifest, what names before what is named, and a manifest before the blobs that it names. So
+//! a deletion that breaks off is gone on with by asking for it again.
+//!
+//! Names and digests come as text here: what cannot be read goes too, and no cache holds it.
+
+use berth_shared::{digest::Digest, name::RepositoryName};
+
+use super::{
+    Database, Error, Transaction,
+    cache::Key,
+    repository::{self, RepositoryId},
+    unsigned,
+};
+
+/// Rows that are deleted in one transaction: what a push may have to wait for. A manifest and what
+/// it names are not divided.
+pub(crate) const ROWS_MAX: u32 = 500;
+
+/// What a repository holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) id: RepositoryId,
+    pub(crate) rows: u64,
+}
+
+/// What a step has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) manifests: u64,
+    pub(crate) tags: u64,
+    /// Manifests that are still to go: because there was no room for them in this step, or because
+    /// one that went named them.
+    pub(crate) left: Vec<String>,
+}
+
+impl Database {
+    /// What a repository holds: its tags, manifests and blobs, counted. `None` when there is no such
+    /// repository.
+    pub(crate) async fn held(&self, name: &RepositoryName) -> Result<Option<Held>, Error> {
+        let row: Option<(RepositoryId, i64)> = sqlx::query_as(
+            "SELECT id, (SELECT COUNT(*) FROM tags t WHERE t.repository = r.id)
+             + (SELECT COUNT(*) FROM manifests m WHERE m.repository = r.id)
+             + (SELECT COUNT(*) FROM repository_blobs l WHERE l.repository = r.id)
+             FROM repositories r WHERE r.name = $1",
+        )
+        .bind(name.as_str())
+        .fetch_optional(self.readers())
+        .await?;
+        row.map(|(id, rows)| Ok(Held { id, rows: unsigned(rows)? })).transpose()
+    }
+
+    /// Up to `limit` manifests behind `last`, and whether another manifest names each.
+    pub(crate) async fn manifests_and_whether_named(
+        &self,
+        repository: RepositoryId,
+        last: &str,
+        limit: u32,
+    ) -> Result<Vec<(String, bool)>, Error> {
+        let rows = sqlx::query_as(
+            "SELECT m.digest, EXISTS (
+                 SELECT 1 FROM manifest_references r
+                 WHERE r.repository = m.repository AND r.digest = m.digest
+                 AND r.kind IN ('child', 'subject'))
+             FROM manifests m WHERE m.repository = $1 AND m.digest > $2
+             ORDER BY m.digest LIMIT $3",
+        )
+        .bind(repository)
+        .bind(last)
+        .bind(limit)
+        .fetch_all(self.readers())
+        .await?;
+        Ok(rows)
+    }
+}
+
+impl Transaction<'_> {
+    /// Deletes the manifest if it has few tags, else some of them: then `left` names it. `None` when
+    /// it is not there.
+    pub(crate) async fn delete_manifest(
+        &mut self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Step>, Error> {
+        let Some(id) = repository::find(self.connection, name).await? else { return Ok(None) };
+        let mut step = Step::default();
+        let is_there = self.delete_one(id, name, digest.as_str(), &mut step).await?;
+        Ok(is_there.then_some(step))
+    }
+
+    /// Deletes manifests that no other manifest names, from the end of the list, until the step is
+    /// full; those that one names are not looked at again before that one has gone.
+    pub(crate) async fn delete_unnamed(
+        &mut self,
+        id: RepositoryId,
+        name: &RepositoryName,
+        mut digests: Vec<String>,
+    ) -> Result<Step, Error> {
+        let (mut step, mut rows) = (Step::default(), 0);
+        while rows < ROWS_MAX.into() && step.left.is_empty() {
+            let Some(digest) = digests.pop() else { break };
+            rows += 1;
+            if self.is_named(id, &digest).await? {
+                continue;
+            }
+            rows += self.references_of(id, &digest).await?;
+            let below = self.named_by(id, &digest).await?;
+            let tags = step.tags;
+            self.delete_one(id, name, &digest, &mut step).await?;
+            rows += step.tags - tags;
+            if step.left.is_empty() {
+                digests.extend(below);
+            }
+        }
+        digests.append(&mut step.left);
+        step.left = digests;
+        Ok(step)
+    }
+
+    /// Deletes one manifest with its tags. `false` when it is not there.
+    async fn delete_one(
+        &mut self,
+        id: RepositoryId,
+        name: &RepositoryName,
+        digest: &str,
+        step: &mut Step,
+    ) -> Result<bool, Error> {
+        let tags: Vec<String> = sqlx::query_scalar(
+            "DELETE FROM tags WHERE repository = $1 AND name IN (
+                 SELECT name FROM tags WHERE repository = $1 AND digest = $2 LIMIT $3)
+             RETURNING name",
+        )
+        .bind(id)
+        .bind(digest)
+        .bind(ROWS_MAX)
+        .fetch_all(&mut *self.connection)
+        .await?;
+        self.invalidate_tags(name, &tags);
+        step.tags += tags.len() as u64;
+        if tags.len() as u64 >= ROWS_MAX.into() {
+            step.left.push(digest.to_owned());
+            return Ok(true);
+        }
+        let gone = sqlx::query("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
+            .bind(id)
+            .bind(digest)
+            .execute(&mut *self.connection)
+            .await?
+            .rows_affected();
+        if let Ok(digest) = digest.parse() {
+            self.invalidate(Key::Manifest(name.clone(), digest));
+        }
+        step.manifests += gone;
+        Ok(gone > 0)
+    }
+
+    /// Deletes some of the repository's tags; gives how many: fewer than `ROWS_MAX` are the last.
+    pub(crate) async fn delete_tags(
+        &mut self,
+        id: RepositoryId,
+        name: &RepositoryName,
+    ) -> Result<u64, Error> {
+        let tags: Vec<String> = sqlx::query_scalar(
+            "DELETE FROM tags WHERE repository = $1 AND name IN (
+                 SELECT name FROM tags WHERE repository = $1 ORDER BY name LIMIT $2)
+             RETURNING name",
+        )
+        .bind(id)
+        .bind(ROWS_MAX)
+        .fetch_all(&mut *self.connection)
+        .await?;
+        self.invalidate_tags(name, &tags);
+        Ok(tags.len() as u64)
+    }
+
+    /// Takes those of the next blobs behind `last` out of the repository that no manifest there
+    /// names. Gives how many were looked at, and where to go on; `None` behind the last.
+    pub(crate) async fn unlink_after(
+        &mut self,
+        id: RepositoryId,
+        name: &RepositoryName,
+        last: &str,
+    ) -> Result<(u64, Option<String>), Error> {
+        let page: Vec<String> = sqlx::query_scalar(
+            "SELECT digest FROM repository_blobs WHERE repository = $1 AND digest > $2
+             ORDER BY digest LIMIT $3",
+        )
+        .bind(id)
+        .bind(last)
+        .bind(ROWS_MAX)
+        .fetch_all(&mut *self.connection)
+        .await?;
+        let Some(end) = page.last() else { return Ok((0, None)) };
+        let gone: Vec<String> = sqlx::query_scalar(
+            "DELETE FROM repository_blobs AS l
+             WHERE l.repository = $1 AND l.digest > $2 AND l.digest <= $3 AND NOT EXISTS (
+                 SELECT 1 FROM manifest_references m
+                 WHERE m.repository = l.repository AND m.digest = l.digest
+                 AND m.kind IN ('config', 'layer'))
+             RETURNING digest",
+        )
+        .bind(id)
+        .bind(last)
+        .bind(end)
+        .fetch_all(&mut *self.connection)
+        .await?;
+        for digest in &gone {
+            if let Ok(digest) = digest.parse() {
+                self.invalidate(Key::Blob(name.clone(), digest));
+            }
+        }
+        Ok((page.len() as u64, Some(end.clone())))
+    }
+
+    /// How many things a manifest names: rows that go with it.
+    pub(crate) async fn references_of(
+        &mut self,
+        repository: RepositoryId,
+        digest: &str,
+    ) -> Result<u64, Error> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM manifest_references WHERE repository = $1 AND manifest = $2",
+        )
+        .bind(repository)
+        .bind(digest)
+        .fetch_one(&mut *self.connection)
+        .await?;
+        unsigned(count)
+    }
+
+    /// The manifests that one names.
+    async fn named_by(&mut self, id: RepositoryId, digest: &str) -> Result<Vec<String>, Error> {
+        let below = sqlx::query_scalar(
+            "SELECT digest FROM manifest_references
+             WHERE repository = $1 AND manifest = $2 AND kind IN ('child', 'subject')",
+        )
+        .bind(id)
+        .bind(digest)
+        .fetch_all(&mut *self.connection)
+        .await?;
+        Ok(below)
+    }
+
+    /// Whether a manifest names the one.
+    async fn is_named(&mut self, id: RepositoryId, digest: &str) -> Result<bool, Error> {
+        let named = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM manifest_references
+             WHERE repository = $1 AND digest = $2 AND kind IN ('child', 'subject'))",
+        )
+        .bind(id)
+        .bind(digest)
+        .fetch_one(&mut *self.connection)
+        .await?;
+        Ok(named)
+    }
+
+    fn invalidate_tags(&mut self, name: &RepositoryName, tags: &[String]) {
+        for tag in tags {
+            if let Ok(tag) = tag.parse() {
+                self.invalidate(Key::Tag(name.clone(), tag));
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The eye on the writer: what is at work for too long is interrupted.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+/// How long a write may wait where no settings say so.
+const DEFAULT: Duration = Duration::from_secs(30);
+
+/// Work may take this part of the time that it may wait: those behind what takes too long have the
+/// rest of theirs left.
+const WORK_PART: u32 = 3;
+
+/// How long the work in hand may take. Asked by the database between its steps, and by the writer
+/// between statements.
+#[derive(Debug)]
+pub(super) struct Watch {
+    millis: AtomicU64,
+    ends: Mutex<Ends>,
+    shortened: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Ends {
+    /// Of the work in hand.
+    work: Option<Instant>,
+    /// Of all work, once the writer is to stop.
+    all: Option<Instant>,
+}
+
+impl Watch {
+    pub(super) fn new() -> Self {
+        let millis = AtomicU64::new(millis(DEFAULT));
+        Self { millis, ends: Mutex::default(), shortened: Notify::new() }
+    }
+
+    fn ends(&self) -> MutexGuard<'_, Ends> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long a write may wait for its turn.
+    pub(super) fn limit(&self) -> Duration {
+        Duration::from_millis(self.millis.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_limit(&self, most: Duration) {
+        self.millis.store(millis(most), Ordering::Relaxed);
+    }
+
+    /// Watches the work that begins.
+    pub(super) fn begin(&self) {
+        let end = Instant::now() + self.limit() / WORK_PART;
+        self.ends().work = Some(end);
+    }
+
+    /// Watches no more.
+    pub(super) fn end(&self) {
+        self.ends().work = None;
+    }
+
+    /// Lets no work take longer than this from now on.
+    pub(super) fn stop_within(&self, most: Duration) {
+        let end = Instant::now() + most;
+        self.ends().all = Some(end);
+        self.shortened.notify_one();
+    }
+
+    fn at(&self) -> Option<Instant> {
+        let ends = self.ends();
+        let work = ends.work?;
+        Some(ends.all.map_or(work, |all| all.min(work)))
+    }
+
+    /// Whether the work in hand has taken too long.
+    pub(super) fn is_over(&self) -> bool {
+        self.at().is_some_and(|end| end <= Instant::now())
+    }
+
+    /// Returns when it has.
+    pub(super) async fn over(&self) {
+        loop {
+            match self.at() {
+                Some(end) if end <= Instant::now() => return,
+                Some(end) => tokio::select! {
+                    () = sleep_until(end) => {}
+                    () = self.shortened.notified() => {}
+                },
+                None => self.shortened.notified().await,
+            }
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
