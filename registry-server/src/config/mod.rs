@@ -171,8 +171,8 @@ impl Config {
     }
 
     /// What takes effect at a start only, as it prints: some of the types cannot be compared.
-    fn fixed(&self) -> [(&'static str, String); 15] {
-        let values: [(&str, &dyn Debug); 15] = [
+    fn fixed(&self) -> [(&'static str, String); 16] {
+        let values: [(&str, &dyn Debug); 16] = [
             ("listen", &self.listen),
             ("tls", &self.tls),
             ("public_urls", &self.public_urls),
@@ -188,6 +188,7 @@ impl Config {
             ("metrics", &self.metrics),
             ("limits.uploads_max", &self.settings.limits.uploads_max),
             ("limits.connections_max", &self.connections_max),
+            ("limits.memory_bytes_max", &self.settings.limits.memory_bytes_max),
         ];
         values.map(|(key, value)| (key, format!("{value:?}")))
     }
@@ -341,6 +342,7 @@ mod tests {
                 .unwrap();
         assert_eq!(config.data, Path::new("/etc/berth/registry"));
         assert_eq!(config.settings.limits.manifest_bytes_max, 4 * 1024 * 1024);
+        assert_eq!(config.settings.limits.memory_bytes_max, 64 * 1024 * 1024);
     }
 
     #[test]
@@ -367,6 +369,11 @@ mod tests {
             (&format!("{good}service = 'bérth'"), "service"),
             (&format!("{good}[limits]\nuploads_max = 0"), "limits.uploads_max"),
             (&format!("{good}[limits]\nupload_max = 1"), "upload_max"),
+            (&format!("{good}[limits]\nmemory_bytes_max = 33554431"), "limits.memory_bytes_max"),
+            (
+                &format!("{good}[limits]\nmanifest_bytes_max = 1000\nmemory_bytes_max = 4194303"),
+                "limits.memory_bytes_max",
+            ),
         ] {
             let error = read_text(text).unwrap_err();
             assert!(error.contains(key), "{key} not named in: {error}");

@@ -74,6 +74,15 @@ fn positive(secs: u64) -> Option<Duration> {
     (secs > 0).then(|| Duration::from_secs(secs))
 }
 
+/// The memory for what is under way, unless the file says.
+const MEMORY_BYTES: usize = 64 * 1024 * 1024;
+
+/// The least of it: a page of a list, and pieces of blobs.
+const MEMORY_BYTES_MIN: usize = 4 * 1024 * 1024;
+
+/// The largest manifest goes so often into it.
+const MEMORY_PER_MANIFEST: usize = 8;
+
 /// The `[limits]` table, with the unit in each name.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -84,6 +93,7 @@ pub(super) struct Limits {
     free_bytes_min: u64,
     pub(super) uploads_max: usize,
     pub(super) connections_max: usize,
+    memory_bytes_max: Option<usize>,
     sparse_manifests: bool,
 }
 
@@ -96,6 +106,7 @@ impl Default for Limits {
             free_bytes_min: 512 * 1024 * 1024,
             uploads_max: 32,
             connections_max: 1024,
+            memory_bytes_max: None,
             sparse_manifests: false,
         }
     }
@@ -113,7 +124,26 @@ impl Limits {
             body_idle: Duration::from_secs(self.body_idle_secs_max),
             free_bytes_min: self.free_bytes_min,
             uploads_max: positive("limits.uploads_max", self.uploads_max)?,
+            memory_bytes_max: self.memory()?,
             sparse_manifests: self.sparse_manifests,
         })
+    }
+
+    /// Room for everything that is under way. A client has a quarter, and that must have room for a
+    /// manifest.
+    fn memory(&self) -> Result<usize, ConfigError> {
+        let least = self.manifest_bytes_max.saturating_mul(MEMORY_PER_MANIFEST);
+        match self.memory_bytes_max {
+            None => Ok(least.max(MEMORY_BYTES)),
+            Some(bytes) if bytes >= least.max(MEMORY_BYTES_MIN) => Ok(bytes),
+            Some(_) => {
+                let reason = format!(
+                    "must be at least {MEMORY_BYTES_MIN}, and {MEMORY_PER_MANIFEST} times \
+                     limits.manifest_bytes_max: a client has a quarter of it, and a manifest that \
+                     is pushed takes twice its size"
+                );
+                Err(ConfigError::value("limits.memory_bytes_max", reason))
+            }
+        }
     }
 }

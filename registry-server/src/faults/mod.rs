@@ -54,6 +54,7 @@ fn settings() -> Settings {
             body_idle: Duration::from_secs(60),
             free_bytes_min: 0,
             uploads_max: 4,
+            memory_bytes_max: 8 << 20,
             sparse_manifests: false,
         },
         collection: collect::Settings {

@@ -18,6 +18,9 @@ use crate::{
     registry,
 };
 
+/// How many of the things that a manifest lacks are told: it may name thousands.
+const MISSING_TOLD_MAX: usize = 100;
+
 /// Why a request gets no good answer.
 #[derive(Debug)]
 pub(crate) enum Error {
@@ -115,6 +118,15 @@ impl Error {
         }
     }
 
+    /// The limit that turned the request away, where one did.
+    pub(super) fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::Registry(registry::Error::Busy(busy)) => Some(busy.limit),
+            Self::Registry(registry::Error::BodyIdle) => Some("body_idle_secs_max"),
+            _ => None,
+        }
+    }
+
     /// Who was refused, where the token is good and says too little.
     pub(super) fn subject(&self) -> Option<String> {
         match self {
@@ -130,7 +142,10 @@ impl Error {
         let (row, body) = match self {
             Self::Registry(registry::Error::ManifestReferencesUnknown(missing)) => {
                 let error = registry::Error::ManifestReferencesUnknown(Vec::new()).to_string();
-                let details = missing.iter().map(|digest| json!({ "digest": digest.as_str() }));
+                let details = missing
+                    .iter()
+                    .take(MISSING_TOLD_MAX)
+                    .map(|digest| json!({ "digest": digest.as_str() }));
                 let body = ErrorBody::for_each(Code::ManifestBlobUnknown, &error, details);
                 (Row::new(StatusCode::BAD_REQUEST, Code::ManifestBlobUnknown, error), body)
             }
@@ -309,7 +324,10 @@ fn domain(error: registry::Error) -> Row {
         E::NameUnknown => (StatusCode::NOT_FOUND, Code::NameUnknown),
         E::StoreFull => (StatusCode::INSUFFICIENT_STORAGE, Code::Denied),
         E::ReadOnly => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
-        E::RightsUnavailable | E::Abandoned => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+        E::BodyIdle => (StatusCode::REQUEST_TIMEOUT, Code::Unavailable),
+        E::RightsUnavailable | E::Abandoned | E::Busy(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable)
+        }
         E::Store(_) | E::Metadata(_) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown),
     };
     let message = if status == StatusCode::INTERNAL_SERVER_ERROR {
@@ -320,7 +338,7 @@ fn domain(error: registry::Error) -> Row {
     let mut row = Row::new(status, code, message);
     match error {
         E::BlobReferenced { by } => row.detail = json!({ "manifest": by.as_str() }),
-        E::RightsUnavailable => row = row.with_header(header::RETRY_AFTER, "2"),
+        E::RightsUnavailable | E::Busy(_) => row = row.with_header(header::RETRY_AFTER, "2"),
         _ => {}
     }
     row

@@ -5,6 +5,7 @@
 
 pub(crate) mod basic;
 mod blobs;
+mod body;
 mod client_address;
 pub(crate) mod endpoint;
 mod error;
@@ -33,7 +34,7 @@ use berth_shared::{
     clock::rfc3339,
     link::TOKEN_PATH,
     name::RepositoryName,
-    serve::{health, log, metrics::Names},
+    serve::{budget::Claimant, health, log, metrics::Names},
     token::{Refusal, VerifiedToken},
 };
 use futures_util::TryStreamExt;
@@ -45,6 +46,7 @@ use crate::{
     issuer::Issuer,
     registry::{self, Registry, content::Content},
     series,
+    storage::Shares,
 };
 use basic::Exchange;
 use client_address::ClientAddress;
@@ -160,6 +162,7 @@ impl App {
                     counter!("berth_requests_denied_total", "reason" => denied.word()).increment(1);
                 }
                 fields.error = error.for_the_log();
+                fields.limit = error.limit();
                 fields.subject = fields.subject.or_else(|| error.subject());
                 error.into_response(&self.realm(&parts), &self.service)
             }
@@ -256,6 +259,12 @@ impl App {
 }
 
 impl Call<'_> {
+    /// What whoever asks may hold.
+    fn shares(&self) -> Shares {
+        let address = self.parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
+        self.app.registry.shares(Claimant::of(&self.token.subject, address))
+    }
+
     /// One arm per endpoint, one domain call per arm.
     async fn on_repository(
         &self,

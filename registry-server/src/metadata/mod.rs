@@ -10,6 +10,7 @@ pub(crate) mod collection;
 mod faults;
 pub(crate) mod inventory;
 pub(crate) mod manifest;
+pub(crate) mod referrer;
 pub(crate) mod repository;
 mod snapshot;
 pub(crate) mod tag;

@@ -3,6 +3,7 @@
 //! The accept loop only accepts. Handshakes run beside it, bounded by the number of connections
 //! and timed, so that a silent client cannot stop the others.
 
+pub mod budget;
 mod connection;
 pub mod expiry;
 pub mod health;
