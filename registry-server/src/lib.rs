@@ -38,7 +38,7 @@ use std::{
 use axum::Router;
 use berth_shared::{
     clock::Clock,
-    files::try_lock,
+    files::{raise_open_files, try_lock},
     serve::{
         Limits, Listener, Name,
         expiry::{self, Countdown},
@@ -61,12 +61,16 @@ use http::{App, basic::Exchange};
 use issuer::{Foreign, Issuer};
 use link::AuthLink;
 use metadata::Database;
-use registry::Registry;
+use registry::{BLOB_FILES_MAX, Registry};
 use series::Lookup;
 use storage::disk::DiskStore;
 
 /// The control socket's name within the data directory.
 pub const CONTROL_SOCKET: &str = "registry.sock";
+
+/// Files besides those of connections, uploads and blobs: the database's, the requests to
+/// `auth-server`, which are 512 at most, and what is open for a moment.
+const OTHER_FILES: usize = 1024;
 
 /// What to do about a certificate that is about to expire.
 const CERTIFICATE_ADVICE: &str = "renew it where it came from; one that Berth made is renewed by \
@@ -153,6 +157,7 @@ impl Server {
         berth_shared::crypto::install();
         let lock = lock(&config.data)?;
         let (registry, _) = open_registry(&config, clock.clone()).await?;
+        let registry = registry.with_blob_files(blob_files(&config));
         let foreign_subjects = config.foreign_issuer.is_some();
         let issuer = match config.foreign_issuer {
             None => Issuer::Berth(AuthLink::open(&config.auth_socket, &config.data)),
@@ -267,6 +272,15 @@ async fn open_registry(config: &Config, clock: Clock) -> Result<(Registry, DiskS
     let database = database
         .map_err(|source| StartError::Database { path: path.display().to_string(), source })?;
     Ok((Registry::new(database, Arc::new(store.clone()), clock, config.settings), store))
+}
+
+/// How many files blobs are read from at once: what the system gives, less what all else needs.
+fn blob_files(config: &Config) -> usize {
+    let uploads = config.settings.limits.uploads_max.saturating_mul(2);
+    let others =
+        config.connections.connections_max.saturating_add(uploads).saturating_add(OTHER_FILES);
+    let open = raise_open_files(others.saturating_add(BLOB_FILES_MAX));
+    open.saturating_sub(others).clamp((open / 4).min(BLOB_FILES_MAX), BLOB_FILES_MAX)
 }
 
 /// Makes the data directory this process's alone, for as long as the file is open.

@@ -32,10 +32,14 @@ const TOTALS_KEPT_TIMES: u32 = 20;
 const TOTALS_WAIT: Duration = Duration::from_millis(500);
 
 /// Every series of this server alone.
-pub(crate) const SERIES: [Series; 35] = [
+pub(crate) const SERIES: [Series; 39] = [
     Series::gauge("berth_uploads_open", "Upload sessions, idle ones included, a minute old."),
     Series::gauge("berth_uploads_receiving", "Uploads that receive bytes now."),
     Series::gauge("berth_uploads_receiving_max", "Uploads that may receive bytes at once."),
+    Series::gauge("berth_memory_bytes", "Bytes under way from clients and to them."),
+    Series::gauge("berth_memory_max_bytes", "How many of them there may be; further ones wait."),
+    Series::gauge("berth_blob_files_open", "Files that blobs are read from for clients."),
+    Series::gauge("berth_blob_files_max", "How many of them may be open; further ones wait."),
     Series::gauge("berth_store_blobs", "Blobs that are stored, a minute old."),
     Series::gauge("berth_store_bytes", "Bytes of the blobs that are stored, a minute old."),
     Series::gauge("berth_store_manifests", "Manifests, per repository, a minute old."),
@@ -103,6 +107,11 @@ impl Lookup {
         let interval = settings.collection.interval.unwrap_or_default();
         gauge!("berth_uploads_receiving").set(receiving as f64);
         gauge!("berth_uploads_receiving_max").set(receiving_max as f64);
+        let Registry { memory, files, .. } = &self.registry;
+        gauge!("berth_memory_bytes").set(memory.held() as f64);
+        gauge!("berth_memory_max_bytes").set(memory.max() as f64);
+        gauge!("berth_blob_files_open").set(files.held() as f64);
+        gauge!("berth_blob_files_max").set(files.max() as f64);
         gauge!("berth_store_free_min_bytes").set(settings.limits.free_bytes_min as f64);
         gauge!("berth_read_only").set(f64::from(u8::from(settings.read_only)));
         gauge!("berth_collection_interval_seconds").set(interval.as_secs_f64());

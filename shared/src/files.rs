@@ -1,11 +1,16 @@
 //! What directories and the files in them need, so that they are there after a power cut and are
-//! one process's alone.
+//! one process's alone; and how many files a process may have open.
 
 use std::{
     fs::{File, TryLockError},
     io,
     path::Path,
 };
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// What Linux gives a process that nobody gave more.
+const OPEN_FILES_LEAST: u64 = 1024;
 
 /// The directory that `path` is in: the one at work where the path is a bare name.
 #[must_use]
@@ -33,6 +38,27 @@ pub fn try_lock(file: File) -> io::Result<Option<File>> {
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// Asks the system for as many open files as it ever gives this process, and says how many that are.
+/// Fewer than are `needed` is worth a line in the log.
+pub fn raise_open_files(needed: usize) -> usize {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, hard)| {
+        match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+            Ok(()) => hard,
+            Err(_) => soft,
+        }
+    });
+    // Who cannot say what the limit is has the least that systems give.
+    let open = usize::try_from(raised.unwrap_or(OPEN_FILES_LEAST)).unwrap_or(usize::MAX);
+    if open < needed {
+        tracing::warn!(
+            open_files_max = open,
+            needed,
+            "few files may be open at once: raise LimitNOFILE of the unit, or ulimit -n"
+        );
+    }
+    open
 }
 
 #[cfg(test)]

@@ -171,9 +171,9 @@ impl Config {
     }
 
     /// What takes effect at a start only, as it prints: some of the types cannot be compared.
-    fn fixed(&self) -> [(&'static str, String); 19] {
+    fn fixed(&self) -> [(&'static str, String); 20] {
         let connections = &self.connections;
-        let values: [(&str, &dyn Debug); 19] = [
+        let values: [(&str, &dyn Debug); 20] = [
             ("listen", &self.listen),
             ("tls", &self.tls),
             ("public_urls", &self.public_urls),
@@ -193,6 +193,7 @@ impl Config {
             ("limits.connection_idle_secs_max", &connections.idle_timeout),
             ("limits.transfer_bytes_per_sec_min", &connections.transfer_bytes_per_sec_min),
             ("limits.body_idle_secs_max", &connections.body_idle),
+            ("limits.memory_bytes_max", &self.settings.limits.memory_bytes_max),
         ];
         values.map(|(key, value)| (key, format!("{value:?}")))
     }
@@ -350,6 +351,7 @@ mod tests {
                 .unwrap();
         assert_eq!(config.data, Path::new("/etc/berth/registry"));
         assert_eq!(config.settings.limits.manifest_bytes_max, 4 * 1024 * 1024);
+        assert_eq!(config.settings.limits.memory_bytes_max, 64 * 1024 * 1024);
     }
 
     #[test]
@@ -376,6 +378,11 @@ mod tests {
             (&format!("{good}service = 'bérth'"), "service"),
             (&format!("{good}[limits]\nuploads_max = 0"), "limits.uploads_max"),
             (&format!("{good}[limits]\nupload_max = 1"), "upload_max"),
+            (&format!("{good}[limits]\nmemory_bytes_max = 33554431"), "limits.memory_bytes_max"),
+            (
+                &format!("{good}[limits]\nmanifest_bytes_max = 1000\nmemory_bytes_max = 4194303"),
+                "limits.memory_bytes_max",
+            ),
         ] {
             let error = read_text(text).unwrap_err();
             assert!(error.contains(key), "{key} not named in: {error}");

@@ -74,6 +74,15 @@ fn unless_never(secs: u64) -> Option<Duration> {
     (secs > 0).then(|| Duration::from_secs(secs))
 }
 
+/// The memory for what is under way, unless the file says.
+const MEMORY_BYTES: usize = 64 * 1024 * 1024;
+
+/// The least of it: a page of a list, and pieces of blobs.
+const MEMORY_BYTES_MIN: usize = 4 * 1024 * 1024;
+
+/// The largest manifest goes so often into it.
+const MEMORY_PER_MANIFEST: usize = 8;
+
 /// The `[limits]` table, with the unit in each name.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -88,6 +97,7 @@ pub(super) struct Limits {
     connections_per_network_max: usize,
     connection_idle_secs_max: u64,
     transfer_bytes_per_sec_min: u64,
+    memory_bytes_max: Option<usize>,
     sparse_manifests: bool,
 }
 
@@ -104,6 +114,7 @@ impl Default for Limits {
             connections_per_network_max: 512,
             connection_idle_secs_max: 75,
             transfer_bytes_per_sec_min: 512,
+            memory_bytes_max: None,
             sparse_manifests: false,
         }
     }
@@ -119,6 +130,7 @@ impl Limits {
             write_time: Duration::from_secs(write_secs as u64),
             free_bytes_min: self.free_bytes_min,
             uploads_max: positive("limits.uploads_max", self.uploads_max)?,
+            memory_bytes_max: self.memory()?,
             sparse_manifests: self.sparse_manifests,
         })
     }
@@ -141,6 +153,24 @@ impl Limits {
             body_idle: Duration::from_secs(body_idle),
             ..serve::Limits::default()
         })
+    }
+
+    /// Room for everything that is under way. A client has a quarter, and that must have room for a
+    /// manifest.
+    fn memory(&self) -> Result<usize, ConfigError> {
+        let least = self.manifest_bytes_max.saturating_mul(MEMORY_PER_MANIFEST);
+        match self.memory_bytes_max {
+            None => Ok(least.max(MEMORY_BYTES)),
+            Some(bytes) if bytes >= least.max(MEMORY_BYTES_MIN) => Ok(bytes),
+            Some(_) => {
+                let reason = format!(
+                    "must be at least {MEMORY_BYTES_MIN}, and {MEMORY_PER_MANIFEST} times \
+                     limits.manifest_bytes_max: a client has a quarter of it, and a manifest that \
+                     is pushed takes twice its size"
+                );
+                Err(ConfigError::value("limits.memory_bytes_max", reason))
+            }
+        }
     }
 }
 

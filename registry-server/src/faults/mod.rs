@@ -66,6 +66,7 @@ fn settings() -> Settings {
             write_time: Duration::from_secs(30),
             free_bytes_min: 0,
             uploads_max: 4,
+            memory_bytes_max: 8 << 20,
             sparse_manifests: false,
         },
         collection: collect::Settings {

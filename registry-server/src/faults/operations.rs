@@ -5,6 +5,7 @@ use berth_shared::{
     clock::Clock,
     digest::{Algorithm, Digest},
     reference::Reference,
+    serve::budget::Claimant,
     subject::Subject,
 };
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use crate::{
         upload::{Progress, UploadId},
         verify,
     },
+    storage::Shares,
 };
 
 /// An operation on the repository `app`.
@@ -41,6 +43,10 @@ const SESSION: &str = "0123456789abcdef0123456789abcdef";
 
 pub(crate) fn permit(repository: &str) -> Permit {
     Permit::of(Subject::Anonymous, repository.parse().unwrap())
+}
+
+pub(crate) fn shares(registry: &Registry) -> Shares {
+    registry.shares(Claimant::of(&Subject::Anonymous, None))
 }
 
 pub(crate) fn digest_of(bytes: &Bytes) -> Digest {
@@ -93,11 +99,11 @@ pub(crate) async fn push_image(registry: &Registry) -> Outcome {
 
 async fn has_blob(registry: &Registry, repository: &str, digest: &Digest) -> Outcome {
     let blob = registry.sound_blob(&permit(repository), digest).await?;
-    registry.read_blob(&blob, 0, blob.size).await.map(drop)
+    registry.read_blob(&shares(registry), &blob, 0, blob.size).await.map(drop)
 }
 
 async fn has(registry: &Registry, reference: &str) -> Outcome {
-    registry.manifest(&permit("app"), &tag(reference)).await.map(drop)
+    registry.manifest(&permit("app"), &tag(reference), &shares(registry).memory).await.map(drop)
 }
 
 /// Not found is what was wanted.

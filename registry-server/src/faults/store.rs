@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Faults;
 use crate::storage::{
-    Described, Error, Listing, Location, ObjectStream, ObjectWriter, Store, disk::DiskStore,
+    Described, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store, disk::DiskStore,
 };
 
 #[derive(Debug)]
@@ -50,6 +50,17 @@ impl Store for FaultyStore {
     ) -> Result<ObjectStream, Error> {
         self.step(location)?;
         self.store.read(location, start, length).await
+    }
+
+    async fn read_for(
+        &self,
+        shares: &Shares,
+        location: &Location,
+        start: u64,
+        length: u64,
+    ) -> Result<ObjectStream, Error> {
+        self.step(location)?;
+        self.store.read_for(shares, location, start, length).await
     }
 
     async fn write(

@@ -45,7 +45,7 @@ impl Call<'_> {
             Wanted::Part { start, length } => (StatusCode::PARTIAL_CONTENT, start, length),
             Wanted::Nothing => return Err(Error::RangeNotSatisfiable { size: blob.size }),
         };
-        let stream = registry.read_blob(&blob, start, length).await?;
+        let stream = registry.read_blob(&self.shares(), &blob, start, length).await?;
         let mut response = Response::new(Body::from_stream(stream));
         *response.status_mut() = status;
         if status == StatusCode::PARTIAL_CONTENT {

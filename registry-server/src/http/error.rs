@@ -18,6 +18,9 @@ use crate::{
     registry,
 };
 
+/// How many of the things that a manifest lacks are told: it may name thousands.
+const MISSING_TOLD_MAX: usize = 100;
+
 /// Why a request gets no good answer.
 #[derive(Debug)]
 pub(crate) enum Error {
@@ -119,7 +122,8 @@ impl Error {
     pub(super) fn limit(&self) -> Option<&'static str> {
         match self {
             Self::Registry(registry::Error::BodyLate) => Some("transfer_bytes_per_sec_min"),
-            Self::Registry(registry::Error::Busy) => Some("write_secs_max"),
+            Self::Registry(registry::Error::WriterBusy) => Some("write_secs_max"),
+            Self::Registry(registry::Error::Busy(busy)) => Some(busy.limit),
             _ => None,
         }
     }
@@ -139,7 +143,10 @@ impl Error {
         let (row, body) = match self {
             Self::Registry(registry::Error::ManifestReferencesUnknown(missing)) => {
                 let error = registry::Error::ManifestReferencesUnknown(Vec::new()).to_string();
-                let details = missing.iter().map(|digest| json!({ "digest": digest.as_str() }));
+                let details = missing
+                    .iter()
+                    .take(MISSING_TOLD_MAX)
+                    .map(|digest| json!({ "digest": digest.as_str() }));
                 let body = ErrorBody::for_each(Code::ManifestBlobUnknown, &error, details);
                 (Row::new(StatusCode::BAD_REQUEST, Code::ManifestBlobUnknown, error), body)
             }
@@ -319,7 +326,7 @@ fn domain(error: registry::Error) -> Row {
         E::NameUnknown => (StatusCode::NOT_FOUND, Code::NameUnknown),
         E::StoreFull => (StatusCode::INSUFFICIENT_STORAGE, Code::Denied),
         E::ReadOnly => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
-        E::RightsUnavailable | E::Abandoned | E::Busy | E::Closing => {
+        E::RightsUnavailable | E::Abandoned | E::Busy(_) | E::WriterBusy | E::Closing => {
             (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable)
         }
         E::Store(_) | E::Metadata(_) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown),
@@ -332,7 +339,7 @@ fn domain(error: registry::Error) -> Row {
     let mut row = Row::new(status, code, message);
     match error {
         E::BlobReferenced { by } => row.detail = json!({ "manifest": by.as_str() }),
-        E::RightsUnavailable | E::Busy | E::Closing => {
+        E::RightsUnavailable | E::Busy(_) | E::WriterBusy | E::Closing => {
             row = row.with_header(header::RETRY_AFTER, "2")
         }
         _ => {}

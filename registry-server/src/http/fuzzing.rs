@@ -18,7 +18,7 @@ use super::{
     range::{self, Wanted},
     value,
 };
-use crate::{config, registry::manifest};
+use crate::{config, registry::manifest_content};
 
 /// A request that was understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +126,7 @@ pub fn manifest(
     bytes: Bytes,
     sparse: bool,
 ) -> Option<Manifest> {
-    let new = manifest::read_manifest(digest, media_type, bytes, sparse, 0).ok()?;
+    let new = manifest_content::read_manifest(digest, media_type, bytes, sparse, 0).ok()?;
     Some(Manifest {
         media_type: new.manifest.media_type,
         bytes: new.manifest.bytes,

@@ -4,39 +4,74 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::Response,
 };
-use berth_shared::digest::Digest;
-use serde_json::{Value, json};
+use berth_shared::{digest::Digest, serve::budget::Reservation};
+use serde::Serialize;
+use serde_json::value::RawValue;
 
-use super::{Call, error::Error, json as json_response, value};
-use crate::{
-    authz::Permit,
-    metadata::manifest::Referrer,
-    registry::{self, list::Page},
-};
+use super::{Call, body::in_pieces, error::Error, json as json_response, value};
+use crate::{authz::Permit, metadata::referrer::Referrer, registry};
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 /// The exact type that referrers must be listed with.
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
+#[derive(Serialize)]
+struct Tags<'a> {
+    name: &'a str,
+    tags: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Catalog<'a> {
+    repositories: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor<'a> {
+    media_type: &'a str,
+    digest: &'a str,
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<&'a str>,
+    /// As they were pushed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<&'a RawValue>,
+}
+
+impl<'a> Descriptor<'a> {
+    fn of(referrer: &'a Referrer) -> Self {
+        let annotations = referrer.annotations.as_deref();
+        Self {
+            media_type: &referrer.media_type,
+            digest: referrer.digest.as_str(),
+            size: referrer.size,
+            artifact_type: referrer.artifact_type.as_deref(),
+            annotations: annotations.and_then(|text| serde_json::from_str(text).ok()),
+        }
+    }
+}
+
 impl Call<'_> {
     pub(super) async fn tags(&self, permit: &Permit) -> Result<Response, Error> {
         let request = self.query.page()?;
-        let page = self.app.registry.tags(permit, &request).await?;
-        let names: Vec<&str> = page.items.iter().map(|tag| tag.as_str()).collect();
-        let body = json!({ "name": permit.repository().as_str(), "tags": names });
-        let response = json_response(StatusCode::OK, body.to_string());
-        Ok(self.with_link(response, &page, request.limit, names.last().copied()))
+        let memory = self.shares().memory;
+        let page = self.app.registry.tags(permit, &request, &memory).await?;
+        let tags = page.items.iter().map(|tag| tag.as_str()).collect();
+        let body = text(&Tags { name: permit.repository().as_str(), tags });
+        Ok(self.list(body, page.room, request.limit, page.next.as_deref()))
     }
 
     pub(super) async fn catalog(&self) -> Result<Response, Error> {
         let request = self.query.page()?;
         let rights = self.app.authorizer.rights_to_list(self.token).await;
         let rights = rights.ok_or(registry::Error::RightsUnavailable)?;
-        let page = self.app.registry.catalog(&rights, &request).await?;
-        let names: Vec<&str> = page.items.iter().map(|name| name.as_str()).collect();
-        let response = json_response(StatusCode::OK, json!({ "repositories": names }).to_string());
-        Ok(self.with_link(response, &page, request.limit, names.last().copied()))
+        let memory = self.shares().memory;
+        let page = self.app.registry.catalog(&rights, &request, &memory).await?;
+        let repositories = page.items.iter().map(|name| name.as_str()).collect();
+        let body = text(&Catalog { repositories });
+        Ok(self.list(body, page.room, request.limit, page.next.as_deref()))
     }
 
     pub(super) async fn referrers(
@@ -46,30 +81,39 @@ impl Call<'_> {
     ) -> Result<Response, Error> {
         let request = self.query.page()?;
         let artifact_type = self.query.get("artifactType").filter(|wanted| !wanted.is_empty());
-        let page = self.app.registry.referrers(permit, subject, artifact_type, &request).await?;
-        let descriptors: Vec<Value> = page.items.iter().map(descriptor).collect();
-        let body = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": descriptors });
-        let mut response = json_response(StatusCode::OK, body.to_string());
+        let memory = self.shares().memory;
+        let page = self.app.registry.referrers(permit, subject, artifact_type, &request, &memory);
+        let page = page.await?;
+        let mut body = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":["#);
+        for (n, referrer) in page.items.into_iter().enumerate() {
+            body.push_str(if n > 0 { "," } else { "" });
+            // A referrer goes once it is written down.
+            body.push_str(&text(&Descriptor::of(&referrer)));
+        }
+        body.push_str("]}");
+        let mut response = self.list(body, page.room, request.limit, page.next.as_deref());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(INDEX));
         if artifact_type.is_some() {
             headers.insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
         }
-        let last = page.items.last().map(|referrer| referrer.digest.as_str());
-        Ok(self.with_link(response, &page, request.limit, last))
+        Ok(response)
     }
 
-    /// Adds where the next page is, as RFC 8288 writes it: the same request behind `last`.
-    fn with_link<T>(
+    /// A page of a list, with where the next one is, as RFC 8288 writes it: the same request behind
+    /// `next`.
+    fn list(
         &self,
-        mut response: Response,
-        page: &Page<T>,
+        body: String,
+        mut room: Reservation,
         limit: u32,
-        last: Option<&str>,
+        next: Option<&str>,
     ) -> Response {
-        if let (true, Some(last)) = (page.more, last) {
+        room.shrink(body.len());
+        let mut response = json_response(StatusCode::OK, in_pieces(room.hold(body)));
+        if let Some(next) = next {
             let mut query = form_urlencoded::Serializer::new(String::new());
-            query.append_pair("n", &limit.to_string()).append_pair("last", last);
+            query.append_pair("n", &limit.to_string()).append_pair("last", next);
             if let Some(artifact_type) = self.query.get("artifactType") {
                 query.append_pair("artifactType", artifact_type);
             }
@@ -80,18 +124,7 @@ impl Call<'_> {
     }
 }
 
-fn descriptor(referrer: &Referrer) -> Value {
-    let mut descriptor = json!({
-        "mediaType": referrer.media_type,
-        "digest": referrer.digest.as_str(),
-        "size": referrer.size,
-    });
-    if let Some(artifact_type) = &referrer.artifact_type {
-        descriptor["artifactType"] = artifact_type.as_str().into();
-    }
-    let annotations = referrer.annotations.as_deref();
-    if let Some(annotations) = annotations.and_then(|text| serde_json::from_str(text).ok()) {
-        descriptor["annotations"] = annotations;
-    }
-    descriptor
+/// What a page says, as JSON: nothing in it cannot be written.
+fn text(page: &impl Serialize) -> String {
+    serde_json::to_string(page).unwrap_or_default()
 }

@@ -1,7 +1,5 @@
 //! Manifests over HTTP: end-3, end-7, end-9. `Accept` is not looked at: there is one form of each.
 
-use std::io;
-
 use axum::{
     body::Body,
     http::{HeaderName, StatusCode, header},
@@ -9,11 +7,8 @@ use axum::{
 };
 use berth_shared::reference::Reference;
 
-use super::{CONTENT_DIGEST, Call, empty, error::Error, value};
-use crate::{
-    authz::Permit,
-    registry::{self, content::Content},
-};
+use super::{CONTENT_DIGEST, Call, body::in_pieces, empty, error::Error, value};
+use crate::{authz::Permit, registry::content::Content};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -25,14 +20,15 @@ impl Call<'_> {
         reference: &Reference,
         head: bool,
     ) -> Result<Response, Error> {
-        let manifest = self.app.registry.manifest(permit, reference).await?;
+        let memory = self.shares().memory;
+        let (manifest, room) = self.app.registry.manifest(permit, reference, &memory).await?;
         let etag = format!("\"{}\"", manifest.digest);
         let (status, body) = if self.has_already(&etag) {
             (StatusCode::NOT_MODIFIED, Body::empty())
         } else if head {
             (StatusCode::OK, Body::empty())
         } else {
-            (StatusCode::OK, Body::from(manifest.bytes.clone()))
+            (StatusCode::OK, in_pieces(room.hold(manifest.bytes.clone())))
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -51,13 +47,8 @@ impl Call<'_> {
         content: &mut Content,
     ) -> Result<Response, Error> {
         let registry = &self.app.registry;
-        let bytes_max = registry.settings().limits.manifest_bytes_max;
         let tags = self.query.tags()?;
-        let bytes = content
-            .collect(bytes_max)
-            .await
-            .map_err(broken_off)?
-            .ok_or(registry::Error::ManifestTooLarge(bytes_max))?;
+        let bytes = content.collect(&registry.settings().limits, &self.shares().memory).await?;
         let media_type = self.parts.headers.get(header::CONTENT_TYPE);
         let media_type = media_type.and_then(|it| it.to_str().ok()).map(without_parameters);
         let pushed =
@@ -85,13 +76,6 @@ impl Call<'_> {
     ) -> Result<Response, Error> {
         self.app.registry.delete_manifest(permit, reference).await?;
         Ok(empty(StatusCode::ACCEPTED))
-    }
-}
-
-fn broken_off(error: io::Error) -> registry::Error {
-    match error.kind() {
-        io::ErrorKind::TimedOut => registry::Error::BodyLate,
-        _ => registry::Error::BodyCutOff,
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod basic;
 mod blobs;
+mod body;
 mod client_address;
 pub(crate) mod endpoint;
 mod error;
@@ -33,7 +34,7 @@ use berth_shared::{
     clock::rfc3339,
     link::TOKEN_PATH,
     name::RepositoryName,
-    serve::{Late, health, host, log, metrics::Names},
+    serve::{Late, budget::Claimant, health, host, log, metrics::Names},
     subject::Subject,
     token::{Refusal, VerifiedToken},
 };
@@ -48,6 +49,7 @@ use crate::{
     metadata::queue::Asker,
     registry::{self, Registry, content::Content},
     series,
+    storage::Shares,
 };
 use basic::Exchange;
 use client_address::ClientAddress;
@@ -301,6 +303,12 @@ impl App {
 }
 
 impl Call<'_> {
+    /// What whoever asks may hold.
+    fn shares(&self) -> Shares {
+        let address = self.parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
+        self.app.registry.shares(Claimant::of(&self.token.subject, address))
+    }
+
     /// One arm per endpoint, one domain call per arm.
     async fn on_repository(
         &self,

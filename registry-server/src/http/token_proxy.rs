@@ -19,16 +19,16 @@ use berth_shared::{
     },
     serve::{
         Late,
+        budget::{Busy, Claimant, Share},
         log::{LogFields, REQUEST_ID_HEADER, RequestId},
     },
     telemetry::chain,
 };
+use bytes::Bytes;
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use serde_json::Value;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use super::{App, client_address::ClientAddress, json, value};
 
@@ -36,12 +36,6 @@ use super::{App, client_address::ClientAddress, json, value};
 /// slip in one that is believed on the private socket.
 const PASSED_ON: [HeaderName; 4] =
     [header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT, header::USER_AGENT];
-
-/// Bytes of bodies that are held at once at most, whoever sent them.
-const BODIES_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Room for bodies, a permit a byte.
-static ROOM: Semaphore = Semaphore::const_new(BODIES_BYTES_MAX);
 
 /// Passes the request on.
 pub(super) async fn forward(
@@ -65,11 +59,15 @@ pub(super) async fn forward(
     };
     let (parts, body) = request.into_parts();
     let whole = match parts.method {
-        Method::POST => timeout(TOKEN_BODY_TIMEOUT, read(body)).await.unwrap_or(Err(Unread::Late)),
-        _ => Ok(Held::default()),
+        Method::POST => {
+            let memory = app.registry.shares(Claimant::stranger(client.0)).memory;
+            let read = timeout(TOKEN_BODY_TIMEOUT, read(body, &memory));
+            read.await.unwrap_or(Err(Unread::Late))
+        }
+        _ => Ok(Bytes::new()),
     };
-    let Held { bytes, room: _until_answered } = match whole {
-        Ok(held) => held,
+    let bytes = match whole {
+        Ok(bytes) => bytes,
         Err(unread) => return unread.into_response(),
     };
     match link.forward(to_auth_server(parts, bytes, client, id)).await {
@@ -78,21 +76,14 @@ pub(super) async fn forward(
     }
 }
 
-/// A body, and its share of the room.
-#[derive(Default)]
-struct Held {
-    bytes: Vec<u8>,
-    room: Option<SemaphorePermit<'static>>,
-}
-
 /// Why a body could not be read.
 enum Unread {
     /// It was cut off.
     Cut,
     /// It did not come in time.
     Late,
-    /// Too much of others is held.
-    NoRoom,
+    /// Too much is held already.
+    Busy(Busy),
 }
 
 impl Unread {
@@ -102,38 +93,35 @@ impl Unread {
 }
 
 /// Reads a body, or one byte more than `auth-server` takes, so that the refusal is its own.
-async fn read(mut body: Body) -> Result<Held, Unread> {
-    let mut held = Held::default();
-    while held.bytes.len() <= TOKEN_BODY_BYTES_MAX {
+async fn read(mut body: Body, memory: &Share) -> Result<Bytes, Unread> {
+    const MOST: usize = TOKEN_BODY_BYTES_MAX + 1;
+    let announced = body.size_hint().upper().and_then(|length| usize::try_from(length).ok());
+    let room = memory.reserve(announced.unwrap_or(MOST).min(MOST)).await.map_err(Unread::Busy)?;
+    let mut whole = Vec::with_capacity(room.amount());
+    while whole.len() < MOST {
         let Some(frame) = body.frame().await else { break };
         let Ok(data) = frame.map_err(Unread::of)?.into_data() else { continue };
-        let missing = TOKEN_BODY_BYTES_MAX + 1 - held.bytes.len();
-        let data = &data[..data.len().min(missing)];
-        let size = u32::try_from(data.len()).map_err(|_| Unread::NoRoom)?;
-        let room = ROOM.try_acquire_many(size).map_err(|_| Unread::NoRoom)?;
-        match &mut held.room {
-            Some(all) => all.merge(room),
-            none => *none = Some(room),
-        }
-        held.bytes.extend_from_slice(data);
+        whole.extend_from_slice(&data[..data.len().min(MOST - whole.len())]);
     }
-    Ok(held)
+    Ok(room.hold(whole))
 }
 
 impl IntoResponse for Unread {
     fn into_response(self) -> Response {
+        let limited = |mut response: Response, limit| {
+            response.extensions_mut().get_or_insert_default::<LogFields>().limit = Some(limit);
+            response
+        };
         match self {
             Self::Cut => {
                 failure(StatusCode::BAD_REQUEST, Code::Unsupported, "the body was cut off")
             }
             Self::Late => {
                 let message = "the body did not come in time";
-                let mut response = failure(StatusCode::REQUEST_TIMEOUT, Code::Unsupported, message);
-                let limit = Some(TOKEN_BODY_LIMIT);
-                response.extensions_mut().insert(LogFields { limit, ..LogFields::default() });
-                response
+                let late = failure(StatusCode::REQUEST_TIMEOUT, Code::Unsupported, message);
+                limited(late, TOKEN_BODY_LIMIT)
             }
-            Self::NoRoom => unavailable("too many bodies of token requests".to_owned()),
+            Self::Busy(busy) => limited(unavailable(busy.to_string()), busy.limit),
         }
     }
 }
@@ -149,7 +137,7 @@ fn unavailable(error: String) -> Response {
     response
 }
 
-fn to_auth_server(parts: Parts, bytes: Vec<u8>, client: ClientAddress, id: RequestId) -> Request {
+fn to_auth_server(parts: Parts, bytes: Bytes, client: ClientAddress, id: RequestId) -> Request {
     let target = match parts.uri.query() {
         Some(query) => format!("{TOKEN_PATH}?{query}"),
         None => TOKEN_PATH.to_owned(),

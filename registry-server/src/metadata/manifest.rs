@@ -77,45 +77,11 @@ pub(crate) struct Needs {
     pub(crate) children: Vec<Digest>,
 }
 
-/// A manifest that refers to another, as the referrers list describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Referrer {
-    pub(crate) digest: Digest,
-    pub(crate) media_type: String,
-    pub(crate) size: u64,
-    pub(crate) artifact_type: Option<String>,
-    /// As a JSON object.
-    pub(crate) annotations: Option<String>,
-}
-
 #[derive(FromRow)]
 struct ManifestRow {
     media_type: String,
     bytes: Vec<u8>,
     touched: UnixSeconds,
-}
-
-#[derive(FromRow)]
-struct ReferrerRow {
-    digest: String,
-    media_type: String,
-    size: i64,
-    artifact_type: Option<String>,
-    annotations: Option<String>,
-}
-
-impl TryFrom<ReferrerRow> for Referrer {
-    type Error = Error;
-
-    fn try_from(row: ReferrerRow) -> Result<Self, Error> {
-        Ok(Self {
-            digest: parse(&row.digest)?,
-            media_type: row.media_type,
-            size: unsigned(row.size)?,
-            artifact_type: row.artifact_type,
-            annotations: row.annotations,
-        })
-    }
 }
 
 impl Database {
@@ -156,6 +122,26 @@ impl Database {
         Ok(Some(manifest))
     }
 
+    /// How many bytes the manifest has, without reading them.
+    pub(crate) async fn manifest_size(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<u64>, Error> {
+        if let Some(manifest) = self.cache().peek_manifest(repository, digest) {
+            return Ok(Some(manifest.bytes.len() as u64));
+        }
+        let size: Option<i64> = sqlx::query_scalar(
+            "SELECT m.size FROM repositories r
+             JOIN manifests m ON m.repository = r.id WHERE r.name = $1 AND m.digest = $2",
+        )
+        .bind(repository.as_str())
+        .bind(digest.as_str())
+        .fetch_optional(self.readers())
+        .await?;
+        size.map(unsigned).transpose()
+    }
+
     /// What the manifest needs: its blobs, and the manifests below it.
     pub(crate) async fn needs(
         &self,
@@ -177,33 +163,6 @@ impl Database {
             list.push(parse(&digest)?);
         }
         Ok(needs)
-    }
-
-    /// Up to `limit` manifests of `repository` whose subject is `subject`, behind `last` in byte
-    /// order, of the artifact type if one is given.
-    pub(crate) async fn referrers_after(
-        &self,
-        repository: &RepositoryName,
-        subject: &Digest,
-        artifact_type: Option<&str>,
-        last: &str,
-        limit: u32,
-    ) -> Result<Vec<Referrer>, Error> {
-        let rows: Vec<ReferrerRow> = sqlx::query_as(
-            "SELECT m.digest, m.media_type, m.size, m.artifact_type, m.annotations
-             FROM repositories r JOIN manifests m ON m.repository = r.id
-             WHERE r.name = $1 AND m.subject = $2 AND m.digest > $3
-             AND ($4 IS NULL OR m.artifact_type = $4)
-             ORDER BY m.digest LIMIT $5",
-        )
-        .bind(repository.as_str())
-        .bind(subject.as_str())
-        .bind(last)
-        .bind(artifact_type)
-        .bind(limit)
-        .fetch_all(self.readers())
-        .await?;
-        rows.into_iter().map(Referrer::try_from).collect()
     }
 }
 

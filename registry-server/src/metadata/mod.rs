@@ -12,6 +12,7 @@ mod faults;
 pub(crate) mod inventory;
 pub(crate) mod manifest;
 pub(crate) mod queue;
+pub(crate) mod referrer;
 pub(crate) mod repository;
 mod snapshot;
 pub(crate) mod tag;

@@ -13,7 +13,7 @@ use crate::{
         self,
         blob::{Blob, Unlinked},
     },
-    storage::{self, ObjectStream},
+    storage::{self, ObjectStream, Shares},
 };
 
 /// A blob up to this size is hashed before it is served: it takes a fraction of a millisecond.
@@ -73,12 +73,13 @@ impl Registry {
     /// is given out.
     pub(crate) async fn read_blob(
         &self,
+        shares: &Shares,
         blob: &Blob,
         start: u64,
         length: u64,
     ) -> Result<ObjectStream, Error> {
         if blob.size <= CHECKED_BYTES_MAX {
-            let whole = self.read_small(blob).await?;
+            let whole = self.read_small(shares, blob).await?;
             let end = usize::try_from(start + length).unwrap_or(whole.len()).min(whole.len());
             let part = whole.slice(usize::try_from(start).unwrap_or(end).min(end)..end);
             return Ok(stream::once(async move { Ok(part) }).boxed());
@@ -87,12 +88,12 @@ impl Registry {
         if length < blob.size && !self.is_sound(blob).await? {
             return Err(Error::BlobUnknown);
         }
-        match self.store.read(&blob.location, start, length).await {
+        match self.store.read_for(shares, &blob.location, start, length).await {
             Err(storage::Error::NotFound(_)) => {
                 // Pushed again meanwhile it lies elsewhere, and collected it is gone.
                 match self.database.blob(&blob.digest).await? {
                     Some(now) if now.location != blob.location => {
-                        Ok(self.store.read(&now.location, start, length).await?)
+                        Ok(self.store.read_for(shares, &now.location, start, length).await?)
                     }
                     Some(_) => {
                         damaged(blob);
@@ -105,7 +106,9 @@ impl Registry {
         }
     }
 
-    async fn read_small(&self, blob: &Blob) -> Result<Bytes, Error> {
+    async fn read_small(&self, shares: &Shares, blob: &Blob) -> Result<Bytes, Error> {
+        let _file = shares.files.reserve(1).await?;
+        let room = shares.memory.reserve(usize::try_from(blob.size).unwrap_or(usize::MAX)).await?;
         let object = match self.store.read(&blob.location, 0, blob.size).await {
             Err(storage::Error::NotFound(_)) => {
                 // Collected or pushed again meanwhile, or really damaged.
@@ -119,8 +122,8 @@ impl Registry {
         let pieces: Vec<Bytes> = object.try_collect().await?;
         self.check_small(blob, &pieces).await?;
         Ok(match <[Bytes; 1]>::try_from(pieces) {
-            Ok([whole]) => whole,
-            Err(pieces) => pieces.concat().into(),
+            Ok([whole]) => room.hold(whole),
+            Err(pieces) => room.hold(pieces.concat()),
         })
     }
 

@@ -7,9 +7,16 @@ use std::{
     time::Duration,
 };
 
+use berth_shared::serve::budget::Share;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream::BoxStream};
 use tokio::time::timeout;
+
+use super::{Error, Limits};
+
+/// How often a manifest is in memory at most while it is pushed or read: once more in what was read
+/// from it, or in the database's hands.
+pub(crate) const MANIFEST_COPIES: usize = 2;
 
 /// How much of a body is read and thrown away before a refusal is answered, in bytes.
 const DRAIN_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -38,20 +45,30 @@ impl Content {
         self.length
     }
 
-    /// Reads the content whole. `None` when it is longer than `bytes_max`.
-    pub(crate) async fn collect(&mut self, bytes_max: usize) -> io::Result<Option<Bytes>> {
-        if self.length.is_some_and(|length| length > bytes_max as u64) {
-            return Ok(None);
+    /// Reads a manifest whole, on the account of who sends it.
+    pub(crate) async fn collect(
+        &mut self,
+        limits: &Limits,
+        memory: &Share,
+    ) -> Result<Bytes, Error> {
+        let most = limits.manifest_bytes_max;
+        let too_large = || Error::ManifestTooLarge(most);
+        let announced = self.length.map(usize::try_from).transpose().map_err(|_| too_large())?;
+        if announced.is_some_and(|length| length > most) {
+            return Err(too_large());
         }
-        let mut whole = Vec::new();
+        let bytes_max = announced.unwrap_or(most);
+        let mut room = memory.reserve(bytes_max * MANIFEST_COPIES).await?;
+        let mut whole = Vec::with_capacity(announced.unwrap_or(0));
         while let Some(chunk) = self.next().await {
-            let chunk = chunk?;
+            let chunk = chunk.map_err(broken_off)?;
             if whole.len() + chunk.len() > bytes_max {
-                return Ok(None);
+                return Err(too_large());
             }
             whole.extend_from_slice(&chunk);
         }
-        Ok(Some(whole.into()))
+        room.shrink(whole.len() * MANIFEST_COPIES);
+        Ok(room.hold(whole))
     }
 
     /// Reads and throws away what is left, within bounds, so that a client which is still sending
@@ -66,6 +83,13 @@ impl Content {
         };
         // Past the bound the connection is closed: the client was warned long enough.
         let _ = timeout(DRAIN_TIMEOUT, discard).await;
+    }
+}
+
+fn broken_off(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Error::BodyLate,
+        _ => Error::BodyCutOff,
     }
 }
 

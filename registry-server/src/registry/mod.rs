@@ -12,6 +12,7 @@ pub(crate) mod hash;
 pub mod inventory;
 pub(crate) mod list;
 pub(crate) mod manifest;
+pub(crate) mod manifest_content;
 pub(crate) mod mount;
 pub(crate) mod reach;
 pub mod upload;
@@ -23,12 +24,17 @@ use arc_swap::ArcSwap;
 use berth_shared::{
     clock::Clock,
     digest::{Digest, InvalidDigest},
+    serve::budget::{Budget, Busy, Claimant},
 };
 
 use crate::{
     metadata::{self, Database},
-    storage::{self, Store, untouched::Untouched},
+    storage::{self, Shares, Store, untouched::Untouched},
 };
+
+/// Files that blobs are read from at once, unless the system has fewer to give. A client has a
+/// quarter.
+pub(crate) const BLOB_FILES_MAX: usize = 4096;
 
 /// What can be changed while the registry runs.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +64,8 @@ pub struct Limits {
     pub free_bytes_min: u64,
     /// Uploads that receive bytes at once.
     pub uploads_max: usize,
+    /// How much of manifests, blobs, lists and token requests may be in memory at once, in bytes.
+    pub memory_bytes_max: usize,
     /// Whether an image may name layers, and an index manifests, that are not there.
     pub sparse_manifests: bool,
 }
@@ -71,6 +79,10 @@ pub struct Registry {
     pub(crate) sessions: Arc<upload::Sessions>,
     pub(crate) receiving: Arc<tokio::sync::Semaphore>,
     receiving_max: usize,
+    /// What is on its way from clients and to them, in bytes.
+    pub(crate) memory: Budget,
+    /// The files that blobs are read from.
+    pub(crate) files: Budget,
     settings: Arc<ArcSwap<Settings>>,
     /// Held by whoever copies objects; objects are deleted while nobody does.
     holds: Arc<tokio::sync::RwLock<()>>,
@@ -111,6 +123,9 @@ pub enum Error {
     /// The request body came more slowly than the least rate.
     #[error("the request body came too slowly")]
     BodyLate,
+    /// The client has its share in use.
+    #[error(transparent)]
+    Busy(#[from] Busy),
     /// code-4: the content has another digest.
     #[error("the content does not have the digest that was given")]
     DigestMismatch,
@@ -152,7 +167,7 @@ pub enum Error {
     Store(#[source] storage::Error),
     /// A write took too long. Nothing of it is kept.
     #[error("the registry is busy: try again in a few seconds")]
-    Busy,
+    WriterBusy,
     /// The registry ends.
     #[error("the registry is shutting down: try again in a few seconds")]
     Closing,
@@ -164,7 +179,7 @@ pub enum Error {
 impl From<metadata::Error> for Error {
     fn from(error: metadata::Error) -> Self {
         match error {
-            metadata::Error::Busy => Self::Busy,
+            metadata::Error::Busy => Self::WriterBusy,
             metadata::Error::Closed => Self::Closing,
             error => Self::Metadata(error),
         }
@@ -176,6 +191,7 @@ impl From<storage::Error> for Error {
     fn from(error: storage::Error) -> Self {
         match error {
             storage::Error::Full => Self::StoreFull,
+            storage::Error::Busy(busy) => Self::Busy(busy),
             error => Self::Store(error),
         }
     }
@@ -198,10 +214,24 @@ impl Registry {
             sessions: Arc::default(),
             receiving: Arc::new(tokio::sync::Semaphore::new(settings.limits.uploads_max)),
             receiving_max: settings.limits.uploads_max,
+            memory: Budget::new("memory_bytes_max", settings.limits.memory_bytes_max),
+            files: Budget::new("LimitNOFILE", BLOB_FILES_MAX),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             holds: Arc::default(),
             maintenance: Arc::default(),
         }
+    }
+
+    /// The same, with so many files to read blobs from at once.
+    #[must_use]
+    pub fn with_blob_files(self, most: usize) -> Self {
+        Self { files: Budget::new("LimitNOFILE", most), ..self }
+    }
+
+    /// What a client may hold of memory and files.
+    pub(crate) fn shares(&self, claimant: Claimant) -> Shares {
+        let memory = self.memory.share(claimant.clone());
+        Shares { memory, files: self.files.share(claimant) }
     }
 
     /// What holds at the moment.
@@ -210,7 +240,8 @@ impl Registry {
         **self.settings.load()
     }
 
-    /// Puts other settings in force. How many uploads receive at once stays as it was.
+    /// Puts other settings in force. How many uploads receive at once and how much is in memory stay
+    /// as they were.
     pub fn change_settings(&self, settings: Settings) {
         self.database.limit_writes(settings.limits.write_time);
         self.settings.store(Arc::new(settings));

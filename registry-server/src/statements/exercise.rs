@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use crate::{
     faults::{
         listening,
-        operations::{self, BLOB, OPERATIONS, digest_of, image, index, permit, push, tag},
+        operations::{self, BLOB, OPERATIONS, digest_of, image, index, permit, push, shares, tag},
         sound,
     },
     metadata::collection::Cursor,
@@ -61,11 +61,15 @@ pub(super) async fn everything() {
 async fn read(registry: &Registry) {
     let page = PageRequest { limit: 10, last: String::new() };
     let app = permit("app");
+    let memory = shares(registry).memory;
     registry.check().await.unwrap();
-    registry.tags(&app, &page).await.unwrap();
-    registry.tags(&permit("absent"), &page).await.unwrap_err();
-    registry.referrers(&app, &digest_of(&image()), None, &page).await.unwrap();
-    registry.catalog(&Rights::everything(), &page).await.unwrap();
+    registry.tags(&app, &page, &memory).await.unwrap();
+    registry.tags(&permit("absent"), &page, &memory).await.unwrap_err();
+    for artifact_type in [None, Some("a/b")] {
+        let image = digest_of(&image());
+        registry.referrers(&app, &image, artifact_type, &page, &memory).await.unwrap();
+    }
+    registry.catalog(&Rights::everything(), &page, &memory).await.unwrap();
     let database = &registry.database;
     for rights in [Rights::everything(), rights([("allow", "app".to_owned())])] {
         let reach = Reach::of(&rights, 0);
@@ -84,7 +88,8 @@ async fn touch(registry: &Registry, clock: &Clock) {
     clock.advance(Duration::from_secs(10 * 60));
     let app = permit("app");
     registry.sound_blob(&app, &digest_of(&BLOB)).await.unwrap();
-    registry.manifest(&app, &tag(digest_of(&image()).as_str())).await.unwrap();
+    let image = tag(digest_of(&image()).as_str());
+    registry.manifest(&app, &image, &shares(registry).memory).await.unwrap();
 }
 
 async fn damage_and_repair(registry: &Registry, root: &Path, clock: &Clock) {

@@ -10,7 +10,10 @@ pub mod untouched;
 use std::{fmt, io, str::FromStr};
 
 use async_trait::async_trait;
-use berth_shared::clock::UnixSeconds;
+use berth_shared::{
+    clock::UnixSeconds,
+    serve::budget::{Busy, Share},
+};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -73,6 +76,9 @@ pub enum Error {
     /// The system gave no random bits.
     #[error("the system has no random bits to give")]
     Random,
+    /// The client has its share of memory or files in use.
+    #[error(transparent)]
+    Busy(#[from] Busy),
     /// Anything else that the system said.
     #[error("{operation} object {location:?}")]
     Io {
@@ -87,6 +93,16 @@ pub enum Error {
 
 /// The bytes of an object, in order.
 pub type ObjectStream = BoxStream<'static, Result<Bytes, Error>>;
+
+/// What a client may hold while it is read for: the bytes that are on their way to it, and the files
+/// that they come from.
+#[derive(Debug, Clone)]
+pub struct Shares {
+    /// In bytes.
+    pub memory: Share,
+    /// In files.
+    pub files: Share,
+}
 
 /// What lies in one of the 256 shards of a store, by the first two digits of the location.
 #[derive(Debug, Clone, Default)]
@@ -114,10 +130,20 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// The length of an object in bytes; [`Error::NotFound`] when there is none.
     async fn length(&self, location: &Location) -> Result<u64, Error>;
 
-    /// Reads `length` bytes from `start`. [`Error::NotFound`] before the first byte when the
-    /// object is missing or ends earlier.
+    /// Reads `length` bytes from `start`, for the server itself. [`Error::NotFound`] before the first
+    /// byte when the object is missing or ends earlier.
     async fn read(
         &self,
+        location: &Location,
+        start: u64,
+        length: u64,
+    ) -> Result<ObjectStream, Error>;
+
+    /// The same for a client, which never holds more than its shares: what has begun waits for them,
+    /// what has not gets [`Error::Busy`] after a while.
+    async fn read_for(
+        &self,
+        shares: &Shares,
         location: &Location,
         start: u64,
         length: u64,

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Described, Error, Listing, Location, ObjectStream, ObjectWriter, Store};
+use super::{Described, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store};
 
 /// Reads go through; what is deleted stays, and is not listed any more.
 #[derive(Debug)]
@@ -37,6 +37,16 @@ impl Store for Untouched {
         length: u64,
     ) -> Result<ObjectStream, Error> {
         self.store.read(location, start, length).await
+    }
+
+    async fn read_for(
+        &self,
+        shares: &Shares,
+        location: &Location,
+        start: u64,
+        length: u64,
+    ) -> Result<ObjectStream, Error> {
+        self.store.read_for(shares, location, start, length).await
     }
 
     async fn write(

@@ -179,12 +179,12 @@ impl Export {
         loop {
             let last = found.last().map_or("", Digest::as_str).to_owned();
             let page =
-                self.database.referrers_after(&self.repository, subject, None, &last, PAGE).await?;
+                self.database.referrers_after(&self.repository, subject, &last, PAGE).await?;
             if page.is_empty() {
                 self.referrers.extend(found.iter().cloned());
                 return Ok(found);
             }
-            found.extend(page.into_iter().map(|referrer| referrer.digest));
+            found.extend(page);
         }
     }
 

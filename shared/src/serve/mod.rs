@@ -8,6 +8,7 @@
 //! nothing, and nobody is cut off who goes on.
 
 mod arriving;
+pub mod budget;
 mod connection;
 pub mod expiry;
 pub mod health;

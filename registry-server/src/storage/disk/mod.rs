@@ -5,11 +5,12 @@
 //! sync at its end is short.
 
 mod intake;
+mod pieces;
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, IoSlice, Seek, SeekFrom, Write},
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,10 +22,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 pub use intake::How;
 
-use super::{Described, Error, Listing, Location, ObjectStream, ObjectWriter, Store};
-
-/// How much is read from a file at once. Two pieces of it are held per download.
-const READ_BYTES: u64 = 256 * 1024;
+use super::{Described, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store};
+use pieces::{Pieces, Reader, read_piece};
 
 /// After how many written bytes an early sync starts.
 const EARLY_SYNC_BYTES: u64 = 16 * 1024 * 1024;
@@ -77,6 +76,37 @@ impl DiskStore {
         self.root.join(&location.as_str()[..2]).join(location.as_str())
     }
 
+    async fn stream(
+        &self,
+        reader: Reader,
+        location: &Location,
+        start: u64,
+        length: u64,
+    ) -> Result<ObjectStream, Error> {
+        let first_length = length.min(reader.piece_bytes());
+        let room = reader.room_to_begin(first_length).await?;
+        let (file, first) = self
+            .run("reading", location, move |path| {
+                let file = File::open(path)?;
+                if file.metadata()?.len() < start.saturating_add(length) {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                let first = read_piece(&file, start, first_length, room)?;
+                Ok((Arc::new(file), first))
+            })
+            .await?;
+        let rest = Pieces {
+            location: location.clone(),
+            file,
+            reader,
+            at: start + first_length,
+            end: start + length,
+            ahead: None,
+        };
+        let rest = stream::unfold(rest.read_ahead(), Pieces::next);
+        Ok(stream::once(async move { Ok(first) }).chain(rest).boxed())
+    }
+
     /// Runs file work on the blocking pool and says of a failure what was being done.
     async fn run<T: Send + 'static>(
         &self,
@@ -119,26 +149,19 @@ impl Store for DiskStore {
         start: u64,
         length: u64,
     ) -> Result<ObjectStream, Error> {
-        let first_length = length.min(READ_BYTES);
-        let (file, first) = self
-            .run("reading", location, move |path| {
-                let file = File::open(path)?;
-                if file.metadata()?.len() < start.saturating_add(length) {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                let first = read_piece(&file, start, first_length)?;
-                Ok((Arc::new(file), first))
-            })
-            .await?;
-        let rest = Pieces {
-            location: location.clone(),
-            file,
-            at: start + first_length,
-            end: start + length,
-            ahead: None,
-        };
-        let rest = stream::unfold(rest.read_ahead(), Pieces::next);
-        Ok(stream::once(async move { Ok(first) }).chain(rest).boxed())
+        self.stream(Reader::Server, location, start, length).await
+    }
+
+    async fn read_for(
+        &self,
+        shares: &Shares,
+        location: &Location,
+        start: u64,
+        length: u64,
+    ) -> Result<ObjectStream, Error> {
+        let file = shares.files.reserve(1).await?;
+        let reader = Reader::Client { memory: shares.memory.clone(), _file: file };
+        self.stream(reader, location, start, length).await
     }
 
     async fn write(
@@ -236,41 +259,6 @@ fn list(directory: &Path, shard: u8) -> io::Result<Listing> {
 /// Stands for no object in an error about the store as a whole.
 fn nowhere() -> Location {
     Location("0".repeat(32))
-}
-
-fn read_piece(file: &File, at: u64, length: u64) -> io::Result<Bytes> {
-    let mut piece = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    file.read_exact_at(&mut piece, at)?;
-    Ok(piece.into())
-}
-
-/// The rest of an object, one piece read ahead of the client.
-struct Pieces {
-    location: Location,
-    file: Arc<File>,
-    at: u64,
-    end: u64,
-    ahead: Option<JoinHandle<io::Result<Bytes>>>,
-}
-
-impl Pieces {
-    fn read_ahead(mut self) -> Self {
-        let length = (self.end - self.at).min(READ_BYTES);
-        if length > 0 {
-            let (file, at) = (Arc::clone(&self.file), self.at);
-            self.ahead = Some(on_disk("reading", move || read_piece(&file, at, length)));
-            self.at += length;
-        }
-        self
-    }
-
-    async fn next(mut self) -> Option<(Result<Bytes, Error>, Self)> {
-        let piece = self.ahead.take()?.await.map_err(io::Error::other);
-        match piece.and_then(|piece| piece) {
-            Ok(piece) => Some((Ok(piece), self.read_ahead())),
-            Err(source) => Some((Err(explain("reading", &self.location, source)), self)),
-        }
-    }
 }
 
 struct DiskWriter {

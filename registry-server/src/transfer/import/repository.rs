@@ -10,7 +10,7 @@ use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
 use super::layout::{About, Fault, OldStore, TagLink};
 use crate::{
     metadata::manifest::{Kind, Named, NewManifest},
-    registry::{Limits, manifest::read_manifest},
+    registry::{Limits, manifest_content::read_manifest},
 };
 
 /// A repository as the old store has it.
