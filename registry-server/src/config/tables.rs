@@ -83,6 +83,9 @@ pub(super) struct Limits {
     body_idle_secs_max: u64,
     free_bytes_min: u64,
     pub(super) uploads_max: usize,
+    uploads_per_subject_max: usize,
+    sessions_per_subject_max: u32,
+    unfinished_bytes_per_subject_max: u64,
     pub(super) connections_max: usize,
     sparse_manifests: bool,
 }
@@ -95,6 +98,9 @@ impl Default for Limits {
             body_idle_secs_max: 60,
             free_bytes_min: 512 * 1024 * 1024,
             uploads_max: 32,
+            uploads_per_subject_max: 8,
+            sessions_per_subject_max: 1000,
+            unfinished_bytes_per_subject_max: 100 * 1024 * 1024 * 1024,
             connections_max: 1024,
             sparse_manifests: false,
         }
@@ -103,17 +109,37 @@ impl Default for Limits {
 
 impl Limits {
     pub(super) fn check(&self) -> Result<registry::Limits, ConfigError> {
-        let positive = |key, value: usize| {
-            if value == 0 { Err(ConfigError::value(key, "must be at least 1")) } else { Ok(value) }
-        };
-        positive("limits.connections_max", self.connections_max)?;
+        positive_number("limits.connections_max", self.connections_max)?;
         Ok(registry::Limits {
-            manifest_bytes_max: positive("limits.manifest_bytes_max", self.manifest_bytes_max)?,
+            manifest_bytes_max: positive_number(
+                "limits.manifest_bytes_max",
+                self.manifest_bytes_max,
+            )?,
             upload_idle: Duration::from_secs(self.upload_idle_secs_max),
             body_idle: Duration::from_secs(self.body_idle_secs_max),
             free_bytes_min: self.free_bytes_min,
-            uploads_max: positive("limits.uploads_max", self.uploads_max)?,
+            uploads_max: positive_number("limits.uploads_max", self.uploads_max)?,
+            uploads_per_subject_max: positive_number(
+                "limits.uploads_per_subject_max",
+                self.uploads_per_subject_max,
+            )?,
+            sessions_per_subject_max: positive_number(
+                "limits.sessions_per_subject_max",
+                self.sessions_per_subject_max,
+            )?,
+            unfinished_bytes_per_subject_max: positive_number(
+                "limits.unfinished_bytes_per_subject_max",
+                self.unfinished_bytes_per_subject_max,
+            )?,
             sparse_manifests: self.sparse_manifests,
         })
     }
+}
+
+/// A bound that nothing could keep if it were 0.
+fn positive_number<T: PartialEq + From<u8>>(key: &'static str, value: T) -> Result<T, ConfigError> {
+    if value == T::from(0) {
+        return Err(ConfigError::value(key, "must be at least 1"));
+    }
+    Ok(value)
 }

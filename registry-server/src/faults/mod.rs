@@ -54,6 +54,9 @@ fn settings() -> Settings {
             body_idle: Duration::from_secs(60),
             free_bytes_min: 0,
             uploads_max: 4,
+            uploads_per_subject_max: 4,
+            sessions_per_subject_max: 100,
+            unfinished_bytes_per_subject_max: 1 << 30,
             sparse_manifests: false,
         },
         collection: collect::Settings {

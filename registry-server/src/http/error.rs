@@ -18,6 +18,9 @@ use crate::{
     registry,
 };
 
+/// When to try again, once own uploads had time to end.
+const UPLOADS_RETRY_SECS: &str = "60";
+
 /// Why a request gets no good answer.
 #[derive(Debug)]
 pub(crate) enum Error {
@@ -111,6 +114,19 @@ impl Error {
                 Some(format!("the credentials could not be checked: {why}"))
             }
             Self::SignIn(_) => Some("the credentials could not be checked".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The setting that turned the request away, if one did.
+    pub(super) fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::Registry(registry::Error::TooManySessions { .. }) => {
+                Some("sessions_per_subject_max")
+            }
+            Self::Registry(registry::Error::TooManyUnfinishedBytes { .. }) => {
+                Some("unfinished_bytes_per_subject_max")
+            }
             _ => None,
         }
     }
@@ -309,6 +325,9 @@ fn domain(error: registry::Error) -> Row {
         E::NameUnknown => (StatusCode::NOT_FOUND, Code::NameUnknown),
         E::StoreFull => (StatusCode::INSUFFICIENT_STORAGE, Code::Denied),
         E::ReadOnly => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
+        E::TooManySessions { .. } | E::TooManyUnfinishedBytes { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests)
+        }
         E::RightsUnavailable | E::Abandoned => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
         E::Store(_) | E::Metadata(_) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown),
     };
@@ -321,6 +340,9 @@ fn domain(error: registry::Error) -> Row {
     match error {
         E::BlobReferenced { by } => row.detail = json!({ "manifest": by.as_str() }),
         E::RightsUnavailable => row = row.with_header(header::RETRY_AFTER, "2"),
+        E::TooManySessions { .. } | E::TooManyUnfinishedBytes { .. } => {
+            row = row.with_header(header::RETRY_AFTER, UPLOADS_RETRY_SECS);
+        }
         _ => {}
     }
     row

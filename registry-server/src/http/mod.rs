@@ -160,6 +160,7 @@ impl App {
                     counter!("berth_requests_denied_total", "reason" => denied.word()).increment(1);
                 }
                 fields.error = error.for_the_log();
+                fields.limit = error.limit();
                 fields.subject = fields.subject.or_else(|| error.subject());
                 error.into_response(&self.realm(&parts), &self.service)
             }

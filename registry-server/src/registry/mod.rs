@@ -53,8 +53,14 @@ pub struct Limits {
     pub body_idle: Duration,
     /// Below this many free bytes the store counts as full.
     pub free_bytes_min: u64,
-    /// Uploads that receive bytes at once.
+    /// Uploads that are received, hashed and written at once.
     pub uploads_max: usize,
+    /// How many of those are one subject's.
+    pub uploads_per_subject_max: usize,
+    /// Upload sessions that a subject may have open.
+    pub sessions_per_subject_max: u32,
+    /// Bytes that they may hold together.
+    pub unfinished_bytes_per_subject_max: u64,
     /// Whether an image may name layers, and an index manifests, that are not there.
     pub sparse_manifests: bool,
 }
@@ -66,8 +72,7 @@ pub struct Registry {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Clock,
     pub(crate) sessions: Arc<upload::Sessions>,
-    pub(crate) receiving: Arc<tokio::sync::Semaphore>,
-    receiving_max: usize,
+    pushers: Arc<upload::Pushers>,
     settings: Arc<ArcSwap<Settings>>,
     /// Held by whoever copies objects; objects are deleted while nobody does.
     holds: Arc<tokio::sync::RwLock<()>>,
@@ -98,6 +103,28 @@ pub enum Error {
     OutOfOrder {
         /// Where the session stands.
         progress: upload::Progress,
+    },
+    /// The subject has as many upload sessions open as it may.
+    #[error(
+        "you have as many uploads under way as are allowed, {max}: finish or cancel some, or wait \
+         until those that nobody goes on with are forgotten after {idle_secs} s"
+    )]
+    TooManySessions {
+        /// How many it may have.
+        max: u32,
+        /// After how many seconds an idle one is forgotten.
+        idle_secs: u64,
+    },
+    /// The unfinished uploads of the subject would hold more bytes than they may.
+    #[error(
+        "your unfinished uploads would hold more than the {max} bytes that are allowed: finish or \
+         cancel some, or wait until those that nobody goes on with are forgotten after {idle_secs} s"
+    )]
+    TooManyUnfinishedBytes {
+        /// How many they may hold.
+        max: u64,
+        /// After how many seconds an idle one is forgotten.
+        idle_secs: u64,
     },
     /// A newer request on the same session took over.
     #[error("another request on this upload session took over")]
@@ -173,8 +200,7 @@ impl Registry {
             store,
             clock,
             sessions: Arc::default(),
-            receiving: Arc::new(tokio::sync::Semaphore::new(settings.limits.uploads_max)),
-            receiving_max: settings.limits.uploads_max,
+            pushers: Arc::new(upload::Pushers::new(settings.limits.uploads_max)),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             holds: Arc::default(),
             maintenance: Arc::default(),
@@ -205,8 +231,7 @@ impl Registry {
 
     /// How many uploads receive bytes now, and how many may at once.
     pub(crate) fn uploads_receiving(&self) -> (usize, usize) {
-        let free = self.receiving.available_permits();
-        (self.receiving_max.saturating_sub(free), self.receiving_max)
+        self.pushers.slots()
     }
 
     /// Keeps every stored object from being deleted until the result is dropped.
