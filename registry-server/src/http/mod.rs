@@ -33,7 +33,7 @@ use berth_shared::{
     clock::rfc3339,
     link::TOKEN_PATH,
     name::RepositoryName,
-    serve::{health, log, metrics::Names},
+    serve::{health, log, metrics::Names, socket::SocketFile},
     token::{Refusal, VerifiedToken},
 };
 use futures_util::TryStreamExt;
@@ -73,6 +73,8 @@ pub(crate) struct App {
     pub(crate) trusted_proxies: Arc<[IpNet]>,
     /// Where `Basic` is taken.
     pub(crate) basic: Option<Exchange>,
+    /// The control socket, by which the verbs reach the server.
+    pub(crate) control: Option<SocketFile>,
 }
 
 /// The public routes.
@@ -105,6 +107,7 @@ pub(crate) fn health_routes(app: App, audience: health::Audience) -> Router {
     health::routes(audience, move || {
         let app = app.clone();
         async move {
+            app.control.as_ref().map_or(Ok(()), SocketFile::check)?;
             app.issuer.check()?;
             app.registry.check().await.map_err(|error| berth_shared::telemetry::chain(&error))
         }

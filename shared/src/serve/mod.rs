@@ -11,25 +11,23 @@ pub mod metrics;
 mod progress;
 pub mod refusals;
 pub mod shutdown;
+pub mod socket;
 pub mod tls;
 
 use std::{
-    fs, io,
+    io,
     net::{IpAddr, SocketAddr},
-    os::unix::fs::{FileTypeExt, PermissionsExt},
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use axum::Router;
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::Semaphore,
-};
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use connection::{Stream, serve_connection};
+use socket::{SocketFile, UnixSocket};
 use tls::Tls;
 
 /// How long accepting pauses after the system refused a connection, as when no file descriptor is
@@ -82,7 +80,7 @@ pub enum Listener {
     /// TCP, with TLS when there is a certificate.
     Tcp(TcpListener, Option<Arc<Tls>>),
     /// A Unix socket: private to whoever may open the file.
-    Unix(UnixListener),
+    Unix(UnixSocket),
 }
 
 impl Listener {
@@ -98,20 +96,22 @@ impl Listener {
     }
 
     /// Listens on a Unix socket that only its owner may open. A socket file left behind by a
-    /// server that died is replaced; call this only while holding the lock on the data directory.
+    /// server that died is replaced, and one that is deleted is made again; call this only while
+    /// holding the lock on the data directory.
     ///
     /// # Errors
     /// When the path is too long, or something else than a socket lies there.
     pub fn unix(path: &Path) -> io::Result<Self> {
-        let explain = |error: io::Error| {
-            io::Error::new(error.kind(), format!("listening on {}: {error}", path.display()))
-        };
-        if fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
-            fs::remove_file(path).map_err(explain)?;
+        UnixSocket::bind(path).map(Self::Unix)
+    }
+
+    /// The file of a Unix socket, which has to stay where it is. `None` for TCP.
+    #[must_use]
+    pub fn socket_file(&self) -> Option<SocketFile> {
+        match self {
+            Self::Tcp(..) => None,
+            Self::Unix(socket) => Some(socket.file().clone()),
         }
-        let listener = UnixListener::bind(path).map_err(explain)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(explain)?;
-        Ok(Self::Unix(listener))
     }
 
     /// The TCP address that was bound, for port 0. `None` for a Unix socket.
@@ -123,17 +123,14 @@ impl Listener {
         }
     }
 
-    async fn accept(&self) -> io::Result<(Stream, PeerAddress)> {
+    async fn accept(&mut self) -> io::Result<(Stream, PeerAddress)> {
         match self {
             Self::Tcp(listener, tls) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 Ok((Stream::Tcp(stream, tls.clone()), PeerAddress(Some(peer.ip().to_canonical()))))
             }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), PeerAddress(None)))
-            }
+            Self::Unix(socket) => Ok((Stream::Unix(socket.accept().await?), PeerAddress(None))),
         }
     }
 }
@@ -141,7 +138,7 @@ impl Listener {
 /// Serves `router` until `shutdown`, then lets open requests finish for a while. The connections are
 /// counted under `name`.
 pub async fn serve(
-    listener: Listener,
+    mut listener: Listener,
     name: Name,
     router: Router,
     limits: Limits,
@@ -150,7 +147,7 @@ pub async fn serve(
     let connections = Arc::new(Semaphore::new(limits.connections_max));
     let counted = metrics::Connections::of(name, limits.connections_max);
     let tasks = TaskTracker::new();
-    while let Some((stream, peer, permit)) = next(&listener, &connections, &shutdown).await {
+    while let Some((stream, peer, permit)) = next(&mut listener, &connections, &shutdown).await {
         let (router, shutdown) = (router.clone(), shutdown.clone());
         let open = counted.open();
         tasks.spawn(async move {
@@ -167,7 +164,7 @@ pub async fn serve(
 
 /// The next connection, once there is room for one; `None` when the shutdown began.
 async fn next(
-    listener: &Listener,
+    listener: &mut Listener,
     connections: &Arc<Semaphore>,
     shutdown: &CancellationToken,
 ) -> Option<(Stream, PeerAddress, tokio::sync::OwnedSemaphorePermit)> {
