@@ -116,8 +116,7 @@ impl Database {
         // VACUUM INTO writes another file, which `query_only` would not let it.
         let read_only =
             options.read_only(true).create_if_missing(false).pragma("query_only", "OFF");
-        let readers =
-            SqlitePoolOptions::new().max_connections(READERS).connect_with(read_only).await?;
+        let readers = readers().connect_with(read_only).await?;
         let cache = Arc::new(Cache::new());
         let writer = Writer::start(connection, Arc::clone(&cache));
         Ok(Self { readers, writer, cache, path: path.into() })
@@ -203,6 +202,13 @@ impl Database {
     pub(crate) fn cache(&self) -> &Cache {
         &self.cache
     }
+}
+
+/// Readers for as long as the database is open. The pool's task that ends old and idle ones counts
+/// those that are idle; where the count is below nought for a moment it goes round for ever and
+/// takes a thread of the server along (sqlx 0.9, `spawn_maintenance_tasks`).
+fn readers() -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(READERS).idle_timeout(None).max_lifetime(None)
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
