@@ -1,13 +1,16 @@
 //! Attacks: what one pusher can hold that all pushers need.
 
+use std::{fs, path::PathBuf, time::Duration};
+
 use bytes::Bytes;
 use harness::{
-    Raw, Response, Stack,
+    H2, Raw, Response, Stack,
     client::Call,
     eventually,
     image::{digest_of, push_blob, start_upload},
     stack::Options,
     upload::{commit, content, patch},
+    within,
 };
 
 /// More than there are slots for uploads, unless told otherwise.
@@ -52,7 +55,7 @@ async fn uploads_that_trickle_keep_nobody_waiting() {
         trickles.push((trickle(&stack, &eve, &location).await, location));
     }
     eventually("every one of them has begun", async || {
-        let has_bytes = |path: &std::path::PathBuf| path.metadata().is_ok_and(|it| it.len() > 0);
+        let has_bytes = |path: &PathBuf| path.metadata().is_ok_and(|it| it.len() > 0);
         (stack.objects().iter().filter(|path| has_bytes(path)).count() == TRICKLES).then_some(())
     })
     .await;
@@ -85,7 +88,7 @@ async fn a_subject_has_so_many_sessions_and_others_go_on() {
     start_upload(client, &eve, "eve/app").await;
     refused(start(&stack, &eve, "eve/app", "").send().await, "allowed, 2");
     // Nobody goes on with these.
-    stack.clock.advance(std::time::Duration::from_secs(24 * 60 * 60 + 1));
+    stack.clock.advance(Duration::from_secs(24 * 60 * 60 + 1));
     let eve = stack.forged_token("eve", &["repository:eve/app:*"]);
     client.get(&eve, &third).await.expect(404);
     start_upload(client, &eve, "eve/app").await;
@@ -151,7 +154,7 @@ async fn bytes_that_are_on_their_way_count_too() {
     raw.head(&format!("PATCH {location}"), &headers).await;
     raw.send(&content(2_999_999, 4)).await;
     eventually("that much is written", async || {
-        let written = |it: &std::path::PathBuf| it.metadata().is_ok_and(|it| it.len() == 2_999_999);
+        let written = |it: &PathBuf| it.metadata().is_ok_and(|it| it.len() == 2_999_999);
         stack.objects().iter().any(written).then_some(())
     })
     .await;
@@ -167,4 +170,49 @@ async fn bytes_that_are_on_their_way_count_too() {
     refused(patch(client, &eve, &second, None, "two").await, "3000000 bytes");
     client.delete(&eve, &location).await.expect(204);
     patch(client, &eve, &second, None, "two").await.expect(202);
+}
+
+#[tokio::test]
+async fn uploads_whose_clients_think_hold_so_many_files_and_all_go_on() {
+    const STREAMS: usize = 100;
+    let (stack, eve, _) = with_limits("").await;
+    let client = stack.client_with(&["h2"]);
+    let digest = digest_of(b"12");
+    let target = format!("/v2/eve/app/blobs/uploads/?digest={digest}");
+    let bearer = format!("Bearer {eve}");
+    let mut connections = Vec::new();
+    for _ in 0..3 {
+        let mut connection = H2::connect(&client, 65_535).await;
+        for _ in 0..STREAMS {
+            let headers = [("authorization", bearer.as_str())];
+            let stream = connection.request("POST", &target, &headers, false).await.unwrap();
+            connection.data(stream, b"1", false).await.unwrap();
+        }
+        connections.push(connection);
+    }
+    let number = connections.len() * STREAMS;
+    within(Duration::from_secs(60), "every one of them has begun", async || {
+        let has_byte = |path: &&PathBuf| path.metadata().is_ok_and(|it| it.len() == 1);
+        (stack.objects().iter().filter(has_byte).count() == number).then_some(())
+    })
+    .await;
+    let objects = stack.root().join("registry/objects");
+    eventually("no more files are open than may be", async || {
+        let entries = fs::read_dir("/proc/self/fd").expect("descriptors").flatten();
+        let files = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+        (files.filter(|file| file.starts_with(&objects)).count() <= 256).then_some(())
+    })
+    .await;
+    // Those whose file was closed go on where they were.
+    for connection in &mut connections {
+        for stream in (1..).step_by(2).take(STREAMS) {
+            connection.data(stream, b"2", true).await.unwrap();
+        }
+    }
+    within(Duration::from_secs(60), "all of them have become one blob", async || {
+        (stack.objects().len() == 1).then_some(())
+    })
+    .await;
+    let blob = stack.client.get(&eve, format!("/v2/eve/app/blobs/{digest}")).await;
+    assert_eq!(blob.expect(200).body, "12");
 }

@@ -87,7 +87,6 @@ impl Registry {
                 return Err(error);
             }
         };
-        object.finish().await?;
         upload.received = object.received;
         Ok((object.hasher, ending))
     }
@@ -128,9 +127,9 @@ impl Registry {
         }
     }
 
-    /// Receives the body, turn by turn. Within a turn one batch is received while the one before is
-    /// hashed and written. Between turns nothing is in hand and no slot is held, for as long as the
-    /// client thinks.
+    /// Receives the body, turn by turn, and makes durable what came. Within a turn one batch is
+    /// received while the one before is hashed and written. Between turns nothing is in hand and no
+    /// slot is held, for as long as the client thinks.
     async fn pump(
         &self,
         body: &mut Content,
@@ -142,7 +141,11 @@ impl Registry {
             self.look_again(object).await?;
             let (slot, chunk) = match self.first_chunk(body, pushing, superseded).await {
                 Ok(first) => first,
-                Err(ending) => return Ok(ending),
+                Err(ending) => {
+                    let _slot = pushing.slot().await;
+                    object.finish().await?;
+                    return Ok(ending);
+                }
             };
             let began = object.received;
             let (mut batch, mut ending) = gather(vec![chunk], body, superseded).await;
@@ -157,6 +160,7 @@ impl Registry {
             }
             object.store(batch).await?;
             if !matches!(ending, Ending::Full | Ending::Paused) {
+                object.finish().await?;
                 return Ok(ending);
             }
             object.rest().await?;
@@ -332,10 +336,10 @@ impl<'o> Object<'o> {
 
     /// Hashes and writes a batch, both at once and both off the threads that serve the network.
     async fn store(&mut self, batch: Vec<Bytes>) -> Result<(), Error> {
-        if batch.is_empty() {
+        let length: u64 = batch.iter().map(|chunk| chunk.len() as u64).sum();
+        if length == 0 {
             return Ok(());
         }
-        let length: u64 = batch.iter().map(|chunk| chunk.len() as u64).sum();
         let hashing = hash(self.hasher.clone(), batch.clone());
         let writer = self.open().await?;
         let (hashed, written) = tokio::join!(hashing, writer.append(batch));
