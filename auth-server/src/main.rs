@@ -14,6 +14,7 @@ use berth_shared::{
     clock::Clock,
     crypto,
     serve::{health, shutdown},
+    shown::shown,
     telemetry::{self, LogControl, chain},
 };
 use clap::{Parser, Subcommand};
@@ -64,7 +65,9 @@ async fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            eprintln!("auth-server: {}", reason.trim_end());
+            for (at, line) in reason.trim_end().lines().enumerate() {
+                eprintln!("{}{}", if at == 0 { "auth-server: " } else { "  " }, shown(line));
+            }
             ExitCode::FAILURE
         }
     }

@@ -70,6 +70,7 @@ impl Bound {
             None => None,
         };
         let private = Listener::unix(&config.socket).map_err(StartError::Listen)?;
+        server.watch(private.socket_file());
         Ok(Self { server, private, public, metrics, lock })
     }
 

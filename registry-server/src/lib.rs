@@ -177,6 +177,8 @@ impl Server {
         if config.metrics.is_some() {
             record_metrics(&clock)?;
         }
+        let control = Listener::unix(&config.data.join(CONTROL_SOCKET));
+        let control = control.map_err(preparing("the control socket"))?;
         let app = App {
             registry,
             authorizer: Authorizer::new(verifier, issuer.clone(), clock.clone()),
@@ -186,13 +188,13 @@ impl Server {
             trusted_proxies: config.trusted_proxies.into(),
             basic,
             uploads: TaskTracker::new(),
+            control: control.socket_file(),
         };
         let countdown = config.tls.as_ref().map(|tls| {
             Countdown::new("server", tls.certificate.clone(), CERTIFICATE_ADVICE, clock)
         });
         let tls = config.tls.map(|tls| Tls::load(&tls.certificate, &tls.key)).transpose()?;
         let public = Listener::tcp(config.listen, tls.clone()).await;
-        let control = Listener::unix(&config.data.join(CONTROL_SOCKET));
         let metrics = match config.metrics {
             Some(metrics) => Some(listen_for_metrics(metrics.listen, &app).await?),
             None => None,
@@ -200,7 +202,7 @@ impl Server {
         Ok(Self {
             app,
             public: public.map_err(preparing("the public address"))?,
-            control: control.map_err(preparing("the control socket"))?,
+            control,
             tls,
             countdown,
             limits: config.connections,

@@ -26,6 +26,7 @@ pub mod reference;
 pub mod rights;
 pub mod scope;
 pub mod serve;
+pub mod shown;
 pub mod subject;
 pub mod tag;
 pub mod telemetry;

@@ -1,6 +1,9 @@
 //! A row of the audit as it is read back, and its line of JSON.
 
-use berth_shared::{clock::UnixSeconds, clock::rfc3339};
+use berth_shared::{
+    clock::{UnixSeconds, rfc3339},
+    shown,
+};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -28,9 +31,7 @@ impl Row {
     /// The row as a line of JSON, with its end.
     #[must_use]
     pub fn line(&self) -> String {
-        let mut line = serde_json::to_string(self).unwrap_or_default();
-        line.push('\n');
-        line
+        format!("{}\n", shown::json(&serde_json::to_string(self).unwrap_or_default()))
     }
 }
 

@@ -3,13 +3,15 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicI64, Ordering},
     },
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use berth_shared::{clock::Clock, scope::Scope, subject::Subject, telemetry::chain};
+use berth_shared::{
+    clock::Clock, scope::Scope, serve::socket::SocketFile, subject::Subject, telemetry::chain,
+};
 use metrics::histogram;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -53,6 +55,8 @@ pub struct AuthServer {
     /// The latest time that a token was issued at since the start, by a clock that may have been
     /// ahead.
     latest_issue: AtomicI64,
+    /// The private socket, once it is open.
+    socket: OnceLock<SocketFile>,
 }
 
 /// A request for a token.
@@ -146,7 +150,16 @@ impl AuthServer {
             config,
             users,
             latest_issue: AtomicI64::default(),
+            socket: OnceLock::new(),
         }))
+    }
+
+    /// Makes readiness depend on the file of the private socket.
+    pub(crate) fn watch(&self, socket: Option<SocketFile>) {
+        if let Some(socket) = socket {
+            // It is opened once.
+            let _ = self.socket.set(socket);
+        }
     }
 
     /// What writes down what clients cause, while the server is served.
@@ -208,6 +221,7 @@ impl AuthServer {
 
     /// Whether requests can be served, or what a person should know.
     pub(crate) async fn ready(&self) -> Result<(), String> {
+        self.socket.get().map_or(Ok(()), SocketFile::check)?;
         self.current().await.map(|_| ()).map_err(|error| chain(&error))
     }
 

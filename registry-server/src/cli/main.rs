@@ -93,7 +93,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Some(Verb::Completion { shell }) = cli.verb {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "registry-server", &mut script);
-        output::line(String::from_utf8_lossy(&script).trim_end());
+        output::print(String::from_utf8_lossy(&script).trim_end());
         return Ok(ExitCode::SUCCESS);
     }
     let path = cli.config.unwrap_or_else(site::configuration);

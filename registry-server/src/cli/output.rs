@@ -6,6 +6,7 @@ use std::{
     sync::OnceLock,
 };
 
+use berth_shared::shown::{self, shown};
 use indicatif::{ProgressBar, ProgressStyle};
 use registry_server::registry::event::Event;
 use serde::Serialize;
@@ -22,7 +23,14 @@ impl Failure {
     /// Tells it: people on standard error, and programs on standard output as well.
     pub(crate) fn print(self, as_json: bool) -> ExitCode {
         let message = self.0.trim_end().to_owned();
-        complain(&format!("registry-server: {message}"));
+        // A mistake in the configuration is shown in several lines.
+        for (at, text) in message.lines().enumerate() {
+            complain(&if at == 0 {
+                format!("registry-server: {text}")
+            } else {
+                format!("  {text}")
+            });
+        }
         if as_json {
             json(&Event::Failed { message });
         }
@@ -30,9 +38,14 @@ impl Failure {
     }
 }
 
-/// Prints a line. A reader that has enough, such as `head`, is no error. Any other keeps no work
-/// from being done, and [`all_written`] tells it.
+/// Prints a line, in which names may come from a hostile store. A reader that has enough, such as
+/// `head`, is no error. Any other keeps no work from being done, and [`all_written`] tells it.
 pub(crate) fn line(text: &str) {
+    print(&shown(text).to_string());
+}
+
+/// Prints text of the program's own.
+pub(crate) fn print(text: &str) {
     let mut output = io::stdout();
     if let Err(error) = writeln!(output, "{text}").and_then(|()| output.flush())
         && error.kind() != io::ErrorKind::BrokenPipe
@@ -53,12 +66,12 @@ pub(crate) fn all_written() -> Result<(), Failure> {
 
 /// Prints a line on standard error. Where that cannot be written either, the exit code says it.
 fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", shown(text));
 }
 
 /// Prints an event for programs.
 pub(crate) fn json(event: &impl Serialize) {
-    line(&serde_json::to_string(event).unwrap_or_default());
+    print(&shown::json(&serde_json::to_string(event).unwrap_or_default()));
 }
 
 /// `3.2 MiB`.
@@ -74,9 +87,11 @@ pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
 /// Prints rows with a heading in columns as wide as they need; from column `numbers` on they are
 /// aligned to the right.
 pub(crate) fn table<const N: usize>(rows: &[[String; N]], numbers: usize) {
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| row.each_ref().map(|cell| shown(cell).to_string())).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: [usize; N] = std::array::from_fn(|column| width(column).unwrap_or(0));
-    for row in rows {
+    for row in &rows {
         let cell = |(at, text): (usize, &String)| {
             if at >= numbers {
                 format!("{text:>width$}", width = widths[at])

@@ -377,6 +377,18 @@ mod tests {
             (&format!("{good}service = \"a\\nb\""), "service"),
             (&format!("{good}service = 'bérth'"), "service"),
             (&format!("{good}[limits]\nuploads_max = 0"), "limits.uploads_max"),
+            (
+                &format!("{good}[limits]\nuploads_per_subject_max = 0"),
+                "limits.uploads_per_subject_max",
+            ),
+            (
+                &format!("{good}[limits]\nsessions_per_subject_max = 0"),
+                "limits.sessions_per_subject_max",
+            ),
+            (
+                &format!("{good}[limits]\nunfinished_bytes_per_subject_max = 0"),
+                "limits.unfinished_bytes_per_subject_max",
+            ),
             (&format!("{good}[limits]\nupload_max = 1"), "upload_max"),
             (&format!("{good}[limits]\nmemory_bytes_max = 33554431"), "limits.memory_bytes_max"),
             (

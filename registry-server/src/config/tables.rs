@@ -93,6 +93,9 @@ pub(super) struct Limits {
     write_secs_max: usize,
     free_bytes_min: u64,
     pub(super) uploads_max: usize,
+    uploads_per_subject_max: usize,
+    sessions_per_subject_max: u32,
+    unfinished_bytes_per_subject_max: u64,
     connections_max: usize,
     connections_per_network_max: usize,
     connection_idle_secs_max: u64,
@@ -110,6 +113,9 @@ impl Default for Limits {
             write_secs_max: 30,
             free_bytes_min: 512 * 1024 * 1024,
             uploads_max: 32,
+            uploads_per_subject_max: 8,
+            sessions_per_subject_max: 1000,
+            unfinished_bytes_per_subject_max: 100 * 1024 * 1024 * 1024,
             connections_max: 1024,
             connections_per_network_max: 512,
             connection_idle_secs_max: 75,
@@ -130,6 +136,18 @@ impl Limits {
             write_time: Duration::from_secs(write_secs as u64),
             free_bytes_min: self.free_bytes_min,
             uploads_max: positive("limits.uploads_max", self.uploads_max)?,
+            uploads_per_subject_max: positive(
+                "limits.uploads_per_subject_max",
+                self.uploads_per_subject_max,
+            )?,
+            sessions_per_subject_max: positive(
+                "limits.sessions_per_subject_max",
+                self.sessions_per_subject_max,
+            )?,
+            unfinished_bytes_per_subject_max: positive(
+                "limits.unfinished_bytes_per_subject_max",
+                self.unfinished_bytes_per_subject_max,
+            )?,
             memory_bytes_max: self.memory()?,
             sparse_manifests: self.sparse_manifests,
         })
@@ -174,6 +192,7 @@ impl Limits {
     }
 }
 
+/// A bound that nothing could keep if it were 0.
 fn positive<N: Default + PartialEq>(key: &'static str, value: N) -> Result<N, ConfigError> {
     if value == N::default() {
         Err(ConfigError::value(key, "must be at least 1"))

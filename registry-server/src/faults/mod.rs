@@ -67,6 +67,9 @@ fn settings() -> Settings {
             free_bytes_min: 0,
             uploads_max: 4,
             memory_bytes_max: 8 << 20,
+            uploads_per_subject_max: 4,
+            sessions_per_subject_max: 100,
+            unfinished_bytes_per_subject_max: 1 << 30,
             sparse_manifests: false,
         },
         collection: collect::Settings {

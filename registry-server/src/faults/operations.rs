@@ -18,7 +18,7 @@ use crate::{
     registry::{
         Error, Registry,
         content::Content,
-        upload::{Progress, UploadId},
+        upload::{Progress, Pusher, UploadId},
         verify,
     },
     storage::Shares,
@@ -49,6 +49,10 @@ pub(crate) fn shares(registry: &Registry) -> Shares {
     registry.shares(Claimant::of(&Subject::Anonymous, None))
 }
 
+pub(crate) fn pusher(permit: &Permit) -> Pusher {
+    Pusher::of(permit.subject(), None)
+}
+
 pub(crate) fn digest_of(bytes: &Bytes) -> Digest {
     Algorithm::Sha256.digest(bytes)
 }
@@ -70,7 +74,8 @@ pub(crate) async fn push(
     algorithm: Algorithm,
 ) -> Outcome {
     let permit = permit(repository);
-    let Progress { id, .. } = registry.start_upload(&permit, Algorithm::Sha256).await?;
+    let Progress { id, .. } =
+        registry.start_upload(&permit, pusher(&permit), Algorithm::Sha256).await?;
     let digest = algorithm.digest(bytes);
     registry.commit_upload(&permit, &id, &digest, None, &mut content(bytes)).await
 }
@@ -159,7 +164,8 @@ pub(crate) async fn litter(registry: &Registry, clock: &Clock) -> Outcome {
     push(registry, "empty", &Bytes::from_static(b"stray"), Algorithm::Sha256).await?;
     let permit = permit("app");
     registry.delete_manifest(&permit, &tag("moved")).await?;
-    let Progress { id, .. } = registry.start_upload(&permit, Algorithm::Sha256).await?;
+    let Progress { id, .. } =
+        registry.start_upload(&permit, pusher(&permit), Algorithm::Sha256).await?;
     registry.append_upload(&permit, &id, None, &mut content(&BLOB)).await?;
     let mut orphan = registry.store.write(&crate::storage::Location::fresh()?, 0).await?;
     orphan.append(vec![BLOB.clone()]).await?;

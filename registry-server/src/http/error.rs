@@ -21,6 +21,9 @@ use crate::{
 /// How many of the things that a manifest lacks are told: it may name thousands.
 const MISSING_TOLD_MAX: usize = 100;
 
+/// When to try again, once own uploads had time to end.
+const UPLOADS_RETRY_SECS: &str = "60";
+
 /// Why a request gets no good answer.
 #[derive(Debug)]
 pub(crate) enum Error {
@@ -124,6 +127,12 @@ impl Error {
             Self::Registry(registry::Error::BodyLate) => Some("transfer_bytes_per_sec_min"),
             Self::Registry(registry::Error::WriterBusy) => Some("write_secs_max"),
             Self::Registry(registry::Error::Busy(busy)) => Some(busy.limit),
+            Self::Registry(registry::Error::TooManySessions { .. }) => {
+                Some("sessions_per_subject_max")
+            }
+            Self::Registry(registry::Error::TooManyUnfinishedBytes { .. }) => {
+                Some("unfinished_bytes_per_subject_max")
+            }
             _ => None,
         }
     }
@@ -329,6 +338,9 @@ fn domain(error: registry::Error) -> Row {
         E::RightsUnavailable | E::Abandoned | E::Busy(_) | E::WriterBusy | E::Closing => {
             (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable)
         }
+        E::TooManySessions { .. } | E::TooManyUnfinishedBytes { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests)
+        }
         E::Store(_) | E::Metadata(_) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown),
     };
     let message = if status == StatusCode::INTERNAL_SERVER_ERROR {
@@ -340,7 +352,10 @@ fn domain(error: registry::Error) -> Row {
     match error {
         E::BlobReferenced { by } => row.detail = json!({ "manifest": by.as_str() }),
         E::RightsUnavailable | E::Busy(_) | E::WriterBusy | E::Closing => {
-            row = row.with_header(header::RETRY_AFTER, "2")
+            row = row.with_header(header::RETRY_AFTER, "2");
+        }
+        E::TooManySessions { .. } | E::TooManyUnfinishedBytes { .. } => {
+            row = row.with_header(header::RETRY_AFTER, UPLOADS_RETRY_SECS);
         }
         _ => {}
     }

@@ -34,7 +34,7 @@ use berth_shared::{
     clock::rfc3339,
     link::TOKEN_PATH,
     name::RepositoryName,
-    serve::{Late, budget::Claimant, health, host, log, metrics::Names},
+    serve::{Late, budget::Claimant, health, host, log, metrics::Names, socket::SocketFile},
     subject::Subject,
     token::{Refusal, VerifiedToken},
 };
@@ -80,6 +80,8 @@ pub(crate) struct App {
     pub(crate) basic: Option<Exchange>,
     /// What is under way and outlives its client.
     pub(crate) uploads: TaskTracker,
+    /// The control socket, by which the verbs reach the server.
+    pub(crate) control: Option<SocketFile>,
 }
 
 /// The public routes.
@@ -113,6 +115,7 @@ pub(crate) fn health_routes(app: App, audience: health::Audience) -> Router {
     health::routes(audience, move || {
         let app = app.clone();
         async move {
+            app.control.as_ref().map_or(Ok(()), SocketFile::check)?;
             app.issuer.check()?;
             app.registry.check().await.map_err(|error| berth_shared::telemetry::chain(&error))
         }

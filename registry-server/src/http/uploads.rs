@@ -7,13 +7,15 @@ use axum::{
 };
 use berth_shared::{digest::Digest, error::Code, name::RepositoryName};
 
-use super::{CONTENT_DIGEST, Call, empty, error::Error, range, value};
+use super::{
+    CONTENT_DIGEST, Call, client_address::ClientAddress, empty, error::Error, range, value,
+};
 use crate::{
     authz::Permit,
     registry::{
         self,
         content::Content,
-        upload::{ChunkRange, Progress, UploadId},
+        upload::{ChunkRange, Progress, Pusher, UploadId},
     },
 };
 
@@ -36,12 +38,15 @@ impl Call<'_> {
                 return Ok(created(permit, &digest));
             }
         }
+        let client = self.parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
+        let pusher = Pusher::of(permit.subject(), client);
         let Some(digest) = self.query.get("digest") else {
-            let progress = registry.start_upload(permit, self.query.digest_algorithm()?).await?;
+            let algorithm = self.query.digest_algorithm()?;
+            let progress = registry.start_upload(permit, pusher, algorithm).await?;
             return Ok(session(StatusCode::ACCEPTED, permit, &progress));
         };
         let digest: Digest = digest.parse().map_err(registry::Error::from)?;
-        let id = registry.start_upload(permit, digest.algorithm()).await?.id;
+        let id = registry.start_upload(permit, pusher, digest.algorithm()).await?.id;
         if let Err(error) = registry.commit_upload(permit, &id, &digest, None, content).await {
             // The client never learns the session's id. One that has ended already is fine.
             let _ = registry.cancel_upload(permit, &id).await;

@@ -2,9 +2,9 @@
 
 use std::{path::Path, sync::Arc};
 
-use sqlx::{ConnectOptions, sqlite::SqlitePoolOptions};
+use sqlx::ConnectOptions;
 
-use super::{Cache, Database, Error, READERS, Writer, options};
+use super::{Cache, Database, Error, Writer, options, readers};
 use crate::faults::Faults;
 
 /// After how many steps of SQLite's machine the handler is asked: a few times per statement.
@@ -19,8 +19,7 @@ impl Database {
         let (progress, commit) = (faults.clone(), faults.clone());
         writer.lock_handle().await?.set_commit_hook(move || commit.step());
         let faults = faults.clone();
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
+        let readers = readers(&Arc::default())
             .after_connect(move |reader, _| {
                 let faults = faults.clone();
                 Box::pin(async move {

@@ -139,19 +139,7 @@ impl Database {
         let read_only =
             options.read_only(true).create_if_missing(false).pragma("query_only", "OFF");
         let closing = Arc::new(AtomicBool::new(false));
-        let is_closing = Arc::clone(&closing);
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .after_connect(move |reader, _| {
-                let is_closing = Arc::clone(&is_closing);
-                Box::pin(async move {
-                    let goes_on = move || !is_closing.load(Ordering::Relaxed);
-                    reader.lock_handle().await?.set_progress_handler(STEPS, goes_on);
-                    Ok(())
-                })
-            })
-            .connect_with(read_only)
-            .await?;
+        let readers = readers(&closing).connect_with(read_only).await?;
         let cache = Arc::new(Cache::new());
         let writer = Writer::start(connection, Arc::clone(&cache)).await?;
         Ok(Self { readers, writer, cache, path: path.into(), closing })
@@ -246,6 +234,26 @@ impl Database {
     pub(crate) fn cache(&self) -> &Cache {
         &self.cache
     }
+}
+
+/// Readers for as long as the database is open. The pool's task that ends old and idle ones counts
+/// those that are idle; where the count is below nought for a moment it goes round for ever and
+/// takes a thread of the server along (sqlx 0.9, `spawn_maintenance_tasks`). What they read is broken
+/// off when `closing` is set.
+fn readers(closing: &Arc<AtomicBool>) -> SqlitePoolOptions {
+    let closing = Arc::clone(closing);
+    SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .after_connect(move |reader, _| {
+            let closing = Arc::clone(&closing);
+            Box::pin(async move {
+                let goes_on = move || !closing.load(Ordering::Relaxed);
+                reader.lock_handle().await?.set_progress_handler(STEPS, goes_on);
+                Ok(())
+            })
+        })
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {

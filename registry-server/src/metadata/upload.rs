@@ -1,10 +1,13 @@
 //! Upload sessions. The row is there before the first byte, so every object can be traced.
 
 use berth_shared::{clock::UnixSeconds, digest::Algorithm, name::RepositoryName};
-use sqlx::FromRow;
+use sqlx::{FromRow, SqliteExecutor};
 
 use super::{Database, Error, Transaction, parse, signed, unsigned};
-use crate::{registry::upload::UploadId, storage::Location};
+use crate::{
+    registry::upload::{Pusher, UploadId},
+    storage::Location,
+};
 
 /// An upload session as it was last recorded.
 #[derive(Debug, Clone)]
@@ -13,6 +16,8 @@ pub(crate) struct Upload {
     pub(crate) repository: RepositoryName,
     /// The `sub` claim of whoever began it.
     pub(crate) subject: String,
+    /// Whose share it counts to.
+    pub(crate) pusher: Pusher,
     pub(crate) location: Location,
     /// How many bytes have been received and are durable.
     pub(crate) received: u64,
@@ -27,6 +32,7 @@ struct Row {
     id: String,
     repository: String,
     subject: String,
+    pusher: String,
     location: String,
     received: i64,
     algorithm: String,
@@ -42,6 +48,7 @@ impl TryFrom<Row> for Upload {
             id: parse(&row.id)?,
             repository: parse(&row.repository)?,
             subject: row.subject,
+            pusher: Pusher::stored(row.pusher),
             location: parse(&row.location)?,
             received: unsigned(row.received)?,
             algorithm: parse(&row.algorithm)?,
@@ -59,7 +66,7 @@ impl Database {
         idle_since: UnixSeconds,
     ) -> Result<Option<Upload>, Error> {
         let row: Option<Row> = sqlx::query_as(
-            "SELECT id, repository, subject, location, received, algorithm, hash_state, started
+            "SELECT id, repository, subject, pusher, location, received, algorithm, hash_state, started
              FROM uploads WHERE id = $1 AND touched >= $2",
         )
         .bind(id.as_str())
@@ -78,7 +85,7 @@ impl Database {
         limit: u32,
     ) -> Result<Vec<(String, Result<Upload, Error>)>, Error> {
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT id, repository, subject, location, received, algorithm, hash_state, started
+            "SELECT id, repository, subject, pusher, location, received, algorithm, hash_state, started
              FROM uploads WHERE touched < $1 AND id > $2 ORDER BY id LIMIT $3",
         )
         .bind(idle_since)
@@ -88,19 +95,75 @@ impl Database {
         .await?;
         Ok(rows.into_iter().map(|row| (row.id.clone(), Upload::try_from(row))).collect())
     }
+
+    /// How many sessions the pusher has that were touched since `idle_since`; counted no further
+    /// than `limit`.
+    pub(crate) async fn sessions_of(
+        &self,
+        pusher: &Pusher,
+        idle_since: UnixSeconds,
+        limit: u32,
+    ) -> Result<u32, Error> {
+        count_sessions(self.readers(), pusher, idle_since, limit).await
+    }
+
+    /// The bytes that such sessions hold together; no more than `limit` of them are added up.
+    pub(crate) async fn unfinished_bytes_of(
+        &self,
+        pusher: &Pusher,
+        idle_since: UnixSeconds,
+        limit: u32,
+    ) -> Result<u64, Error> {
+        let bytes: i64 = sqlx::query_scalar(
+            "SELECT COALESCE(SUM(received), 0) FROM
+             (SELECT received FROM uploads WHERE pusher = $1 AND touched >= $2 LIMIT $3)",
+        )
+        .bind(pusher.as_str())
+        .bind(idle_since)
+        .bind(limit)
+        .fetch_one(self.readers())
+        .await?;
+        unsigned(bytes)
+    }
+}
+
+async fn count_sessions(
+    database: impl SqliteExecutor<'_>,
+    pusher: &Pusher,
+    idle_since: UnixSeconds,
+    limit: u32,
+) -> Result<u32, Error> {
+    let count = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM
+         (SELECT 1 FROM uploads WHERE pusher = $1 AND touched >= $2 LIMIT $3)",
+    );
+    let count = count.bind(pusher.as_str()).bind(idle_since).bind(limit);
+    Ok(count.fetch_one(database).await?)
 }
 
 impl Transaction<'_> {
+    /// As [`Database::sessions_of`], for who is about to begin one.
+    pub(crate) async fn sessions_of(
+        &mut self,
+        pusher: &Pusher,
+        idle_since: UnixSeconds,
+        limit: u32,
+    ) -> Result<u32, Error> {
+        count_sessions(&mut *self.connection, pusher, idle_since, limit).await
+    }
+
     /// Records a new session.
     pub(crate) async fn insert_upload(&mut self, upload: &Upload) -> Result<(), Error> {
         sqlx::query(
             "INSERT INTO uploads
-             (id, repository, subject, location, received, algorithm, hash_state, started, touched)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)",
+             (id, repository, subject, pusher, location, received, algorithm, hash_state, started,
+              touched)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)",
         )
         .bind(upload.id.as_str())
         .bind(upload.repository.as_str())
         .bind(&upload.subject)
+        .bind(upload.pusher.as_str())
         .bind(upload.location.as_str())
         .bind(signed(upload.received)?)
         .bind(upload.algorithm.name())

@@ -62,8 +62,14 @@ pub struct Limits {
     pub write_time: Duration,
     /// Below this many free bytes the store counts as full.
     pub free_bytes_min: u64,
-    /// Uploads that receive bytes at once.
+    /// Uploads that are received, hashed and written at once.
     pub uploads_max: usize,
+    /// How many of those are one subject's.
+    pub uploads_per_subject_max: usize,
+    /// Upload sessions that a subject may have open.
+    pub sessions_per_subject_max: u32,
+    /// Bytes that they may hold together.
+    pub unfinished_bytes_per_subject_max: u64,
     /// How much of manifests, blobs, lists and token requests may be in memory at once, in bytes.
     pub memory_bytes_max: usize,
     /// Whether an image may name layers, and an index manifests, that are not there.
@@ -77,8 +83,7 @@ pub struct Registry {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Clock,
     pub(crate) sessions: Arc<upload::Sessions>,
-    pub(crate) receiving: Arc<tokio::sync::Semaphore>,
-    receiving_max: usize,
+    pushers: Arc<upload::Pushers>,
     /// What is on its way from clients and to them, in bytes.
     pub(crate) memory: Budget,
     /// The files that blobs are read from.
@@ -113,6 +118,28 @@ pub enum Error {
     OutOfOrder {
         /// Where the session stands.
         progress: upload::Progress,
+    },
+    /// The subject has as many upload sessions open as it may.
+    #[error(
+        "you have as many uploads under way as are allowed, {max}: finish or cancel some, or wait \
+         until those that nobody goes on with are forgotten after {idle_secs} s"
+    )]
+    TooManySessions {
+        /// How many it may have.
+        max: u32,
+        /// After how many seconds an idle one is forgotten.
+        idle_secs: u64,
+    },
+    /// The unfinished uploads of the subject would hold more bytes than they may.
+    #[error(
+        "your unfinished uploads would hold more than the {max} bytes that are allowed: finish or \
+         cancel some, or wait until those that nobody goes on with are forgotten after {idle_secs} s"
+    )]
+    TooManyUnfinishedBytes {
+        /// How many they may hold.
+        max: u64,
+        /// After how many seconds an idle one is forgotten.
+        idle_secs: u64,
     },
     /// A newer request on the same session took over.
     #[error("another request on this upload session took over")]
@@ -212,8 +239,7 @@ impl Registry {
             store,
             clock,
             sessions: Arc::default(),
-            receiving: Arc::new(tokio::sync::Semaphore::new(settings.limits.uploads_max)),
-            receiving_max: settings.limits.uploads_max,
+            pushers: Arc::new(upload::Pushers::new(settings.limits.uploads_max)),
             memory: Budget::new("memory_bytes_max", settings.limits.memory_bytes_max),
             files: Budget::new("LimitNOFILE", BLOB_FILES_MAX),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
@@ -260,8 +286,7 @@ impl Registry {
 
     /// How many uploads receive bytes now, and how many may at once.
     pub(crate) fn uploads_receiving(&self) -> (usize, usize) {
-        let free = self.receiving.available_permits();
-        (self.receiving_max.saturating_sub(free), self.receiving_max)
+        self.pushers.slots()
     }
 
     /// Keeps every stored object from being deleted until the result is dropped.

@@ -5,7 +5,9 @@ use std::{path::Path, time::Duration};
 use crate::{
     faults::{
         listening,
-        operations::{self, BLOB, OPERATIONS, digest_of, image, index, permit, push, shares, tag},
+        operations::{
+            self, BLOB, OPERATIONS, digest_of, image, index, permit, push, pusher, shares, tag,
+        },
         sound,
     },
     metadata::collection::Cursor,
@@ -115,8 +117,9 @@ async fn damage_and_repair(registry: &Registry, root: &Path, clock: &Clock) {
     registry.change_settings(settings);
     clock.advance(Duration::from_secs(60 * 60));
     listening(async |events| registry.verify_due(&events).await).await.unwrap();
-    let Progress { id, .. } =
-        registry.start_upload(&permit("app"), Algorithm::Sha256).await.unwrap();
+    let app = permit("app");
+    let started = registry.start_upload(&app, pusher(&app), Algorithm::Sha256).await;
+    let Progress { id, .. } = started.unwrap();
     clock.advance(Duration::from_secs(60 * 60));
     registry.upload_progress(&permit("app"), &id).await.unwrap_err();
     listening(async |events| registry.collect_dry(&events).await).await.unwrap();

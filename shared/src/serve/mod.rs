@@ -20,13 +20,13 @@ mod places;
 mod progress;
 pub mod refusals;
 pub mod shutdown;
+pub mod socket;
 pub mod tls;
 mod watched;
 
 use std::{
-    fs, io,
+    io,
     net::{IpAddr, SocketAddr},
-    os::unix::fs::{FileTypeExt, PermissionsExt},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -35,7 +35,7 @@ use std::{
 use axum::Router;
 use ipnet::IpNet;
 use socket2::SockRef;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use arriving::Late;
@@ -43,6 +43,7 @@ pub use arriving::Late;
 use connection::{Stream, Terms, serve_connection};
 use pace::LeastRate;
 use places::{Place, Places};
+use socket::{SocketFile, UnixSocket};
 use tls::Tls;
 
 /// How long accepting pauses after the system refused a connection, as when no file descriptor is
@@ -126,7 +127,7 @@ pub enum Listener {
     /// TCP, with TLS when there is a certificate.
     Tcp(TcpListener, Option<Arc<Tls>>),
     /// A Unix socket: private to whoever may open the file.
-    Unix(UnixListener),
+    Unix(UnixSocket),
 }
 
 impl Listener {
@@ -142,20 +143,22 @@ impl Listener {
     }
 
     /// Listens on a Unix socket that only its owner may open. A socket file left behind by a
-    /// server that died is replaced; call this only while holding the lock on the data directory.
+    /// server that died is replaced, and one that is deleted is made again; call this only while
+    /// holding the lock on the data directory.
     ///
     /// # Errors
     /// When the path is too long, or something else than a socket lies there.
     pub fn unix(path: &Path) -> io::Result<Self> {
-        let explain = |error: io::Error| {
-            io::Error::new(error.kind(), format!("listening on {}: {error}", path.display()))
-        };
-        if fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
-            fs::remove_file(path).map_err(explain)?;
+        UnixSocket::bind(path).map(Self::Unix)
+    }
+
+    /// The file of a Unix socket, which has to stay where it is. `None` for TCP.
+    #[must_use]
+    pub fn socket_file(&self) -> Option<SocketFile> {
+        match self {
+            Self::Tcp(..) => None,
+            Self::Unix(socket) => Some(socket.file().clone()),
         }
-        let listener = UnixListener::bind(path).map_err(explain)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(explain)?;
-        Ok(Self::Unix(listener))
     }
 
     /// The TCP address that was bound, for port 0. `None` for a Unix socket.
@@ -167,7 +170,7 @@ impl Listener {
         }
     }
 
-    async fn accept(&self) -> io::Result<(Stream, PeerAddress)> {
+    async fn accept(&mut self) -> io::Result<(Stream, PeerAddress)> {
         match self {
             Self::Tcp(listener, tls) => {
                 let (stream, peer) = listener.accept().await?;
@@ -175,10 +178,7 @@ impl Listener {
                 SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
                 Ok((Stream::Tcp(stream, tls.clone()), PeerAddress(Some(peer.ip().to_canonical()))))
             }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), PeerAddress(None)))
-            }
+            Self::Unix(socket) => Ok((Stream::Unix(socket.accept().await?), PeerAddress(None))),
         }
     }
 }
@@ -186,7 +186,7 @@ impl Listener {
 /// Serves `router` until `shutdown`, then lets open requests finish for a while. The connections are
 /// counted under `name`.
 pub async fn serve(
-    listener: Listener,
+    mut listener: Listener,
     name: Name,
     router: Router,
     limits: Limits,
@@ -195,7 +195,8 @@ pub async fn serve(
     let places = Places::new(&limits);
     let counted = metrics::Connections::of(name, limits.connections_max);
     let tasks = TaskTracker::new();
-    while let Some((stream, peer, place)) = next(&listener, &places, &counted, &shutdown).await {
+    while let Some((stream, peer, place)) = next(&mut listener, &places, &counted, &shutdown).await
+    {
         let (router, limits, shutdown) = (router.clone(), limits.clone(), shutdown.clone());
         let open = counted.open();
         let terms = Terms { peer, router, limits, counted: counted.clone(), shutdown };
@@ -213,7 +214,7 @@ pub async fn serve(
 
 /// The next connection that has a place; `None` when the shutdown began.
 async fn next(
-    listener: &Listener,
+    listener: &mut Listener,
     places: &Places,
     counted: &metrics::Connections,
     shutdown: &CancellationToken,

@@ -5,7 +5,10 @@ use std::{
     process::ExitCode,
 };
 
-use berth_shared::telemetry::chain;
+use berth_shared::{
+    shown::{self, shown},
+    telemetry::chain,
+};
 use serde_json::{Value, json};
 
 /// The result of a verb.
@@ -36,11 +39,11 @@ impl Report {
 
     pub(crate) fn print(&self, is_json: bool) -> ExitCode {
         let told = if is_json && !self.json.is_null() {
-            print_line(io::stdout(), &self.json.to_string())
+            print(io::stdout(), &shown::json(&self.json.to_string()))
         } else if self.text.is_empty() {
             Ok(())
         } else {
-            print_line(io::stdout(), &self.text)
+            print_lines(io::stdout(), &self.text)
         };
         match told {
             Ok(()) if !self.is_no => ExitCode::SUCCESS,
@@ -72,9 +75,9 @@ impl Failure {
         };
         // Where that cannot be told either, the exit code says it.
         if is_json {
-            let _ = print_line(io::stdout(), &json!({ "error": reason }).to_string());
+            let _ = print(io::stdout(), &shown::json(&json!({ "error": reason }).to_string()));
         }
-        let _ = print_line(io::stderr(), &format!("authctl: {}", reason.trim_end()));
+        let _ = print_lines(io::stderr(), &format!("authctl: {}", reason.trim_end()));
         ExitCode::from(code)
     }
 }
@@ -87,11 +90,17 @@ impl<E: std::error::Error> From<E> for Failure {
 
 /// Says something that a person should know, beside what the verb does.
 pub(crate) fn warn(text: &str) {
-    let _ = print_line(io::stderr(), &format!("authctl: warning: {text}"));
+    let _ = print_lines(io::stderr(), &format!("authctl: warning: {text}"));
 }
 
-/// Writes a line. A reader that has gone away, as with `| head`, is no failure.
-fn print_line(mut to: impl Write, text: &str) -> io::Result<()> {
+/// Writes lines, in which names may come from elsewhere.
+fn print_lines(to: impl Write, text: &str) -> io::Result<()> {
+    let lines: Vec<_> = text.split('\n').map(|line| shown(line).to_string()).collect();
+    print(to, &lines.join("\n"))
+}
+
+/// Writes text with an end of line. A reader that has gone away, as with `| head`, is no failure.
+fn print(mut to: impl Write, text: &str) -> io::Result<()> {
     match writeln!(to, "{text}").and_then(|()| to.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
@@ -100,8 +109,11 @@ fn print_line(mut to: impl Write, text: &str) -> io::Result<()> {
 
 /// Rows under headings, aligned.
 pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
+    // A cell is a part of one line, whatever it holds.
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| row.each_ref().map(|cell| shown(cell).to_string())).collect();
     let mut widths = headings.map(str::len);
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }

@@ -27,7 +27,11 @@ use crate::{
     storage::{Location, is_random_hex, random_hex},
 };
 
+mod pusher;
 mod receive;
+
+use pusher::Pushing;
+pub(crate) use pusher::{Pusher, Pushers};
 
 /// Names an upload session: 128 random bits in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -74,19 +78,27 @@ pub struct ChunkRange {
 }
 
 impl Registry {
-    /// Starts a session whose bytes will be hashed with `algorithm`.
+    /// Starts a session whose bytes will be hashed with `algorithm`, and that counts to the share
+    /// of `pusher`.
     pub(crate) async fn start_upload(
         &self,
         permit: &Permit,
+        pusher: Pusher,
         algorithm: Algorithm,
     ) -> Result<Progress, Error> {
         self.refuse_when_full().await?;
-        self.start_session(permit, algorithm, UploadId(random_hex()?)).await
+        // Looked at here too, so that a flood of refusals never reaches the one writer.
+        let max = self.settings().limits.sessions_per_subject_max;
+        if self.database.sessions_of(&pusher, self.idle_since(), max).await? >= max {
+            return Err(self.too_many_sessions());
+        }
+        self.start_session(permit, pusher, algorithm, UploadId(random_hex()?)).await
     }
 
     async fn start_session(
         &self,
         permit: &Permit,
+        pusher: Pusher,
         algorithm: Algorithm,
         id: UploadId,
     ) -> Result<Progress, Error> {
@@ -94,6 +106,7 @@ impl Registry {
             id,
             repository: permit.repository().clone(),
             subject: permit.subject().claim().to_owned(),
+            pusher,
             location: Location::fresh()?,
             received: 0,
             algorithm,
@@ -101,12 +114,24 @@ impl Registry {
             started: self.clock.now(),
         };
         let progress = Progress { id: upload.id.clone(), received: 0 };
-        self.database
-            .write(move |tx| {
-                Box::pin(async move { tx.insert_upload(&upload).await.map_err(Error::from) })
+        let (idle_since, max) =
+            (self.idle_since(), self.settings().limits.sessions_per_subject_max);
+        let is_within = self.database.write(move |tx| {
+            Box::pin(async move {
+                let is_within = tx.sessions_of(&upload.pusher, idle_since, max).await? < max;
+                if is_within {
+                    tx.insert_upload(&upload).await?;
+                }
+                Ok::<_, Error>(is_within)
             })
-            .await?;
-        Ok(progress)
+        });
+        if is_within.await? { Ok(progress) } else { Err(self.too_many_sessions()) }
+    }
+
+    fn too_many_sessions(&self) -> Error {
+        let limits = self.settings().limits;
+        let (max, idle_secs) = (limits.sessions_per_subject_max, limits.upload_idle.as_secs());
+        Error::TooManySessions { max, idle_secs }
     }
 
     /// A session with an id that a test knows.
@@ -116,7 +141,8 @@ impl Registry {
         permit: &Permit,
         id: UploadId,
     ) -> Result<(), Error> {
-        self.start_session(permit, Algorithm::Sha256, id).await.map(drop)
+        let pusher = Pusher::of(permit.subject(), None);
+        self.start_session(permit, pusher, Algorithm::Sha256, id).await.map(drop)
     }
 
     /// How far a session has come.
@@ -141,7 +167,9 @@ impl Registry {
         let turn = self.sessions.take_turn(id).await;
         let mut upload = self.session(permit, id).await?;
         in_order(&upload, range, body)?;
-        let (hasher, ending) = self.receive(&mut upload, body, &turn.superseded).await?;
+        let pushing = self.begin_pushing(&upload);
+        let received = self.receive(&mut upload, body, &pushing, &turn.superseded).await;
+        let (hasher, ending) = received?;
         self.record(&upload, &hasher).await?;
         ending.complete()?;
         Ok(Progress { id: upload.id, received: upload.received })
@@ -159,7 +187,9 @@ impl Registry {
         let turn = self.sessions.take_turn(id).await;
         let mut upload = self.session(permit, id).await?;
         in_order(&upload, range, body)?;
-        let (hasher, ending) = self.receive(&mut upload, body, &turn.superseded).await?;
+        let pushing = self.begin_pushing(&upload);
+        let received = self.receive(&mut upload, body, &pushing, &turn.superseded).await;
+        let (hasher, ending) = received?;
         if let Err(error) = ending.complete() {
             self.record(&upload, &hasher).await?;
             return Err(error);
@@ -169,6 +199,10 @@ impl Registry {
             return Err(Error::DigestMismatch);
         }
         self.make_blob(&upload, digest).await
+    }
+
+    fn begin_pushing(&self, upload: &Upload) -> Pushing<'_> {
+        self.pushers.begin(&upload.pusher, self.settings().limits.uploads_per_subject_max)
     }
 
     /// Ends a session and drops what it received.

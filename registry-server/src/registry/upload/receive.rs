@@ -1,32 +1,48 @@
 //! The way of bytes into an object: received, hashed and written at the same time.
 
+use std::{future::poll_fn, mem::replace, pin::pin, task::Poll, time::Duration};
+
 use berth_shared::digest::{Algorithm, Digest};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::SemaphorePermit,
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
+use super::pusher::{Pushing, Slot};
 use crate::{
     metadata::upload::Upload,
     registry::{Error, Registry, content::Content, hash::Hasher},
-    storage::{self, ObjectWriter},
+    storage::{self, Location, ObjectWriter, Store},
 };
 
-/// How much is gathered before it is hashed and written. Twice this is held per upload: one part
-/// on its way to the disk, one being received.
+/// How much is gathered before it is hashed and written. Twice this is held per slot: one part on
+/// its way to the disk, one being received.
 const BATCH_BYTES: usize = 512 * 1024;
 
 /// Chunks in a batch; a client that sends tiny ones must not make the list long.
 const BATCH_CHUNKS: usize = 256;
 
-/// After how many received bytes the free space is looked at again.
-const FREE_CHECK_BYTES: u64 = 8 * 1024 * 1024;
+/// How long a batch is gathered: a slot is there for bytes in hand, and the system's buffers hold
+/// what a slow client sends meanwhile.
+const GATHER_TIME: Duration = Duration::from_millis(50);
+
+/// After how many bytes an upload gives its slot to one that waits.
+const TURN_BYTES: u64 = 4 * 1024 * 1024;
+
+/// After how many received bytes the free space, and what the pusher holds, is looked at again.
+const CHECK_BYTES: u64 = 8 * 1024 * 1024;
 
 /// What a batch of received chunks ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// More may follow.
+    /// The batch is full, and more may follow.
     Full,
+    /// The client is slower than that; more may follow.
+    Paused,
     /// The body ended.
     Complete,
     /// The body broke off or made no progress.
@@ -39,7 +55,7 @@ impl Ending {
     /// Whether the whole body came.
     pub(super) fn complete(self) -> Result<(), Error> {
         match self {
-            Self::Full | Self::Complete => Ok(()),
+            Self::Full | Self::Paused | Self::Complete => Ok(()),
             Self::CutOff => Err(Error::BodyCutOff),
             Self::Superseded => Err(Error::Superseded),
         }
@@ -53,98 +69,136 @@ impl Registry {
         &self,
         upload: &mut Upload,
         body: &mut Content,
+        pushing: &Pushing<'_>,
         superseded: &CancellationToken,
     ) -> Result<(Hasher, Ending), Error> {
-        let mut hasher = self.resume_hash(upload).await?;
+        let hasher = self.resume_hash(upload).await?;
         if body.length() == Some(0) && upload.received > 0 {
             return Ok((hasher, Ending::Complete));
         }
-        let _receiving = tokio::select! {
-            turn = self.receiving.acquire() => turn.map_err(|_| Error::Superseded)?,
-            () = superseded.cancelled() => return Ok((hasher, Ending::Superseded)),
-        };
         self.refuse_when_full().await?;
-        let mut writer = match self.store.write(&upload.location, upload.received).await {
-            // The row counts more bytes than the object holds: nothing can be appended to that.
-            Err(storage::Error::NotFound(_)) => return Err(Error::UploadUnknown),
-            writer => writer?,
-        };
-        let mut received = upload.received;
-        let pumped = self.pump(body, writer.as_mut(), &mut hasher, &mut received, superseded).await;
-        let ending = match pumped {
+        self.refuse_beyond_share(pushing, body.length().unwrap_or(0)).await?;
+        let mut object = Object::new(&*self.store, upload, hasher, pushing);
+        let ending = match self.pump(body, &mut object, superseded).await {
             Ok(ending) => ending,
             Err(error) => {
-                drop(writer);
+                drop(object);
                 self.cut_back(upload).await;
                 return Err(error);
             }
         };
-        writer.sync().await?;
-        upload.received = received;
-        Ok((hasher, ending))
+        upload.received = object.received;
+        Ok((object.hasher, ending))
+    }
+
+    /// Refuses `more` bytes, which a client has announced, beyond what the unfinished uploads of
+    /// its subject may hold.
+    async fn refuse_beyond_share(&self, pushing: &Pushing<'_>, more: u64) -> Result<(), Error> {
+        let limits = self.settings().limits;
+        let (max, sessions_max) =
+            (limits.unfinished_bytes_per_subject_max, limits.sessions_per_subject_max);
+        let (pusher, idle_since) = (pushing.pusher(), self.idle_since());
+        let recorded = self.database.unfinished_bytes_of(pusher, idle_since, sessions_max).await?;
+        let bytes = recorded.saturating_add(pushing.unrecorded_bytes()).saturating_add(more);
+        if bytes <= max {
+            return Ok(());
+        }
+        Err(Error::TooManyUnfinishedBytes { max, idle_secs: limits.upload_idle.as_secs() })
+    }
+
+    /// Whether there still is room for more, every few MiB.
+    async fn look_again(&self, object: &mut Object<'_>) -> Result<(), Error> {
+        if object.received - object.looked_at >= CHECK_BYTES {
+            self.refuse_when_full().await?;
+            self.refuse_beyond_share(object.pushing, 0).await?;
+            object.looked_at = object.received;
+        }
+        Ok(())
     }
 
     /// Gives back the room that bytes take which the row does not count; on a full disk at once.
     async fn cut_back(&self, upload: &Upload) {
-        if let Err(error) = self.store.write(&upload.location, upload.received).await {
-            let error = berth_shared::telemetry::chain(&error);
-            tracing::warn!(upload = upload.id.as_str(), error, "cutting back an upload");
+        match self.store.write(&upload.location, upload.received).await {
+            Ok(_) | Err(storage::Error::NotFound(_)) => {}
+            Err(error) => {
+                let error = berth_shared::telemetry::chain(&error);
+                tracing::warn!(upload = upload.id.as_str(), error, "cutting back an upload");
+            }
         }
     }
 
-    /// Receives one batch while the one before is hashed and written.
+    /// Receives the body, turn by turn, and makes durable what came. Within a turn one batch is
+    /// received while the one before is hashed and written. Between turns nothing is in hand and no
+    /// slot is held, for as long as the client thinks.
     async fn pump(
         &self,
         body: &mut Content,
-        writer: &mut dyn ObjectWriter,
-        hasher: &mut Hasher,
-        received: &mut u64,
+        object: &mut Object<'_>,
         superseded: &CancellationToken,
     ) -> Result<Ending, Error> {
-        let mut batch = Vec::new();
-        let mut checked = *received;
+        let pushing = object.pushing;
         loop {
-            if *received - checked >= FREE_CHECK_BYTES {
-                self.refuse_when_full().await?;
-                checked = *received;
+            self.look_again(object).await?;
+            let (slot, chunk) = match self.first_chunk(body, pushing, superseded).await {
+                Ok(first) => first,
+                Err(ending) => {
+                    let _slot = pushing.slot().await;
+                    object.finish().await?;
+                    return Ok(ending);
+                }
+            };
+            let began = object.received;
+            let (mut batch, mut ending) = gather(vec![chunk], body, superseded).await;
+            while ending == Ending::Full
+                && (object.received - began < TURN_BYTES || !pushing.keeps_others_waiting())
+            {
+                self.look_again(object).await?;
+                let (stored, next) =
+                    tokio::join!(object.store(batch), gather(Vec::new(), body, superseded));
+                stored?;
+                (batch, ending) = next;
             }
-            let (stored, next) = tokio::join!(
-                store(std::mem::take(&mut batch), writer, hasher, received),
-                self.gather(body, superseded),
-            );
-            stored?;
-            let ending = next.1;
-            batch = next.0;
-            if !matches!(ending, Ending::Full) {
-                store(batch, writer, hasher, received).await?;
+            object.store(batch).await?;
+            if !matches!(ending, Ending::Full | Ending::Paused) {
+                object.finish().await?;
                 return Ok(ending);
             }
+            object.rest().await?;
+            drop(slot);
         }
     }
 
-    async fn gather(
+    /// Waits until bytes are there, and takes the first of them together with a slot. The body is
+    /// asked while a slot is held and never else: what a client sends while all are taken stays on
+    /// its connection, whose own bounds it counts to.
+    async fn first_chunk<'p>(
         &self,
         body: &mut Content,
+        pushing: &'p Pushing<'_>,
         superseded: &CancellationToken,
-    ) -> (Vec<Bytes>, Ending) {
-        let body_idle = self.settings().limits.body_idle;
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        while bytes < BATCH_BYTES && batch.len() < BATCH_CHUNKS {
-            let chunk = tokio::select! {
-                chunk = timeout(body_idle, body.next()) => chunk,
-                () = superseded.cancelled() => return (batch, Ending::Superseded),
+    ) -> Result<(Slot<'p>, Bytes), Ending> {
+        let mut patience = self.settings().limits.body_idle;
+        loop {
+            let slot = tokio::select! {
+                slot = pushing.slot() => slot.ok_or(Ending::Superseded)?,
+                () = superseded.cancelled() => return Err(Ending::Superseded),
             };
-            match chunk {
-                Ok(Some(Ok(chunk))) => {
-                    bytes += chunk.len();
-                    batch.push(chunk);
-                }
-                Ok(None) => return (batch, Ending::Complete),
-                Ok(Some(Err(_))) | Err(_) => return (batch, Ending::CutOff),
+            match poll_fn(|cx| Poll::Ready(body.poll_next_unpin(cx))).await {
+                Poll::Ready(Some(Ok(chunk))) => return Ok((slot, chunk)),
+                Poll::Ready(Some(Err(_))) => return Err(Ending::CutOff),
+                Poll::Ready(None) => return Err(Ending::Complete),
+                Poll::Pending if patience.is_zero() => return Err(Ending::CutOff),
+                Poll::Pending => drop(slot),
             }
+            // The wait for a slot is none of the client's.
+            let asked = Instant::now();
+            tokio::select! {
+                () = woken() => {}
+                () = sleep(patience) => {}
+                () = superseded.cancelled() => return Err(Ending::Superseded),
+            }
+            patience = patience.saturating_sub(asked.elapsed());
         }
-        (batch, Ending::Full)
     }
 
     /// Records how far the session has come, once its object is there for good: the bytes are
@@ -201,23 +255,118 @@ impl Registry {
     }
 }
 
-/// Hashes and writes a batch, both at once and both off the threads that serve the network.
-async fn store(
-    batch: Vec<Bytes>,
-    writer: &mut dyn ObjectWriter,
-    hasher: &mut Hasher,
-    received: &mut u64,
-) -> Result<(), Error> {
-    if batch.is_empty() {
-        return Ok(());
+/// Ends when the task is woken: by the body, if that was asked and had nothing, or by anything else.
+async fn woken() {
+    let mut is_asleep = false;
+    poll_fn(|_| if replace(&mut is_asleep, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+/// Takes what the client sends, for a short time, until it is a batch.
+async fn gather(
+    mut batch: Vec<Bytes>,
+    body: &mut Content,
+    superseded: &CancellationToken,
+) -> (Vec<Bytes>, Ending) {
+    let mut bytes: usize = batch.iter().map(Bytes::len).sum();
+    let mut end = pin!(sleep(GATHER_TIME));
+    while bytes < BATCH_BYTES && batch.len() < BATCH_CHUNKS {
+        let chunk = tokio::select! {
+            biased;
+            () = superseded.cancelled() => return (batch, Ending::Superseded),
+            chunk = body.next() => chunk,
+            () = end.as_mut() => return (batch, Ending::Paused),
+        };
+        match chunk {
+            Some(Ok(chunk)) => {
+                bytes += chunk.len();
+                batch.push(chunk);
+            }
+            Some(Err(_)) => return (batch, Ending::CutOff),
+            None => return (batch, Ending::Complete),
+        }
     }
-    let length: u64 = batch.iter().map(|chunk| chunk.len() as u64).sum();
-    let hashing = hash(hasher.clone(), batch.clone());
-    let (hashed, written) = tokio::join!(hashing, writer.append(batch));
-    written?;
-    *hasher = hashed?;
-    *received += length;
-    Ok(())
+    (batch, Ending::Full)
+}
+
+/// The object of a session while a body is appended to it.
+struct Object<'o> {
+    store: &'o dyn Store,
+    pushing: &'o Pushing<'o>,
+    location: Location,
+    hasher: Hasher,
+    received: u64,
+    /// How much was there when room was looked for.
+    looked_at: u64,
+    writer: Option<Box<dyn ObjectWriter>>,
+    /// The right to stay open between turns.
+    kept_open: Option<SemaphorePermit<'o>>,
+}
+
+impl<'o> Object<'o> {
+    fn new(
+        store: &'o dyn Store,
+        upload: &Upload,
+        hasher: Hasher,
+        pushing: &'o Pushing<'_>,
+    ) -> Self {
+        let (location, received) = (upload.location.clone(), upload.received);
+        Self {
+            store,
+            pushing,
+            location,
+            hasher,
+            received,
+            looked_at: received,
+            writer: None,
+            kept_open: None,
+        }
+    }
+
+    async fn open(&mut self) -> Result<&mut dyn ObjectWriter, Error> {
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => match self.store.write(&self.location, self.received).await {
+                // The row counts more bytes than the object holds: nothing is appended to that.
+                Err(storage::Error::NotFound(_)) => return Err(Error::UploadUnknown),
+                writer => writer?,
+            },
+        };
+        Ok(self.writer.insert(writer).as_mut())
+    }
+
+    /// Hashes and writes a batch, both at once and both off the threads that serve the network.
+    async fn store(&mut self, batch: Vec<Bytes>) -> Result<(), Error> {
+        let length: u64 = batch.iter().map(|chunk| chunk.len() as u64).sum();
+        if length == 0 {
+            return Ok(());
+        }
+        let hashing = hash(self.hasher.clone(), batch.clone());
+        let writer = self.open().await?;
+        let (hashed, written) = tokio::join!(hashing, writer.append(batch));
+        written?;
+        self.hasher = hashed?;
+        self.received += length;
+        self.pushing.note_received(length);
+        Ok(())
+    }
+
+    /// Closes the file for as long as the client thinks, unless it may stay open.
+    async fn rest(&mut self) -> Result<(), Error> {
+        if self.kept_open.is_none() {
+            self.kept_open = self.pushing.keep_open();
+        }
+        if self.kept_open.is_none() {
+            // An error of writing back is told to who has the file open at the time.
+            self.finish().await?;
+            self.writer = None;
+        }
+        Ok(())
+    }
+
+    /// Makes all of it durable. An object without bytes is one too.
+    async fn finish(&mut self) -> Result<(), Error> {
+        Ok(self.open().await?.sync().await?)
+    }
 }
 
 async fn hash(mut hasher: Hasher, batch: Vec<Bytes>) -> Result<Hasher, Error> {

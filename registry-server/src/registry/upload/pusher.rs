@@ -1,0 +1,214 @@
+//! Who pushes, and the share of the registry that is theirs: slots in which bytes are hashed and
+//! written, and bytes that lie in unfinished uploads.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use berth_shared::subject::Subject;
+use ipnet::IpNet;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Files of uploads that stay open while their clients think. Those of further uploads are synced
+/// and closed meanwhile, so that no number of uploads takes the files that everybody needs.
+const KEPT_OPEN_MAX: usize = 256;
+
+/// How much of an address is a network: what one customer of a provider has.
+const IPV4_NETWORK_BITS: u8 = 24;
+const IPV6_NETWORK_BITS: u8 = 64;
+
+/// To whose share an upload counts: a subject or, for whoever is not signed in, a network.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Pusher(String);
+
+impl Pusher {
+    /// Who pushes as `subject` from the address `client`.
+    pub(crate) fn of(subject: &Subject, client: Option<IpAddr>) -> Self {
+        if *subject != Subject::Anonymous {
+            return Self(format!("subject:{}", subject.claim()));
+        }
+        let network = client.and_then(|address| {
+            let bits = if address.is_ipv4() { IPV4_NETWORK_BITS } else { IPV6_NETWORK_BITS };
+            IpNet::new(address, bits).ok()
+        });
+        Self(network.map_or("network:unknown".to_owned(), |it| format!("network:{}", it.trunc())))
+    }
+
+    /// As the database holds it.
+    pub(crate) fn stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// As text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The slots, and what of them and of the store each pusher has who pushes now.
+#[derive(Debug)]
+pub(crate) struct Pushers {
+    slots: Semaphore,
+    slots_max: usize,
+    kept_open: Semaphore,
+    active: Mutex<HashMap<Pusher, Arc<Share>>>,
+}
+
+#[derive(Debug)]
+struct Share {
+    slots: Semaphore,
+    /// Bytes that requests have received and no row counts yet.
+    unrecorded_bytes: AtomicU64,
+}
+
+impl Pushers {
+    /// Nobody yet, with `slots_max` slots for all.
+    pub(crate) fn new(slots_max: usize) -> Self {
+        Self {
+            slots: Semaphore::new(slots_max),
+            slots_max,
+            kept_open: Semaphore::new(KEPT_OPEN_MAX),
+            active: Mutex::default(),
+        }
+    }
+
+    /// How many slots are taken, and how many there are.
+    pub(crate) fn slots(&self) -> (usize, usize) {
+        (self.slots_max.saturating_sub(self.slots.available_permits()), self.slots_max)
+    }
+
+    /// Begins an upload of `pusher`, who may have `slots_max` slots at once: a number that holds
+    /// for as long as they have an upload under way.
+    pub(super) fn begin(&self, pusher: &Pusher, slots_max: usize) -> Pushing<'_> {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || {
+            let slots = Semaphore::new(slots_max.min(Semaphore::MAX_PERMITS));
+            Arc::new(Share { slots, unrecorded_bytes: AtomicU64::new(0) })
+        };
+        let share = Arc::clone(active.entry(pusher.clone()).or_insert_with(fresh));
+        let (pusher, unrecorded_bytes) = (pusher.clone(), AtomicU64::new(0));
+        Pushing { pushers: self, pusher, share, unrecorded_bytes }
+    }
+}
+
+/// An upload that is under way, until dropped.
+#[derive(Debug)]
+pub(super) struct Pushing<'p> {
+    pushers: &'p Pushers,
+    pusher: Pusher,
+    share: Arc<Share>,
+    /// This one's part of the share's.
+    unrecorded_bytes: AtomicU64,
+}
+
+/// The right to have bytes in hand: to take them from the client, hash and write them.
+#[derive(Debug)]
+pub(super) struct Slot<'s> {
+    _own: SemaphorePermit<'s>,
+    _common: SemaphorePermit<'s>,
+}
+
+impl<'p> Pushing<'p> {
+    pub(super) fn pusher(&self) -> &Pusher {
+        &self.pusher
+    }
+
+    /// Waits for a slot. Whoever has many uploads waits for one of their own first, so that no
+    /// pusher has more than a share of the common queue. `None` when the registry is gone.
+    pub(super) async fn slot(&self) -> Option<Slot<'_>> {
+        let own = self.share.slots.acquire().await.ok()?;
+        let common = self.pushers.slots.acquire().await.ok()?;
+        Some(Slot { _own: own, _common: common })
+    }
+
+    /// Whether somebody may be waiting for the slot that this upload has.
+    pub(super) fn keeps_others_waiting(&self) -> bool {
+        self.share.slots.available_permits() == 0 || self.pushers.slots.available_permits() == 0
+    }
+
+    /// The right to keep the file open while the client thinks.
+    pub(super) fn keep_open(&self) -> Option<SemaphorePermit<'p>> {
+        self.pushers.kept_open.try_acquire().ok()
+    }
+
+    /// Notes bytes that were received and that no row counts yet.
+    pub(super) fn note_received(&self, bytes: u64) {
+        self.unrecorded_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.share.unrecorded_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// How many such bytes all uploads of the pusher hold together.
+    pub(super) fn unrecorded_bytes(&self) -> u64 {
+        self.share.unrecorded_bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Pushing<'_> {
+    fn drop(&mut self) {
+        let bytes = *self.unrecorded_bytes.get_mut();
+        self.share.unrecorded_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let mut active = self.pushers.active.lock().unwrap_or_else(PoisonError::into_inner);
+        // The table has one, and this the other.
+        if Arc::strong_count(&self.share) == 2 {
+            active.remove(&self.pusher);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> Pusher {
+        Pusher::of(&Subject::User(name.parse().unwrap()), None)
+    }
+
+    #[test]
+    fn nobody_in_particular_is_known_by_the_network() {
+        for (client, pusher) in [
+            ("192.0.2.77", "network:192.0.2.0/24"),
+            ("2001:db8:1:2:3:4:5:6", "network:2001:db8:1:2::/64"),
+        ] {
+            let client = client.parse().unwrap();
+            assert_eq!(Pusher::of(&Subject::Anonymous, Some(client)).as_str(), pusher);
+        }
+        let client = "192.0.2.77".parse().unwrap();
+        let eve = Subject::User("eve".parse().unwrap());
+        assert_eq!(Pusher::of(&eve, Some(client)).as_str(), "subject:eve");
+    }
+
+    #[tokio::test]
+    async fn a_pusher_takes_a_share_of_the_slots_and_another_gets_the_next() {
+        let pushers = Pushers::new(3);
+        let eve: Vec<_> = (0..4).map(|_| pushers.begin(&named("eve"), 2)).collect();
+        let held = (eve[0].slot().await.unwrap(), eve[1].slot().await.unwrap());
+        assert!(eve[0].keeps_others_waiting());
+        let waiting = eve[2].slot();
+        tokio::select! {
+            biased;
+            _ = waiting => panic!("a third of her own"),
+            slot = async { pushers.begin(&named("bob"), 2).slot().await.is_some() } => assert!(slot),
+        }
+        assert_eq!(pushers.slots(), (2, 3));
+        drop(held);
+        assert!(eve[3].slot().await.is_some() && !eve[3].keeps_others_waiting());
+    }
+
+    #[test]
+    fn bytes_count_to_the_pusher_until_the_upload_ends() {
+        let pushers = Pushers::new(1);
+        let (one, other) = (pushers.begin(&named("eve"), 1), pushers.begin(&named("eve"), 1));
+        one.note_received(5);
+        other.note_received(7);
+        assert_eq!(one.unrecorded_bytes(), 12);
+        drop(other);
+        assert_eq!(one.unrecorded_bytes(), 5);
+        drop(one);
+        assert!(pushers.active.lock().unwrap().is_empty());
+    }
+}
