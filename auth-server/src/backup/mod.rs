@@ -75,6 +75,14 @@ pub enum Error {
         .0.display()
     )]
     Damaged(PathBuf),
+    /// Its database has what this program does not make, such as a trigger.
+    #[error("{} is not as Berth makes it, and nothing was changed: it has {found}", path.display())]
+    ForeignSchema {
+        /// The database.
+        path: PathBuf,
+        /// What.
+        found: String,
+    },
     /// Something would be overwritten.
     #[error("{} is there already: --force moves it aside", .0.display())]
     Exists(PathBuf),

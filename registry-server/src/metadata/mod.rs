@@ -11,6 +11,7 @@ mod faults;
 pub(crate) mod inventory;
 pub(crate) mod manifest;
 pub(crate) mod repository;
+mod schema;
 mod snapshot;
 pub(crate) mod tag;
 pub(crate) mod upload;

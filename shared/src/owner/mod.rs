@@ -5,6 +5,7 @@
 //! removes what is in it as that user ([`Identity`]): a link then leads nowhere where its maker
 //! could not go by himself. `docs/decisions/0009` says why it is done so.
 
+mod place;
 mod way;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
 
 use nix::unistd::{Gid, Uid, geteuid, setfsgid, setfsuid, setgid, setgroups, setuid};
 
+pub use place::Place;
 use way::Way;
 
 /// A user and the group of that user's files, by number.
@@ -129,7 +131,9 @@ impl Identity {
         let database = directory.join(database);
         match database.symlink_metadata() {
             Ok(meta) if meta.is_symlink() => return Err(Error::Link(database)),
-            Ok(meta) if owner.user == ROOT.user => owner = Owner { user: meta.uid(), group: meta.gid() },
+            Ok(meta) if owner.user == ROOT.user => {
+                owner = Owner { user: meta.uid(), group: meta.gid() }
+            }
             // What is missing, or out of reach behind something else, is told when it is opened.
             _ => {}
         }

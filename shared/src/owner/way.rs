@@ -22,6 +22,10 @@ const LINKS_MAX: u32 = 40;
 pub(super) struct Way {
     /// What is at its end, or the last directory on the way to something that is missing.
     pub(super) end: Metadata,
+    /// The same, open for nothing but going on from there.
+    pub(super) file: File,
+    /// Whether it is the end.
+    pub(super) is_there: bool,
     /// The first directory before the end that is somebody else's than root's, and whose.
     pub(super) stranger: Option<(PathBuf, u32)>,
 }
@@ -38,10 +42,14 @@ impl Way {
         // In a namespace of users the top may belong to one who has no number there.
         let trusted = [0, top.1.uid()];
         let (mut here, mut shown) = (top, PathBuf::from("/"));
-        let (mut ahead, mut links, mut stranger) = (steps(&absolute), 0, None);
+        let (mut ahead, mut links) = (steps(&absolute), 0);
+        let (mut stranger, mut is_there) = (None, true);
         while let Some(name) = ahead.pop() {
             let next = match look_into(&here.0, &name) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    is_there = false;
+                    break;
+                }
                 next => next.map_err(failed)?,
             };
             if next.1.is_symlink() {
@@ -64,7 +72,7 @@ impl Way {
             here = next;
             if name == ".." { _ = shown.pop() } else { shown.push(name) }
         }
-        Ok(Self { end: here.1, stranger })
+        Ok(Self { end: here.1, file: here.0, is_there, stranger })
     }
 }
 
@@ -98,7 +106,10 @@ fn with_metadata(file: File) -> io::Result<(File, Metadata)> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::{lchown, symlink}};
+    use std::{
+        fs,
+        os::unix::fs::{lchown, symlink},
+    };
 
     use nix::unistd::geteuid;
 
@@ -110,7 +121,9 @@ mod tests {
         let inode = |path: &Path| Way::to(path).ok().map(|way| way.end.ino());
         let real = fs::metadata(dir.path()).unwrap().ino();
         fs::create_dir_all(dir.path().join("a/b")).unwrap();
-        for (path, ends_here) in [("", true), ("missing", true), ("missing/more", true), ("a", false)] {
+        for (path, ends_here) in
+            [("", true), ("missing", true), ("missing/more", true), ("a", false)]
+        {
             assert_eq!(inode(&dir.path().join(path)) == Some(real), ends_here, "{path}");
         }
         assert_eq!(inode(&dir.path().join("a/b/../..")), Some(real));
