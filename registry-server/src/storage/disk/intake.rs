@@ -18,7 +18,7 @@ use nix::{
     unistd::linkat,
 };
 
-use super::{DiskStore, nowhere, on_disk};
+use super::{DiskStore, explain, nowhere, on_disk};
 use crate::storage::{Error, Location};
 
 /// How a file from outside becomes an object.
@@ -77,16 +77,20 @@ impl DiskStore {
     /// # Errors
     /// [`Error::NotFound`] when `from` has no such object, or who works in it may not read it.
     pub(crate) async fn take(&self, from: &Self, location: &Location) -> Result<(), Error> {
-        let (source, reader, writer) = (from.path(location), from.identity, self.identity);
-        let take = move |to: &Path| {
+        const OPERATION: &str = "taking over";
+        let (source, reader) = (from.path(location), from.identity);
+        let (path, writer) = (self.path(location), self.identity);
+        // One after the other, and not one within the other: who reads may be who the thread is.
+        let take = move || {
             let file =
                 reader.within(|| open_regular(&source)).map_err(|error| match error.kind() {
                     io::ErrorKind::PermissionDenied => io::ErrorKind::NotFound.into(),
                     _ => error,
                 })?;
-            link_or_copy(&file, to, writer)
+            writer.within(|| link_or_copy(&file, &path, writer))
         };
-        self.run("taking over", location, take).await
+        let taken = on_disk(OPERATION, take).await.map_err(io::Error::other);
+        taken.and_then(|taken| taken).map_err(|error| explain(OPERATION, location, error))
     }
 
     /// Makes all entries durable.
