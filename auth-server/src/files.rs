@@ -129,8 +129,8 @@ fn target_of(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Works on files as who owns `directory`, if root runs this.
-fn as_owner(directory: &Path) -> Result<Assumed, FileError> {
+/// Works on files as who owns `directory`, if root runs this, until the result is dropped.
+pub(crate) fn as_owner(directory: &Path) -> Result<Assumed, FileError> {
     let identity = match Identity::of(directory) {
         // authctl was refused before it came here; a server that root runs there goes on.
         Err(Error::Replaceable { .. }) => Ok(Identity::UNCHANGED),
