@@ -35,6 +35,9 @@ const SIGN_IN_DELAY_SECS: std::ops::RangeInclusive<u64> = 1..=10;
 /// How long a refresh token may lie unused, in days: beyond a year it is forgotten, not kept.
 const REFRESH_TOKEN_IDLE_DAYS: std::ops::RangeInclusive<u32> = 1..=365;
 
+/// The database's name within the data directory.
+pub const DATABASE: &str = "auth.db";
+
 /// Where `make up` puts the settings.
 const IN_CHECKOUT: &str = "data/auth.toml";
 
@@ -284,7 +287,7 @@ impl Config {
     /// The database file.
     #[must_use]
     pub fn database(&self) -> PathBuf {
-        self.data.join("auth.db")
+        self.data.join(DATABASE)
     }
 
     /// The directory of the signing keys.

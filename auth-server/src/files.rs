@@ -1,5 +1,5 @@
 //! Writing files so that nothing half-written is ever seen, and secrets so that only their owner
-//! reads them.
+//! reads them. Root does so as the owner of the directory that they are in.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -8,7 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth_shared::files::{directory_of, sync_directory, try_lock};
+use berth_shared::{
+    files::{directory_of, sync_directory, try_lock},
+    owner::{Assumed, Error, Identity},
+};
+use nix::fcntl::OFlag;
 
 /// The mode of files that only their owner may read.
 pub const PRIVATE: u32 = 0o600;
@@ -49,10 +53,10 @@ impl FileError {
 /// # Errors
 /// When the directory cannot be written to.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-    // A symbolic link stays one: what it points to is replaced.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let target = target_of(path);
     let failed = |source| FileError::new("writing", path, source);
     let folder = directory_of(&target);
+    let _assumed = as_owner(folder)?;
     let old = fs::metadata(&target).ok();
     let mut unfinished = tempfile::Builder::new();
     unfinished.prefix(".unfinished-");
@@ -78,6 +82,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
 /// When it cannot be made.
 pub fn make_directory(path: &Path) -> Result<(), FileError> {
     let failed = |source| FileError::new("making the directory", path, source);
+    let _assumed = as_owner(path)?;
     let missing: Vec<_> = path.ancestors().take_while(|folder| !folder.exists()).collect();
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
@@ -94,9 +99,19 @@ pub fn make_directory(path: &Path) -> Result<(), FileError> {
 /// # Errors
 /// When it cannot be opened or locked.
 pub fn lock(path: &Path) -> Result<Option<File>, FileError> {
+    try_lock(open_lock(path)?).map_err(|source| FileError::new("locking", path, source))
+}
+
+/// Opens the file at `path`, made where it is missing, to be locked. A symbolic link is refused.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn open_lock(path: &Path) -> Result<File, FileError> {
+    let _assumed = as_owner(directory_of(path))?;
     let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).mode(PRIVATE).open(path);
-    file.and_then(try_lock).map_err(|source| FileError::new("locking", path, source))
+    options.write(true).create(true).truncate(false).mode(PRIVATE);
+    let file = options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path);
+    file.map_err(|source| FileError::new("locking", path, source))
 }
 
 /// Reads a file whole.
@@ -104,7 +119,25 @@ pub fn lock(path: &Path) -> Result<Option<File>, FileError> {
 /// # Errors
 /// When it is missing or may not be read.
 pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    fs::read(path).map_err(|source| FileError::new("reading", path, source))
+    let target = target_of(path);
+    let _assumed = as_owner(directory_of(&target))?;
+    fs::read(target).map_err(|source| FileError::new("reading", path, source))
+}
+
+/// A symbolic link stays one: what it points to is meant.
+fn target_of(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Works on files as who owns `directory`, if root runs this, until the result is dropped.
+pub(crate) fn as_owner(directory: &Path) -> Result<Assumed, FileError> {
+    let identity = match Identity::of(directory) {
+        // authctl was refused before it came here; a server that root runs there goes on.
+        Err(Error::Replaceable { .. }) => Ok(Identity::UNCHANGED),
+        identity => identity.map_err(io::Error::other),
+    };
+    let assumed = identity.and_then(Identity::assume);
+    assumed.map_err(|source| FileError::new("working in", directory, source))
 }
 
 #[cfg(test)]

@@ -4,10 +4,15 @@
 use std::{
     fs::{File, TryLockError},
     io,
-    path::Path,
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+    path::{Path, PathBuf},
 };
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
 
 /// What Linux gives a process that nobody gave more.
 const OPEN_FILES_LEAST: u64 = 1024;
@@ -17,6 +22,27 @@ const OPEN_FILES_LEAST: u64 = 1024;
 pub fn directory_of(path: &Path) -> &Path {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     directory.unwrap_or(Path::new("."))
+}
+
+/// Opens a file to read it, if it is one: a link, a pipe or a device in its place is no file, and
+/// nothing is waited for.
+///
+/// # Errors
+/// When there is no file, or it may not be read.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let opened = File::options().read(true).custom_flags(flags.bits()).open(path);
+    let file = opened.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ELOOP) => io::ErrorKind::NotFound.into(),
+        _ => error,
+    })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+/// The path that leads to an open file, whatever has become of its name.
+#[must_use]
+pub fn path_of(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
 /// Makes durable which names `directory` has.
@@ -72,6 +98,21 @@ mod tests {
             assert_eq!(directory_of(Path::new(path)), Path::new(directory), "{path}");
         }
         sync_directory(directory_of(Path::new("htpasswd"))).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("file"), "text").unwrap();
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let file = open_regular(&at("file")).unwrap();
+        assert_eq!(std::fs::read(path_of(&file)).unwrap(), b"text");
+        for name in ["link", "pipe", "missing", "."] {
+            let refused = open_regular(&at(name)).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::NotFound, "{name}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! [`store`] opens the database and keeps the current [`policy::Policy`] in memory; [`edit`]
 //! holds the acts that change rules, [`groups`], [`robots`] and [`trusts`] those that change them,
-//! [`apply`] makes it what a file says, [`audit`] keeps what happened, [`snapshot`] copies it.
+//! [`apply`] makes it what a file says, [`audit`] keeps what happened, [`snapshot`] copies it, and
+//! `schema` says what is in it that Berth did not make.
 //! `users` are those of the htpasswd file as it was last seen, `machines` what robots and trusts
 //! have in common. [`refresh_tokens`] and [`sign_in_addresses`] are kept here and are no part of
 //! the policy. Which rule decides is not known here: that is [`berth_shared::rights`], one function
@@ -26,6 +27,7 @@ pub mod refresh_tokens;
 pub mod robots;
 #[cfg(test)]
 mod samples;
+mod schema;
 pub mod sign_in_addresses;
 pub mod snapshot;
 pub mod store;

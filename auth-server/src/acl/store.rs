@@ -30,7 +30,7 @@ use tokio::sync::Mutex;
 use super::{Error, policy::Policy, snapshot::snapshot};
 use crate::audit::Author;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// How long a connection waits for another's write.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -18,8 +18,10 @@ use berth_shared::{
     clock::{UnixSeconds, rfc3339},
     digest::Algorithm,
     files::sync_directory,
+    owner::{self, Identity},
 };
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
 use crate::{
     StartError,
@@ -48,6 +50,9 @@ pub enum Error {
     /// A file or directory cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Root does not go there.
+    #[error(transparent)]
+    Owner(#[from] owner::Error),
     /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] acl::Error),
@@ -75,6 +80,14 @@ pub enum Error {
         .0.display()
     )]
     Damaged(PathBuf),
+    /// Its database has what this program does not make, such as a trigger.
+    #[error("{} is not as Berth makes it, and nothing was changed: it has {found}", path.display())]
+    ForeignSchema {
+        /// The database.
+        path: PathBuf,
+        /// What.
+        found: String,
+    },
     /// Something would be overwritten.
     #[error("{} is there already: --force moves it aside", .0.display())]
     Exists(PathBuf),
@@ -108,12 +121,15 @@ pub async fn backup(config: &Config, to: &Path, now: UnixSeconds) -> Result<Cont
     check_is_ours(to)?;
     let _lock = lock(to)?;
     let failed = |source| FileError::new("writing", to, source);
-    let fresh = tempfile::Builder::new()
-        .prefix(FILES)
-        .permissions(Permissions::from_mode(0o700))
-        .tempdir_in(to)
-        .map_err(failed)?;
-    Store::open(&database).await?.snapshot(&fresh.path().join(DATABASE)).await?;
+    let fresh = make_fresh(FILES, to)?;
+    // SQLite goes by names alone: where root runs this, it is let into no directory of others.
+    let is_others = Identity::of(to)?.foreign().is_some();
+    let staged = is_others.then(|| make_fresh("backup-", &config.data)).transpose()?;
+    let snapshot = staged.as_ref().unwrap_or(&fresh).path().join(DATABASE);
+    Store::open(&database).await?.snapshot(&snapshot).await?;
+    if is_others {
+        copy(&snapshot, &fresh.path().join(DATABASE))?;
+    }
     let mut names = vec![DATABASE.to_owned(), HTPASSWD.to_owned()];
     copy(&config.htpasswd, &fresh.path().join(HTPASSWD))?;
     let keys = fresh.path().join(KEYS);
@@ -143,6 +159,15 @@ pub async fn backup(config: &Config, to: &Path, now: UnixSeconds) -> Result<Cont
     Ok(contents)
 }
 
+/// A new directory in `directory`, of the same owner's where root runs this, which goes when the
+/// result is dropped.
+fn make_fresh(prefix: &str, directory: &Path) -> Result<TempDir, FileError> {
+    let _assumed = files::as_owner(directory)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix).permissions(Permissions::from_mode(0o700));
+    builder.tempdir_in(directory).map_err(|source| FileError::new("writing", directory, source))
+}
+
 /// Checks that nobody else's files are overwritten or removed: there is a backup in the directory,
 /// or what is left of one that broke off, or nothing.
 fn check_is_ours(to: &Path) -> Result<(), Error> {
@@ -163,6 +188,7 @@ fn lock(to: &Path) -> Result<File, Error> {
 /// Removes the files of the backup before, and of those that broke off: there are keys in them.
 fn remove_others(to: &Path, directory: &str) -> Result<(), FileError> {
     let is_other = |name: &String| name.starts_with(FILES) && name != directory;
+    let _assumed = files::as_owner(to)?;
     for name in names_in(to)?.into_iter().filter(is_other) {
         let old = to.join(name);
         fs::remove_dir_all(&old).map_err(|source| FileError::new("removing", &old, source))?;

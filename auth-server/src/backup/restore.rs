@@ -93,6 +93,10 @@ async fn stage(
     }
     let store = Store::open(&path.join(DATABASE)).await?.acting(by.clone());
     store.check().await?;
+    if let Some(found) = store.foreign_schema().await? {
+        let path = from.join(&contents.directory).join(DATABASE);
+        return Err(Error::ForeignSchema { path, found });
+    }
     // No token that is out carries more than the database in place says. Where that is lost, the
     // time in seconds stands for it: the sequence counts acts of administration, and those are
     // fewer than seconds.

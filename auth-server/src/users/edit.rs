@@ -4,9 +4,7 @@
 //! Only `authctl` does this. A lock beside the file keeps two of them apart.
 
 use std::{
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::OpenOptionsExt,
+    fs::File,
     path::{Path, PathBuf},
 };
 
@@ -37,18 +35,11 @@ impl Editor {
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
         let locked = PathBuf::from(name);
-        let mut options = OpenOptions::new();
-        let lock = options
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(files::PRIVATE)
-            .open(&locked)
-            .and_then(|file| file.lock().map(|()| file))
-            .map_err(|source| FileError::new("locking", &locked, source))?;
-        let mut bytes = match std::fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => HEADER.into(),
-            read => read.map_err(|source| FileError::new("reading", path, source))?,
+        let lock = files::open_lock(&locked)?;
+        lock.lock().map_err(|source| FileError::new("locking", &locked, source))?;
+        let mut bytes = match files::read(path) {
+            Err(error) if error.is_missing() => HEADER.into(),
+            read => read?,
         };
         // A byte order mark would be taken for part of the first name.
         if bytes.starts_with("\u{feff}".as_bytes()) {

@@ -1,13 +1,8 @@
 //! `registry-server import`: take over the store of registry:2 or registry:3.
 
-use std::{
-    io,
-    path::{self, Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use berth_shared::{clock::Clock, owner::Owner, telemetry::chain};
+use berth_shared::{clock::Clock, owner::Identity, telemetry::chain};
 use clap::Args;
 use indicatif::ProgressBar;
 use registry_server::{
@@ -20,10 +15,7 @@ use registry_server::{
     },
 };
 
-use crate::{
-    output::{self, Failure, bytes, count},
-    site,
-};
+use crate::output::{self, Failure, bytes, count};
 
 /// Take over a store that registry:2 or registry:3 wrote, with its repositories and tags.
 ///
@@ -67,14 +59,9 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(
     arguments: &Arguments,
     config: &Config,
+    identity: Identity,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let data = path::absolute(&config.data).map_err(|error| Failure(error.to_string()))?;
-    let (made, there): (Vec<_>, Vec<_>) = data.ancestors().partition(|it| !it.exists());
-    let owner = there.first().and_then(|nearest| Owner::of(nearest).ok().flatten());
-    if owner.is_some() {
-        site::refuse_links(&config.data)?;
-    }
     let offline = open(config).await?;
     let how = match arguments {
         Arguments { adopt: true, .. } => How::Adopt,
@@ -82,13 +69,10 @@ pub(crate) async fn run(
         _ => How::Link,
     };
     let bar = output::progress_bar();
-    let options = Options { how, verify: arguments.verify, owner };
+    let options = Options { how, verify: arguments.verify, owner: identity.foreign() };
     let shown = bar.clone();
     let tell = Arc::new(move |event: Event| show(&shown, &event, json));
-    // Early too: SQLite gives the files that it makes later to the owner of the database.
-    give_data(owner, config, &made, &offline)?;
     let imported = import::run(&offline, &arguments.directory, options, tell).await;
-    give_data(owner, config, &made, &offline)?;
     bar.finish_and_clear();
     let summary = imported.map_err(|error| Failure(chain(&error)))?;
     if json {
@@ -103,7 +87,7 @@ pub(crate) async fn run(
     Ok(ExitCode::from(u8::from(summary.problems > 0)))
 }
 
-/// Opens the data directory, as whoever runs this: the old files may be root's alone.
+/// Opens the data directory for this process alone.
 async fn open(config: &Config) -> Result<Offline, Failure> {
     Offline::open(config, Clock::system()).await.map_err(|error| match error {
         StartError::InUse(data) => Failure(format!(
@@ -112,25 +96,6 @@ async fn open(config: &Config) -> Result<Offline, Failure> {
         )),
         error => Failure(chain(&error)),
     })
-}
-
-/// Gives what Berth made in the data directory, and the directories `made` for it, to whom the
-/// directory, or the one around it, belongs.
-fn give_data(
-    owner: Option<Owner>,
-    config: &Config,
-    made: &[&Path],
-    offline: &Offline,
-) -> Result<(), Failure> {
-    let Some(owner) = owner else { return Ok(()) };
-    let give = || -> io::Result<()> {
-        offline.store.give_directories(owner)?;
-        let files = ["lock", "registry.db", "registry.db-wal", "registry.db-shm"];
-        let files = files.map(|name| config.data.join(name));
-        let files = files.iter().map(PathBuf::as_path).filter(|path| path.exists());
-        files.chain(made.iter().copied()).try_for_each(|path| owner.give(path))
-    };
-    give().map_err(|error| Failure(format!("giving {} its owner: {error}", config.data.display())))
 }
 
 fn show(bar: &ProgressBar, event: &Event, json: bool) {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use berth_shared::{clock::rfc3339, name::RepositoryName, owner, telemetry::chain};
+use berth_shared::{clock::rfc3339, name::RepositoryName, telemetry::chain};
 use clap::Args;
 use registry_server::{
     config::Config,
@@ -32,7 +32,6 @@ pub(crate) async fn run(
     json: bool,
 ) -> Result<ExitCode, Failure> {
     site::is_there(config)?;
-    owner::become_owner_of(&config.data).map_err(|error| Failure(error.to_string()))?;
     let inventory = Inventory::open(&config.data).await.map_err(failure)?;
     match &arguments.repository {
         None => repositories(&inventory, json).await,

@@ -13,9 +13,12 @@ mod serve;
 mod site;
 mod verify;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use berth_shared::{serve::health, telemetry::chain};
+use berth_shared::{owner::Identity, serve::health, telemetry::chain};
 use clap::{CommandFactory, Parser, Subcommand};
 use nix::sys::stat::{Mode, umask};
 use output::Failure;
@@ -76,20 +79,19 @@ enum Verb {
     },
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     // What is written here is nobody else's to read, whatever the shell's mask.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let as_json = cli.json;
-    let ended = run(cli).await;
+    let ended = run(cli);
     match ended.and_then(|code| output::all_written().map(|()| code)) {
         Ok(code) => code,
         Err(failure) => failure.print(as_json),
     }
 }
 
-async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Some(Verb::Completion { shell }) = cli.verb {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "registry-server", &mut script);
@@ -98,21 +100,62 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     }
     let path = cli.config.unwrap_or_else(site::configuration);
     let config = Config::read(&path).map_err(|error| Failure(chain(&error)))?;
-    match cli.verb.unwrap_or(Verb::Serve) {
-        Verb::Serve => serve::run(&path, config).await,
-        Verb::Health => {
-            health::ask(&config.data.join(CONTROL_SOCKET)).await.map_err(Failure)?;
-            Ok(ExitCode::SUCCESS)
+    let verb = cli.verb.unwrap_or(Verb::Serve);
+    let identity = verb.take_identity(&path, &config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure(error.to_string()))?;
+    runtime.block_on(verb.run(&path, config, identity, cli.json))
+}
+
+impl Verb {
+    /// Root works on the data directory as its owner: for good, or where a verb has something to do
+    /// for root too, on files until it says otherwise.
+    fn take_identity(&self, settings: &Path, config: &Config) -> Result<Identity, Failure> {
+        let failed = |error| Failure(chain(&error));
+        match self {
+            Self::Serve | Self::Health | Self::ReadOnly(_) | Self::Completion { .. } => {
+                Ok(Identity::UNCHANGED)
+            }
+            Self::Gc(_) | Self::Verify(_) | Self::Delete(_) | Self::List(_) => {
+                let identity = site::identity(settings, config)?;
+                identity.become_for_good().map_err(failed)?;
+                Ok(identity)
+            }
+            Self::Import(_) | Self::Export(_) | Self::Backup(_) | Self::Restore(_) => {
+                let identity = site::identity(settings, config)?;
+                let writes = matches!(self, Self::Import(_) | Self::Restore(_));
+                if writes && identity.foreign().is_some() {
+                    site::refuse_links(&config.data)?;
+                }
+                identity.enter().map_err(failed)?;
+                Ok(identity)
+            }
         }
-        Verb::Gc(arguments) => gc::run(&arguments, &config, cli.json).await,
-        Verb::Verify(arguments) => verify::run(&arguments, &config, cli.json).await,
-        Verb::Delete(arguments) => delete::run(&arguments, &config, cli.json).await,
-        Verb::Import(arguments) => import::run(&arguments, &config, cli.json).await,
-        Verb::ReadOnly(arguments) => read_only::run(&arguments, &config, cli.json).await,
-        Verb::List(arguments) => list::run(&arguments, &config, cli.json).await,
-        Verb::Export(arguments) => export::run(&arguments, &config, cli.json).await,
-        Verb::Backup(arguments) => backup::run(&arguments, &config, cli.json).await,
-        Verb::Restore(arguments) => restore::run(&arguments, &config, cli.json).await,
-        Verb::Completion { .. } => Ok(ExitCode::SUCCESS),
+    }
+
+    async fn run(
+        self,
+        settings: &Path,
+        config: Config,
+        identity: Identity,
+        json: bool,
+    ) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Serve => serve::run(settings, config).await,
+            Self::Health => {
+                health::ask(&config.data.join(CONTROL_SOCKET)).await.map_err(Failure)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Gc(arguments) => gc::run(&arguments, &config, json).await,
+            Self::Verify(arguments) => verify::run(&arguments, &config, json).await,
+            Self::Delete(arguments) => delete::run(&arguments, &config, json).await,
+            Self::Import(arguments) => import::run(&arguments, &config, identity, json).await,
+            Self::ReadOnly(arguments) => read_only::run(&arguments, &config, json).await,
+            Self::List(arguments) => list::run(&arguments, &config, json).await,
+            Self::Export(arguments) => export::run(&arguments, &config, json).await,
+            Self::Backup(arguments) => backup::run(&arguments, &config, json).await,
+            Self::Restore(arguments) => restore::run(&arguments, &config, json).await,
+            Self::Completion { .. } => Ok(ExitCode::SUCCESS),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use berth_shared::{clock::Clock, owner::Owner};
+use berth_shared::clock::Clock;
 use clap::Args;
 use registry_server::{
     config::Config,
@@ -32,9 +32,6 @@ pub(crate) async fn run(
     config: &Config,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    if Owner::of(&config.data).ok().flatten().is_some() {
-        site::refuse_links(&config.data)?;
-    }
     let (data, from) = (config.data.clone(), arguments.from.clone());
     let events = site::here(|events| async move {
         restore(data, from, Clock::system(), events).await.map(Event::Restored)

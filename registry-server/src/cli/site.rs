@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth_shared::{clock::Clock, owner, telemetry::chain};
+use berth_shared::{clock::Clock, owner::Identity, telemetry::chain};
 use registry_server::{
     CONTROL_SOCKET, Offline, StartError,
     config::Config,
@@ -16,6 +16,9 @@ use registry_server::{
 use tokio::sync::mpsc;
 
 use crate::output::Failure;
+
+/// The database's name within the data directory.
+const DATABASE: &str = "registry.db";
 
 /// Where a package puts the configuration.
 const CONFIG_INSTALLED: &str = "/etc/berth/registry.toml";
@@ -49,7 +52,6 @@ pub(crate) async fn start(job: Job, config: &Config) -> Result<mpsc::Receiver<Ev
 /// Opens the data directory for this program alone. `None` when a server uses it.
 pub(crate) async fn open(config: &Config) -> Result<Option<Offline>, Failure> {
     is_there(config)?;
-    owner::become_owner_of(&config.data).map_err(|error| Failure(error.to_string()))?;
     match Offline::open(config, Clock::system()).await {
         Ok(offline) => Ok(Some(offline)),
         Err(StartError::InUse(_)) => Ok(None),
@@ -57,12 +59,20 @@ pub(crate) async fn open(config: &Config) -> Result<Option<Offline>, Failure> {
     }
 }
 
-/// For verbs that stay root in a directory that is somebody else's: a link in it could lead to any
-/// file.
+/// Who works on the data directory, where root types the verb: its owner. Decided, and become,
+/// before there is a second thread and before anything in there is opened.
+pub(crate) fn identity(settings: &Path, config: &Config) -> Result<Identity, Failure> {
+    let identity = Identity::of_server(settings, &config.data, DATABASE);
+    identity.map_err(|error| Failure(chain(&error)))
+}
+
+/// Says at once what is wrong where root is to fill a directory of somebody else's: that one's
+/// rights, with which it is filled, would be refused in fewer words.
 pub(crate) fn refuse_links(data: &Path) -> Result<(), Failure> {
-    let names = ["lock", "registry.db", "registry.db-wal", "registry.db-shm", "objects"];
-    let paths = names.map(|name| data.join(name));
-    match paths.iter().find(|path| path.is_symlink()) {
+    let names = ["lock", DATABASE, "registry.db-wal", "registry.db-shm", "objects"];
+    let shards = (0..=u8::MAX).map(|first| data.join(format!("objects/{first:02x}")));
+    let mut paths = names.map(|name| data.join(name)).into_iter().chain(shards);
+    match paths.find(|path| path.is_symlink()) {
         Some(link) => Err(Failure(format!("{} is a symbolic link: remove it", link.display()))),
         None => Ok(()),
     }
@@ -86,7 +96,7 @@ where
 
 /// Refuses a data directory that no server has ever used.
 pub(crate) fn is_there(config: &Config) -> Result<(), Failure> {
-    if config.data.join("registry.db").exists() {
+    if config.data.join(DATABASE).exists() {
         return Ok(());
     }
     let data = config.data.display();

@@ -14,6 +14,7 @@ pub(crate) mod manifest;
 pub(crate) mod queue;
 pub(crate) mod referrer;
 pub(crate) mod repository;
+mod schema;
 mod snapshot;
 pub(crate) mod tag;
 pub(crate) mod totals;

@@ -2,12 +2,18 @@
 //!
 //! An object's location is never used twice, so a backup into a directory that has one adds what is
 //! new and trusts what is there. The old backup is whole until the new database takes its place.
+//!
+//! Where root runs this for somebody else's registry, what is read is read as that user.
 
 use std::{fs, path::PathBuf, time::Instant};
 
-use berth_shared::clock::{Clock, rfc3339};
+use berth_shared::{
+    clock::{Clock, rfc3339},
+    owner::Identity,
+};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use tempfile::TempPath;
 
 use super::{
     directory::{Description, Directory},
@@ -65,19 +71,21 @@ pub fn backup(
     Box::pin(async move {
         let started = Instant::now();
         let quiet = Quiet::over(&data).await?;
-        let (directory, _lock) = Directory::to_write(to)?;
-        let new = directory.new_database()?;
+        let (directory, _lock) = Directory::to_write(&to)?;
+        // Removed at the end, where it has not become the backup's by then.
+        let new = TempPath::try_from_path(directory.new_database(&data)?);
+        let new = new.map_err(doing("making the database of", &to))?;
         let made = rfc3339(clock.now());
-        Database::open_beside(&data.join("registry.db")).await?.snapshot(new.clone()).await?;
-        let snapshot = Database::open_at_rest(new.clone()).await?;
+        Database::open_beside(&data.join("registry.db")).await?.snapshot(new.to_path_buf()).await?;
+        let snapshot = Database::open_at_rest(new.to_path_buf()).await?;
         // An upload cannot go on in another store.
         snapshot.write(|tx| Box::pin(tx.forget_uploads())).await?;
-        let objects = directory.objects();
         let mut backup = Backup {
             total: snapshot.count_blobs().await?,
             snapshot,
             source: DiskStore::at(&data.join("objects")),
-            target: DiskStore::open(&objects).map_err(doing("making", &objects))?,
+            target: directory.new_store()?,
+            identity: directory.identity(),
             quiet,
             events,
             done: Summary::default(),
@@ -97,6 +105,8 @@ struct Backup {
     snapshot: Database,
     source: DiskStore,
     target: DiskStore,
+    /// Who works in the directory of the backup.
+    identity: Identity,
     quiet: Quiet,
     events: Events,
     total: BlobTotals,
@@ -132,7 +142,10 @@ impl Backup {
             return self.missing(blob).await;
         }
         self.target.delete(&blob.location).await?;
-        self.target.take(&self.source, &blob.location, None).await?;
+        match self.target.take(&self.source, &blob.location).await {
+            Err(storage::Error::NotFound(_)) => return self.missing(blob).await,
+            taken => taken?,
+        }
         self.done.added += 1;
         self.done.added_bytes += blob.size;
         Ok(())
@@ -145,7 +158,8 @@ impl Backup {
         }
         self.done.missing += 1;
         let images = self.snapshot.images_with(&blob.digest, None, IMAGES_MAX).await?;
-        let what = "its object is missing or too short, so it is not in the backup".to_owned();
+        let what = "its object is missing, too short or not readable, so it is not in the backup"
+            .to_owned();
         let digest = blob.digest.clone();
         Ok(self.events.say(Event::Damaged { digest, what, images }).await?)
     }
@@ -180,7 +194,8 @@ impl Backup {
                     self.done.removed += 1;
                 }
                 Superfluous::Partial(path) => {
-                    fs::remove_file(&path).map_err(doing("removing", &path))?;
+                    let removed = self.identity.within(|| fs::remove_file(&path));
+                    removed.map_err(doing("removing", &path))?;
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! The directory that a backup lies in: `registry.db`, `objects/`, and `backup.json`, which says
 //! what it is. What is under way has names of its own.
+//!
+//! Where root runs this, whoever owns the directory reads and writes in it.
 
 use std::{
     fs::{self, File},
@@ -7,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth_shared::files::{directory_of, sync_directory, try_lock};
+use berth_shared::{
+    files::{directory_of, open_regular, sync_directory, try_lock},
+    owner::{Identity, Place},
+};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, doing};
@@ -21,6 +26,9 @@ const DESCRIPTION: &str = "backup.json";
 
 /// Held by whoever writes. A directory with it is one of ours, though no backup be whole in it.
 const LOCK: &str = "backup.lock";
+
+/// The database of a backup that is not whole yet.
+const NEW: &str = "registry.db.new";
 
 /// What a backup says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,18 +55,21 @@ impl Description {
 /// A directory with a backup in it, or about to have one.
 #[derive(Debug)]
 pub(super) struct Directory {
+    place: Place,
     root: PathBuf,
 }
 
 impl Directory {
     /// The directory to read from, and what it says of itself.
-    pub(super) fn to_read(root: PathBuf) -> Result<(Self, Description), Error> {
-        let path = root.join(DESCRIPTION);
-        let bytes = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let message = format!("{} is no backup: it has no {DESCRIPTION}", root.display());
-                return Err(Error::Refused(message));
-            }
+    pub(super) fn to_read(root: &Path) -> Result<(Self, Description), Error> {
+        let no_backup = || {
+            let root = root.display();
+            Error::Refused(format!("{root} is no backup: it has no {DESCRIPTION}"))
+        };
+        let place = Place::open(root)?.ok_or_else(no_backup)?;
+        let path = place.path().join(DESCRIPTION);
+        let bytes = match place.within(|| fs::read(&path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(no_backup()),
             bytes => bytes.map_err(doing("reading", &path))?,
         };
         // A later form may have other fields: its number is looked at before the rest.
@@ -75,52 +86,80 @@ impl Directory {
             )));
         }
         let description = serde_json::from_slice(&bytes).map_err(broken)?;
-        Ok((Self { root }, description))
+        Ok((Self { root: place.path().to_owned(), place }, description))
     }
 
     /// The directory to write to, made where it is missing, and this process's alone as long as
     /// the file is open.
-    pub(super) fn to_write(root: PathBuf) -> Result<(Self, File), Error> {
-        fs::create_dir_all(&root).map_err(doing("making", &root))?;
-        let is_ours = root.join(DESCRIPTION).exists() || root.join(LOCK).exists();
-        let mut entries = fs::read_dir(&root).map_err(doing("reading", &root))?;
-        if !is_ours && entries.next().is_some() {
+    pub(super) fn to_write(root: &Path) -> Result<(Self, File), Error> {
+        let place = Place::make(root)?;
+        let is_ours = place.has(DESCRIPTION) || place.has(LOCK);
+        let entry = place.within(|| fs::read_dir(place.path())?.next().transpose());
+        if !is_ours && entry.map_err(doing("reading", root))?.is_some() {
             let root = root.display();
             return Err(Error::Refused(format!(
                 "{root} is neither empty nor a backup: name a directory of its own"
             )));
         }
-        let path = root.join(LOCK);
-        let lock = File::create(&path).map_err(doing("making", &path))?;
+        let path = place.path().join(LOCK);
+        let lock = place.within(|| File::create(&path)).map_err(doing("making", &path))?;
         let lock = try_lock(lock).map_err(doing("locking", &path))?.ok_or_else(|| {
             let root = root.display();
             Error::Refused(format!("another backup to {root} is under way"))
         })?;
-        Ok((Self { root }, lock))
+        Ok((Self { root: place.path().to_owned(), place }, lock))
+    }
+
+    /// Who works in it.
+    pub(super) fn identity(&self) -> Identity {
+        self.place.identity()
     }
 
     pub(super) fn database(&self) -> PathBuf {
         self.root.join("registry.db")
     }
 
-    /// Where the next backup's database is made. What an earlier attempt left is removed.
-    pub(super) fn new_database(&self) -> Result<PathBuf, Error> {
-        fresh(self.root.join("registry.db.new"))
-    }
-
-    pub(super) fn objects(&self) -> PathBuf {
-        self.root.join("objects")
+    /// Where the next backup's database is made: in this directory, or where the one who reads the
+    /// data directory `data` cannot write here, in that one. What an earlier attempt left is
+    /// removed.
+    pub(super) fn new_database(&self, data: &Path) -> Result<PathBuf, Error> {
+        match self.place.is_reached_by_name() {
+            true => fresh(self.root.join(NEW)),
+            false => fresh(data.join("registry.db.backup")),
+        }
     }
 
     /// The objects, as they are there.
     pub(super) fn store(&self) -> DiskStore {
-        DiskStore::at(&self.objects())
+        DiskStore::at(&self.root.join("objects")).worked_in_by(self.place.identity())
+    }
+
+    /// The objects, with every directory that they need.
+    pub(super) fn new_store(&self) -> Result<DiskStore, Error> {
+        let objects = self.root.join("objects");
+        let made = self.place.within(|| DiskStore::open(&objects).map(|_| ()));
+        made.map_err(doing("making", &objects))?;
+        Ok(self.store())
+    }
+
+    /// Copies the database to a new file, which this thread's user makes.
+    pub(super) fn copy_database(&self, to: &Path) -> Result<(), Error> {
+        let path = self.database();
+        let from = self.place.within(|| open_regular(&path)).map_err(doing("reading", &path))?;
+        copy(&from, to).map_err(doing("copying to", to))
     }
 
     /// Puts the new database in the place of the old: from here on the directory holds the new
     /// backup.
     pub(super) fn commit(&self, new: &Path, description: &Description) -> Result<(), Error> {
-        put(new, &self.database())?;
+        // It is what its user may read, whatever has been put in its place.
+        let file = open_regular(new).map_err(doing("reading", new))?;
+        let _assumed = self.place.identity().assume().map_err(doing("writing in", &self.root))?;
+        let here = self.root.join(NEW);
+        if here != new {
+            copy(&file, &fresh(here.clone())?).map_err(doing("copying to", &here))?;
+        }
+        put(&here, &self.database())?;
         let path = self.root.join("backup.json.new");
         let write = || {
             let mut file = File::create(&path)?;
@@ -131,6 +170,13 @@ impl Directory {
         write().map_err(doing("writing", &path))?;
         put(&path, &self.root.join(DESCRIPTION))
     }
+}
+
+/// Copies an open file to a new one, durably.
+fn copy(mut from: &File, to: &Path) -> io::Result<()> {
+    let mut to = File::create_new(to)?;
+    io::copy(&mut from, &mut to)?;
+    to.sync_all()
 }
 
 /// The path of a database about to be made: nothing is there.

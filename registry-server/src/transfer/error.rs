@@ -2,6 +2,8 @@
 
 use std::{io, path::Path};
 
+use berth_shared::owner;
+
 use crate::{StartError, metadata, registry, storage};
 
 /// Why a transfer was refused or broke off.
@@ -18,6 +20,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// Root does not go there.
+    #[error(transparent)]
+    Owner(#[from] owner::Error),
     /// The data directory cannot be used.
     #[error(transparent)]
     Data(#[from] StartError),

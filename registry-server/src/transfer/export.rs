@@ -5,8 +5,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
-    io::Write,
+    fs,
+    io::{self, Write},
     path::PathBuf,
     sync::Arc,
     time::Instant,
@@ -20,7 +20,7 @@ use tokio::task::spawn_blocking;
 
 use super::{
     error::{Error, doing},
-    layout::{Layout, replace},
+    layout::{Layout, make_anew},
     quiet::Quiet,
 };
 use crate::{
@@ -83,7 +83,7 @@ pub fn export(
         for (_, digest) in &images {
             export.find(digest.clone()).await?;
         }
-        let mut layout = Layout::open(to)?;
+        let mut layout = Layout::open(&to)?;
         export.write_blobs(&layout).await?;
         export.write_manifests(&images, &mut layout)?;
         layout.save()?;
@@ -225,7 +225,7 @@ impl Export {
             object => object?,
         };
         let partial = path.with_extension("partial");
-        let file = File::create(&partial).map_err(doing("making", &partial))?;
+        let file = layout.within(|| make_anew(&partial)).map_err(doing("making", &partial))?;
         let file = Arc::new(file);
         let mut hasher = Hasher::new(blob.digest.algorithm());
         while let Some(piece) = object.next().await {
@@ -234,7 +234,7 @@ impl Export {
             let file = Arc::clone(&file);
             let written = spawn_blocking(move || (&*file).write_all(&piece)).await;
             written
-                .map_err(std::io::Error::other)
+                .map_err(io::Error::other)
                 .and_then(|written| written)
                 .map_err(doing("writing", &partial))?;
         }
@@ -243,7 +243,7 @@ impl Export {
             true => file.sync_all().and_then(|()| fs::rename(&partial, &path)),
             false => fs::remove_file(&partial),
         };
-        end().map_err(doing("writing", &path))?;
+        layout.within(end).map_err(doing("writing", &path))?;
         Ok(is_sound)
     }
 
@@ -253,7 +253,7 @@ impl Export {
         layout: &mut Layout,
     ) -> Result<(), Error> {
         for (digest, manifest) in &self.manifests {
-            replace(&layout.place(digest)?, &manifest.bytes)?;
+            layout.replace(&layout.place(digest)?, &manifest.bytes)?;
             self.done.manifests += 1;
         }
         for (tag, digest) in images {

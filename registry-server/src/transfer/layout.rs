@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth_shared::{digest::Digest, tag::Tag};
+use berth_shared::{digest::Digest, owner::Place, tag::Tag};
 use serde_json::{Map, Value, json};
 
 use super::error::{Error, doing};
@@ -20,6 +20,7 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// A directory in the form of the OCI image specification, "Image Layout".
 #[derive(Debug)]
 pub(super) struct Layout {
+    place: Place,
     root: PathBuf,
     index: Value,
 }
@@ -29,18 +30,17 @@ impl Layout {
     ///
     /// # Errors
     /// When something else is there, and when a file fails.
-    pub(super) fn open(root: PathBuf) -> Result<Self, Error> {
-        fs::create_dir_all(&root).map_err(doing("making", &root))?;
-        let mut entries = fs::read_dir(&root).map_err(doing("reading", &root))?;
-        let is_layout = root.join(MARK).exists();
-        if !is_layout && entries.next().is_some() {
+    pub(super) fn open(root: &Path) -> Result<Self, Error> {
+        let place = Place::make(root)?;
+        let entry = place.within(|| fs::read_dir(place.path())?.next().transpose());
+        if !place.has(MARK) && entry.map_err(doing("reading", root))?.is_some() {
             let root = root.display();
             return Err(Error::Refused(format!(
                 "{root} is neither empty nor an OCI image layout: name another directory"
             )));
         }
-        let path = root.join("index.json");
-        let index = match fs::read(&path) {
+        let path = place.path().join("index.json");
+        let index = match place.within(|| fs::read(&path)) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|error| doing("reading", &path)(error.into()))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => json!({
@@ -53,20 +53,23 @@ impl Layout {
         if !index["manifests"].is_array() {
             return Err(Error::Refused(format!("{} is no index", path.display())));
         }
-        replace(&root.join(MARK), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        Ok(Self { root, index })
+        let layout = Self { root: place.path().to_owned(), place, index };
+        layout.replace(&layout.root.join(MARK), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        Ok(layout)
     }
 
     /// Whether a blob of this digest and length is there.
     pub(super) fn has(&self, digest: &Digest, length: u64) -> bool {
-        fs::metadata(self.blob(digest)).is_ok_and(|meta| meta.len() == length)
+        let meta = self.within(|| fs::metadata(self.blob(digest)));
+        meta.is_ok_and(|meta| meta.len() == length)
     }
 
     /// Where the blob belongs; its directory is made.
     pub(super) fn place(&self, digest: &Digest) -> Result<PathBuf, Error> {
         let path = self.blob(digest);
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(doing("making", folder))?;
+            let made = self.within(|| fs::create_dir_all(folder));
+            made.map_err(doing("making", folder))?;
         }
         Ok(path)
     }
@@ -90,18 +93,31 @@ impl Layout {
 
     /// Writes the index: from here on the layout has what was added.
     pub(super) fn save(&self) -> Result<(), Error> {
-        replace(&self.root.join("index.json"), self.index.to_string().as_bytes())
+        self.replace(&self.root.join("index.json"), self.index.to_string().as_bytes())
+    }
+
+    /// Writes a file as a whole.
+    pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        let partial = path.with_extension("partial");
+        let write = || {
+            let mut file = make_anew(&partial)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&partial, path)
+        };
+        self.within(write).map_err(doing("writing", path))
+    }
+
+    /// Works in the layout as whoever owns it, where root runs this.
+    pub(super) fn within<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.place.within(work)
     }
 }
 
-/// Writes a file as a whole.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let partial = path.with_extension("partial");
-    let write = || {
-        let mut file = File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&partial, path)
-    };
-    write().map_err(doing("writing", path))
+/// Makes a file; what an attempt that was broken off left there is removed.
+pub(super) fn make_anew(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => File::create_new(path),
+    }
 }

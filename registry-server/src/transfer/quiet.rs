@@ -3,10 +3,10 @@
 
 use std::{fs::File, path::Path};
 
-use berth_shared::{owner::Owner, telemetry::chain};
+use berth_shared::telemetry::chain;
 use tokio::sync::mpsc;
 
-use super::error::{Error, doing};
+use super::error::Error;
 use crate::{CONTROL_SOCKET, StartError, control::Job, registry::event::Event};
 
 /// As long as this is kept, no stored object is deleted.
@@ -28,12 +28,7 @@ impl Quiet {
             return Err(Error::Refused(format!("{data} holds no registry yet")));
         }
         match crate::lock(data) {
-            Ok(lock) => {
-                let path = data.join("lock");
-                let owner = Owner::of(data).map_err(doing("looking at", data))?;
-                owner.map_or(Ok(()), |owner| owner.give(&path)).map_err(doing("giving", &path))?;
-                Ok(Self::Alone { _lock: lock })
-            }
+            Ok(lock) => Ok(Self::Alone { _lock: lock }),
             Err(StartError::InUse(_)) => Self::ask(data).await,
             Err(error) => Err(error.into()),
         }

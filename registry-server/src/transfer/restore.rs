@@ -2,6 +2,8 @@
 //!
 //! Every object is hashed. The database comes last, so that a server finds either nothing or the
 //! whole; what was broken off is taken up again by the next attempt.
+//!
+//! Where root runs this, the data directory is written by its owner, and the backup read by its own.
 
 use std::{
     fs::{self, File},
@@ -9,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use berth_shared::{clock::Clock, owner::Owner};
+use berth_shared::{clock::Clock, owner::Identity};
 use futures_util::{StreamExt, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 
@@ -66,22 +68,26 @@ pub fn restore(
 ) -> BoxFuture<'static, Result<Summary, Error>> {
     Box::pin(async move {
         let started = Instant::now();
-        let (directory, description) = Directory::to_read(from)?;
+        let (directory, description) = Directory::to_read(&from)?;
         let _lock = take_data(&data)?;
-        let owner = Owner::of(&data).map_err(doing("looking at", &data))?;
         let new = fresh(data.join("registry.db.restoring"))?;
-        copy_database(&directory.database(), &new, owner)?;
+        directory.copy_database(&new)?;
         let database = Database::open_at_rest(new.clone()).await?;
+        let path = from.join("registry.db");
         if let Some(found) = database.integrity().await? {
-            let path = directory.database();
             return Err(Error::Refused(format!("{} is damaged: {found}", path.display())));
         }
+        if let Some(found) = database.foreign_schema().await? {
+            let path = path.display();
+            return Err(Error::Refused(format!("{path} is not as Berth makes it: it has {found}")));
+        }
+        let objects = data.join("objects");
+        let target = DiskStore::open(&objects).map_err(doing("making", &objects))?;
         let repositories = database.count_repositories().await?;
         let manifests = database.count_manifests().await?;
         let mut restoring = Restoring {
             source: directory.store(),
-            target: open_store(&data.join("objects"), owner)?,
-            owner,
+            target: target.worked_in_by(Identity::of(&data)?),
             total: database.count_blobs().await?,
             database,
             clock,
@@ -100,12 +106,8 @@ pub fn restore(
 fn take_data(data: &Path) -> Result<File, Error> {
     if !data.exists() {
         fs::create_dir_all(data).map_err(doing("making", data))?;
-        if let Some(parent) = data.parent() {
-            give(data, Owner::of(parent).map_err(doing("looking at", parent))?)?;
-        }
     }
     let lock = crate::lock(data)?;
-    give(&data.join("lock"), Owner::of(data).map_err(doing("looking at", data))?)?;
     // SQLite would take a journal that is left over for one of the restored database.
     for name in ["registry.db", "registry.db-wal", "registry.db-journal"] {
         let path = data.join(name);
@@ -120,27 +122,9 @@ fn take_data(data: &Path) -> Result<File, Error> {
     Ok(lock)
 }
 
-fn give(path: &Path, owner: Option<Owner>) -> Result<(), Error> {
-    owner.map_or(Ok(()), |owner| owner.give(path)).map_err(doing("giving to its owner", path))
-}
-
-fn copy_database(from: &Path, to: &Path, owner: Option<Owner>) -> Result<(), Error> {
-    fs::copy(from, to).map_err(doing("copying", from))?;
-    File::open(to).and_then(|file| file.sync_all()).map_err(doing("syncing", to))?;
-    give(to, owner)
-}
-
-fn open_store(root: &Path, owner: Option<Owner>) -> Result<DiskStore, Error> {
-    let store = DiskStore::open(root).map_err(doing("making", root))?;
-    let given = owner.map_or(Ok(()), |owner| store.give_directories(owner));
-    given.map_err(doing("giving to its owner", root))?;
-    Ok(store)
-}
-
 struct Restoring {
     source: DiskStore,
     target: DiskStore,
-    owner: Option<Owner>,
     database: Database,
     clock: Clock,
     events: Events,
@@ -175,7 +159,7 @@ impl Restoring {
             return self.found_sound(blob).await;
         }
         self.target.delete(&blob.location).await?;
-        let what = match self.target.take(&self.source, &blob.location, self.owner).await {
+        let what = match self.target.take(&self.source, &blob.location).await {
             Err(storage::Error::NotFound(_)) => "its object is missing in the backup",
             Err(error) => return Err(error.into()),
             Ok(()) if is_sound(&self.target, blob).await? => return self.found_sound(blob).await,

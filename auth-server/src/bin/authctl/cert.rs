@@ -6,7 +6,7 @@ use auth_server::{
     certs::{CertificateFiles, Found},
     host::Host,
 };
-use berth_shared::{clock::Clock, owner};
+use berth_shared::{clock::Clock, owner::Identity};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -93,7 +93,7 @@ pub(crate) fn run(verb: &Verb, site: Option<&Site>) -> Result<Report, Failure> {
         Verb::Renew { host, place } => (place, host.as_ref(), true),
     };
     let files = place.files(site);
-    owner::become_owner_of(&files.certs)?;
+    Identity::of(&files.certs)?.become_for_good()?;
     let hosts = hosts.map(|list| list.0.clone()).filter(|hosts| !hosts.is_empty());
     let pem = files.server_pem();
     let shown = pem.display();

@@ -27,7 +27,7 @@ mod user;
 use std::{path::PathBuf, process::ExitCode};
 
 use auth_server::audit::Author;
-use berth_shared::{clock::Clock, owner};
+use berth_shared::{clock::Clock, owner::Identity};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use report::{Failure, Report};
@@ -170,7 +170,7 @@ fn run(arguments: Arguments, verb: &str) -> Result<Report, Failure> {
                 .to_owned(),
         )),
         Verb::Init(arguments) => {
-            owner::become_owner_of(&arguments.data())?;
+            Identity::of(&arguments.data())?.become_for_good()?;
             runtime()?.block_on(init::run(&arguments, find.author))
         }
         Verb::Key(verb) => {

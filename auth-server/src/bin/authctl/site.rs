@@ -10,7 +10,7 @@ use auth_server::{
     users::{edit::Editor, htpasswd::Htpasswd},
 };
 use berth_shared::{
-    owner,
+    owner::Identity,
     subject::{Grantee, UserName},
 };
 
@@ -47,8 +47,7 @@ impl Search {
             )));
         }
         let config = Config::load(&path)?;
-        let database = config.database();
-        owner::become_owner_of(if database.exists() { &database } else { &config.data })?;
+        Identity::of_server(&path, &config.data, config::DATABASE)?.become_for_good()?;
         Ok(Site { config, author: self.author })
     }
 }
@@ -62,7 +61,7 @@ impl Site {
 
     /// The users as the file has them; nobody while there is no file.
     pub(crate) fn users(&self) -> Htpasswd {
-        std::fs::read(&self.config.htpasswd)
+        files::read(&self.config.htpasswd)
             .map_or_else(|_| Htpasswd::default(), |bytes| Htpasswd::parse(&bytes))
     }
 

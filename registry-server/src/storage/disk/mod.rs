@@ -10,14 +10,16 @@ mod pieces;
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, IoSlice, Seek, SeekFrom, Write},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use async_trait::async_trait;
+use berth_shared::{files::open_regular, owner::Identity};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use nix::fcntl::OFlag;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 pub use intake::How;
@@ -33,6 +35,7 @@ const EARLY_SYNC_BYTES: u64 = 16 * 1024 * 1024;
 pub struct DiskStore {
     root: Arc<Path>,
     durable: bool,
+    identity: Identity,
 }
 
 impl DiskStore {
@@ -57,7 +60,7 @@ impl DiskStore {
                 above.sync_all()?;
             }
         }
-        Ok(Self { root: root.into(), durable: true })
+        Ok(Self::at(root))
     }
 
     /// The same store, which leaves it to the system when bytes reach the disk.
@@ -69,7 +72,13 @@ impl DiskStore {
     /// The store in `root`, as it is there.
     #[must_use]
     pub fn at(root: &Path) -> Self {
-        Self { root: root.into(), durable: true }
+        Self { root: root.into(), durable: true, identity: Identity::UNCHANGED }
+    }
+
+    /// The same store, in which somebody else works.
+    #[must_use]
+    pub fn worked_in_by(self, identity: Identity) -> Self {
+        Self { identity, ..self }
     }
 
     fn path(&self, location: &Location) -> PathBuf {
@@ -87,7 +96,7 @@ impl DiskStore {
         let room = reader.room_to_begin(first_length).await?;
         let (file, first) = self
             .run("reading", location, move |path| {
-                let file = File::open(path)?;
+                let file = open_regular(path)?;
                 if file.metadata()?.len() < start.saturating_add(length) {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
@@ -114,8 +123,9 @@ impl DiskStore {
         location: &Location,
         work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let path = self.path(location);
-        let done = on_disk(operation, move || work(&path)).await.map_err(io::Error::other);
+        let (path, identity) = (self.path(location), self.identity);
+        let done = on_disk(operation, move || identity.within(|| work(&path)));
+        let done = done.await.map_err(io::Error::other);
         done.and_then(|result| result).map_err(|error| explain(operation, location, error))
     }
 }
@@ -140,7 +150,11 @@ fn explain(operation: &'static str, location: &Location, source: io::Error) -> E
 #[async_trait]
 impl Store for DiskStore {
     async fn length(&self, location: &Location) -> Result<u64, Error> {
-        self.run("looking at", location, |path| fs::metadata(path).map(|meta| meta.len())).await
+        self.run("looking at", location, |path| match fs::symlink_metadata(path)? {
+            meta if meta.is_file() => Ok(meta.len()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        })
+        .await
     }
 
     async fn read(
@@ -175,6 +189,7 @@ impl Store for DiskStore {
                     .write(true)
                     .create(offset == 0)
                     .truncate(false)
+                    .custom_flags(OFlag::O_NOFOLLOW.bits())
                     .open(path)?;
                 if file.metadata()?.len() < offset {
                     return Err(io::ErrorKind::UnexpectedEof.into());
@@ -214,7 +229,7 @@ impl Store for DiskStore {
 
     async fn describe(&self, location: &Location) -> Result<Described, Error> {
         self.run("looking at", location, |path| {
-            let meta = fs::metadata(path)?;
+            let meta = fs::symlink_metadata(path)?;
             // Not the time of the content: a hard link to an old file is young.
             Ok(Described { length: meta.len(), changed: meta.ctime() })
         })
@@ -223,16 +238,17 @@ impl Store for DiskStore {
 
     async fn list(&self, shard: u8) -> Result<Listing, Error> {
         const OPERATION: &str = "listing the directory of";
-        let directory = self.root.join(format!("{shard:02x}"));
-        let listed = on_disk(OPERATION, move || list(&directory, shard)).await;
+        let (directory, identity) = (self.root.join(format!("{shard:02x}")), self.identity);
+        let listed = on_disk(OPERATION, move || identity.within(|| list(&directory, shard))).await;
         let listed = listed.map_err(io::Error::other).and_then(|listed| listed);
         listed.map_err(|source| Error::Io { operation: OPERATION, location: nowhere(), source })
     }
 
     async fn free_bytes(&self) -> Result<u64, Error> {
         const OPERATION: &str = "asking for the free space of";
-        let root = Arc::clone(&self.root);
-        let stat = on_disk(OPERATION, move || Ok(nix::sys::statvfs::statvfs(&*root)?)).await;
+        let (root, identity) = (Arc::clone(&self.root), self.identity);
+        let stat = move || identity.within(|| Ok(nix::sys::statvfs::statvfs(&*root)?));
+        let stat = on_disk(OPERATION, stat).await;
         let stat = stat.map_err(io::Error::other).and_then(|stat| stat);
         stat.map(|stat| stat.blocks_available() * stat.fragment_size())
             .map_err(|source| Error::Io { operation: OPERATION, location: nowhere(), source })

@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     fs,
     io::{self, Read},
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::Arc,
 };
@@ -12,8 +13,8 @@ use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
 use bytes::Bytes;
 
 use super::{
-    Error, Import, in_background,
-    layout::TagLink,
+    Error, Import, Options, in_background,
+    layout::{Content, OldStore, TagLink},
     refused,
     repository::{OldRepository, is_blob},
 };
@@ -126,7 +127,10 @@ impl Import {
                 Ok(content) => content,
                 Err(what) => return Ok(Ok(Examined::Faulty(what))),
             };
-            let path = content.path;
+            let path = content.path.clone();
+            if !may_be_taken(&old, &content, options) {
+                return Ok(Err(Error::Foreign(path)));
+            }
             if let Some(owner) = options.owner.filter(|_| options.how == How::Link)
                 && !owner.may_read(&content.meta)
             {
@@ -237,7 +241,7 @@ impl Import {
         self.summary.blobs += blobs.len() as u64;
         self.summary.bytes += blobs.iter().map(|taken| taken.blob.size).sum::<u64>();
         if self.options.how == How::Adopt {
-            give_up(blobs).await?;
+            self.give_up(blobs).await?;
         }
         Ok(())
     }
@@ -245,9 +249,14 @@ impl Import {
     async fn take_in(&mut self, blobs: Vec<Taken>) -> Result<(), Error> {
         let options = self.options;
         for taken in &blobs {
-            let (disk, one) = (self.disk.clone(), taken.clone());
+            let (disk, old, one) = (self.disk.clone(), Arc::clone(&self.old), taken.clone());
             let done = in_background(move || {
-                disk.take_in(&one.from, &one.blob.location, options.how, options.owner)
+                // What was put in its place since it was looked at is another file.
+                let content = old.blob(&one.blob.digest)?.map_err(io::Error::other)?;
+                if content.meta.len() != one.blob.size || !may_be_taken(&old, &content, options) {
+                    return Err(io::Error::other("it has changed meanwhile"));
+                }
+                disk.take_in(&content.file, &one.blob.location, options.how, options.owner)
             });
             done.await.map_err(|error| refused(options.how, &taken.from, error))?;
             self.progress(taken.blob.size);
@@ -261,19 +270,28 @@ impl Import {
             source,
         })
     }
+
+    /// Removes the old names of blobs that Berth holds by now.
+    async fn give_up(&self, blobs: Vec<Taken>) -> Result<(), Error> {
+        let old = Arc::clone(&self.old);
+        let removed = in_background(move || {
+            for Taken { blob, from, .. } in blobs {
+                if let Err(source) = old.give_up(&blob.digest) {
+                    return Ok(Err(Error::Io { operation: "giving up", path: from, source }));
+                }
+            }
+            Ok(Ok(()))
+        });
+        removed.await.map_err(Error::Unreadable)?
+    }
 }
 
-/// Removes the old names of blobs that Berth holds by now.
-async fn give_up(blobs: Vec<Taken>) -> Result<(), Error> {
-    let removed = in_background(move || {
-        for Taken { from, .. } in blobs {
-            if let Err(source) = fs::remove_file(&from) {
-                return Ok(Err(Error::Io { operation: "giving up", path: from, source }));
-            }
-        }
-        Ok(Ok(()))
-    });
-    removed.await.map_err(Error::Unreadable)?
+/// Whether a file's owner lets it be taken. Root gives what is adopted to the owner of Berth's data:
+/// that must not be a third one's, of which somebody made a second name in the old store.
+fn may_be_taken(old: &OldStore, content: &Content, options: Options) -> bool {
+    options.how != How::Adopt
+        || old.owns(&content.meta)
+        || options.owner.is_none_or(|owner| owner.user == content.meta.uid())
 }
 
 /// Writes the rows of steps. Gives where the damaged objects lie that were replaced.

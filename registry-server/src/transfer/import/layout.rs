@@ -1,7 +1,7 @@
 //! The store of `distribution` (registry:2 and registry:3) on disk, read and never written.
 //!
 //! Whatever stands in it was written by somebody else: a name is parsed before a path is made of
-//! it, and a symbolic link is not followed out of the store. What cannot be used is a [`Fault`],
+//! it, and the system itself follows no link out of the store. What cannot be used is a [`Fault`],
 //! and the rest goes on; only what the system does not let us read ends the reading.
 
 use std::{
@@ -14,8 +14,15 @@ use std::{
 use berth_shared::{
     clock::UnixSeconds,
     digest::{Algorithm, Digest},
+    files::path_of,
     name::RepositoryName,
+    owner::{Error, Place},
     tag::Tag,
+};
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
+    unistd::{UnlinkatFlags, unlinkat},
 };
 
 /// Where a store begins, below the directory that its configuration names.
@@ -107,7 +114,8 @@ pub fn parse_link(bytes: &[u8]) -> Result<Digest, InvalidLink> {
 /// A store on disk.
 #[derive(Debug)]
 pub struct OldStore {
-    /// Without symbolic links.
+    place: Place,
+    /// What people call it.
     root: PathBuf,
 }
 
@@ -119,10 +127,18 @@ impl OldStore {
     /// When the system does not let it be read.
     pub fn open(directory: &Path) -> io::Result<Option<Self>> {
         for root in [directory.join(ROOT), directory.to_owned()] {
-            match fs::metadata(root.join("repositories")) {
-                Ok(meta) if meta.is_dir() => {
-                    return Ok(Some(Self { root: root.canonicalize()? }));
-                }
+            let place = match Place::open(&root) {
+                Ok(Some(place)) => place,
+                Ok(None) => continue,
+                Err(Error::Io { source, .. }) => match source.kind() {
+                    io::ErrorKind::NotADirectory => continue,
+                    _ => return Err(source),
+                },
+                Err(error) => return Err(io::Error::other(error)),
+            };
+            let store = Self { place, root };
+            match store.open_in("repositories", OFlag::O_PATH) {
+                Ok(found) if found.metadata()?.is_dir() => return Ok(Some(store)),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
                 _ => {}
             }
@@ -229,11 +245,8 @@ impl OldStore {
     /// # Errors
     /// The inner one says what is wrong with them; the outer one that they may not be read.
     pub fn blob(&self, digest: &Digest) -> io::Result<Result<Content, String>> {
-        let path = match self.resolve(&Self::place_of(digest)) {
-            Ok(path) => path,
-            Err(error) => return fault_of(error),
-        };
-        let file = match open_file(&path) {
+        let place = Self::place_of(digest);
+        let file = match self.open_file(&place) {
             Ok(file) => file,
             Err(error) => return fault_of(error),
         };
@@ -244,13 +257,33 @@ impl OldStore {
         if meta.len() == 0 && digest.algorithm().digest(b"") != *digest {
             return Ok(Err("has zero bytes".to_owned()));
         }
-        Ok(Ok(Content { path, file, meta }))
+        Ok(Ok(Content { path: self.root.join(place), file, meta }))
+    }
+
+    /// Removes the name under which the bytes of `digest` lie.
+    ///
+    /// # Errors
+    /// When the system does not let it.
+    pub fn give_up(&self, digest: &Digest) -> io::Result<()> {
+        let place = Self::place_of(digest);
+        let (directory, name) = place.rsplit_once('/').unwrap_or(("", &place));
+        let directory = self.open_in(directory, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        self.place.within(|| Ok(unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir)?))
+    }
+
+    /// Whether a file is of whoever owns the store, as root sees it.
+    #[must_use]
+    pub fn owns(&self, file: &fs::Metadata) -> bool {
+        self.place.identity().owns(file)
     }
 
     /// The names in a directory, in byte order; none when it is not there. Whatever is no directory
     /// is a fault.
     fn list<T>(&self, place: &str, found: &mut Found<T>) -> io::Result<Vec<String>> {
-        let entries = match self.resolve(place).and_then(fs::read_dir) {
+        let listed = self
+            .open_in(place, OFlag::O_DIRECTORY)
+            .and_then(|directory| self.place.within(|| fs::read_dir(path_of(&directory))));
+        let entries = match listed {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => {
@@ -286,7 +319,7 @@ impl OldStore {
     /// Reads a link, and when it was written. `None` when it is not there.
     fn link(&self, place: &str) -> io::Result<Option<Result<(Digest, UnixSeconds), String>>> {
         let read = || -> io::Result<_> {
-            let file = open_file(&self.resolve(place)?)?;
+            let file = self.open_file(place)?;
             let mut bytes = Vec::new();
             (&file).take(LINK_BYTES_MAX).read_to_end(&mut bytes)?;
             Ok((bytes, file.metadata()?.mtime()))
@@ -301,14 +334,27 @@ impl OldStore {
         }
     }
 
-    /// The path of what lies at `place`, once every symbolic link is followed: one in the store.
-    fn resolve(&self, place: &str) -> io::Result<PathBuf> {
-        let path = self.root.join(place).canonicalize()?;
-        if path.starts_with(&self.root) {
-            Ok(path)
-        } else {
-            Err(io::Error::other("a symbolic link leads out of the store"))
-        }
+    /// Opens a file without waiting, as a pipe would make us.
+    fn open_file(&self, place: &str) -> io::Result<File> {
+        self.open_in(place, OFlag::O_NONBLOCK)
+    }
+
+    /// Opens what lies at `place`. Links are followed, but not out of the store.
+    fn open_in(&self, place: &str, flags: OFlag) -> io::Result<File> {
+        let place = if place.is_empty() { "." } else { place };
+        let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
+        let open = || loop {
+            match openat2(self.place.handle(), place, how) {
+                // Something was renamed meanwhile, and the system could not be sure.
+                Err(Errno::EAGAIN) => {}
+                Err(Errno::EXDEV) => {
+                    return Err(io::Error::other("a symbolic link leads out of the store"));
+                }
+                opened => return Ok(opened?.into()),
+            }
+        };
+        self.place.within(open)
     }
 }
 
@@ -321,13 +367,6 @@ pub struct Content {
     pub file: File,
     /// What the system says about it.
     pub meta: fs::Metadata,
-}
-
-/// Opens without waiting, as a pipe would make us.
-fn open_file(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let flags = nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_NOFOLLOW;
-    File::options().read(true).custom_flags(flags.bits()).open(path)
 }
 
 /// What is wrong with one entry, in words; not being allowed to read is wrong with all of them.

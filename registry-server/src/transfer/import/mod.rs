@@ -46,7 +46,7 @@ pub struct Options {
     pub how: How,
     /// Whether blobs are hashed before they are taken.
     pub verify: bool,
-    /// Who is to be able to read them, if that is not who runs the import.
+    /// Who owns Berth's data and is to be able to read them, if that is not who runs the import.
     pub owner: Option<Owner>,
 }
 
@@ -82,6 +82,12 @@ pub enum Error {
         /// Who may not.
         owner: Owner,
     },
+    /// Giving it away would take it from somebody else.
+    #[error(
+        "{} belongs neither to who owns the old store nor to who owns Berth's data: add --copy",
+        .0.display()
+    )]
+    Foreign(PathBuf),
     /// A file can be neither taken nor given up.
     #[error("{operation} {}", .path.display())]
     Io {

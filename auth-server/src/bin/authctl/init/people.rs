@@ -79,7 +79,7 @@ impl Plan {
     ) -> Result<Made, Failure> {
         let path = &config.htpasswd;
         let shown = path.display();
-        let old = std::fs::read(path).ok().map(|bytes| Htpasswd::parse(&bytes));
+        let old = files::read(path).ok().map(|bytes| Htpasswd::parse(&bytes));
         let holds_nobody =
             old.as_ref().is_none_or(|old| old.users.is_empty() && old.problems.is_empty());
         let mut password = None;
@@ -115,7 +115,7 @@ impl Plan {
             }
             Self::One(..) | Self::Nobody => {}
         }
-        let users = std::fs::read(path).map(|bytes| Htpasswd::parse(&bytes)).unwrap_or_default();
+        let users = files::read(path).map(|bytes| Htpasswd::parse(&bytes)).unwrap_or_default();
         if let Some(database) = database {
             database.reconcile(&users.fingerprints()).await?;
         }

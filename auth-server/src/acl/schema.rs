@@ -1,0 +1,47 @@
+//! Whether a database has the tables, indexes, triggers and views that this program makes, and no
+//! others: what a backup brings with it would act in the server's name.
+
+use std::collections::BTreeMap;
+
+use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
+
+use super::{
+    Error,
+    store::{MIGRATIONS, Store},
+};
+
+/// Tables and indexes that SQLite keeps for itself are none of anybody's making.
+const SCHEMA: &str = "SELECT type, name, COALESCE(sql, '') FROM sqlite_schema
+    WHERE type NOT IN ('table', 'index') OR name NOT LIKE 'sqlite!_%' ESCAPE '!'";
+
+/// What each thing is and is called, and how it was made.
+type Schema = BTreeMap<(String, String), String>;
+
+impl Store {
+    /// What is in the database and is not of this program's making, or is missing in it; `None` when
+    /// there is no such thing. The database is one that has been migrated.
+    ///
+    /// # Errors
+    /// When a database does not answer.
+    pub async fn foreign_schema(&self) -> Result<Option<String>, Error> {
+        let mut own = SqliteConnectOptions::new().in_memory(true).connect().await?;
+        MIGRATIONS.run_direct(None, &mut own, false).await.map_err(sqlx::Error::from)?;
+        let expected = schema(sqlx::query_as(SCHEMA).fetch_all(&mut own).await?);
+        own.close().await?;
+        let found = schema(sqlx::query_as(SCHEMA).fetch_all(&mut *self.writer.lock().await).await?);
+        Ok(difference(&expected, &found))
+    }
+}
+
+fn schema(rows: Vec<(String, String, String)>) -> Schema {
+    rows.into_iter().map(|(kind, name, sql)| ((kind, name), sql)).collect()
+}
+
+fn difference(expected: &Schema, found: &Schema) -> Option<String> {
+    let foreign = found.iter().find_map(|(it, sql)| match expected.get(it) {
+        None => Some(("a", it)),
+        Some(own) => Some(("another", it)).filter(|_| own != sql),
+    });
+    let missing = || expected.keys().find(|it| !found.contains_key(it)).map(|it| ("no", it));
+    foreign.or_else(missing).map(|(what, (kind, name))| format!("{what} {kind} {name:?}"))
+}

@@ -1,0 +1,88 @@
+//! Whether a database has the tables, indexes, triggers and views that this program makes, and no
+//! others: what a backup brings with it would act in the server's name.
+
+use std::collections::BTreeMap;
+
+use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
+
+use super::{Database, Error, MIGRATIONS};
+
+/// Tables and indexes that SQLite keeps for itself are none of anybody's making.
+const SCHEMA: &str = "SELECT type, name, COALESCE(sql, '') FROM sqlite_schema
+    WHERE type NOT IN ('table', 'index') OR name NOT LIKE 'sqlite!_%' ESCAPE '!'";
+
+/// What each thing is and is called, and how it was made.
+type Schema = BTreeMap<(String, String), String>;
+
+impl Database {
+    /// What is in the database and is not of this program's making, or is missing in it; `None` when
+    /// there is no such thing. The database is one that has been migrated.
+    ///
+    /// # Errors
+    /// When a database does not answer.
+    pub(crate) async fn foreign_schema(&self) -> Result<Option<String>, Error> {
+        let mut own = SqliteConnectOptions::new().in_memory(true).connect().await?;
+        MIGRATIONS.run_direct(None, &mut own, false).await.map_err(Error::Migrate)?;
+        let expected = schema(sqlx::query_as(SCHEMA).fetch_all(&mut own).await?);
+        own.close().await?;
+        let found = schema(sqlx::query_as(SCHEMA).fetch_all(self.readers()).await?);
+        Ok(difference(&expected, &found))
+    }
+}
+
+fn schema(rows: Vec<(String, String, String)>) -> Schema {
+    rows.into_iter().map(|(kind, name, sql)| ((kind, name), sql)).collect()
+}
+
+fn difference(expected: &Schema, found: &Schema) -> Option<String> {
+    let foreign = found.iter().find_map(|(it, sql)| match expected.get(it) {
+        None => Some(("a", it)),
+        Some(own) => Some(("another", it)).filter(|_| own != sql),
+    });
+    let missing = || expected.keys().find(|it| !found.contains_key(it)).map(|it| ("no", it));
+    foreign.or_else(missing).map(|(what, (kind, name))| format!("{what} {kind} {name:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whatever_is_not_of_our_making_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(&dir.path().join("registry.db")).await.unwrap();
+        assert_eq!(database.foreign_schema().await.unwrap(), None);
+        for (change, back, found) in [
+            (
+                "CREATE TRIGGER planted AFTER INSERT ON tags BEGIN DELETE FROM tags; END",
+                "DROP TRIGGER planted",
+                "a trigger \"planted\"",
+            ),
+            ("CREATE VIEW seen AS SELECT 1", "DROP VIEW seen", "a view \"seen\""),
+            (
+                "ALTER TABLE uploads ADD COLUMN more",
+                "ALTER TABLE uploads DROP COLUMN more",
+                "another table \"uploads\"",
+            ),
+            ("ANALYZE", "DROP TABLE tags", "no table \"tags\""),
+        ] {
+            let run = |statement: &'static str| {
+                database.write(move |tx| {
+                    Box::pin(async move {
+                        let done = sqlx::query(statement).execute(&mut *tx.connection).await;
+                        done.map(|_| ()).map_err(Error::from)
+                    })
+                })
+            };
+            run(change).await.unwrap();
+            if found.starts_with("no") {
+                assert_eq!(database.foreign_schema().await.unwrap(), None);
+                run(back).await.unwrap();
+            }
+            assert_eq!(database.foreign_schema().await.unwrap().as_deref(), Some(found));
+            if !found.starts_with("no") {
+                run(back).await.unwrap();
+            }
+        }
+    }
+}
