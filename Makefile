@@ -1,5 +1,5 @@
 # Thin on purpose: each target is one line or one script.
-.PHONY: help up test test-soak lint bench clean
+.PHONY: help up test test-soak lint bench bench-load clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ lint: ## Format, lints and lock files alone
 
 bench: ## Measure against nginx and docker-registry, and docker_auth if DOCKER_AUTH names it
 	@exec bench/run.sh
+
+bench-load: ## Measure memory, files and a good client's waits under attack
+	@exec bench/load.sh
 
 clean: ## Remove what was built; data/ and certs/ stay
 	cargo clean

@@ -30,3 +30,8 @@ until_answers() { # url
     echo "nothing answers on $1" >&2
     return 1
 }
+
+# A line that says where this was measured.
+machine() {
+    echo "Machine: $(nproc) cores, $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo) of memory, $(uname -sr), $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -1)."
+}

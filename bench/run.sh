@@ -189,7 +189,7 @@ done
     echo "The peer is $(nginx -v 2>&1 | cut -d/ -f2 | sed 's/^/nginx /') with TLS and htpasswd (bcrypt, cost 5) in front of docker-registry $(docker-registry --version | awk '{ print $3 }')."
     echo "Berth syncs every blob to the disk before it answers; the peer does not."
     echo
-    echo "Machine: $(nproc) cores, $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo) of memory, $(uname -sr), $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -1)."
+    machine
     echo "The clients run on the same machine."
     echo
     echo "| what | Berth | nginx and docker-registry | Berth is ahead by |"

@@ -19,7 +19,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
 };
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// The name that the server's certificate is for.
@@ -148,7 +148,23 @@ impl Client {
     /// # Errors
     /// When the server cannot be reached or is not trusted.
     pub async fn try_connect(&self) -> std::io::Result<TlsStream<TcpStream>> {
-        let stream = TcpStream::connect(self.address).await?;
+        self.handshake(TcpStream::connect(self.address).await?).await
+    }
+
+    /// A TLS connection of which the system holds few unread bytes, so that a client that reads
+    /// slowly is seen to.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or is not trusted.
+    pub async fn try_connect_narrow(&self) -> std::io::Result<TlsStream<TcpStream>> {
+        const RECEIVE_BUFFER_BYTES: u32 = 16 * 1024;
+        let socket =
+            if self.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+        self.handshake(socket.connect(self.address).await?).await
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(HOST).expect("a host name");
         TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await
     }

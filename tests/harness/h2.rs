@@ -65,14 +65,25 @@ impl H2 {
     /// # Panics
     /// When the server takes no HTTP/2.
     pub async fn connect(client: &Client, window: u32) -> Self {
-        let stream = client.connect().await;
+        Self::try_connect(client, window).await.expect("connecting")
+    }
+
+    /// As [`H2::connect`], to a server that may turn connections away.
+    ///
+    /// # Errors
+    /// When it does, or is not trusted.
+    ///
+    /// # Panics
+    /// When the server takes no HTTP/2.
+    pub async fn try_connect(client: &Client, window: u32) -> std::io::Result<Self> {
+        let stream = client.try_connect().await?;
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]), "the protocol");
         let mut connection = Self { stream, next_stream: 1 };
-        connection.try_send(PREFACE).await.expect("sending");
+        connection.try_send(PREFACE).await?;
         let mut settings = SETTINGS_INITIAL_WINDOW_SIZE.to_be_bytes().to_vec();
         settings.extend(window.to_be_bytes());
-        connection.frame(kind::SETTINGS, 0, 0, &settings).await.expect("sending");
-        connection
+        connection.frame(kind::SETTINGS, 0, 0, &settings).await?;
+        Ok(connection)
     }
 
     /// Sends the whole head of a request, and gives its stream. Without `ends` a body may follow.

@@ -13,6 +13,8 @@ PATH=$PATH:/usr/sbin:/sbin
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 bin=$(realpath -m "${BERTH_BIN:-$root/target/release}")
+# The programs of berth-tests, which need not be fast.
+programs=${CARGO_TARGET_DIR:-$root/target}/debug
 
 # docker does not check certificates for names that lead to 127.0.0.0/8, so this name leads elsewhere:
 # to an address kept for documentation, which exists on the sandbox's loopback alone.
@@ -145,6 +147,20 @@ need_binaries() {
     local name
     for name in auth-server registry-server authctl; do
         [[ -x $bin/$name ]] || fail "$bin/$name is missing: cargo build --release"
+    done
+}
+
+# need_programs NAME...: those of the package berth-tests. `make test` has built them for its tests.
+need_programs() {
+    local name missing=
+    for name in "$@"; do
+        [[ -x $programs/$name ]] || missing=1
+    done
+    [[ -n $missing ]] || return 0
+    note "building the programs of berth-tests"
+    (cd "$root" && cargo build --locked --quiet -p berth-tests --bins) || fail "the programs of berth-tests do not build"
+    for name in "$@"; do
+        [[ -x $programs/$name ]] || fail "there is no program $name in berth-tests"
     done
 }
 

@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
-# A blob of 1 GiB goes up and comes down over TLS, by HTTP/1.1 and by HTTP/2, in bounded memory.
+# Memory and files are bounded. A blob of 1 GiB goes up and comes down over TLS, by HTTP/1.1 and by HTTP/2; then come
+# those who ask for much and take none of it, or send much and do not end, and a good client is served beside them.
 # shellcheck source=tests/interop/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 blob_mib=1024
 resident_mib_max=64
+# Under attack, for each of the servers. Half the files that a process may open where nobody has raised it.
+attacked_mib_max=128
+attacked_files_max=512
 
 prepare() {
     need curl curl
     need jq jq
     need_binaries
+    need_programs load
 }
 
 enter_sandbox prepare
@@ -77,3 +82,12 @@ for http in --http1.1 --http2; do
     succeeds "pull of $blob_mib MiB, curl $http" pull "$http"
 done
 within_bounds
+stop registry-server
+stop auth-server
+rm "$blob"
+
+# Servers of its own for each. All clients come from an address that is not the loopback's.
+attacks=(a3-manifests a3-blobs a3-referrers100 a3-puts a3-size)
+"$programs/load" --bin "$bin" --data "$scratch" --listen "$host_address" --served \
+    --memory-mib-max "$attacked_mib_max" --files-max "$attacked_files_max" "${attacks[@]}" ||
+    fail "memory, files or a good client under attack"

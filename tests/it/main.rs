@@ -5,6 +5,7 @@ mod advisories_clients;
 mod advisories_passwords;
 mod advisories_reading;
 mod attacks_connections;
+mod attacks_honest;
 mod attacks_links;
 mod attacks_memory;
 mod attacks_sign_in;

@@ -29,7 +29,7 @@ pub(super) async fn note(State(app): State<App>, mut request: Request, next: Nex
 }
 
 /// The right-most hop that is no trusted proxy. What stands left of it was written by the client.
-fn behind_proxies(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(super) fn behind_proxies(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
     let mut client = peer;
     let forwarded: Vec<&str> = headers

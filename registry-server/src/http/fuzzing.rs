@@ -2,9 +2,9 @@
 //!
 //! Compiled with the feature `fuzzing` alone, which changes nothing else.
 
-use std::ops::Range;
+use std::{net::IpAddr, ops::Range};
 
-use axum::http::{HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use berth_shared::{digest::Digest, name::RepositoryName, scope::Scope, tag::Tag};
 use bytes::Bytes;
 
@@ -12,6 +12,7 @@ use bytes::Bytes;
 pub use berth_shared as shared;
 
 use super::{
+    client_address::behind_proxies,
     endpoint::{self, NotAnEndpoint},
     error,
     query::Query,
@@ -99,6 +100,14 @@ pub fn range(text: &str, size: u64) -> Option<Range<u64>> {
 #[must_use]
 pub fn content_range(text: &str) -> Option<(u64, u64)> {
     range::chunk(text).map(|range| (range.first, range.last))
+}
+
+/// Whom a request comes from, whose peer stands in one of the networks that are trusted or does not.
+/// `None` where one of them is no network.
+#[must_use]
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[&str]) -> Option<IpAddr> {
+    let trusted = trusted.iter().map(|net| net.parse().ok()).collect::<Option<Vec<_>>>()?;
+    Some(behind_proxies(peer, headers, &trusted))
 }
 
 /// What was read from a manifest.
