@@ -83,6 +83,10 @@ struct Detail {
     jti: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    /// Whether a password was checked, and not only looked up: such a row is kept apart from those
+    /// that cost nothing to cause.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    checked: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     name_tag: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,6 +129,13 @@ impl Entry {
     ) -> Self {
         let detail = Detail { reason: Some(reason), name_tag, source, ..Detail::default() };
         Self { at, event: "login.fail", subject: known.map(ToString::to_string), detail }
+    }
+
+    /// The same, where a password was checked for it.
+    #[must_use]
+    pub fn checked(mut self, is_checked: bool) -> Self {
+        self.detail.checked = is_checked;
+        self
     }
 
     /// `login.busy`: a sign-in that was turned away before its password was looked at.
