@@ -176,7 +176,7 @@ impl Server {
         });
         let tls = config.tls.map(|tls| Tls::load(&tls.certificate, &tls.key)).transpose()?;
         let public = Listener::tcp(config.listen, tls.clone()).await;
-        let control = Listener::unix(&config.data.join(CONTROL_SOCKET));
+        let control = Listener::unix(&config.data.join(CONTROL_SOCKET), None);
         let metrics = match config.metrics {
             Some(metrics) => Some(listen_for_metrics(metrics.listen, &app).await?),
             None => None,

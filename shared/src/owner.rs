@@ -2,12 +2,13 @@
 //! that the server may not write; or it gives that owner what it made.
 
 use std::{
+    ffi::CString,
     fs, io,
     os::unix::fs::{MetadataExt, lchown},
     path::Path,
 };
 
-use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setgroups, setuid};
 
 /// A user and the group of that user's files, by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,12 @@ pub struct Owner {
 pub fn become_owner_of(path: &Path) -> Result<(), nix::Error> {
     let Ok(Some(owner)) = Owner::of(path) else { return Ok(()) };
     let (user, group) = (Uid::from_raw(owner.user), Gid::from_raw(owner.group));
-    setgroups(&[group])?;
+    // With the groups that the owner's own processes have: auth-server shares files with the
+    // registry's user by one of them. In a container nobody may be known by that number.
+    match User::from_uid(user).ok().flatten().map(|known| CString::new(known.name)) {
+        Some(Ok(name)) => initgroups(&name, group)?,
+        Some(Err(_)) | None => setgroups(&[group])?,
+    }
     setgid(group)?;
     setuid(user)?;
     Ok(())

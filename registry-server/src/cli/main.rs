@@ -15,7 +15,7 @@ mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use berth_shared::{serve::health, telemetry::chain};
+use berth_shared::{secrecy, serve::health, telemetry::chain};
 use clap::{CommandFactory, Parser, Subcommand};
 use nix::sys::stat::{Mode, umask};
 use output::Failure;
@@ -90,6 +90,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    secrecy::close_process().map_err(|error| Failure(error.to_string()))?;
     if let Some(Verb::Completion { shell }) = cli.verb {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "registry-server", &mut script);

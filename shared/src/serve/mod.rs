@@ -16,7 +16,7 @@ pub mod tls;
 use std::{
     fs, io,
     net::{IpAddr, SocketAddr},
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, PermissionsExt, chown},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -97,12 +97,14 @@ impl Listener {
         Ok(Self::Tcp(listener, tls))
     }
 
-    /// Listens on a Unix socket that only its owner may open. A socket file left behind by a
-    /// server that died is replaced; call this only while holding the lock on the data directory.
+    /// Listens on a Unix socket that only its owner may open, and the members of `group` if there is
+    /// one. A socket file left behind by a server that died is replaced; call this only while
+    /// holding the lock on the data directory.
     ///
     /// # Errors
-    /// When the path is too long, or something else than a socket lies there.
-    pub fn unix(path: &Path) -> io::Result<Self> {
+    /// When the path is too long, something else than a socket lies there, or the process may not
+    /// give a file to the group.
+    pub fn unix(path: &Path, group: Option<u32>) -> io::Result<Self> {
         let explain = |error: io::Error| {
             io::Error::new(error.kind(), format!("listening on {}: {error}", path.display()))
         };
@@ -110,7 +112,12 @@ impl Listener {
             fs::remove_file(path).map_err(explain)?;
         }
         let listener = UnixListener::bind(path).map_err(explain)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(explain)?;
+        // The group first: what it was before is given nothing.
+        if group.is_some() {
+            chown(path, None, group).map_err(explain)?;
+        }
+        let mode = if group.is_some() { 0o660 } else { 0o600 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(explain)?;
         Ok(Self::Unix(listener))
     }
 
