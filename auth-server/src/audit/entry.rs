@@ -165,6 +165,11 @@ impl Entry {
         Self { at, event: "audit.gap", subject: None, detail }
     }
 
+    /// Whether a password was checked for it.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.detail.checked
+    }
+
     /// Whether everything was as the client asked for it.
     pub(crate) fn is_issue(&self) -> bool {
         self.event == "token.issue"
