@@ -7,6 +7,7 @@
 
 use std::{
     net::IpAddr,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -41,6 +42,12 @@ const RENEW_BEFORE: Duration = Duration::from_secs(45 * 24 * 60 * 60);
 
 /// How far certificates begin in the past, for clients whose clock is behind.
 const BACKDATED: Duration = Duration::from_secs(60 * 60);
+
+/// The set-group-ID bit of a directory that its group may list and enter.
+const GROUPS: u32 = 0o2050;
+
+/// The mode of a key that the registry reads by a group.
+const KEY_OF_GROUP: u32 = 0o640;
 
 /// The certificate cannot be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -195,7 +202,7 @@ impl CertificateFiles {
         files::make_directory(&self.certs)?;
         files::make_directory(&self.ca)?;
         let ca = self.ca(clock)?;
-        let key = key_at(&self.server_key())?;
+        let key = key_at(&self.server_key(), self.mode_of_server_key())?;
         let names: Vec<_> = hosts.iter().map(ToString::to_string).collect();
         // A common name has at most 64 characters; clients go by the alternative names.
         let common: String = names.first().map_or("berth", |name| name).chars().take(64).collect();
@@ -212,12 +219,20 @@ impl CertificateFiles {
         Ok(())
     }
 
+    /// The mode of a new server key. Where the registry runs as another user, its group has the
+    /// directory, and by the set-group-ID bit what is made there; the CA's key lies elsewhere then.
+    fn mode_of_server_key(&self) -> u32 {
+        let directory = std::fs::metadata(&self.certs);
+        let is_groups = directory.is_ok_and(|meta| meta.mode() & GROUPS == GROUPS);
+        if is_groups && self.ca != self.certs { KEY_OF_GROUP } else { files::PRIVATE }
+    }
+
     /// Berth's CA, made first when there is none.
     fn ca(&self, clock: &Clock) -> Result<Issuer<'static, KeyPair>, CertError> {
         if is_there(&self.ca_pem())? && !is_there(&self.ca_key())? {
             return Err(CertError::Half(self.ca_pem(), self.ca_key()));
         }
-        let key = key_at(&self.ca_key())?;
+        let key = key_at(&self.ca_key(), files::PRIVATE)?;
         if !is_there(&self.ca_pem())? {
             let suffix = HEXLOWER.encode(&random::<4>()?);
             let mut params = CertificateParams::default();
@@ -253,11 +268,11 @@ pub fn signing_certificate(key: &Path, made: UnixSeconds) -> Result<String, Cert
 }
 
 /// The key in the file at `path`, made first when there is none.
-fn key_at(path: &Path) -> Result<KeyPair, CertError> {
+fn key_at(path: &Path, mode: u32) -> Result<KeyPair, CertError> {
     if !is_there(path)? {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let pem = Zeroizing::new(key.serialize_pem());
-        files::replace(path, pem.as_bytes(), files::PRIVATE)?;
+        files::replace(path, pem.as_bytes(), mode)?;
     }
     read_key(path)
 }
@@ -363,6 +378,31 @@ mod tests {
         assert_eq!(ca, fs::read(files.ca_pem()).unwrap());
         assert_ne!(old, fs::read(files.server_pem()).unwrap());
         Tls::load(&files.server_pem(), &files.server_key()).unwrap();
+    }
+
+    #[test]
+    fn a_key_is_its_owners_alone_but_in_a_directory_of_the_registrys_group() {
+        let mode = |certs_mode: Option<u32>, is_split: bool| {
+            let dir = tempfile::tempdir().unwrap();
+            let mut files = files(dir.path());
+            if !is_split {
+                files.ca = files.certs.clone();
+            }
+            fs::create_dir(&files.certs).unwrap();
+            if let Some(mode) = certs_mode {
+                fs::set_permissions(&files.certs, fs::Permissions::from_mode(mode)).unwrap();
+            }
+            files.issue(&hosts(&["a.lan"]), &Clock::set(NOW)).unwrap();
+            let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode(files.ca_key()), 0o600);
+            mode(files.server_key())
+        };
+        assert_eq!(mode(Some(0o2750), true), 0o640);
+        for (certs_mode, is_split) in
+            [(None, true), (Some(0o755), true), (Some(0o2700), true), (Some(0o2750), false)]
+        {
+            assert_eq!(mode(certs_mode, is_split), 0o600, "{certs_mode:?} {is_split}");
+        }
     }
 
     #[test]

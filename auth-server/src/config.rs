@@ -58,6 +58,9 @@ pub struct Config {
     pub data: PathBuf,
     /// The private Unix socket on which the registry is answered.
     pub socket: PathBuf,
+    /// The group, by name or number, whose members may use the socket besides its owner: nobody's
+    /// unless given.
+    pub socket_group: Option<String>,
     /// How long a token holds, in seconds.
     pub token_life_secs: u32,
     /// Whether clients that ask get a refresh token to keep in place of the password.
@@ -225,6 +228,7 @@ impl Default for Config {
             htpasswd: "htpasswd".into(),
             data: "auth".into(),
             socket: "run/auth.sock".into(),
+            socket_group: None,
             token_life_secs: 900,
             refresh_tokens: false,
             refresh_token_idle_days: 90,
@@ -300,12 +304,13 @@ impl Config {
     #[must_use]
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
         // Compared by what they print, which is the same when they are.
-        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 16] = [
+        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 17] = [
             ("issuer", &self.issuer, &other.issuer),
             ("services", &self.services, &other.services),
             ("htpasswd", &self.htpasswd, &other.htpasswd),
             ("data", &self.data, &other.data),
             ("socket", &self.socket, &other.socket),
+            ("socket_group", &self.socket_group, &other.socket_group),
             ("token_life_secs", &self.token_life_secs, &other.token_life_secs),
             ("refresh_tokens", &self.refresh_tokens, &other.refresh_tokens),
             (
@@ -343,6 +348,9 @@ impl Config {
         if self.services.iter().any(|name| name.is_empty() || name.bytes().any(unquotable)) {
             let reason = "a service is one word without quotes or spaces, such as \"berth\"";
             return Err(ConfigError::value("services", reason));
+        }
+        if self.socket_group.as_ref().is_some_and(String::is_empty) {
+            return Err(ConfigError::value("socket_group", "names a group, such as \"berth\""));
         }
         if !TOKEN_LIFE_SECS.contains(&self.token_life_secs) {
             let (least, most) = (TOKEN_LIFE_SECS.start(), TOKEN_LIFE_SECS.end());
@@ -387,6 +395,7 @@ mod tests {
             ("issuer = \"\"", "issuer"),
             ("services = []", "services"),
             ("services = [\"a b\"]", "services"),
+            ("socket_group = \"\"", "socket_group"),
             ("token_life_secs = 59", "token_life_secs"),
             ("token_life_secs = 86401", "token_life_secs"),
             ("key_algorithm = \"HS256\"", "HS256"),
@@ -406,6 +415,7 @@ mod tests {
             ("[metrics]\nlisten = \"0.0.0.0:9103\"", "metrics.listen"),
             ("[metrics]\nport = 1", "port"),
             ("[audit]\nrows_max = 999", "audit.rows_max"),
+            ("[audit]\nfailure_rows_max = 999", "audit.failure_rows_max"),
             ("[audit]\nfile_bytes_max = 65535", "audit.file_bytes_max"),
             ("[audit]\nfiles_max = 1", "audit.files_max"),
             ("[audit]\nfile = \"\"", "audit.file"),

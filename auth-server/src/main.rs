@@ -12,7 +12,7 @@ use auth_server::{
 };
 use berth_shared::{
     clock::Clock,
-    crypto,
+    crypto, secrecy,
     serve::{health, shutdown},
     shown::shown,
     telemetry::{self, LogControl, chain},
@@ -53,6 +53,10 @@ Users and grants are changed with authctl, also while the server runs.";
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    if let Err(error) = secrecy::close_process() {
+        eprintln!("auth-server: closing the process to others of its user: {error}");
+        return ExitCode::FAILURE;
+    }
     crypto::install();
     let arguments = Arguments::parse();
     // Read by hand, since an argument parser would offer an argument for it as well.

@@ -47,7 +47,7 @@ impl AuthServer {
         current: &Current,
         shown: &str,
     ) -> Result<SignedIn, IssueError> {
-        let wrong = |known| IssueError::Wrong { known };
+        let wrong = |known| IssueError::Wrong { known, is_checked: false };
         if !self.config().refresh_tokens {
             return Err(wrong(None));
         }

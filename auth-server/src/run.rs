@@ -5,9 +5,11 @@ use std::{fs::File, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use axum::Router;
 use berth_shared::{
     clock::Clock,
+    config::ConfigError,
     serve::{self, Limits, Listener, Name, expiry, metrics, tls::Tls},
     telemetry::chain,
 };
+use nix::unistd::Group;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -69,7 +71,8 @@ impl Bound {
             Some(metrics) => Some(listen_for_metrics(metrics.listen, &server).await?),
             None => None,
         };
-        let private = Listener::unix(&config.socket).map_err(StartError::Listen)?;
+        let group = config.socket_group.as_deref().map(number_of_group).transpose()?;
+        let private = Listener::unix(&config.socket, group).map_err(StartError::Listen)?;
         server.watch(private.socket_file());
         Ok(Self { server, private, public, metrics, lock })
     }
@@ -181,6 +184,18 @@ async fn clear_counters(server: &AuthServer, shutdown: &CancellationToken) {
             Err(error) => tracing::error!(error = chain(&error), "clearing away old counters"),
         }
     }
+}
+
+/// The number of a group that the settings name.
+fn number_of_group(group: &str) -> Result<u32, StartError> {
+    if let Ok(number) = group.parse() {
+        return Ok(number);
+    }
+    let found = Group::from_name(group).ok().flatten();
+    found.map(|group| group.gid.as_raw()).ok_or_else(|| {
+        let reason = format!("there is no group {group:?} on this machine: groupadd makes one");
+        ConfigError::value("socket_group", reason).into()
+    })
 }
 
 async fn listen(public: &Public) -> Result<(Listener, Arc<Tls>), StartError> {

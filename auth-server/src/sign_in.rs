@@ -130,7 +130,8 @@ impl AuthServer {
             name.map(Subject::User)
         };
         let name = name.map_err(|refusal| match refusal {
-            Refusal::Wrong => IssueError::Wrong { known: known() },
+            Refusal::Wrong => IssueError::Wrong { known: known(), is_checked: true },
+            Refusal::StillWrong => IssueError::Wrong { known: known(), is_checked: false },
             Refusal::Busy => IssueError::Busy { known: known() },
             Refusal::Broken => IssueError::Broken(refusal.to_string()),
         })?;
@@ -197,7 +198,7 @@ impl AuthServer {
         let Some(robot) = robot.filter(is_it) else {
             let known = name.and_then(|name| robots.get(name)).or(robot);
             let known = known.map(|robot| Subject::Robot(robot.name.clone()));
-            return Err(IssueError::Wrong { known });
+            return Err(IssueError::Wrong { known, is_checked: false });
         };
         self.note_use(Used::Robot(robot.name.clone(), robot.created), robot.last_used);
         let subject = Subject::Robot(robot.name.clone());

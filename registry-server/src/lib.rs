@@ -177,7 +177,7 @@ impl Server {
         if config.metrics.is_some() {
             record_metrics(&clock)?;
         }
-        let control = Listener::unix(&config.data.join(CONTROL_SOCKET));
+        let control = Listener::unix(&config.data.join(CONTROL_SOCKET), None);
         let control = control.map_err(preparing("the control socket"))?;
         let app = App {
             registry,

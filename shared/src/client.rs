@@ -200,7 +200,7 @@ mod tests {
 
     /// Serves on `socket` until the token is cancelled.
     fn server(socket: &Path, shutdown: CancellationToken) -> impl Future<Output = ()> + use<> {
-        let listener = Listener::unix(socket).unwrap();
+        let listener = Listener::unix(socket, None).unwrap();
         let routes = Router::new().route("/", any(|body: String| async move { body }));
         let name = Name { server: "test", listener: "private" };
         serve(listener, name, routes, Limits::default(), shutdown)

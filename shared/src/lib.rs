@@ -25,6 +25,7 @@ pub mod pattern;
 pub mod reference;
 pub mod rights;
 pub mod scope;
+pub mod secrecy;
 pub mod serve;
 pub mod shown;
 pub mod subject;

@@ -15,6 +15,11 @@ const ACTS_MAX: i64 = 100_000;
 /// twice what a batch can bring.
 const CLEARED_MAX: i64 = 20_000;
 
+/// The rings that are not failures': acts, and what was given as it was asked for; see the eighth
+/// migration.
+const ACTS: &str = "act";
+const ISSUES: &str = "issue";
+
 /// Which rows are meant; every part that is given must hold.
 #[derive(Debug, Default, Clone)]
 pub struct Filter {
@@ -28,11 +33,25 @@ pub struct Filter {
     pub event: Option<String>,
 }
 
-/// How far the table has been cleared.
-#[derive(Debug, Default)]
-pub struct Cleared {
-    /// The last id below which no row is left that a client caused.
-    through: i64,
+/// How many rows that clients caused are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept {
+    /// Of what was given as it was asked for, and what anonymous clients asked for.
+    pub rows_max: u64,
+    /// Of each kind of failure.
+    pub failure_rows_max: u64,
+}
+
+impl Kept {
+    /// How many rows of a ring are kept.
+    fn of(self, ring: &str) -> i64 {
+        let most = match ring {
+            ACTS => return ACTS_MAX,
+            ISSUES => self.rows_max,
+            _ => self.failure_rows_max,
+        };
+        i64::try_from(most).unwrap_or(i64::MAX)
+    }
 }
 
 impl Store {
@@ -70,62 +89,42 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// Clears away the oldest rows that clients caused, so that `rows_max` newer rows stay. Does a
-    /// bounded part of it at each call. Gives back how many of them were behind the id `exported`.
+    /// Clears away the oldest rows of every ring that has more than are kept. Does a bounded part of
+    /// it at each call. Gives back how many of them were behind the id `exported`.
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn clear(
-        &self,
-        rows_max: u64,
-        cleared: &mut Cleared,
-        exported: i64,
-    ) -> Result<u64, Error> {
+    pub async fn clear(&self, kept: Kept, exported: i64) -> Result<u64, Error> {
         let mut writer = self.writer.lock().await;
-        let newest: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) FROM audit")
-            .fetch_one(&mut *writer)
+        let rings: Vec<(String, i64)> =
+            sqlx::query_as("SELECT ring, rows FROM audit_rings").fetch_all(&mut *writer).await?;
+        let mut behind = 0;
+        for (ring, rows) in rings {
+            let beyond = (rows - kept.of(&ring)).min(CLEARED_MAX);
+            if beyond <= 0 {
+                continue;
+            }
+            let mut transaction = begin(&mut writer).await?;
+            behind += sqlx::query_scalar::<_, i64>(
+                "SELECT COUNT(*) FROM (SELECT id FROM audit WHERE ring = $1 ORDER BY id LIMIT $2)
+                 WHERE id > $3",
+            )
+            .bind(&ring)
+            .bind(beyond)
+            .bind(exported)
+            .fetch_one(&mut *transaction)
             .await?;
-        let last = newest.saturating_sub(i64::try_from(rows_max).unwrap_or(i64::MAX));
-        if last <= cleared.through {
-            return Ok(0);
+            sqlx::query(
+                "DELETE FROM audit
+                 WHERE id IN (SELECT id FROM audit WHERE ring = $1 ORDER BY id LIMIT $2)",
+            )
+            .bind(&ring)
+            .bind(beyond)
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
         }
-        let oldest: Option<i64> =
-            sqlx::query_scalar("SELECT MIN(id) FROM audit WHERE id > $1 AND actor IS NULL")
-                .bind(cleared.through)
-                .fetch_one(&mut *writer)
-                .await?;
-        let Some(oldest) = oldest else { return Ok(0) };
-        let last = last.min(oldest.saturating_add(CLEARED_MAX));
-        let behind: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM audit WHERE id > $1 AND id BETWEEN $2 AND $3 AND actor IS NULL",
-        )
-        .bind(exported)
-        .bind(oldest)
-        .bind(last)
-        .fetch_one(&mut *writer)
-        .await?;
-        sqlx::query("DELETE FROM audit WHERE id BETWEEN $1 AND $2 AND actor IS NULL")
-            .bind(oldest)
-            .bind(last)
-            .execute(&mut *writer)
-            .await?;
-        cleared.through = last.max(cleared.through);
         Ok(behind.unsigned_abs())
-    }
-
-    /// Clears away the oldest acts of administration beyond the hundred thousand that are kept.
-    ///
-    /// # Errors
-    /// When the database cannot be written to.
-    pub async fn clear_acts(&self) -> Result<(), Error> {
-        sqlx::query(
-            "DELETE FROM audit WHERE actor IS NOT NULL AND id <= (
-                 SELECT id FROM audit WHERE actor IS NOT NULL ORDER BY id DESC LIMIT 1 OFFSET $1)",
-        )
-        .bind(ACTS_MAX)
-        .execute(&mut *self.writer.lock().await)
-        .await?;
-        Ok(())
     }
 
     /// The last row that was exported, as far as it was written down.
@@ -143,7 +142,7 @@ impl Store {
     /// When the database does not answer.
     pub async fn rows_after(&self, id: i64, count: u32) -> Result<Vec<Row>, Error> {
         let query = sqlx::query(
-            "SELECT id, at, event, subject, actor, detail FROM audit
+            "SELECT id, at, event, subject, actor, detail, ring FROM audit
              WHERE id > $1 ORDER BY id LIMIT $2",
         );
         self.read_rows(query.bind(id).bind(count)).await
@@ -156,7 +155,7 @@ impl Store {
     pub async fn audit(&self, filter: &Filter, count: u32) -> Result<Vec<Row>, Error> {
         // The time leads to an id: rows are in the order of both, but for a clock that was set back.
         let query = sqlx::query(
-            "SELECT id, at, event, subject, actor, detail FROM audit
+            "SELECT id, at, event, subject, actor, detail, ring FROM audit
              WHERE id >= COALESCE((SELECT MIN(id) FROM audit WHERE at >= $1), 0)
                AND +at >= $1 AND +at < $2 AND ($3 IS NULL OR subject = $3)
                AND ($4 IS NULL OR event GLOB $4)
@@ -186,6 +185,7 @@ impl Store {
                 subject: row.try_get("subject")?,
                 actor: row.try_get("actor")?,
                 detail: read_detail(row.try_get("detail")?)?,
+                ring: row.try_get("ring")?,
             })
         };
         rows.iter().map(read).collect()
@@ -219,7 +219,7 @@ pub(super) async fn record(
 
 #[cfg(test)]
 mod tests {
-    use berth_shared::clock::Clock;
+    use berth_shared::{clock::Clock, subject::Subject};
 
     use super::*;
 
@@ -263,23 +263,65 @@ mod tests {
         );
     }
 
+    fn failed(known: Option<&str>, is_checked: bool) -> Entry {
+        let known = known.map(|name| {
+            let robot = name.parse().map(Subject::Robot);
+            robot.unwrap_or_else(|_| Subject::User(name.parse().unwrap()))
+        });
+        let source = crate::audit::entry::Source::default();
+        Entry::login_fail(0, "wrong", known.as_ref(), None, source).checked(is_checked)
+    }
+
+    async fn kept(store: &Store) -> Vec<(String, i64)> {
+        let rows = store.rows_after(0, 10_000).await.unwrap();
+        let mut rings = std::collections::BTreeMap::<String, i64>::new();
+        for row in rows {
+            *rings.entry(row.ring).or_default() += 1;
+        }
+        let counted = sqlx::query_as("SELECT ring, rows FROM audit_rings WHERE rows > 0");
+        let counted: Vec<(String, i64)> =
+            counted.fetch_all(&mut *store.writer.lock().await).await.unwrap();
+        assert_eq!(rings.into_iter().collect::<Vec<_>>(), counted, "the triggers count right");
+        counted
+    }
+
     #[tokio::test]
-    async fn what_clients_cause_pushes_out_no_act_of_an_administrator() {
+    async fn what_clients_cause_without_end_pushes_out_no_act_and_no_guess() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
-        let mut cleared = Cleared::default();
+        let keep = Kept { rows_max: 20, failure_rows_max: 10 };
         store.record(&Act::UserAdd(&"andrew".parse().unwrap())).await.unwrap();
+        let guesses = vec![failed(Some("andrew"), true); 3];
+        store.append(&guesses, 0).await.unwrap();
         for behind in [26, 50, 50] {
             store.append(&vec![Entry::gap(0, 1); 50], 0).await.unwrap();
-            // Rows 2 to 5 are in the file; of the first 51 those to 31 go.
-            assert_eq!(store.clear(20, &mut cleared, 5).await.unwrap(), behind);
+            // Rows 5 to 8 are in the file; of the first 50 the oldest 30 go.
+            assert_eq!(store.clear(keep, 8).await.unwrap(), behind);
         }
+        for (known, is_checked) in
+            [(None, true), (Some("andrew"), false), (Some("robot.ci"), false), (None, false)]
+        {
+            store.append(&vec![failed(known, is_checked); 50], i64::MAX).await.unwrap();
+            store.clear(keep, i64::MAX).await.unwrap();
+        }
+        let some = |ring: &str, rows| (ring.to_owned(), rows);
+        let expected = [
+            some("act", 1),
+            some("guess", 3),
+            some("issue", 20),
+            some("nobody", 10),
+            some("robot", 10),
+            some("unchecked", 10),
+        ];
+        assert_eq!(kept(&store).await, expected);
         let rows = store.rows_after(0, 1000).await.unwrap();
-        assert_eq!((rows.len(), rows[0].event.as_str(), rows[1].id), (21, "user.add", 132));
-        store.clear_acts().await.unwrap();
-        assert_eq!(store.rows_after(0, 1).await.unwrap()[0].event, "user.add");
-        // What was cleared is not cleared again by who has forgotten how far it came.
-        assert_eq!(store.clear(20, &mut Cleared::default(), 0).await.unwrap(), 0);
-        assert_eq!(store.rows_after(0, 1000).await.unwrap().len(), 21);
+        assert_eq!((rows[0].event.as_str(), rows[4].id), ("user.add", 135));
+        // Guesses wash out guesses alone, the oldest first.
+        store.append(&vec![failed(Some("bea"), true); 9], i64::MAX).await.unwrap();
+        store.clear(keep, i64::MAX).await.unwrap();
+        let rows = store.rows_after(0, 1000).await.unwrap();
+        let guesses: Vec<_> = rows.iter().filter(|row| row.ring == "guess").collect();
+        assert_eq!((guesses.len(), guesses[0].subject.as_deref()), (10, Some("andrew")));
+        assert_eq!(kept(&store).await.len(), expected.len());
     }
 }

@@ -83,6 +83,10 @@ struct Detail {
     jti: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    /// Whether a password was checked, and not only looked up: such a row is kept apart from those
+    /// that cost nothing to cause.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    checked: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     name_tag: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,6 +131,13 @@ impl Entry {
         Self { at, event: "login.fail", subject: known.map(ToString::to_string), detail }
     }
 
+    /// The same, where a password was checked for it.
+    #[must_use]
+    pub fn checked(mut self, is_checked: bool) -> Self {
+        self.detail.checked = is_checked;
+        self
+    }
+
     /// `login.busy`: a sign-in that was turned away before its password was looked at.
     #[must_use]
     pub fn login_busy(
@@ -152,6 +163,11 @@ impl Entry {
     pub fn gap(at: UnixSeconds, lost: u64) -> Self {
         let detail = Detail { lost: Some(lost), ..Detail::default() };
         Self { at, event: "audit.gap", subject: None, detail }
+    }
+
+    /// Whether a password was checked for it.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.detail.checked
     }
 
     /// Whether everything was as the client asked for it.

@@ -193,7 +193,15 @@ mod tests {
 
     fn row(id: i64) -> Row {
         let detail = Map::from_iter([("text".to_owned(), "x".repeat(1000).into())]);
-        Row { id, at: 0, event: "token.issue".to_owned(), subject: None, actor: None, detail }
+        Row {
+            id,
+            at: 0,
+            event: "token.issue".to_owned(),
+            subject: None,
+            actor: None,
+            detail,
+            ring: String::new(),
+        }
     }
 
     fn lines(dir: &Path, bytes_max: u64, files_max: u32) -> Lines {

@@ -5,7 +5,8 @@
 //! - [`entry`] is what a client caused; it goes through [`queue`], and [`writer`] commits what is
 //!   waiting together, so that no sign-in waits for a disk or fails with it
 //! - `request` makes an entry of what came of a request for a token
-//! - [`lines`] is the file of JSON lines that follows the table, and rotates
+//! - [`export`] brings every row to a file of JSON lines and failures to a second one, so that what
+//!   makes the first one rotate does not take them along; [`lines`] is such a file, and rotates
 //! - [`row`] is what is read back
 //!
 //! SQL stays in [`crate::acl::audit`]. Nothing here takes a secret: what a client shows to sign in
@@ -14,6 +15,7 @@
 pub mod act;
 pub mod author;
 pub mod entry;
+pub mod export;
 pub mod lines;
 pub mod queue;
 mod request;

@@ -13,6 +13,10 @@ use super::entry::Entry;
 /// What comes beyond is lost, and counted.
 pub const WAITING_MAX: usize = 10_000;
 
+/// Of these, how many may be what costs nothing to cause: the rest is for passwords that were checked,
+/// so that no flood of tokens hides a guess.
+const COMMON_MAX: usize = WAITING_MAX / 4 * 3;
+
 /// How much of a name's HMAC is written down, in bytes: enough to tell names apart.
 const TAG_BYTES: usize = 8;
 
@@ -44,8 +48,9 @@ impl Queue {
 
     /// Takes an entry, or counts it as lost. Does not wait.
     pub fn push(&self, entry: Entry) {
+        let most = if entry.is_checked() { WAITING_MAX } else { COMMON_MAX };
         let mut waiting = self.lock();
-        if waiting.entries.len() < WAITING_MAX {
+        if waiting.entries.len() < most {
             waiting.entries.push(entry);
         } else {
             waiting.lost += 1;
@@ -92,11 +97,14 @@ mod tests {
     #[test]
     fn what_finds_no_place_is_counted_and_nothing_waits() {
         let queue = Queue::new().unwrap();
-        for _ in 0..WAITING_MAX + 3 {
+        for _ in 0..COMMON_MAX + 3 {
             queue.push(Entry::gap(0, 1));
         }
+        for _ in 0..WAITING_MAX - COMMON_MAX + 2 {
+            queue.push(Entry::gap(0, 1).checked(true));
+        }
         let waiting = queue.take();
-        assert_eq!((waiting.entries.len(), waiting.lost), (WAITING_MAX, 3));
+        assert_eq!((waiting.entries.len(), waiting.lost), (WAITING_MAX, 5));
         queue.push(Entry::gap(0, 1));
         let waiting = queue.take();
         assert_eq!((waiting.entries.len(), waiting.lost), (1, 0));

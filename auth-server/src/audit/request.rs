@@ -33,9 +33,10 @@ impl AuthServer {
                 };
                 Entry::token(at, &token, source())
             }
-            Err(IssueError::Wrong { known }) => {
+            Err(IssueError::Wrong { known, is_checked }) => {
                 let reason = "wrong name, password or secret";
                 Entry::login_fail(at, reason, known.as_ref(), tag(known), source())
+                    .checked(*is_checked)
             }
             Err(IssueError::Untrusted { known, .. }) => {
                 let reason = "a token of another issuer that stands for nobody";

@@ -25,9 +25,19 @@ pub struct Row {
     /// What else is known.
     #[serde(flatten)]
     pub detail: Map<String, Value>,
+    /// The ring that it is kept in: what the table says, and nobody is told.
+    #[serde(skip)]
+    pub ring: String,
 }
 
 impl Row {
+    /// Whether somebody who is known failed or was refused, in a way that is written down once more
+    /// in a file of its own.
+    #[must_use]
+    pub fn is_failure_of_somebody(&self) -> bool {
+        matches!(self.ring.as_str(), "guess" | "robot" | "deny")
+    }
+
     /// The row as a line of JSON, with its end.
     #[must_use]
     pub fn line(&self) -> String {

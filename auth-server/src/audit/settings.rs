@@ -23,8 +23,11 @@ const FILES_MIN: u32 = 2;
 pub struct Settings {
     /// Whether a token that was given as it was asked for is written down.
     pub issue: bool,
-    /// Rows that clients caused, at most. Acts of administration are counted apart.
+    /// Rows of tokens that clients were given, at most. Acts of administration and failures are
+    /// counted apart.
     pub rows_max: u64,
+    /// Rows of each kind of failure, at most.
+    pub failure_rows_max: u64,
     /// The file of JSON lines: a path, or `off`. Unless given it lies in the data directory.
     pub file: Option<PathBuf>,
     /// The size at which the file is rotated.
@@ -38,6 +41,7 @@ impl Default for Settings {
         Self {
             issue: true,
             rows_max: 1_000_000,
+            failure_rows_max: 100_000,
             file: None,
             file_bytes_max: 16 * 1024 * 1024,
             files_max: 5,
@@ -72,6 +76,8 @@ impl Settings {
             if is_enough { Ok(()) } else { Err(ConfigError::value(key, reason)) }
         };
         least("audit.rows_max", self.rows_max >= ROWS_MIN, ROWS_MIN)?;
+        let is_enough = self.failure_rows_max >= ROWS_MIN;
+        least("audit.failure_rows_max", is_enough, ROWS_MIN)?;
         let is_enough = self.file_bytes_max >= FILE_BYTES_MIN;
         least("audit.file_bytes_max", is_enough, FILE_BYTES_MIN)?;
         least("audit.files_max", self.files_max >= FILES_MIN, FILES_MIN.into())?;

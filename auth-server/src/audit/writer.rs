@@ -13,19 +13,17 @@
 use std::{sync::Arc, time::Duration};
 
 use berth_shared::{clock::Clock, telemetry::chain};
-use serde::Deserialize;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     entry::Entry,
-    lines::Lines,
+    export::Export,
     queue::{Queue, count_lost},
-    row::Row,
     settings::Settings,
 };
 use crate::{
-    acl::{self, audit::Cleared, store::Store},
+    acl::{self, audit::Kept, store::Store},
     files::FileError,
 };
 
@@ -35,9 +33,6 @@ const BATCH_WINDOW: Duration = Duration::from_millis(50);
 /// How often the table is looked at for what `authctl` wrote, and what failed is tried again.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often acts beyond their limit are looked for.
-const ACTS_INTERVAL: Duration = Duration::from_secs(60 * 60);
-
 /// Rows that are read and written to the file at once.
 const ROWS_AT_ONCE: u32 = 2_000;
 
@@ -46,9 +41,7 @@ pub struct Writer {
     store: Arc<Store>,
     queue: Arc<Queue>,
     clock: Clock,
-    rows_max: u64,
-    cleared: Cleared,
-    acts_cleared: Option<Instant>,
+    kept: Kept,
     /// What was taken from the queue and is not in the database yet.
     pending: Vec<Entry>,
     export: Option<Export>,
@@ -60,26 +53,9 @@ pub struct Writer {
     complaint: Option<String>,
 }
 
-/// The file, and the last row in it.
-struct Export {
-    /// Away while another thread writes.
-    lines: Option<Lines>,
-    exported: i64,
-    /// Whether the file was looked at: it may be further on than the database knows.
-    is_placed: bool,
-    /// Rows that were cleared away before the file could have them.
-    missed: u64,
-}
-
-/// What a line of the file begins with.
-#[derive(Deserialize)]
-struct LineId {
-    id: i64,
-}
-
 /// Why a step was not finished.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(super) enum Error {
     #[error("writing the audit to the database")]
     Database(#[from] acl::Error),
     #[error("writing the file of the audit")]
@@ -89,24 +65,22 @@ enum Error {
 }
 
 impl Writer {
-    /// A writer of what comes through `queue`, with the file of `settings`.
+    /// A writer of what comes through `queue`, to the table and to the files.
     #[must_use]
     pub fn new(
         store: Arc<Store>,
         queue: Arc<Queue>,
         settings: &Settings,
-        lines: Option<Lines>,
+        export: Option<Export>,
         clock: Clock,
     ) -> Self {
         Self {
             store,
             queue,
             clock,
-            rows_max: settings.rows_max,
-            cleared: Cleared::default(),
-            acts_cleared: None,
+            kept: Kept { rows_max: settings.rows_max, failure_rows_max: settings.failure_rows_max },
             pending: Vec::new(),
-            export: lines.map(Export::new),
+            export,
             exported_noted: 0,
             is_begun: false,
             complaint: None,
@@ -181,16 +155,12 @@ impl Writer {
 
     async fn clear(&mut self) -> Result<(), Error> {
         let exported = self.export.as_ref().map_or(i64::MAX, |export| export.exported);
-        let missed = self.store.clear(self.rows_max, &mut self.cleared, exported).await?;
+        let missed = self.store.clear(self.kept, exported).await?;
         if let Some(export) = &mut self.export
             && missed > 0
         {
             export.missed += missed;
             count_lost(missed);
-        }
-        if self.acts_cleared.is_none_or(|last| last.elapsed() >= ACTS_INTERVAL) {
-            self.store.clear_acts().await?;
-            self.acts_cleared = Some(Instant::now());
         }
         Ok(())
     }
@@ -244,42 +214,5 @@ impl Writer {
             _ => {}
         }
         self.complaint = complaint;
-    }
-}
-
-impl Export {
-    fn new(lines: Lines) -> Self {
-        Self { lines: Some(lines), exported: 0, is_placed: false, missed: 0 }
-    }
-
-    /// Finds out which row the file ends with: what was written down, or what the file itself says
-    /// where that is further on and agrees with the table.
-    async fn find_place(&mut self, store: &Store) -> Result<(), Error> {
-        if self.is_placed {
-            return Ok(());
-        }
-        let line = self.lines.as_ref().map(Lines::last).transpose()?.flatten().unwrap_or_default();
-        if let Ok(LineId { id }) = serde_json::from_str(&line)
-            && id > self.exported
-        {
-            let row = store.rows_after(id.saturating_sub(1), 1).await?;
-            if row.first().is_some_and(|row| row.id == id && row.line() == line) {
-                self.exported = id;
-            }
-        }
-        self.is_placed = true;
-        Ok(())
-    }
-
-    /// Appends on the blocking pool.
-    async fn append(&mut self, rows: Vec<Row>) -> Result<(), Error> {
-        let Some(mut lines) = self.lines.take() else { return Err(Error::Broken) };
-        let done = tokio::task::spawn_blocking(move || {
-            let appended = lines.append(&rows);
-            (lines, appended)
-        });
-        let (lines, appended) = done.await.map_err(|_| Error::Broken)?;
-        self.lines = Some(lines);
-        Ok(appended?)
     }
 }

@@ -126,10 +126,10 @@ fn refused(error: IssueError) -> Error {
     use Refusal as R;
     let (mut refused, known) = match error {
         // A name that no user has may be a password typed in the wrong field: it is not logged.
-        IssueError::Wrong { known: None } => {
+        IssueError::Wrong { known: None, .. } => {
             (Error::because(R::WrongCredentials, "no such user or robot"), None)
         }
-        IssueError::Wrong { known } => {
+        IssueError::Wrong { known, .. } => {
             (Error::because(R::WrongCredentials, "wrong password or secret"), known)
         }
         IssueError::Untrusted { known, reason } => {

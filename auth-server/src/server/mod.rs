@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use crate::{
     StartError, acl,
     acl::{policy::Policy, sign_in_addresses::SignInAddress, store::Store},
-    audit::{self, Author, lines::Lines, writer::Writer},
+    audit::{self, Author, export::Export, writer::Writer},
     config::Config,
     files,
     issue::{Issued, Request, issue},
@@ -92,7 +92,8 @@ pub(crate) struct Granted {
 #[derive(Debug)]
 pub(crate) enum IssueError {
     /// The credentials are wrong; `known` is the user or robot, if there is one of that name.
-    Wrong { known: Option<Subject> },
+    /// `is_checked` says whether a password was checked to find that out.
+    Wrong { known: Option<Subject>, is_checked: bool },
     /// The token of another issuer stands for nobody; `reason` is for the log.
     Untrusted { known: Option<Subject>, reason: String },
     /// The issuer's keys cannot be had now; `reason` is for the log.
@@ -166,8 +167,8 @@ impl AuthServer {
     pub(crate) fn audit_writer(&self) -> Writer {
         let (store, queue) = (Arc::clone(&self.database), Arc::clone(&self.audit));
         let settings = &self.config.audit;
-        let lines = settings.file(&self.config.data).map(|path| Lines::new(path, settings));
-        Writer::new(store, queue, settings, lines, self.clock.clone())
+        let export = settings.file(&self.config.data).map(|path| Export::new(&path, settings));
+        Writer::new(store, queue, settings, export, self.clock.clone())
     }
 
     /// The settings that the server was opened with.

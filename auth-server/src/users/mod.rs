@@ -3,8 +3,11 @@
 //! The server only ever reads the file; [`edit`] is for `authctl`. Nothing here knows what a user
 //! may do.
 
+mod budget;
 pub mod edit;
 pub mod htpasswd;
+mod network;
+mod pace;
 mod queue;
 pub mod store;
 pub mod throttle;

@@ -3,22 +3,28 @@
 //!
 //! Whoever signed in from where they are before, or shows a password that was right before, waits
 //! for what is running and for others like them, and for no stranger who came earlier. Strangers
-//! have half of the places, so that they fill the queue for one another alone.
+//! have half of the places, so that they fill the queue for one another alone, and those of one
+//! network half of that.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::network::Network;
 
 /// Who waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
     /// Somebody who has signed in from there, or with that password.
     Known,
-    /// Anybody else.
-    Stranger,
+    /// Anybody else, from there.
+    Stranger(Network),
 }
 
 /// Nobody may wait any more.
@@ -34,6 +40,7 @@ pub(super) struct Queue {
     strangers: Arc<Semaphore>,
     waiting: Places,
     waiting_strangers: Places,
+    waiting_by_network: Shares,
 }
 
 /// The right to run one check, until it is dropped.
@@ -54,16 +61,20 @@ impl Queue {
             strangers: Arc::new(Semaphore::new(threads_max)),
             waiting: Places::new(waiting_max),
             waiting_strangers: Places::new(waiting_max.div_ceil(2)),
+            waiting_by_network: Shares::new(waiting_max.div_ceil(4)),
         }
     }
 
     /// Waits for a thread.
     pub(super) async fn turn(&self, standing: Standing) -> Result<Turn, Full> {
-        let is_stranger = standing == Standing::Stranger;
         let _place = self.waiting.take()?;
-        let _among_strangers = is_stranger.then(|| self.waiting_strangers.take()).transpose()?;
-        let _stranger = if is_stranger { Some(acquire(&self.strangers).await?) } else { None };
-        Ok(Turn { _thread: acquire(&self.threads).await?, _stranger })
+        let Standing::Stranger(network) = standing else {
+            return Ok(Turn { _thread: acquire(&self.threads).await?, _stranger: None });
+        };
+        let _among_strangers = self.waiting_strangers.take()?;
+        let _of_network = self.waiting_by_network.take(network)?;
+        let stranger = acquire(&self.strangers).await?;
+        Ok(Turn { _thread: acquire(&self.threads).await?, _stranger: Some(stranger) })
     }
 
     /// Checks that run, and those that may at once.
@@ -114,11 +125,58 @@ impl Drop for Place<'_> {
     }
 }
 
+/// Places that each network has a share of. Remembers networks that somebody waits from, and no
+/// other.
+#[derive(Debug)]
+struct Shares {
+    taken: Mutex<HashMap<Network, usize>>,
+    most: usize,
+}
+
+/// A place of a network, given back when dropped.
+struct Share<'a>(&'a Shares, Network);
+
+impl Shares {
+    fn new(most: usize) -> Self {
+        Self { taken: Mutex::default(), most }
+    }
+
+    fn take(&self, network: Network) -> Result<Share<'_>, Full> {
+        let mut taken = self.lock();
+        let own = taken.entry(network).or_default();
+        if *own >= self.most {
+            return Err(Full);
+        }
+        *own += 1;
+        Ok(Share(self, network))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Network, usize>> {
+        // Nothing that is done under this lock can panic half-way.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        let mut taken = self.0.lock();
+        if let Some(own) = taken.get_mut(&self.1) {
+            *own -= 1;
+            if *own == 0 {
+                taken.remove(&self.1);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::{FutureExt, future::BoxFuture};
 
     use super::*;
+
+    const STRANGER: Standing = Standing::Stranger([1; 8]);
+    const ANOTHER: Standing = Standing::Stranger([2; 8]);
 
     /// Joins the queue, and says whether the turn came at once.
     fn join(
@@ -133,10 +191,10 @@ mod tests {
     #[tokio::test]
     async fn strangers_stand_behind_who_is_known() {
         let queue = Queue::new(1, 10);
-        let (_, running) = join(&queue, Standing::Stranger);
-        let (first_stranger, none) = join(&queue, Standing::Stranger);
+        let (_, running) = join(&queue, STRANGER);
+        let (first_stranger, none) = join(&queue, STRANGER);
         assert!(none.is_none());
-        let (second_stranger, _) = join(&queue, Standing::Stranger);
+        let (second_stranger, _) = join(&queue, STRANGER);
         let (known, _) = join(&queue, Standing::Known);
         drop(running.unwrap());
         let turn = known.now_or_never().unwrap().unwrap();
@@ -156,8 +214,14 @@ mod tests {
     async fn strangers_fill_half_of_the_queue_and_the_known_all_of_it() {
         let queue = Queue::new(1, 4);
         let (_, _running) = join(&queue, Standing::Known);
-        let _strangers = [join(&queue, Standing::Stranger), join(&queue, Standing::Stranger)];
-        assert_eq!(queue.turn(Standing::Stranger).await.unwrap_err(), Full);
+        let _first = join(&queue, STRANGER);
+        assert_eq!(queue.turn(STRANGER).await.unwrap_err(), Full, "one network has a half");
+        assert_eq!(queue.waiting_by_network.lock().len(), 1);
+        let second = join(&queue, ANOTHER);
+        assert_eq!(queue.turn(Standing::Stranger([3; 8])).await.unwrap_err(), Full);
+        drop(second);
+        assert_eq!(queue.waiting_by_network.lock().len(), 1, "who left is forgotten");
+        let _second = join(&queue, ANOTHER);
         let waiting = [join(&queue, Standing::Known), join(&queue, Standing::Known)];
         assert_eq!(queue.turn(Standing::Known).await.unwrap_err(), Full);
         // Who leaves makes room.

@@ -24,6 +24,8 @@ pub struct UserSet {
     hashes: HashMap<UserName, StoredHash>,
     /// The cost that most users have: what an unknown user's check costs.
     pub modal_cost: u32,
+    /// The largest cost that a user has: what is wrong is answered as if it had cost that.
+    pub cost_max: u32,
     /// The policy's sequence once this reading's changes had been written to the database: rules
     /// and counters older than this do not know these users yet.
     pub reconciled: u64,
@@ -209,7 +211,8 @@ async fn adopt(file: &Htpasswd, database: &acl::store::Store) -> Result<Arc<User
     let hashes: HashMap<_, _> =
         file.users.iter().map(|(name, hash)| (name.clone(), hash.clone())).collect();
     let modal_cost = modal_cost(hashes.values());
-    Ok(Arc::new(UserSet { hashes, modal_cost, reconciled }))
+    let cost_max = hashes.values().map(StoredHash::cost).max().unwrap_or(modal_cost);
+    Ok(Arc::new(UserSet { hashes, modal_cost, cost_max, reconciled }))
 }
 
 fn modal_cost<'a>(hashes: impl Iterator<Item = &'a StoredHash>) -> u32 {

@@ -10,8 +10,8 @@
 //! for who signs in from home.
 //!
 //! Beyond that, the whole machine spends a bounded number of checks per second on failures, so that
-//! guesses from many networks do not eat it. That too holds up only those who never signed in from
-//! where they are.
+//! guesses from many networks do not eat it, and one network has a part of them; see
+//! [`super::budget`]. That too holds up only those who never signed in from where they are.
 //!
 //! Names that no user has are treated as those that one has.
 
@@ -29,6 +29,11 @@ use tokio::time::Instant;
 use crate::{
     acl::sign_in_addresses::{self, KEPT_SECS},
     config::Limits,
+};
+
+use super::{
+    budget::Budget,
+    network::{Network, network},
 };
 
 /// Wrong passwords that cost nothing but the check: people mistype, and have old ones in scripts.
@@ -53,9 +58,6 @@ const ENTRIES_MAX: u64 = sign_in_addresses::ENTRIES_MAX as u64;
 /// Distinct wrong passwords that are told apart in one queue: more change no delay.
 const DISTINCT_MAX: usize = 16;
 
-/// Failures that may come at once before they are spread over time, in seconds' worth of them.
-const BURST_SECS: u32 = 5;
-
 /// An HMAC: nothing here can be turned back into a password or a name.
 pub type Tag = [u8; 32];
 
@@ -64,6 +66,15 @@ pub type Tag = [u8; 32];
 pub struct Pair {
     address: Tag,
     network: Tag,
+    /// Where that is, whoever it is.
+    from: Network,
+}
+
+impl Pair {
+    /// The network of the address, whoever it is.
+    pub(super) fn network(self) -> Network {
+        self.from
+    }
 }
 
 /// The wait would be longer than anybody is held up.
@@ -79,7 +90,7 @@ pub struct Throttle {
     wrong: Cache<Tag, ()>,
     /// Passwords that were right, with the stored hash that they matched.
     proved: Cache<Tag, ()>,
-    budget: Arc<Mutex<Budget>>,
+    budget: Arc<Budget>,
     delay_max: Duration,
 }
 
@@ -93,45 +104,16 @@ struct Failures {
     next: Option<Instant>,
 }
 
-/// The failures of all: each is paid off after `interval`, and `burst` may be owed. What a stranger
-/// may turn out to have wrong is booked before it is checked, and given back if it was right.
-#[derive(Debug)]
-struct Budget {
-    interval: Duration,
-    burst: Duration,
-    paid_off: Option<Instant>,
-}
-
-/// The network of a client: a /24 of IPv4, a /64 of IPv6, or the machine's own sockets.
-#[must_use]
-pub fn network(client: Option<IpAddr>) -> [u8; 8] {
-    let mut network = [0; 8];
-    match client.map(|client| client.to_canonical()) {
-        None => {}
-        Some(IpAddr::V4(v4)) => {
-            network[0] = 4;
-            network[1..4].copy_from_slice(&v4.octets()[..3]);
-        }
-        Some(IpAddr::V6(v6)) => network.copy_from_slice(&v6.octets()[..8]),
-    }
-    network
-}
-
 impl Throttle {
     /// A throttle that remembers nothing yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let interval = Duration::from_secs(1) / limits.password_failures_per_sec_max.max(1);
         Self {
             failures: Cache::builder().max_capacity(ENTRIES_MAX).time_to_idle(REMEMBERED).build(),
             known: Cache::builder().max_capacity(ENTRIES_MAX).time_to_idle(KNOWN).build(),
             wrong: Cache::builder().max_capacity(ENTRIES_MAX).time_to_idle(REMEMBERED).build(),
             proved: Cache::builder().max_capacity(ENTRIES_MAX).time_to_idle(KNOWN).build(),
-            budget: Arc::new(Mutex::new(Budget {
-                interval,
-                burst: Duration::from_secs(BURST_SECS.into()),
-                paid_off: None,
-            })),
+            budget: Arc::new(Budget::new(limits.password_failures_per_sec_max)),
             delay_max: Duration::from_secs(limits.sign_in_delay_secs_max),
         }
     }
@@ -150,7 +132,8 @@ impl Throttle {
             tag
         };
         let address = client.map(|client| client.to_canonical().to_string()).unwrap_or_default();
-        Pair { address: tag(address.as_bytes()), network: tag(&network(client)) }
+        let from = network(client);
+        Pair { address: tag(address.as_bytes()), network: tag(&from), from }
     }
 
     /// Whether this password was checked lately, and was wrong: no second check is needed. The tag
@@ -169,10 +152,9 @@ impl Throttle {
         let (queue, is_known) = self.queue(pair);
         let longest = if is_known { self.delay_max.min(DELAY_MAX_KNOWN) } else { self.delay_max };
         let (guess, until) = {
-            // Held until what this one takes of it is booked: strangers who come together must not
-            // all find it as the first did.
-            let mut budget = (!is_known).then(|| lock(&self.budget));
-            let open = budget.as_ref().map_or(now, |budget| budget.next(now));
+            // Held until what this one takes of it is booked.
+            let mut budget = (!is_known).then(|| self.budget.hold());
+            let open = budget.as_ref().map_or(now, |budget| budget.next(pair.from, now));
             if open - now > self.delay_max {
                 // Before a queue is made: a name that is turned away takes no room.
                 return Err(TooMany);
@@ -188,11 +170,12 @@ impl Throttle {
             failures.next = Some(begins);
             drop(failures);
             if let Some(budget) = &mut budget {
-                budget.spend(now);
+                budget.spend(pair.from, now);
             }
             // Given back however this ends, a client that leaves while it waits included.
             let budget = Arc::clone(&self.budget);
-            (Guess { failures: queue, budget, is_booked: !is_known, is_wrong: false }, begins)
+            let (from, is_booked) = (pair.from, !is_known);
+            (Guess { failures: queue, budget, from, is_booked, is_wrong: false }, begins)
         };
         if until > now {
             metrics::counter!("berth_sign_ins_delayed_total").increment(1);
@@ -248,7 +231,8 @@ fn delay(distinct: usize) -> Duration {
 /// A guess that is waiting or being checked, until it is dropped.
 pub struct Guess {
     failures: Arc<Mutex<Failures>>,
-    budget: Arc<Mutex<Budget>>,
+    budget: Arc<Budget>,
+    from: Network,
     /// Whether it was booked in the budget when its turn was given: a stranger's.
     is_booked: bool,
     is_wrong: bool,
@@ -262,7 +246,7 @@ impl Guess {
     }
 
     /// A check was spent on a wrong password.
-    pub fn was_wrong(mut self) {
+    pub fn was_wrong(&mut self) {
         self.is_wrong = true;
     }
 }
@@ -271,27 +255,10 @@ impl Drop for Guess {
     fn drop(&mut self) {
         lock(&self.failures).under_way -= 1;
         match (self.is_booked, self.is_wrong) {
-            (true, false) => lock(&self.budget).give_back(),
-            (false, true) => lock(&self.budget).spend(Instant::now()),
+            (true, false) => self.budget.hold().give_back(self.from),
+            (false, true) => self.budget.hold().spend(self.from, Instant::now()),
             (true, true) | (false, false) => {}
         }
-    }
-}
-
-impl Budget {
-    /// When the next check of a stranger may begin.
-    fn next(&self, now: Instant) -> Instant {
-        self.paid_off
-            .and_then(|paid_off| paid_off.checked_sub(self.burst))
-            .map_or(now, |at| at.max(now))
-    }
-
-    fn spend(&mut self, now: Instant) {
-        self.paid_off = Some(self.paid_off.unwrap_or(now).max(now) + self.interval);
-    }
-
-    fn give_back(&mut self) {
-        self.paid_off = self.paid_off.and_then(|paid_off| paid_off.checked_sub(self.interval));
     }
 }
 
@@ -308,7 +275,7 @@ mod tests {
 
     /// Somebody alone in their network.
     const fn pair(n: u8) -> Pair {
-        Pair { address: [n; 32], network: [255 - n; 32] }
+        Pair { address: [n; 32], network: [255 - n; 32], from: [n; 8] }
     }
 
     fn throttle() -> Throttle {
@@ -417,16 +384,5 @@ mod tests {
         // All of them were right, or left.
         drop(turns);
         assert_eq!(waits(&throttle, pair(201)).await, Duration::ZERO);
-    }
-
-    #[test]
-    fn networks_are_of_a_size_that_one_person_has() {
-        let of = |text: &str| network(Some(text.parse().unwrap()));
-        assert_eq!(of("192.0.2.1"), of("192.0.2.254"));
-        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.9"));
-        assert_ne!(of("192.0.2.1"), of("192.0.3.1"));
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_ne!(network(None), of("0.0.0.0"));
     }
 }

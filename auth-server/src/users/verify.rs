@@ -1,7 +1,8 @@
 //! The password check: bcrypt on a bounded number of threads, with a memory for successes.
 //!
 //! An unknown user costs the same as a known one: the same steps are taken with a hash that
-//! nothing matches, of the cost that most users have. Successes are remembered under an HMAC over
+//! nothing matches, of the cost that most users have. What was wrong is answered when the largest
+//! cost of the file would have come to its end, as [`super::pace`] says; the wait holds no thread. Successes are remembered under an HMAC over
 //! user, stored hash and password with a key of this process, so that an entry dies with the
 //! stored hash, and the memory tells nobody a password. Equal logins that arrive together are checked
 //! once. [`super::throttle`] slows down who guesses, and remembers wrong passwords for a while, so
@@ -19,11 +20,13 @@ use std::{
 use berth_shared::subject::UserName;
 use moka::future::Cache;
 use ring::{hmac, rand::SystemRandom};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{
     Password,
     htpasswd::StoredHash,
+    pace::Pace,
     queue::{Queue, Standing},
     store::UserSet,
     throttle::{Guess, Pair, Tag, Throttle},
@@ -44,6 +47,9 @@ pub enum Refusal {
     /// There is no such user, or the password is another.
     #[error("wrong user name or password")]
     Wrong,
+    /// The same, and it is known from a check before, so that this one cost nothing.
+    #[error("wrong user name or password, as before")]
+    StillWrong,
     /// Too many checks are waiting.
     #[error("too many password checks are waiting")]
     Busy,
@@ -101,6 +107,7 @@ impl From<Result<(), Refusal>> for Outcome {
         match checked {
             Ok(()) => Self::Right,
             Err(Refusal::Wrong) => Self::Wrong,
+            Err(Refusal::StillWrong) => Self::RememberedWrong,
             Err(Refusal::Busy) => Self::Busy,
             Err(Refusal::Broken) => Self::Broken,
         }
@@ -123,6 +130,7 @@ pub struct Verifier {
     successes: Cache<Tag, ()>,
     throttle: Arc<Throttle>,
     queue: Queue,
+    pace: Arc<Pace>,
     runs: Arc<AtomicU64>,
 }
 
@@ -143,6 +151,7 @@ impl Verifier {
             successes: remembered.build(),
             throttle: Arc::new(Throttle::new(limits)),
             queue: Queue::new(threads_max, limits.password_queue_max),
+            pace: Arc::new(Pace::new()),
             runs: Arc::default(),
         })
     }
@@ -150,8 +159,8 @@ impl Verifier {
     /// Whose credentials these are.
     ///
     /// # Errors
-    /// [`Refusal::Wrong`] for whatever is wrong with them, always at the same cost;
-    /// [`Refusal::Busy`] when too many others wait, or too many guesses.
+    /// [`Refusal::Wrong`] for whatever is wrong with them, always after the same time, and
+    /// [`Refusal::StillWrong`] when they are shown again; [`Refusal::Busy`] when too many others wait, or too many guesses.
     pub async fn verify(
         &self,
         users: &UserSet,
@@ -177,19 +186,32 @@ impl Verifier {
             return name.ok_or(Refusal::Wrong);
         }
         let own = OnceLock::new();
-        let attempt = self.attempt(pair, tag, hash, password, is_possible, &own);
-        let result = self.successes.try_get_with(tag, attempt).await;
-        count(own.into_inner().unwrap_or(Outcome::Shared));
+        let cost = stored.map_or(users.modal_cost, StoredHash::cost);
+        let attempt = Attempt {
+            pair,
+            tag,
+            guess: None,
+            hash,
+            cost,
+            cost_max: users.cost_max,
+            password,
+            is_possible,
+        };
+        let result = self.successes.try_get_with(tag, self.attempt(attempt, &own)).await;
+        let outcome = own.into_inner().unwrap_or(Outcome::Shared);
+        count(outcome);
         match result {
             Ok(()) => {
                 self.throttle.succeeded(pair);
                 self.throttle.proved(tag);
             }
             Err(refusal) => {
-                if *refusal == Refusal::Wrong {
+                if matches!(*refusal, Refusal::Wrong | Refusal::StillWrong) {
                     self.throttle.failed(pair, tag);
                 }
-                return Err(*refusal);
+                // The one that was checked is told once.
+                let is_told = outcome == Outcome::Shared && *refusal == Refusal::Wrong;
+                return Err(if is_told { Refusal::StillWrong } else { *refusal });
             }
         }
         name.ok_or(Refusal::Wrong)
@@ -227,63 +249,62 @@ impl Verifier {
 
     /// Checks a password when its turn has come, unless it is known to be wrong. Of equal logins
     /// one does this, and the others get what comes of it.
-    async fn attempt(
-        &self,
-        pair: Pair,
-        tag: Tag,
-        hash: String,
-        password: Zeroizing<Vec<u8>>,
-        is_possible: bool,
-        own: &OnceLock<Outcome>,
-    ) -> Result<(), Refusal> {
+    async fn attempt(&self, mut attempt: Attempt, own: &OnceLock<Outcome>) -> Result<(), Refusal> {
         let is = |outcome| {
             let _ = own.set(outcome);
         };
-        if self.throttle.is_known_wrong(&tag) {
+        if self.throttle.is_known_wrong(&attempt.tag) {
             is(Outcome::RememberedWrong);
-            return Err(Refusal::Wrong);
+            return Err(Refusal::StillWrong);
         }
         // One that was right before is no guess, wherever guesses come from: it waits for no turn of
         // theirs.
-        let guess = if self.throttle.is_proved(&tag) {
-            None
-        } else {
-            let Ok(turn) = self.throttle.turn(pair).await else {
+        if !self.throttle.is_proved(&attempt.tag) {
+            let Ok(turn) = self.throttle.turn(attempt.pair).await else {
                 is(Outcome::Busy);
                 return Err(Refusal::Busy);
             };
-            Some(turn)
-        };
-        let result = self.check(Attempt { pair, tag, guess, hash, password, is_possible }).await;
+            attempt.guess = Some(turn);
+        }
+        let result = self.check(attempt).await;
         is(result.into());
         result
     }
 
     async fn check(&self, attempt: Attempt) -> Result<(), Refusal> {
+        let begun = Instant::now();
         let is_stranger = attempt.guess.as_ref().is_some_and(Guess::is_of_a_stranger);
-        let standing = if is_stranger { Standing::Stranger } else { Standing::Known };
+        let standing =
+            if is_stranger { Standing::Stranger(attempt.pair.network()) } else { Standing::Known };
         let turn = self.queue.turn(standing).await.map_err(|_| Refusal::Busy)?;
-        let (runs, throttle) = (Arc::clone(&self.runs), Arc::clone(&self.throttle));
-        let is_right = tokio::task::spawn_blocking(move || {
-            // Turn and guess go with the work: a client that leaves makes no room early, and what
-            // it guessed counts all the same.
-            let (Attempt { pair, tag, guess, hash, password, is_possible }, _turn) =
-                (attempt, turn);
+        let (runs, pace) = (Arc::clone(&self.runs), Arc::clone(&self.pace));
+        let checking = tokio::task::spawn_blocking(move || {
+            // The turn goes with the work: a client that leaves makes no room early.
+            let (mut attempt, _turn) = (attempt, turn);
             runs.fetch_add(1, Ordering::Relaxed);
-            let is_right = bcrypt::verify(&*password, &hash)? && is_possible;
-            if !is_right {
-                throttle.failed(pair, tag);
-                if let Some(guess) = guess {
-                    guess.was_wrong();
-                }
+            let started = Instant::now();
+            let is_right = bcrypt::verify(&*attempt.password, &attempt.hash)?;
+            pace.ran(attempt.cost, started.elapsed());
+            let is_right = is_right && attempt.is_possible;
+            if let Some(guess) = attempt.guess.as_mut().filter(|_| !is_right) {
+                guess.was_wrong();
             }
-            Ok::<_, bcrypt::BcryptError>(is_right)
+            Ok::<_, bcrypt::BcryptError>((attempt, is_right))
         });
-        match is_right.await {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err(Refusal::Wrong),
-            Ok(Err(_)) | Err(_) => Err(Refusal::Broken),
-        }
+        let (pace, throttle) = (Arc::clone(&self.pace), Arc::clone(&self.throttle));
+        // In a task of its own: what was guessed counts though the client leaves. That it was wrong
+        // is known when it would have been told and no sooner, or a second client would be told
+        // how long the check of the first took.
+        let told = tokio::spawn(async move {
+            let Ok(Ok((attempt, is_right))) = checking.await else { return Err(Refusal::Broken) };
+            if is_right {
+                return Ok(());
+            }
+            tokio::time::sleep_until(pace.answer_at(begun, Instant::now(), attempt.cost_max)).await;
+            throttle.failed(attempt.pair, attempt.tag);
+            Err(Refusal::Wrong)
+        });
+        told.await.unwrap_or(Err(Refusal::Broken))
     }
 }
 
@@ -298,6 +319,10 @@ struct Attempt {
     /// Its place among the guesses, if it is one.
     guess: Option<Guess>,
     hash: String,
+    /// The cost of the hash.
+    cost: u32,
+    /// The largest cost that any user's hash has.
+    cost_max: u32,
     password: Zeroizing<Vec<u8>>,
     is_possible: bool,
 }
@@ -348,7 +373,8 @@ mod tests {
             ("nobody", "pä:ss wörd", 5),
         ] {
             let result = verifier.verify(&users, &credentials(user, password), None).await;
-            assert_eq!(result, Err(Refusal::Wrong), "{user}");
+            let is_wrong = matches!(result, Err(Refusal::Wrong | Refusal::StillWrong));
+            assert!(is_wrong, "{user}: {result:?}");
             assert_eq!(verifier.runs(), runs, "{user}");
         }
         let right = credentials("andrew", "pä:ss wörd");
@@ -386,13 +412,13 @@ mod tests {
             tokio::pin!(leaving);
             assert!(futures_poll_once(leaving.as_mut()).await.is_none());
         }
-        // When all threads are free again, the check has come to its end.
-        let mut turns = Vec::new();
-        while turns.len() < verifier.queue.running().1 {
-            turns.push(verifier.queue.turn(Standing::Known).await.unwrap());
+        let hash = users.get(&"andrew".parse().unwrap()).unwrap().as_str();
+        let tag = verifier.tag_of("andrew", hash, b"a guess");
+        while !verifier.throttle.is_known_wrong(&tag) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(verifier.runs(), 1);
-        assert_eq!(verifier.verify(&users, &guess, None).await, Err(Refusal::Wrong));
+        assert_eq!(verifier.verify(&users, &guess, None).await, Err(Refusal::StillWrong));
         assert_eq!(verifier.runs(), 1, "it is known to be wrong");
     }
 

@@ -18,7 +18,7 @@ use std::{
     process::ExitCode,
 };
 
-use berth_shared::{owner::Identity, serve::health, telemetry::chain};
+use berth_shared::{owner::Identity, secrecy, serve::health, telemetry::chain};
 use clap::{CommandFactory, Parser, Subcommand};
 use nix::sys::stat::{Mode, umask};
 use output::Failure;
@@ -92,6 +92,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    secrecy::close_process().map_err(|error| Failure(error.to_string()))?;
     if let Some(Verb::Completion { shell }) = cli.verb {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "registry-server", &mut script);

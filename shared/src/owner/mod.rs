@@ -9,6 +9,7 @@ mod place;
 mod way;
 
 use std::{
+    ffi::CString,
     io,
     marker::PhantomData,
     os::unix::fs::MetadataExt,
@@ -16,7 +17,9 @@ use std::{
     process,
 };
 
-use nix::unistd::{Gid, Uid, geteuid, setfsgid, setfsuid, setgid, setgroups, setuid};
+use nix::unistd::{
+    Gid, Uid, User, geteuid, initgroups, setfsgid, setfsuid, setgid, setgroups, setuid,
+};
 
 pub use place::Place;
 use way::Way;
@@ -157,9 +160,15 @@ impl Identity {
     pub fn become_for_good(self) -> Result<(), Error> {
         let Some(owner) = self.foreign() else { return Ok(()) };
         let become_it = || {
-            setgroups(&[Gid::from_raw(owner.group)])?;
-            setgid(Gid::from_raw(owner.group))?;
-            setuid(Uid::from_raw(owner.user))
+            let (user, group) = (Uid::from_raw(owner.user), Gid::from_raw(owner.group));
+            // With the groups that the owner's own processes have: auth-server shares files with
+            // the registry's user by one of them. In a container nobody may be known by the number.
+            match User::from_uid(user).ok().flatten().map(|known| CString::new(known.name)) {
+                Some(Ok(name)) => initgroups(&name, group)?,
+                Some(Err(_)) | None => setgroups(&[group])?,
+            }
+            setgid(group)?;
+            setuid(user)
         };
         become_it().map_err(|source| Error::Become { user: owner.user, source: source.into() })
     }

@@ -142,14 +142,15 @@ impl Listener {
         Ok(Self::Tcp(listener, tls))
     }
 
-    /// Listens on a Unix socket that only its owner may open. A socket file left behind by a
-    /// server that died is replaced, and one that is deleted is made again; call this only while
-    /// holding the lock on the data directory.
+    /// Listens on a Unix socket that only its owner may open, and the members of `group` if there is
+    /// one. A socket file left behind by a server that died is replaced, and one that is deleted is
+    /// made again; call this only while holding the lock on the data directory.
     ///
     /// # Errors
-    /// When the path is too long, or something else than a socket lies there.
-    pub fn unix(path: &Path) -> io::Result<Self> {
-        UnixSocket::bind(path).map(Self::Unix)
+    /// When the path is too long, something else than a socket lies there, or the process may not
+    /// give a file to the group.
+    pub fn unix(path: &Path, group: Option<u32>) -> io::Result<Self> {
+        UnixSocket::bind(path, group).map(Self::Unix)
     }
 
     /// The file of a Unix socket, which has to stay where it is. `None` for TCP.

@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -25,6 +25,8 @@ type Identity = (u64, u64);
 pub struct UnixSocket {
     listener: UnixListener,
     file: SocketFile,
+    /// Whose members may open it besides its owner.
+    group: Option<u32>,
     /// Whether it has been told that the file cannot be made again.
     is_told: bool,
 }
@@ -52,11 +54,11 @@ impl SocketFile {
 
 impl UnixSocket {
     /// See [`Listener::unix`](super::Listener::unix).
-    pub(super) fn bind(path: &Path) -> io::Result<Self> {
-        let (listener, identity) = bind(path)?;
+    pub(super) fn bind(path: &Path, group: Option<u32>) -> io::Result<Self> {
+        let (listener, identity) = bind(path, group)?;
         let identity = Arc::new(Mutex::new(identity));
         let file = SocketFile { path: path.into(), identity };
-        Ok(Self { listener, file, is_told: false })
+        Ok(Self { listener, file, group, is_told: false })
     }
 
     pub(super) fn file(&self) -> &SocketFile {
@@ -80,7 +82,7 @@ impl UnixSocket {
             return;
         }
         let socket = self.file.path.display();
-        match bind(&self.file.path) {
+        match bind(&self.file.path, self.group) {
             Ok((listener, identity)) => {
                 tracing::warn!(%socket, "the socket was gone, and was made again");
                 *self.file.identity.lock().unwrap_or_else(PoisonError::into_inner) = identity;
@@ -100,13 +102,18 @@ fn identity_of(path: &Path) -> io::Result<Identity> {
     fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
 }
 
-fn bind(path: &Path) -> io::Result<(UnixListener, Identity)> {
+fn bind(path: &Path, group: Option<u32>) -> io::Result<(UnixListener, Identity)> {
     let bind = || {
         if fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
             fs::remove_file(path)?;
         }
         let listener = UnixListener::bind(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        // The group first: what it was before is given nothing.
+        if group.is_some() {
+            chown(path, None, group)?;
+        }
+        let mode = if group.is_some() { 0o660 } else { 0o600 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         Ok((listener, identity_of(path)?))
     };
     bind().map_err(|error: io::Error| {

@@ -216,7 +216,15 @@ mod tests {
         ] {
             let detail = detail.as_object().cloned().unwrap();
             let event = event.to_owned();
-            let row = Row { id: 1, at: 0, event, subject: None, actor: None, detail };
+            let row = Row {
+                id: 1,
+                at: 0,
+                event,
+                subject: None,
+                actor: None,
+                detail,
+                ring: String::new(),
+            };
             assert_eq!(what(&row), expected);
         }
     }

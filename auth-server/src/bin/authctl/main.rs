@@ -27,7 +27,7 @@ mod user;
 use std::{path::PathBuf, process::ExitCode};
 
 use auth_server::audit::Author;
-use berth_shared::{clock::Clock, owner::Identity};
+use berth_shared::{clock::Clock, owner::Identity, secrecy};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use report::{Failure, Report};
@@ -149,6 +149,7 @@ fn verb_of(matches: &ArgMatches) -> String {
 }
 
 fn run(arguments: Arguments, verb: &str) -> Result<Report, Failure> {
+    secrecy::close_process()?;
     berth_shared::crypto::install();
     // Read by hand, since an argument parser would offer arguments for them as well.
     let sudo_user = std::env::var_os("SUDO_USER").and_then(|name| name.into_string().ok());

@@ -1,0 +1,172 @@
+//! How many failed checks the machine spends on strangers: so many per second in all, and on one
+//! network a third of that.
+//!
+//! So whoever guesses from one network uses up that network's share, and strangers from elsewhere
+//! find the rest: what a network may owe and have waiting together, in fifteen seconds' worth of its
+//! third, is no more than what all may owe at once, so that no wait of theirs comes from it alone.
+//! Guesses from several networks are what the bound of all is for.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::network::Network;
+
+/// Failures that may come at once before they are spread over time, in seconds' worth of them.
+const BURST: Duration = Duration::from_secs(5);
+
+/// What one network may use: one part of so many.
+const SHARES: u32 = 3;
+
+/// Networks that are remembered before those that owe nothing are forgotten. As many as owe
+/// something are remembered, and the budget of all bounds those: a failure is owed for a moment.
+const NETWORKS_KEPT: usize = 256;
+
+/// The failures of all, and of each network. What a stranger may turn out to have wrong is booked
+/// before it is checked, and given back if it was right.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// In how long a failure of all is paid off.
+    interval: Duration,
+    accounts: Mutex<Accounts>,
+}
+
+/// What is owed.
+#[derive(Debug, Default)]
+struct Accounts {
+    all: Account,
+    networks: HashMap<Network, Account>,
+}
+
+/// Failures, each paid off after an interval; [`BURST`] of them may be owed.
+#[derive(Debug, Default, Clone, Copy)]
+struct Account {
+    paid_off: Option<Instant>,
+}
+
+/// The budget, held by somebody who decides by it: strangers who come together must not all find it
+/// as the first did.
+pub(super) struct Held<'a> {
+    interval: Duration,
+    accounts: MutexGuard<'a, Accounts>,
+}
+
+impl Budget {
+    /// A budget of so many failures per second.
+    pub(super) fn new(failures_per_sec_max: u32) -> Self {
+        let interval = Duration::from_secs(1) / failures_per_sec_max.max(1);
+        Self { interval, accounts: Mutex::default() }
+    }
+
+    /// Holds the budget.
+    pub(super) fn hold(&self) -> Held<'_> {
+        // Nothing that is done under this lock can panic half-way.
+        let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        Held { interval: self.interval, accounts }
+    }
+}
+
+impl Held<'_> {
+    /// When the next check of a stranger from `network` may begin.
+    pub(super) fn next(&self, network: Network, now: Instant) -> Instant {
+        let own = self.accounts.networks.get(&network).map_or(now, |own| own.next(now));
+        self.accounts.all.next(now).max(own)
+    }
+
+    /// Books a failure of `network`.
+    pub(super) fn spend(&mut self, network: Network, now: Instant) {
+        let Accounts { all, networks } = &mut *self.accounts;
+        all.spend(now, self.interval);
+        if networks.len() >= NETWORKS_KEPT {
+            networks.retain(|_, account| account.owes(now));
+        }
+        networks.entry(network).or_default().spend(now, self.interval * SHARES);
+    }
+
+    /// Takes back what was booked for `network`.
+    pub(super) fn give_back(&mut self, network: Network) {
+        let Accounts { all, networks } = &mut *self.accounts;
+        all.give_back(self.interval);
+        if let Some(own) = networks.get_mut(&network) {
+            own.give_back(self.interval * SHARES);
+        }
+    }
+}
+
+impl Account {
+    fn next(self, now: Instant) -> Instant {
+        self.paid_off.and_then(|paid_off| paid_off.checked_sub(BURST)).map_or(now, |at| at.max(now))
+    }
+
+    fn owes(self, now: Instant) -> bool {
+        self.paid_off.is_some_and(|paid_off| paid_off > now)
+    }
+
+    fn spend(&mut self, now: Instant, interval: Duration) {
+        self.paid_off = Some(self.paid_off.unwrap_or(now).max(now) + interval);
+    }
+
+    fn give_back(&mut self, interval: Duration) {
+        self.paid_off = self.paid_off.and_then(|paid_off| paid_off.checked_sub(interval));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST: Duration = Duration::from_secs(10);
+
+    /// Books for `network` until it would wait for longer than anybody does: how many.
+    fn exhaust(budget: &Budget, network: Network, now: Instant) -> usize {
+        let mut budget = budget.hold();
+        let mut booked = 0;
+        while budget.next(network, now) - now <= LONGEST {
+            budget.spend(network, now);
+            booked += 1;
+        }
+        booked
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_network_uses_its_share_and_holds_up_no_stranger_from_elsewhere() {
+        let budget = Budget::new(10);
+        let now = Instant::now();
+        let booked = exhaust(&budget, [1; 8], now);
+        assert_eq!(booked, 51, "a third of what all have in fifteen seconds");
+        let elsewhere = |now| budget.hold().next([2; 8], now) - now;
+        assert!(elsewhere(now) <= budget.interval);
+        // It goes on as it can: others wait for one check at most.
+        for secs in 1..60 {
+            let now = now + Duration::from_secs(secs);
+            exhaust(&budget, [1; 8], now);
+            assert!(elsewhere(now) <= budget.interval, "after {secs} s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_turned_out_right_was_never_owed() {
+        let budget = Budget::new(10);
+        let now = Instant::now();
+        for _ in 0..exhaust(&budget, [1; 8], now) {
+            budget.hold().give_back([1; 8]);
+        }
+        assert_eq!(budget.hold().next([1; 8], now), now);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_networks_are_remembered_than_owe_something() {
+        let budget = Budget::new(10);
+        let begun = Instant::now();
+        for n in 0..100_000_u64 {
+            // Faster than they are paid off, by twice.
+            let now = begun + Duration::from_millis(50) * u32::try_from(n).unwrap();
+            budget.hold().spend(n.to_be_bytes(), now);
+        }
+        assert!(budget.hold().accounts.networks.len() <= NETWORKS_KEPT);
+    }
+}
