@@ -56,7 +56,7 @@ impl Call<'_> {
         let bytes = content
             .collect(bytes_max)
             .await
-            .map_err(broken_off)?
+            .map_err(|error| broken_off(&error))?
             .ok_or(registry::Error::ManifestTooLarge(bytes_max))?;
         let media_type = self.parts.headers.get(header::CONTENT_TYPE);
         let media_type = media_type.and_then(|it| it.to_str().ok()).map(without_parameters);
@@ -88,7 +88,7 @@ impl Call<'_> {
     }
 }
 
-fn broken_off(error: io::Error) -> registry::Error {
+fn broken_off(error: &io::Error) -> registry::Error {
     match error.kind() {
         io::ErrorKind::TimedOut => registry::Error::BodyLate,
         _ => registry::Error::BodyCutOff,

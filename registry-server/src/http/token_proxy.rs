@@ -96,8 +96,8 @@ enum Unread {
 }
 
 impl Unread {
-    fn of(error: axum::Error) -> Self {
-        if Late::is_behind(&error) { Self::Late } else { Self::Cut }
+    fn of(error: &axum::Error) -> Self {
+        if Late::is_behind(error) { Self::Late } else { Self::Cut }
     }
 }
 
@@ -106,7 +106,7 @@ async fn read(mut body: Body) -> Result<Held, Unread> {
     let mut held = Held::default();
     while held.bytes.len() <= TOKEN_BODY_BYTES_MAX {
         let Some(frame) = body.frame().await else { break };
-        let Ok(data) = frame.map_err(Unread::of)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|error| Unread::of(&error))?.into_data() else { continue };
         let missing = TOKEN_BODY_BYTES_MAX + 1 - held.bytes.len();
         let data = &data[..data.len().min(missing)];
         let size = u32::try_from(data.len()).map_err(|_| Unread::NoRoom)?;
