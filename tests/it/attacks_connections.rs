@@ -352,8 +352,7 @@ async fn take_by_windows(stack: &Stack, bytes: &Bytes, window: u32, pongs: bool)
         if got.len() == allowed {
             sleep(Duration::from_millis(100)).await;
             allowed += window as usize;
-            let opened = [stream, 0].map(|stream| (stream, window));
-            for (stream, window) in opened {
+            for stream in [stream, 0] {
                 if connection.open_window(stream, window).await.is_err() {
                     return got;
                 }
