@@ -336,11 +336,11 @@ async fn take_by_windows(stack: &Stack, bytes: &Bytes, window: u32, pongs: bool)
     let mut connection = H2::connect(&stack.client_with(&["h2"]), window).await;
     let bearer = format!("Bearer {token}");
     let headers = [("authorization", bearer.as_str())];
-    let stream = connection.request("GET", &blob, &headers, true).await.unwrap();
+    let stream = connection.request("GET", &blob, &headers, true).await.expect("sending");
     let (mut got, mut allowed) = (Vec::new(), window as usize);
     while let Some(frame) = connection.next().await {
         if pongs && frame.kind == kind::PING && frame.flags & ACK == 0 {
-            connection.frame(kind::PING, ACK, 0, &frame.payload).await.unwrap();
+            connection.frame(kind::PING, ACK, 0, &frame.payload).await.expect("sending");
         }
         if frame.stream != stream || frame.kind != kind::DATA {
             continue;
@@ -352,8 +352,7 @@ async fn take_by_windows(stack: &Stack, bytes: &Bytes, window: u32, pongs: bool)
         if got.len() == allowed {
             sleep(Duration::from_millis(100)).await;
             allowed += window as usize;
-            let opened = [stream, 0].map(|stream| (stream, window));
-            for (stream, window) in opened {
+            for stream in [stream, 0] {
                 if connection.open_window(stream, window).await.is_err() {
                     return got;
                 }

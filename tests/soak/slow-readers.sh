@@ -35,8 +35,8 @@ token() {
 
 start_dead_reader() {
     mkfifo "$scratch/dead"
+    exec 3<>"$scratch/dead"
     start dead-reader openssl s_client -quiet -connect "$registry" -CAfile "$certs/ca.pem" <"$scratch/dead"
-    exec 3>"$scratch/dead"
     printf 'GET /v2/%s/blobs/%s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n' \
         "$repository" "$digest" "$registry" "$(token)" >&3
     # Its log is what it reads.

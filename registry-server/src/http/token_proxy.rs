@@ -87,8 +87,8 @@ enum Unread {
 }
 
 impl Unread {
-    fn of(error: axum::Error) -> Self {
-        if Late::is_behind(&error) { Self::Late } else { Self::Cut }
+    fn of(error: &axum::Error) -> Self {
+        if Late::is_behind(error) { Self::Late } else { Self::Cut }
     }
 }
 
@@ -100,7 +100,7 @@ async fn read(mut body: Body, memory: &Share) -> Result<Bytes, Unread> {
     let mut whole = Vec::with_capacity(room.amount());
     while whole.len() < MOST {
         let Some(frame) = body.frame().await else { break };
-        let Ok(data) = frame.map_err(Unread::of)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|error| Unread::of(&error))?.into_data() else { continue };
         whole.extend_from_slice(&data[..data.len().min(MOST - whole.len())]);
     }
     Ok(room.hold(whole))

@@ -61,7 +61,7 @@ impl Content {
         let mut room = memory.reserve(bytes_max * MANIFEST_COPIES).await?;
         let mut whole = Vec::with_capacity(announced.unwrap_or(0));
         while let Some(chunk) = self.next().await {
-            let chunk = chunk.map_err(broken_off)?;
+            let chunk = chunk.map_err(|error| broken_off(&error))?;
             if whole.len() + chunk.len() > bytes_max {
                 return Err(too_large());
             }
@@ -86,7 +86,7 @@ impl Content {
     }
 }
 
-fn broken_off(error: io::Error) -> Error {
+fn broken_off(error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::TimedOut => Error::BodyLate,
         _ => Error::BodyCutOff,

@@ -134,7 +134,7 @@ where
                 counted.ended("room");
                 connection.as_mut().graceful_shutdown();
                 // The other waits for the place: what cannot be said at once is not said.
-                poll_fn(|cx| Poll::Ready(drop(connection.as_mut().poll(cx)))).await;
+                poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx).is_ready())).await;
                 return;
             }
             _ = looks.tick() => {
@@ -197,6 +197,7 @@ impl End {
     }
 }
 
+/// Whether a connection was told to end for this, or for what weighs more.
 fn is_ending(end: Option<End>, why: Why) -> bool {
     end.is_some_and(|end| end.why == why || end.why != Why::Idle)
 }
