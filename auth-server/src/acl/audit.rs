@@ -11,6 +11,9 @@ use crate::audit::{Act, Author, Row, entry::Entry};
 /// Acts of administration that are kept, whatever clients cause: years of them.
 const ACTS_MAX: i64 = 100_000;
 
+/// Acts that are counted in one statement. Nothing that is written waits for it.
+const ACTS_PAGE: i64 = 10_000;
+
 /// Rows that one call clears away at most, so that a smaller `rows_max` stops nothing for long:
 /// twice what a batch can bring.
 const CLEARED_MAX: i64 = 20_000;
@@ -118,13 +121,23 @@ impl Store {
     /// # Errors
     /// When the database cannot be written to.
     pub async fn clear_acts(&self) -> Result<(), Error> {
-        sqlx::query(
-            "DELETE FROM audit WHERE actor IS NOT NULL AND id <= (
-                 SELECT id FROM audit WHERE actor IS NOT NULL ORDER BY id DESC LIMIT 1 OFFSET $1)",
-        )
-        .bind(ACTS_MAX)
-        .execute(&mut *self.writer.lock().await)
-        .await?;
+        let mut last = i64::MAX;
+        for _ in 0..ACTS_MAX / ACTS_PAGE {
+            let next: Option<i64> = sqlx::query_scalar(
+                "SELECT id FROM audit WHERE actor IS NOT NULL AND id < $1
+                 ORDER BY id DESC LIMIT 1 OFFSET $2",
+            )
+            .bind(last)
+            .bind(ACTS_PAGE - 1)
+            .fetch_optional(&mut self.reader.lock().await.connection)
+            .await?;
+            let Some(next) = next else { return Ok(()) };
+            last = next;
+        }
+        sqlx::query("DELETE FROM audit WHERE actor IS NOT NULL AND id < $1")
+            .bind(last)
+            .execute(&mut *self.writer.lock().await)
+            .await?;
         Ok(())
     }
 
@@ -261,6 +274,29 @@ mod tests {
             "{\"id\":4,\"at\":\"1970-01-01T00:02:00Z\",\"event\":\"audit.gap\",\"subject\":null,\
              \"lost\":7}\n"
         );
+    }
+
+    #[tokio::test]
+    async fn a_hundred_thousand_acts_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        sqlx::query(
+            "WITH RECURSIVE count (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM count LIMIT $1)
+             INSERT INTO audit (at, event, actor, detail)
+             SELECT n, 'grant', IIF(n % 3 = 0, NULL, 'root'), '{}' FROM count",
+        )
+        .bind(ACTS_MAX * 3 / 2 + 6)
+        .execute(&mut *store.writer.lock().await)
+        .await
+        .unwrap();
+        store.clear_acts().await.unwrap();
+        let (acts, oldest): (i64, i64) =
+            sqlx::query_as("SELECT COUNT(*), MIN(id) FROM audit WHERE actor IS NOT NULL")
+                .fetch_one(&mut *store.writer.lock().await)
+                .await
+                .unwrap();
+        // Four of the first six rows are acts, and beyond the limit.
+        assert_eq!((acts, oldest), (ACTS_MAX, 7));
     }
 
     #[tokio::test]
