@@ -32,16 +32,15 @@ async fn a_push_ends_while_others_push_large_indexes_without_end() {
     put_manifest(&stack.client, &eve, "eve/app", "all", INDEX, index.clone()).await.expect(201);
     let without_end = async {
         loop {
-            let puts = (0..8).map(|number| {
-                let (client, tag, index) = (&stack.client, format!("v{number}"), index.clone());
-                let eve = &eve;
-                async move { put_manifest(client, eve, "eve/app", &tag, INDEX, index).await }
-            });
-            futures_util::future::join_all(puts).await;
+            let put = |tag: &'static str| {
+                put_manifest(&stack.client, &eve, "eve/app", tag, INDEX, index.clone())
+            };
+            tokio::join!(put("a"), put("b"), put("c"), put("d"), put("e"), put("f"));
         }
     };
+    let image = Image::new("bob");
     tokio::select! {
         () = without_end => unreachable!("it has no end"),
-        _ = Image::new("bob").push(&stack.client, &bob, "bob/app", "v1") => {}
+        _ = image.push(&stack.client, &bob, "bob/app", "v1") => {}
     }
 }

@@ -22,10 +22,9 @@ pub(crate) struct ReadsAll {
 }
 
 /// What neither has a plan nor reads a table.
-const WITHOUT_PLAN: [&str; 9] = [
+const WITHOUT_PLAN: [&str; 8] = [
     "BEGIN",
     "COMMIT",
-    "ROLLBACK TO work",
     "ROLLBACK",
     "SAVEPOINT",
     "RELEASE",
@@ -52,7 +51,7 @@ pub(crate) async fn complaints(
     for literal in &own {
         let as_run: Vec<&String> =
             run.iter().filter(|statement| literal.matches(statement)).collect();
-        if as_run.is_empty() && !WITHOUT_PLAN.iter().any(|word| literal.matches(word)) {
+        if as_run.is_empty() && !WITHOUT_PLAN.iter().any(|word| literal.begins_with(word)) {
             complaints.push(format!("was not run: {literal}"));
         }
         for statement in as_run {
