@@ -32,6 +32,9 @@ pub mod issue;
 pub mod keys;
 mod notes;
 pub mod opaque;
+#[cfg(test)]
+#[path = "../../tests/plans/mod.rs"]
+mod plans;
 pub mod random;
 pub mod refresh_token;
 mod renewal;
@@ -40,6 +43,8 @@ pub mod run;
 mod series;
 pub mod server;
 mod sign_in;
+#[cfg(test)]
+mod statements;
 pub mod trust;
 pub mod users;
 

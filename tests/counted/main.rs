@@ -8,7 +8,7 @@ use harness::{
     Response, Secret,
     client::Call,
     events::{Event, Recording},
-    image::{MANIFEST, digest_of},
+    image::{INDEX, Image, MANIFEST, digest_of, put_manifest},
     stack::PASSWORD,
 };
 use serde_json::{Value, json};
@@ -163,6 +163,9 @@ impl Counter {
     /// Who would mount what may not be pulled. Each subject asks once, since its rights are
     /// remembered for a while.
     async fn mounts(&self) {
+        for number in 0..20 {
+            self.secret.stack.grant("everyone", &format!("team-{number}/**:pull")).await;
+        }
         let known = digest_of(&self.secret.image.layer);
         let unknown = digest_of(b"nothing");
         let anywhere = [format!("mount={known}"), format!("mount={unknown}")];
@@ -184,6 +187,48 @@ impl Counter {
             });
             assert!(work.await.queries > 0, "{kind}");
         }
+    }
+
+    /// What a push costs the writer does not grow with what it names by more than its bytes.
+    async fn indexes(&self) {
+        let token = self.secret.stack.forged_token("owner", &["repository:indexed:*"]);
+        let client = &self.secret.stack.client;
+        let mut named = Vec::new();
+        for number in 0..200 {
+            let image = Image::new(&format!("named {}", number % 2));
+            if number < 2 {
+                image.push(client, &token, "indexed", &format!("v{number}")).await;
+            }
+            let annotations = json!({ "number": number.to_string() });
+            let manifest = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [{
+                "mediaType": MANIFEST, "digest": image.digest().as_str(),
+                "size": image.manifest.len(), "annotations": annotations }] });
+            let bytes = manifest.to_string();
+            let digest = digest_of(bytes.as_bytes());
+            named.push(
+                json!({ "mediaType": INDEX, "digest": digest.as_str(), "size": bytes.len() }),
+            );
+            let put = put_manifest(client, &token, "indexed", digest.as_str(), INDEX, bytes.into());
+            put.await.expect(201);
+        }
+        let put = async |count: usize, number: usize| {
+            let annotations = json!({ "try": number.to_string() });
+            let index = json!({ "schemaVersion": 2, "mediaType": INDEX,
+                                "manifests": named[..count], "annotations": annotations });
+            let bytes = index.to_string();
+            let target = format!("/v2/indexed/manifests/{}", digest_of(bytes.as_bytes()));
+            let call = self.call("PUT", &target, Some(&token));
+            self.watch(vec![call.header("content-type", INDEX).body(bytes)]).await.work
+        };
+        let mut seen = Vec::new();
+        for number in 0..TRIES {
+            let (few, many) = (put(2, number).await, put(200, number).await);
+            if few == many && few.queries > 0 {
+                return;
+            }
+            seen.push((few, many));
+        }
+        panic!("an index of many: {seen:?}");
     }
 
     /// The token endpoint knows neither repositories nor, for whoever does not, users.
@@ -243,5 +288,6 @@ async fn what_is_there_and_what_is_not_cost_the_same() {
     counter.without_rights().await;
     counter.with_rights_elsewhere().await;
     counter.mounts().await;
+    counter.indexes().await;
     counter.sign_ins().await;
 }

@@ -29,6 +29,11 @@ pub(crate) struct Literal {
 }
 
 impl Literal {
+    /// Whether it begins with this word.
+    pub(crate) fn begins_with(&self, word: &str) -> bool {
+        self.text.starts_with(word)
+    }
+
     /// Whether this is where the statement comes from.
     pub(crate) fn matches(&self, statement: &str) -> bool {
         let mut rest = statement;

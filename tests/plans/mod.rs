@@ -22,10 +22,9 @@ pub(crate) struct ReadsAll {
 }
 
 /// What neither has a plan nor reads a table.
-const WITHOUT_PLAN: [&str; 9] = [
+const WITHOUT_PLAN: [&str; 8] = [
     "BEGIN",
     "COMMIT",
-    "ROLLBACK TO work",
     "ROLLBACK",
     "SAVEPOINT",
     "RELEASE",
@@ -52,7 +51,7 @@ pub(crate) async fn complaints(
     for literal in &own {
         let as_run: Vec<&String> =
             run.iter().filter(|statement| literal.matches(statement)).collect();
-        if as_run.is_empty() && !WITHOUT_PLAN.iter().any(|word| literal.matches(word)) {
+        if as_run.is_empty() && !WITHOUT_PLAN.iter().any(|word| literal.begins_with(word)) {
             complaints.push(format!("was not run: {literal}"));
         }
         for statement in as_run {
@@ -79,10 +78,11 @@ pub(crate) async fn complaints(
     complaints
 }
 
-/// The tables that are ours.
+/// The tables that are ours and may have many rows.
 async fn tables(connection: &mut SqliteConnection) -> Vec<String> {
     let names = "SELECT name FROM sqlite_schema
-         WHERE type = 'table' AND name NOT GLOB '*sqlx*' AND name NOT GLOB 'sqlite*'";
+         WHERE type = 'table' AND name NOT GLOB '*sqlx*' AND name NOT GLOB 'sqlite*'
+         AND sql NOT GLOB '*CHECK (id = 1)*'";
     sqlx::query_scalar(names).fetch_all(connection).await.unwrap()
 }
 

@@ -27,6 +27,9 @@ use crate::audit::Act;
 /// goes. A login that is repeated by a script leaves a new one each time.
 pub const PER_SUBJECT_MAX: i64 = 100;
 
+/// Rows that are read at once.
+const PAGE: u32 = 1000;
+
 /// A refresh token that is about to be kept.
 #[derive(Debug)]
 pub struct NewRefreshToken {
@@ -137,14 +140,38 @@ impl Store {
         &self,
         subject: Option<&Subject>,
     ) -> Result<Vec<RefreshTokenRow>, Error> {
+        match subject {
+            Some(subject) => self.refresh_tokens_of(subject).await,
+            None => self.all_refresh_tokens().await,
+        }
+    }
+
+    async fn refresh_tokens_of(&self, subject: &Subject) -> Result<Vec<RefreshTokenRow>, Error> {
         let query = sqlx::query(
             "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
-             WHERE $1 IS NULL OR subject = $1 ORDER BY id",
+             WHERE subject = $1 ORDER BY id",
         );
         let mut reader = self.reader.lock().await;
-        let rows =
-            query.bind(subject.map(Subject::claim)).fetch_all(&mut reader.connection).await?;
+        let rows = query.bind(subject.claim()).fetch_all(&mut reader.connection).await?;
         rows.iter().map(read_row).collect()
+    }
+
+    async fn all_refresh_tokens(&self) -> Result<Vec<RefreshTokenRow>, Error> {
+        let mut all: Vec<RefreshTokenRow> = Vec::new();
+        loop {
+            let query = sqlx::query(
+                "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
+                 WHERE id > $1 ORDER BY id LIMIT $2",
+            );
+            let query = query.bind(all.last().map_or(0, |row| row.id)).bind(PAGE);
+            let rows = query.fetch_all(&mut self.reader.lock().await.connection).await?;
+            if rows.is_empty() {
+                return Ok(all);
+            }
+            for row in &rows {
+                all.push(read_row(row)?);
+            }
+        }
     }
 
     /// Ends refresh tokens, and voids the tokens of whose they were: those that came from them

@@ -79,10 +79,11 @@ impl Store {
         of_user.execute(&mut *transaction).await?;
         let of_all = sqlx::query(
             "DELETE FROM sign_in_addresses WHERE rowid IN (
-                 SELECT rowid FROM sign_in_addresses
-                 ORDER BY seen DESC, rowid DESC LIMIT -1 OFFSET $1)",
+                 SELECT rowid FROM sign_in_addresses WHERE seen > $1 ORDER BY seen, rowid
+                 LIMIT MAX(0, (SELECT value FROM sign_in_address_count) - $2))",
         );
-        of_all.bind(ENTRIES_MAX).execute(&mut *transaction).await?;
+        let of_all = of_all.bind(seen.seen - KEPT_SECS).bind(ENTRIES_MAX);
+        of_all.execute(&mut *transaction).await?;
         Ok(transaction.commit().await?)
     }
 }
@@ -132,6 +133,31 @@ mod tests {
         store.remove_user(&left, &"a".parse().unwrap(), || Ok::<_, Error>(())).await.unwrap();
         assert_eq!(store.sign_in_addresses(20).await.unwrap(), [pair("b", "192.0.2.1", 10)]);
         assert!(store.sign_in_addresses(10 + KEPT_SECS).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_bounded_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        store.reconcile(&users(&["a"])).await.unwrap();
+        sqlx::query(
+            "WITH RECURSIVE count (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM count LIMIT $1)
+             INSERT INTO sign_in_addresses (name, address, seen)
+             SELECT 'user' || n, '192.0.2.1', n FROM count",
+        )
+        .bind(ENTRIES_MAX + 9)
+        .execute(&mut *store.writer.lock().await)
+        .await
+        .unwrap();
+        store.note_sign_in_address(&pair("a", "192.0.2.1", 1_000_000)).await.unwrap();
+        let known = store.sign_in_addresses(1_000_000).await.unwrap();
+        let last = known.last().map(|pair| pair.seen);
+        assert_eq!((known.len(), known[0].seen, last), (ENTRIES_MAX as usize, 1_000_000, Some(11)));
+        let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sign_in_addresses")
+            .fetch_one(&mut *store.writer.lock().await)
+            .await
+            .unwrap();
+        assert_eq!(left, i64::from(ENTRIES_MAX));
     }
 
     #[tokio::test]

@@ -91,7 +91,7 @@ async fn touch(registry: &Registry, clock: &Clock) {
     let app = permit("app");
     registry.sound_blob(&app, &digest_of(&BLOB)).await.unwrap();
     let image = tag(digest_of(&image()).as_str());
-    registry.manifest(&app, &image, &shares(registry).memory).await.unwrap();
+    drop(registry.manifest(&app, &image, &shares(registry).memory).await.unwrap());
 }
 
 async fn damage_and_repair(registry: &Registry, root: &Path, clock: &Clock) {

@@ -1,0 +1,241 @@
+//! What statements cost: none reads all of a table that grows with use.
+//!
+//! Whoever adds a statement adds what makes it to [`everything`].
+
+use std::path::Path;
+
+use berth_shared::{
+    clock::UnixSeconds,
+    rights::{Effect, Rule},
+    subject::{RobotName, Subject, UserName},
+};
+use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
+
+use crate::{
+    acl::{
+        Error,
+        apply::Desired,
+        audit::{Filter, Kept},
+        refresh_tokens::NewRefreshToken,
+        robots::Robot,
+        sign_in_addresses::SignInAddress,
+        snapshot::last_sequence,
+        store::Store,
+    },
+    audit::{Act, entry::Entry},
+    plans::{ReadsAll, Recording, complaints, keys_without_index},
+    robot_secret::RobotSecret,
+    trust::{KeySource, RequiredClaims, Trust},
+};
+
+/// What is held in memory as a whole is read as a whole, on the reader, when an administrator has
+/// changed it; no client makes any of these rows.
+const POLICY: &str = "the policy is held as a whole, and read when an administrator changed it";
+
+/// What reads all of a table, or seems to.
+const READ_ALL: [ReadsAll; 13] = [
+    ReadsAll { statement: "SELECT grantee, counter FROM counters", why: POLICY },
+    ReadsAll { statement: "SELECT grantee, pattern, effect, actions, expires FROM g", why: POLICY },
+    ReadsAll { statement: "SELECT group_name, member FROM group_members", why: POLICY },
+    ReadsAll { statement: "SELECT name, secret_hash, created, expires, last", why: POLICY },
+    ReadsAll { statement: "SELECT name, issuer, audience", why: POLICY },
+    ReadsAll {
+        statement: "SELECT name, fingerprint FROM htpasswd_seen",
+        why: "compared with the users of the file, which is read as a whole when it has changed",
+    },
+    ReadsAll {
+        statement: "INSERT INTO counter_marks",
+        why: "marks are an hour apart, and those of a week are kept",
+    },
+    ReadsAll { statement: "SELECT id, sequence FROM counter_marks", why: "the same" },
+    ReadsAll { statement: "DELETE FROM counter_marks", why: "the same" },
+    ReadsAll {
+        statement: "DELETE FROM refresh_tokens",
+        why: "ends all of them, as an administrator asked, in one act",
+    },
+    ReadsAll {
+        statement: "SELECT ring, rows FROM audit_rings",
+        why: "a row for each of eight rings",
+    },
+    ReadsAll { statement: "VACUUM INTO", why: "a copy is of everything; authctl makes it" },
+    ReadsAll {
+        statement: "PRAGMA integrity_check",
+        why: "looks through a backup that is restored, which nobody serves",
+    },
+];
+
+/// A hundred thousand rows each.
+const TABLES: [&str; 10] = [
+    "INSERT INTO grants (grantee, pattern, actions, created, expires)
+     SELECT 'user' || n, 'team/' || n, 'pull', 0, IIF(n % 2, n, NULL) FROM numbers",
+    "INSERT INTO counters (grantee, counter) SELECT 'user' || n, n FROM numbers",
+    "INSERT INTO htpasswd_seen (name, fingerprint) SELECT 'user' || n, 'print' FROM numbers",
+    "INSERT INTO group_members (group_name, member) SELECT 'group', 'user' || n FROM numbers",
+    "INSERT INTO robots (name, secret_hash, created) SELECT 'robot.' || n, n, 0 FROM numbers",
+    "INSERT INTO audit (at, event, subject, actor, detail)
+     SELECT n, 'token.issue', 'user' || n, IIF(n % 10, NULL, 'root'), '{}' FROM numbers",
+    "INSERT INTO refresh_tokens (hash, subject, credential, client, created, last_used)
+     SELECT n, 'user' || n, 'c', 'docker', n, n FROM numbers",
+    "INSERT INTO sign_in_addresses (name, address, seen)
+     SELECT 'user' || n, '192.0.2.1', n FROM numbers",
+    "INSERT INTO trusts (name, issuer, audience, subject, claims, created)
+     SELECT 'robot.t' || n, 'https://issuer.test', 'a', 's', '{}', 0 FROM numbers",
+    "INSERT INTO counter_marks (at, sequence) SELECT n, n FROM numbers WHERE n < 200",
+];
+
+const NOW: UnixSeconds = 1_790_000_000;
+
+/// A large database in the directory, and a connection to it.
+async fn large(directory: &Path) -> SqliteConnection {
+    let path = directory.join("auth.db");
+    Store::open(&path).await.unwrap().close().await.unwrap();
+    let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    let numbers = "CREATE TEMP TABLE numbers AS WITH RECURSIVE count (n) AS (
+             VALUES (1) UNION ALL SELECT n + 1 FROM count LIMIT 100000) SELECT n FROM count";
+    for statement in ["PRAGMA synchronous = OFF", numbers, "BEGIN"] {
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+    }
+    for statement in TABLES.into_iter().chain(["COMMIT"]) {
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+    }
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_statement_reads_all_of_a_table() {
+    let recording = Recording::start();
+    everything().await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut connection = large(directory.path()).await;
+    assert_eq!(keys_without_index(&mut connection).await, Vec::<String>::new());
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let run = recording.statements();
+    let complaints = complaints(&sources, &run, &READ_ALL, &mut connection).await;
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+fn rule(grantee: &str, effect: Effect, expires: Option<UnixSeconds>) -> Rule {
+    Rule {
+        grantee: grantee.parse().unwrap(),
+        pattern: "team/**".parse().unwrap(),
+        effect,
+        actions: "pull,push".parse().unwrap(),
+        expires,
+    }
+}
+
+/// Does everything that makes statements, once.
+async fn everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("auth.db");
+    Store::open(&path).await.unwrap().close().await.unwrap();
+    let store = Store::open(&path).await.unwrap();
+    users(&store).await;
+    rules(&store).await;
+    machines(&store).await;
+    refresh_tokens(&store).await;
+    audit(&store).await;
+    for hour in 0..10 * 24 {
+        let now = NOW + hour * 60 * 60;
+        store.clear_counters(now, now).await.unwrap();
+    }
+    store.void_every_token(1000).await.unwrap();
+    store.check().await.unwrap();
+    // Another's act makes the policy be read again.
+    let other = Store::open(&path).await.unwrap();
+    other.add(&[rule("bea", Effect::Allow, None)], NOW).await.unwrap();
+    store.policy().await.unwrap();
+    drop(other);
+    store.snapshot(&dir.path().join("copy.db")).await.unwrap();
+    let connections = store.close();
+    // The other handle's connections end in threads of their own.
+    let _ = connections.await;
+    last_sequence(&path).await.unwrap();
+}
+
+async fn users(store: &Store) {
+    let names = ["andrew", "bea", "carol"];
+    let mut users: std::collections::BTreeMap<UserName, String> =
+        names.iter().map(|name| (name.parse().unwrap(), "print".to_owned())).collect();
+    store.reconcile(&users).await.unwrap();
+    let andrew: UserName = "andrew".parse().unwrap();
+    let saved = || Ok::<_, Error>(());
+    users.insert(andrew.clone(), "another".to_owned());
+    store.set_user(&users, &andrew, &Act::UserPassword(&andrew), saved).await.unwrap();
+    let seen = SignInAddress { user: andrew, address: [192, 0, 2, 1].into(), seen: NOW };
+    store.note_sign_in_address(&seen).await.unwrap();
+    store.sign_in_addresses(NOW).await.unwrap();
+    let carol: UserName = "carol".parse().unwrap();
+    users.remove(&carol);
+    store.remove_user(&users, &carol, saved).await.unwrap();
+}
+
+async fn rules(store: &Store) {
+    let (andrew, team) = ("andrew".parse().unwrap(), "team/**".parse().unwrap());
+    let allow = rule("andrew", Effect::Allow, None);
+    store.add(&[allow.clone(), rule("group:g", Effect::Deny, None)], NOW).await.unwrap();
+    store.add(&[allow], NOW).await.unwrap();
+    store.remove(&andrew, &team, Effect::Allow, "push".parse().unwrap()).await.unwrap();
+    let member = [Subject::from_claim("andrew").unwrap()];
+    let group = "g".parse().unwrap();
+    store.join(&group, &member).await.unwrap();
+    store.void_tokens(&"group:g".parse().unwrap()).await.unwrap();
+    store.leave(&group, &member).await.unwrap();
+    let mut desired = Desired::default();
+    desired.rules.push(rule("bea", Effect::Allow, Some(NOW + 100)));
+    desired.groups.insert(group, member.into());
+    store.apply(&desired, true, false, NOW).await.unwrap();
+    store.apply(&Desired::default(), true, false, NOW).await.unwrap();
+}
+
+async fn machines(store: &Store) {
+    let (robot, trusted): (RobotName, RobotName) =
+        ("robot.a".parse().unwrap(), "robot.b".parse().unwrap());
+    let made = Robot { name: robot.clone(), created: NOW, expires: None, last_used: None };
+    let secret = RobotSecret::generate().unwrap();
+    assert!(store.create_robot(&made, &secret, &[]).await.unwrap());
+    store.note_robot(&robot, NOW).await.unwrap();
+    assert!(store.remove_robot(&robot).await.unwrap());
+    let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+    let keys = format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"a","x":"{x}"}}]}}"#);
+    let trust = Trust {
+        name: trusted.clone(),
+        issuer: "https://issuer.test/".parse().unwrap(),
+        audience: "reg.test".parse().unwrap(),
+        subject: "repo:org/*:ref:refs/heads/main".parse().unwrap(),
+        claims: RequiredClaims::all(["owner_id=7".parse().unwrap()]).unwrap(),
+        keys: KeySource::Inline(keys.parse().unwrap()),
+        created: NOW,
+        last_used: None,
+    };
+    assert!(store.add_trust(&trust, &[]).await.unwrap());
+    store.note_trust(&trusted, NOW).await.unwrap();
+    assert!(store.remove_trust(&trusted).await.unwrap());
+}
+
+async fn refresh_tokens(store: &Store) {
+    let subject = Subject::from_claim("andrew").unwrap();
+    let new = NewRefreshToken {
+        hash: "hash".to_owned(),
+        subject: subject.clone(),
+        credential: "credential".to_owned(),
+        client: "docker".to_owned(),
+        sequence: 1000,
+    };
+    let id = store.keep_refresh_token(&new, NOW, 0).await.unwrap().unwrap();
+    assert!(store.find_refresh_token("hash").await.unwrap().is_some());
+    store.note_refresh_token(id, NOW + 1).await.unwrap();
+    assert_eq!(store.refresh_tokens(None).await.unwrap().len(), 1);
+    assert_eq!(store.refresh_tokens(Some(&subject)).await.unwrap().len(), 1);
+    assert_eq!(store.end_refresh_tokens(&[id]).await.unwrap().len(), 1);
+}
+
+async fn audit(store: &Store) {
+    let andrew = "andrew".parse().unwrap();
+    store.record(&Act::UserAdd(&andrew)).await.unwrap();
+    store.append(&vec![Entry::gap(NOW, 1); 50], 0).await.unwrap();
+    store.clear(Kept { rows_max: 1, failure_rows_max: 1 }, 0).await.unwrap();
+    store.exported().await.unwrap();
+    store.rows_after(0, 10).await.unwrap();
+    store.audit(&Filter::default(), 10).await.unwrap();
+}
