@@ -62,6 +62,8 @@ impl Registry {
         match touch {
             Ok(true) => Ok(()),
             Ok(false) => Err(gone),
+            // There are many of these when there is one: the writer says why.
+            Err(metadata::Error::Busy) => Ok(()),
             Err(error) => {
                 tracing::warn!(error = chain(&error), "recording a touch");
                 Ok(())
