@@ -62,7 +62,7 @@ impl Registry {
         match touch {
             Ok(true) => Ok(()),
             Ok(false) => Err(gone),
-            // There are many of these when there is one: the writer says why.
+            // Where there is one of these there are many.
             Err(metadata::Error::Busy) => Ok(()),
             Err(error) => {
                 tracing::warn!(error = chain(&error), "recording a touch");
