@@ -337,7 +337,7 @@ async fn the_administrator_deletes_tags_manifests_and_repositories() {
     let at = format!("app@{digest}");
     assert_eq!(run(&stack, delete(Some(digest.as_str()))).await, [deleted(&at, 1, 1)]);
     image.push(&stack.client, &rights, "app", "v3").await;
-    assert_eq!(run(&stack, delete(None)).await, [deleted("app", 1, 1)]);
+    assert_eq!(run(&stack, delete(None)).await.last(), Some(&deleted("app", 1, 1)));
     assert_eq!(head_blob(&stack, &rights, "app", &image.layer).await, 404);
     assert!(matches!(&run(&stack, delete(Some("v9"))).await[..], [Event::Failed { .. }]));
     assert_eq!(collect(&stack).await.1.blobs, 2);

@@ -8,10 +8,12 @@ use std::{fmt::Write, path::Path};
 
 use bytes::Bytes;
 use harness::{
-    Client, Response, Stack,
+    Client, Options, Response, Stack,
     client::Call,
     image::{Image, MANIFEST, digest_of},
 };
+
+use crate::attacks_writer::Held;
 
 /// Requests by name.
 type Rows = Vec<(&'static str, Call)>;
@@ -35,7 +37,19 @@ async fn every_refusal_reads_as_in_the_golden_table() {
     write_row(&mut table, "sign-in while auth-server is down", &down.send().await);
     let down = stack.client.call("GET", "/v2/_catalog").bearer(&token);
     write_row(&mut table, "catalog while auth-server is down", &down.send().await);
+    write_row(&mut table, "write while the database is held", &refused_write().await);
     compare(&table);
+}
+
+/// What a write gets for which there is no turn in time.
+async fn refused_write() -> Response {
+    let registry_limits = "write_secs_max = 1".to_owned();
+    let stack = Stack::with(Options { registry_limits, ..Options::default() }).await;
+    let token = stack.forged_token("andrew", &["repository:app:*"]);
+    let _held = Held::hold(&stack).await;
+    let answer = stack.client.call("POST", "/v2/app/blobs/uploads/").bearer(&token).send().await;
+    assert_eq!(answer.header("retry-after"), "2");
+    answer
 }
 
 fn write_row(table: &mut String, name: &str, answer: &Response) {

@@ -46,14 +46,6 @@ async fn large(registry: &Registry) {
     registry.database.spoil(links).await;
 }
 
-/// Manifests that name one which is not there.
-async fn dangling(registry: &Registry) -> i64 {
-    let query = "SELECT COUNT(*) FROM manifest_references r WHERE r.kind IN ('child', 'subject')
-                 AND NOT EXISTS (SELECT 1 FROM manifests m
-                                 WHERE m.repository = r.repository AND m.digest = r.digest)";
-    sqlx::query_scalar(query).fetch_one(registry.database.readers()).await.unwrap()
-}
-
 /// Deletes, and hangs up when the first step is told.
 async fn one_step(registry: &Registry) -> Result<Event, Error> {
     let (events, mut told) = Events::channel();
@@ -75,7 +67,7 @@ async fn a_large_repository_goes_in_steps_and_everything_holds_between_them() {
     let clock = Clock::set(Clock::system().now());
     let registry = sound(directory.path(), &clock).await;
     large(&registry).await;
-    assert_eq!(dangling(&registry).await, 0);
+    assert_eq!(registry.database.dangling().await.unwrap(), 0);
     let mut steps = 0;
     let deleted = loop {
         match one_step(&registry).await {
@@ -83,7 +75,7 @@ async fn a_large_repository_goes_in_steps_and_everything_holds_between_them() {
             deleted => break deleted.unwrap(),
         }
         assert_eq!(registry.database.broken_rules().await.unwrap(), Vec::<String>::new());
-        assert_eq!(dangling(&registry).await, 0, "behind step {steps}");
+        assert_eq!(registry.database.dangling().await.unwrap(), 0, "behind step {steps}");
     };
     assert!(steps >= 5, "{steps} steps");
     assert!(matches!(deleted, Event::Deleted { manifests: 0, tags: 0, .. }), "{deleted:?}");

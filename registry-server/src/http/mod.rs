@@ -46,7 +46,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     authz::{Authorized, Authorizer, Denied, Permit, Reason},
     issuer::Issuer,
-    metadata::queue::Asker,
+    metadata::Asker,
     registry::{self, Registry, content::Content},
     series,
     storage::Shares,

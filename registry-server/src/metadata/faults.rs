@@ -59,6 +59,15 @@ impl Database {
         Ok(rows.into_iter().map(|(table, _)| table).chain(dangling).collect())
     }
 
+    /// How many times a manifest names one that is not there.
+    pub(crate) async fn dangling(&self) -> Result<i64, Error> {
+        let query =
+            "SELECT COUNT(*) FROM manifest_references r WHERE r.kind IN ('child', 'subject')
+                     AND NOT EXISTS (SELECT 1 FROM manifests m
+                                     WHERE m.repository = r.repository AND m.digest = r.digest)";
+        Ok(sqlx::query_scalar(query).fetch_one(self.readers()).await?)
+    }
+
     /// How many blobs, upload sessions and manifests there are.
     pub(crate) async fn rows(&self) -> Result<(i64, i64, i64), Error> {
         let query = "SELECT (SELECT COUNT(*) FROM blobs), (SELECT COUNT(*) FROM uploads),

@@ -11,7 +11,6 @@ pub(crate) mod deletion;
 mod faults;
 pub(crate) mod inventory;
 pub(crate) mod manifest;
-pub(crate) mod queue;
 pub(crate) mod referrer;
 pub(crate) mod repository;
 mod schema;
@@ -21,7 +20,6 @@ pub(crate) mod totals;
 mod touch;
 pub(crate) mod upload;
 pub(crate) mod verification;
-mod watch;
 mod writer;
 
 use std::{
@@ -42,8 +40,8 @@ use sqlx::{
 use tokio::time::timeout;
 
 pub(crate) use cache::Cache;
-pub(crate) use writer::Transaction;
 use writer::Writer;
+pub(crate) use writer::{Asker, Transaction};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -210,7 +208,7 @@ impl Database {
     /// `work` fails, nothing of it is kept.
     ///
     /// When the caller is dropped, work that is not begun is never done, and what is begun goes on.
-    /// Work of an [`Asker`](queue::Asker) waits behind what the same one has asked for.
+    /// Work of an [`Asker`] waits behind what the same one has asked for.
     ///
     /// # Errors
     /// What `work` says, when the commit fails, and [`Error::Busy`] when it takes too long.

@@ -62,6 +62,8 @@ impl Registry {
         match touch {
             Ok(true) => Ok(()),
             Ok(false) => Err(gone),
+            // Where there is one of these there are many.
+            Err(metadata::Error::Busy) => Ok(()),
             Err(error) => {
                 tracing::warn!(error = chain(&error), "recording a touch");
                 Ok(())

@@ -1,3 +1,5 @@
+//! The writer with work that takes for ever, that nobody waits for, and of which there is much.
+
 use std::sync::Mutex;
 
 use tokio::task::yield_now;

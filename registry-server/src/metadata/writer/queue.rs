@@ -12,7 +12,7 @@ use std::{
 use ipnet::IpNet;
 use tokio::{sync::Notify, task::futures::TaskLocalFuture};
 
-use super::Error;
+use crate::metadata::Error;
 
 /// Pieces of work of one asker that may wait: more than all connections of a network together.
 const LANE_MAX: usize = 1024;

@@ -8,6 +8,11 @@
 //! is at work for a third of that is interrupted. SQLite then rolls back the whole transaction if
 //! rows were being written, and whoever had a part in it is told to try again.
 
+mod queue;
+#[cfg(test)]
+mod tests;
+mod watch;
+
 use std::{
     fmt,
     sync::Arc,
@@ -23,12 +28,11 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{
-    Cache, Error,
-    cache::Key,
-    queue::{Asker, Queue},
-    watch::Watch,
-};
+pub(crate) use queue::Asker;
+use queue::Queue;
+use watch::Watch;
+
+use super::{Cache, Error, cache::Key};
 
 /// Work that is committed together.
 const BATCH: usize = 64;
@@ -325,6 +329,3 @@ where
         let _ = self.reply.send(result);
     }
 }
-
-#[cfg(test)]
-mod tests;
