@@ -35,6 +35,9 @@ const SIGN_IN_DELAY_SECS: std::ops::RangeInclusive<u64> = 1..=10;
 /// How long a refresh token may lie unused, in days: beyond a year it is forgotten, not kept.
 const REFRESH_TOKEN_IDLE_DAYS: std::ops::RangeInclusive<u32> = 1..=365;
 
+/// The least memory for the bodies of requests: a quarter has room for a body.
+const MEMORY_BYTES_MIN: usize = 1024 * 1024;
+
 /// Where `make up` puts the settings.
 const IN_CHECKOUT: &str = "data/auth.toml";
 
@@ -150,6 +153,8 @@ pub struct Limits {
     pub password_cache_max: u64,
     /// How long a successful check is remembered, in seconds; 0 turns that off.
     pub password_cache_secs: u64,
+    /// How much of the bodies of requests may be in memory at once, in bytes.
+    pub memory_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -160,6 +165,7 @@ impl Default for Limits {
             sign_in_delay_secs_max: 10,
             password_cache_max: 10_000,
             password_cache_secs: 600,
+            memory_bytes_max: 64 * 1024 * 1024,
         }
     }
 }
@@ -313,6 +319,10 @@ impl Config {
             let reason = "is within 1 to 10: clients give up after 15 seconds";
             return Err(ConfigError::value("limits.sign_in_delay_secs_max", reason));
         }
+        if self.limits.memory_bytes_max < MEMORY_BYTES_MIN {
+            let reason = format!("must be at least {MEMORY_BYTES_MIN}: a client has a quarter");
+            return Err(ConfigError::value("limits.memory_bytes_max", reason));
+        }
         self.metrics.map(metrics::Config::check).transpose()?;
         self.audit.check()?;
         Ok(())
@@ -355,6 +365,7 @@ mod tests {
             ("[limits]\npassword_queue_max = 0", "limits.password_queue_max"),
             ("[limits]\npassword_failures_per_sec_max = 0", "password_failures_per_sec_max"),
             ("[limits]\nsign_in_delay_secs_max = 60", "limits.sign_in_delay_secs_max"),
+            ("[limits]\nmemory_bytes_max = 1048575", "limits.memory_bytes_max"),
             ("[metrics]\nlisten = \"0.0.0.0:9103\"", "metrics.listen"),
             ("[metrics]\nport = 1", "port"),
             ("[audit]\nrows_max = 999", "audit.rows_max"),

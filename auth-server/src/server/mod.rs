@@ -9,7 +9,9 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use berth_shared::{clock::Clock, scope::Scope, subject::Subject, telemetry::chain};
+use berth_shared::{
+    clock::Clock, scope::Scope, serve::budget::Budget, subject::Subject, telemetry::chain,
+};
 use metrics::histogram;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -48,6 +50,8 @@ pub struct AuthServer {
     pub(crate) notes: Notes,
     pub(crate) issuer_keys: IssuerKeys,
     pub(crate) audit: Arc<audit::Queue>,
+    /// The bodies of requests, in bytes.
+    pub(crate) memory: Budget,
     config: Config,
     users: Users,
     /// The latest time that a token was issued at since the start, by a clock that may have been
@@ -143,6 +147,7 @@ impl AuthServer {
             notes,
             issuer_keys,
             audit,
+            memory: Budget::new("memory_bytes_max", config.limits.memory_bytes_max),
             config,
             users,
             latest_issue: AtomicI64::default(),
