@@ -37,6 +37,8 @@ const REFRESH_TOKEN_IDLE_DAYS: std::ops::RangeInclusive<u32> = 1..=365;
 
 /// The database's name within the data directory.
 pub const DATABASE: &str = "auth.db";
+/// The least memory for the bodies of requests: a quarter has room for a body.
+const MEMORY_BYTES_MIN: usize = 1024 * 1024;
 
 /// Where `make up` puts the settings.
 const IN_CHECKOUT: &str = "data/auth.toml";
@@ -166,6 +168,8 @@ pub struct Limits {
     pub transfer_bytes_per_sec_min: u64,
     /// How long they may stand still besides, in seconds.
     pub body_idle_secs_max: u64,
+    /// How much of the bodies of requests may be in memory at once, in bytes.
+    pub memory_bytes_max: usize,
 }
 
 impl Limits {
@@ -199,6 +203,10 @@ impl Limits {
             let reason = "is within 1 to 10: clients give up after 15 seconds";
             return Err(ConfigError::value("limits.sign_in_delay_secs_max", reason));
         }
+        if self.memory_bytes_max < MEMORY_BYTES_MIN {
+            let reason = format!("must be at least {MEMORY_BYTES_MIN}: a client has a quarter");
+            return Err(ConfigError::value("limits.memory_bytes_max", reason));
+        }
         Ok(())
     }
 }
@@ -216,6 +224,7 @@ impl Default for Limits {
             connection_idle_secs_max: 75,
             transfer_bytes_per_sec_min: 512,
             body_idle_secs_max: 60,
+            memory_bytes_max: 64 * 1024 * 1024,
         }
     }
 }
@@ -412,6 +421,7 @@ mod tests {
             ("[limits]\nconnection_idle_secs_max = 0", "limits.connection_idle_secs_max"),
             ("[limits]\ntransfer_bytes_per_sec_min = 0", "limits.transfer_bytes_per_sec_min"),
             ("[limits]\nbody_idle_secs_max = 0", "limits.body_idle_secs_max"),
+            ("[limits]\nmemory_bytes_max = 1048575", "limits.memory_bytes_max"),
             ("[metrics]\nlisten = \"0.0.0.0:9103\"", "metrics.listen"),
             ("[metrics]\nport = 1", "port"),
             ("[audit]\nrows_max = 999", "audit.rows_max"),

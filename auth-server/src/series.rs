@@ -71,6 +71,7 @@ pub(crate) async fn refresh(server: Arc<AuthServer>) {
     let (looks, reads) = server.database.looks_and_reads();
     counter!("berth_policy_looks_total").absolute(looks);
     counter!("berth_policy_reads_total").absolute(reads);
+    metrics::tell_memory(SERVER, &server.memory);
     metrics::tell_database_bytes(SERVER, &server.config().database());
     let current = match server.current().await {
         Ok(current) => current,

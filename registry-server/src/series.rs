@@ -32,12 +32,10 @@ const TOTALS_KEPT_TIMES: u32 = 20;
 const TOTALS_WAIT: Duration = Duration::from_millis(500);
 
 /// Every series of this server alone.
-pub(crate) const SERIES: [Series; 39] = [
+pub(crate) const SERIES: [Series; 37] = [
     Series::gauge("berth_uploads_open", "Upload sessions, idle ones included, a minute old."),
     Series::gauge("berth_uploads_receiving", "Uploads that receive bytes now."),
     Series::gauge("berth_uploads_receiving_max", "Uploads that may receive bytes at once."),
-    Series::gauge("berth_memory_bytes", "Bytes under way from clients and to them."),
-    Series::gauge("berth_memory_max_bytes", "How many of them there may be; further ones wait."),
     Series::gauge("berth_blob_files_open", "Files that blobs are read from for clients."),
     Series::gauge("berth_blob_files_max", "How many of them may be open; further ones wait."),
     Series::gauge("berth_store_blobs", "Blobs that are stored, a minute old."),
@@ -108,8 +106,7 @@ impl Lookup {
         gauge!("berth_uploads_receiving").set(receiving as f64);
         gauge!("berth_uploads_receiving_max").set(receiving_max as f64);
         let Registry { memory, files, .. } = &self.registry;
-        gauge!("berth_memory_bytes").set(memory.held() as f64);
-        gauge!("berth_memory_max_bytes").set(memory.max() as f64);
+        metrics::tell_memory(SERVER, memory);
         gauge!("berth_blob_files_open").set(files.held() as f64);
         gauge!("berth_blob_files_max").set(files.max() as f64);
         gauge!("berth_store_free_min_bytes").set(settings.limits.free_bytes_min as f64);

@@ -39,7 +39,7 @@ fn find(answer: &str, series: &str) -> Option<f64> {
     line.map(|value| value.parse().expect("a number"))
 }
 
-fn value(answer: &str, series: &str) -> f64 {
+pub(crate) fn value(answer: &str, series: &str) -> f64 {
     find(answer, series).unwrap_or_else(|| panic!("no {series} in {answer}"))
 }
 

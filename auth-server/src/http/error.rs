@@ -9,7 +9,7 @@ use axum::{
 };
 use berth_shared::{
     error::{Code, ErrorBody},
-    serve::log::LogFields,
+    serve::{budget::Busy, log::LogFields},
 };
 use serde::Serialize;
 
@@ -28,6 +28,8 @@ pub(super) enum Refusal {
     Credentials,
     /// An OAuth 2 grant type that does not exist here.
     GrantType,
+    /// Too much of other requests is in memory.
+    Crowded,
     /// Something broke that should not.
     Internal,
     /// The keys that a token of another issuer needs cannot be had now.
@@ -67,10 +69,16 @@ impl Error {
         Self { refusal, log: Box::new(log) }
     }
 
+    /// A refusal because of what is in memory already.
+    pub(super) fn crowded(busy: Busy) -> Self {
+        let log = LogFields { limit: Some(busy.limit), ..LogFields::default() };
+        Self { refusal: Refusal::Crowded, log: Box::new(log) }
+    }
+
     /// Why, in the few words that metrics tell apart.
     pub(super) fn reason(&self) -> &'static str {
         match self.refusal {
-            Refusal::Busy => "busy",
+            Refusal::Busy | Refusal::Crowded => "busy",
             Refusal::Credentials => "no_credentials",
             Refusal::Internal | Refusal::IssuerDown | Refusal::Unavailable => "unavailable",
             Refusal::WrongCredentials => "wrong_credentials",
@@ -119,6 +127,7 @@ impl Refusal {
                 "unsupported_grant_type",
                 "the grant type is not supported: use password",
             ),
+            Self::Crowded => unavailable("too much is under way at once, try again"),
             Self::Internal => {
                 (S::INTERNAL_SERVER_ERROR, Code::Unknown, "server_error", "see the server's log")
             }
@@ -146,7 +155,7 @@ impl Refusal {
     fn retry_after(self) -> Option<&'static str> {
         match self {
             Self::Busy | Self::IssuerDown => Some("10"),
-            Self::Unavailable => Some("5"),
+            Self::Unavailable | Self::Crowded => Some("5"),
             _ => None,
         }
     }

@@ -4,6 +4,10 @@ use std::borrow::Cow;
 
 use zeroize::Zeroizing;
 
+/// How many parameters are read: what a client sends has a few, and a body of 64 KiB can have
+/// thirty thousand empty ones.
+const PARAMETERS_MAX: usize = 512;
+
 /// The parameters of a request, from the query or from the body. Wiped when dropped, since a
 /// password may be among them.
 pub(super) struct Parameters(Vec<(String, Zeroizing<String>)>);
@@ -14,7 +18,7 @@ impl Parameters {
         let owned = |(name, value): (Cow<'_, str>, Cow<'_, str>)| {
             (name.into_owned(), Zeroizing::new(value.into_owned()))
         };
-        Self(pairs.map(owned).collect())
+        Self(pairs.take(PARAMETERS_MAX).map(owned).collect())
     }
 
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
@@ -24,5 +28,18 @@ impl Parameters {
     /// The first value that says anything: crane sends `service=` even when it has none.
     pub(super) fn first<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.all(name).find(|value| !value.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_parameters_are_read() {
+        let text = "a=1&".repeat(PARAMETERS_MAX - 1) + "b=2&c=3";
+        let parameters = Parameters::parse(text.as_bytes());
+        assert_eq!(parameters.first("b"), Some("2"));
+        assert_eq!(parameters.first("c"), None);
     }
 }

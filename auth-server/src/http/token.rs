@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use axum::{
-    body::Body,
+    body::{Body, HttpBody},
     extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -16,7 +16,11 @@ use berth_shared::{
     clock::rfc3339,
     link,
     scope::Scope,
-    serve::{Late, PeerAddress, log::LogFields},
+    serve::{
+        Late, PeerAddress,
+        budget::{Claimant, Reservation, Share},
+        log::LogFields,
+    },
     telemetry::chain,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -42,6 +46,9 @@ use crate::{
 /// about to end says so in its `exp` alone.
 const EXPIRES_IN_SECS_MIN: i64 = 60;
 
+/// How often a body is in memory at most: as it came, as one piece, and as parameters.
+const BODY_COPIES: usize = 3;
+
 /// `GET /token`: parameters in the query, credentials in `Authorization`.
 pub(super) async fn get(State(door): State<Door>, request: Request) -> Response {
     let caller = Caller::of(&door, &request);
@@ -62,7 +69,10 @@ pub(super) async fn post(State(door): State<Door>, request: Request) -> Response
     let unreadable = |error| caller.unreadable(&door, error);
     let answer = async {
         let from_header = authorization(request.headers()).map_err(unreadable)?;
-        let parameters = Parameters::parse(&read_body(request.into_body()).await?);
+        let memory = door.server.memory.share(Claimant::stranger(caller.address));
+        let (_until_answered, body) = read_body(request.into_body(), &memory).await?;
+        let parameters = Parameters::parse(&body);
+        drop(body);
         let refreshes = door.server.config().refresh_tokens;
         let presented = match from_header {
             // Which of the two is meant cannot be known.
@@ -144,10 +154,15 @@ fn refused(error: IssueError) -> Error {
     refused
 }
 
-async fn read_body(body: Body) -> Result<Zeroizing<Vec<u8>>, Error> {
+/// Reads a body, and what it takes until the request is answered.
+async fn read_body(body: Body, memory: &Share) -> Result<(Reservation, Zeroizing<Vec<u8>>), Error> {
+    const MOST: usize = link::TOKEN_BODY_BYTES_MAX;
+    let announced = body.size_hint().upper().and_then(|length| usize::try_from(length).ok());
+    let bytes = announced.unwrap_or(MOST).min(MOST) * BODY_COPIES;
+    let room = memory.reserve(bytes).await.map_err(Error::crowded)?;
     let whole = Limited::new(body, link::TOKEN_BODY_BYTES_MAX).collect();
     match timeout(link::TOKEN_BODY_TIMEOUT, whole).await {
-        Ok(Ok(body)) => Ok(Zeroizing::new(body.to_bytes().to_vec())),
+        Ok(Ok(body)) => Ok((room, Zeroizing::new(body.to_bytes().to_vec()))),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Error::refused(Refusal::BodyLong)),
         Ok(Err(error)) if !Late::is_behind(&*error) => {
             Err(Error::because(Refusal::BodyCut, error.to_string()))
@@ -247,12 +262,15 @@ fn respond(answer: Result<Response, Error>, client: Option<IpAddr>) -> Response 
 
 #[cfg(test)]
 mod tests {
+    use berth_shared::serve::budget::Budget;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_comes_is_not_waited_for() {
         let never = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
-        let error = read_body(Body::from_stream(never)).await.unwrap_err();
+        let memory = Budget::new("memory_bytes_max", 1 << 20).share(Claimant::stranger(None));
+        let error = read_body(Body::from_stream(never), &memory).await.unwrap_err();
         assert_eq!(error.into_response().status(), StatusCode::REQUEST_TIMEOUT);
     }
 }

@@ -10,7 +10,11 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use berth_shared::{
-    clock::Clock, scope::Scope, serve::socket::SocketFile, subject::Subject, telemetry::chain,
+    clock::Clock,
+    scope::Scope,
+    serve::{budget::Budget, socket::SocketFile},
+    subject::Subject,
+    telemetry::chain,
 };
 use metrics::histogram;
 use tokio::time::Instant;
@@ -50,6 +54,8 @@ pub struct AuthServer {
     pub(crate) notes: Notes,
     pub(crate) issuer_keys: IssuerKeys,
     pub(crate) audit: Arc<audit::Queue>,
+    /// The bodies of requests, in bytes.
+    pub(crate) memory: Budget,
     config: Config,
     users: Users,
     /// The latest time that a token was issued at since the start, by a clock that may have been
@@ -148,6 +154,7 @@ impl AuthServer {
             notes,
             issuer_keys,
             audit,
+            memory: Budget::new("memory_bytes_max", config.limits.memory_bytes_max),
             config,
             users,
             latest_issue: AtomicI64::default(),

@@ -1,5 +1,7 @@
 //! Query parameters, read leniently as pairs: clients repeat keys and send ones of their own.
 
+use std::borrow::Cow;
+
 use berth_shared::{digest::Algorithm, error::Code, name::RepositoryName, tag::Tag};
 
 use super::error::Error;
@@ -8,13 +10,20 @@ use crate::registry::list::{PAGE_MAX, PageRequest};
 /// How many tags one manifest may be pushed under at once.
 const TAGS_MAX: usize = 64;
 
+/// How many pairs of a query are read: no request needs as many, and a query of 64 KiB can have
+/// thirty thousand empty ones.
+const PAIRS_MAX: usize = 256;
+
 /// The pairs of a query string, decoded.
 #[derive(Debug)]
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     pub(super) fn parse(query: Option<&str>) -> Self {
-        Self(form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect())
+        let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        let owned =
+            |(name, value): (Cow<'_, str>, Cow<'_, str>)| (name.into_owned(), value.into_owned());
+        Self(pairs.take(PAIRS_MAX).map(owned).collect())
     }
 
     /// The first value of a key.

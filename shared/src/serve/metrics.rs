@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::Name;
+use super::{Name, budget::Budget};
 use crate::{clock::Clock, config::ConfigError};
 
 /// Where the metrics are read.
@@ -41,7 +41,7 @@ const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The series of both servers.
-const COMMON: [Series; 11] = [
+const COMMON: [Series; 13] = [
     Series::gauge("berth_build_info", "Always 1; the version that runs is a label."),
     Series::gauge("berth_process_start_time_seconds", "When the server started, in Unix time."),
     Series::gauge("berth_connections_open", "Connections that are open."),
@@ -59,6 +59,8 @@ const COMMON: [Series; 11] = [
         "What is left of a certificate; below zero it has expired.",
     ),
     Series::gauge("berth_database_bytes", "Bytes of the database's files."),
+    Series::gauge("berth_memory_bytes", "Bytes under way from clients and to them."),
+    Series::gauge("berth_memory_max_bytes", "How many of them there may be; further ones wait."),
 ];
 
 /// The `[metrics]` table of both servers.
@@ -194,6 +196,12 @@ pub fn tell_database_bytes(server: Server, path: &Path) {
         let bytes = std::fs::metadata(path).map_or(0, |meta| meta.len());
         gauge!("berth_database_bytes", "server" => server, "file" => file).set(bytes as f64);
     }
+}
+
+/// Tells how much of what clients make large is in memory.
+pub fn tell_memory(server: Server, memory: &Budget) {
+    gauge!("berth_memory_bytes", "server" => server).set(memory.held() as f64);
+    gauge!("berth_memory_max_bytes", "server" => server).set(memory.max() as f64);
 }
 
 /// Keeps what is recorded from growing until `shutdown`.

@@ -14,11 +14,14 @@ use crate::storage::{Error, Location};
 const PIECE_BYTES_MAX: usize = 256 * 1024;
 
 /// How much is read at once, at least.
-const PIECE_BYTES_MIN: usize = 16 * 1024;
+const PIECE_BYTES_MIN: usize = 8 * 1024;
 
-/// A piece is what its client may still hold by this, so that hundreds of slow downloads of one
-/// client go on side by side.
-const PIECES_IN_ROOM: usize = 32;
+/// How much is read at once for a client that has half of its share in use, at most.
+const SMALL_PIECE_BYTES_MAX: usize = 64 * 1024;
+
+/// And a small piece is what the client may still hold by this, so that hundreds of slow downloads
+/// of one client go on side by side.
+const SMALL_PIECES_IN_ROOM: usize = 512;
 
 /// Who reads.
 pub(super) enum Reader {
@@ -33,9 +36,10 @@ impl Reader {
     pub(super) fn piece_bytes(&self) -> u64 {
         let bytes = match self {
             Self::Server => PIECE_BYTES_MAX,
-            Self::Client { memory, .. } => {
-                (memory.room() / PIECES_IN_ROOM).clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX)
-            }
+            Self::Client { memory, .. } => match memory.room() {
+                room if room > memory.max() / 2 => PIECE_BYTES_MAX,
+                room => (room / SMALL_PIECES_IN_ROOM).clamp(PIECE_BYTES_MIN, SMALL_PIECE_BYTES_MAX),
+            },
         };
         bytes as u64
     }

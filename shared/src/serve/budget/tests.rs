@@ -98,7 +98,7 @@ async fn clients_that_wait_for_the_same_room_have_it_in_turn() {
     let mut two = two;
     assert!(is_pending(&mut two).await, "the fourth came before");
     drop((held, second));
-    two.await.unwrap();
+    assert_eq!(two.await.unwrap().amount(), 200);
 }
 
 #[tokio::test(start_paused = true)]
