@@ -141,6 +141,7 @@ async fn everything() {
     }
     store.void_every_token(1000).await.unwrap();
     store.check().await.unwrap();
+    assert_eq!(store.foreign_schema().await.unwrap(), None);
     // Another's act makes the policy be read again.
     let other = Store::open(&path).await.unwrap();
     other.add(&[rule("bea", Effect::Allow, None)], NOW).await.unwrap();

@@ -158,7 +158,7 @@ async fn the_catalog_costs_by_what_its_reader_may_see(filled: &Path) {
         (Rights::everything(), 100),
     ] {
         let taken = steps_of(filled, async |registry| {
-            let memory = faults::operations::shares(&registry).memory;
+            let memory = faults::operations::shares(registry).memory;
             let found = registry.catalog(&patterns, &page, &memory).await.unwrap();
             assert_eq!(found.items.len().min(100), seen);
         });
