@@ -9,6 +9,7 @@
 
 pub mod action;
 pub mod bundle;
+pub mod claimant;
 pub mod claims;
 pub mod client;
 pub mod clock;

@@ -13,12 +13,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use berth_shared::{
+    claimant::Claimant,
     clock::rfc3339,
     link,
     scope::Scope,
     serve::{
         Late, PeerAddress,
-        budget::{Claimant, Reservation, Share},
+        budget::{Reservation, Share},
         log::LogFields,
     },
     telemetry::chain,

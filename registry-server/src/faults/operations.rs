@@ -2,10 +2,10 @@
 //! done.
 
 use berth_shared::{
+    claimant::Claimant,
     clock::Clock,
     digest::{Algorithm, Digest},
     reference::Reference,
-    serve::budget::Claimant,
     subject::Subject,
 };
 use bytes::Bytes;
@@ -50,7 +50,7 @@ pub(crate) fn shares(registry: &Registry) -> Shares {
 }
 
 pub(crate) fn pusher(permit: &Permit) -> Pusher {
-    Pusher::of(permit.subject(), None)
+    Pusher::of(&Claimant::of(permit.subject(), None))
 }
 
 pub(crate) fn digest_of(bytes: &Bytes) -> Digest {

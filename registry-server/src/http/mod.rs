@@ -31,10 +31,11 @@ use axum::{
     routing::any,
 };
 use berth_shared::{
+    claimant::Claimant,
     clock::rfc3339,
     link::TOKEN_PATH,
     name::RepositoryName,
-    serve::{Late, budget::Claimant, health, host, log, metrics::Names, socket::SocketFile},
+    serve::{Late, health, host, log, metrics::Names, socket::SocketFile},
     subject::Subject,
     token::{Refusal, VerifiedToken},
 };
@@ -239,7 +240,7 @@ impl App {
         let call = Call { app: self, parts, query: &query, token: &authorized.token };
         let answer = match authorized.permit {
             Some(permit) => {
-                let asker = asker(permit.subject(), parts);
+                let asker = Asker::Client(claimant(permit.subject(), parts));
                 asker.scope(call.on_repository(&endpoint, &permit, content)).await
             }
             None if endpoint == Endpoint::Catalog => call.catalog().await,
@@ -308,8 +309,7 @@ impl App {
 impl Call<'_> {
     /// What whoever asks may hold.
     fn shares(&self) -> Shares {
-        let address = self.parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
-        self.app.registry.shares(Claimant::of(&self.token.subject, address))
+        self.app.registry.shares(claimant(&self.token.subject, self.parts))
     }
 
     /// One arm per endpoint, one domain call per arm.
@@ -346,16 +346,10 @@ impl Call<'_> {
     }
 }
 
-/// In whose name the request writes.
-fn asker(subject: &Subject, parts: &Parts) -> Asker {
-    if *subject != Subject::Anonymous {
-        return Asker::Subject(subject.claim().to_owned());
-    }
+/// To whose share the request counts.
+fn claimant(subject: &Subject, parts: &Parts) -> Claimant {
     let address = parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
-    Asker::Network(address.and_then(|address| {
-        let prefix = if address.is_ipv4() { 24 } else { 64 };
-        Some(IpNet::new(address, prefix).ok()?.trunc())
-    }))
+    Claimant::of(subject, address)
 }
 
 /// Tells the client that its robot's secret ends soon, in the form that the distribution

@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use berth_shared::{
+    claimant::Claimant,
     error::{Code, ErrorBody},
     link::{
         CLIENT_ADDRESS_HEADER, TOKEN_BODY_BYTES_MAX, TOKEN_BODY_LIMIT, TOKEN_BODY_TIMEOUT,
@@ -19,7 +20,7 @@ use berth_shared::{
     },
     serve::{
         Late,
-        budget::{Busy, Claimant, Share},
+        budget::{Busy, Share},
         log::{LogFields, REQUEST_ID_HEADER, RequestId},
     },
     telemetry::chain,

@@ -7,9 +7,7 @@ use axum::{
 };
 use berth_shared::{digest::Digest, error::Code, name::RepositoryName};
 
-use super::{
-    CONTENT_DIGEST, Call, client_address::ClientAddress, empty, error::Error, range, value,
-};
+use super::{CONTENT_DIGEST, Call, claimant, empty, error::Error, range, value};
 use crate::{
     authz::Permit,
     registry::{
@@ -38,8 +36,7 @@ impl Call<'_> {
                 return Ok(created(permit, &digest));
             }
         }
-        let client = self.parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
-        let pusher = Pusher::of(permit.subject(), client);
+        let pusher = Pusher::of(&claimant(permit.subject(), self.parts));
         let Some(digest) = self.query.get("digest") else {
             let algorithm = self.query.digest_algorithm()?;
             let progress = registry.start_upload(permit, pusher, algorithm).await?;

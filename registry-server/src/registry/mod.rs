@@ -22,9 +22,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use berth_shared::{
+    claimant::Claimant,
     clock::Clock,
     digest::{Digest, InvalidDigest},
-    serve::budget::{Budget, Busy, Claimant},
+    serve::budget::{Budget, Busy},
 };
 
 use crate::{

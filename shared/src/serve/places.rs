@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
@@ -23,6 +23,7 @@ use super::{
     progress::{Progress, Standing},
     refusals,
 };
+use crate::claimant::network_of;
 
 /// How long a connection without a request has at least, so that a client comes to its first one
 /// even while others connect as fast as they can.
@@ -33,9 +34,6 @@ const STALLED_MIN: Duration = Duration::from_secs(10);
 
 /// How often it is looked again for a connection that can go, when there was none.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-
-/// What the clients behind one address of the Internet, or one home, have in common.
-const NETWORK_BITS: (u8, u8) = (24, 64);
 
 /// The places of one listener.
 pub(super) struct Places {
@@ -173,14 +171,6 @@ impl Held {
 impl Drop for Place {
     fn drop(&mut self) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);
-    }
-}
-
-/// The network that an address is in.
-fn network_of(address: IpAddr) -> IpNet {
-    match address {
-        IpAddr::V4(address) => Ipv4Net::new_assert(address, NETWORK_BITS.0).trunc().into(),
-        IpAddr::V6(address) => Ipv6Net::new_assert(address, NETWORK_BITS.1).trunc().into(),
     }
 }
 

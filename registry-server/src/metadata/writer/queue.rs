@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use ipnet::IpNet;
+use berth_shared::claimant::Claimant;
 use tokio::{sync::Notify, task::futures::TaskLocalFuture};
 
 use crate::metadata::Error;
@@ -26,10 +26,8 @@ tokio::task_local! {
 pub(crate) enum Asker {
     /// The server's own: collection, verification, a verb.
     Server,
-    /// Who is signed in, by the `sub` claim.
-    Subject(String),
-    /// Where somebody comes from who is not.
-    Network(Option<IpNet>),
+    /// A client.
+    Client(Claimant),
 }
 
 impl Asker {
@@ -175,10 +173,12 @@ impl<W> Drop for Place<W> {
 
 #[cfg(test)]
 mod tests {
+    use berth_shared::subject::Subject;
+
     use super::*;
 
     fn subject(name: &str) -> Asker {
-        Asker::Subject(name.to_owned())
+        Asker::Client(Claimant::Subject(Subject::User(name.parse().unwrap())))
     }
 
     #[tokio::test]

@@ -141,7 +141,8 @@ impl Registry {
         permit: &Permit,
         id: UploadId,
     ) -> Result<(), Error> {
-        let pusher = Pusher::of(permit.subject(), None);
+        let claimant = berth_shared::claimant::Claimant::of(permit.subject(), None);
+        let pusher = Pusher::of(&claimant);
         self.start_session(permit, pusher, Algorithm::Sha256, id).await.map(drop)
     }
 

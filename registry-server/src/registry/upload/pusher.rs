@@ -3,40 +3,27 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use berth_shared::subject::Subject;
-use ipnet::IpNet;
+use berth_shared::claimant::Claimant;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Files of uploads that stay open while their clients think. Those of further uploads are synced
 /// and closed meanwhile, so that no number of uploads takes the files that everybody needs.
 const KEPT_OPEN_MAX: usize = 256;
 
-/// How much of an address is a network: what one customer of a provider has.
-const IPV4_NETWORK_BITS: u8 = 24;
-const IPV6_NETWORK_BITS: u8 = 64;
-
-/// To whose share an upload counts: a subject or, for whoever is not signed in, a network.
+/// To whose share an upload counts, as the database holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Pusher(String);
 
 impl Pusher {
-    /// Who pushes as `subject` from the address `client`.
-    pub(crate) fn of(subject: &Subject, client: Option<IpAddr>) -> Self {
-        if *subject != Subject::Anonymous {
-            return Self(format!("subject:{}", subject.claim()));
-        }
-        let network = client.and_then(|address| {
-            let bits = if address.is_ipv4() { IPV4_NETWORK_BITS } else { IPV6_NETWORK_BITS };
-            IpNet::new(address, bits).ok()
-        });
-        Self(network.map_or("network:unknown".to_owned(), |it| format!("network:{}", it.trunc())))
+    /// As whom `claimant` pushes.
+    pub(crate) fn of(claimant: &Claimant) -> Self {
+        Self(claimant.to_string())
     }
 
     /// As the database holds it.
@@ -162,24 +149,12 @@ impl Drop for Pushing<'_> {
 
 #[cfg(test)]
 mod tests {
+    use berth_shared::subject::Subject;
+
     use super::*;
 
     fn named(name: &str) -> Pusher {
-        Pusher::of(&Subject::User(name.parse().unwrap()), None)
-    }
-
-    #[test]
-    fn nobody_in_particular_is_known_by_the_network() {
-        for (client, pusher) in [
-            ("192.0.2.77", "network:192.0.2.0/24"),
-            ("2001:db8:1:2:3:4:5:6", "network:2001:db8:1:2::/64"),
-        ] {
-            let client = client.parse().unwrap();
-            assert_eq!(Pusher::of(&Subject::Anonymous, Some(client)).as_str(), pusher);
-        }
-        let client = "192.0.2.77".parse().unwrap();
-        let eve = Subject::User("eve".parse().unwrap());
-        assert_eq!(Pusher::of(&eve, Some(client)).as_str(), "subject:eve");
+        Pusher::of(&Claimant::Subject(Subject::User(name.parse().unwrap())))
     }
 
     #[tokio::test]

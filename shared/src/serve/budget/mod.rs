@@ -10,7 +10,6 @@
 //! of them together. A client's requests are served in the order in which they came, and those of one
 //! client never wait for those of another that could have what they ask for.
 
-mod claimant;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +23,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::timeout};
 
-pub use claimant::Claimant;
+use crate::claimant::Claimant;
 
 /// A client's share is the budget by this.
 const SHARES: usize = 4;

@@ -1,6 +1,6 @@
 //! Who claims a share: somebody who signed in, or the network that strangers come from.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
@@ -29,18 +29,35 @@ impl Claimant {
     /// Whose share a request is counted on before anybody signed in.
     #[must_use]
     pub fn stranger(address: Option<IpAddr>) -> Self {
-        let network = address.map(|address| {
-            let address = address.to_canonical();
-            let prefix = if address.is_ipv4() { 24 } else { 64 };
-            // No address is too short for its prefix.
-            IpNet::new(address, prefix).unwrap_or(address.into()).trunc()
-        });
-        Self::Network(network)
+        Self::Network(address.map(network_of))
     }
 
-    pub(super) fn is_stranger(&self) -> bool {
+    /// Whether nobody signed in.
+    #[must_use]
+    pub fn is_stranger(&self) -> bool {
         matches!(self, Self::Network(_))
     }
+}
+
+/// `subject:NAME` or `network:ADDRESS/PREFIX`.
+impl fmt::Display for Claimant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Subject(subject) => write!(f, "subject:{}", subject.claim()),
+            Self::Network(Some(network)) => write!(f, "network:{network}"),
+            Self::Network(None) => f.write_str("network:unknown"),
+        }
+    }
+}
+
+/// The network that an address is in, as far as one customer of a provider has it: a /24 of IPv4, a
+/// /64 of IPv6.
+#[must_use]
+pub fn network_of(address: IpAddr) -> IpNet {
+    let address = address.to_canonical();
+    let prefix = if address.is_ipv4() { 24 } else { 64 };
+    // No address is too short for its prefix.
+    IpNet::new(address, prefix).unwrap_or(address.into()).trunc()
 }
 
 #[cfg(test)]
@@ -59,5 +76,17 @@ mod tests {
         let andrew = Subject::User("andrew".parse().unwrap());
         assert_eq!(Claimant::of(&Subject::Anonymous, address), stranger("192.0.2.1"));
         assert_eq!(Claimant::of(&andrew, address), Claimant::of(&andrew, None));
+    }
+
+    #[test]
+    fn a_claimant_is_told_as_text() {
+        for (address, text) in [
+            ("192.0.2.77", "network:192.0.2.0/24"),
+            ("2001:db8:1:2:3:4:5:6", "network:2001:db8:1:2::/64"),
+        ] {
+            assert_eq!(Claimant::stranger(Some(address.parse().unwrap())).to_string(), text);
+        }
+        let eve = Subject::User("eve".parse().unwrap());
+        assert_eq!(Claimant::of(&eve, None).to_string(), "subject:eve");
     }
 }
