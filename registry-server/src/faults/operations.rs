@@ -92,6 +92,13 @@ pub(crate) fn index() -> Bytes {
     json!({ "schemaVersion": 2, "manifests": [child] }).to_string().into()
 }
 
+pub(crate) fn referrer(subject: &Digest) -> Bytes {
+    let subject = json!({ "mediaType": "a/b", "digest": subject.as_str() });
+    json!({ "schemaVersion": 2, "artifactType": "a/signature", "subject": subject })
+        .to_string()
+        .into()
+}
+
 pub(crate) async fn put(registry: &Registry, reference: &Reference, bytes: Bytes) -> Outcome {
     registry.put_manifest(&permit("app"), reference, Vec::new(), None, bytes).await.map(drop)
 }

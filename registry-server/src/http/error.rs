@@ -322,7 +322,7 @@ fn domain(error: registry::Error) -> Row {
         E::BlobUnknown => (StatusCode::NOT_FOUND, Code::BlobUnknown),
         E::BlobReferenced { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
         E::UploadInvalid(_) | E::BodyCutOff => (StatusCode::BAD_REQUEST, Code::BlobUploadInvalid),
-        E::BodyLate => (StatusCode::REQUEST_TIMEOUT, Code::BlobUploadInvalid),
+        E::BodyLate => (StatusCode::REQUEST_TIMEOUT, Code::Unavailable),
         E::UploadUnknown => (StatusCode::NOT_FOUND, Code::BlobUploadUnknown),
         E::OutOfOrder { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, Code::BlobUploadInvalid),
         E::Superseded => (StatusCode::CONFLICT, Code::BlobUploadInvalid),

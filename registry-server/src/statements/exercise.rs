@@ -6,7 +6,8 @@ use crate::{
     faults::{
         listening,
         operations::{
-            self, BLOB, OPERATIONS, digest_of, image, index, permit, push, pusher, shares, tag,
+            self, BLOB, OPERATIONS, digest_of, image, index, permit, push, pusher, referrer,
+            shares, tag,
         },
         sound,
     },
@@ -67,10 +68,6 @@ async fn read(registry: &Registry) {
     registry.check().await.unwrap();
     registry.tags(&app, &page, &memory).await.unwrap();
     registry.tags(&permit("absent"), &page, &memory).await.unwrap_err();
-    for artifact_type in [None, Some("a/b")] {
-        let image = digest_of(&image());
-        registry.referrers(&app, &image, artifact_type, &page, &memory).await.unwrap();
-    }
     registry.catalog(&Rights::everything(), &page, &memory).await.unwrap();
     let database = &registry.database;
     for rights in [Rights::everything(), rights([("allow", "app".to_owned())])] {
@@ -82,6 +79,12 @@ async fn read(registry: &Registry) {
     assert_eq!((totals.repositories, totals.manifests, totals.uploads), (2, 2, 1));
     assert_eq!((totals.tags, totals.blobs.count), (2, 3));
     database.manifest(app.repository(), &digest_of(&image())).await.unwrap().unwrap();
+    let subject = digest_of(&image());
+    operations::put(registry, &tag("signature"), referrer(&subject)).await.unwrap();
+    for artifact_type in [None, Some("a/signature")] {
+        let found = registry.referrers(&app, &subject, artifact_type, &page, &memory).await;
+        assert_eq!(found.unwrap().items.len(), 1);
+    }
     database.empty_repositories(&Cursor::default(), 10).await.unwrap();
 }
 

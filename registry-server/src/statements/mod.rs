@@ -23,7 +23,7 @@ use crate::{
 
 /// What reads all that there is, or all of a repository. None of the first does so on the writer or
 /// on the way of a request.
-const READ_ALL: [ReadsAll; 13] = [
+const READ_ALL: [ReadsAll; 12] = [
     ReadsAll {
         statement: "VACUUM INTO",
         why: "a copy is of everything: for backups, migrations and dry runs, on a reader",
@@ -45,16 +45,12 @@ const READ_ALL: [ReadsAll; 13] = [
         why: "the verb `list` adds up one repository at a time, in a process of its own",
     },
     ReadsAll {
-        statement: "DELETE FROM tags WHERE repository = $1 RETURNING name",
-        why: "deletes a repository, as an administrator asked",
+        statement: "SELECT id, (SELECT COUNT(*) FROM tags",
+        why: "the verb `delete` says how far it is in one repository, asked on a reader",
     },
     ReadsAll {
-        statement: "DELETE FROM manifests WHERE repository = $1 RETURNING digest",
-        why: "the same",
-    },
-    ReadsAll {
-        statement: "DELETE FROM repository_blobs WHERE repository = $1 RETURNING digest",
-        why: "the same",
+        statement: "DELETE FROM tags WHERE repository = $1 AND name IN ( SELECT name",
+        why: "a bounded step of deleting a repository",
     },
     ReadsAll {
         statement: "DELETE FROM repositories",

@@ -1,6 +1,6 @@
 //! The way of bytes into an object: received, hashed and written at the same time.
 
-use std::{future::poll_fn, mem::replace, pin::pin, task::Poll, time::Duration};
+use std::{future::poll_fn, io, mem::replace, pin::pin, task::Poll, time::Duration};
 
 use berth_shared::digest::{Algorithm, Digest};
 use bytes::Bytes;
@@ -45,18 +45,25 @@ pub(super) enum Ending {
     Paused,
     /// The body ended.
     Complete,
-    /// The body broke off or made no progress.
+    /// The body broke off.
     CutOff,
+    /// The body stood still, or came more slowly than the least rate.
+    Late,
     /// A newer request took over.
     Superseded,
 }
 
 impl Ending {
+    fn of(broken: &io::Error) -> Self {
+        if broken.kind() == io::ErrorKind::TimedOut { Self::Late } else { Self::CutOff }
+    }
+
     /// Whether the whole body came.
     pub(super) fn complete(self) -> Result<(), Error> {
         match self {
             Self::Full | Self::Paused | Self::Complete => Ok(()),
             Self::CutOff => Err(Error::BodyCutOff),
+            Self::Late => Err(Error::BodyLate),
             Self::Superseded => Err(Error::Superseded),
         }
     }
@@ -185,9 +192,9 @@ impl Registry {
             };
             match poll_fn(|cx| Poll::Ready(body.poll_next_unpin(cx))).await {
                 Poll::Ready(Some(Ok(chunk))) => return Ok((slot, chunk)),
-                Poll::Ready(Some(Err(_))) => return Err(Ending::CutOff),
+                Poll::Ready(Some(Err(error))) => return Err(Ending::of(&error)),
                 Poll::Ready(None) => return Err(Ending::Complete),
-                Poll::Pending if patience.is_zero() => return Err(Ending::CutOff),
+                Poll::Pending if patience.is_zero() => return Err(Ending::Late),
                 Poll::Pending => drop(slot),
             }
             // The wait for a slot is none of the client's.
@@ -281,7 +288,7 @@ async fn gather(
                 bytes += chunk.len();
                 batch.push(chunk);
             }
-            Some(Err(_)) => return (batch, Ending::CutOff),
+            Some(Err(error)) => return (batch, Ending::of(&error)),
             None => return (batch, Ending::Complete),
         }
     }
