@@ -18,6 +18,9 @@ victim=$scratch/victim
 old=$scratch/old
 turns=${BERTH_TURNS:-10000}
 
+# A python3 of root's own, as version managers install it, is nothing that user may run.
+PATH=/usr/bin:$PATH
+
 as_service() { setpriv --reuid "$service" --regid "$service" --clear-groups "$@"; }
 registry_verb() { "$bin/registry-server" --config "$scratch/$1/registry.toml" "${@:2}"; }
 authctl_verb() { "$bin/authctl" --config "$scratch/$1/auth.toml" "${@:2}"; }

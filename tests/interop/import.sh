@@ -146,6 +146,8 @@ told() {
 move() {
     inventory >"$scratch/before"
     mkdir -p "$data/registry"
+    # Root works in there as nobody, who has to come there.
+    chmod 0711 "$scratch" "$data"
     chown nobody "$data/registry"
     local status=0
     report=$(import "$old" --verify 2>&1) || status=$?
