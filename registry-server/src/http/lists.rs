@@ -9,7 +9,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{Call, body::in_pieces, error::Error, json as json_response, value};
-use crate::{authz::Permit, metadata::referrer::Referrer, registry};
+use crate::{
+    authz::Permit,
+    metadata::referrer::Referrer,
+    registry::{self, list::REFERRERS_COPIES},
+};
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
@@ -84,13 +88,14 @@ impl Call<'_> {
         let memory = self.shares().memory;
         let page = self.app.registry.referrers(permit, subject, artifact_type, &request, &memory);
         let page = page.await?;
-        let mut body = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":["#);
+        // The other half of the room is the referrers', each of which goes once it is written down.
+        let mut body = Vec::with_capacity(page.room.amount() / REFERRERS_COPIES);
+        body.extend(format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":["#).bytes());
         for (n, referrer) in page.items.into_iter().enumerate() {
-            body.push_str(if n > 0 { "," } else { "" });
-            // A referrer goes once it is written down.
-            body.push_str(&text(&Descriptor::of(&referrer)));
+            body.extend(if n > 0 { "," } else { "" }.bytes());
+            write(&mut body, &Descriptor::of(&referrer));
         }
-        body.push_str("]}");
+        body.extend(b"]}");
         let mut response = self.list(body, page.room, request.limit, page.next.as_deref());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(INDEX));
@@ -104,11 +109,12 @@ impl Call<'_> {
     /// `next`.
     fn list(
         &self,
-        body: String,
+        mut body: Vec<u8>,
         mut room: Reservation,
         limit: u32,
         next: Option<&str>,
     ) -> Response {
+        body.shrink_to_fit();
         room.shrink(body.len());
         let mut response = json_response(StatusCode::OK, in_pieces(room.hold(body)));
         if let Some(next) = next {
@@ -124,7 +130,14 @@ impl Call<'_> {
     }
 }
 
-/// What a page says, as JSON: nothing in it cannot be written.
-fn text(page: &impl Serialize) -> String {
-    serde_json::to_string(page).unwrap_or_default()
+/// What a page says, as JSON.
+fn text(page: &impl Serialize) -> Vec<u8> {
+    let mut body = Vec::new();
+    write(&mut body, page);
+    body
+}
+
+fn write(body: &mut Vec<u8>, part: &impl Serialize) {
+    // Nothing in a list cannot be written, and a vector takes all.
+    let _ = serde_json::to_writer(body, part);
 }

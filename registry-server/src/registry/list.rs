@@ -28,7 +28,7 @@ const NAMES_BYTES: usize = 512 * 1024;
 const REFERRERS_BYTES: usize = 64 * 1024;
 
 /// How often a page of referrers is in memory while it is put together: as rows and as text.
-const REFERRERS_COPIES: usize = 2;
+pub(crate) const REFERRERS_COPIES: usize = 2;
 
 /// Which part of a list is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
