@@ -31,8 +31,14 @@ use ring::digest::{SHA256, digest};
 
 use crate::{http::endpoint::Access, issuer::Issuer, registry::reach::Reach};
 
-/// Verified tokens that are kept.
-const TOKENS_MAX: u64 = 10_000;
+/// What verified tokens that are kept take, in bytes: some ten thousand of the usual ones. Whoever
+/// asks for many scopes has long ones.
+const TOKENS_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// How much a token takes in memory besides its text, and how often its text is there at most: as
+/// names and actions, each with a place of its own.
+const TOKEN_BYTES: u32 = 512;
+const TOKEN_COPIES: u32 = 3;
 
 /// How long a verified token is kept; its expiry is checked at every use anyway.
 const TOKEN_KEPT: Duration = Duration::from_secs(15 * 60);
@@ -124,6 +130,16 @@ pub(crate) struct SessionGrant {
 struct Verified {
     token: Arc<VerifiedToken>,
     keys: Arc<KeySet>,
+    /// What it takes.
+    bytes: u32,
+}
+
+impl Verified {
+    fn new(text: &str, token: &Arc<VerifiedToken>, keys: Arc<KeySet>) -> Self {
+        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let bytes = length.saturating_mul(TOKEN_COPIES).saturating_add(TOKEN_BYTES);
+        Self { token: Arc::clone(token), keys, bytes }
+    }
 }
 
 /// Judges credentials. Clones share what is cached.
@@ -139,7 +155,11 @@ pub(crate) struct Authorizer {
 
 impl Authorizer {
     pub(crate) fn new(verifier: Verifier, issuer: Issuer, clock: Clock) -> Self {
-        let verified = Cache::builder().max_capacity(TOKENS_MAX).time_to_live(TOKEN_KEPT).build();
+        let verified = Cache::builder()
+            .max_capacity(TOKENS_BYTES_MAX)
+            .weigher(|_, verified: &Verified| verified.bytes)
+            .time_to_live(TOKEN_KEPT)
+            .build();
         Self { verifier, issuer, verified, hits: Arc::default(), clock }
     }
 
@@ -205,9 +225,9 @@ impl Authorizer {
             keys = newer;
         }
         count_verification(&keys, token, &verified);
-        let token = Arc::new(verified?);
-        self.verified.insert(key, Verified { token: Arc::clone(&token), keys });
-        Ok(token)
+        let verified = Arc::new(verified?);
+        self.verified.insert(key, Verified::new(token, &verified, keys));
+        Ok(verified)
     }
 
     /// What can change after a token was verified: its time, and whether it was revoked.

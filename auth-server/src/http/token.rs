@@ -135,6 +135,7 @@ async fn answer(
 
 fn refused(error: IssueError) -> Error {
     use Refusal as R;
+    let limit = matches!(error, IssueError::Busy { .. }).then_some("password_queue_max");
     let (mut refused, known) = match error {
         // A name that no user has may be a password typed in the wrong field: it is not logged.
         IssueError::Wrong { known: None, .. } => {
@@ -152,6 +153,7 @@ fn refused(error: IssueError) -> Error {
         IssueError::Broken(cause) => (Error::because(R::Internal, cause), None),
     };
     refused.log().subject = known.map(|name| name.to_string());
+    refused.log().limit = limit;
     refused
 }
 

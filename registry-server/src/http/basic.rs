@@ -28,8 +28,11 @@ use crate::link::AuthLink;
 /// How long a token is used again, unless it ends before.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// Tokens that are kept.
-const TOKENS_MAX: u64 = 10_000;
+/// What tokens that are kept take, in bytes: some ten thousand of the usual ones.
+const TOKENS_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// What one takes besides its text.
+const TOKEN_BYTES: usize = 512;
 
 /// Why there is no token for the credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +108,11 @@ impl Exchange {
             link,
             service: service.into(),
             key: Arc::new(key),
-            tokens: Cache::builder().max_capacity(TOKENS_MAX).time_to_live(KEPT).build(),
+            tokens: Cache::builder()
+                .max_capacity(TOKENS_BYTES_MAX)
+                .weigher(|_, headers: &Arc<HeaderMap>| weight(headers))
+                .time_to_live(KEPT)
+                .build(),
         })
     }
 
@@ -177,6 +184,12 @@ fn said(status: StatusCode, body: &[u8]) -> String {
         Some(Entry { message }) => format!("auth-server answered {status}: {message}"),
         None => format!("auth-server answered {status}"),
     }
+}
+
+/// What kept headers take.
+fn weight(headers: &HeaderMap) -> u32 {
+    let text: usize = headers.values().map(HeaderValue::len).sum();
+    u32::try_from(text + TOKEN_BYTES).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

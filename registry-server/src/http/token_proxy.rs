@@ -72,9 +72,18 @@ pub(super) async fn forward(
         Err(unread) => return unread.into_response(),
     };
     match link.forward(to_auth_server(parts, bytes, client, id)).await {
+        Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
+            limited(response.map(Body::from), "password_queue_max")
+        }
         Ok(response) => response.map(Body::from),
         Err(error) => unavailable(chain(&error)),
     }
+}
+
+/// An answer for whom a limit turned away.
+fn limited(mut response: Response, limit: &'static str) -> Response {
+    response.extensions_mut().get_or_insert_default::<LogFields>().limit = Some(limit);
+    response
 }
 
 /// Why a body could not be read.
@@ -109,10 +118,6 @@ async fn read(mut body: Body, memory: &Share) -> Result<Bytes, Unread> {
 
 impl IntoResponse for Unread {
     fn into_response(self) -> Response {
-        let limited = |mut response: Response, limit| {
-            response.extensions_mut().get_or_insert_default::<LogFields>().limit = Some(limit);
-            response
-        };
         match self {
             Self::Cut => {
                 failure(StatusCode::BAD_REQUEST, Code::Unsupported, "the body was cut off")
