@@ -199,6 +199,10 @@ impl Limits {
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::value(key, "must be at least 1"));
         }
+        // What is longer or more could not be waited for, or counted.
+        if let Some((key, _)) = positive.iter().find(|(_, value)| *value > u32::MAX.into()) {
+            return Err(ConfigError::value(key, "must be at most 4294967295"));
+        }
         if !SIGN_IN_DELAY_SECS.contains(&self.sign_in_delay_secs_max) {
             let reason = "is within 1 to 10: clients give up after 15 seconds";
             return Err(ConfigError::value("limits.sign_in_delay_secs_max", reason));
@@ -417,6 +421,7 @@ mod tests {
             ("[limits]\npassword_failures_per_sec_max = 0", "password_failures_per_sec_max"),
             ("[limits]\nsign_in_delay_secs_max = 60", "limits.sign_in_delay_secs_max"),
             ("[limits]\nconnections_max = 0", "limits.connections_max"),
+            ("[limits]\nconnection_idle_secs_max = 4294967296", "connection_idle_secs_max"),
             ("[limits]\nconnections_per_network_max = 0", "limits.connections_per_network_max"),
             ("[limits]\nconnection_idle_secs_max = 0", "limits.connection_idle_secs_max"),
             ("[limits]\ntransfer_bytes_per_sec_min = 0", "limits.transfer_bytes_per_sec_min"),

@@ -8,6 +8,7 @@
 prepare() {
     need curl curl
     need ip iproute2
+    need jq jq
     need_binaries
 }
 
@@ -130,9 +131,36 @@ of_the_group() {
         $(stat --format '%U:%G %a' "$data/certs/server.key") == "berth-auth:berth 640" ]]
 }
 succeeds "which the registry's group may read" of_the_group
+
+push_a_blob() {
+    local token digest
+    ctl grant andrew 'team/**:pull,push' >/dev/null
+    token=$(curl --silent --show-error --fail --cacert "$data/ca/ca.pem" --user andrew:one-secret \
+        "https://$host:5443/token?service=berth&scope=repository:team/app:pull,push" | jq --raw-output .token)
+    digest=sha256:$(printf content | sha256sum | cut --delimiter ' ' --fields 1)
+    curl --silent --show-error --fail --cacert "$data/ca/ca.pem" --header "Authorization: Bearer $token" \
+        --data-binary content "https://$host:5443/v2/team/app/blobs/uploads/?digest=$digest"
+    curl --silent --show-error --fail --cacert "$data/ca/ca.pem" --header "Authorization: Bearer $token" \
+        --request PUT --header 'Content-Type: application/vnd.oci.image.manifest.v1+json' \
+        --data "{\"schemaVersion\":2,\"config\":{\"mediaType\":\"a/b\",\"digest\":\"$digest\",\"size\":7},\"layers\":[]}" \
+        "https://$host:5443/v2/team/app/manifests/v1"
+}
+succeeds "a push" push_a_blob
+for verb in list "gc --dry-run" verify "export team/app $scratch/layout" "backup $scratch/backup"; do
+    # shellcheck disable=SC2086 # words of a verb
+    succeeds "registry-server $verb as root" registry $verb
+done
 [[ -z $(find "$data" "$config" -user root) ]] || fail "root left: $(find "$data" "$config" -user root)"
 ok "root left no file of its own"
 stop_both
 start_both berth-auth berth-registry
 succeeds "both start again, and a sign-in goes on" sign_in_by_registry
+stop_both
+mkdir "$scratch/before"
+mv "$data/registry"/registry.db* "$data/registry/objects" "$scratch/before"
+succeeds "registry-server restore as root" registry restore "$scratch/backup"
+[[ -z $(find "$data/registry" ! -user berth-registry -links 1) ]] || fail "the restore left files of others"
+start_both berth-auth berth-registry
+is_served() { registry list | grep --quiet team/app; }
+succeeds "and what it restored is served" is_served
 stop_both

@@ -207,7 +207,7 @@ async fn a_manifest_of_tiny_things_is_refused_before_it_is_large() {
     let body = json!({ "schemaVersion": 2, "layers": layers }).to_string();
     let answer = put_manifest(&stack.client, &token, "app", "v1", MANIFEST, body.into()).await;
     let answer = answer.expect_error(400, "MANIFEST_BLOB_UNKNOWN");
-    assert_eq!(answer.json()["errors"].as_array().map(Vec::len), Some(100));
+    assert_eq!(answer.json()["errors"].as_array().map(Vec::len), Some(20));
 }
 
 /// Follows the links: the digests of each page, and how long it was.
@@ -319,4 +319,36 @@ fn the_units_allow_more_files_than_the_servers_need() {
         let files: usize = files.expect("LimitNOFILE").parse().expect("a number");
         assert!(files >= 8192, "{unit}");
     }
+}
+
+#[tokio::test]
+async fn requests_whose_heads_are_large_are_so_many_and_others_go_on_behind_them() {
+    let stack = Stack::start().await;
+    let client = stack.client_with(&["h2"]);
+    let large = "x".repeat(60_000);
+    let headers = [("content-length", "1"), ("x-large", large.as_str())];
+    let mut held = Vec::new();
+    // A network may have sixteen MiB of them.
+    for _ in 0..3 {
+        let mut connection = H2::connect(&client, 65_535).await;
+        for _ in 0..STREAMS {
+            connection.request("POST", "/token", &headers, false).await.unwrap();
+        }
+        held.push(connection);
+    }
+    let mut last = held.pop().unwrap();
+    let refused = loop {
+        let frame = last.next().await.expect("a refusal");
+        if frame.kind == kind::DATA {
+            break frame.payload;
+        }
+    };
+    let refused = String::from_utf8(refused).unwrap();
+    assert!(refused.contains("too many requests are under way"), "{refused}");
+    drop((held, last));
+    harness::eventually("others go on", async || {
+        let answer = stack.client.call("GET", "/healthz").send().await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
 }

@@ -405,7 +405,7 @@ mod tests {
     fn the_example_file_names_every_key_and_parses() {
         let text = include_str!("../../../deploy/config/registry.example.toml");
         let config = read_text(text).unwrap();
-        assert_eq!(config.settings.limits.uploads_max, Limits::default().uploads_max);
+        assert_eq!(config.settings.limits.uploads_max, Limits::default().uploads_max as usize);
         // Each commented-out key must parse as well.
         let lines: Vec<&str> =
             text.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();

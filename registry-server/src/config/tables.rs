@@ -83,22 +83,23 @@ const MEMORY_BYTES_MIN: usize = 4 * 1024 * 1024;
 /// The largest manifest goes so often into it.
 const MEMORY_PER_MANIFEST: usize = 8;
 
-/// The `[limits]` table, with the unit in each name.
+/// The `[limits]` table, with the unit in each name. Numbers and times are of 32 bits, so that
+/// whatever is told can be waited for, and counted.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
     manifest_bytes_max: usize,
-    upload_idle_secs_max: u64,
-    body_idle_secs_max: u64,
-    write_secs_max: usize,
+    upload_idle_secs_max: u32,
+    body_idle_secs_max: u32,
+    write_secs_max: u32,
     free_bytes_min: u64,
-    pub(super) uploads_max: usize,
-    uploads_per_subject_max: usize,
+    pub(super) uploads_max: u32,
+    uploads_per_subject_max: u32,
     sessions_per_subject_max: u32,
     unfinished_bytes_per_subject_max: u64,
-    connections_max: usize,
-    connections_per_network_max: usize,
-    connection_idle_secs_max: u64,
+    connections_max: u32,
+    connections_per_network_max: u32,
+    connection_idle_secs_max: u32,
     transfer_bytes_per_sec_min: u64,
     memory_bytes_max: Option<usize>,
     sparse_manifests: bool,
@@ -131,15 +132,15 @@ impl Limits {
         let write_secs = positive("limits.write_secs_max", self.write_secs_max)?;
         Ok(registry::Limits {
             manifest_bytes_max: positive("limits.manifest_bytes_max", self.manifest_bytes_max)?,
-            upload_idle: Duration::from_secs(self.upload_idle_secs_max),
-            body_idle: Duration::from_secs(self.body_idle_secs_max),
-            write_time: Duration::from_secs(write_secs as u64),
+            upload_idle: Duration::from_secs(self.upload_idle_secs_max.into()),
+            body_idle: Duration::from_secs(self.body_idle_secs_max.into()),
+            write_time: Duration::from_secs(write_secs.into()),
             free_bytes_min: self.free_bytes_min,
-            uploads_max: positive("limits.uploads_max", self.uploads_max)?,
+            uploads_max: positive("limits.uploads_max", self.uploads_max)? as usize,
             uploads_per_subject_max: positive(
                 "limits.uploads_per_subject_max",
                 self.uploads_per_subject_max,
-            )?,
+            )? as usize,
             sessions_per_subject_max: positive(
                 "limits.sessions_per_subject_max",
                 self.sessions_per_subject_max,
@@ -161,14 +162,14 @@ impl Limits {
         let body_idle = positive("limits.body_idle_secs_max", self.body_idle_secs_max)?;
         let rate = self.transfer_bytes_per_sec_min;
         Ok(serve::Limits {
-            connections_max: positive("limits.connections_max", self.connections_max)?,
+            connections_max: positive("limits.connections_max", self.connections_max)? as usize,
             connections_per_network_max: positive(
                 "limits.connections_per_network_max",
                 per_network,
-            )?,
-            idle_timeout: Duration::from_secs(idle),
+            )? as usize,
+            idle_timeout: Duration::from_secs(idle.into()),
             transfer_bytes_per_sec_min: positive("limits.transfer_bytes_per_sec_min", rate)?,
-            body_idle: Duration::from_secs(body_idle),
+            body_idle: Duration::from_secs(body_idle.into()),
             ..serve::Limits::default()
         })
     }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How many of the things that a manifest lacks are told: it may name thousands.
-const MISSING_TOLD_MAX: usize = 100;
+const MISSING_TOLD_MAX: usize = 20;
 
 /// When to try again, once own uploads had time to end.
 const UPLOADS_RETRY_SECS: &str = "60";

@@ -25,7 +25,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     middleware,
     response::{IntoResponse, Response},
     routing::any,
@@ -238,6 +238,14 @@ impl App {
         let authorized = self.authorize(&endpoint, &access, parts).await?;
         fields.subject = Some(authorized.token.subject.to_string());
         let call = Call { app: self, parts, query: &query, token: &authorized.token };
+        let _turn = match (&parts.method, &endpoint) {
+            (_, Endpoint::Ping) => None,
+            (&Method::GET | &Method::HEAD, _) => {
+                let lookups = &self.registry.lookups;
+                Some(lookups.share(claimant(&authorized.token.subject, parts)).wait_for(1).await)
+            }
+            _ => None,
+        };
         let answer = match authorized.permit {
             Some(permit) => {
                 let asker = Asker::Client(claimant(permit.subject(), parts));

@@ -33,6 +33,10 @@ use crate::{
     storage::{self, Shares, Store, untouched::Untouched},
 };
 
+/// Requests that look something up at once; a client has a quarter of them, so that nobody waits
+/// behind more than that of another's.
+const LOOKUPS_MAX: usize = 64;
+
 /// Files that blobs are read from at once, unless the system has fewer to give. A client has a
 /// quarter.
 pub(crate) const BLOB_FILES_MAX: usize = 4096;
@@ -89,6 +93,8 @@ pub struct Registry {
     pub(crate) memory: Budget,
     /// The files that blobs are read from.
     pub(crate) files: Budget,
+    /// Requests that look something up, which the database's readers serve one after the other.
+    pub(crate) lookups: Budget,
     settings: Arc<ArcSwap<Settings>>,
     /// Held by whoever copies objects; objects are deleted while nobody does.
     holds: Arc<tokio::sync::RwLock<()>>,
@@ -134,7 +140,8 @@ pub enum Error {
     /// The unfinished uploads of the subject would hold more bytes than they may.
     #[error(
         "your unfinished uploads would hold more than the {max} bytes that are allowed: finish or \
-         cancel some, or wait until those that nobody goes on with are forgotten after {idle_secs} s"
+         cancel some, or wait until those that nobody goes on with are forgotten after {idle_secs} \
+         s; a larger blob needs a larger unfinished_bytes_per_subject_max"
     )]
     TooManyUnfinishedBytes {
         /// How many they may hold.
@@ -149,7 +156,7 @@ pub enum Error {
     #[error("the request body was cut off")]
     BodyCutOff,
     /// The request body came more slowly than the least rate.
-    #[error("the request body came too slowly")]
+    #[error("the request body stood still, or came too slowly")]
     BodyLate,
     /// The client has its share in use.
     #[error(transparent)]
@@ -243,6 +250,7 @@ impl Registry {
             pushers: Arc::new(upload::Pushers::new(settings.limits.uploads_max)),
             memory: Budget::new("memory_bytes_max", settings.limits.memory_bytes_max),
             files: Budget::new("LimitNOFILE", BLOB_FILES_MAX),
+            lookups: Budget::new("LOOKUPS_MAX", LOOKUPS_MAX),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             holds: Arc::default(),
             maintenance: Arc::default(),

@@ -33,6 +33,19 @@ pub struct Owner {
     pub group: u32,
 }
 
+impl Owner {
+    /// Gives the process the groups that the owner's own processes have: the servers share files by
+    /// one of them. In a container nobody may be known by the number.
+    fn take_groups(self) -> Result<(), nix::Error> {
+        let group = Gid::from_raw(self.group);
+        let known = User::from_uid(Uid::from_raw(self.user)).ok().flatten();
+        match known.map(|known| CString::new(known.name)) {
+            Some(Ok(name)) => initgroups(&name, group),
+            Some(Err(_)) | None => setgroups(&[group]),
+        }
+    }
+}
+
 /// The superuser.
 const ROOT: Owner = Owner { user: 0, group: 0 };
 
@@ -128,7 +141,8 @@ impl Identity {
     ///
     /// # Errors
     /// As [`of`](Self::of); when the database is a link; and when the settings could be those of
-    /// somebody who is neither root nor the directory's owner.
+    /// somebody who is neither root nor the directory's owner, nor the owner of the directory around
+    /// it, who decides what lies under its name anyway.
     pub fn of_server(settings: &Path, directory: &Path, database: &str) -> Result<Self, Error> {
         let Some(mut owner) = Self::of(directory)?.0 else { return Ok(Self::UNCHANGED) };
         let database = directory.join(database);
@@ -146,7 +160,8 @@ impl Identity {
             (_, Some((_, user))) => user,
             _ => ROOT.user,
         };
-        if ![ROOT.user, owner.user].contains(&writer) {
+        let around = Way::to(crate::files::directory_of(directory))?.end.uid();
+        if ![ROOT.user, owner.user, around].contains(&writer) {
             let (settings, directory) = (settings.to_owned(), directory.to_owned());
             return Err(Error::ForeignSettings { settings, user: writer, directory });
         }
@@ -160,15 +175,9 @@ impl Identity {
     pub fn become_for_good(self) -> Result<(), Error> {
         let Some(owner) = self.foreign() else { return Ok(()) };
         let become_it = || {
-            let (user, group) = (Uid::from_raw(owner.user), Gid::from_raw(owner.group));
-            // With the groups that the owner's own processes have: auth-server shares files with
-            // the registry's user by one of them. In a container nobody may be known by the number.
-            match User::from_uid(user).ok().flatten().map(|known| CString::new(known.name)) {
-                Some(Ok(name)) => initgroups(&name, group)?,
-                Some(Err(_)) | None => setgroups(&[group])?,
-            }
-            setgid(group)?;
-            setuid(user)
+            owner.take_groups()?;
+            setgid(Gid::from_raw(owner.group))?;
+            setuid(Uid::from_raw(owner.user))
         };
         become_it().map_err(|source| Error::Become { user: owner.user, source: source.into() })
     }
@@ -181,7 +190,7 @@ impl Identity {
     pub fn enter(self) -> Result<(), Error> {
         let Some(owner) = self.foreign() else { return Ok(()) };
         // Root's groups would open what is theirs.
-        let entered = setgroups(&[]).map_err(io::Error::from).and_then(|()| switch(owner));
+        let entered = owner.take_groups().map_err(io::Error::from).and_then(|()| switch(owner));
         entered.map(|_| ()).map_err(|source| Error::Become { user: owner.user, source })
     }
 

@@ -13,7 +13,7 @@ use nix::{
     sys::stat::Mode,
 };
 
-use super::Error;
+use super::{Error, Identity};
 
 /// As many links as the system itself follows.
 const LINKS_MAX: u32 = 40;
@@ -37,6 +37,8 @@ impl Way {
     /// [`Error::Link`] at a link that is not root's in a directory of root's.
     pub(super) fn to(path: &Path) -> Result<Self, Error> {
         let failed = |source: io::Error| Error::Io { path: path.to_owned(), source };
+        // To look is all that is done here, and root may have a directory on the way to itself.
+        let _as_root = Identity::of_root().assume().map_err(failed)?;
         let absolute = path::absolute(path).map_err(failed)?;
         let top = look_at("/").map_err(failed)?;
         // In a namespace of users the top may belong to one who has no number there.

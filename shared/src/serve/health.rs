@@ -1,6 +1,6 @@
 //! Health: `/healthz` says that the process answers, `/readyz` that what it needs answers too.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::client;
 
@@ -16,6 +17,12 @@ use crate::client;
 pub const HEALTHZ_PATH: &str = "/healthz";
 /// Answers 200 when requests can be served, else 503 with the reason.
 pub const READYZ_PATH: &str = "/readyz";
+
+/// How long it is told what was found.
+const KEPT: Duration = Duration::from_millis(250);
+
+/// What was found, and when.
+type Kept = (Instant, Result<(), String>);
 
 /// Who may read why a server is not ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +40,30 @@ where
     F: Fn() -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<(), String>> + Send,
 {
+    let kept = Arc::new(Mutex::new(None));
     let readyz = move || {
-        let answer = ready();
-        async move { readiness(audience, answer.await) }
+        let (ready, kept) = (ready.clone(), Arc::clone(&kept));
+        async move { readiness(audience, look(&kept, ready).await) }
     };
     Router::new().route(HEALTHZ_PATH, get(|| async { "ok\n" })).route(READYZ_PATH, get(readyz))
+}
+
+/// What was found last, if that is new enough; whoever asks meanwhile waits for one look. So nobody
+/// makes the server look more often by asking.
+async fn look<F, Fut>(kept: &Mutex<Option<Kept>>, ready: F) -> Result<(), String>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<(), String>>,
+{
+    let mut kept = kept.lock().await;
+    if let Some((at, found)) = &*kept
+        && at.elapsed() < KEPT
+    {
+        return found.clone();
+    }
+    let found = ready().await;
+    *kept = Some((Instant::now(), found.clone()));
+    found
 }
 
 fn readiness(audience: Audience, ready: Result<(), String>) -> Response {

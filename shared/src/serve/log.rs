@@ -102,7 +102,7 @@ pub async fn requests(State(names): State<Names>, mut request: Request, next: Ne
         endpoint: (names.endpoint)(request.method(), request.uri().path()),
         is_answered: false,
         method: request.method().clone(),
-        path: request.uri().path().to_owned(),
+        path: shortened(request.uri().path()),
         client: request.extensions().get::<PeerAddress>().and_then(|peer| peer.0),
         status: StatusCode::OK,
         fields: LogFields::default(),
@@ -118,6 +118,15 @@ pub async fn requests(State(names): State<Names>, mut request: Request, next: Ne
         response.headers_mut().insert(REQUEST_ID_HEADER, value);
     }
     response.map(|body| Body::new(Counted { body, count: Count::Sent(Box::new(line)) }))
+}
+
+/// A path as far as it is logged: the line is kept until the answer has gone.
+fn shortened(path: &str) -> String {
+    const BYTES_MAX: usize = 1024;
+    match path.char_indices().map(|(at, _)| at).take_while(|at| *at <= BYTES_MAX).last() {
+        Some(end) if path.len() > BYTES_MAX => format!("{}…", &path[..end]),
+        _ => path.to_owned(),
+    }
 }
 
 struct Line {

@@ -40,6 +40,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use arriving::Late;
 
+use crate::claimant::Claimant;
+use budget::Budget;
 use connection::{Stream, Terms, serve_connection};
 use pace::LeastRate;
 use places::{Place, Places};
@@ -49,6 +51,10 @@ use tls::Tls;
 /// How long accepting pauses after the system refused a connection, as when no file descriptor is
 /// left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What requests may take together that are under way on one listener, in bytes: their heads, and what
+/// the server keeps for each. A network has a quarter of it.
+const REQUESTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How long open requests may go on after the shutdown began.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
@@ -194,13 +200,15 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     let places = Places::new(&limits);
+    let requests = Budget::new("REQUESTS_BYTES_MAX", REQUESTS_BYTES_MAX);
     let counted = metrics::Connections::of(name, limits.connections_max);
     let tasks = TaskTracker::new();
     while let Some((stream, peer, place)) = next(&mut listener, &places, &counted, &shutdown).await
     {
         let (router, limits, shutdown) = (router.clone(), limits.clone(), shutdown.clone());
         let open = counted.open();
-        let terms = Terms { peer, router, limits, counted: counted.clone(), shutdown };
+        let requests = requests.share(Claimant::stranger(peer.0));
+        let terms = Terms { peer, router, limits, requests, counted: counted.clone(), shutdown };
         tasks.spawn(async move {
             let _open = open;
             serve_connection(stream, place, terms).await;

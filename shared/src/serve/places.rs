@@ -76,19 +76,28 @@ impl Places {
     /// its share, and needs all of it.
     pub(super) async fn take(&self, peer: PeerAddress) -> Option<Place> {
         let network = peer.0.and_then(|peer| self.network_with_a_share(peer));
+        let mut is_on_its_way = false;
         if let Some(network) = network
             && self.held().is_at_share(network, self.limits.connections_per_network_max)
         {
             refusals::note("connections_per_network_max");
-            self.held().free_one(Some(network)).then_some(())?;
+            is_on_its_way = self.held().free_one(Some(network));
+            is_on_its_way.then_some(())?;
         }
-        let permit = self.permit().await?;
+        let permit = self.permit(is_on_its_way).await?;
         Some(self.seat(network, permit))
     }
 
-    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+    /// Room for one more. Where a place `is_on_its_way` already, nobody else's is taken before it had
+    /// time to come.
+    async fn permit(&self, is_on_its_way: bool) -> Option<OwnedSemaphorePermit> {
         if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
             return Some(permit);
+        }
+        if is_on_its_way
+            && let Ok(permit) = timeout(LOOK_INTERVAL, Arc::clone(&self.room).acquire_owned()).await
+        {
+            return permit.ok();
         }
         refusals::note("connections_max");
         loop {

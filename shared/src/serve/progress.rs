@@ -17,7 +17,10 @@ use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::pace::{LeastRate, Pace};
+use super::{
+    budget::Reservation,
+    pace::{LeastRate, Pace},
+};
 
 /// What a connection has been doing.
 pub(super) struct Progress {
@@ -145,8 +148,8 @@ pub(super) struct Request {
 
 impl Request {
     /// Follows the answer's body.
-    pub(super) fn answer(self: Arc<Self>, body: Body) -> AnswerBody {
-        AnswerBody { body, request: self }
+    pub(super) fn answer(self: Arc<Self>, body: Body, room: Option<Reservation>) -> AnswerBody {
+        AnswerBody { body, request: self, _room: room }
     }
 
     /// Whether the handler waits for the request's body from now on.
@@ -193,6 +196,8 @@ impl Drop for Request {
 pub(super) struct AnswerBody {
     body: Body,
     request: Arc<Request>,
+    /// What the request takes until then.
+    _room: Option<Reservation>,
 }
 
 impl HttpBody for AnswerBody {
@@ -281,7 +286,7 @@ mod tests {
         after(1000).await;
         assert_eq!(progress.look(), Look::Busy, "a handler may take its time");
         assert_eq!(progress.standing(), None);
-        let mut body = request.answer(Body::from("12345"));
+        let mut body = request.answer(Body::from("12345"), None);
         let mut last = piece(&mut body).await;
         drop(body);
         last.advance(4);
@@ -296,14 +301,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_nobody_takes_is_late_and_one_that_is_taken_slowly_is_not() {
         let progress = Progress::new(RATE);
-        let mut body = progress.begin_request().answer(Body::from(vec![0; 100_000]));
+        let mut body = progress.begin_request().answer(Body::from(vec![0; 100_000]), None);
         let mut taken = piece(&mut body).await;
         for _ in 0..90 {
             after(2).await;
             taken.advance(1024);
             assert_eq!(progress.look(), Look::Busy);
         }
-        let mut body = progress.begin_request().answer(Body::from("401"));
+        let mut body = progress.begin_request().answer(Body::from("401"), None);
         let _untaken = piece(&mut body).await;
         after(60).await;
         assert_eq!(progress.look(), Look::Busy);

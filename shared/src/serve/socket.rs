@@ -110,7 +110,10 @@ fn bind(path: &Path, group: Option<u32>) -> io::Result<(UnixListener, Identity)>
         let listener = UnixListener::bind(path)?;
         // The group first: what it was before is given nothing.
         if group.is_some() {
-            chown(path, None, group)?;
+            chown(path, None, group).map_err(|error| {
+                let why = "giving it to socket_group, of which the server's user must be a member";
+                io::Error::new(error.kind(), format!("{why}: {error}"))
+            })?;
         }
         let mode = if group.is_some() { 0o660 } else { 0o600 };
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;

@@ -165,7 +165,7 @@ impl Registry {
         range: Option<ChunkRange>,
         body: &mut Content,
     ) -> Result<Progress, Error> {
-        let turn = self.sessions.take_turn(id).await;
+        let turn = self.sessions.take_turn(id).await?;
         let mut upload = self.session(permit, id).await?;
         in_order(&upload, range, body)?;
         let pushing = self.begin_pushing(&upload);
@@ -185,7 +185,7 @@ impl Registry {
         range: Option<ChunkRange>,
         body: &mut Content,
     ) -> Result<(), Error> {
-        let turn = self.sessions.take_turn(id).await;
+        let turn = self.sessions.take_turn(id).await?;
         let mut upload = self.session(permit, id).await?;
         in_order(&upload, range, body)?;
         let pushing = self.begin_pushing(&upload);
@@ -208,7 +208,7 @@ impl Registry {
 
     /// Ends a session and drops what it received.
     pub(crate) async fn cancel_upload(&self, permit: &Permit, id: &UploadId) -> Result<(), Error> {
-        let _turn = self.sessions.take_turn(id).await;
+        let _turn = self.sessions.take_turn(id).await?;
         let upload = self.session(permit, id).await?;
         self.end_session(&upload).await
     }
@@ -366,19 +366,27 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
     }
 
-    /// Stops whoever works on the session and takes over once it has recorded what it received.
-    async fn take_turn(&self, id: &UploadId) -> Turn<'_> {
+    /// Stops whoever works on the session and takes over once it has recorded what it received. Who
+    /// waits for that is stopped by the next one too: two requests of a session are there at most.
+    async fn take_turn(&self, id: &UploadId) -> Result<Turn<'_>, Error> {
+        let superseded = CancellationToken::new();
+        // Before the session, which it looks at when it is dropped.
+        let mut turn =
+            Turn { sessions: self, id: id.clone(), superseded: superseded.clone(), permit: None };
         let session = Arc::clone(
             self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default(),
         );
-        let superseded = CancellationToken::new();
         let before = std::mem::replace(
             &mut *session.superseded.lock().unwrap_or_else(PoisonError::into_inner),
             superseded.clone(),
         );
         before.cancel();
-        let permit = Arc::clone(&session.turn).lock_owned().await;
-        Turn { sessions: self, id: id.clone(), superseded, permit: Some(permit) }
+        let permit = Arc::clone(&session.turn).lock_owned();
+        tokio::select! {
+            permit = permit => turn.permit = Some(permit),
+            () = superseded.cancelled() => return Err(Error::Superseded),
+        }
+        Ok(turn)
     }
 }
 
@@ -390,5 +398,27 @@ impl Drop for Turn<'_> {
         if sessions.get(&self.id).is_some_and(|session| Arc::strong_count(session) == 1) {
             sessions.remove(&self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn of_those_that_wait_for_a_session_the_last_alone_goes_on() {
+        let sessions = Sessions::default();
+        let id: UploadId = "0123456789abcdef0123456789abcdef".parse().unwrap();
+        let first = sessions.take_turn(&id).await.unwrap();
+        let mut second = Box::pin(sessions.take_turn(&id));
+        assert!(second.as_mut().now_or_never().is_none() && first.superseded.is_cancelled());
+        let mut third = Box::pin(sessions.take_turn(&id));
+        assert!(third.as_mut().now_or_never().is_none());
+        assert!(matches!(second.await, Err(Error::Superseded)));
+        drop(first);
+        drop(third.await.unwrap());
+        assert!(!sessions.is_active(&id), "nothing is kept of it");
     }
 }

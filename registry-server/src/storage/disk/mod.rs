@@ -54,10 +54,11 @@ impl DiskStore {
         }
         File::open(root)?.sync_all()?;
         // The names of the root and of the data directory must last too. What lies above that need
-        // not be ours to open.
+        // not be ours to open, nor be a directory that lasts: a descriptor's place is none.
         for above in root.ancestors().skip(1).take(2) {
-            if let Ok(above) = File::open(above) {
-                above.sync_all()?;
+            match File::open(above).map(|above| above.sync_all()) {
+                Ok(Err(error)) if error.kind() != io::ErrorKind::InvalidInput => return Err(error),
+                _ => {}
             }
         }
         Ok(Self::at(root))
