@@ -33,12 +33,16 @@ async fn a_server_whose_socket_cannot_be_made_again_is_not_ready() {
     fs::rename(&control, &aside).expect("moving");
     fs::create_dir(&control).expect("something else");
     let ready = async || stack.client.call("GET", "/readyz").send().await.status.as_u16();
-    assert_eq!(ready().await, 503);
+    let becomes = async |status| {
+        let is_so = async || (ready().await == status).then_some(());
+        eventually("/readyz says it", is_so).await;
+    };
+    becomes(503).await;
     // It is not forgotten, and nothing of others is deleted.
     assert!(
         health::ask(&aside).await.is_err_and(|reason| reason.contains("registry.sock is gone"))
     );
     fs::remove_dir(&control).expect("what lay there");
     is_back(&control).await;
-    assert_eq!(ready().await, 200);
+    becomes(200).await;
 }

@@ -241,8 +241,8 @@ impl App {
         let _turn = match (&parts.method, &endpoint) {
             (_, Endpoint::Ping) => None,
             (&Method::GET | &Method::HEAD, _) => {
-                let lookups = &self.registry.lookups;
-                Some(lookups.share(claimant(&authorized.token.subject, parts)).wait_for(1).await)
+                let claimant = claimant(&authorized.token.subject, parts);
+                Some(self.registry.turn_to_look_up(claimant).await?)
             }
             _ => None,
         };

@@ -25,7 +25,7 @@ use berth_shared::{
     claimant::Claimant,
     clock::Clock,
     digest::{Digest, InvalidDigest},
-    serve::budget::{Budget, Busy},
+    serve::budget::{Budget, Busy, Reservation},
 };
 
 use crate::{
@@ -36,6 +36,9 @@ use crate::{
 /// Requests that look something up at once; a client has a quarter of them, so that nobody waits
 /// behind more than that of another's.
 const LOOKUPS_MAX: usize = 64;
+
+/// How long a request waits for its turn among those.
+const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Files that blobs are read from at once, unless the system has fewer to give. A client has a
 /// quarter.
@@ -94,7 +97,7 @@ pub struct Registry {
     /// The files that blobs are read from.
     pub(crate) files: Budget,
     /// Requests that look something up, which the database's readers serve one after the other.
-    pub(crate) lookups: Budget,
+    lookups: Budget,
     settings: Arc<ArcSwap<Settings>>,
     /// Held by whoever copies objects; objects are deleted while nobody does.
     holds: Arc<tokio::sync::RwLock<()>>,
@@ -267,6 +270,13 @@ impl Registry {
     pub(crate) fn shares(&self, claimant: Claimant) -> Shares {
         let memory = self.memory.share(claimant.clone());
         Shares { memory, files: self.files.share(claimant) }
+    }
+
+    /// A turn among the lookups of a client. However many of them wait: each waits for a while.
+    pub(crate) async fn turn_to_look_up(&self, claimant: Claimant) -> Result<Reservation, Error> {
+        let share = self.lookups.share(claimant);
+        let turn = tokio::time::timeout(LOOKUP_WAIT_MAX, share.wait_for(1)).await;
+        turn.map_err(|_| Error::Busy(Busy { limit: "LOOKUPS_MAX" }))
     }
 
     /// What holds at the moment.

@@ -44,6 +44,11 @@ const HTTP2_STREAMS_MAX: u32 = 100;
 /// What a request takes besides its head, its body and its answer, in bytes.
 const REQUEST_BYTES: usize = 8 * 1024;
 
+/// Requests of a connection, with heads of that many bytes, that need no room in the share of their
+/// network.
+const FREE_REQUESTS: usize = 4;
+const FREE_HEAD_BYTES: usize = 8 * 1024;
+
 /// The shortest between two looks at a connection.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(50);
 
@@ -112,7 +117,11 @@ where
         request.extensions_mut().insert(peer);
         let router = router.clone();
         let under_way = begun.begin_request();
-        let room = requests.try_reserve(size_of_head(&request) + REQUEST_BYTES);
+        let room = match size_of_head(&request) {
+            // Whoever asks for little is served, whatever others of the network ask for.
+            head if head <= FREE_HEAD_BYTES && begun.under_way() <= FREE_REQUESTS => Some(None),
+            head => requests.try_reserve(head + REQUEST_BYTES).map(Some),
+        };
         async move {
             let Some(room) = room else {
                 return Ok(turned_away().map(|body| under_way.answer(body, None)));
@@ -121,7 +130,7 @@ where
             let request =
                 request.map(|body| Body::new(ArrivingBody::new(body, arriving, body_rate)));
             let response = router.oneshot(request).await;
-            response.map(|response| response.map(|body| under_way.answer(body, Some(room))))
+            response.map(|response| response.map(|body| under_way.answer(body, room)))
         }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));

@@ -112,6 +112,11 @@ impl Progress {
         state.under_way.values().all(waits).then_some(Standing::Stalled(state.moved))
     }
 
+    /// How many requests are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.lock().under_way.len()
+    }
+
     /// A request is under way until the result, and what is made of it, are dropped.
     pub(super) fn begin_request(self: &Arc<Self>) -> Arc<Request> {
         let mut state = self.lock();
