@@ -88,7 +88,7 @@ impl Call<'_> {
         let memory = self.shares().memory;
         let page = self.app.registry.referrers(permit, subject, artifact_type, &request, &memory);
         let page = page.await?;
-        // The other half of the room is the referrers', each of which goes once it is written down.
+        // The rest of the room is the referrers', each of which goes once it is written down.
         let mut body = Vec::with_capacity(page.room.amount() / REFERRERS_COPIES);
         body.extend(format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":["#).bytes());
         for (n, referrer) in page.items.into_iter().enumerate() {

@@ -27,8 +27,9 @@ const NAMES_BYTES: usize = 512 * 1024;
 /// The room that a page of referrers is tried with: most have no more.
 const REFERRERS_BYTES: usize = 64 * 1024;
 
-/// How often a page of referrers is in memory while it is put together: as rows and as text.
-pub(crate) const REFERRERS_COPIES: usize = 2;
+/// How often a page of referrers is in memory while it is put together: in the database's hands, as
+/// rows and as text.
+pub(crate) const REFERRERS_COPIES: usize = 3;
 
 /// Which part of a list is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +98,11 @@ impl Registry {
         let mut bytes_max = REFERRERS_BYTES;
         loop {
             let room = memory.reserve(bytes_max.saturating_mul(REFERRERS_COPIES)).await?;
+            // Each reader keeps room for the largest that it has read: one at a time is enough.
+            let _turn = match bytes_max {
+                REFERRERS_BYTES => None,
+                _ => Some(self.large_pages.lock().await),
+            };
             match self.database.referrers(wanted, bytes_max).await? {
                 Answer::Page { referrers: items, next } => return Ok(Page { items, next, room }),
                 // By the next look it may have grown.

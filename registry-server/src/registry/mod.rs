@@ -96,6 +96,8 @@ pub struct Registry {
     pub(crate) memory: Budget,
     /// The files that blobs are read from.
     pub(crate) files: Budget,
+    /// Held while a large page of a list is read.
+    pub(crate) large_pages: Arc<tokio::sync::Mutex<()>>,
     /// Requests that look something up, which the database's readers serve one after the other.
     lookups: Budget,
     settings: Arc<ArcSwap<Settings>>,
@@ -253,6 +255,7 @@ impl Registry {
             pushers: Arc::new(upload::Pushers::new(settings.limits.uploads_max)),
             memory: Budget::new("memory_bytes_max", settings.limits.memory_bytes_max),
             files: Budget::new("LimitNOFILE", BLOB_FILES_MAX),
+            large_pages: Arc::default(),
             lookups: Budget::new("LOOKUPS_MAX", LOOKUPS_MAX),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             holds: Arc::default(),
