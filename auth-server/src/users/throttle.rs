@@ -11,7 +11,7 @@
 //!
 //! Beyond that, the whole machine spends a bounded number of checks per second on failures, so that
 //! guesses from many networks do not eat it, and one network has a part of them; see
-//! [`super::budget`]. That too holds up only those who never signed in from where they are.
+//! `budget`. That too holds up only those who never signed in from where they are.
 //!
 //! Names that no user has are treated as those that one has.
 

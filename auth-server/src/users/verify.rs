@@ -2,7 +2,7 @@
 //!
 //! An unknown user costs the same as a known one: the same steps are taken with a hash that
 //! nothing matches, of the cost that most users have. What was wrong is answered when the largest
-//! cost of the file would have come to its end, as [`super::pace`] says; the wait holds no thread. Successes are remembered under an HMAC over
+//! cost of the file would have come to its end, as `pace` says; the wait holds no thread. Successes are remembered under an HMAC over
 //! user, stored hash and password with a key of this process, so that an entry dies with the
 //! stored hash, and the memory tells nobody a password. Equal logins that arrive together are checked
 //! once. [`super::throttle`] slows down who guesses, and remembers wrong passwords for a while, so
