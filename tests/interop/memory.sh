@@ -9,8 +9,6 @@ resident_mib_max=64
 # Under attack, for each of the servers. The files are a client's quarter of the 4096 that blobs are read from, and what
 # connections and the database take.
 attacked_mib_max=128
-# Referrers of 4 MiB pass through the database's readers, each of which keeps what its largest took.
-referrers_mib_max=160
 attacked_files_max=1200
 
 prepare() {
@@ -90,12 +88,7 @@ stop auth-server
 rm "$blob"
 
 # Servers of its own for each. All clients come from an address that is not the loopback's.
-attacks=(a3-manifests a3-blobs a3-puts a3-size)
-# bounded MIB LOAD...
-bounded() {
-    "$programs/load" --bin "$bin" --data "$scratch" --listen "$host_address" --served \
-        --memory-mib-max "$1" --files-max "$attacked_files_max" "${@:2}" ||
-        fail "memory, files or a good client under attack"
-}
-bounded "$attacked_mib_max" "${attacks[@]}"
-bounded "$referrers_mib_max" a3-referrers100
+attacks=(a3-manifests a3-blobs a3-referrers100 a3-puts a3-size)
+"$programs/load" --bin "$bin" --data "$scratch" --listen "$host_address" --served \
+    --memory-mib-max "$attacked_mib_max" --files-max "$attacked_files_max" "${attacks[@]}" ||
+    fail "memory, files or a good client under attack"

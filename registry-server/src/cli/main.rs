@@ -1,5 +1,6 @@
 //! The `registry-server` program: settings, log, signals, and its verbs.
 
+mod allocator;
 mod backup;
 mod delete;
 mod export;
@@ -92,6 +93,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    if matches!(cli.verb, None | Some(Verb::Serve)) {
+        // A server with the system's own ways is better than none.
+        let _ = allocator::give_back_large_blocks();
+    }
     secrecy::close_process().map_err(|error| Failure(error.to_string()))?;
     if let Some(Verb::Completion { shell }) = cli.verb {
         let mut script = Vec::new();
