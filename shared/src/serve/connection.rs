@@ -6,9 +6,8 @@
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use axum::{Router, body::Body};
-use http::{HeaderValue, StatusCode, header};
-use hyper::body::Incoming;
+use axum::Router;
+use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -19,13 +18,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
 use super::{
-    DRAIN_TIMEOUT, Limits, PeerAddress, arriving::ArrivingBody, budget::Share,
-    metrics::Connections, places::Place, progress::Look, refusals, tls::Tls, watched::Watched,
+    DRAIN_TIMEOUT, Limits, PeerAddress, admission::Admission, budget::Share, metrics::Connections,
+    places::Place, progress::Look, refusals, tls::Tls, watched::Watched,
 };
-use crate::error::{Code, ErrorBody};
 
 /// The longest block of request headers, in bytes; more gets 431.
 const HEADER_BYTES_MAX: u32 = 64 * 1024;
@@ -40,14 +37,6 @@ const HTTP2_FRAME_BYTES: u32 = 256 * 1024;
 
 /// Requests at once on one HTTP/2 connection.
 const HTTP2_STREAMS_MAX: u32 = 100;
-
-/// What a request takes besides its head, its body and its answer, in bytes.
-const REQUEST_BYTES: usize = 8 * 1024;
-
-/// Requests of a connection, with heads of that many bytes, that need no room in the share of their
-/// network.
-const FREE_REQUESTS: usize = 4;
-const FREE_HEAD_BYTES: usize = 8 * 1024;
 
 /// The shortest between two looks at a connection.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(50);
@@ -111,28 +100,15 @@ where
 {
     let Terms { peer, router, limits, requests, counted, shutdown } = terms;
     let progress = &place.progress;
+    let admission = Admission {
+        peer,
+        router,
+        requests,
+        progress: Arc::clone(progress),
+        body_rate: limits.body_rate(),
+    };
+    let service = service_fn(move |request| admission.serve(request));
     let builder = http_builder(&limits);
-    let (begun, body_rate) = (Arc::clone(progress), limits.body_rate());
-    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        let router = router.clone();
-        let under_way = begun.begin_request();
-        let room = match size_of_head(&request) {
-            // Whoever asks for little is served, whatever others of the network ask for.
-            head if head <= FREE_HEAD_BYTES && begun.under_way() <= FREE_REQUESTS => Some(None),
-            head => requests.try_reserve(head + REQUEST_BYTES).map(Some),
-        };
-        async move {
-            let Some(room) = room else {
-                return Ok(turned_away().map(|body| under_way.answer(body, None)));
-            };
-            let arriving = Arc::clone(&under_way);
-            let request =
-                request.map(|body| Body::new(ArrivingBody::new(body, arriving, body_rate)));
-            let response = router.oneshot(request).await;
-            response.map(|response| response.map(|body| under_way.answer(body, room)))
-        }
-    });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut stopping = pin!(shutdown.cancelled());
     let mut looks = tokio::time::interval(limits.look_interval());
@@ -231,26 +207,6 @@ impl Limits {
     fn leave_timeout(&self) -> Duration {
         self.idle_timeout.min(LEAVE_TIMEOUT_MAX)
     }
-}
-
-/// What the head of a request takes.
-fn size_of_head<B>(request: &hyper::Request<B>) -> usize {
-    let headers = request.headers().iter();
-    let headers: usize = headers.map(|(name, value)| name.as_str().len() + value.len()).sum();
-    headers + request.uri().path().len() + request.uri().query().map_or(0, str::len)
-}
-
-/// The answer where the network has as many requests under way as it may.
-fn turned_away() -> hyper::Response<Body> {
-    refusals::note("REQUESTS_BYTES_MAX");
-    let message = "too many requests are under way: try again in a few seconds";
-    let body = ErrorBody::new(Code::Unavailable, message, serde_json::Value::Null).to_json();
-    let mut response = hyper::Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
-    response
 }
 
 fn http_builder(limits: &Limits) -> auto::Builder<TokioExecutor> {

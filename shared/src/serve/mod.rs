@@ -7,6 +7,7 @@
 //! for it, or keeps the server waiting while others need the place. So nobody holds one by doing
 //! nothing, and nobody is cut off who goes on.
 
+mod admission;
 mod arriving;
 pub mod budget;
 mod connection;
