@@ -133,7 +133,6 @@ impl Limits {
         Ok(registry::Limits {
             manifest_bytes_max: positive("limits.manifest_bytes_max", self.manifest_bytes_max)?,
             upload_idle: Duration::from_secs(self.upload_idle_secs_max.into()),
-            body_idle: Duration::from_secs(self.body_idle_secs_max.into()),
             write_time: Duration::from_secs(write_secs.into()),
             free_bytes_min: self.free_bytes_min,
             uploads_max: positive("limits.uploads_max", self.uploads_max)? as usize,

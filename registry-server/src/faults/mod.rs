@@ -62,7 +62,6 @@ fn settings() -> Settings {
         limits: Limits {
             manifest_bytes_max: 1 << 20,
             upload_idle: Duration::from_secs(60),
-            body_idle: Duration::from_secs(60),
             write_time: Duration::from_secs(30),
             free_bytes_min: 0,
             uploads_max: 4,

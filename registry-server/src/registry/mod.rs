@@ -64,8 +64,6 @@ pub struct Limits {
     pub manifest_bytes_max: usize,
     /// How long an upload session may be idle before it is forgotten.
     pub upload_idle: Duration,
-    /// How long a body may make no progress.
-    pub body_idle: Duration,
     /// How long a write on the database may wait for its turn; it may take a third of that.
     pub write_time: Duration,
     /// Below this many free bytes the store counts as full.

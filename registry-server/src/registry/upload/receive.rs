@@ -5,11 +5,7 @@ use std::{future::poll_fn, io, mem::replace, pin::pin, task::Poll, time::Duratio
 use berth_shared::digest::{Algorithm, Digest};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::{
-    sync::SemaphorePermit,
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use tokio::{sync::SemaphorePermit, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::pusher::{Pushing, Slot};
@@ -184,7 +180,6 @@ impl Registry {
         pushing: &'p Pushing<'_>,
         superseded: &CancellationToken,
     ) -> Result<(Slot<'p>, Bytes), Ending> {
-        let mut patience = self.settings().limits.body_idle;
         loop {
             let slot = tokio::select! {
                 slot = pushing.slot() => slot.ok_or(Ending::Superseded)?,
@@ -194,17 +189,13 @@ impl Registry {
                 Poll::Ready(Some(Ok(chunk))) => return Ok((slot, chunk)),
                 Poll::Ready(Some(Err(error))) => return Err(Ending::of(&error)),
                 Poll::Ready(None) => return Err(Ending::Complete),
-                Poll::Pending if patience.is_zero() => return Err(Ending::Late),
+                // A body that stands still for too long ends by itself.
                 Poll::Pending => drop(slot),
             }
-            // The wait for a slot is none of the client's.
-            let asked = Instant::now();
             tokio::select! {
                 () = woken() => {}
-                () = sleep(patience) => {}
                 () = superseded.cancelled() => return Err(Ending::Superseded),
             }
-            patience = patience.saturating_sub(asked.elapsed());
         }
     }
 
