@@ -1,19 +1,23 @@
 #!/usr/bin/env bash
 # `make bench-load`: what both servers hold in memory and files under each load, and how a good client fares beside
 # it. It takes some ten minutes and writes bench/LOAD.md. `bench/load.sh a3-manifests a1-silent` puts on these two and
-# prints them alone; `bench/load.sh --help` says which there are. BERTH_BIN names other binaries.
+# prints them alone; `bench/load.sh --help` says which there are. BERTH_BIN names other binaries, BERTH_LOAD a load program
+# that is built already.
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 # shellcheck source=bench/lib.sh
 . bench/lib.sh
 
-readonly BIN=${BERTH_BIN:-target/release} LOAD=${CARGO_TARGET_DIR:-target}/release/load
+readonly BIN=${BERTH_BIN:-target/release} LOAD=${BERTH_LOAD:-${CARGO_TARGET_DIR:-target}/release/load}
 readonly FILES_MIN=4096 MIB_MIN=6144
+
+[ -n "${BERTH_LOAD:-}" ] || cargo build --release --locked --quiet -p berth-tests --bin load
+
+case ${1:-} in -h | --help) exec "$LOAD" --help ;; esac
 
 [ -x "$BIN/registry-server" ] ||
     cargo build --release --locked --quiet -p berth-auth-server -p berth-registry-server --bins
-cargo build --release --locked --quiet -p berth-tests --bin load
 
 # The clients' connections are as many as the servers'.
 ulimit -Sn "$(ulimit -Hn)"
