@@ -12,8 +12,9 @@ data=/var/lib/berth config=/etc/berth dry=
 while (($#)); do
     case $1 in
         --dry-run) dry=1 ;;
-        --data) data=${2:?--data DIR} && shift ;;
-        --config-dir) config=${2:?--config-dir DIR} && shift ;;
+        --data) data=${2:?says no directory} && shift ;;
+        --config-dir) config=${2:?says no directory} && shift ;;
+        -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0" && exit ;;
         *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
     esac
     shift

@@ -207,6 +207,15 @@ authctls() {
     refused "authctl with users that are a link" 'locking' add_mallory
     as_service rm "$scratch/planted/htpasswd.lock"
     refused "authctl with users that are root's" 'denied' add_mallory
+    make_site planted
+    local mode
+    for mode in o+w g+w; do
+        chmod 0600 "$scratch/planted/auth.toml" "$scratch/planted/registry.toml"
+        chgrp nogroup "$scratch/planted/auth.toml" "$scratch/planted/registry.toml"
+        chmod "$mode" "$scratch/planted/auth.toml" "$scratch/planted/registry.toml"
+        refused "authctl with settings that others may write ($mode)" 'chmod go-w' authctl_verb planted grants
+        refused "restore with such settings" 'chmod go-w' registry_verb planted restore "$scratch/backup"
+    done
     local data
     for data in "$victim/folder" "$victim/missing"; do
         make_site planted

@@ -49,6 +49,10 @@ impl Owner {
 /// The superuser.
 const ROOT: Owner = Owner { user: 0, group: 0 };
 
+/// The bits of a file's mode that let others than its owner write.
+const GROUP_WRITES: u32 = 0o020;
+const OTHERS_WRITE: u32 = 0o002;
+
 /// No user: the system says who a thread is when it is asked to become this one.
 const NOBODY: u32 = u32::MAX;
 
@@ -90,6 +94,13 @@ pub enum Error {
         /// What it names.
         directory: PathBuf,
     },
+    /// Anybody could use root to get at what is not theirs.
+    #[error(
+        "{settings} may be written by others than its owner, and says what root is to work on: \
+         chmod go-w {settings}",
+        settings = .0.display()
+    )]
+    OpenSettings(PathBuf),
     /// The system does not show it.
     #[error("looking at {}", path.display())]
     Io {
@@ -140,9 +151,9 @@ impl Identity {
     /// `settings`. In a directory of root's the database may be the server's.
     ///
     /// # Errors
-    /// As [`of`](Self::of); when the database is a link; and when the settings could be those of
-    /// somebody who is neither root nor the directory's owner, nor the owner of the directory around
-    /// it, who decides what lies under its name anyway.
+    /// As [`of`](Self::of); when the database is a link; and when the settings may be written by
+    /// anybody, or could be those of somebody who is neither root nor the directory's owner, nor the
+    /// owner of the directory around it, who decides what lies under its name anyway.
     pub fn of_server(settings: &Path, directory: &Path, database: &str) -> Result<Self, Error> {
         let Some(mut owner) = Self::of(directory)?.0 else { return Ok(Self::UNCHANGED) };
         let database = directory.join(database);
@@ -155,6 +166,10 @@ impl Identity {
             _ => {}
         }
         let way = Way::to(settings)?;
+        let is_of_group = ![ROOT.group, owner.group].contains(&way.end.gid());
+        if way.end.mode() & OTHERS_WRITE != 0 || is_of_group && way.end.mode() & GROUP_WRITES != 0 {
+            return Err(Error::OpenSettings(settings.to_owned()));
+        }
         let writer = match (way.end.uid(), way.stranger) {
             (user, _) if user != ROOT.user => user,
             (_, Some((_, user))) => user,
