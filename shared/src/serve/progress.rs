@@ -325,7 +325,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_socket_that_takes_nothing_is_late_whatever_waits_for_it() {
         let progress = Progress::new(RATE);
+        assert!(matches!(progress.standing(), Some(Standing::Idle(_))));
         progress.write_blocked();
+        assert!(
+            matches!(progress.standing(), Some(Standing::Stalled(_))),
+            "an answer's last bytes"
+        );
         after(61).await;
         assert_eq!(progress.look(), Look::Late);
         progress.wrote(1);

@@ -30,22 +30,26 @@ pub(crate) async fn prompt(name: &str) -> Result<Password, Failure> {
     let before = tcgetattr(&terminal)?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     let first = format!("New password for {name}: ");
-    let asked = tokio::task::spawn_blocking(move || {
+    let asked = tokio::task::spawn_blocking(move || -> io::Result<Result<Password, Failure>> {
         let ask = |prompt: &str| rpassword::prompt_password(prompt).map(Zeroizing::new);
-        let password = Password::new(ask(&first)?)?;
-        if ask("Once more: ")?.as_bytes() != password.as_bytes() {
-            return Err(Failure::refused("the two passwords differ"));
-        }
-        Ok(password)
+        let password = match Password::new(ask(&first)?) {
+            Ok(password) => password,
+            Err(unfit) => return Ok(Err(unfit.into())),
+        };
+        let is_same = ask("Once more: ")?.as_bytes() == password.as_bytes();
+        Ok(is_same.then_some(password).ok_or_else(|| Failure::refused("the two passwords differ")))
     });
     tokio::select! {
-        asked = asked => asked?,
-        _ = interrupted.recv() => {
-            let _ = tcsetattr(&terminal, SetArg::TCSANOW, &before);
-            eprintln!();
-            leave()
-        }
+        asked = asked => match asked? {
+            // Typed while the terminal is raw, Ctrl-C is no signal.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            asked => return asked?,
+        },
+        _ = interrupted.recv() => {}
     }
+    let _ = tcsetattr(&terminal, SetArg::TCSANOW, &before);
+    eprintln!();
+    leave()
 }
 
 #[expect(clippy::disallowed_methods, reason = "nothing ends the thread that reads the terminal")]
