@@ -241,11 +241,11 @@ async fn with_referrers() -> (Stack, String, String, Vec<Value>) {
         (MANIFEST, json!({ "config": config, "layers": [] })),
         (
             MANIFEST,
-            json!({ "config": config, "layers": [], "artifactType": "text/sig",
+            json!({ "config": config, "layers": [], "artifactType": "text/sig+json",
             "annotations": { "by": "andrew", "note": "é" } }),
         ),
         (INDEX, json!({ "manifests": [] })),
-        (INDEX, json!({ "manifests": [], "artifactType": "text/sig" })),
+        (INDEX, json!({ "manifests": [], "artifactType": "text/sig+json" })),
     ] {
         referrers.push(refer(&stack, &token, &image.manifest, kind, more).await);
     }
@@ -270,16 +270,22 @@ async fn referrers_are_listed_as_their_manifests_describe_them() {
 #[tokio::test]
 async fn referrers_are_filtered_by_artifact_type_and_say_so() {
     let (stack, token, target, referrers) = with_referrers().await;
-    for (wanted, count) in [("text/sig", 2), ("text/config", 1), ("text/other", 0)] {
-        let query = format!("{target}?artifactType={wanted}");
+    // A plus in a query is a plus (RFC 3986 §3.4), though forms read it as a blank.
+    for (written, wanted, count) in [
+        ("text/sig+json", "text/sig+json", 2),
+        ("text/sig%2Bjson", "text/sig+json", 2),
+        ("text/config", "text/config", 1),
+        ("text/other", "text/other", 0),
+    ] {
+        let query = format!("{target}?artifactType={written}");
         let answer = stack.client.get(&token, &query).await.expect(200);
         assert_eq!(answer.header("oci-filters-applied"), "artifactType");
         let matching: Vec<_> =
             referrers.iter().filter(|it| it["artifactType"] == wanted).cloned().collect();
         assert_eq!(matching.len(), count);
-        assert_eq!(answer.json()["manifests"], json!(matching), "{wanted}");
+        assert_eq!(answer.json()["manifests"], json!(matching), "{written}");
         let pages = pages(&stack.client, &token, &format!("{query}&n=1"), "manifests").await;
-        assert_eq!(pages.concat(), matching, "{wanted}");
+        assert_eq!(pages.concat(), matching, "{written}");
     }
 }
 
@@ -308,4 +314,26 @@ async fn a_deleted_referrer_is_gone_and_a_deleted_subject_keeps_its_own() {
     stack.client.delete(&token, target.replace("referrers", "manifests")).await.expect(202);
     let answer = stack.client.get(&token, &target).await.expect(200);
     assert_eq!(answer.json()["manifests"], json!(referrers));
+}
+
+/// Scripts ask for the header of a list to find the realm, or the next page.
+#[tokio::test]
+async fn the_head_of_a_list_is_that_of_its_get() {
+    let (stack, token, target, _) = with_referrers().await;
+    let token_to_list = stack.forged_token("andrew", &["registry:catalog:*"]);
+    stack.grant("andrew", "app:pull").await;
+    for (target, token) in [
+        ("/v2/app/tags/list?n=0".to_owned(), &token),
+        ("/v2/_catalog".to_owned(), &token_to_list),
+        (format!("{target}?n=1"), &token),
+    ] {
+        let get = stack.client.get(token, &target).await.expect(200);
+        let head = stack.client.call("HEAD", &target).bearer(token).send().await.expect(200);
+        for name in ["content-type", "content-length", "link"] {
+            assert_eq!(head.find_header(name), get.find_header(name), "{name} of {target}");
+        }
+        assert!(head.body.is_empty() && !get.body.is_empty(), "{target}");
+        let challenge = stack.client.call("HEAD", &target).send().await.expect(401);
+        assert!(challenge.header("www-authenticate").starts_with("Bearer realm="), "{target}");
+    }
 }

@@ -133,3 +133,31 @@ async fn the_challenge_of_a_mount_asks_for_both_repositories_in_one_scope() {
          scope=\"repository:target:pull,push repository:source:pull\""
     );
 }
+
+/// containerd and jib give a push up that is refused because of its mount.
+#[tokio::test]
+async fn a_mount_that_cannot_be_understood_is_an_upload() {
+    let (stack, bytes) = with_blob().await;
+    let token = stack.forged_token("andrew", &["repository:target:pull,push"]);
+    let digest = digest_of(&bytes);
+    for query in [
+        format!("mount={digest}&from="),
+        format!("mount={digest}&from=UPPER"),
+        format!("mount={digest}&from=a%2f..%2fb"),
+        "mount=blake3:abc&from=source".to_owned(),
+        "mount=&from=source".to_owned(),
+        "mount=".to_owned(),
+    ] {
+        let target = format!("/v2/target/blobs/uploads/?{query}");
+        let answer = stack.client.call("POST", &target).bearer(&token).send().await.expect(202);
+        let unknown = stack.client.call("POST", &target).send().await.expect(401);
+        assert!(!unknown.header("www-authenticate").contains("from"), "{query}");
+        let other = content(1000, 2);
+        let location = answer.header("location").to_owned();
+        commit(&stack.client, &token, &location, &digest_of(&other), other).await.expect(201);
+    }
+    // With its bytes it is one all the same.
+    let target = format!("/v2/target/blobs/uploads/?mount=x&digest={digest}");
+    let whole = stack.client.call("POST", target).bearer(&token).body(bytes).send().await;
+    whole.expect(201);
+}

@@ -376,3 +376,53 @@ async fn what_was_looked_for_in_vain_is_found_once_it_is_pushed() {
         stack.client.get(&token, target).await.expect(200);
     }
 }
+
+/// A client that could not read the answer asks once more (RFC 9110 §9.2.2).
+#[tokio::test]
+async fn a_commit_that_is_repeated_is_answered_again_while_the_blob_is_there() {
+    let (stack, token) = with_token().await;
+    let client = &stack.client;
+    let bytes = content(3000, 9);
+    let digest = digest_of(&bytes);
+    let location = start_upload(client, &token, "app").await;
+    patch(client, &token, &location, None, bytes.slice(..2000)).await.expect(202);
+    let last = bytes.slice(2000..);
+    commit(client, &token, &location, &digest, last.clone()).await.expect(201);
+    let again = commit(client, &token, &location, &digest, last.clone()).await;
+    created(client, &token, again, digest.as_str(), &bytes).await;
+
+    // For that blob, in that repository, alone.
+    let other = digest_of(b"other");
+    let answer = commit(client, &token, &location, &other, last.clone()).await;
+    answer.expect_error(404, "BLOB_UPLOAD_UNKNOWN");
+    let elsewhere = stack.forged_token("andrew", &["repository:elsewhere:*"]);
+    let there = location.replace("/v2/app/", "/v2/elsewhere/");
+    let answer = commit(client, &elsewhere, &there, &digest, last.clone()).await;
+    answer.expect_error(404, "BLOB_UPLOAD_UNKNOWN");
+    let blob = format!("/v2/app/blobs/{digest}");
+    client.call("DELETE", blob).bearer(&token).send().await.expect(202);
+    let answer = commit(client, &token, &location, &digest, last).await;
+    answer.expect_error(404, "BLOB_UPLOAD_UNKNOWN");
+}
+
+#[tokio::test]
+async fn a_chunk_whose_range_cannot_be_read_is_told_where_the_session_stands() {
+    let (stack, token) = with_token().await;
+    let client = &stack.client;
+    let bytes = content(2000, 10);
+    let digest = digest_of(&bytes);
+    let location = start_upload(client, &token, "app").await;
+    patch(client, &token, &location, Some("0-999"), bytes.slice(..1000)).await.expect(202);
+    for range in ["bytes=1000-1999", "1000-", "-", "1000-x", "bytes 1000"] {
+        let chunk = patch(client, &token, &location, Some(range), bytes.slice(1000..)).await;
+        let put = client.call("PUT", commit_target(&location, &digest)).bearer(&token);
+        let last = put.header("content-range", range).body(bytes.slice(1000..)).send().await;
+        for answer in [chunk, last] {
+            let answer = answer.expect_error(416, "BLOB_UPLOAD_INVALID");
+            assert_eq!(answer.header("range"), "0-999", "{range}");
+            assert_eq!(answer.header("location"), location, "{range}");
+        }
+    }
+    let answer = commit(client, &token, &location, &digest, bytes.slice(1000..)).await;
+    created(client, &token, answer, digest.as_str(), &bytes).await;
+}

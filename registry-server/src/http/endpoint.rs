@@ -22,7 +22,7 @@ use crate::{authz::with_companions, registry::upload::UploadId};
 pub(crate) enum Endpoint {
     /// end-1: `GET /v2/`.
     Ping,
-    /// `GET /v2/_catalog`, of Docker's registry.
+    /// `GET` or `HEAD` of `/v2/_catalog`, of Docker's registry.
     Catalog,
     /// end-2: `GET` or `HEAD` of a blob.
     ReadBlob { name: RepositoryName, digest: Digest, head: bool },
@@ -44,10 +44,13 @@ pub(crate) enum Endpoint {
     PutManifest { name: RepositoryName, reference: Reference },
     /// end-9: `DELETE` of a manifest or tag.
     DeleteManifest { name: RepositoryName, reference: Reference },
-    /// end-8: `GET` of the tags.
+    /// end-8: `GET` or `HEAD` of the tags.
     Tags { name: RepositoryName },
-    /// end-12: `GET` of the referrers.
+    /// end-12: `GET` or `HEAD` of the referrers.
     Referrers { name: RepositoryName, digest: Digest },
+    /// A method that the path does not have; these it has. Who may not do `instead`, which it has,
+    /// is told nothing.
+    NotAllowed { instead: Box<Endpoint>, allowed: &'static str },
 }
 
 /// What a request must be allowed.
@@ -66,8 +69,6 @@ pub(crate) enum Access<'e> {
 pub(crate) enum NotAnEndpoint {
     /// Nothing of the specification lies there.
     Path,
-    /// The path is one of the specification's; the method is not. These would be.
-    Method(&'static str),
     /// The repository name is outside its grammar.
     Name,
     /// The digest is outside its grammar.
@@ -174,66 +175,61 @@ impl Endpoint {
     /// Reads method and raw path.
     pub(crate) fn parse(method: &Method, path: &str) -> Result<Self, NotAnEndpoint> {
         let head = method == Method::HEAD;
-        match Resource::parse(path).ok_or(NotAnEndpoint::Path)? {
-            Resource::Ping => match *method {
-                Method::GET | Method::HEAD => Ok(Self::Ping),
-                _ => Err(NotAnEndpoint::Method("GET, HEAD")),
-            },
-            Resource::Catalog => match *method {
-                Method::GET => Ok(Self::Catalog),
-                _ => Err(NotAnEndpoint::Method("GET")),
-            },
-            Resource::Tags(repository) => match *method {
-                Method::GET => Ok(Self::Tags { name: name(repository)? }),
-                _ => Err(NotAnEndpoint::Method("GET")),
-            },
-            Resource::Referrers(repository, subject) => match *method {
-                Method::GET => {
-                    Ok(Self::Referrers { name: name(repository)?, digest: digest(subject)? })
-                }
-                _ => Err(NotAnEndpoint::Method("GET")),
-            },
+        Ok(match Resource::parse(path).ok_or(NotAnEndpoint::Path)? {
+            Resource::Ping => Self::Ping.by_reading(method),
+            Resource::Catalog => Self::Catalog.by_reading(method),
+            Resource::Tags(repository) => Self::Tags { name: name(repository)? }.by_reading(method),
+            Resource::Referrers(repository, subject) => {
+                Self::Referrers { name: name(repository)?, digest: digest(subject)? }
+                    .by_reading(method)
+            }
             Resource::Blob(repository, blob) => {
                 let (name, digest) = (name(repository)?, digest(blob)?);
                 match *method {
-                    Method::GET | Method::HEAD => Ok(Self::ReadBlob { name, digest, head }),
-                    Method::DELETE => Ok(Self::DeleteBlob { name, digest }),
-                    _ => Err(NotAnEndpoint::Method("GET, HEAD, DELETE")),
+                    Method::DELETE => Self::DeleteBlob { name, digest },
+                    Method::GET | Method::HEAD => Self::ReadBlob { name, digest, head },
+                    _ => Self::ReadBlob { name, digest, head }.alone("GET, HEAD, DELETE"),
                 }
             }
             Resource::Manifest(repository, text) => {
                 let (name, reference) = (name(repository)?, reference(text)?);
                 match *method {
-                    Method::GET | Method::HEAD => Ok(Self::ReadManifest { name, reference, head }),
-                    Method::PUT => Ok(Self::PutManifest { name, reference }),
-                    Method::DELETE => Ok(Self::DeleteManifest { name, reference }),
-                    _ => Err(NotAnEndpoint::Method("GET, HEAD, PUT, DELETE")),
+                    Method::PUT => Self::PutManifest { name, reference },
+                    Method::DELETE => Self::DeleteManifest { name, reference },
+                    Method::GET | Method::HEAD => Self::ReadManifest { name, reference, head },
+                    _ => {
+                        Self::ReadManifest { name, reference, head }.alone("GET, HEAD, PUT, DELETE")
+                    }
                 }
             }
-            Resource::Uploads(repository) => match *method {
-                Method::POST => Ok(Self::StartUpload { name: name(repository)? }),
-                _ => Err(NotAnEndpoint::Method("POST")),
-            },
-            Resource::Upload(repository, id) => {
-                let name = name(repository)?;
-                Self::parse_upload(method, name, id)
+            Resource::Uploads(repository) => {
+                let start = Self::StartUpload { name: name(repository)? };
+                if method == Method::POST { start } else { start.alone("POST") }
             }
+            Resource::Upload(repository, id) => {
+                let (name, id) = (name(repository)?, upload_id(id)?);
+                match *method {
+                    Method::GET => Self::UploadProgress { name, id },
+                    Method::PATCH => Self::AppendUpload { name, id },
+                    Method::PUT => Self::CommitUpload { name, id },
+                    Method::DELETE => Self::CancelUpload { name, id },
+                    _ => Self::UploadProgress { name, id }.alone("GET, PATCH, PUT, DELETE"),
+                }
+            }
+        })
+    }
+
+    /// The endpoint, where the method is one that reads.
+    fn by_reading(self, method: &Method) -> Self {
+        match *method {
+            Method::GET | Method::HEAD => self,
+            _ => self.alone("GET, HEAD"),
         }
     }
 
-    fn parse_upload(
-        method: &Method,
-        name: RepositoryName,
-        id: &str,
-    ) -> Result<Self, NotAnEndpoint> {
-        let id = upload_id(id)?;
-        match *method {
-            Method::GET => Ok(Self::UploadProgress { name, id }),
-            Method::PATCH => Ok(Self::AppendUpload { name, id }),
-            Method::PUT => Ok(Self::CommitUpload { name, id }),
-            Method::DELETE => Ok(Self::CancelUpload { name, id }),
-            _ => Err(NotAnEndpoint::Method("GET, PATCH, PUT, DELETE")),
-        }
+    /// What a path answers to a method that is none of those that it has.
+    fn alone(self, allowed: &'static str) -> Self {
+        Self::NotAllowed { instead: Box::new(self), allowed }
     }
 
     /// The access that the endpoint needs. `mount_source` is the `from` of a mount: the client
@@ -261,6 +257,7 @@ impl Endpoint {
             Self::DeleteBlob { name, .. } | Self::DeleteManifest { name, .. } => {
                 on(name, Action::Delete)
             }
+            Self::NotAllowed { instead, .. } => instead.access(mount_source),
         }
     }
 
@@ -273,7 +270,8 @@ impl Endpoint {
             | Self::UploadProgress { .. }
             | Self::ReadManifest { .. }
             | Self::Tags { .. }
-            | Self::Referrers { .. } => false,
+            | Self::Referrers { .. }
+            | Self::NotAllowed { .. } => false,
             Self::DeleteBlob { .. }
             | Self::StartUpload { .. }
             | Self::AppendUpload { .. }
@@ -356,6 +354,8 @@ mod tests {
             ("GET", "/v2/".to_owned(), ""),
             ("HEAD", "/v2/".to_owned(), ""),
             ("GET", "/v2/_catalog".to_owned(), "registry:catalog:*"),
+            ("HEAD", "/v2/_catalog".to_owned(), "registry:catalog:*"),
+            ("DELETE", "/v2/_catalog".to_owned(), "registry:catalog:*"),
             ("GET", format!("/v2/a/b/blobs/{SHA}"), pull),
             ("HEAD", format!("/v2/a/b/blobs/{SHA}"), pull),
             ("GET", format!("/v2/a/b/blobs/{}", SHA.replace(':', "%3A")), pull),
@@ -371,7 +371,12 @@ mod tests {
             ("PUT", "/v2/a/b/manifests/v1".to_owned(), push),
             ("DELETE", "/v2/a/b/manifests/v1".to_owned(), delete),
             ("GET", "/v2/a/b/tags/list".to_owned(), pull),
+            ("HEAD", "/v2/a/b/tags/list".to_owned(), pull),
             ("GET", format!("/v2/a/b/referrers/{SHA}"), pull),
+            ("HEAD", format!("/v2/a/b/referrers/{SHA}"), pull),
+            ("POST", "/v2/a/b/manifests/v1".to_owned(), pull),
+            ("GET", "/v2/a/b/blobs/uploads/".to_owned(), push),
+            ("POST", format!("/v2/a/b/blobs/uploads/{ID}"), push),
         ] {
             assert_eq!(scope_of(method, &path).as_deref(), Ok(expected), "{method} {path}");
         }
@@ -432,9 +437,6 @@ mod tests {
             ("GET", "/v2/a/blobs/latest", NotAnEndpoint::Digest),
             ("GET", "/v2/a/referrers/latest", NotAnEndpoint::Digest),
             ("PATCH", "/v2/a/blobs/uploads/x", NotAnEndpoint::UploadId),
-            ("PUT", "/v2/", NotAnEndpoint::Method("GET, HEAD")),
-            ("POST", "/v2/a/manifests/v1", NotAnEndpoint::Method("GET, HEAD, PUT, DELETE")),
-            ("GET", "/v2/a/blobs/uploads/", NotAnEndpoint::Method("POST")),
         ] {
             assert_eq!(scope_of(method, path), Err(expected), "{method} {path}");
         }

@@ -32,14 +32,17 @@ pub(crate) enum Error {
     Registry(registry::Error),
     /// Credentials on the API itself could not be checked now.
     SignIn(NoToken),
+    /// The path has no such method; these it has.
+    MethodNotAllowed(&'static str),
     /// A header or query parameter cannot be read.
     BadRequest(Code, &'static str),
     /// No byte of the blob is within the range asked for.
     RangeNotSatisfiable {
         size: u64,
     },
-    /// A chunk does not begin where the upload stands.
+    /// A chunk does not begin where the upload stands, or does not say where.
     OutOfOrder {
+        message: &'static str,
         location: String,
         range: String,
     },
@@ -183,13 +186,17 @@ impl Error {
                 "the range lies outside the blob",
             )
             .with_header(header::CONTENT_RANGE, format!("bytes */{size}")),
-            Self::OutOfOrder { location, range } => Row::new(
-                StatusCode::RANGE_NOT_SATISFIABLE,
-                Code::BlobUploadInvalid,
-                "the chunk does not begin where the upload stands: see the Range header",
+            Self::MethodNotAllowed(allowed) => Row::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                Code::Unsupported,
+                format!("the method is not supported here; these are: {allowed}"),
             )
-            .with_header(header::LOCATION, location)
-            .with_header(header::RANGE, range),
+            .with_header(header::ALLOW, allowed),
+            Self::OutOfOrder { message, location, range } => {
+                Row::new(StatusCode::RANGE_NOT_SATISFIABLE, Code::BlobUploadInvalid, message)
+                    .with_header(header::LOCATION, location)
+                    .with_header(header::RANGE, range)
+            }
         }
     }
 }
@@ -200,12 +207,6 @@ fn not_an_endpoint(reason: NotAnEndpoint) -> Row {
         NotAnEndpoint::Path => {
             Row::new(StatusCode::NOT_FOUND, Code::NameUnknown, "nothing of the registry lies here")
         }
-        NotAnEndpoint::Method(allowed) => Row::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            Code::Unsupported,
-            format!("the method is not supported here; these are: {allowed}"),
-        )
-        .with_header(header::ALLOW, allowed),
         NotAnEndpoint::Name => bad(Code::NameInvalid, &berth_shared::name::InvalidName.to_string()),
         NotAnEndpoint::Digest => {
             bad(Code::DigestInvalid, &berth_shared::digest::InvalidDigest.to_string())

@@ -13,8 +13,7 @@ pub use berth_shared as shared;
 
 use super::{
     client_address::behind_proxies,
-    endpoint::{self, NotAnEndpoint},
-    error,
+    endpoint, error,
     query::Query,
     range::{self, Wanted},
     value,
@@ -31,10 +30,11 @@ impl Endpoint {
     /// # Errors
     /// The methods that the path has, where only the method is wrong; else `None`.
     pub fn parse(method: &Method, path: &str) -> Result<Self, Option<&'static str>> {
-        endpoint::Endpoint::parse(method, path).map(Self).map_err(|error| match error {
-            NotAnEndpoint::Method(allowed) => Some(allowed),
-            _ => None,
-        })
+        match endpoint::Endpoint::parse(method, path) {
+            Ok(endpoint::Endpoint::NotAllowed { allowed, .. }) => Err(Some(allowed)),
+            Ok(endpoint) => Ok(Self(endpoint)),
+            Err(_) => Err(None),
+        }
     }
 
     /// The path as Berth would write it.
@@ -57,6 +57,7 @@ impl Endpoint {
             | E::DeleteManifest { name, reference } => format!("/v2/{name}/manifests/{reference}"),
             E::Tags { name } => format!("/v2/{name}/tags/list"),
             E::Referrers { name, digest } => format!("/v2/{name}/referrers/{digest}"),
+            E::NotAllowed { instead, .. } => Self((**instead).clone()).path(),
         }
     }
 

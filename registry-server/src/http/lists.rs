@@ -84,9 +84,10 @@ impl Call<'_> {
         subject: &Digest,
     ) -> Result<Response, Error> {
         let request = self.query.page()?;
-        let artifact_type = self.query.get("artifactType").filter(|wanted| !wanted.is_empty());
+        let artifact_type = self.query.artifact_type();
         let memory = self.shares().memory;
-        let page = self.app.registry.referrers(permit, subject, artifact_type, &request, &memory);
+        let wanted = artifact_type.as_deref();
+        let page = self.app.registry.referrers(permit, subject, wanted, &request, &memory);
         let page = page.await?;
         // The rest of the room is the referrers', each of which goes once it is written down.
         let mut body = Vec::with_capacity(page.room.amount() / REFERRERS_COPIES);
@@ -120,8 +121,8 @@ impl Call<'_> {
         if let Some(next) = next {
             let mut query = form_urlencoded::Serializer::new(String::new());
             query.append_pair("n", &limit.to_string()).append_pair("last", next);
-            if let Some(artifact_type) = self.query.get("artifactType") {
-                query.append_pair("artifactType", artifact_type);
+            if let Some(artifact_type) = self.query.artifact_type() {
+                query.append_pair("artifactType", &artifact_type);
             }
             let link = format!("<{}?{}>; rel=\"next\"", self.parts.uri.path(), query.finish());
             response.headers_mut().insert(header::LINK, value(link));

@@ -238,6 +238,9 @@ impl App {
         fields.digest = endpoint.digest().map(ToString::to_string);
         let authorized = self.authorize(&endpoint, &access, parts).await?;
         fields.subject = Some(authorized.token.subject.to_string());
+        if let Endpoint::NotAllowed { allowed, .. } = endpoint {
+            return Err(Error::MethodNotAllowed(allowed));
+        }
         let address = parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
         let claimant = Arc::new(Claimant::of(&authorized.token.subject, address));
         let call =
@@ -335,6 +338,7 @@ impl Call<'_> {
         }
         match endpoint {
             Endpoint::Ping | Endpoint::Catalog => Ok(json(StatusCode::OK, "{}")),
+            Endpoint::NotAllowed { allowed, .. } => Err(Error::MethodNotAllowed(allowed)),
             Endpoint::ReadBlob { digest, head, .. } => self.read_blob(permit, digest, *head).await,
             Endpoint::DeleteBlob { digest, .. } => self.delete_blob(permit, digest).await,
             Endpoint::StartUpload { .. } => self.start_upload(permit, content).await,

@@ -2,7 +2,12 @@
 
 use std::borrow::Cow;
 
-use berth_shared::{digest::Algorithm, error::Code, name::RepositoryName, tag::Tag};
+use berth_shared::{
+    digest::{Algorithm, Digest},
+    error::Code,
+    name::RepositoryName,
+    tag::Tag,
+};
 
 use super::error::Error;
 use crate::registry::list::{PAGE_MAX, PageRequest};
@@ -13,6 +18,14 @@ const TAGS_MAX: usize = 64;
 /// How many pairs of a query are read: no request needs as many, and a query of 64 KiB can have
 /// thirty thousand empty ones.
 const PAIRS_MAX: usize = 256;
+
+/// A blob that is to be linked from elsewhere, instead of an upload (end-11).
+#[derive(Debug)]
+pub(super) struct Mount {
+    pub(super) digest: Digest,
+    /// The repository that is named as the source.
+    pub(super) from: Option<RepositoryName>,
+}
 
 /// The pairs of a query string, decoded.
 #[derive(Debug)]
@@ -31,10 +44,24 @@ impl Query {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    /// The source of a mount, if one is named and readable: what the client should ask a token for.
+    /// The mount that is asked for. One that cannot be understood cannot be made, and what cannot be
+    /// mounted is uploaded.
+    pub(super) fn mount(&self) -> Option<Mount> {
+        let digest = self.get("mount")?.parse().ok()?;
+        let from = self.get("from").map(str::parse).transpose().ok()?;
+        Some(Mount { digest, from })
+    }
+
+    /// The source of a mount: what the client should ask a token for.
     pub(super) fn mount_source(&self) -> Option<RepositoryName> {
-        self.get("mount")?;
-        self.get("from")?.parse().ok()
+        self.mount()?.from
+    }
+
+    /// `artifactType`. Many clients write the plus of a media type as it is, which reads as a blank,
+    /// and no media type holds one.
+    pub(super) fn artifact_type(&self) -> Option<String> {
+        let wanted = self.get("artifactType").filter(|wanted| !wanted.is_empty());
+        wanted.map(|wanted| wanted.replace(' ', "+"))
     }
 
     /// `n` and `last`.

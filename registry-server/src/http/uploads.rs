@@ -5,9 +5,9 @@ use axum::{
     http::{HeaderName, StatusCode, header},
     response::Response,
 };
-use berth_shared::{digest::Digest, error::Code, name::RepositoryName};
+use berth_shared::digest::Digest;
 
-use super::{CONTENT_DIGEST, Call, empty, error::Error, range, value};
+use super::{CONTENT_DIGEST, Call, empty, error::Error, query::Mount, range, value};
 use crate::{
     authz::Permit,
     registry::{
@@ -26,11 +26,7 @@ impl Call<'_> {
         content: &mut Content,
     ) -> Result<Response, Error> {
         let registry = &self.app.registry;
-        if let Some(digest) = self.query.get("mount") {
-            let digest: Digest = digest.parse().map_err(registry::Error::from)?;
-            let from = self.query.get("from").map(str::parse::<RepositoryName>).transpose();
-            let from = from
-                .map_err(|_| Error::BadRequest(Code::NameInvalid, "from is no repository name"))?;
+        if let Some(Mount { digest, from }) = self.query.mount() {
             let puller = self.app.authorizer.puller(self.token);
             let _turn = registry.turn_to_look_up(self.claimant).await?;
             if registry.mount_blob(permit, &puller, &digest, from.as_ref()).await? {
@@ -68,7 +64,7 @@ impl Call<'_> {
         id: &UploadId,
         content: &mut Content,
     ) -> Result<Response, Error> {
-        let range = self.chunk_range()?;
+        let range = self.chunk_range(permit, id).await?;
         let appended = self.app.registry.append_upload(permit, id, range, content).await;
         let progress = appended.map_err(|error| out_of_order(permit, error))?;
         Ok(session(StatusCode::ACCEPTED, permit, &progress))
@@ -82,9 +78,17 @@ impl Call<'_> {
     ) -> Result<Response, Error> {
         let digest = self.query.get("digest").unwrap_or_default();
         let digest: Digest = digest.parse().map_err(registry::Error::from)?;
-        let range = self.chunk_range()?;
-        let committed = self.app.registry.commit_upload(permit, id, &digest, range, content).await;
-        committed.map_err(|error| out_of_order(permit, error))?;
+        let registry = &self.app.registry;
+        let range = self.chunk_range(permit, id).await?;
+        match registry.commit_upload(permit, id, &digest, range, content).await {
+            // Asked once more by a client that the first answer did not reach (RFC 9110 §9.2.2).
+            Err(registry::Error::UploadUnknown)
+                if registry.sound_blob(permit, &digest).await.is_ok() =>
+            {
+                content.drain().await;
+            }
+            committed => committed.map_err(|error| out_of_order(permit, error))?,
+        }
         Ok(created(permit, &digest))
     }
 
@@ -97,24 +101,39 @@ impl Call<'_> {
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
-    fn chunk_range(&self) -> Result<Option<ChunkRange>, Error> {
+    /// Where the chunk belongs, if it says so. A client that wrote what cannot be read is told where
+    /// the session stands, as if it had been at the wrong place.
+    async fn chunk_range(
+        &self,
+        permit: &Permit,
+        id: &UploadId,
+    ) -> Result<Option<ChunkRange>, Error> {
         let Some(range) = self.parts.headers.get(header::CONTENT_RANGE) else { return Ok(None) };
-        let range = range.to_str().ok().and_then(range::chunk);
-        range.map(Some).ok_or(Error::BadRequest(
-            Code::BlobUploadInvalid,
-            "Content-Range must be first and last byte, as in 0-1023",
-        ))
+        if let Some(range) = range.to_str().ok().and_then(range::chunk) {
+            return Ok(Some(range));
+        }
+        let message =
+            "Content-Range must be first and last byte, as in 0-1023: see the Range header";
+        Err(stands(permit, &self.app.registry.upload_progress(permit, id).await?, message))
     }
 }
 
 /// The client is told where the session lies and stands, so that it can go on from there.
 fn out_of_order(permit: &Permit, error: registry::Error) -> Error {
     match error {
-        registry::Error::OutOfOrder { progress } => Error::OutOfOrder {
-            location: location(permit, &progress.id),
-            range: range_of(progress.received),
-        },
+        registry::Error::OutOfOrder { progress } => {
+            let message = "the chunk does not begin where the upload stands: see the Range header";
+            stands(permit, &progress, message)
+        }
         error => error.into(),
+    }
+}
+
+fn stands(permit: &Permit, progress: &Progress, message: &'static str) -> Error {
+    Error::OutOfOrder {
+        message,
+        location: location(permit, &progress.id),
+        range: range_of(progress.received),
     }
 }
 
