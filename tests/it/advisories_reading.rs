@@ -228,8 +228,9 @@ async fn path_traversal_names_and_digests_are_of_their_grammar() {
     for digest in ["sha256:../../../etc/passwd", "../x:aa", "sha256:%2e%2e", "sha256:"] {
         let call = stack.client.call("POST", format!("/v2/app/blobs/uploads/?digest={digest}"));
         call.bearer(&token).send().await.expect_error(400, "DIGEST_INVALID");
+        // What cannot be mounted is uploaded.
         let call = stack.client.call("POST", format!("/v2/app/blobs/uploads/?mount={digest}"));
-        call.bearer(&token).send().await.expect_error(400, "DIGEST_INVALID");
+        call.bearer(&token).send().await.expect(202);
     }
     assert!(stack.objects().is_empty());
 }
