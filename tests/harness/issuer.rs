@@ -300,7 +300,7 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc
 async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<State>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let state = Arc::clone(&state);
-        async move { Ok::<_, Infallible>(respond(&state, request.uri().path()).await) }
+        async move { Ok::<_, Infallible>(respond(&state, &request).await) }
     });
     // A client that leaves is no failure of a test.
     let _ = http1::Builder::new()
@@ -309,10 +309,14 @@ async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<State>
         .await;
 }
 
-async fn respond(state: &State, path: &str) -> Response<Full<Bytes>> {
+async fn respond(state: &State, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
     state.requests.fetch_add(1, Ordering::SeqCst);
     // Fails when the server is gone, and then nobody waits for the answer.
     let _ = state.is_held.subscribe().wait_for(|is_held| !is_held).await;
+    if !is_acceptable(request) {
+        return Response::builder().status(406).body(Full::default()).expect("a response");
+    }
     let answers = state.answers.lock().unwrap_or_else(PoisonError::into_inner);
     let nothing = Answer { status: 404, location: None, body: Bytes::new() };
     let answer = answers.get(path).cloned().unwrap_or(nothing);
@@ -321,4 +325,14 @@ async fn respond(state: &State, path: &str) -> Response<Full<Bytes>> {
         response = response.header("location", location);
     }
     response.body(Full::new(answer.body)).expect("a response")
+}
+
+/// As strictly as a Kubernetes API server judges it: keys have one type, and the document another.
+fn is_acceptable(request: &Request<Incoming>) -> bool {
+    let path = request.uri().path();
+    let own = if path == KEYS { "application/jwk-set+json" } else { "application/json" };
+    match request.headers().get("accept").map(|accept| accept.to_str().unwrap_or_default()) {
+        Some(accept) => accept.split(',').any(|kind| [own, "*/*"].contains(&kind.trim())),
+        None => true,
+    }
 }

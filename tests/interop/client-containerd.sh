@@ -80,7 +80,7 @@ import() {
 sign_in_ctr() { pull_image "$1:$2" "$public:1"; }
 
 trust_is_needed() {
-    refused "containerd refuses the server while its CA is not in hosts.toml" 'x509|certificate' \
+    refused "containerd refuses the server while its CA is not in certs.d" 'x509|certificate' \
         push_image "andrew:$andrew_password" "$app:one"
     trust_containerd
 }
@@ -126,6 +126,7 @@ pulls() {
     forget
     succeeds "pull of a public image without a login" pull_image - "$public:1"
     refused "while team/app is not to be had without one" "$denied" pull_image - "$app:one"
+    refused "a tag that is not there is not found" 'not found' pull_image "reader:$reader_password" "$app:missing"
     shown ctr anonymous
     forget
 }

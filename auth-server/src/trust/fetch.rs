@@ -30,6 +30,10 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest discovery document, in bytes. The known issuers have some 2 KiB.
 const DISCOVERY_BYTES_MAX: usize = 64 * 1024;
 
+/// What is taken. A Kubernetes API server has its discovery document in the first form alone, its keys
+/// in the second, and answers 406 to who does not name it.
+const ACCEPTED: &str = "application/json, application/jwk-set+json";
+
 /// Why an issuer's keys were not fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -142,7 +146,7 @@ impl Https {
         let named = || url.to_string();
         let broken = |reason| FetchError::Exchange { url: named(), reason };
         let request = Request::get(url.uri())
-            .header(header::ACCEPT, "application/json")
+            .header(header::ACCEPT, ACCEPTED)
             .header(header::USER_AGENT, concat!("berth/", env!("CARGO_PKG_VERSION")))
             .body(Body::empty())
             .map_err(|error| broken(chain(&error)))?;

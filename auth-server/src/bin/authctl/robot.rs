@@ -41,7 +41,7 @@ token at /token.
 Examples:
   authctl robot create ci --grant team/app:pull,push --expires 90d
   authctl robot create cluster --grant '**:pull' --json
-  kubectl create secret docker-registry berth --docker-server=reg.homelab.lan \\
+  kubectl create secret docker-registry berth --docker-server=reg.homelab.lan:5000 \\
       --docker-username=robot.cluster --docker-password=SECRET")]
 pub(crate) struct Create {
     /// The robot's name, with or without robot. in front.

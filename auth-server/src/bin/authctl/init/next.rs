@@ -55,13 +55,16 @@ impl Next<'_> {
             )
         };
         format!(
-            "Tell each client to trust Berth's CA ({ca}):\n\n{}\n{}\n{}\n             \
-             and write {folder}/{host}/hosts.toml:\n\n             server = \"https://{host}\"\n             \
-             [host.\"https://{host}\"]\n               ca = \"{folder}/{host}/ca.crt\"{local}",
+            "Tell each client to trust Berth's CA ({ca}):\n\n{}\n{}\n{}\n\n\
+             containerd needs no hosts.toml for it. A Kubernetes node looks there if its \
+             /etc/containerd/config.toml says so, which containerd 1 does not by itself:\n\n  \
+             [plugins.\"io.containerd.grpc.v1.cri\".registry]\n    \
+             config_path = \"/etc/containerd/certs.d\"\n\n\
+             A pull secret names the port too: kubectl create secret docker-registry \
+             --docker-server={host} …{local}",
             copy("docker", "/etc/docker/certs.d"),
             copy("podman", "/etc/containers/certs.d"),
             copy("containerd", "/etc/containerd/certs.d"),
-            folder = "/etc/containerd/certs.d",
         )
     }
 }
