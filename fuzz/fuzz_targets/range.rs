@@ -1,11 +1,11 @@
 //! The size of a blob, a space, and what stands in a `Range` or `Content-Range` header.
 //!
-//! A range lies within the content, and is the one that arithmetic without limits finds; a chunk's
-//! range is read the same in both of its forms.
+//! Ranges lie within the content, apart and ascending, and are those that arithmetic without limits
+//! finds; a chunk's range is read the same in both of its forms.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use registry_server::fuzzing::{content_range, range};
+use registry_server::fuzzing::{content_range, ranges};
 
 fuzz_target!(|text: &str| {
     let Some((size, header)) = text.split_once(' ') else { return };
@@ -15,24 +15,45 @@ fuzz_target!(|text: &str| {
 });
 
 fn check_range(header: &str, size: u64) {
-    let found = range(header, size);
-    if let Some(found) = &found {
-        assert!(found.start <= found.end && found.end <= size, "{found:?} of {size}");
+    let found = ranges(header, size);
+    for part in found.iter().flatten() {
+        assert!(part.start < part.end && part.end <= size, "{part:?} of {size}");
     }
-    let found = found.map(|found| found.map_u128());
+    let found = found.map(|parts| {
+        parts.iter().map(|part| (part.start.into(), part.end.into())).collect::<Vec<_>>()
+    });
     assert_eq!(found, expected(header.trim(), size.into()), "{header:?} of {size}");
 }
 
-/// RFC 9110 §14.1.2 in numbers that do not overflow; `None` where the header is ignored.
-fn expected(header: &str, size: u128) -> Option<(u128, u128)> {
-    let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
-    let (start, end) = match (number(first)?, number(last)?) {
+/// RFC 9110 §14.1.2 in numbers that do not overflow, and what meets as one; `None` where the header is
+/// ignored.
+fn expected(header: &str, size: u128) -> Option<Vec<(u128, u128)>> {
+    let specs = header.strip_prefix("bytes=")?.split(',').map(str::trim);
+    let specs: Vec<_> = specs.filter(|spec| !spec.is_empty()).collect();
+    if !(1..=64).contains(&specs.len()) {
+        return None;
+    }
+    let mut parts = specs.into_iter().map(|spec| one(spec, size)).collect::<Option<Vec<_>>>()?;
+    parts.retain(|(start, end)| start < end);
+    parts.sort_unstable();
+    let mut joined: Vec<(u128, u128)> = Vec::new();
+    for (start, end) in parts {
+        match joined.last_mut() {
+            Some(last) if start <= last.1 => last.1 = last.1.max(end),
+            _ => joined.push((start, end)),
+        }
+    }
+    Some(joined)
+}
+
+fn one(spec: &str, size: u128) -> Option<(u128, u128)> {
+    let (first, last) = spec.split_once('-')?;
+    Some(match (number(first)?, number(last)?) {
         (None, None) => return None,
         (None, Some(suffix)) => (size.saturating_sub(suffix), size),
         (Some(first), None) => (first, size),
         (Some(first), Some(last)) => (first, size.min(last + 1)),
-    };
-    Some(if start < end { (start, end) } else { (0, 0) })
+    })
 }
 
 /// `None` where there are other letters than digits, `Some(None)` where there is nothing.
@@ -60,14 +81,4 @@ fn check_content_range(header: &str) {
     }
     let digits = header.bytes().filter(u8::is_ascii_digit).count();
     assert!(digits >= 2, "{header:?} became {first}-{last}");
-}
-
-trait Wide {
-    fn map_u128(&self) -> (u128, u128);
-}
-
-impl Wide for std::ops::Range<u64> {
-    fn map_u128(&self) -> (u128, u128) {
-        (self.start.into(), self.end.into())
-    }
 }

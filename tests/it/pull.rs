@@ -67,10 +67,91 @@ async fn a_range_gives_its_bytes_or_416() {
     }
 }
 
+/// The parts of a `multipart/byteranges`, each with its `Content-Range`.
+fn parts_of(answer: &Response) -> Vec<(String, Bytes)> {
+    let kind = answer.header("content-type");
+    let boundary = kind.strip_prefix("multipart/byteranges; boundary=").expect(kind);
+    let (delimiter, end) = (format!("\r\n--{boundary}\r\n"), format!("\r\n--{boundary}--\r\n"));
+    let body = [b"\r\n", &answer.body[..]].concat();
+    let body = body.strip_suffix(end.as_bytes()).expect("the end");
+    let find = |from: usize, text: &[u8]| {
+        body[from..].windows(text.len()).position(|window| window == text).map(|at| from + at)
+    };
+    let (mut at, mut parts) = (find(0, delimiter.as_bytes()), Vec::new());
+    while let Some(start) = at {
+        let head = start + delimiter.len();
+        let content = find(head, b"\r\n\r\n").expect("a head's end");
+        let range = std::str::from_utf8(&body[head..content]).expect("text");
+        let range = range.strip_prefix("Content-Type: application/octet-stream\r\nContent-Range: ");
+        at = find(content, delimiter.as_bytes());
+        let bytes = Bytes::copy_from_slice(&body[content + 4..at.unwrap_or(body.len())]);
+        parts.push((range.expect("a range").to_owned(), bytes));
+    }
+    parts
+}
+
+/// What zstd:chunked and stargz fetch: some of a layer's files, in one request.
+#[tokio::test]
+async fn several_ranges_are_parts_of_one_answer_each_once() {
+    let stack = Stack::start().await;
+    let token = stack.forged_token("andrew", &["repository:app:*"]);
+    // One that is hashed before it is served, and one that is read from its file.
+    for size in [2000, 3_000_000] {
+        let bytes = content(size, 3);
+        push_blob(&stack.client, &token, "app", &bytes).await;
+        let target = format!("/v2/app/blobs/{}", digest_of(&bytes));
+        let last = size - 500;
+        for (range, expected) in [
+            ("bytes=0-3,20-23".to_owned(), vec![0..4, 20..24]),
+            ("bytes=20-23, 0-3".to_owned(), vec![0..4, 20..24]),
+            (format!("bytes=-500,100-{}", last - 2), vec![100..last - 1, last..size]),
+            (format!("bytes=0-9,{size}-,50-40,30-39"), vec![0..10, 30..40]),
+            (
+                format!(
+                    "bytes={}",
+                    (0..64).map(|n| format!("{}-{},", n * 9, n * 9 + 4)).collect::<String>()
+                ),
+                (0..64).map(|n| n * 9..n * 9 + 5).collect(),
+            ),
+        ] {
+            let call = stack.client.call("GET", &target).bearer(&token).header("range", range.as_str());
+            let answer = call.send().await.expect(206);
+            assert_eq!(answer.header("content-length"), answer.body.len().to_string(), "{range}");
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|part| {
+                    (format!("bytes {}-{}/{size}", part.start, part.end - 1), bytes.slice(part))
+                })
+                .collect();
+            assert!(parts_of(&answer) == expected, "{range}");
+        }
+        // What meets is one range, and one range has no frame.
+        for (range, part) in [("bytes=0-9,5-19,20-29", 0..30), ("bytes=7-9,99999999-", 7..10)] {
+            let call = stack.client.call("GET", &target).bearer(&token).header("range", range);
+            let answer = call.send().await.expect(206);
+            let named = format!("bytes {}-{}/{size}", part.start, part.end - 1);
+            assert_eq!(answer.header("content-range"), named);
+            assert_eq!(answer.body, bytes.slice(part));
+        }
+        let all = format!("bytes={size}-,99999999-");
+        let call = stack.client.call("GET", &target).bearer(&token).header("range", all);
+        call.send().await.expect_error(416, "SIZE_INVALID");
+        let head =
+            stack.client.call("HEAD", &target).bearer(&token).header("range", "bytes=0-3,20-23");
+        let head = head.send().await.expect(200);
+        assert_eq!(head.header("content-length"), size.to_string());
+        let call =
+            stack.client.call("GET", &target).bearer(&token).header("range", "bytes=0-3,20-23");
+        let other = call.header("if-range", "\"another\"").send().await.expect(200);
+        assert_eq!(other.body, bytes);
+    }
+}
+
 #[tokio::test]
 async fn a_range_that_cannot_be_read_is_no_range() {
     let (stack, token, target, bytes) = with_blob().await;
-    for range in ["bytes=0-1,5-6", "lines=0-1", "bytes=a-b", "bytes=-", "bytes", ""] {
+    let many = format!("bytes={}", "0-1,".repeat(2000));
+    for range in ["bytes=0-1,x", "lines=0-1", "bytes=a-b", "bytes=-", "bytes", "", many.as_str()] {
         let call = stack.client.call("GET", &target).bearer(&token).header("range", range);
         assert_eq!(call.send().await.expect(200).body, bytes, "{range:?}");
     }

@@ -113,7 +113,7 @@ pub(crate) async fn push_image(registry: &Registry) -> Outcome {
 
 async fn has_blob(registry: &Registry, repository: &str, digest: &Digest) -> Outcome {
     let blob = registry.sound_blob(&permit(repository), digest).await?;
-    registry.read_blob(&shares(registry), &blob, 0, blob.size).await.map(drop)
+    registry.read_blob(&shares(registry), &blob, 0..blob.size).await.map(drop)
 }
 
 async fn has(registry: &Registry, reference: &str) -> Outcome {

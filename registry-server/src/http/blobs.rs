@@ -1,5 +1,7 @@
 //! Blobs over HTTP: end-2 and end-10.
 
+use std::ops::Range;
+
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
@@ -10,10 +12,11 @@ use berth_shared::digest::Digest;
 use super::{
     CONTENT_DIGEST, Call, empty,
     error::Error,
+    multipart::{Multipart, content_range},
     range::{Wanted, wanted},
     value,
 };
-use crate::authz::Permit;
+use crate::{authz::Permit, metadata::blob::Blob, registry::Registry, storage::Shares};
 
 impl Call<'_> {
     pub(super) async fn read_blob(
@@ -39,20 +42,19 @@ impl Call<'_> {
             headers.get(header::IF_RANGE).is_none_or(|tag| tag.as_bytes() == etag.as_bytes());
         let range =
             headers.get(header::RANGE).filter(|_| same).and_then(|range| range.to_str().ok());
-        let (status, start, length) = match range.map_or(Wanted::Whole, |it| wanted(it, blob.size))
-        {
-            Wanted::Whole => (StatusCode::OK, 0, blob.size),
-            Wanted::Part { start, length } => (StatusCode::PARTIAL_CONTENT, start, length),
-            Wanted::Nothing => return Err(Error::RangeNotSatisfiable { size: blob.size }),
-        };
-        let stream = registry.read_blob(&self.shares(), &blob, start, length).await?;
-        let mut response = Response::new(Body::from_stream(stream));
-        *response.status_mut() = status;
-        if status == StatusCode::PARTIAL_CONTENT {
-            let range = format!("bytes {start}-{}/{}", start + length - 1, blob.size);
-            response.headers_mut().insert(header::CONTENT_RANGE, value(range));
+        let shares = self.shares();
+        match range.map_or(Wanted::Whole, |it| wanted(it, blob.size)) {
+            Wanted::Whole => {
+                let stream = registry.read_blob(&shares, &blob, 0..blob.size).await?;
+                let response = Response::new(Body::from_stream(stream));
+                Ok(describe(response, digest, &etag, blob.size))
+            }
+            Wanted::Parts(parts) => {
+                let (response, length) = partial(registry, &shares, &blob, parts).await?;
+                Ok(describe(response, digest, &etag, length))
+            }
+            Wanted::Nothing => Err(Error::RangeNotSatisfiable { size: blob.size }),
         }
-        Ok(describe(response, digest, &etag, length))
     }
 
     pub(super) async fn delete_blob(
@@ -77,10 +79,36 @@ impl Call<'_> {
     }
 }
 
+/// An answer with these parts of the blob, and its length: one as it is, several in a frame.
+async fn partial(
+    registry: &Registry,
+    shares: &Shares,
+    blob: &Blob,
+    parts: Vec<Range<u64>>,
+) -> Result<(Response, u64), Error> {
+    let (mut response, length) = if let [part] = &parts[..] {
+        let stream = registry.read_blob(shares, blob, part.clone()).await?;
+        let mut response = Response::new(Body::from_stream(stream));
+        let range = value(content_range(part, blob.size));
+        response.headers_mut().insert(header::CONTENT_RANGE, range);
+        (response, part.end - part.start)
+    } else {
+        let frame = Multipart::new(blob, &parts);
+        let (kind, length) = (value(frame.content_type()), frame.length());
+        let contents = registry.read_blob_parts(shares, blob, parts).await?;
+        let mut response = Response::new(frame.body(contents));
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        (response, length)
+    };
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    Ok((response, length))
+}
+
 /// A blob is whatever a client uploaded: a browser must neither guess its type nor run it.
 fn describe(mut response: Response, digest: &Digest, etag: &str, length: u64) -> Response {
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    let bytes = HeaderValue::from_static("application/octet-stream");
+    headers.entry(header::CONTENT_TYPE).or_insert(bytes);
     headers.insert(header::CONTENT_LENGTH, length.into());
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::ETAG, value(etag));

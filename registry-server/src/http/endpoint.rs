@@ -50,7 +50,7 @@ pub(crate) enum Endpoint {
     Referrers { name: RepositoryName, digest: Digest },
     /// A method that the path does not have; these it has. Who may not do `instead`, which it has,
     /// is told nothing.
-    NotAllowed { instead: Box<Endpoint>, allowed: &'static str },
+    NotAllowed { instead: Box<Self>, allowed: &'static str },
 }
 
 /// What a request must be allowed.

@@ -89,11 +89,11 @@ pub fn tags(query: Option<&str>) -> Option<Vec<Tag>> {
 /// The bytes that a `Range` header asks of content of `size` bytes: none of them where it cannot
 /// be satisfied, `None` where it is ignored.
 #[must_use]
-pub fn range(text: &str, size: u64) -> Option<Range<u64>> {
+pub fn ranges(text: &str, size: u64) -> Option<Vec<Range<u64>>> {
     match range::wanted(text, size) {
         Wanted::Whole => None,
-        Wanted::Part { start, length } => Some(start..start + length),
-        Wanted::Nothing => Some(0..0),
+        Wanted::Parts(parts) => Some(parts),
+        Wanted::Nothing => Some(Vec::new()),
     }
 }
 

@@ -13,6 +13,7 @@ mod error;
 pub mod fuzzing;
 mod lists;
 mod manifests;
+mod multipart;
 pub mod origin;
 mod query;
 mod range;

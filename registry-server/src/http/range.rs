@@ -1,38 +1,55 @@
 //! Byte ranges: `Range` of a download (RFC 9110 §14.2) and `Content-Range` of a chunk (end-5).
 
+use std::ops::Range;
+
 use crate::registry::upload::ChunkRange;
 
+/// How many ranges one request may ask for. One that asks for more gets the whole.
+const RANGES_MAX: usize = 64;
+
 /// What a `Range` header asks of content of a known size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// All of it: there is no range, or one that may be ignored.
     Whole,
-    /// These bytes.
-    Part { start: u64, length: u64 },
+    /// These bytes: one range at least, ascending, with others between them.
+    Parts(Vec<Range<u64>>),
     /// Bytes that it does not have.
     Nothing,
 }
 
-/// Reads a `Range` header. Several ranges at once, and other units than bytes, are ignored.
+/// Reads a `Range` header. Ranges that meet are one, and those that the content does not have are
+/// left out (RFC 9110 §15.3.7.2); other units than bytes are ignored.
 pub(super) fn wanted(range: &str, size: u64) -> Wanted {
-    let Some(spec) = range.trim().strip_prefix("bytes=") else { return Wanted::Whole };
-    if spec.contains(',') {
+    let Some(set) = range.trim().strip_prefix("bytes=") else { return Wanted::Whole };
+    let specs = set.split(',').map(str::trim).filter(|spec| !spec.is_empty());
+    let specs: Vec<&str> = specs.take(RANGES_MAX + 1).collect();
+    if specs.len() > RANGES_MAX || specs.is_empty() {
         return Wanted::Whole;
     }
-    let Some((first, last)) = spec.split_once('-') else { return Wanted::Whole };
-    match (number(first), number(last)) {
-        (Number::None, Number::Some(suffix)) => part(size.saturating_sub(suffix), size, size),
-        (Number::Some(first), Number::None) => part(first, size, size),
-        // Backwards: a range that no content has.
-        (Number::Some(first), Number::Some(last)) if last < first => Wanted::Nothing,
-        (Number::Some(first), Number::Some(last)) => part(first, last.saturating_add(1), size),
-        _ => Wanted::Whole,
-    }
+    let parts = specs.into_iter().map(|spec| part(spec, size)).collect::<Option<Vec<_>>>();
+    let Some(mut parts) = parts else { return Wanted::Whole };
+    parts.retain(|part| !part.is_empty());
+    parts.sort_by_key(|part| part.start);
+    parts.dedup_by(|next, part| {
+        let meets = next.start <= part.end;
+        if meets {
+            part.end = part.end.max(next.end);
+        }
+        meets
+    });
+    if parts.is_empty() { Wanted::Nothing } else { Wanted::Parts(parts) }
 }
 
-fn part(start: u64, end: u64, size: u64) -> Wanted {
-    let end = end.min(size);
-    if start >= end { Wanted::Nothing } else { Wanted::Part { start, length: end - start } }
+/// The bytes of one range: none where the content has none of them, `None` where it cannot be read.
+fn part(spec: &str, size: u64) -> Option<Range<u64>> {
+    let (first, last) = spec.split_once('-')?;
+    match (number(first), number(last)) {
+        (Number::None, Number::Some(suffix)) => Some(size.saturating_sub(suffix)..size),
+        (Number::Some(first), Number::None) => Some(first..size),
+        (Number::Some(first), Number::Some(last)) => Some(first..last.saturating_add(1).min(size)),
+        _ => None,
+    }
 }
 
 enum Number {
@@ -79,8 +96,27 @@ mod tests {
             let found = wanted(&format!("bytes={first}-{last}"), size);
             let expected: Vec<u64> = (0..size).filter(|at| (first..=last).contains(at)).collect();
             match found {
-                Wanted::Part { start, length } => {
-                    prop_assert_eq!((start..start + length).collect::<Vec<_>>(), expected);
+                Wanted::Parts(parts) => {
+                    prop_assert_eq!(parts.into_iter().flatten().collect::<Vec<_>>(), expected);
+                }
+                Wanted::Nothing => prop_assert!(expected.is_empty()),
+                Wanted::Whole => prop_assert!(false, "ignored"),
+            }
+        }
+
+        #[test]
+        fn several_are_all_bytes_of_each_once_and_ascending(
+            ends in prop::collection::vec((0_u64..50, 0_u64..50), 1..8), size in 0_u64..50,
+        ) {
+            let texts = ends.iter().map(|(first, last)| format!("{first}-{last}"));
+            let text = format!("bytes={}", texts.collect::<Vec<_>>().join(", "));
+            let is_asked = |at: &u64| ends.iter().any(|(first, last)| (first..=last).contains(&at));
+            let expected: Vec<u64> = (0..size).filter(is_asked).collect();
+            match wanted(&text, size) {
+                Wanted::Parts(parts) => {
+                    let apart = parts.windows(2).all(|pair| pair[0].end < pair[1].start);
+                    prop_assert!(apart, "{parts:?} of {text}");
+                    prop_assert_eq!(parts.into_iter().flatten().collect::<Vec<_>>(), expected);
                 }
                 Wanted::Nothing => prop_assert!(expected.is_empty()),
                 Wanted::Whole => prop_assert!(false, "ignored"),
@@ -89,9 +125,8 @@ mod tests {
 
         #[test]
         fn no_range_exceeds_the_content(text in "bytes=[0-9]{0,21}-[0-9]{0,21}", size: u64) {
-            if let Wanted::Part { start, length } = wanted(&text, size) {
-                let end = start.checked_add(length);
-                prop_assert!(length > 0 && end.is_some_and(|end| end <= size));
+            if let Wanted::Parts(parts) = wanted(&text, size) {
+                prop_assert!(parts.iter().all(|part| part.start < part.end && part.end <= size));
             }
         }
 
@@ -105,7 +140,10 @@ mod tests {
 
     #[test]
     fn ranges_are_cut_to_the_content() {
-        let part = |start, length| Wanted::Part { start, length };
+        let parts = |parts: &[(u64, u64)]| {
+            Wanted::Parts(parts.iter().map(|(start, end)| *start..*end).collect())
+        };
+        let part = |start, length| parts(&[(start, start + length)]);
         for (range, expected) in [
             ("bytes=500-1499", part(500, 1000)),
             ("bytes=500-", part(500, 1500)),
@@ -116,7 +154,18 @@ mod tests {
             ("bytes=2000-5000", Wanted::Nothing),
             ("bytes=500-0", Wanted::Nothing),
             ("bytes=-0", Wanted::Nothing),
-            ("bytes=0-1,5-6", Wanted::Whole),
+            ("bytes=0-1,5-6", parts(&[(0, 2), (5, 7)])),
+            ("bytes=5-6, 0-1", parts(&[(0, 2), (5, 7)])),
+            ("bytes=,0-1, ,5-6,", parts(&[(0, 2), (5, 7)])),
+            ("bytes=0-4,5-9", part(0, 10)),
+            ("bytes=0-9,2-3,5-20", part(0, 21)),
+            ("bytes=-5,0-1", parts(&[(0, 2), (1995, 2000)])),
+            ("bytes=0-1,5000-6000,9-3", part(0, 2)),
+            ("bytes=3000-4000,5000-6000", Wanted::Nothing),
+            ("bytes=0-1,x", Wanted::Whole),
+            ("bytes=,", Wanted::Whole),
+            (&format!("bytes={}", "0-1,".repeat(64)), part(0, 2)),
+            (&format!("bytes={}", "0-1,".repeat(65)), Wanted::Whole),
             ("bytes=-", Wanted::Whole),
             ("bytes=a-b", Wanted::Whole),
             ("bytes=+1-2", Wanted::Whole),

@@ -1,10 +1,10 @@
 //! Blobs: finding, reading, deleting.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, telemetry::chain};
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, future, stream, stream::BoxStream};
 
 use super::{Error, Registry, collect::before};
 use crate::{
@@ -71,21 +71,17 @@ impl Registry {
         }
     }
 
-    /// Reads `length` bytes of the blob from `start`. A small blob is hashed before a byte of it
-    /// is given out.
+    /// Reads a part of the blob. A small blob is hashed before a byte of it is given out.
     pub(crate) async fn read_blob(
         &self,
         shares: &Shares,
         blob: &Blob,
-        start: u64,
-        length: u64,
+        part: Range<u64>,
     ) -> Result<ObjectStream, Error> {
         if blob.size <= CHECKED_BYTES_MAX {
-            let whole = self.read_small(shares, blob).await?;
-            let end = usize::try_from(start + length).unwrap_or(whole.len()).min(whole.len());
-            let part = whole.slice(usize::try_from(start).unwrap_or(end).min(end)..end);
-            return Ok(stream::once(async move { Ok(part) }).boxed());
+            return Ok(slice(&self.read_small(shares, blob).await?, &part));
         }
+        let (start, length) = (part.start, part.end - part.start);
         // The store sees by itself that a whole object is too short, but not that a part is of one.
         if length < blob.size && !self.is_sound(blob).await? {
             return Err(Error::BlobUnknown);
@@ -106,6 +102,32 @@ impl Registry {
             }
             read => Ok(read?),
         }
+    }
+
+    /// Reads parts of the blob, each when the one before it has come to its end. A small blob is
+    /// hashed once for all of them.
+    pub(crate) async fn read_blob_parts(
+        &self,
+        shares: &Shares,
+        blob: &Blob,
+        parts: Vec<Range<u64>>,
+    ) -> Result<BoxStream<'static, Result<ObjectStream, Error>>, Error> {
+        if blob.size <= CHECKED_BYTES_MAX {
+            let whole = self.read_small(shares, blob).await?;
+            return Ok(stream::iter(parts).map(move |part| Ok(slice(&whole, &part))).boxed());
+        }
+        let mut parts = parts.into_iter();
+        // What is missing is told before the answer has begun.
+        let first = match parts.next() {
+            Some(part) => Some(Ok(self.read_blob(shares, blob, part).await?)),
+            None => None,
+        };
+        let (registry, shares, blob) = (self.clone(), shares.clone(), blob.clone());
+        let others = stream::iter(parts).then(move |part| {
+            let (registry, shares, blob) = (registry.clone(), shares.clone(), blob.clone());
+            async move { registry.read_blob(&shares, &blob, part).await }
+        });
+        Ok(stream::iter(first).chain(others).boxed())
     }
 
     async fn read_small(&self, shares: &Shares, blob: &Blob) -> Result<Bytes, Error> {
@@ -161,6 +183,13 @@ impl Registry {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// A part of a small blob, which is hashed already.
+fn slice(whole: &Bytes, part: &Range<u64>) -> ObjectStream {
+    let end = usize::try_from(part.end).unwrap_or(whole.len()).min(whole.len());
+    let part = whole.slice(usize::try_from(part.start).unwrap_or(end).min(end)..end);
+    stream::once(future::ready(Ok(part))).boxed()
 }
 
 fn damaged(blob: &Blob) {
