@@ -47,6 +47,36 @@ async fn tags_come_in_byte_order_and_pages_meet_without_gap() {
     }
 }
 
+/// A client that asks for no page and reads no `Link` has all of them, the newest versions too.
+#[tokio::test]
+async fn all_tags_come_to_who_asks_for_no_page() {
+    let (stack, token, image) = with_tags(&["v1"]).await;
+    let mut names: Vec<String> = (0..2600).map(|n| format!("t{n}")).collect();
+    for tags in names.chunks(64) {
+        let query = tags.iter().map(|tag| format!("tag={tag}")).collect::<Vec<_>>().join("&");
+        let target = format!("/v2/app/manifests/{}?{query}", image.digest());
+        let call = stack.client.call("PUT", target).bearer(&token).header("content-type", MANIFEST);
+        call.body(image.manifest.clone()).send().await.expect(201);
+    }
+    names.push("v1".to_owned());
+    names.sort();
+    for (query, from) in [
+        ("", 0),
+        ("?n=", 0),
+        ("?last=t2000", 1 + names.iter().position(|it| it == "t2000").unwrap()),
+    ] {
+        let target = format!("/v2/app/tags/list{query}");
+        let answer = stack.client.get(&token, &target).await.expect(200);
+        assert_eq!(answer.json(), json!({ "name": "app", "tags": names[from..] }), "{query}");
+        assert_eq!(answer.find_header("link"), None, "{query}");
+        assert_eq!(answer.header("content-type"), "application/json");
+        stack.client.call("HEAD", &target).bearer(&token).send().await.expect(200);
+    }
+    let pages = pages(&stack.client, &token, "/v2/app/tags/list?n=5000", "tags").await;
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [1000, 1000, 601]);
+    assert_eq!(json!(pages.concat()), json!(names));
+}
+
 #[tokio::test]
 async fn page_parameters_are_read_leniently_or_refused() {
     let (stack, token, _) = with_tags(&["a", "b", "c"]).await;

@@ -114,7 +114,8 @@ async fn several_ranges_are_parts_of_one_answer_each_once() {
                 (0..64).map(|n| n * 9..n * 9 + 5).collect(),
             ),
         ] {
-            let call = stack.client.call("GET", &target).bearer(&token).header("range", range.as_str());
+            let call =
+                stack.client.call("GET", &target).bearer(&token).header("range", range.as_str());
             let answer = call.send().await.expect(206);
             assert_eq!(answer.header("content-length"), answer.body.len().to_string(), "{range}");
             let expected: Vec<_> = expected

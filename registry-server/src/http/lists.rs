@@ -1,10 +1,13 @@
 //! Lists over HTTP: tags (end-8), the catalog, referrers (end-12), with `Link` to the next page.
 
 use axum::{
+    body::Body,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::Response,
 };
-use berth_shared::{digest::Digest, serve::budget::Reservation};
+use berth_shared::{digest::Digest, serve::budget::Reservation, tag::Tag};
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, future, stream};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -12,7 +15,10 @@ use super::{Call, body::in_pieces, error::Error, json as json_response, value};
 use crate::{
     authz::Permit,
     metadata::referrer::Referrer,
-    registry::{self, list::REFERRERS_COPIES},
+    registry::{
+        self,
+        list::{Page, REFERRERS_COPIES, TAGS_BYTES_MAX},
+    },
 };
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
@@ -59,12 +65,37 @@ impl<'a> Descriptor<'a> {
 
 impl Call<'_> {
     pub(super) async fn tags(&self, permit: &Permit) -> Result<Response, Error> {
+        if self.query.limit()?.is_none() {
+            return self.all_tags(permit).await;
+        }
         let request = self.query.page()?;
         let memory = self.shares().memory;
         let page = self.app.registry.tags(permit, &request, &memory).await?;
+        Ok(self.page_of_tags(permit, page, Some(request.limit)))
+    }
+
+    fn page_of_tags(&self, permit: &Permit, page: Page<Tag>, limit: Option<u32>) -> Response {
         let tags = page.items.iter().map(|tag| tag.as_str()).collect();
         let body = text(&Tags { name: permit.repository().as_str(), tags });
-        Ok(self.list(body, page.room, request.limit, page.next.as_deref()))
+        self.list(body, page.room, limit, page.next.as_deref())
+    }
+
+    /// All tags, written as they are read where they are more than a page.
+    async fn all_tags(&self, permit: &Permit) -> Result<Response, Error> {
+        let (registry, last) = (&self.app.registry, self.query.last());
+        let list = registry.all_tags(permit, last, self.claimant, TAGS_BYTES_MAX).await?;
+        if list.first.next.is_none() {
+            return Ok(self.page_of_tags(permit, list.first, None));
+        }
+        // The list of none, taken apart: `{"name":"…","tags":[` and `]}`.
+        let mut begin = text(&Tags { name: permit.repository().as_str(), tags: Vec::new() });
+        let end = begin.split_off(begin.len() - 2);
+        let first = part_of_tags(begin, "", list.first);
+        let rest = list.rest.map_ok(|page| part_of_tags(Vec::new(), ",", page));
+        let parts = stream::once(future::ready(Ok(first))).chain(rest);
+        let parts = parts.chain(stream::once(future::ready(Ok(Bytes::from(end)))));
+        let response = json_response(StatusCode::OK, Body::from_stream(parts));
+        Ok(self.linked(response, None, list.next.as_deref()))
     }
 
     pub(super) async fn catalog(&self) -> Result<Response, Error> {
@@ -75,7 +106,7 @@ impl Call<'_> {
         let page = self.app.registry.catalog(&rights, &request, &memory).await?;
         let repositories = page.items.iter().map(|name| name.as_str()).collect();
         let body = text(&Catalog { repositories });
-        Ok(self.list(body, page.room, request.limit, page.next.as_deref()))
+        Ok(self.list(body, page.room, Some(request.limit), page.next.as_deref()))
     }
 
     pub(super) async fn referrers(
@@ -97,7 +128,8 @@ impl Call<'_> {
             write(&mut body, &Descriptor::of(&referrer));
         }
         body.extend(b"]}");
-        let mut response = self.list(body, page.room, request.limit, page.next.as_deref());
+        let next = page.next.as_deref();
+        let mut response = self.list(body, page.room, Some(request.limit), next);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(INDEX));
         if artifact_type.is_some() {
@@ -106,21 +138,26 @@ impl Call<'_> {
         Ok(response)
     }
 
-    /// A page of a list, with where the next one is, as RFC 8288 writes it: the same request behind
-    /// `next`.
+    /// A page of a list.
     fn list(
         &self,
-        mut body: Vec<u8>,
-        mut room: Reservation,
-        limit: u32,
+        body: Vec<u8>,
+        room: Reservation,
+        limit: Option<u32>,
         next: Option<&str>,
     ) -> Response {
-        body.shrink_to_fit();
-        room.shrink(body.len());
-        let mut response = json_response(StatusCode::OK, in_pieces(room.hold(body)));
+        let response = json_response(StatusCode::OK, in_pieces(held(body, room)));
+        self.linked(response, limit, next)
+    }
+
+    /// Says where the next page is, as RFC 8288 writes it: the same request behind `next`.
+    fn linked(&self, mut response: Response, limit: Option<u32>, next: Option<&str>) -> Response {
         if let Some(next) = next {
             let mut query = form_urlencoded::Serializer::new(String::new());
-            query.append_pair("n", &limit.to_string()).append_pair("last", next);
+            if let Some(limit) = limit {
+                query.append_pair("n", &limit.to_string());
+            }
+            query.append_pair("last", next);
             if let Some(artifact_type) = self.query.artifact_type() {
                 query.append_pair("artifactType", &artifact_type);
             }
@@ -129,6 +166,23 @@ impl Call<'_> {
         }
         response
     }
+}
+
+/// Some of a list of tags, behind `text`; `comma` stands before the first of them.
+fn part_of_tags(mut text: Vec<u8>, mut comma: &str, page: Page<Tag>) -> Bytes {
+    for tag in &page.items {
+        text.extend(comma.bytes());
+        write(&mut text, &tag.as_str());
+        comma = ",";
+    }
+    held(text, page.room)
+}
+
+/// Ties the room to the text that it is for.
+fn held(mut text: Vec<u8>, mut room: Reservation) -> Bytes {
+    text.shrink_to_fit();
+    room.shrink(text.len());
+    room.hold(text)
 }
 
 /// What a page says, as JSON.

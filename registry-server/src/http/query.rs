@@ -64,21 +64,28 @@ impl Query {
         wanted.map(|wanted| wanted.replace(' ', "+"))
     }
 
-    /// `n` and `last`.
-    pub(super) fn page(&self) -> Result<PageRequest, Error> {
-        let limit = match self.get("n") {
-            None | Some("") => PAGE_MAX,
+    /// `n`: how many items a page may have, if one is asked for.
+    pub(super) fn limit(&self) -> Result<Option<u32>, Error> {
+        match self.get("n") {
+            None | Some("") => Ok(None),
             Some(n) if n.bytes().all(|b| b.is_ascii_digit()) => {
-                n.parse().unwrap_or(PAGE_MAX).min(PAGE_MAX)
+                Ok(Some(n.parse().unwrap_or(PAGE_MAX).min(PAGE_MAX)))
             }
             Some(_) => {
-                return Err(Error::BadRequest(
-                    Code::PaginationNumberInvalid,
-                    "n must be a number of items",
-                ));
+                Err(Error::BadRequest(Code::PaginationNumberInvalid, "n must be a number of items"))
             }
-        };
-        Ok(PageRequest { limit, last: self.get("last").unwrap_or_default().to_owned() })
+        }
+    }
+
+    /// `last`: behind what a list begins.
+    pub(super) fn last(&self) -> &str {
+        self.get("last").unwrap_or_default()
+    }
+
+    /// `n` and `last`.
+    pub(super) fn page(&self) -> Result<PageRequest, Error> {
+        let limit = self.limit()?.unwrap_or(PAGE_MAX);
+        Ok(PageRequest { limit, last: self.last().to_owned() })
     }
 
     /// `tag`, as often as it stands there.

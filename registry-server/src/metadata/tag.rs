@@ -2,7 +2,7 @@
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
-use super::{Database, Error, Transaction, cache::Key, parse, repository};
+use super::{Database, Error, Transaction, cache::Key, parse, repository, unsigned};
 
 impl Database {
     /// What the tag points to.
@@ -65,6 +65,37 @@ impl Database {
         .await?;
         names.iter().map(|name| parse(name)).collect()
     }
+
+    /// How far up to `limit` tags of `repository` behind `last` reach; `None` when there are none.
+    pub(crate) async fn tags_extent(
+        &self,
+        repository: &RepositoryName,
+        last: &str,
+        limit: u32,
+    ) -> Result<Option<Extent>, Error> {
+        let (count, bytes, last): (u32, i64, Option<String>) = sqlx::query_as(
+            "SELECT COUNT(*), COALESCE(SUM(LENGTH(n.name)), 0), MAX(n.name)
+             FROM (SELECT t.name FROM repositories r JOIN tags t ON t.repository = r.id
+                   WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT $3) n",
+        )
+        .bind(repository.as_str())
+        .bind(last)
+        .bind(limit)
+        .fetch_one(self.readers())
+        .await?;
+        let bytes = unsigned(bytes)?;
+        Ok(last.map(|last| Extent { count, bytes, last }))
+    }
+}
+
+/// A run of tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) count: u32,
+    /// Of their names together.
+    pub(crate) bytes: u64,
+    /// The name of the last.
+    pub(crate) last: String,
 }
 
 impl Transaction<'_> {

@@ -1,6 +1,9 @@
-//! Lists, a page at a time and always in byte order: tags, the catalog, referrers.
+//! Lists, read a page at a time and always in byte order: tags, the catalog, referrers.
+
+use std::sync::Arc;
 
 use berth_shared::{
+    claimant::Claimant,
     digest::Digest,
     name::RepositoryName,
     rights::Rights,
@@ -8,14 +11,25 @@ use berth_shared::{
     tag::Tag,
 };
 
+use futures_util::{StreamExt, stream, stream::BoxStream};
+
 use super::{Error, Registry, reach::Reach};
 use crate::{
     authz::Permit,
     metadata::referrer::{Answer, Referrer, Wanted},
 };
 
-/// The largest page, and the page that who asks for none gets.
+/// The largest page, and the page of the catalog and of referrers for who asks for none.
 pub(crate) const PAGE_MAX: u32 = 1000;
+
+/// How many tags are measured at once, for a list that is longer than a page.
+const EXTENT: u32 = 10_000;
+
+/// How much text of tags one answer has at most, for who asks for no page.
+pub(crate) const TAGS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What a tag takes in the text of a list besides its name: quotes and a comma.
+const TAG_FRAME_BYTES: u64 = 3;
 
 /// How many names are read at once while the catalog is filtered.
 const CATALOG_BATCH: u32 = 1000;
@@ -50,6 +64,33 @@ pub(crate) struct Page<T> {
     pub(crate) room: Reservation,
 }
 
+/// Reads the tags of a repository while a client takes them.
+#[derive(Clone)]
+struct TagReader {
+    registry: Registry,
+    repository: RepositoryName,
+    claimant: Arc<Claimant>,
+    /// The tag that the answer ends with, if that is not the last one.
+    end: Option<String>,
+}
+
+impl TagReader {
+    async fn page_behind(&self, last: String) -> Result<Page<Tag>, Error> {
+        let _turn = self.registry.turn_to_look_up(&self.claimant).await?;
+        let room = self.registry.shares(&self.claimant).memory.reserve(NAMES_BYTES).await?;
+        let database = &self.registry.database;
+        let tags = database.tags_after(&self.repository, &last, PAGE_MAX + 1).await?;
+        let mut page = Page::cut(tags, PAGE_MAX, room);
+        if let Some(end) = &self.end
+            && page.items.last().is_some_and(|last| last.as_str() >= end.as_str())
+        {
+            page.items.retain(|tag| tag.as_str() <= end.as_str());
+            page.next = None;
+        }
+        Ok(page)
+    }
+}
+
 impl<T: ToString> Page<T> {
     /// Cuts a list that was read one item longer than wanted.
     fn cut(mut items: Vec<T>, limit: u32, room: Reservation) -> Self {
@@ -61,8 +102,68 @@ impl<T: ToString> Page<T> {
     }
 }
 
+/// All tags of a repository, or as many as one answer has.
+pub(crate) struct AllTags {
+    pub(crate) first: Page<Tag>,
+    /// The pages behind it, each read when it is asked for.
+    pub(crate) rest: BoxStream<'static, Result<Page<Tag>, Error>>,
+    /// Behind what the next answer begins, if one cannot have all.
+    pub(crate) next: Option<String>,
+}
+
 impl Registry {
-    /// The repository's tags (end-8).
+    /// The repository's tags behind `last` (end-8), for who asks for no page: the specification has
+    /// fewer than all only where one is asked for. As text they have about `bytes_max` bytes at most.
+    pub(crate) async fn all_tags(
+        &self,
+        permit: &Permit,
+        last: &str,
+        claimant: &Arc<Claimant>,
+        bytes_max: u64,
+    ) -> Result<AllTags, Error> {
+        let page = PageRequest { limit: PAGE_MAX, last: last.to_owned() };
+        let first = self.tags(permit, &page, &self.shares(claimant).memory).await?;
+        let Some(begin) = first.next.clone() else {
+            return Ok(AllTags { first, rest: stream::empty().boxed(), next: None });
+        };
+        let next = self.end_of_tags(permit.repository(), &begin, bytes_max).await?;
+        let reader = TagReader {
+            registry: self.clone(),
+            repository: permit.repository().clone(),
+            claimant: Arc::clone(claimant),
+            end: next.clone(),
+        };
+        let rest = stream::try_unfold(Some(begin), move |last| {
+            let reader = reader.clone();
+            async move {
+                let Some(last) = last else { return Ok(None) };
+                let page = reader.page_behind(last).await?;
+                let next = page.next.clone();
+                Ok(Some((page, next)))
+            }
+        });
+        Ok(AllTags { first, rest: rest.boxed(), next })
+    }
+
+    /// The tag that one answer ends with, if it cannot have all behind `last`.
+    async fn end_of_tags(
+        &self,
+        repository: &RepositoryName,
+        last: &str,
+        bytes_max: u64,
+    ) -> Result<Option<String>, Error> {
+        let (mut last, mut bytes) = (last.to_owned(), 0);
+        while let Some(extent) = self.database.tags_extent(repository, &last, EXTENT).await? {
+            bytes += extent.bytes + u64::from(extent.count) * TAG_FRAME_BYTES;
+            if bytes > bytes_max {
+                return Ok(Some(last));
+            }
+            last = extent.last;
+        }
+        Ok(None)
+    }
+
+    /// A page of the repository's tags (end-8).
     pub(crate) async fn tags(
         &self,
         permit: &Permit,

@@ -78,6 +78,7 @@ async fn read(registry: &Registry) {
     let totals = database.totals().await.unwrap();
     assert_eq!((totals.repositories, totals.manifests, totals.uploads), (2, 2, 1));
     assert_eq!((totals.tags, totals.blobs.count), (2, 3));
+    assert!(database.tags_extent(app.repository(), "", 10).await.unwrap().is_some());
     database.manifest(app.repository(), &digest_of(&image())).await.unwrap().unwrap();
     let subject = digest_of(&image());
     operations::put(registry, &tag("signature"), referrer(&subject)).await.unwrap();

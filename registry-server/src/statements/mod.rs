@@ -7,9 +7,10 @@
 mod exercise;
 mod large;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use berth_shared::{clock::Clock, name::RepositoryName, rights::Rights};
+use berth_shared::{claimant::Claimant, clock::Clock, name::RepositoryName, rights::Rights};
+use futures_util::{StreamExt, TryStreamExt, future, stream};
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 
 use crate::{
@@ -18,7 +19,10 @@ use crate::{
         operations::{OPERATIONS, Operation},
     },
     plans::{ReadsAll, Recording, complaints, keys_without_index},
-    registry::{list::PageRequest, reach::Reach},
+    registry::{
+        list::{PageRequest, TAGS_BYTES_MAX},
+        reach::Reach,
+    },
 };
 
 /// What reads all that there is, or all of a repository. None of the first does so on the writer or
@@ -88,6 +92,7 @@ async fn statements_cost_by_what_they_are_about() {
     requests_cost_the_same_however_much_is_stored(&large).await;
     the_catalog_costs_by_what_its_reader_may_see(&large).await;
     a_mount_without_a_source_costs_the_same_found_or_not(&large).await;
+    all_tags_are_in_answers_that_meet(&large).await;
 }
 
 async fn no_statement_reads_all_of_a_table(large: &Path, recording: &Recording) {
@@ -185,4 +190,29 @@ async fn a_mount_without_a_source_costs_the_same_found_or_not(filled: &Path) {
         cost.push(taken.await);
     }
     assert!(cost.iter().all(|taken| *taken == cost[0]), "{cost:?}");
+}
+
+async fn all_tags_are_in_answers_that_meet(filled: &Path) {
+    for (bytes_max, is_one_answer) in [(TAGS_BYTES_MAX, true), (300_000, false)] {
+        let read = steps_of(filled, async |registry| {
+            let (app, asker) =
+                (faults::operations::permit("app"), Arc::new(Claimant::stranger(None)));
+            let (mut names, mut answers, mut last) = (Vec::new(), 0, Some(String::new()));
+            while let Some(begin) = last {
+                let list = registry.all_tags(&app, &begin, &asker, bytes_max).await.unwrap();
+                let first = stream::once(future::ready(Ok(list.first)));
+                let mut pages = first.chain(list.rest);
+                while let Some(page) = pages.try_next().await.unwrap() {
+                    names.extend(page.items);
+                }
+                assert!(
+                    list.next.as_deref().is_none_or(|next| names.last().unwrap().as_str() == next)
+                );
+                (last, answers) = (list.next, answers + 1);
+            }
+            assert!(names.len() == large::ROWS as usize && names.is_sorted());
+            assert_eq!(answers == 1, is_one_answer, "{answers}");
+        });
+        read.await;
+    }
 }
