@@ -187,6 +187,7 @@ impl Server {
             origins: config.public_urls.into(),
             trusted_proxies: Arc::clone(&config.connections.trusted_proxies),
             basic,
+            cors: config.cors.into(),
             uploads: TaskTracker::new(),
             control: control.socket_file(),
         };

@@ -28,6 +28,11 @@ pub const HOST: &str = "reg.test";
 /// Headers that an answer may have; any other is a leak, or belongs in this list.
 const HEADERS: &[&str] = &[
     "accept-ranges",
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+    "access-control-max-age",
     "allow",
     "cache-control",
     "connection",

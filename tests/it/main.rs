@@ -22,6 +22,7 @@ mod certificates;
 mod collection;
 mod collection_load;
 mod config;
+mod cors;
 mod errors;
 mod export;
 mod foreign_issuer;

@@ -1,5 +1,6 @@
 //! `registry.toml`: read once at the start, and valid when read.
 
+mod cors;
 mod tables;
 
 use std::{
@@ -18,6 +19,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::{http::origin::Origin, registry};
+use cors::Cors;
 use tables::{Collection, Limits, Verification};
 
 /// What the server is to do. Every key stands in `deploy/config/registry.example.toml`.
@@ -49,6 +51,8 @@ pub struct Config {
     pub durable: bool,
     /// What can be changed while the registry runs.
     pub settings: registry::Settings,
+    /// The origins of pages that may use the API.
+    pub cors: Vec<Origin>,
     /// What clients may hold of the public listener.
     pub connections: serve::Limits,
     /// Where metrics are read; nowhere by default.
@@ -121,6 +125,8 @@ struct File {
     #[serde(default)]
     read_only: bool,
     metrics: Option<metrics::Config>,
+    #[serde(default)]
+    cors: Cors,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
@@ -244,6 +250,7 @@ impl File {
             durable: self.durable,
             settings,
             connections,
+            cors: self.cors.check()?,
             metrics: self.metrics.map(metrics::Config::check).transpose()?,
         })
     }

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+pub(super) const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 /// The exact type that referrers must be listed with.
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";

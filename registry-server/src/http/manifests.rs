@@ -10,8 +10,8 @@ use berth_shared::reference::Reference;
 use super::{CONTENT_DIGEST, Call, body::in_pieces, empty, error::Error, value};
 use crate::{authz::Permit, registry::content::Content};
 
-const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
-const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+pub(super) const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+pub(super) const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 impl Call<'_> {
     pub(super) async fn read_manifest(

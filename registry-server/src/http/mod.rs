@@ -7,6 +7,7 @@ pub(crate) mod basic;
 mod blobs;
 mod body;
 mod client_address;
+mod cors;
 pub(crate) mod endpoint;
 mod error;
 #[cfg(feature = "fuzzing")]
@@ -77,6 +78,8 @@ pub(crate) struct App {
     pub(crate) service: Arc<str>,
     pub(crate) origins: Arc<[Origin]>,
     pub(crate) trusted_proxies: Arc<[IpNet]>,
+    /// The origins of pages that may use the API.
+    pub(crate) cors: Arc<[Origin]>,
     /// Where `Basic` is taken.
     pub(crate) basic: Option<Exchange>,
     /// What is under way and outlives its client.
@@ -88,13 +91,17 @@ pub(crate) struct App {
 /// The public routes.
 pub(crate) fn router(app: App) -> Router {
     let ready = app.clone();
-    Router::new()
+    let api = Router::new()
         .route("/v2", any(dispatch))
         .route("/v2/", any(dispatch))
         .route("/v2/{*rest}", any(dispatch))
         .route(TOKEN_PATH, any(token_proxy::forward))
-        .with_state(app.clone())
-        .merge(health_routes(ready, health::Audience::Public))
+        .with_state(app.clone());
+    let api = match cors::layer(&app.cors) {
+        Some(layer) => api.layer(layer),
+        None => api,
+    };
+    api.merge(health_routes(ready, health::Audience::Public))
         .layer(middleware::from_fn_with_state(app, client_address::note))
         .layer(middleware::from_fn(host::check))
         .layer(middleware::map_response(common_headers))
@@ -107,7 +114,7 @@ async fn common_headers(mut response: Response) -> Response {
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // What one may read, another may not: no cache in front may serve it to both.
-    headers.insert(header::VARY, HeaderValue::from_static("Authorization"));
+    headers.append(header::VARY, HeaderValue::from_static("Authorization"));
     response
 }
 

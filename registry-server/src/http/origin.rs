@@ -1,7 +1,7 @@
 //! The origins by which clients reach the registry, chosen from the configured list and never
 //! derived from a request (auth R5).
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use axum::http::{HeaderMap, Uri, header, uri::Authority};
 
@@ -44,6 +44,15 @@ impl Origin {
     #[must_use]
     pub fn realm(&self) -> String {
         format!("{}://{}/token", self.scheme, self.authority)
+    }
+}
+
+/// As browsers write it: a port that the scheme has anyway is left out.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let usual = if self.is_https() { ":443" } else { ":80" };
+        let authority = self.authority.strip_suffix(usual).unwrap_or(&self.authority);
+        write!(f, "{}://{authority}", self.scheme)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+pub(super) const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 impl Call<'_> {
     pub(super) async fn start_upload(
