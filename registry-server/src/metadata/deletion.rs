@@ -229,7 +229,11 @@ impl Transaction<'_> {
     }
 
     /// The manifests that one names.
-    async fn named_by(&mut self, id: RepositoryId, digest: &str) -> Result<Vec<String>, Error> {
+    pub(crate) async fn named_by(
+        &mut self,
+        id: RepositoryId,
+        digest: &str,
+    ) -> Result<Vec<String>, Error> {
         let below = sqlx::query_scalar(
             "SELECT digest FROM manifest_references
              WHERE repository = $1 AND manifest = $2 AND kind IN ('child', 'subject')",
