@@ -5,10 +5,10 @@ use std::{future::poll_fn, io, mem::replace, pin::pin, task::Poll, time::Duratio
 use berth_shared::digest::{Algorithm, Digest};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::{sync::SemaphorePermit, task::spawn_blocking, time::sleep};
+use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::pusher::{Pushing, Slot};
+use super::pusher::{KeptOpen, Pushing, Slot};
 use crate::{
     metadata::upload::Upload,
     registry::{Error, Registry, content::Content, hash::Hasher},
@@ -297,7 +297,7 @@ struct Object<'o> {
     looked_at: u64,
     writer: Option<Box<dyn ObjectWriter>>,
     /// The right to stay open between turns.
-    kept_open: Option<SemaphorePermit<'o>>,
+    kept_open: Option<KeptOpen<'o>>,
 }
 
 impl<'o> Object<'o> {
