@@ -173,7 +173,12 @@ impl Registry {
 
     /// Waits until bytes are there, and takes the first of them together with a slot. The body is
     /// asked while a slot is held and never else: what a client sends while all are taken stays on
-    /// its connection, whose own bounds it counts to.
+    /// its connection, whose window bounds it for all uploads there together. A chunk in hand of
+    /// each, of 256 KiB over HTTP/2, would open that window again and again.
+    ///
+    /// A body that had nothing counts as awaited until it is asked again, also while bytes are there
+    /// and all slots are taken. That time is charged to the client, whom the bytes give it back at
+    /// the least rate; and where connections run out, its own looks as if it kept the server waiting.
     async fn first_chunk<'p>(
         &self,
         body: &mut Content,
