@@ -11,7 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::pusher::{KeptOpen, Pushing, Slot};
 use crate::{
     metadata::upload::Upload,
-    registry::{Error, Registry, content::Content, hash::Hasher},
+    registry::{
+        Error, Registry,
+        content::{Content, is_late},
+        hash::Hasher,
+    },
     storage::{self, Location, ObjectWriter, Store},
 };
 
@@ -51,7 +55,7 @@ pub(super) enum Ending {
 
 impl Ending {
     fn of(broken: &io::Error) -> Self {
-        if broken.kind() == io::ErrorKind::TimedOut { Self::Late } else { Self::CutOff }
+        if is_late(broken) { Self::Late } else { Self::CutOff }
     }
 
     /// Whether the whole body came.
