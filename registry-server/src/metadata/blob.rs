@@ -226,7 +226,7 @@ impl Transaction<'_> {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Unlinked, Error> {
-        let Some(id) = repository::find(self.connection, repository).await? else {
+        let Some(id) = repository::find(&mut *self.connection, repository).await? else {
             return Ok(Unlinked::NotLinked);
         };
         let referrer: Option<String> = sqlx::query_scalar(

@@ -82,7 +82,9 @@ impl Transaction<'_> {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Step>, Error> {
-        let Some(id) = repository::find(self.connection, name).await? else { return Ok(None) };
+        let Some(id) = repository::find(&mut *self.connection, name).await? else {
+            return Ok(None);
+        };
         let mut step = Step::default();
         let is_there = self.delete_one(id, name, digest.as_str(), &mut step).await?;
         Ok(is_there.then_some(step))
