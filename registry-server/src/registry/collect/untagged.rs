@@ -64,6 +64,9 @@ impl Collection {
             let step = turn.split_off(turn.len().saturating_sub(STEP));
             let step: Vec<Stale> = step.iter().rev().filter_map(|it| left.remove(it)).collect();
             let readable = self.readable(&step).await?;
+            if readable.is_empty() {
+                continue;
+            }
             let outcomes = self.delete_some(&readable, cutoff).await?;
             let (tried, untried) = readable.split_at(outcomes.len());
             for (stale, ..) in untried.iter().rev() {
