@@ -14,7 +14,7 @@ use crate::{
 
 /// Beside an image: 1,300 manifests that three indexes name, an index of those, a chain of 60
 /// referrers, 1,100 tags on one manifest, and 700 blobs.
-const CONTENT: [&str; 8] = [
+const CONTENT: [&str; 9] = [
     "CREATE TABLE n AS WITH RECURSIVE c (x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM c
      WHERE x < 1300) SELECT x, 'sha256:' || printf('%064x', x * 7919) AS digest FROM c",
     "INSERT INTO manifests (repository, digest, media_type, size, pushed, bytes)
@@ -22,6 +22,8 @@ const CONTENT: [&str; 8] = [
     "INSERT INTO manifests (repository, digest, media_type, size, pushed, bytes)
      SELECT 1, 'sha256:' || substr('0ff', x, 1) || printf('%063d', x), '', 0, 0, x'' FROM n
      WHERE x <= 3",
+    "INSERT OR IGNORE INTO manifest_touches (repository, digest, touched)
+     SELECT repository, digest, 0 FROM manifests",
     "INSERT INTO manifest_references (repository, manifest, digest, kind)
      SELECT 1, 'sha256:' || substr('0ff', i.x, 1) || printf('%063d', i.x), c.digest, 'child'
      FROM n i JOIN n c WHERE i.x <= 3 AND c.x % 3 < i.x",
