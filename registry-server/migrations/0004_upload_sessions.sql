@@ -3,3 +3,7 @@
 ALTER TABLE uploads ADD COLUMN pusher TEXT NOT NULL DEFAULT '';
 UPDATE uploads SET pusher = 'subject:' || subject;
 CREATE INDEX uploads_by_pusher ON uploads (pusher, touched, received);
+
+-- As for the other indexes, for SQLite's planner.
+INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES ('uploads', 'uploads_by_pusher', '100000 100 2 1');
+ANALYZE sqlite_schema;

@@ -68,8 +68,9 @@ use storage::disk::DiskStore;
 /// The control socket's name within the data directory.
 pub const CONTROL_SOCKET: &str = "registry.sock";
 
-/// Files besides those of connections, uploads and blobs: the database's, the requests to
-/// `auth-server`, which are 512 at most, and what is open for a moment.
+/// Files besides those of connections, uploads that move and blobs: the database's, the requests to
+/// `auth-server`, which are 512 at most, the 256 of uploads whose clients think, and what is open
+/// for a moment.
 const OTHER_FILES: usize = 1024;
 
 /// What to do about a certificate that is about to expire.

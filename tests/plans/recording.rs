@@ -1,4 +1,7 @@
 //! The statements that are run in this process, as sqlx tells them.
+//!
+//! The record is the whole process's: where tests run side by side, a statement that `exercise`
+//! forgets may pass because another test runs it.
 
 use std::{
     collections::BTreeSet,

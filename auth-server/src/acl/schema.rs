@@ -10,8 +10,10 @@ use super::{
     store::{MIGRATIONS, Store},
 };
 
-/// Tables and indexes that SQLite keeps for itself are none of anybody's making.
-const SCHEMA: &str = "SELECT type, name, COALESCE(sql, '') FROM sqlite_schema
+/// Tables and indexes that SQLite keeps for itself are none of anybody's making. How the table of
+/// migrations is made is sqlx's affair, and changes with it.
+const SCHEMA: &str = "SELECT type, name,
+    IIF(type = 'table' AND name = '_sqlx_migrations', '', COALESCE(sql, '')) FROM sqlite_schema
     WHERE type NOT IN ('table', 'index') OR name NOT LIKE 'sqlite!_%' ESCAPE '!'";
 
 /// What each thing is and is called, and how it was made.

@@ -3,7 +3,7 @@
 
 use berth_shared::{clock::Clock, digest::Digest, name::RepositoryName, reference::Reference};
 
-use super::{listening, operations, sound};
+use super::{Faults, faulty, listening, operations, sound};
 use crate::{
     metadata::deletion::Step,
     registry::{
@@ -14,7 +14,7 @@ use crate::{
 
 /// Beside an image: 1,300 manifests that three indexes name, an index of those, a chain of 60
 /// referrers, 1,100 tags on one manifest, and 700 blobs.
-const CONTENT: [&str; 8] = [
+const CONTENT: [&str; 9] = [
     "CREATE TABLE n AS WITH RECURSIVE c (x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM c
      WHERE x < 1300) SELECT x, 'sha256:' || printf('%064x', x * 7919) AS digest FROM c",
     "INSERT INTO manifests (repository, digest, media_type, size, pushed, bytes)
@@ -22,6 +22,8 @@ const CONTENT: [&str; 8] = [
     "INSERT INTO manifests (repository, digest, media_type, size, pushed, bytes)
      SELECT 1, 'sha256:' || substr('0ff', x, 1) || printf('%063d', x), '', 0, 0, x'' FROM n
      WHERE x <= 3",
+    "INSERT OR IGNORE INTO manifest_touches (repository, digest, touched)
+     SELECT repository, digest, 0 FROM manifests",
     "INSERT INTO manifest_references (repository, manifest, digest, kind)
      SELECT 1, 'sha256:' || substr('0ff', i.x, 1) || printf('%063d', i.x), c.digest, 'child'
      FROM n i JOIN n c WHERE i.x <= 3 AND c.x % 3 < i.x",
@@ -104,4 +106,71 @@ async fn a_manifest_with_many_tags_goes_behind_the_last_of_them() {
     let deleted = listening(delete).await.unwrap();
     assert!(matches!(deleted, Event::Deleted { manifests: 1, tags: 600, .. }), "{deleted:?}");
     assert!(matches!(listening(delete).await, Err(Error::ManifestUnknown)));
+}
+
+/// Steps that it takes to record that the blob is damaged, once it was asked for.
+async fn steps_of_damage(spoilt: &[&'static str]) -> i64 {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Clock::set(Clock::system().now());
+    let before = sound(directory.path(), &clock).await;
+    operations::push_image(&before).await.unwrap();
+    for statement in spoilt {
+        before.database.spoil(statement).await;
+    }
+    let (app, digest) = ("app".parse().unwrap(), operations::digest_of(&operations::BLOB));
+    let counting = Faults::none();
+    let database = faulty(directory.path(), &clock, &counting).await.database;
+    let blob = database.linked_blob(&app, &digest).await.unwrap().unwrap().blob;
+    assert!(!blob.damaged);
+    let (began, now) = (counting.taken(), clock.now());
+    let record =
+        database.write(move |tx| Box::pin(async move { tx.record_check(&blob, true, now).await }));
+    assert!(record.await.unwrap());
+    let taken = counting.taken() - began;
+    assert!(database.linked_blob(&app, &digest).await.unwrap().unwrap().blob.damaged);
+    taken
+}
+
+#[tokio::test]
+async fn damage_is_recorded_at_the_same_cost_however_many_repositories_hold_a_blob() {
+    let few = steps_of_damage(&[]).await;
+    let many = steps_of_damage(&[
+        "INSERT INTO repositories (name) WITH RECURSIVE c (x) AS (VALUES (1) UNION ALL SELECT x + 1
+         FROM c WHERE x < 2000) SELECT 'repository-' || x FROM c",
+        "INSERT INTO repository_blobs (repository, digest, touched)
+         SELECT r.id, b.digest, 0 FROM repositories r JOIN blobs b WHERE r.name <> 'app'",
+    ]);
+    let many = many.await;
+    assert!(many <= few + few / 10 + 10, "{few} and {many} steps");
+}
+
+#[tokio::test]
+async fn the_size_of_a_manifest_is_told_without_its_annotations() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Clock::set(Clock::system().now());
+    let before = sound(directory.path(), &clock).await;
+    operations::push_image(&before).await.unwrap();
+    for statement in [
+        "INSERT INTO manifests (repository, digest, media_type, annotations, size, pushed, bytes)
+         VALUES (1, 'sha256:' || printf('%064x', 1), '', printf('%.100000c', 'a'), 2, 0,
+                 CAST('{}' AS BLOB))",
+        "INSERT OR IGNORE INTO manifest_touches (repository, digest, touched)
+         SELECT 1, digest, 0 FROM manifests",
+    ] {
+        before.database.spoil(statement).await;
+    }
+    before.database.close().await;
+    // Whoever reads on behind the annotations goes from page to page, and these lead nowhere.
+    let file = directory.path().join("registry.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let of_annotations = |page: &&mut [u8]| page[4..].iter().all(|byte| *byte == b'a');
+    for page in bytes.chunks_mut(4096).filter(of_annotations) {
+        page[..4].fill(0);
+    }
+    std::fs::write(&file, bytes).unwrap();
+    let database = sound(directory.path(), &clock).await.database;
+    let (app, digest) = ("app".parse().unwrap(), format!("sha256:{:064x}", 1).parse().unwrap());
+    assert_eq!(database.manifest_size(&app, &digest).await.unwrap(), Some(2));
+    let behind = database.stored_manifest(&app, &digest).await;
+    assert!(behind.is_err(), "the bytes lie behind them: {behind:?}");
 }

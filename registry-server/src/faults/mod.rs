@@ -2,6 +2,7 @@
 //! until it passes. After each failure the registry is opened again and looked at.
 
 mod bad_rows;
+mod chain;
 mod large;
 pub(crate) mod operations;
 mod store;

@@ -1,5 +1,7 @@
 //! Manifests over HTTP: end-3, end-7, end-9. `Accept` is not looked at: there is one form of each.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     http::{HeaderName, StatusCode, header},
@@ -21,14 +23,15 @@ impl Call<'_> {
         head: bool,
     ) -> Result<Response, Error> {
         let memory = self.shares().memory;
-        let (manifest, room) = self.app.registry.manifest(permit, reference, &memory).await?;
+        let found = self.app.registry.manifest(permit, reference, &memory).await?;
+        let manifest = Arc::clone(&found.manifest);
         let etag = format!("\"{}\"", manifest.digest);
         let (status, body) = if self.has_already(&etag) {
             (StatusCode::NOT_MODIFIED, Body::empty())
         } else if head {
             (StatusCode::OK, Body::empty())
         } else {
-            (StatusCode::OK, in_pieces(room.hold(manifest.bytes.clone())))
+            (StatusCode::OK, in_pieces(found.bytes(&memory).await?))
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;

@@ -165,23 +165,8 @@ impl Transaction<'_> {
             .bind(now)
             .execute(&mut *self.connection)
             .await?;
-        self.invalidate_blob(&blob.digest).await?;
+        self.invalidate(Key::BlobEverywhere);
         Ok(PutBlob::Replaced(old.location))
-    }
-
-    /// Drops the blob from the cache, whoever links it.
-    pub(super) async fn invalidate_blob(&mut self, digest: &Digest) -> Result<(), Error> {
-        let linking: Vec<String> = sqlx::query_scalar(
-            "SELECT r.name FROM repository_blobs l JOIN repositories r ON r.id = l.repository
-             WHERE l.digest = $1",
-        )
-        .bind(digest.as_str())
-        .fetch_all(&mut *self.connection)
-        .await?;
-        for name in linking {
-            self.invalidate(Key::Blob(parse(&name)?, digest.clone()));
-        }
-        Ok(())
     }
 
     /// Makes the blob readable in `repository`. `false` when there is no such blob.
@@ -241,7 +226,7 @@ impl Transaction<'_> {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Unlinked, Error> {
-        let Some(id) = repository::find(self.connection, repository).await? else {
+        let Some(id) = repository::find(&mut *self.connection, repository).await? else {
             return Ok(Unlinked::NotLinked);
         };
         let referrer: Option<String> = sqlx::query_scalar(

@@ -22,6 +22,9 @@ const MANIFEST_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
     Blob(RepositoryName, Digest),
+    /// A blob wherever it is linked, which any number of repositories may do. Nothing is found by
+    /// this; everything is dropped for it, since blobs come to harm and are repaired rarely.
+    BlobEverywhere,
     Manifest(RepositoryName, Digest),
     Tag(RepositoryName, Tag),
 }
@@ -84,7 +87,10 @@ impl Cache {
         let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
         generation.0 += 1;
         for key in stale {
-            self.entries.invalidate(key);
+            match key {
+                Key::BlobEverywhere => self.entries.invalidate_all(),
+                Key::Blob(..) | Key::Manifest(..) | Key::Tag(..) => self.entries.invalidate(key),
+            }
         }
     }
 
@@ -118,18 +124,6 @@ impl Cache {
         digest: &Digest,
     ) -> Option<Arc<Manifest>> {
         match self.get(&Key::Manifest(repository.clone(), digest.clone()))? {
-            Value::Manifest(manifest) => Some(manifest),
-            Value::Blob(_) | Value::Tag(_) => None,
-        }
-    }
-
-    /// As [`manifest`](Self::manifest), for somebody who looks once more and counts then.
-    pub(super) fn peek_manifest(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Option<Arc<Manifest>> {
-        match self.entries.get(&Key::Manifest(repository.clone(), digest.clone()))? {
             Value::Manifest(manifest) => Some(manifest),
             Value::Blob(_) | Value::Tag(_) => None,
         }

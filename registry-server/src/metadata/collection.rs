@@ -136,12 +136,14 @@ impl Database {
         Ok(Part { found, next: end.map(|digest| Cursor { digest, ..Cursor::default() }) })
     }
 
-    /// The manifests of a repository that neither a tag nor anything touched since `cutoff` keeps
-    /// alive: marked through children, subjects, and what refers to a subject.
+    /// Up to `limit` manifests of a repository, behind `last`, that neither a tag nor anything touched
+    /// since `cutoff` keeps alive: marked through children, subjects, and what refers to a subject.
     pub(crate) async fn unreached_manifests(
         &self,
         repository: RepositoryId,
         cutoff: UnixSeconds,
+        last: &str,
+        limit: u32,
     ) -> Result<Vec<Stale>, Error> {
         let found = sqlx::query_as(
             "WITH RECURSIVE live (digest) AS (
@@ -158,11 +160,14 @@ impl Database {
              )
              SELECT r.id, r.name AS repository, m.digest, m.size, NULL AS location
              FROM repositories r CROSS JOIN manifest_touches t CROSS JOIN manifests m
-             WHERE r.id = $1 AND t.repository = r.id AND t.digest NOT IN (SELECT digest FROM live)
-             AND m.repository = t.repository AND m.digest = t.digest ORDER BY t.digest",
+             WHERE r.id = $1 AND t.repository = r.id AND t.digest > $3
+             AND t.digest NOT IN (SELECT digest FROM live)
+             AND m.repository = t.repository AND m.digest = t.digest ORDER BY t.digest LIMIT $4",
         )
         .bind(repository)
         .bind(cutoff)
+        .bind(last)
+        .bind(limit)
         .fetch_all(self.readers())
         .await?;
         Ok(found)

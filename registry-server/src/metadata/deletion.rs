@@ -82,7 +82,9 @@ impl Transaction<'_> {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Step>, Error> {
-        let Some(id) = repository::find(self.connection, name).await? else { return Ok(None) };
+        let Some(id) = repository::find(&mut *self.connection, name).await? else {
+            return Ok(None);
+        };
         let mut step = Step::default();
         let is_there = self.delete_one(id, name, digest.as_str(), &mut step).await?;
         Ok(is_there.then_some(step))
@@ -229,7 +231,11 @@ impl Transaction<'_> {
     }
 
     /// The manifests that one names.
-    async fn named_by(&mut self, id: RepositoryId, digest: &str) -> Result<Vec<String>, Error> {
+    pub(crate) async fn named_by(
+        &mut self,
+        id: RepositoryId,
+        digest: &str,
+    ) -> Result<Vec<String>, Error> {
         let below = sqlx::query_scalar(
             "SELECT digest FROM manifest_references
              WHERE repository = $1 AND manifest = $2 AND kind IN ('child', 'subject')",

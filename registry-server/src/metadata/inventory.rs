@@ -4,7 +4,11 @@
 use berth_shared::{clock::UnixSeconds, name::RepositoryName};
 use sqlx::FromRow;
 
-use super::{Database, Error, repository::RepositoryId, unsigned};
+use super::{
+    Database, Error,
+    repository::{self, RepositoryId},
+    unsigned,
+};
 
 /// Names that are read at once.
 const PAGE: u32 = 1000;
@@ -56,15 +60,10 @@ impl Database {
         &self,
         name: &RepositoryName,
     ) -> Result<Option<RepositoryRow>, Error> {
-        match self.repository_id(name).await? {
+        match repository::find(self.readers(), name).await? {
             Some(id) => self.row_of(id).await,
             None => Ok(None),
         }
-    }
-
-    async fn repository_id(&self, name: &RepositoryName) -> Result<Option<RepositoryId>, Error> {
-        let query = sqlx::query_scalar("SELECT id FROM repositories WHERE name = $1");
-        Ok(query.bind(name.as_str()).fetch_optional(self.readers()).await?)
     }
 
     async fn row_of(&self, repository: RepositoryId) -> Result<Option<RepositoryRow>, Error> {
@@ -122,7 +121,7 @@ impl Database {
     /// reaches, through indexes too, each counted once.
     pub(crate) async fn tag_rows(&self, repository: &RepositoryName) -> Result<Vec<TagRow>, Error> {
         let mut rows: Vec<TagRow> = Vec::new();
-        let Some(id) = self.repository_id(repository).await? else { return Ok(rows) };
+        let Some(id) = repository::find(self.readers(), repository).await? else { return Ok(rows) };
         loop {
             let last = rows.last().map_or("", |row| row.name.as_str());
             let page: Vec<TagRow> = sqlx::query_as(

@@ -91,9 +91,27 @@ impl Database {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Arc<Manifest>>, Error> {
-        if let Some(manifest) = self.cache().manifest(repository, digest) {
-            return Ok(Some(manifest));
+        match self.cached_manifest(repository, digest) {
+            Some(manifest) => Ok(Some(manifest)),
+            None => self.stored_manifest(repository, digest).await,
         }
+    }
+
+    /// The manifest, if it is in memory.
+    pub(crate) fn cached_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Option<Arc<Manifest>> {
+        self.cache().manifest(repository, digest)
+    }
+
+    /// The manifest as the database has it.
+    pub(crate) async fn stored_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Arc<Manifest>>, Error> {
         let read_at = self.cache().generation();
         let row: Option<ManifestRow> = sqlx::query_as(
             "SELECT m.media_type, m.bytes, t.touched FROM repositories r
@@ -122,17 +140,15 @@ impl Database {
         Ok(Some(manifest))
     }
 
-    /// How many bytes the manifest has, without reading them.
+    /// How many bytes the stored manifest has, without reading them: the row's head says so, while
+    /// the column `size` lies behind annotations.
     pub(crate) async fn manifest_size(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<u64>, Error> {
-        if let Some(manifest) = self.cache().peek_manifest(repository, digest) {
-            return Ok(Some(manifest.bytes.len() as u64));
-        }
         let size: Option<i64> = sqlx::query_scalar(
-            "SELECT m.size FROM repositories r
+            "SELECT OCTET_LENGTH(m.bytes) FROM repositories r
              JOIN manifests m ON m.repository = r.id WHERE r.name = $1 AND m.digest = $2",
         )
         .bind(repository.as_str())

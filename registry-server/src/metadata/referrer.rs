@@ -6,7 +6,7 @@ use berth_shared::{digest::Digest, name::RepositoryName};
 use futures_util::TryStreamExt;
 use sqlx::{FromRow, SqliteConnection};
 
-use super::{Database, Error, parse, unsigned};
+use super::{Database, Error, parse, repository::RepositoryId, unsigned};
 
 /// How much a page of referrers has at most, as the distribution specification has it for manifests.
 /// A referrer that is larger stands alone on its page.
@@ -151,6 +151,28 @@ impl Database {
         .fetch_all(self.readers())
         .await?;
         digests.iter().map(|digest| parse(digest)).collect()
+    }
+
+    /// As [`referrers_after`](Self::referrers_after), for collection: one that cannot be read is
+    /// named too.
+    pub(crate) async fn referrers_by_id(
+        &self,
+        repository: RepositoryId,
+        subject: &str,
+        last: &str,
+        limit: u32,
+    ) -> Result<Vec<String>, Error> {
+        let digests = sqlx::query_scalar(
+            "SELECT digest FROM manifests WHERE repository = $1 AND subject = $2 AND digest > $3
+             ORDER BY digest LIMIT $4",
+        )
+        .bind(repository)
+        .bind(subject)
+        .bind(last)
+        .bind(limit)
+        .fetch_all(self.readers())
+        .await?;
+        Ok(digests)
     }
 }
 

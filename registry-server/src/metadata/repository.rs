@@ -1,7 +1,7 @@
 //! Repositories: a name, and the number that the other tables know it by.
 
 use berth_shared::name::RepositoryName;
-use sqlx::SqliteConnection;
+use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Database, Error, parse};
 use crate::registry::reach::Span;
@@ -29,7 +29,7 @@ pub(super) async fn ensure(
     connection: &mut SqliteConnection,
     name: &RepositoryName,
 ) -> Result<RepositoryId, Error> {
-    if let Some(id) = find(connection, name).await? {
+    if let Some(id) = find(&mut *connection, name).await? {
         return Ok(id);
     }
     let id = sqlx::query_scalar("INSERT INTO repositories (name) VALUES ($1) RETURNING id")
@@ -41,12 +41,12 @@ pub(super) async fn ensure(
 
 /// The number of `name`, if it has one.
 pub(super) async fn find(
-    connection: &mut SqliteConnection,
+    executor: impl SqliteExecutor<'_>,
     name: &RepositoryName,
 ) -> Result<Option<RepositoryId>, Error> {
     let id = sqlx::query_scalar("SELECT id FROM repositories WHERE name = $1")
         .bind(name.as_str())
-        .fetch_optional(connection)
+        .fetch_optional(executor)
         .await?;
     Ok(id)
 }

@@ -132,7 +132,7 @@ impl Transaction<'_> {
         tag: &Tag,
         now: UnixSeconds,
     ) -> Result<bool, Error> {
-        let Some(id) = repository::find(self.connection, repository).await? else {
+        let Some(id) = repository::find(&mut *self.connection, repository).await? else {
             return Ok(false);
         };
         self.touch_tagged(id, tag, now).await?;

@@ -40,35 +40,29 @@ impl Database {
 
     /// Counts the repositories.
     pub(crate) async fn count_repositories(&self) -> Result<u64, Error> {
-        let (mut total, mut last) = (0, Some(0_i64));
-        while let Some(behind) = last {
-            let count: i64;
-            (count, last) = sqlx::query_as(
-                "SELECT COUNT(*), MAX(id)
-                 FROM (SELECT id FROM repositories WHERE id > $1 ORDER BY id LIMIT $2)",
-            )
-            .bind(behind)
-            .bind(PAGE)
-            .fetch_one(self.readers())
-            .await?;
-            total += unsigned(count)?;
-        }
-        Ok(total)
+        self.count(
+            "SELECT COUNT(*), MAX(name)
+             FROM (SELECT name FROM repositories WHERE name > $1 ORDER BY name LIMIT $2)",
+        )
+        .await
     }
 
     /// Counts the upload sessions.
     async fn count_uploads(&self) -> Result<u64, Error> {
+        self.count(
+            "SELECT COUNT(*), MAX(id)
+             FROM (SELECT id FROM uploads WHERE id > $1 ORDER BY id LIMIT $2)",
+        )
+        .await
+    }
+
+    /// Counts by `page`, which gives how many come next and the last of them.
+    async fn count(&self, page: &'static str) -> Result<u64, Error> {
         let (mut total, mut last) = (0, Some(String::new()));
         while let Some(behind) = last {
             let count: i64;
-            (count, last) = sqlx::query_as(
-                "SELECT COUNT(*), MAX(id)
-                 FROM (SELECT id FROM uploads WHERE id > $1 ORDER BY id LIMIT $2)",
-            )
-            .bind(behind)
-            .bind(PAGE)
-            .fetch_one(self.readers())
-            .await?;
+            (count, last) =
+                sqlx::query_as(page).bind(behind).bind(PAGE).fetch_one(self.readers()).await?;
             total += unsigned(count)?;
         }
         Ok(total)

@@ -23,6 +23,8 @@ impl Transaction<'_> {
         now: UnixSeconds,
     ) -> Result<(), Error> {
         // CROSS JOIN, since SQLite would look at each reference of the repository for each of them.
+        // UNION ALL, since UNION would throw away what it has seen without counting it for LIMIT:
+        // 4,096 indexes of the same 4,096 children are 16 million rows.
         sqlx::query(
             "WITH RECURSIVE named (digest) AS (
                  SELECT digest FROM manifest_touches WHERE repository = $1 AND digest = $2

@@ -5,6 +5,7 @@ use berth_shared::{clock::UnixSeconds, digest::Digest};
 use super::{
     Database, Error, Transaction,
     blob::{Blob, Row},
+    cache::Key,
     repository::RepositoryId,
     signed,
 };
@@ -186,7 +187,7 @@ impl Transaction<'_> {
         .await?
         .rows_affected();
         if damaged {
-            self.invalidate_blob(&blob.digest).await?;
+            self.invalidate(Key::BlobEverywhere);
         }
         Ok(found > 0)
     }
@@ -210,7 +211,7 @@ impl Transaction<'_> {
         .execute(&mut *self.connection)
         .await?
         .rows_affected();
-        self.invalidate_blob(&blob.digest).await?;
+        self.invalidate(Key::BlobEverywhere);
         Ok(found > 0)
     }
 }

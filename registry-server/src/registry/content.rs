@@ -86,11 +86,13 @@ impl Content {
     }
 }
 
+/// Whether a body ended because it came too slowly, and was not cut off.
+pub(super) fn is_late(broken: &io::Error) -> bool {
+    broken.kind() == io::ErrorKind::TimedOut
+}
+
 fn broken_off(error: &io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::TimedOut => Error::BodyLate,
-        _ => Error::BodyCutOff,
-    }
+    if is_late(error) { Error::BodyLate } else { Error::BodyCutOff }
 }
 
 impl Stream for Content {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use berth_shared::{
     digest::{Algorithm, Digest},
+    name::RepositoryName,
     reference::Reference,
     serve::budget::{Reservation, Share},
     tag::Tag,
@@ -20,14 +21,34 @@ pub(crate) struct Pushed {
     pub(crate) subject: Option<Digest>,
 }
 
+/// A manifest that was asked for.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) manifest: Arc<Manifest>,
+    /// What its bytes take, unless they are those that the cache holds.
+    room: Option<Reservation>,
+}
+
+impl Found {
+    /// The bytes, on the account of who they are sent to.
+    pub(crate) async fn bytes(self, memory: &Share) -> Result<Bytes, Error> {
+        let bytes = self.manifest.bytes.clone();
+        let room = match self.room {
+            Some(room) => room,
+            None => memory.reserve(bytes.len()).await?,
+        };
+        Ok(room.hold(bytes))
+    }
+}
+
 impl Registry {
-    /// The manifest that the reference names, and the room that its bytes take.
+    /// The manifest that the reference names.
     pub(crate) async fn manifest(
         &self,
         permit: &Permit,
         reference: &Reference,
         memory: &Share,
-    ) -> Result<(Arc<Manifest>, Reservation), Error> {
+    ) -> Result<Found, Error> {
         let repository = permit.repository();
         let digest = match reference {
             Reference::Digest(digest) => digest.clone(),
@@ -35,16 +56,14 @@ impl Registry {
                 self.database.tag(repository, tag).await?.ok_or(Error::ManifestUnknown)?
             }
         };
-        let size = self.database.manifest_size(repository, &digest).await?;
-        let size = usize::try_from(size.ok_or(Error::ManifestUnknown)?).unwrap_or(usize::MAX);
-        let mut room = memory.reserve(size.saturating_mul(MANIFEST_COPIES)).await?;
-        let manifest = self.database.manifest(repository, &digest).await?;
-        let manifest = manifest.ok_or(Error::ManifestUnknown)?;
-        room.shrink(manifest.bytes.len());
+        let found = match self.database.cached_manifest(repository, &digest) {
+            Some(manifest) => Found { manifest, room: None },
+            None => self.read_stored(repository, &digest, memory).await?,
+        };
         // Whoever was told that it is here goes on to name it in an index.
         if let Reference::Digest(_) = reference
             && let Some(lasts) = self.settings().collection.untagged_after
-            && self.touch_is_due(manifest.touched, lasts)
+            && self.touch_is_due(found.manifest.touched, lasts)
         {
             let (name, now) = (repository.clone(), self.clock.now());
             let touch = self.database.write(move |tx| {
@@ -52,7 +71,22 @@ impl Registry {
             });
             self.touched(touch.await, Error::ManifestUnknown)?;
         }
-        Ok((manifest, room))
+        Ok(found)
+    }
+
+    async fn read_stored(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        memory: &Share,
+    ) -> Result<Found, Error> {
+        let size = self.database.manifest_size(repository, digest).await?;
+        let size = usize::try_from(size.ok_or(Error::ManifestUnknown)?).unwrap_or(usize::MAX);
+        let mut room = memory.reserve(size.saturating_mul(MANIFEST_COPIES)).await?;
+        let manifest = self.database.stored_manifest(repository, digest).await?;
+        let manifest = manifest.ok_or(Error::ManifestUnknown)?;
+        room.shrink(manifest.bytes.len());
+        Ok(Found { manifest, room: Some(room) })
     }
 
     /// Stores a manifest under its digest, and points the reference, if it is a tag, and all of

@@ -28,8 +28,8 @@ const TABLES: [&str; 9] = [
     "INSERT INTO tags (repository, name, digest, updated)
      SELECT 1, 'tag' || n, digest, 1 FROM numbers",
     "INSERT INTO uploads (id, repository, subject, location, received, algorithm, started, touched)
-     SELECT printf('%032x', n), 'app', 'andrew', printf('%032x', n + 100000), 0, 'sha256', n, n
-     FROM numbers",
+     SELECT printf('%032x', n), 'app', 'andrew',
+     printf('%032x', n + (SELECT MAX(n) FROM numbers)), 0, 'sha256', n, n FROM numbers",
 ];
 
 /// The `number`-th digest.
@@ -44,12 +44,14 @@ pub(super) async fn make(directory: &Path) -> PathBuf {
     database.close().await;
     let mut connection = connect(&path).await;
     let numbers = "CREATE TEMP TABLE numbers AS WITH RECURSIVE count (n) AS (
-             VALUES (1) UNION ALL SELECT n + 1 FROM count LIMIT 100000)
+             VALUES (1) UNION ALL SELECT n + 1 FROM count LIMIT $1)
          SELECT n, printf('sha256:%064x', n) AS digest, printf('sha256:%064x', n + 1) AS next
          FROM count";
-    for statement in ["PRAGMA synchronous = OFF", "PRAGMA foreign_keys = OFF", numbers, "BEGIN"] {
+    for statement in ["PRAGMA synchronous = OFF", "PRAGMA foreign_keys = OFF"] {
         sqlx::query(statement).execute(&mut connection).await.unwrap();
     }
+    sqlx::query(numbers).bind(ROWS).execute(&mut connection).await.unwrap();
+    sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
     for statement in TABLES {
         sqlx::query(statement).execute(&mut connection).await.unwrap();
     }

@@ -16,7 +16,7 @@ use berth_shared::{
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, doing};
-use crate::storage::disk::DiskStore;
+use crate::storage::disk::{DiskStore, copy};
 
 /// The form that this program writes, and the newest that it reads.
 const FORMAT: u32 = 1;
@@ -170,13 +170,6 @@ impl Directory {
         write().map_err(doing("writing", &path))?;
         put(&path, &self.root.join(DESCRIPTION))
     }
-}
-
-/// Copies an open file to a new one, durably.
-fn copy(mut from: &File, to: &Path) -> io::Result<()> {
-    let mut to = File::create_new(to)?;
-    io::copy(&mut from, &mut to)?;
-    to.sync_all()
 }
 
 /// The path of a database about to be made: nothing is there.

@@ -1,10 +1,7 @@
 //! The eye on the writer: what is at work for too long is interrupted.
 
 use std::{
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -24,13 +21,14 @@ const WORK_PART: u32 = 3;
 /// between statements.
 #[derive(Debug)]
 pub(super) struct Watch {
-    millis: AtomicU64,
     ends: Mutex<Ends>,
     shortened: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Ends {
+    /// How long a write may wait for its turn.
+    limit: Duration,
     /// Of the work in hand.
     work: Option<Instant>,
     /// Of all work, once the writer is to stop.
@@ -39,8 +37,8 @@ struct Ends {
 
 impl Watch {
     pub(super) fn new() -> Self {
-        let millis = AtomicU64::new(millis(DEFAULT));
-        Self { millis, ends: Mutex::default(), shortened: Notify::new() }
+        let ends = Ends { limit: DEFAULT, work: None, all: None };
+        Self { ends: Mutex::new(ends), shortened: Notify::new() }
     }
 
     fn ends(&self) -> MutexGuard<'_, Ends> {
@@ -49,17 +47,17 @@ impl Watch {
 
     /// How long a write may wait for its turn.
     pub(super) fn limit(&self) -> Duration {
-        Duration::from_millis(self.millis.load(Ordering::Relaxed))
+        self.ends().limit
     }
 
     pub(super) fn set_limit(&self, most: Duration) {
-        self.millis.store(millis(most), Ordering::Relaxed);
+        self.ends().limit = most;
     }
 
     /// Watches the work that begins.
     pub(super) fn begin(&self) {
-        let end = Instant::now() + self.limit() / WORK_PART;
-        self.ends().work = Some(end);
+        let mut ends = self.ends();
+        ends.work = Some(Instant::now() + ends.limit / WORK_PART);
     }
 
     /// Watches no more.
@@ -98,8 +96,4 @@ impl Watch {
             }
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

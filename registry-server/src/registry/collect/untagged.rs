@@ -1,6 +1,6 @@
 //! Manifests that no tag, no index and no subject names: what names goes before what is named.
 
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
 
@@ -9,6 +9,13 @@ use crate::{
     metadata::{collection::Stale, deletion::ROWS_MAX, repository::RepositoryId},
     registry::{Error, event::Kind},
 };
+
+/// Manifests of a repository that are known to be unreached, and in memory, at once.
+const AT_ONCE: u32 = 50_000;
+
+/// How many times a repository with more of them is gone through: what is named from elsewhere in
+/// the list waits for the next time, and blobs do not wait for chains that somebody made long.
+const PASSES_MAX: usize = 10;
 
 impl Collection {
     /// Deletes, in every repository, the manifests that nothing above keeps since `cutoff`.
@@ -25,70 +32,107 @@ impl Collection {
     }
 
     async fn untagged_in(&mut self, id: RepositoryId, cutoff: UnixSeconds) -> Result<(), Error> {
-        let mut left = self.registry.database.unreached_manifests(id, cutoff).await?;
-        // What is named goes after what names it, so a chain takes as many rounds as it has links.
-        loop {
-            let before = left.len();
-            left = self.delete_manifests(left, cutoff).await?;
-            if left.is_empty() || left.len() == before {
-                return Ok(());
+        for _ in 0..PASSES_MAX {
+            let (before, mut last) = (self.done.manifests, String::new());
+            let mut pages = 0;
+            loop {
+                let page = self.registry.database.unreached_manifests(id, cutoff, &last, AT_ONCE);
+                let page = page.await?;
+                let Some(end) = page.last() else { break };
+                last.clone_from(&end.digest);
+                pages += 1;
+                self.delete_manifests(page, cutoff).await?;
+            }
+            if pages <= 1 || self.done.manifests == before {
+                break;
             }
         }
+        Ok(())
     }
 
-    /// Deletes those that nothing above keeps any more, and gives back the others.
+    /// Deletes those that nothing above keeps any more. All are tried once, and again only what
+    /// waited for something that went.
     async fn delete_manifests(
         &mut self,
         manifests: Vec<Stale>,
         cutoff: UnixSeconds,
-    ) -> Result<Vec<Stale>, Error> {
-        let mut kept = Vec::new();
-        for step in manifests.chunks(STEP) {
-            let mut readable = self.readable(step).await?;
-            while !readable.is_empty() {
-                let gone = self.delete_some(&readable, cutoff).await?;
-                let rest = readable.split_off(gone.len());
-                for ((stale, repository, digest), gone) in readable.into_iter().zip(gone) {
-                    if !gone {
-                        kept.push(stale);
-                        continue;
-                    }
-                    self.done.manifests += 1;
-                    let why = "no tag, index or subject names it";
-                    let name = digest.as_str();
-                    let bytes = u64::try_from(stale.size).unwrap_or(0);
-                    self.say(Kind::Manifest, Some(repository.as_str()), name, bytes, why).await?;
-                }
-                readable = rest;
+    ) -> Result<(), Error> {
+        let mut turn: Vec<String> = manifests.iter().rev().map(|it| it.digest.clone()).collect();
+        let mut left: HashMap<String, Stale> =
+            manifests.into_iter().map(|stale| (stale.digest.clone(), stale)).collect();
+        while !turn.is_empty() {
+            let step = turn.split_off(turn.len().saturating_sub(STEP));
+            let step: Vec<Stale> = step.iter().rev().filter_map(|it| left.remove(it)).collect();
+            let readable = self.readable(&step).await?;
+            if readable.is_empty() {
+                continue;
+            }
+            let outcomes = self.delete_some(&readable, cutoff).await?;
+            let (tried, untried) = readable.split_at(outcomes.len());
+            for (stale, ..) in untried.iter().rev() {
+                turn.push(stale.digest.clone());
+                left.insert(stale.digest.clone(), stale.clone());
+            }
+            for ((stale, repository, digest), below) in tried.iter().zip(outcomes) {
+                let Some(below) = below else {
+                    left.insert(stale.digest.clone(), stale.clone());
+                    continue;
+                };
+                turn.extend(below.into_iter().filter(|it| left.contains_key(it)));
+                self.referrers(stale, &left, &mut turn).await?;
+                self.done.manifests += 1;
+                let why = "no tag, index or subject names it";
+                let bytes = u64::try_from(stale.size).unwrap_or(0);
+                let (repository, name) = (Some(repository.as_str()), digest.as_str());
+                self.say(Kind::Manifest, repository, name, bytes, why).await?;
             }
         }
-        Ok(kept)
+        Ok(())
     }
 
-    /// Tries the first ones, as many as one transaction may hold, and gives which of them went.
+    /// Adds those of `left` to `turn` that refer to a subject.
+    async fn referrers(
+        &self,
+        subject: &Stale,
+        left: &HashMap<String, Stale>,
+        turn: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        let (database, mut last) = (&self.registry.database, String::new());
+        loop {
+            let page = database.referrers_by_id(subject.id, &subject.digest, &last, PAGE).await?;
+            let Some(end) = page.last() else { return Ok(()) };
+            last.clone_from(end);
+            turn.extend(page.into_iter().filter(|it| left.contains_key(it)));
+        }
+    }
+
+    /// Tries the first ones, as many as one transaction may hold: gives what each named that went,
+    /// and `None` for what stays.
     async fn delete_some(
         &mut self,
         manifests: &[(Stale, RepositoryName, Digest)],
         cutoff: UnixSeconds,
-    ) -> Result<Vec<bool>, Error> {
+    ) -> Result<Vec<Option<Vec<String>>>, Error> {
         let work = manifests.to_vec();
         self.may_go_on()?;
         let started = Instant::now();
-        let gone = self.registry.database.write(move |tx| {
+        let outcomes = self.registry.database.write(move |tx| {
             Box::pin(async move {
-                let (mut gone, mut rows) = (Vec::with_capacity(work.len()), 0);
+                let (mut outcomes, mut rows) = (Vec::with_capacity(work.len()), 0);
                 for (stale, repository, digest) in &work {
                     if rows >= ROWS_MAX.into() {
                         break;
                     }
-                    rows += tx.references_of(stale.id, digest.as_str()).await?;
-                    gone.push(tx.collect_manifest(repository, stale, digest, cutoff).await?);
+                    rows += tx.references_of(stale.id, &stale.digest).await?;
+                    let below = tx.named_by(stale.id, &stale.digest).await?;
+                    let gone = tx.collect_manifest(repository, stale, digest, cutoff).await?;
+                    outcomes.push(gone.then_some(below));
                 }
-                Ok::<_, Error>(gone)
+                Ok::<_, Error>(outcomes)
             })
         });
-        let gone = gone.await?;
+        let outcomes = outcomes.await?;
         self.step_took(started);
-        Ok(gone)
+        Ok(outcomes)
     }
 }

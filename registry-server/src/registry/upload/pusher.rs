@@ -16,6 +16,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// and closed meanwhile, so that no number of uploads takes the files that everybody needs.
 const KEPT_OPEN_MAX: usize = 256;
 
+/// How many of these one pusher may have.
+const KEPT_OPEN_PER_PUSHER_MAX: usize = KEPT_OPEN_MAX / 4;
+
 /// To whose share an upload counts, as the database holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Pusher(String);
@@ -43,12 +46,20 @@ pub(crate) struct Pushers {
     slots: Semaphore,
     slots_max: usize,
     kept_open: Semaphore,
-    active: Mutex<HashMap<Pusher, Arc<Share>>>,
+    active: Mutex<HashMap<Pusher, Active>>,
+}
+
+/// A pusher with uploads under way.
+#[derive(Debug)]
+struct Active {
+    share: Arc<Share>,
+    uploads: usize,
 }
 
 #[derive(Debug)]
 struct Share {
     slots: Semaphore,
+    kept_open: Semaphore,
     /// Bytes that requests have received and no row counts yet.
     unrecorded_bytes: AtomicU64,
 }
@@ -74,10 +85,16 @@ impl Pushers {
     pub(super) fn begin(&self, pusher: &Pusher, slots_max: usize) -> Pushing<'_> {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = || {
-            let slots = Semaphore::new(slots_max.min(Semaphore::MAX_PERMITS));
-            Arc::new(Share { slots, unrecorded_bytes: AtomicU64::new(0) })
+            let share = Share {
+                slots: Semaphore::new(slots_max.min(Semaphore::MAX_PERMITS)),
+                kept_open: Semaphore::new(KEPT_OPEN_PER_PUSHER_MAX),
+                unrecorded_bytes: AtomicU64::new(0),
+            };
+            Active { share: Arc::new(share), uploads: 0 }
         };
-        let share = Arc::clone(active.entry(pusher.clone()).or_insert_with(fresh));
+        let entry = active.entry(pusher.clone()).or_insert_with(fresh);
+        entry.uploads += 1;
+        let share = Arc::clone(&entry.share);
         let (pusher, unrecorded_bytes) = (pusher.clone(), AtomicU64::new(0));
         Pushing { pushers: self, pusher, share, unrecorded_bytes }
     }
@@ -100,7 +117,14 @@ pub(super) struct Slot<'s> {
     _common: SemaphorePermit<'s>,
 }
 
-impl<'p> Pushing<'p> {
+/// The right to keep a file open while its client thinks.
+#[derive(Debug)]
+pub(super) struct KeptOpen<'s> {
+    _own: SemaphorePermit<'s>,
+    _common: SemaphorePermit<'s>,
+}
+
+impl Pushing<'_> {
     pub(super) fn pusher(&self) -> &Pusher {
         &self.pusher
     }
@@ -118,9 +142,12 @@ impl<'p> Pushing<'p> {
         self.share.slots.available_permits() == 0 || self.pushers.slots.available_permits() == 0
     }
 
-    /// The right to keep the file open while the client thinks.
-    pub(super) fn keep_open(&self) -> Option<SemaphorePermit<'p>> {
-        self.pushers.kept_open.try_acquire().ok()
+    /// The right to keep the file open while the client thinks, if the pusher's share and all of it
+    /// have room.
+    pub(super) fn keep_open(&self) -> Option<KeptOpen<'_>> {
+        let own = self.share.kept_open.try_acquire().ok()?;
+        let common = self.pushers.kept_open.try_acquire().ok()?;
+        Some(KeptOpen { _own: own, _common: common })
     }
 
     /// Notes bytes that were received and that no row counts yet.
@@ -140,8 +167,9 @@ impl Drop for Pushing<'_> {
         let bytes = *self.unrecorded_bytes.get_mut();
         self.share.unrecorded_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let mut active = self.pushers.active.lock().unwrap_or_else(PoisonError::into_inner);
-        // The table has one, and this the other.
-        if Arc::strong_count(&self.share) == 2 {
+        let Some(entry) = active.get_mut(&self.pusher) else { return };
+        entry.uploads -= 1;
+        if entry.uploads == 0 {
             active.remove(&self.pusher);
         }
     }
@@ -172,6 +200,38 @@ mod tests {
         assert_eq!(pushers.slots(), (2, 3));
         drop(held);
         assert!(eve[3].slot().await.is_some() && !eve[3].keeps_others_waiting());
+    }
+
+    #[test]
+    fn a_pusher_keeps_a_share_of_the_files_open_and_another_gets_the_next() {
+        let pushers = Pushers::new(1);
+        let (eve, bob) = (pushers.begin(&named("eve"), 1), pushers.begin(&named("bob"), 1));
+        let kept: Vec<_> = std::iter::from_fn(|| eve.keep_open()).take(KEPT_OPEN_MAX).collect();
+        assert_eq!(kept.len(), KEPT_OPEN_MAX / 4);
+        assert!(bob.keep_open().is_some());
+        drop(kept);
+        assert!(eve.keep_open().is_some());
+    }
+
+    #[test]
+    fn nobody_is_remembered_whose_uploads_have_ended() {
+        let (pushers, begun) = (Pushers::new(1), AtomicU64::new(0));
+        // No barrier, behind which one goes before the other.
+        let end_together = || {
+            for number in 1..=60_000 {
+                let pushing = pushers.begin(&named(&format!("eve-{number}")), 1);
+                begun.fetch_add(1, Ordering::SeqCst);
+                while begun.load(Ordering::SeqCst) < 2 * number {
+                    std::thread::yield_now();
+                }
+                drop(pushing);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(end_together);
+            scope.spawn(end_together);
+        });
+        assert!(pushers.active.lock().unwrap().is_empty());
     }
 
     #[test]

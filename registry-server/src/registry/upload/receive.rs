@@ -5,13 +5,17 @@ use std::{future::poll_fn, io, mem::replace, pin::pin, task::Poll, time::Duratio
 use berth_shared::digest::{Algorithm, Digest};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::{sync::SemaphorePermit, task::spawn_blocking, time::sleep};
+use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::pusher::{Pushing, Slot};
+use super::pusher::{KeptOpen, Pushing, Slot};
 use crate::{
     metadata::upload::Upload,
-    registry::{Error, Registry, content::Content, hash::Hasher},
+    registry::{
+        Error, Registry,
+        content::{Content, is_late},
+        hash::Hasher,
+    },
     storage::{self, Location, ObjectWriter, Store},
 };
 
@@ -51,7 +55,7 @@ pub(super) enum Ending {
 
 impl Ending {
     fn of(broken: &io::Error) -> Self {
-        if broken.kind() == io::ErrorKind::TimedOut { Self::Late } else { Self::CutOff }
+        if is_late(broken) { Self::Late } else { Self::CutOff }
     }
 
     /// Whether the whole body came.
@@ -173,7 +177,12 @@ impl Registry {
 
     /// Waits until bytes are there, and takes the first of them together with a slot. The body is
     /// asked while a slot is held and never else: what a client sends while all are taken stays on
-    /// its connection, whose own bounds it counts to.
+    /// its connection, whose window bounds it for all uploads there together. A chunk in hand of
+    /// each, of 256 KiB over HTTP/2, would open that window again and again.
+    ///
+    /// A body that had nothing counts as awaited until it is asked again, also while bytes are there
+    /// and all slots are taken. That time is charged to the client, whom the bytes give it back at
+    /// the least rate; and where connections run out, its own looks as if it kept the server waiting.
     async fn first_chunk<'p>(
         &self,
         body: &mut Content,
@@ -297,7 +306,7 @@ struct Object<'o> {
     looked_at: u64,
     writer: Option<Box<dyn ObjectWriter>>,
     /// The right to stay open between turns.
-    kept_open: Option<SemaphorePermit<'o>>,
+    kept_open: Option<KeptOpen<'o>>,
 }
 
 impl<'o> Object<'o> {

@@ -18,7 +18,7 @@ use nix::{
     unistd::linkat,
 };
 
-use super::{DiskStore, explain, nowhere, on_disk};
+use super::{DiskStore, ended, explain, nowhere, on_disk};
 use crate::storage::{Error, Location};
 
 /// How a file from outside becomes an object.
@@ -89,8 +89,8 @@ impl DiskStore {
                 })?;
             writer.within(|| link_or_copy(&file, &path, writer))
         };
-        let taken = on_disk(OPERATION, take).await.map_err(io::Error::other);
-        taken.and_then(|taken| taken).map_err(|error| explain(OPERATION, location, error))
+        let taken = ended(on_disk(OPERATION, take)).await;
+        taken.map_err(|error| explain(OPERATION, location, error))
     }
 
     /// Makes all entries durable.
@@ -107,15 +107,19 @@ impl DiskStore {
             File::open(root)?.sync_all()
         };
         let synced = on_disk(OPERATION, move || identity.within(sync));
-        let synced = synced.await.map_err(io::Error::other).and_then(|synced| synced);
-        synced.map_err(|source| Error::Io { operation: OPERATION, location: nowhere(), source })
+        ended(synced).await.map_err(|source| Error::Io {
+            operation: OPERATION,
+            location: nowhere(),
+            source,
+        })
     }
 }
 
-fn copy(mut file: &File, path: &Path) -> io::Result<()> {
-    let mut to = File::create_new(path)?;
-    io::copy(&mut file, &mut to)?;
-    to.sync_data()
+/// Copies an open file to a new one, durably.
+pub(crate) fn copy(mut from: &File, to: &Path) -> io::Result<()> {
+    let mut to = File::create_new(to)?;
+    io::copy(&mut from, &mut to)?;
+    to.sync_all()
 }
 
 /// Gives the very file that is open, whatever its name leads to by now.

@@ -23,6 +23,7 @@ use nix::fcntl::OFlag;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 pub use intake::How;
+pub(crate) use intake::copy;
 
 use super::{Described, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store};
 use pieces::{Pieces, Reader, read_piece};
@@ -126,8 +127,7 @@ impl DiskStore {
     ) -> Result<T, Error> {
         let (path, identity) = (self.path(location), self.identity);
         let done = on_disk(operation, move || identity.within(|| work(&path)));
-        let done = done.await.map_err(io::Error::other);
-        done.and_then(|result| result).map_err(|error| explain(operation, location, error))
+        ended(done).await.map_err(|error| explain(operation, location, error))
     }
 }
 
@@ -138,6 +138,11 @@ fn on_disk<T: Send + 'static>(
 ) -> JoinHandle<io::Result<T>> {
     tracing::trace!(target: "berth::storage", operation);
     spawn_blocking(work)
+}
+
+/// What became of file work.
+async fn ended<T>(work: JoinHandle<io::Result<T>>) -> io::Result<T> {
+    work.await.map_err(io::Error::other)?
 }
 
 fn explain(operation: &'static str, location: &Location, source: io::Error) -> Error {
@@ -240,17 +245,19 @@ impl Store for DiskStore {
     async fn list(&self, shard: u8) -> Result<Listing, Error> {
         const OPERATION: &str = "listing the directory of";
         let (directory, identity) = (self.root.join(format!("{shard:02x}")), self.identity);
-        let listed = on_disk(OPERATION, move || identity.within(|| list(&directory, shard))).await;
-        let listed = listed.map_err(io::Error::other).and_then(|listed| listed);
-        listed.map_err(|source| Error::Io { operation: OPERATION, location: nowhere(), source })
+        let listed = on_disk(OPERATION, move || identity.within(|| list(&directory, shard)));
+        ended(listed).await.map_err(|source| Error::Io {
+            operation: OPERATION,
+            location: nowhere(),
+            source,
+        })
     }
 
     async fn free_bytes(&self) -> Result<u64, Error> {
         const OPERATION: &str = "asking for the free space of";
         let (root, identity) = (Arc::clone(&self.root), self.identity);
         let stat = move || identity.within(|| Ok(nix::sys::statvfs::statvfs(&*root)?));
-        let stat = on_disk(OPERATION, stat).await;
-        let stat = stat.map_err(io::Error::other).and_then(|stat| stat);
+        let stat = ended(on_disk(OPERATION, stat)).await;
         stat.map(|stat| stat.blocks_available() * stat.fragment_size())
             .map_err(|source| Error::Io { operation: OPERATION, location: nowhere(), source })
     }
@@ -292,9 +299,8 @@ impl ObjectWriter for DiskWriter {
     async fn append(&mut self, chunks: Vec<Bytes>) -> Result<(), Error> {
         let length: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let file = Arc::clone(&self.file);
-        let written = on_disk("writing", move || write_chunks(&file, &chunks)).await;
-        let written = written.map_err(io::Error::other).and_then(|result| result);
-        written.map_err(|error| explain("writing", &self.location, error))?;
+        let written = on_disk("writing", move || write_chunks(&file, &chunks));
+        ended(written).await.map_err(|error| explain("writing", &self.location, error))?;
         self.unsynced += length;
         if self.durable && self.unsynced >= EARLY_SYNC_BYTES {
             self.sync_early().await?;
@@ -308,8 +314,7 @@ impl ObjectWriter for DiskWriter {
         }
         self.await_early_sync().await?;
         let file = Arc::clone(&self.file);
-        let synced = on_disk("syncing", move || file.sync_data()).await;
-        let synced = synced.map_err(io::Error::other).and_then(|result| result);
+        let synced = ended(on_disk("syncing", move || file.sync_data())).await;
         self.unsynced = 0;
         synced.map_err(|error| explain("syncing", &self.location, error))
     }
@@ -331,8 +336,7 @@ impl DiskWriter {
     /// An error of an early sync must not be lost: the system reports each only once.
     async fn await_early_sync(&mut self) -> Result<(), Error> {
         let Some(sync) = self.early_sync.take() else { return Ok(()) };
-        let synced = sync.await.map_err(io::Error::other).and_then(|result| result);
-        synced.map_err(|error| explain("syncing", &self.location, error))
+        ended(sync).await.map_err(|error| explain("syncing", &self.location, error))
     }
 }
 

@@ -6,7 +6,7 @@ use berth_shared::serve::budget::{Busy, Reservation, Share};
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::{explain, on_disk};
+use super::{ended, explain, on_disk};
 use crate::storage::{Error, Location};
 
 /// How much is read from a file at once, at most: pieces of a client that has much under way are
@@ -130,7 +130,7 @@ impl Pieces {
                 self.begin(length, room)
             }
         };
-        match piece.await.map_err(io::Error::other).and_then(|piece| piece) {
+        match ended(piece).await {
             Ok(piece) => Some((Ok(piece), self.read_ahead())),
             Err(source) => {
                 self.at = self.end;

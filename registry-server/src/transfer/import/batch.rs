@@ -50,6 +50,7 @@ pub(super) enum Examined {
     There {
         size: u64,
         path: PathBuf,
+        state: State,
         /// Where Berth's own object lies, which is damaged.
         unsound: Option<Location>,
     },
@@ -57,11 +58,27 @@ pub(super) enum Examined {
     Faulty(String),
 }
 
+/// Which file it is, and as of when: whatever is done to it changes the time of its status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct State {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl State {
+    fn of(meta: &fs::Metadata) -> Self {
+        let changed = (meta.ctime(), meta.ctime_nsec());
+        Self { device: meta.dev(), inode: meta.ino(), changed }
+    }
+}
+
 /// A blob on its way.
 #[derive(Debug, Clone)]
 struct Taken {
     blob: Blob,
     from: PathBuf,
+    state: State,
     unsound: Option<Location>,
 }
 
@@ -148,7 +165,8 @@ impl Import {
                     }
                 }
             }
-            Ok(Ok(Examined::There { size: content.meta.len(), path, unsound }))
+            let (size, state) = (content.meta.len(), State::of(&content.meta));
+            Ok(Ok(Examined::There { size, path, state, unsound }))
         });
         looked.await.map_err(Error::Unreadable)?
     }
@@ -190,14 +208,16 @@ impl Import {
     /// Adds a blob to the step, if Berth has to have it still. Whether Berth will have it then.
     fn gather(&mut self, digest: &Digest, step: &mut Step) -> Result<bool, Error> {
         let Some(examined) = self.examined.get_mut(digest) else { return Ok(false) };
-        let (size, from, unsound) = match examined {
+        let (size, from, state, unsound) = match examined {
             Examined::Held(_) => return Ok(true),
             Examined::Faulty(_) => return Ok(false),
-            Examined::There { size, path, unsound } => (*size, path.clone(), unsound.take()),
+            Examined::There { size, path, state, unsound } => {
+                (*size, path.clone(), *state, unsound.take())
+            }
         };
         let location = Location::fresh()?;
         let blob = Blob { digest: digest.clone(), size, location, damaged: false };
-        step.blobs.push(Taken { blob, from, unsound });
+        step.blobs.push(Taken { blob, from, state, unsound });
         *examined = Examined::Held(size);
         Ok(true)
     }
@@ -251,9 +271,9 @@ impl Import {
         for taken in &blobs {
             let (disk, old, one) = (self.disk.clone(), Arc::clone(&self.old), taken.clone());
             let done = in_background(move || {
-                // What was put in its place since it was looked at is another file.
+                // What was put in its place, or written to it, since it was looked at is another.
                 let content = old.blob(&one.blob.digest)?.map_err(io::Error::other)?;
-                if content.meta.len() != one.blob.size || !may_be_taken(&old, &content, options) {
+                if State::of(&content.meta) != one.state || !may_be_taken(&old, &content, options) {
                     return Err(io::Error::other("it has changed meanwhile"));
                 }
                 disk.take_in(&content.file, &one.blob.location, options.how, options.owner)

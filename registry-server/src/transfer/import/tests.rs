@@ -195,6 +195,32 @@ async fn a_sound_store_is_taken_by_link_and_stays_as_it_was() {
 }
 
 #[tokio::test]
+async fn what_is_put_in_a_blobs_place_meanwhile_is_not_taken() {
+    let old = Old::new();
+    let (image, layer) = old.image("app", b"layer");
+    old.tag("app", "1", image.as_str());
+    let berth = Berth::new().await;
+    let others: Vec<PathBuf> = ["{}".as_bytes(), b"layer"]
+        .map(|bytes| old.root().join(OldStore::place_of(&Algorithm::Sha256.digest(bytes))))
+        .into();
+    let tell = Arc::new(move |event: Event| {
+        if !matches!(event, Event::Progress { bytes_done: 1.., .. }) {
+            return;
+        }
+        // The first has been taken.
+        for path in &others {
+            let other = path.with_extension("new");
+            fs::write(&other, vec![b'x'; fs::read(path).unwrap().len()]).unwrap();
+            fs::rename(&other, path).unwrap();
+        }
+    });
+    let options = Options { how: How::Copy, verify: true, owner: None };
+    let failed = run(&berth.offline, old.folder.path(), options, tell).await.unwrap_err();
+    assert!(matches!(failed, Error::Io { operation: "taking in", .. }), "{failed:?}");
+    assert!(berth.blob("app", &layer).await.is_none());
+}
+
+#[tokio::test]
 async fn damage_is_named_with_its_images_and_left_behind() {
     let old = Old::new();
     let (good, _) = old.image("app", b"good");
