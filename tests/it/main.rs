@@ -18,6 +18,7 @@ mod auth_backup;
 mod backup;
 mod basic;
 mod broken_push;
+mod caches;
 mod certificates;
 mod collection;
 mod collection_load;

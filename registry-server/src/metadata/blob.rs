@@ -231,7 +231,7 @@ impl Transaction<'_> {
         };
         let referrer: Option<String> = sqlx::query_scalar(
             "SELECT manifest FROM manifest_references
-             WHERE repository = $1 AND digest = $2 AND kind IN ('config', 'layer')
+             WHERE repository = $1 AND digest = $2 AND kind <> 'subject'
              ORDER BY manifest LIMIT 1",
         )
         .bind(id)

@@ -69,10 +69,11 @@ pub(crate) enum Collected {
     Freed(Freed),
 }
 
-/// A blob goes from a repository when no manifest there names it and nobody touched it lately.
+/// A blob goes from a repository when no manifest there names it, as whatever that is, and nobody
+/// touched it lately.
 const IS_STALE: &str = "l.touched < $3 AND NOT EXISTS (
     SELECT 1 FROM manifest_references m
-    WHERE m.repository = l.repository AND m.digest = l.digest AND m.kind IN ('config', 'layer'))";
+    WHERE m.repository = l.repository AND m.digest = l.digest AND m.kind <> 'subject')";
 
 impl Database {
     /// Looks at the next `page` blobs of repositories for those that nothing has kept alive since

@@ -98,7 +98,7 @@ impl Database {
                  SELECT m.repository, m.manifest
                  FROM repository_blobs l CROSS JOIN manifest_references m
                  WHERE l.digest = $1 AND m.repository = l.repository AND m.digest = l.digest
-                 AND m.kind IN ('config', 'layer')
+                 AND m.kind <> 'subject'
                  UNION
                  SELECT repository, digest FROM manifests WHERE repository = $3 AND digest = $1
                  UNION

@@ -163,12 +163,15 @@ impl Content<'_> {
             }
         };
         let layers = self.layers.iter().chain(&self.blobs).flat_map(|List(items)| items);
-        let children = self.manifests.iter().flat_map(|List(items)| items);
+        // An index may name whatever it likes: BuildKit's caches of before 2025 name layers.
+        let entries = self.manifests.iter().flat_map(|List(items)| items);
+        let (children, blobs): (Vec<_>, Vec<_>) =
+            entries.partition(|Object(entry)| is_manifest_type(&entry.media_type));
         self.config
             .iter()
             .map(named(Kind::Config, true))
-            .chain(layers.map(named(Kind::Layer, !sparse_manifests)))
-            .chain(children.map(named(Kind::Child, !sparse_manifests)))
+            .chain(layers.chain(blobs).map(named(Kind::Layer, !sparse_manifests)))
+            .chain(children.into_iter().map(named(Kind::Child, !sparse_manifests)))
             .chain(self.subject.iter().map(named(Kind::Subject, false)))
             .collect()
     }
@@ -184,6 +187,11 @@ impl Content<'_> {
 
 fn is_index_type(media_type: &str) -> bool {
     media_type == MEDIA_TYPES[1] || media_type == MEDIA_TYPES[3]
+}
+
+/// Whether an entry of an index is a manifest; one that does not say it is taken for one.
+fn is_manifest_type(media_type: &str) -> bool {
+    media_type.is_empty() || MEDIA_TYPES.contains(&media_type)
 }
 
 /// Whether the media type is of a layer that registries need not hold.
@@ -244,6 +252,23 @@ mod tests {
         let latin = Bytes::from_static(b"{\"schemaVersion\":2,\"x\":\"\xe4\"}");
         let read = read_manifest(Algorithm::Sha256.digest(&latin), None, latin, false, 0);
         assert!(matches!(read, Err(Error::ManifestInvalid(_))));
+    }
+
+    #[test]
+    fn an_entry_of_an_index_that_is_no_manifest_is_a_blob() {
+        let digest = |letter: &str| format!("sha256:{}", letter.repeat(64));
+        let entries = [MEDIA_TYPES[0], MEDIA_TYPES[3], "", "application/xml", "a/b"];
+        let entries = entries.iter().zip(["a", "b", "c", "d", "e"]).map(|(kind, letter)| {
+            format!(r#"{{"mediaType":"{kind}","digest":"{}"}}"#, digest(letter))
+        });
+        let entries = entries.collect::<Vec<_>>().join(",");
+        let new = read(None, &format!(r#"{{"schemaVersion":2,"manifests":[{entries}]}}"#)).unwrap();
+        let mut kinds: Vec<_> =
+            new.references.iter().map(|it| (it.digest.hex()[..1].to_owned(), it.kind)).collect();
+        kinds.sort_by(|a, b| a.0.cmp(&b.0));
+        let kinds: Vec<_> = kinds.into_iter().map(|(_, kind)| kind).collect();
+        assert_eq!(kinds, [Kind::Child, Kind::Child, Kind::Child, Kind::Layer, Kind::Layer]);
+        assert!(new.references.iter().all(|named| named.required));
     }
 
     #[test]

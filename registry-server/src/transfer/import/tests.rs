@@ -155,6 +155,24 @@ fn has(problems: &[String], words: &[&str]) -> bool {
     problems.iter().any(|problem| words.iter().all(|word| problem.contains(word)))
 }
 
+/// BuildKit's cache of before 2025: an index of blobs.
+#[tokio::test]
+async fn a_cache_comes_with_its_blobs() {
+    let old = Old::new();
+    let (config, layer) = (old.blob(b"{\"layers\":[]}"), old.blob(b"a layer of the cache"));
+    let content = format!(
+        r#"{{"schemaVersion":2,"manifests":[
+            {{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{layer}","size":20}},
+            {{"mediaType":"application/vnd.buildkit.cacheconfig.v0","digest":"{config}","size":13}}]}}"#
+    );
+    let index = old.manifest("bk/app", &content);
+    old.tag("bk/app", "buildcache", index.as_str());
+    let berth = Berth::new().await;
+    let (summary, problems) = berth.import(old.folder.path(), How::Copy, true).await;
+    assert_eq!(problems, Vec::<String>::new());
+    assert_eq!((summary.manifests, summary.tags, summary.blobs), (1, 1, 2));
+}
+
 #[tokio::test]
 async fn a_sound_store_is_taken_by_link_and_stays_as_it_was() {
     let old = Old::new();
