@@ -77,9 +77,9 @@ impl Pair {
     }
 }
 
-/// The wait would be longer than anybody is held up.
+/// The wait would be longer than anybody is held up, by the limit of this name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooMany;
+pub struct TooMany(pub &'static str);
 
 /// What is remembered of failures, and the delays that follow from it.
 pub struct Throttle {
@@ -157,14 +157,14 @@ impl Throttle {
             let open = budget.as_ref().map_or(now, |budget| budget.next(pair.from, now));
             if open - now > self.delay_max {
                 // Before a queue is made: a name that is turned away takes no room.
-                return Err(TooMany);
+                return Err(TooMany("password_failures_per_sec_max"));
             }
             let queue = self.failures.get_with(queue, Arc::default);
             let mut failures = lock(&queue);
             let delay = delay(failures.distinct.len() + failures.under_way).min(longest);
             let begins = failures.next.unwrap_or(now).max(open) + delay;
             if begins - now > self.delay_max {
-                return Err(TooMany);
+                return Err(TooMany("sign_in_delay_secs_max"));
             }
             failures.under_way += 1;
             failures.next = Some(begins);
@@ -324,6 +324,8 @@ mod tests {
         let results = futures_util::future::join_all(guesses).await;
         let checked = results.iter().filter(|result| result.is_ok()).count();
         assert!((FREE..10).contains(&checked), "{checked}");
+        let mut refused = results.iter().filter_map(|result| result.as_ref().err());
+        assert!(refused.all(|it| *it == TooMany("sign_in_delay_secs_max")));
         assert!(begun.elapsed() <= Duration::from_secs(10));
         drop(results);
         assert_eq!(lock(&throttle.failures.get(&PAIR.network).unwrap()).under_way, 0);
@@ -377,6 +379,8 @@ mod tests {
         let together: Vec<_> = (0..200).map(|n| throttle.turn(pair(n))).collect();
         let begun = Instant::now();
         let turns = futures_util::future::join_all(together).await;
+        let mut refused = turns.iter().filter_map(|turn| turn.as_ref().err());
+        assert!(refused.all(|it| *it == TooMany("password_failures_per_sec_max")));
         let turns: Vec<_> = turns.into_iter().filter_map(Result::ok).collect();
         // 50 at once, and ten a second for the ten seconds that anybody waits.
         assert_eq!((turns.len(), begun.elapsed().as_secs()), (151, 10));

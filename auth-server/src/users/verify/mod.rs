@@ -2,11 +2,13 @@
 //!
 //! An unknown user costs the same as a known one: the same steps are taken with a hash that
 //! nothing matches, of the cost that most users have. What was wrong is answered when the largest
-//! cost of the file would have come to its end, as `pace` says; the wait holds no thread. Successes are remembered under an HMAC over
-//! user, stored hash and password with a key of this process, so that an entry dies with the
-//! stored hash, and the memory tells nobody a password. Equal logins that arrive together are checked
-//! once. [`super::throttle`] slows down who guesses, and remembers wrong passwords for a while, so
-//! that a stale one that is repeated for ever costs one check.
+//! cost of the file would have come to its end, as `pace` says; the wait holds no thread.
+//!
+//! Successes are remembered under an HMAC over user, stored hash and password with a key of this
+//! process, so that an entry dies with the stored hash, and the memory tells nobody a password.
+//! Equal logins that arrive together are checked once. [`super::throttle`] slows down who guesses,
+//! and remembers wrong passwords for a while, so that a stale one that is repeated for ever costs
+//! one check.
 
 use std::{
     net::IpAddr,
@@ -29,7 +31,7 @@ use super::{
     pace::Pace,
     queue::{Queue, Standing},
     store::UserSet,
-    throttle::{Guess, Pair, Tag, Throttle},
+    throttle::{Guess, Pair, Tag, Throttle, TooMany},
 };
 use crate::config::Limits;
 
@@ -53,9 +55,9 @@ pub enum Refusal {
     /// The same, and it is known from a check before, so that this one cost nothing.
     #[error("wrong user name or password, as before")]
     StillWrong,
-    /// Too many checks are waiting.
+    /// Too many checks or guesses are waiting, by the limit of this name.
     #[error("too many password checks are waiting")]
-    Busy,
+    Busy(&'static str),
     /// The check could not be made.
     #[error("the password check broke")]
     Broken,
@@ -111,7 +113,7 @@ impl From<Result<(), Refusal>> for Outcome {
             Ok(()) => Self::Right,
             Err(Refusal::Wrong) => Self::Wrong,
             Err(Refusal::StillWrong) => Self::RememberedWrong,
-            Err(Refusal::Busy) => Self::Busy,
+            Err(Refusal::Busy(_)) => Self::Busy,
             Err(Refusal::Broken) => Self::Broken,
         }
     }
@@ -163,7 +165,8 @@ impl Verifier {
     ///
     /// # Errors
     /// [`Refusal::Wrong`] for whatever is wrong with them, always after the same time, and
-    /// [`Refusal::StillWrong`] when they are shown again; [`Refusal::Busy`] when too many others wait, or too many guesses.
+    /// [`Refusal::StillWrong`] when they are shown again; [`Refusal::Busy`] when too many others
+    /// wait, or too many guesses.
     pub async fn verify(
         &self,
         users: &UserSet,
@@ -263,11 +266,13 @@ impl Verifier {
         // One that was right before is no guess, wherever guesses come from: it waits for no turn of
         // theirs.
         if !self.throttle.is_proved(&attempt.tag) {
-            let Ok(turn) = self.throttle.turn(attempt.pair).await else {
-                is(Outcome::Busy);
-                return Err(Refusal::Busy);
-            };
-            attempt.guess = Some(turn);
+            match self.throttle.turn(attempt.pair).await {
+                Ok(turn) => attempt.guess = Some(turn),
+                Err(TooMany(limit)) => {
+                    is(Outcome::Busy);
+                    return Err(Refusal::Busy(limit));
+                }
+            }
         }
         let result = self.check(attempt).await;
         is(result.into());
@@ -279,7 +284,8 @@ impl Verifier {
         let is_stranger = attempt.guess.as_ref().is_some_and(Guess::is_of_a_stranger);
         let standing =
             if is_stranger { Standing::Stranger(attempt.pair.network()) } else { Standing::Known };
-        let turn = self.queue.turn(standing).await.map_err(|_| Refusal::Busy)?;
+        let turn = self.queue.turn(standing).await;
+        let turn = turn.map_err(|_| Refusal::Busy("password_queue_max"))?;
         let (runs, pace) = (Arc::clone(&self.runs), Arc::clone(&self.pace));
         let checking = tokio::task::spawn_blocking(move || {
             // The turn goes with the work: a client that leaves makes no room early.

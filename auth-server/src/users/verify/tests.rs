@@ -11,12 +11,12 @@ async fn users(dir: &std::path::Path) -> Arc<UserSet> {
     std::fs::write(dir.join("htpasswd"), line).unwrap();
     let database = Arc::new(Store::open(&dir.join("auth.db")).await.unwrap());
     let users = Users::load(dir.join("htpasswd"), database).await.unwrap();
-users.fresh().await.unwrap()
+    users.fresh().await.unwrap()
 }
 
 fn credentials(user: &str, password: &str) -> Credentials {
     Credentials {
-    user: Zeroizing::new(user.to_owned()),
+        user: Zeroizing::new(user.to_owned()),
         password: Zeroizing::new(password.to_owned()),
     }
 }
@@ -64,7 +64,7 @@ async fn beyond_the_queue_the_answer_is_busy() {
     let waiting = verifier.verify(&users, &a, None);
     tokio::pin!(waiting);
     assert!(futures_poll_once(waiting.as_mut()).await.is_none());
-    assert_eq!(verifier.verify(&users, &b, None).await, Err(Refusal::Busy));
+    assert_eq!(verifier.verify(&users, &b, None).await, Err(Refusal::Busy("password_queue_max")));
 }
 
 #[tokio::test]
