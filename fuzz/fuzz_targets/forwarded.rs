@@ -48,7 +48,9 @@ fn expected(peer: IpAddr, headers: &[HeaderValue], is_trusted: impl Fn(&IpAddr) 
 
 /// Whether the first bits of a network's address are those of this one.
 fn contains(net: &str, address: &IpAddr) -> bool {
-    let (first, length) = net.split_once('/').expect("a network");
+    let Some((first, length)) = net.split_once('/') else {
+        return net.parse() == Ok(*address);
+    };
     let first: IpAddr = first.parse().expect("an address");
     let length: u32 = length.parse().expect("a length");
     match (first, address) {

@@ -185,7 +185,7 @@ impl Server {
             issuer,
             service: config.service.into(),
             origins: config.public_urls.into(),
-            trusted_proxies: config.trusted_proxies.into(),
+            trusted_proxies: Arc::clone(&config.connections.trusted_proxies),
             basic,
             uploads: TaskTracker::new(),
             control: control.socket_file(),

@@ -107,9 +107,12 @@ impl ClaimSet {
 
     /// The repositories that the token allows to pull.
     pub fn pullable(&self) -> impl Iterator<Item = RepositoryName> {
-        let names = self.access.iter().filter(|access| access.kind == "repository");
-        let names = names.filter_map(|access| access.name.parse().ok());
-        names.filter(|name| self.allows(name, Action::Pull))
+        let may_pull = |access: &&Access| {
+            let words = access.actions.iter().filter_map(|word| word.parse::<Actions>().ok());
+            access.kind == "repository"
+                && words.fold(Actions::NONE, Actions::union).contains(Action::Pull)
+        };
+        self.access.iter().filter(may_pull).filter_map(|access| access.name.parse().ok())
     }
 
     /// Whether the token holds the literal `registry:catalog:*`.

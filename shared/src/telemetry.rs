@@ -86,6 +86,11 @@ impl<W: io::Write> io::Write for Lines<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let text = text.strip_suffix('\n').unwrap_or(&text);
+        // As nearly every line is.
+        if !text.contains(shown::is_control) {
+            self.to.write_all(event)?;
+            return Ok(event.len());
+        }
         let line: Cow<'_, str> = match self.format {
             LogFormat::Json => shown::json(text),
             LogFormat::Text if self.has_colours => {

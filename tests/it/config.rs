@@ -59,7 +59,8 @@ fn the_registry_refuses_what_it_does_not_know_or_cannot_mean_by_name() {
 fn a_proxy_is_named_by_its_address_or_its_network() {
     let line = "trusted_proxies = ['192.0.2.7', '2001:db8::7', '10.0.0.0/8']\n";
     let config = registry(&format!("{REGISTRY}{line}")).expect(line);
-    let trusted: Vec<_> = config.trusted_proxies.iter().map(ToString::to_string).collect();
+    let trusted: Vec<_> =
+        config.connections.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(trusted, ["192.0.2.7/32", "2001:db8::7/128", "10.0.0.0/8"]);
 }
 

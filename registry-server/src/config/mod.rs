@@ -39,8 +39,6 @@ pub struct Config {
     pub auth_socket: PathBuf,
     /// Somebody else who issues the tokens, in place of `auth-server`.
     pub foreign_issuer: Option<ForeignIssuer>,
-    /// Peers whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpNet>,
     /// Level or directives of the log.
     pub log: String,
     /// Whether `Basic` credentials are taken on the API itself.
@@ -184,7 +182,7 @@ impl Config {
             ("issuer", &self.issuer),
             ("auth_socket", &self.auth_socket),
             ("foreign_issuer", &self.foreign_issuer),
-            ("trusted_proxies", &self.trusted_proxies),
+            ("trusted_proxies", &self.connections.trusted_proxies),
             ("log_format", &self.log_format),
             ("metrics", &self.metrics),
             ("limits.uploads_max", &self.settings.limits.uploads_max),
@@ -224,7 +222,7 @@ impl File {
             read_only: self.read_only,
         };
         let connections = serve::Limits {
-            trusted_proxies: trusted_proxies.clone().into(),
+            trusted_proxies: trusted_proxies.into(),
             ..self.limits.of_connections()?
         };
         let foreign_issuer = self.foreign_issuer.map(|table| table.check(path, self.insecure_http));
@@ -240,7 +238,6 @@ impl File {
             issuer: self.issuer,
             auth_socket: beside(path, &self.auth_socket),
             foreign_issuer: foreign_issuer.transpose()?,
-            trusted_proxies,
             log: self.log,
             basic: self.basic,
             log_format: self.log_format,
@@ -293,12 +290,20 @@ impl ForeignTable {
     }
 }
 
+/// Reads one network. The address is in its one form: `10.0.0.01` may mean eight to one reader and
+/// one to another.
+pub(crate) fn network(text: &str) -> Option<IpNet> {
+    let Some((address, prefix)) = text.split_once('/') else {
+        return text.parse::<IpAddr>().ok().map(IpNet::from);
+    };
+    IpNet::new(address.parse().ok()?, prefix.parse().ok()?).ok()
+}
+
 /// Reads the networks of proxies. An address alone is a network of one.
 fn networks(texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
     const KEY: &str = "trusted_proxies";
     let read = |text: &String| {
-        let alone = text.parse::<IpAddr>().map(IpNet::from);
-        let network: IpNet = alone.or_else(|_| text.parse()).map_err(|_| {
+        let network = network(text).ok_or_else(|| {
             let reason = "is neither an address nor a network such as 10.0.0.0/8";
             ConfigError::value(KEY, format!("{text:?} {reason}"))
         })?;
@@ -364,6 +369,7 @@ mod tests {
             ("listen = '127.0.0.1:5000'\npublic_urls = []", "public_urls"),
             (&format!("{good}lisen = 1"), "lisen"),
             (&format!("{good}trusted_proxies = ['0.0.0.0/0']"), "trusted_proxies"),
+            (&format!("{good}trusted_proxies = ['10.0.0.01/32']"), "trusted_proxies"),
             (&format!("{good}[foreign_issuer]\nrealm = 'https://a.org/token'"), "foreign_issuer"),
             (
                 &format!("{good}[foreign_issuer]\nrealm = 'http://a.org/token'\njwks = 'k'"),

@@ -1,6 +1,8 @@
 //! The domain operations: what each needs beforehand, what it does, and what must hold once it is
 //! done.
 
+use std::sync::Arc;
+
 use berth_shared::{
     claimant::Claimant,
     clock::Clock,
@@ -46,7 +48,7 @@ pub(crate) fn permit(repository: &str) -> Permit {
 }
 
 pub(crate) fn shares(registry: &Registry) -> Shares {
-    registry.shares(Claimant::of(&Subject::Anonymous, None))
+    registry.shares(&Arc::new(Claimant::of(&Subject::Anonymous, None)))
 }
 
 pub(crate) fn pusher(permit: &Permit) -> Pusher {

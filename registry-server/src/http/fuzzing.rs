@@ -106,7 +106,7 @@ pub fn content_range(text: &str) -> Option<(u64, u64)> {
 /// `None` where one of them is no network.
 #[must_use]
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[&str]) -> Option<IpAddr> {
-    let trusted = trusted.iter().map(|net| net.parse().ok()).collect::<Option<Vec<_>>>()?;
+    let trusted = trusted.iter().map(|net| config::network(net)).collect::<Option<Vec<_>>>()?;
     Some(behind_proxies(peer, headers, &trusted))
 }
 

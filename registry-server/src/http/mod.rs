@@ -36,7 +36,6 @@ use berth_shared::{
     link::TOKEN_PATH,
     name::RepositoryName,
     serve::{Late, health, host, log, metrics::Names, socket::SocketFile},
-    subject::Subject,
     token::{Refusal, VerifiedToken},
 };
 use futures_util::TryStreamExt;
@@ -189,6 +188,8 @@ struct Call<'c> {
     parts: &'c Parts,
     query: &'c Query,
     token: &'c VerifiedToken,
+    /// To whose share the request counts.
+    claimant: &'c Arc<Claimant>,
 }
 
 impl App {
@@ -237,18 +238,20 @@ impl App {
         fields.digest = endpoint.digest().map(ToString::to_string);
         let authorized = self.authorize(&endpoint, &access, parts).await?;
         fields.subject = Some(authorized.token.subject.to_string());
-        let call = Call { app: self, parts, query: &query, token: &authorized.token };
+        let address = parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
+        let claimant = Arc::new(Claimant::of(&authorized.token.subject, address));
+        let call =
+            Call { app: self, parts, query: &query, token: &authorized.token, claimant: &claimant };
         let _turn = match (&parts.method, &endpoint) {
             (_, Endpoint::Ping) => None,
             (&Method::GET | &Method::HEAD, _) => {
-                let claimant = claimant(&authorized.token.subject, parts);
-                Some(self.registry.turn_to_look_up(claimant).await?)
+                Some(self.registry.turn_to_look_up(&claimant).await?)
             }
             _ => None,
         };
         let answer = match authorized.permit {
             Some(permit) => {
-                let asker = Asker::Client(claimant(permit.subject(), parts));
+                let asker = Asker::Client(Arc::clone(&claimant));
                 asker.scope(call.on_repository(&endpoint, &permit, content)).await
             }
             None if endpoint == Endpoint::Catalog => call.catalog().await,
@@ -317,7 +320,7 @@ impl App {
 impl Call<'_> {
     /// What whoever asks may hold.
     fn shares(&self) -> Shares {
-        self.app.registry.shares(claimant(&self.token.subject, self.parts))
+        self.app.registry.shares(self.claimant)
     }
 
     /// One arm per endpoint, one domain call per arm.
@@ -352,12 +355,6 @@ impl Call<'_> {
             Endpoint::Referrers { digest, .. } => self.referrers(permit, digest).await,
         }
     }
-}
-
-/// To whose share the request counts.
-fn claimant(subject: &Subject, parts: &Parts) -> Claimant {
-    let address = parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
-    Claimant::of(subject, address)
 }
 
 /// Tells the client that its robot's secret ends soon, in the form that the distribution

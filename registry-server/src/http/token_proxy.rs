@@ -4,6 +4,8 @@
 //! A request is read whole before `auth-server` hears of it: the connections of the private socket
 //! are few, and anybody at all may send half a request.
 
+use std::sync::Arc;
+
 use axum::{
     Extension,
     body::Body,
@@ -64,9 +66,8 @@ pub(super) async fn forward(
     let (parts, body) = request.into_parts();
     let whole = match parts.method {
         Method::POST => {
-            let memory = app.registry.shares(Claimant::stranger(client.0)).memory;
-            let read = timeout(TOKEN_BODY_TIMEOUT, read(body, &memory));
-            read.await.unwrap_or(Err(Unread::Late))
+            let stranger = Arc::new(Claimant::stranger(client.0));
+            read(body, &app.registry.shares(&stranger).memory).await
         }
         _ => Ok(Bytes::new()),
     };
@@ -111,11 +112,16 @@ async fn read(mut body: Body, memory: &Share) -> Result<Bytes, Unread> {
     let announced = body.size_hint().upper().and_then(|length| usize::try_from(length).ok());
     let room = memory.reserve(announced.unwrap_or(MOST).min(MOST)).await.map_err(Unread::Busy)?;
     let mut whole = Vec::with_capacity(room.amount());
-    while whole.len() < MOST {
-        let Some(frame) = body.frame().await else { break };
-        let Ok(data) = frame.map_err(|error| Unread::of(&error))?.into_data() else { continue };
-        whole.extend_from_slice(&data[..data.len().min(MOST - whole.len())]);
-    }
+    // The wait for room is none of the client's time.
+    let come = timeout(TOKEN_BODY_TIMEOUT, async {
+        while whole.len() < MOST {
+            let Some(frame) = body.frame().await else { break };
+            let Ok(data) = frame.map_err(|error| Unread::of(&error))?.into_data() else { continue };
+            whole.extend_from_slice(&data[..data.len().min(MOST - whole.len())]);
+        }
+        Ok(())
+    });
+    come.await.unwrap_or(Err(Unread::Late))?;
     Ok(room.hold(whole))
 }
 

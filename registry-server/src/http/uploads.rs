@@ -7,7 +7,7 @@ use axum::{
 };
 use berth_shared::{digest::Digest, error::Code, name::RepositoryName};
 
-use super::{CONTENT_DIGEST, Call, claimant, empty, error::Error, range, value};
+use super::{CONTENT_DIGEST, Call, empty, error::Error, range, value};
 use crate::{
     authz::Permit,
     registry::{
@@ -32,11 +32,12 @@ impl Call<'_> {
             let from = from
                 .map_err(|_| Error::BadRequest(Code::NameInvalid, "from is no repository name"))?;
             let puller = self.app.authorizer.puller(self.token);
+            let _turn = registry.turn_to_look_up(self.claimant).await?;
             if registry.mount_blob(permit, &puller, &digest, from.as_ref()).await? {
                 return Ok(created(permit, &digest));
             }
         }
-        let pusher = Pusher::of(&claimant(permit.subject(), self.parts));
+        let pusher = Pusher::of(self.claimant);
         let Some(digest) = self.query.get("digest") else {
             let algorithm = self.query.digest_algorithm()?;
             let progress = registry.start_upload(permit, pusher, algorithm).await?;

@@ -268,14 +268,17 @@ impl Registry {
     }
 
     /// What a client may hold of memory and files.
-    pub(crate) fn shares(&self, claimant: Claimant) -> Shares {
-        let memory = self.memory.share(claimant.clone());
-        Shares { memory, files: self.files.share(claimant) }
+    pub(crate) fn shares(&self, claimant: &Arc<Claimant>) -> Shares {
+        let share = |budget: &Budget| budget.share(Arc::clone(claimant));
+        Shares { memory: share(&self.memory), files: share(&self.files) }
     }
 
     /// A turn among the lookups of a client. However many of them wait: each waits for a while.
-    pub(crate) async fn turn_to_look_up(&self, claimant: Claimant) -> Result<Reservation, Error> {
-        let share = self.lookups.share(claimant);
+    pub(crate) async fn turn_to_look_up(
+        &self,
+        claimant: &Arc<Claimant>,
+    ) -> Result<Reservation, Error> {
+        let share = self.lookups.share(Arc::clone(claimant));
         let turn = tokio::time::timeout(LOOKUP_WAIT_MAX, share.wait_for(1)).await;
         turn.map_err(|_| Error::Busy(Busy { limit: "LOOKUPS_MAX" }))
     }

@@ -14,9 +14,9 @@ use super::{
     budget::{Reservation, Share},
     pace::LeastRate,
     progress::{AnswerBody, Progress},
-    refusals,
+    refusal, refusals,
 };
-use crate::error::{Code, ErrorBody};
+use crate::error::Code;
 
 /// What a request takes besides its head, its body and its answer, in bytes.
 const REQUEST_BYTES: usize = 8 * 1024;
@@ -43,8 +43,9 @@ impl Admission {
         mut request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + use<> {
         request.extensions_mut().insert(self.peer);
-        let under_way = self.progress.begin_request();
-        let (room, router, rate) = (self.room_for(&request), self.router.clone(), self.body_rate);
+        let (under_way, count) = self.progress.begin_request();
+        let room = self.room_for(&request, count);
+        let (router, rate) = (self.router.clone(), self.body_rate);
         async move {
             let Some(room) = room else {
                 return Ok(turned_away().map(|body| under_way.answer(body, None)));
@@ -56,11 +57,11 @@ impl Admission {
         }
     }
 
-    /// Room for a request that is under way already; `None` when there is none. Whoever asks for
-    /// little needs none, so that it is served whatever others of its network ask for.
-    fn room_for<B>(&self, request: &Request<B>) -> Option<Option<Reservation>> {
+    /// Room for one of `count` requests of the connection; `None` when there is none. Whoever asks
+    /// for little needs none, so that it is served whatever others of its network ask for.
+    fn room_for<B>(&self, request: &Request<B>, count: usize) -> Option<Option<Reservation>> {
         let head = size_of_head(request);
-        if head <= FREE_HEAD_BYTES && self.progress.under_way() <= FREE_REQUESTS {
+        if head <= FREE_HEAD_BYTES && count <= FREE_REQUESTS {
             return Some(None);
         }
         self.requests.try_reserve(head + REQUEST_BYTES).map(Some)
@@ -77,11 +78,7 @@ fn size_of_head<B>(request: &Request<B>) -> usize {
 fn turned_away() -> Response<Body> {
     refusals::note("REQUESTS_BYTES_MAX");
     let message = "too many requests are under way: try again in a few seconds";
-    let body = ErrorBody::new(Code::Unavailable, message, serde_json::Value::Null).to_json();
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+    let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
     response
 }

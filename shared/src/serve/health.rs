@@ -62,6 +62,9 @@ where
         return found.clone();
     }
     let found = ready().await;
+    if let Err(reason) = &found {
+        tracing::warn!(reason, "not ready");
+    }
     *kept = Some((Instant::now(), found.clone()));
     found
 }
@@ -70,7 +73,6 @@ fn readiness(audience: Audience, ready: Result<(), String>) -> Response {
     match ready {
         Ok(()) => "ready\n".into_response(),
         Err(reason) => {
-            tracing::warn!(reason, "not ready");
             let told = match audience {
                 Audience::Public => "not ready: see the server's log\n".to_owned(),
                 Audience::Private => format!("not ready: {reason}\n"),

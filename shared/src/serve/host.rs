@@ -1,9 +1,10 @@
 //! A request says which host it is for, once (RFC 9112 §3.2).
 
 use axum::{extract::Request, middleware::Next, response::Response};
-use http::{HeaderValue, StatusCode, Version, header, uri::Authority};
+use http::{StatusCode, Version, header, uri::Authority};
 
-use crate::error::{Code, ErrorBody};
+use super::refusal;
+use crate::error::Code;
 
 /// Middleware: a request without a `Host`, with more than one or with none that can be meant gets
 /// 400.
@@ -12,12 +13,7 @@ pub async fn check(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let message = "a request must have one Host header, with a host";
-    let body = ErrorBody::new(Code::Unsupported, message, serde_json::Value::Null).to_json();
-    let mut response = Response::new(body.into());
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
+    refusal(StatusCode::BAD_REQUEST, Code::Unsupported, message)
 }
 
 fn is_told(request: &Request) -> bool {
@@ -38,6 +34,7 @@ fn is_host(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
+    use http::HeaderValue;
 
     use super::*;
 

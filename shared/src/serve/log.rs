@@ -124,10 +124,10 @@ pub async fn requests(State(names): State<Names>, mut request: Request, next: Ne
 /// A path as far as it is logged: the line is kept until the answer has gone.
 fn shortened(path: &str) -> String {
     const BYTES_MAX: usize = 1024;
-    match path.char_indices().map(|(at, _)| at).take_while(|at| *at <= BYTES_MAX).last() {
-        Some(end) if path.len() > BYTES_MAX => format!("{}…", &path[..end]),
-        _ => path.to_owned(),
+    if path.len() <= BYTES_MAX {
+        return path.to_owned();
     }
+    format!("{}…", &path[..path.floor_char_boundary(BYTES_MAX)])
 }
 
 struct Line {
@@ -183,10 +183,14 @@ impl Drop for Line {
         }
         // Asked every few seconds, by health checks and by the registry. Keys that are new are worth
         // a line.
-        let is_probe = [HEALTHZ_PATH, READYZ_PATH, REVOCATIONS_PATH].contains(&self.path.as_str())
+        let is_probe = self.path == REVOCATIONS_PATH
             || self.path == KEYS_PATH && self.status == StatusCode::NOT_MODIFIED;
+        // Whoever looks has told the log what it found.
+        let is_health = [HEALTHZ_PATH, READYZ_PATH].contains(&self.path.as_str());
         if let Some(limit) = self.fields.limit {
             refusals::note(limit);
+        }
+        if self.fields.limit.is_some() || is_health {
             log!(tracing::Level::DEBUG);
         } else if self.status.is_server_error() {
             log!(tracing::Level::ERROR);

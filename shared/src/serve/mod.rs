@@ -33,7 +33,8 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Router, body::Body};
+use http::{HeaderValue, Response, StatusCode, header};
 use ipnet::IpNet;
 use socket2::SockRef;
 use tokio::net::TcpListener;
@@ -41,7 +42,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use arriving::Late;
 
-use crate::claimant::Claimant;
+use crate::{
+    claimant::Claimant,
+    error::{Code, ErrorBody},
+};
 use budget::Budget;
 use connection::{Stream, Terms, serve_connection};
 use pace::LeastRate;
@@ -53,8 +57,9 @@ use tls::Tls;
 /// left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What requests may take together that are under way on one listener, in bytes: their heads, and what
-/// the server keeps for each. A network has a quarter of it.
+/// What requests may take that are under way on one listener, in bytes: their heads, and what the
+/// server keeps for each. A network has a quarter of it, and all of them half: nobody has signed in
+/// yet. Four small requests of each connection are not counted.
 const REQUESTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How long open requests may go on after the shutdown began.
@@ -189,6 +194,16 @@ impl Listener {
             Self::Unix(socket) => Ok((Stream::Unix(socket.accept().await?), PeerAddress(None))),
         }
     }
+}
+
+/// A refusal in the specification's form, for what no handler sees.
+fn refusal(status: StatusCode, code: Code, message: &str) -> Response<Body> {
+    let body = ErrorBody::new(code, message, serde_json::Value::Null).to_json();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
 }
 
 /// Serves `router` until `shutdown`, then lets open requests finish for a while. The connections are

@@ -71,6 +71,11 @@ impl Pace {
         self.awaited_since.is_some()
     }
 
+    /// Since when it is waited for, or moved last while it was.
+    pub(super) fn awaited_since(&self) -> Option<Instant> {
+        self.awaited_since
+    }
+
     pub(super) fn is_late(&self, now: Instant) -> bool {
         self.due().is_some_and(|due| now > due)
     }

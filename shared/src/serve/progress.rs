@@ -1,8 +1,8 @@
 //! What a connection does: which requests are under way on it, and whether the client takes what is
 //! ready for it.
 //!
-//! Every byte of an answer is followed until the socket has it, past the buffers of HTTP/1 and
-//! HTTP/2, so that a window that is never opened is seen as well as a socket that is never read.
+//! Every byte of an answer is followed until the socket has it, or TLS for its last 64 KiB, past the
+//! buffers of HTTP/1 and HTTP/2, so that a window that is never opened is seen as well as a socket that is never read.
 
 use std::{
     collections::HashMap,
@@ -106,26 +106,27 @@ impl Progress {
     pub(super) fn standing(&self) -> Option<Standing> {
         let state = self.lock();
         if state.under_way.is_empty() {
-            return Some(Standing::Idle(state.idle_since));
+            // The last of an answer may be on its way from TLS to the socket.
+            return Some(match state.socket.awaited_since() {
+                Some(since) => Standing::Stalled(since),
+                None => Standing::Idle(state.idle_since),
+            });
         }
         let waits = |transfer: &Transfer| transfer.unsent > 0 || transfer.is_body_awaited;
         state.under_way.values().all(waits).then_some(Standing::Stalled(state.moved))
     }
 
-    /// How many requests are under way.
-    pub(super) fn under_way(&self) -> usize {
-        self.lock().under_way.len()
-    }
-
-    /// A request is under way until the result, and what is made of it, are dropped.
-    pub(super) fn begin_request(self: &Arc<Self>) -> Arc<Request> {
+    /// A request is under way until the result, and what is made of it, are dropped. Gives how many
+    /// there are now, too.
+    pub(super) fn begin_request(self: &Arc<Self>) -> (Arc<Request>, usize) {
         let mut state = self.lock();
         let id = state.next;
         state.next += 1;
         let transfer = Transfer { answer: Pace::new(self.rate), unsent: 0, is_body_awaited: false };
         state.under_way.insert(id, transfer);
         state.moved = Instant::now();
-        Arc::new(Request { progress: Arc::clone(self), id })
+        let under_way = state.under_way.len();
+        (Arc::new(Request { progress: Arc::clone(self), id }), under_way)
     }
 
     /// The socket took bytes.
@@ -287,7 +288,7 @@ mod tests {
         let progress = Progress::new(RATE);
         after(5).await;
         assert_eq!(progress.look(), Look::Idle(Duration::from_secs(5)));
-        let request = progress.begin_request();
+        let request = progress.begin_request().0;
         after(1000).await;
         assert_eq!(progress.look(), Look::Busy, "a handler may take its time");
         assert_eq!(progress.standing(), None);
@@ -306,14 +307,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_nobody_takes_is_late_and_one_that_is_taken_slowly_is_not() {
         let progress = Progress::new(RATE);
-        let mut body = progress.begin_request().answer(Body::from(vec![0; 100_000]), None);
+        let mut body = progress.begin_request().0.answer(Body::from(vec![0; 100_000]), None);
         let mut taken = piece(&mut body).await;
         for _ in 0..90 {
             after(2).await;
             taken.advance(1024);
             assert_eq!(progress.look(), Look::Busy);
         }
-        let mut body = progress.begin_request().answer(Body::from("401"), None);
+        let mut body = progress.begin_request().0.answer(Body::from("401"), None);
         let _untaken = piece(&mut body).await;
         after(60).await;
         assert_eq!(progress.look(), Look::Busy);
@@ -334,13 +335,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_asks_for_nothing_stands_behind_who_keeps_requests_waiting() {
         let (idle, stalled) = (Progress::new(RATE), Progress::new(RATE));
-        let request = stalled.begin_request();
+        let request = stalled.begin_request().0;
         request.await_body(true);
         after(10).await;
         let younger = Progress::new(RATE);
         let order = [&idle, &younger, &stalled].map(|progress| progress.standing());
         assert!(order.is_sorted() && order.iter().all(Option::is_some), "{order:?}");
-        let _works = stalled.begin_request();
+        let _works = stalled.begin_request().0;
         assert_eq!(stalled.standing(), None);
     }
 }

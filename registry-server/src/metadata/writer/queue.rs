@@ -27,7 +27,7 @@ pub(crate) enum Asker {
     /// The server's own: collection, verification, a verb.
     Server,
     /// A client.
-    Client(Claimant),
+    Client(Arc<Claimant>),
 }
 
 impl Asker {
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     fn subject(name: &str) -> Asker {
-        Asker::Client(Claimant::Subject(Subject::User(name.parse().unwrap())))
+        Asker::Client(Arc::new(Claimant::Subject(Subject::User(name.parse().unwrap()))))
     }
 
     #[tokio::test]

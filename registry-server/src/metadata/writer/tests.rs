@@ -137,17 +137,19 @@ async fn whoever_asks_for_much_keeps_nobody_else_waiting() {
     let mut asked = tokio::task::JoinSet::new();
     let mut ask = |who: &'static str, number: usize| {
         let (database, order) = (database.clone(), Arc::clone(&order));
-        asked.spawn(Asker::Client(Claimant::Subject(Subject::User(who.parse().unwrap()))).scope(
-            async move {
-                let write = database.write(move |_| {
-                    Box::pin(async move {
-                        order.lock().unwrap().push((who, number));
-                        Ok::<_, Error>(())
-                    })
-                });
-                write.await.unwrap();
-            },
-        ));
+        asked.spawn(
+            Asker::Client(Arc::new(Claimant::Subject(Subject::User(who.parse().unwrap())))).scope(
+                async move {
+                    let write = database.write(move |_| {
+                        Box::pin(async move {
+                            order.lock().unwrap().push((who, number));
+                            Ok::<_, Error>(())
+                        })
+                    });
+                    write.await.unwrap();
+                },
+            ),
+        );
     };
     (0..200).for_each(|number| ask("many", number));
     ask("one", 0);

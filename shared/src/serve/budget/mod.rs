@@ -67,6 +67,8 @@ struct State {
 #[derive(Default)]
 struct Account {
     held: usize,
+    /// Those of `waiting` that give up after a while.
+    requests: usize,
     waiting: VecDeque<Waiting>,
 }
 
@@ -87,8 +89,8 @@ impl Budget {
 
     /// The share of a client.
     #[must_use]
-    pub fn share(&self, claimant: Claimant) -> Share {
-        Share { budget: self.clone(), claimant: Arc::new(claimant) }
+    pub fn share(&self, claimant: impl Into<Arc<Claimant>>) -> Share {
+        Share { budget: self.clone(), claimant: claimant.into() }
     }
 
     /// How much is reserved.
@@ -134,13 +136,7 @@ impl Budget {
 
     fn give_back(&self, claimant: &Arc<Claimant>, amount: usize) {
         let mut state = self.state();
-        state.held -= amount;
-        if claimant.is_stranger() {
-            state.held_by_strangers -= amount;
-        }
-        if let Some(account) = state.accounts.get_mut(claimant) {
-            account.held -= amount;
-        }
+        state.release(claimant, amount);
         state.forget_if_done(claimant);
         self.serve(&mut state);
     }
@@ -153,6 +149,7 @@ impl Budget {
             let room = self.room(state, &claimant);
             let Some(account) = state.accounts.get_mut(&claimant) else { continue };
             let next = account.waiting.pop_front_if(|first| first.amount <= room);
+            account.requests -= usize::from(next.as_ref().is_some_and(|next| next.is_request));
             passed = if next.is_some() { 0 } else { passed + 1 };
             if !account.waiting.is_empty() {
                 state.turns.push_back(Arc::clone(&claimant));
@@ -161,14 +158,7 @@ impl Budget {
             let granted = self.take(state, &claimant, next.amount);
             if let Err(mut unwanted) = next.granted.send(granted) {
                 // It gave up. Dropping the reservation would lock again.
-                let amount = std::mem::take(&mut unwanted.amount);
-                state.held -= amount;
-                if claimant.is_stranger() {
-                    state.held_by_strangers -= amount;
-                }
-                if let Some(account) = state.accounts.get_mut(&claimant) {
-                    account.held -= amount;
-                }
+                state.release(&claimant, std::mem::take(&mut unwanted.amount));
             }
             state.forget_if_done(&claimant);
         }
@@ -176,6 +166,16 @@ impl Budget {
 }
 
 impl State {
+    fn release(&mut self, claimant: &Claimant, amount: usize) {
+        self.held -= amount;
+        if claimant.is_stranger() {
+            self.held_by_strangers -= amount;
+        }
+        if let Some(account) = self.accounts.get_mut(claimant) {
+            account.held -= amount;
+        }
+    }
+
     fn forget_if_done(&mut self, claimant: &Arc<Claimant>) {
         let is_done = |account: &Account| account.held == 0 && account.waiting.is_empty();
         if self.accounts.get(claimant).is_some_and(is_done) {
@@ -271,10 +271,10 @@ impl Share {
         state.tickets += 1;
         let ticket = state.tickets;
         let account = state.accounts.entry(Arc::clone(&self.claimant)).or_default();
-        let requests = account.waiting.iter().filter(|waiting| waiting.is_request).count();
-        if is_request && requests >= WAITING_MAX {
+        if is_request && account.requests >= WAITING_MAX {
             return Asked::Refused;
         }
+        account.requests += usize::from(is_request);
         let is_first = account.waiting.is_empty();
         let (sender, granted) = oneshot::channel();
         account.waiting.push_back(Waiting { ticket, amount, is_request, granted: sender });
@@ -288,9 +288,13 @@ impl Share {
     fn leave(&self, ticket: u64) {
         let mut state = self.budget.state();
         let Some(account) = state.accounts.get_mut(&self.claimant) else { return };
-        let before = account.waiting.len();
-        account.waiting.retain(|waiting| waiting.ticket != ticket);
-        if account.waiting.is_empty() && before > 0 {
+        // Tickets ascend. Who was served is not there any more.
+        let Ok(at) = account.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket) else {
+            return;
+        };
+        let left = account.waiting.remove(at);
+        account.requests -= usize::from(left.is_some_and(|waiting| waiting.is_request));
+        if account.waiting.is_empty() {
             state.turns.retain(|claimant| *claimant != self.claimant);
         }
         state.forget_if_done(&self.claimant);
