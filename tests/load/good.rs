@@ -46,7 +46,7 @@ pub(crate) struct Waits {
 impl Waits {
     /// Whether nothing failed and answers came all the time that the load stood.
     pub(crate) fn is_served(&self) -> bool {
-        // The load stands for ten seconds or more.
+        // A load stands for ten seconds or more, unless all who make it are done before.
         const ANSWERS_MIN: u32 = 5;
         self.failed == 0 && self.answered >= ANSWERS_MIN
     }
