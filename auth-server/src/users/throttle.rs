@@ -22,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use berth_shared::claimant::{Claimant, Network, network_of};
 use moka::sync::Cache;
 use ring::hmac;
 use tokio::time::Instant;
@@ -31,10 +32,7 @@ use crate::{
     config::Limits,
 };
 
-use super::{
-    budget::Budget,
-    network::{Network, network},
-};
+use super::budget::Budget;
 
 /// Wrong passwords that cost nothing but the check: people mistype, and have old ones in scripts.
 const FREE: usize = 3;
@@ -132,8 +130,10 @@ impl Throttle {
             tag
         };
         let address = client.map(|client| client.to_canonical().to_string()).unwrap_or_default();
-        let from = network(client);
-        Pair { address: tag(address.as_bytes()), network: tag(&from), from }
+        let from = client.map(network_of);
+        // As text it reads as no address does.
+        let network = Claimant::Network(from).to_string();
+        Pair { address: tag(address.as_bytes()), network: tag(network.as_bytes()), from }
     }
 
     /// Whether this password was checked lately, and was wrong: no second check is needed. The tag
@@ -271,11 +271,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    const PAIR: Pair = pair(1);
+    /// Somebody on this machine.
+    const PAIR: Pair = Pair { address: [1; 32], network: [254; 32], from: None };
 
     /// Somebody alone in their network.
-    const fn pair(n: u8) -> Pair {
-        Pair { address: [n; 32], network: [255 - n; 32], from: [n; 8] }
+    fn pair(n: u8) -> Pair {
+        let from = Some(network_of([192, 0, n, 1].into()));
+        Pair { address: [n; 32], network: [255 - n; 32], from }
     }
 
     fn throttle() -> Throttle {
