@@ -23,7 +23,7 @@ pub(crate) fn idle(site: &Site, count: usize) -> Crowd {
             match client.try_connect().await {
                 // Until the server ends it.
                 Ok(mut stream) => drop(stream.read(&mut [0; 1]).await),
-                Err(_) => tally.broken(),
+                Err(error) => tally.unconnected(&error),
             }
         }
     })
@@ -100,8 +100,9 @@ pub(crate) fn h2(site: &Site, count: usize, window: u32, say: Say) -> Crowd {
     Crowd::of(count, move |_, tally| {
         let (client, say) = (client.clone(), say.clone());
         async move {
-            let Ok(mut connection) = H2::try_connect(&client, window).await else {
-                return tally.broken();
+            let mut connection = match H2::try_connect(&client, window).await {
+                Ok(connection) => connection,
+                Err(error) => return tally.unconnected(&error),
             };
             match say.on(&mut connection).await {
                 // Within a head nothing else may be said (RFC 9113 §6.10).

@@ -1,7 +1,7 @@
 //! Those who make a load: many clients at once, each a task, and what became of them.
 
 use std::{
-    fmt,
+    fmt, io,
     pin::Pin,
     sync::{
         Arc,
@@ -34,6 +34,15 @@ impl Tally {
     /// Somebody got no answer, or a part of one.
     pub(crate) fn broken(&self) {
         self.broken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Somebody got no connection: was turned away, where the server took it and ended it.
+    pub(crate) fn unconnected(&self, error: &io::Error) {
+        use io::ErrorKind as K;
+        match error.kind() {
+            K::UnexpectedEof | K::ConnectionReset | K::BrokenPipe => self.refused(),
+            _ => self.broken(),
+        }
     }
 
     /// Somebody got an answer of this status, or none.

@@ -48,7 +48,7 @@ async fn measure(kind: Kind, options: &Options, site: &mut Site) -> io::Result<R
     Good::prepare(site).await?;
     let crowd = kind.prepare(site).await?;
     site.restart().await?;
-    let good = Good::start(site).await?;
+    let good = Good::start(site, options.good_from).await?;
     let time = options.secs.map_or(kind.time(), Duration::from_secs);
     let begun = Instant::now();
     let mut standing = crowd.start();
