@@ -16,7 +16,7 @@ readonly FILES_MIN=4096 MIB_MIN=6144
 
 case ${1:-} in -h | --help) exec "$LOAD" --help ;; esac
 
-[ -x "$BIN/registry-server" ] ||
+[ -n "${BERTH_BIN:-}" ] ||
     cargo build --release --locked --quiet -p berth-auth-server -p berth-registry-server --bins
 
 # The clients' connections are as many as the servers'.

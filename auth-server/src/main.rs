@@ -14,7 +14,7 @@ use berth_shared::{
     clock::Clock,
     crypto, secrecy,
     serve::{health, shutdown},
-    shown::shown,
+    shown,
     telemetry::{self, LogControl, chain},
 };
 use clap::{Parser, Subcommand};
@@ -69,9 +69,9 @@ async fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            for (at, line) in reason.trim_end().lines().enumerate() {
-                eprintln!("{}{}", if at == 0 { "auth-server: " } else { "  " }, shown(line));
-            }
+            // A mistake in the settings is shown in several lines.
+            let reason = reason.trim_end().replace('\n', "\n  ");
+            eprintln!("auth-server: {}", shown::lines(&reason));
             ExitCode::FAILURE
         }
     }

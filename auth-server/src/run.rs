@@ -6,6 +6,7 @@ use axum::Router;
 use berth_shared::{
     clock::Clock,
     config::ConfigError,
+    files::raise_open_files,
     serve::{self, Limits, Listener, Name, expiry, metrics, tls::Tls},
     telemetry::chain,
 };
@@ -23,6 +24,9 @@ use crate::{
 /// How often the htpasswd file and the signing keys are looked at when nobody signs in, so that an
 /// edit voids tokens all the same, and keys go when their time is over.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Files that are open beside those of connections, with room to spare.
+const OTHER_FILES_MAX: usize = 64;
 
 /// A server whose sockets are open and which does not serve yet.
 pub struct Bound {
@@ -55,6 +59,7 @@ impl Bound {
         config.check()?;
         files::make_directory(&config.data)?;
         let lock = lock(&config.data)?;
+        raise_open_files(files_needed(&config));
         if config.metrics.is_some() {
             record_metrics(&clock)?;
         }
@@ -184,6 +189,13 @@ async fn clear_counters(server: &AuthServer, shutdown: &CancellationToken) {
             Err(error) => tracing::error!(error = chain(&error), "clearing away old counters"),
         }
     }
+}
+
+/// The connections that may be open at once, and some for the database, the keys and the audit.
+fn files_needed(config: &Config) -> usize {
+    let public = config.public.as_ref().map_or(0, |_| config.limits.connections_max);
+    let connections = Limits::default().connections_max.saturating_add(public);
+    connections.saturating_add(OTHER_FILES_MAX)
 }
 
 /// The number of a group that the settings name.

@@ -132,7 +132,7 @@ impl AuthServer {
         let name = name.map_err(|refusal| match refusal {
             Refusal::Wrong => IssueError::Wrong { known: known(), is_checked: true },
             Refusal::StillWrong => IssueError::Wrong { known: known(), is_checked: false },
-            Refusal::Busy => IssueError::Busy { known: known() },
+            Refusal::Busy(limit) => IssueError::Busy { known: known(), limit },
             Refusal::Broken => IssueError::Broken(refusal.to_string()),
         })?;
         if let Some(client) = client {

@@ -32,8 +32,11 @@ use crate::{
 /// changed it; no client makes any of these rows.
 const POLICY: &str = "the policy is held as a whole, and read when an administrator changed it";
 
-/// What reads all of a table, or seems to.
-const READ_ALL: [ReadsAll; 13] = [
+/// What begins at an id, and ends with the page.
+const PAGE: &str = "every row behind the id is one of the page, and the limit ends it";
+
+/// What reads all of a table, or sorts, or seems to.
+const READ_ALL: [ReadsAll; 19] = [
     ReadsAll { statement: "SELECT grantee, counter FROM counters", why: POLICY },
     ReadsAll { statement: "SELECT grantee, pattern, effect, actions, expires FROM g", why: POLICY },
     ReadsAll { statement: "SELECT group_name, member FROM group_members", why: POLICY },
@@ -56,6 +59,33 @@ const READ_ALL: [ReadsAll; 13] = [
     ReadsAll {
         statement: "SELECT ring, rows FROM audit_rings",
         why: "a row for each of eight rings",
+    },
+    ReadsAll {
+        statement: "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens \
+                    WHERE subject",
+        why: "sorts those of one subject, as many as an account may have",
+    },
+    ReadsAll {
+        statement: "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens \
+                    WHERE id",
+        why: PAGE,
+    },
+    ReadsAll {
+        statement: "DELETE FROM sign_in_addresses WHERE rowid IN ( SELECT rowid \
+                    FROM sign_in_addresses WHERE name",
+        why: "sorts those of one name, as many as are kept and the new one",
+    },
+    ReadsAll {
+        statement: "INSERT INTO audit (at, event, subject, detail) SELECT",
+        why: "sorts the batch that is written, and nothing that is stored",
+    },
+    ReadsAll {
+        statement: "SELECT id, at, event, subject, actor, detail, ring FROM audit WHERE id > $1",
+        why: PAGE,
+    },
+    ReadsAll {
+        statement: "SELECT id, at, event, subject, actor, detail, ring FROM audit WHERE id >= C",
+        why: "`authctl audit` looks through what its filter may be about, in a process of its own",
     },
     ReadsAll { statement: "VACUUM INTO", why: "a copy is of everything; authctl makes it" },
     ReadsAll {
@@ -148,9 +178,8 @@ async fn everything() {
     store.policy().await.unwrap();
     drop(other);
     store.snapshot(&dir.path().join("copy.db")).await.unwrap();
-    let connections = store.close();
     // The other handle's connections end in threads of their own.
-    let _ = connections.await;
+    let _ = store.close().await;
     last_sequence(&path).await.unwrap();
 }
 

@@ -57,6 +57,8 @@ fn check_content(found: &Manifest) {
     let named = named.chain(several("layers")).chain(several("blobs")).chain(several("manifests"));
     let named = named.chain(single("subject")).map(|descriptor| {
         assert!(descriptor.is_object(), "a descriptor is an object: {descriptor}");
+        let size = &descriptor["size"];
+        assert!(size.is_null() || size.is_number(), "a size is a number: {size}");
         descriptor["digest"].as_str().expect("a digest")
     });
     let named: Vec<&str> = named.collect();

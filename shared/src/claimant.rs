@@ -6,14 +6,17 @@ use ipnet::IpNet;
 
 use crate::subject::Subject;
 
+/// Where somebody is, as far as one customer of a provider has it: a /24 of IPv4, a /64 of IPv6;
+/// `None` is this machine's own sockets.
+pub type Network = Option<IpNet>;
+
 /// Whose share it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Claimant {
     /// Who signed in.
     Subject(Subject),
-    /// The network of somebody who did not: a /24 of IPv4, a /64 of IPv6; `None` is this machine's
-    /// own sockets.
-    Network(Option<IpNet>),
+    /// The network of somebody who did not.
+    Network(Network),
 }
 
 impl Claimant {
@@ -50,8 +53,7 @@ impl fmt::Display for Claimant {
     }
 }
 
-/// The network that an address is in, as far as one customer of a provider has it: a /24 of IPv4, a
-/// /64 of IPv6.
+/// The network that an address is in: a /24 of IPv4, a /64 of IPv6.
 #[must_use]
 pub fn network_of(address: IpAddr) -> IpNet {
     let address = address.to_canonical();

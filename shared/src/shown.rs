@@ -23,6 +23,13 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// Text of several lines for people.
+#[must_use]
+pub fn lines(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(|line| shown(line).to_string()).collect();
+    lines.join("\n")
+}
+
 /// JSON without such characters: it has them within strings alone, where JSON has an escape too.
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
@@ -74,6 +81,11 @@ mod tests {
         ] {
             assert_eq!(shown(text).to_string(), printed);
         }
+    }
+
+    #[test]
+    fn of_several_lines_only_their_ends_stay() {
+        assert_eq!(lines("a\x1b[2J\r\n  b\u{202e}\n"), "a\\u{1b}[2J\\r\n  b\\u{202e}\n");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -65,6 +65,8 @@ const HEADERS: &[&str] = &[
 #[derive(Clone)]
 pub struct Client {
     address: SocketAddr,
+    /// The address that it comes from; the system chooses where there is none.
+    from: Option<IpAddr>,
     tls: Arc<ClientConfig>,
 }
 
@@ -102,7 +104,13 @@ impl Client {
         roots.add(ca.clone().into_owned()).expect("a CA certificate");
         let mut tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         tls.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Self { address, tls: Arc::new(tls) }
+        Self { address, from: None, tls: Arc::new(tls) }
+    }
+
+    /// The same, coming from another address of this machine.
+    #[must_use]
+    pub fn from_address(&self, address: IpAddr) -> Self {
+        Self { from: Some(address), ..self.clone() }
     }
 
     /// Where the server listens.
@@ -153,7 +161,7 @@ impl Client {
     /// # Errors
     /// When the server cannot be reached or is not trusted.
     pub async fn try_connect(&self) -> std::io::Result<TlsStream<TcpStream>> {
-        self.handshake(TcpStream::connect(self.address).await?).await
+        self.handshake(self.socket()?.connect(self.address).await?).await
     }
 
     /// A TLS connection of which the system holds few unread bytes, so that a client that reads
@@ -163,10 +171,18 @@ impl Client {
     /// When the server cannot be reached or is not trusted.
     pub async fn try_connect_narrow(&self) -> std::io::Result<TlsStream<TcpStream>> {
         const RECEIVE_BUFFER_BYTES: u32 = 16 * 1024;
-        let socket =
-            if self.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let socket = self.socket()?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         self.handshake(socket.connect(self.address).await?).await
+    }
+
+    fn socket(&self) -> std::io::Result<TcpSocket> {
+        let socket =
+            if self.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(from) = self.from {
+            socket.bind((from, 0).into())?;
+        }
+        Ok(socket)
     }
 
     async fn handshake(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {

@@ -13,6 +13,10 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS_INITIAL_WINDOW_SIZE: u16 = 4;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+
+/// How a head begins whose status is 200 (RFC 7541, appendix A).
+const STATUS_200: u8 = 0x88;
 
 /// The kinds of frames that tests look for.
 pub mod kind {
@@ -50,6 +54,12 @@ impl Frame {
     #[must_use]
     pub fn ends_stream(&self) -> bool {
         matches!(self.kind, kind::DATA | kind::HEADERS) && self.flags & END_STREAM != 0
+    }
+
+    /// Whether it is the head of an answer whose status is 200.
+    #[must_use]
+    pub fn is_ok_head(&self) -> bool {
+        self.kind == kind::HEADERS && self.payload.first() == Some(&STATUS_200)
     }
 }
 
@@ -124,6 +134,22 @@ impl H2 {
     /// When the server has closed the connection.
     pub async fn open_window(&mut self, stream: u32, bytes: u32) -> std::io::Result<()> {
         self.frame(kind::WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes()).await
+    }
+
+    /// Answers a frame that asks whether somebody is there, or that says what the server allows.
+    ///
+    /// # Errors
+    /// When the server has closed the connection.
+    pub async fn answer_question(&mut self, frame: &Frame) -> std::io::Result<()> {
+        let payload = match frame.kind {
+            kind::PING => frame.payload.as_slice(),
+            kind::SETTINGS => &[],
+            _ => return Ok(()),
+        };
+        if frame.flags & ACK != 0 {
+            return Ok(());
+        }
+        self.frame(frame.kind, ACK, 0, payload).await
     }
 
     /// Sends a frame as it is.

@@ -284,21 +284,27 @@ PY
     as_service python3 "$scratch/swap.py" "$turns" "$scratch/$1" "$victim"
 }
 
-# Root's verbs one after another; a verb may be refused, or be done, and must do nothing else.
+# meanwhile COMMAND...: it may be refused, or be done, and must do nothing else.
+meanwhile() {
+    if timeout 60 "$@" >/dev/null 2>&1; then verbs_done=$((verbs_done + 1)); else verbs_refused=$((verbs_refused + 1)); fi
+}
+
+# Root's verbs one after another.
 verbs_meanwhile() {
-    local rounds=0
+    local rounds=0 verbs_done=0 verbs_refused=0
     while kill -0 "${pid_of[swap]}" 2>/dev/null; do
-        timeout 60 "$bin/registry-server" --config "$scratch/raced.toml" restore "$scratch/backup"
-        timeout 60 "$bin/registry-server" --config "$scratch/raced.toml" import --copy "$old"
-        timeout 60 "$bin/registry-server" --config "$scratch/raced.toml" backup "$scratch/raced/theirs"
-        timeout 60 "$bin/registry-server" --config "$scratch/raced.toml" backup "$scratch/raced-backup"
-        timeout 60 "$bin/registry-server" --config "$scratch/raced.toml" export team/app:1 "$scratch/raced-layout"
-        timeout 60 "$bin/authctl" --config "$scratch/raced/auth.toml" user add "mallory$rounds" --password-stdin <<<"a password of mallory's"
-        timeout 60 "$bin/authctl" --config "$scratch/raced-auth.toml" grant "mallory$rounds" 'a/**:pull'
-        as_service rm -rf "$scratch/raced/registry/registry.db" "$scratch/raced/registry/registry.db-wal"
+        meanwhile "$bin/registry-server" --config "$scratch/raced.toml" restore "$scratch/backup"
+        meanwhile "$bin/registry-server" --config "$scratch/raced.toml" import --copy "$old"
+        meanwhile "$bin/registry-server" --config "$scratch/raced.toml" backup "$scratch/raced/theirs"
+        meanwhile "$bin/registry-server" --config "$scratch/raced.toml" backup "$scratch/raced-backup"
+        meanwhile "$bin/registry-server" --config "$scratch/raced.toml" export team/app:1 "$scratch/raced-layout"
+        meanwhile "$bin/authctl" --config "$scratch/raced/auth.toml" user add "mallory$rounds" --password-stdin <<<"a password of mallory's"
+        meanwhile "$bin/authctl" --config "$scratch/raced-auth.toml" grant "mallory$rounds" 'a/**:pull'
+        as_service rm -rf "$scratch/raced/registry/registry.db" "$scratch/raced/registry/registry.db-wal" 2>/dev/null || true
         rounds=$((rounds + 1))
-    done >/dev/null 2>&1 || true
-    note "$rounds rounds of root's verbs"
+    done
+    note "$rounds rounds of root's verbs: $verbs_done were done, $verbs_refused refused"
+    ((verbs_done > 0)) || fail "root's verbs were all refused, so that nothing is shown"
 }
 
 races() {

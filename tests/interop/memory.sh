@@ -87,8 +87,15 @@ stop registry-server
 stop auth-server
 rm "$blob"
 
-# Servers of its own for each. All clients come from an address that is not the loopback's.
-attacks=(a3-manifests a3-blobs a3-referrers100 a3-puts a3-size)
-"$programs/load" --bin "$bin" --data "$scratch" --listen "$host_address" --served \
-    --memory-mib-max "$attacked_mib_max" --files-max "$attacked_files_max" "${attacks[@]}" ||
-    fail "memory, files or a good client under attack"
+# attacked LOAD-ARGUMENTS...: servers of their own for each. No client comes from the loopback.
+attacked() {
+    "$programs/load" --bin "$bin" --data "$scratch" --listen "$host_address" --served \
+        --memory-mib-max "$attacked_mib_max" --files-max "$attacked_files_max" "$@" ||
+        fail "memory, files or a good client under attack"
+}
+
+# Who takes all connections of a network keeps out that network: the good client comes from another.
+good_address=192.0.2.10
+ip address add "$good_address/32" dev lo
+attacked --good-from "$good_address" idle1024 a1-silent a1-window
+attacked a3-manifests a3-blobs a3-referrers100 a3-puts a3-size

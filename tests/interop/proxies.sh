@@ -231,7 +231,7 @@ pull_slowly() {
         printf 'url = "https://%s/v2/%s/blobs/%s"\noutput = /dev/null\n' "$registry" "$repository" "$large_digest"
     done >"$list"
     curl_berth andrew "$andrew_password" "repository:$repository:pull" --http1.1 --parallel --parallel-immediate \
-        --parallel-max 300 --limit-rate 150k --range 0-3999999 --no-progress-meter --write-out '%{http_code}\n' --config "$list"
+        --parallel-max 300 --limit-rate 75k --range 0-3999999 --no-progress-meter --write-out '%{http_code}\n' --config "$list"
 }
 
 # curl has 300 connections at once and no more.

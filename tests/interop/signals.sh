@@ -187,6 +187,38 @@ looks_for_its_configuration() {
     says "no settings" 1 'reading /etc/berth/auth.toml: No such file' env --chdir / "$program" health
 }
 
+# pushes: indexes of thousands under more and more tags, 32 at once. Prints the statuses.
+pushes() {
+    local n tag type=application/vnd.oci.image digest
+    digest=sha256:$(manifest | sha256sum | cut --delimiter ' ' --fields 1)
+    for ((n = 0; n < 32; n++)); do
+        jq --null-input --compact-output --arg type $type --arg digest "$digest" --arg n "$n" \
+            '{schemaVersion: 2, mediaType: "\($type).index.v1+json", annotations: {n: $n}, manifests: [range(3000) |
+              {mediaType: "\($type).manifest.v1+json", digest: $digest, size: 7, annotations: {n: tostring}}]}' >"$scratch/index-$n"
+    done
+    for ((tag = 0; tag < 2000; tag++)); do
+        printf 'url = "https://%s/v2/team/app/manifests/many-%s"\nupload-file = "%s"\noutput = /dev/null\n' \
+            "$registry" "$tag" "$scratch/index-$((tag % 32))"
+    done >"$scratch/pushes"
+    curl_berth andrew "$andrew_password" "$scope" --header "Content-Type: $type.index.v1+json" --no-progress-meter \
+        --parallel --parallel-immediate --parallel-max 32 --write-out '%{http_code}\n' --config "$scratch/pushes"
+}
+
+# As systemd and docker stop it, which kill what has not ended by then.
+stops_with_work() {
+    local pid=${pid_of[registry-server]} pushed='PUT /v2/team/app/manifests/many-.* status=201'
+    succeeds "push of an image" push_image one
+    start pushes pushes
+    wait_for 60 "pushes to be under way" log_has "$pushed"
+    log_mark
+    kill -TERM "$pid"
+    timeout 14 tail --pid "$pid" --follow /dev/null || fail "SIGTERM with pushes under way: it did not end in 14 s"
+    stop registry-server || fail "SIGTERM with pushes under way: it ended with $?"
+    log_since "$pushed" || fail "no push was under way, so that nothing is shown"
+    ok "SIGTERM with pushes under way: it ends in time, and $(count_since "$pushed") of them come to their end"
+    stop pushes || true
+}
+
 programs_introduce_themselves() {
     local program version
     version=$(sed -n '/^\[workspace.package\]/,/^\[/ s/^version = "\(.*\)"/\1/p' "$root/Cargo.toml")
@@ -213,7 +245,7 @@ deletes
 output_that_cannot_be_written
 failures_for_programs
 looks_for_its_configuration
-stop registry-server || fail "the registry did not stop cleanly"
+stops_with_work
 succeeds "verify without a server" verb verify
 succeeds "gc without a server" verb gc
 refused "read-only without a server" 'no server runs' verb read-only on

@@ -1,12 +1,10 @@
 //! Attacks on memory and open files: what a client makes the server hold by asking for much and
 //! taking nothing, or by sending all but the end.
 
-use std::fs;
-
 use bytes::Bytes;
 use harness::{
     Client, H2, Response, Stack,
-    h2::kind,
+    h2::{Frame, kind},
     image::{Image, MANIFEST, digest_of, push_blob, put_manifest},
     stack::Options,
     upload::content,
@@ -66,9 +64,6 @@ async fn push_large(stack: &Stack, token: &str, manifest: &Bytes) -> String {
     reference.to_owned()
 }
 
-/// How a head begins whose status is 200 (RFC 7541, appendix A).
-const STATUS_200: u8 = 0x88;
-
 /// Reads what is answered on `streams` until each has a head, and gives how many were 200.
 async fn heads(connection: &mut H2, streams: usize) -> usize {
     let (mut heads, mut good) = (0, 0);
@@ -76,7 +71,7 @@ async fn heads(connection: &mut H2, streams: usize) -> usize {
         let frame = connection.next().await.expect("a frame");
         if frame.kind == kind::HEADERS {
             heads += 1;
-            good += usize::from(frame.payload.first() == Some(&STATUS_200));
+            good += usize::from(frame.is_ok_head());
         }
     }
     good
@@ -186,7 +181,7 @@ async fn a_manifest_that_makes_no_progress_is_408() {
 }
 
 #[tokio::test]
-async fn a_manifest_of_tiny_things_is_refused_before_it_is_large() {
+async fn what_is_wrong_with_a_manifest_is_told_in_few_words() {
     let stack = Stack::start().await;
     let token = stack.forged_token("andrew", &["repository:app:*"]);
     let digest = digest_of(b"x");
@@ -310,17 +305,6 @@ async fn token_requests_that_never_end_leave_room_for_those_who_signed_in() {
     stack.token("andrew", &["repository:app:*"]).await;
 }
 
-#[test]
-fn the_units_allow_more_files_than_the_servers_need() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd");
-    for unit in ["berth-registry.service", "berth-auth.service"] {
-        let text = fs::read_to_string(root.join(unit)).expect(unit);
-        let files = text.lines().find_map(|line| line.strip_prefix("LimitNOFILE="));
-        let files: usize = files.expect("LimitNOFILE").parse().expect("a number");
-        assert!(files >= 8192, "{unit}");
-    }
-}
-
 #[tokio::test]
 async fn requests_whose_heads_are_large_are_so_many_and_others_go_on_behind_them() {
     let stack = Stack::start().await;
@@ -337,14 +321,12 @@ async fn requests_whose_heads_are_large_are_so_many_and_others_go_on_behind_them
         held.push(connection);
     }
     let mut last = held.pop().unwrap();
-    let refused = loop {
-        let frame = last.next().await.expect("a refusal");
-        if frame.kind == kind::DATA {
-            break frame.payload;
-        }
+    let is_refusal = |frame: &Frame| {
+        let text = String::from_utf8_lossy(&frame.payload);
+        frame.kind == kind::DATA && text.contains("too many requests are under way")
     };
-    let refused = String::from_utf8(refused).unwrap();
-    assert!(refused.contains("too many requests are under way"), "{refused}");
+    // Of those before, some may have been given up by now.
+    while !is_refusal(&last.next().await.expect("a refusal")) {}
     drop((held, last));
     harness::eventually("others go on", async || {
         let answer = stack.client.call("GET", "/healthz").send().await;

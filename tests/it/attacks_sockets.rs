@@ -1,9 +1,15 @@
-//! Attacks, or accidents: what becomes of a server whose Unix socket somebody deletes.
+//! Attacks, or accidents: what becomes of a server whose Unix socket somebody deletes, and of one that
+//! may open few files.
 
 use std::{fs, path::Path};
 
 use berth_shared::serve::health;
-use harness::{Stack, eventually, stack::PASSWORD};
+use harness::{
+    Stack,
+    events::Recording,
+    eventually,
+    stack::{Options, PASSWORD},
+};
 
 async fn is_back(socket: &Path) {
     eventually("the socket is made again", async || health::ask(socket).await.ok()).await;
@@ -45,4 +51,16 @@ async fn a_server_whose_socket_cannot_be_made_again_is_not_ready() {
     fs::remove_dir(&control).expect("what lay there");
     is_back(&control).await;
     becomes(200).await;
+}
+
+/// Else nobody would know why connections are turned away.
+#[tokio::test]
+async fn a_server_that_may_open_fewer_files_than_it_needs_says_so() {
+    let recording = Recording::start();
+    let listen = "listen = '127.0.0.1:0'\ncertificate = 'server.pem'\nkey = 'server.key'";
+    let auth = format!("[public]\n{listen}\n[limits]\nconnections_max = {}\n", u32::MAX);
+    let _stack = Stack::with(Options { auth, ..Options::default() }).await;
+    let needed = format!("needed={} ", u64::from(u32::MAX) + 1024 + 64);
+    let told = recording.take().into_iter().find(|event| event.text.contains(&needed));
+    assert!(told.is_some_and(|event| event.text.contains("few files may be open at once")));
 }

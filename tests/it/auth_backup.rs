@@ -12,7 +12,8 @@ use auth_server::{
     config::Config,
 };
 use berth_shared::clock::{Clock, UnixSeconds};
-use harness::{Stack, eventually, stack::PASSWORD};
+use harness::{Stack, eventually, image::digest_of, stack::PASSWORD};
+use sqlx::{ConnectOptions, Connection, Executor, sqlite::SqliteConnectOptions};
 
 use crate::revocation::revoke;
 
@@ -207,6 +208,32 @@ async fn what_the_backup_does_not_name_is_not_restored() {
     assert!(!config.keys().join("stray.pem").exists());
     stack.start_auth().await;
     assert!(signs_in(&stack, "andrew").await);
+}
+
+/// It would act with the rights of whoever changes a grant.
+#[tokio::test]
+async fn a_database_with_a_planted_trigger_is_not_restored() {
+    let mut stack = Stack::start().await;
+    stack.grant("andrew", "app:push").await;
+    let (config, to) = (config(&stack), stack.root().join("copy"));
+    backup::backup(&config, &to, 0).await.expect("a backup");
+    let database = files_of(&to).join("auth.db");
+    let plant = "CREATE TRIGGER planted AFTER INSERT ON grants BEGIN DELETE FROM grants; END";
+    let mut connection = SqliteConnectOptions::new().filename(&database).connect().await.unwrap();
+    connection.execute(plant).await.expect("a trigger");
+    connection.close().await.expect("closing");
+    let digest = digest_of(&fs::read(&database).expect("the database"));
+    // Whoever can plant it can write the hash as well.
+    rewrite_contents(&to, |contents| contents["files"]["auth.db"] = digest.as_str().into());
+    stack.stop_auth().await;
+    let now = stack.clock.now();
+    let refused = backup::restore(&config, &to, true, &by(now)).await.expect_err("a trigger");
+    assert!(matches!(refused, Error::ForeignSchema { .. }), "{refused}");
+    let told = refused.to_string();
+    assert!(told.contains("trigger \"planted\"") && told.contains("auth.db"), "{told}");
+    stack.start_auth().await;
+    let token = stack.token("andrew", &["repository:app:push"]).await;
+    assert!(may_push(&stack, &token).await);
 }
 
 #[tokio::test]

@@ -10,7 +10,6 @@ mod attacks_links;
 mod attacks_memory;
 mod attacks_sign_in;
 mod attacks_sockets;
-mod attacks_statements;
 mod attacks_uploads;
 mod attacks_writer;
 mod audit;

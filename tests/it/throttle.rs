@@ -10,7 +10,9 @@ use std::{
 };
 
 use harness::{
-    Client, Response, Stack, eventually,
+    Client, Response, Stack,
+    events::Recording,
+    eventually,
     stack::{Options, PASSWORD},
 };
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -220,4 +222,62 @@ async fn a_hundred_right_sign_ins_at_once_are_one_check_at_cost_12() {
     let logins = (0..100).map(|_| (PASSWORD.to_owned(), "127.0.0.1".to_owned()));
     assert!(all(&stack, logins).await.into_iter().all(|status| status == 200));
     assert_eq!(stack.auth.bcrypt_runs() - runs, 1);
+}
+
+/// Whatever turned a sign-in away was told as `password_queue_max`.
+#[tokio::test]
+async fn the_log_names_the_limit_that_turned_a_sign_in_away() {
+    let one_name = |n: usize| ("andrew".to_owned(), format!("guess {n}"), "192.0.2.1".to_owned());
+    let one_network =
+        |n: usize| (format!("nobody{n}"), "a guess".to_owned(), "192.0.2.1".to_owned());
+    let anywhere = |n: usize| (format!("nobody{n}"), "a guess".to_owned(), format!("198.51.{n}.7"));
+    type Login<'a> = &'a dyn Fn(usize) -> (String, String, String);
+    let cases: [(_, Login<'_>, _); 3] = [
+        ("sign_in_delay_secs_max = 1", &one_name, "sign_in_delay_secs_max"),
+        (
+            "sign_in_delay_secs_max = 1\npassword_failures_per_sec_max = 1",
+            &one_network,
+            "password_failures_per_sec_max",
+        ),
+        (
+            "password_queue_max = 1\npassword_failures_per_sec_max = 1000",
+            &anywhere,
+            "password_queue_max",
+        ),
+    ];
+    for (limits, login, expected) in cases {
+        let recording = Recording::start();
+        let stack = Stack::with(Options {
+            auth: format!("[limits]\n{limits}\n"),
+            registry: "trusted_proxies = ['127.0.0.1/32']\n".to_owned(),
+            ..Options::default()
+        })
+        .await;
+        // A check is to take long enough for many to come meanwhile.
+        let line = format!("andrew:{}\n", bcrypt::hash(PASSWORD, 8).expect("a hash"));
+        fs::write(stack.root().join("htpasswd"), line).expect("the users");
+        let mut tasks = JoinSet::new();
+        for (user, password, from) in (0..40).map(login) {
+            let client = stack.client.clone();
+            tasks.spawn(async move { sign_in(client, &user, &password, &from).await });
+        }
+        let answers = tasks.join_all().await;
+        let refused = answers.iter().filter(|answer| answer.status == 429);
+        let ids: Vec<_> =
+            refused.map(|answer| format!("request={} ", answer.header("x-request-id"))).collect();
+        assert!(ids.len() > 1, "{expected}: {} refused", ids.len());
+        let mut lines = Vec::new();
+        eventually("both servers have written their lines", async || {
+            let is_meant = |text: &str| ids.iter().any(|id| text.contains(id));
+            lines.extend(recording.take().into_iter().filter(|event| is_meant(&event.text)));
+            (lines.len() == 2 * ids.len()).then_some(())
+        })
+        .await;
+        let telling = |limit: &str| {
+            let limit = format!("limit=\"{limit}\" ");
+            lines.iter().filter(|event| event.text.contains(&limit)).count()
+        };
+        let counted = (telling(expected), telling("auth-server's limits of sign-in"));
+        assert_eq!(counted, (ids.len(), ids.len()), "{expected}: {lines:?}");
+    }
 }

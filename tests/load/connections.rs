@@ -14,11 +14,6 @@ use crate::{
 /// As many connections as the registry takes unless it is told otherwise.
 const CONNECTIONS_MAX: usize = 1024;
 
-const ACK: u8 = 1;
-
-/// How the head of an answer begins that is no refusal (RFC 7541 Appendix A).
-const STATUS_200: u8 = 0x88;
-
 /// HTTP/1 connections on which nothing is asked.
 pub(crate) fn idle(site: &Site, count: usize) -> Crowd {
     let client = site.client.clone();
@@ -28,7 +23,7 @@ pub(crate) fn idle(site: &Site, count: usize) -> Crowd {
             match client.try_connect().await {
                 // Until the server ends it.
                 Ok(mut stream) => drop(stream.read(&mut [0; 1]).await),
-                Err(_) => tally.broken(),
+                Err(error) => tally.unconnected(&error),
             }
         }
     })
@@ -105,8 +100,9 @@ pub(crate) fn h2(site: &Site, count: usize, window: u32, say: Say) -> Crowd {
     Crowd::of(count, move |_, tally| {
         let (client, say) = (client.clone(), say.clone());
         async move {
-            let Ok(mut connection) = H2::try_connect(&client, window).await else {
-                return tally.broken();
+            let mut connection = match H2::try_connect(&client, window).await {
+                Ok(connection) => connection,
+                Err(error) => return tally.unconnected(&error),
             };
             match say.on(&mut connection).await {
                 // Within a head nothing else may be said (RFC 9113 §6.10).
@@ -121,13 +117,10 @@ pub(crate) fn h2(site: &Site, count: usize, window: u32, say: Say) -> Crowd {
 /// Stays until the server ends the connection, and answers whatever asks whether it is there.
 async fn stay(mut connection: H2, tally: &Tally) {
     while let Some(frame) = connection.next().await {
-        let is_question = matches!(frame.kind, kind::PING | kind::SETTINGS);
-        if is_question && frame.flags & ACK == 0 {
-            let payload = if frame.kind == kind::PING { frame.payload } else { Vec::new() };
-            if connection.frame(frame.kind, ACK, 0, &payload).await.is_err() {
-                return;
-            }
-        } else if frame.kind == kind::HEADERS && frame.payload.first() == Some(&STATUS_200) {
+        if connection.answer_question(&frame).await.is_err() {
+            return;
+        }
+        if frame.is_ok_head() {
             tally.answered();
         } else if matches!(frame.kind, kind::HEADERS | kind::RST_STREAM) {
             tally.refused();

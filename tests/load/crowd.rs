@@ -1,7 +1,7 @@
 //! Those who make a load: many clients at once, each a task, and what became of them.
 
 use std::{
-    fmt,
+    fmt, io,
     pin::Pin,
     sync::{
         Arc,
@@ -34,6 +34,15 @@ impl Tally {
     /// Somebody got no answer, or a part of one.
     pub(crate) fn broken(&self) {
         self.broken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Somebody got no connection: was turned away, where the server took it and ended it.
+    pub(crate) fn unconnected(&self, error: &io::Error) {
+        use io::ErrorKind as K;
+        match error.kind() {
+            K::UnexpectedEof | K::ConnectionReset | K::BrokenPipe => self.refused(),
+            _ => self.broken(),
+        }
     }
 
     /// Somebody got an answer of this status, or none.
@@ -116,6 +125,13 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// Whether a load stood: where there are members, somebody was answered or turned away, or
+    /// nobody was cut off and some are still at it.
+    pub(crate) fn has_stood(&self) -> bool {
+        let is_heard = self.answered > 0 || self.refused > 0;
+        self.size == 0 || is_heard || (self.standing > 0 && self.broken == 0)
+    }
+
     /// Whether everybody came to their end and got all that they asked for.
     pub(crate) fn is_whole(&self) -> bool {
         self.standing == 0 && self.refused == 0 && self.broken == 0 && self.answered > 0
@@ -136,5 +152,26 @@ impl fmt::Display for Outcome {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_has_stood_when_the_servers_had_something_of_it() {
+        for (size, standing, answered, refused, broken, has_stood) in [
+            (0, 0, 0, 0, 0, true),
+            (4, 0, 0, 0, 4, false),
+            (4, 1, 0, 0, 3, false),
+            (4, 0, 0, 0, 0, false),
+            (4, 4, 0, 0, 0, true),
+            (4, 0, 1, 0, 3, true),
+            (4, 0, 0, 1, 3, true),
+        ] {
+            let outcome = Outcome { size, standing, answered, refused, broken };
+            assert_eq!(outcome.has_stood(), has_stood, "{outcome:?}");
+        }
     }
 }

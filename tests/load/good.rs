@@ -3,6 +3,7 @@
 
 use std::{
     fmt, io,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -46,7 +47,7 @@ pub(crate) struct Waits {
 impl Waits {
     /// Whether nothing failed and answers came all the time that the load stood.
     pub(crate) fn is_served(&self) -> bool {
-        // The load stands for ten seconds or more.
+        // A load stands for ten seconds or more, unless all who make it are done before.
         const ANSWERS_MIN: u32 = 5;
         self.failed == 0 && self.answered >= ANSWERS_MIN
     }
@@ -88,16 +89,18 @@ impl Good {
         line.expect("PUT", &target, Some(INDEX), content::index("good", 0)).await.map(|_| ())
     }
 
-    /// Begins, once every request has succeeded without a load.
+    /// Begins, from that address if one is given, once every request has succeeded without a load.
     ///
     /// # Errors
     /// When one does not.
-    pub(crate) async fn start(site: &Site) -> io::Result<Self> {
+    pub(crate) async fn start(site: &Site, from: Option<IpAddr>) -> io::Result<Self> {
         let bearer = site.bearer(Some("bob"), &format!("repository:{REPOSITORY}:*")).await?;
+        let client = site.client.clone();
+        let client = from.map_or_else(|| client.clone(), |from| client.from_address(from));
         let mut tasks = JoinSet::new();
         let mut waits = Vec::new();
         for deed in [Deed::Pull, Deed::Push, Deed::SignIn] {
-            let doer = Doer { client: site.client.clone(), bearer: bearer.clone(), deed };
+            let doer = Doer { client: client.clone(), bearer: bearer.clone(), deed };
             for turn in 0..2 {
                 if !doer.succeeds(turn).await {
                     return Err(io::Error::other(format!("{deed:?} fails without a load")));

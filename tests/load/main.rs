@@ -53,6 +53,9 @@ struct Options {
     /// The address that the registry listens on, and that all clients come from
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "ADDRESS")]
     listen: IpAddr,
+    /// Another address of this machine that the good client comes from
+    #[arg(long, value_name = "ADDRESS")]
+    good_from: Option<IpAddr>,
     /// How long each load stands [default: what is usual for it]
     #[arg(long, value_name = "SECONDS")]
     secs: Option<u64>,

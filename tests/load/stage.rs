@@ -48,7 +48,7 @@ async fn measure(kind: Kind, options: &Options, site: &mut Site) -> io::Result<R
     Good::prepare(site).await?;
     let crowd = kind.prepare(site).await?;
     site.restart().await?;
-    let good = Good::start(site).await?;
+    let good = Good::start(site, options.good_from).await?;
     let time = options.secs.map_or(kind.time(), Duration::from_secs);
     let begun = Instant::now();
     let mut standing = crowd.start();
@@ -73,15 +73,19 @@ impl Row {
         let [pull, push, sign_in] = self.waits;
         format!(
             "{registry:.0} and {auth:.0} MiB, {} and {} files; a good client waited {pull} for a \
-             pull, {push} for a push, {sign_in} to sign in",
+             pull, {push} for a push, {sign_in} to sign in; those who made the load: {}",
             self.figures[0].files_told(),
-            self.figures[1].files_told()
+            self.figures[1].files_told(),
+            self.outcome
         )
     }
 
     /// The bounds of the options that do not hold.
     pub(crate) fn violations(&self, options: &Options) -> Vec<String> {
         let mut found = Vec::new();
+        if !self.outcome.has_stood() {
+            found.push(format!("the load never stood: {}", self.outcome));
+        }
         for (name, figures) in ["registry-server", "auth-server"].iter().zip(&self.figures) {
             let (mib, files) = (figures.peak_mib(), figures.files_told());
             if let Some(most) = options.memory_mib_max.filter(|most| mib >= *most as f64) {

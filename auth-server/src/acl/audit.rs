@@ -98,13 +98,20 @@ impl Store {
         let mut writer = self.writer.lock().await;
         let rings: Vec<(String, i64)> =
             sqlx::query_as("SELECT ring, rows FROM audit_rings").fetch_all(&mut *writer).await?;
+        let mut left = CLEARED_MAX;
+        let beyond = rings.into_iter().map(|(ring, rows)| {
+            let beyond = (rows - kept.of(&ring)).clamp(0, left);
+            left -= beyond;
+            (ring, beyond)
+        });
+        let beyond: Vec<_> = beyond.filter(|(_, beyond)| *beyond > 0).collect();
+        if beyond.is_empty() {
+            return Ok(0);
+        }
+        // All of it or nothing: what was cleared away is told.
+        let mut transaction = begin(&mut writer).await?;
         let mut behind = 0;
-        for (ring, rows) in rings {
-            let beyond = (rows - kept.of(&ring)).min(CLEARED_MAX);
-            if beyond <= 0 {
-                continue;
-            }
-            let mut transaction = begin(&mut writer).await?;
+        for (ring, beyond) in beyond {
             behind += sqlx::query_scalar::<_, i64>(
                 "SELECT COUNT(*) FROM (SELECT id FROM audit WHERE ring = $1 ORDER BY id LIMIT $2)
                  WHERE id > $3",
@@ -122,8 +129,8 @@ impl Store {
             .bind(beyond)
             .execute(&mut *transaction)
             .await?;
-            transaction.commit().await?;
         }
+        transaction.commit().await?;
         Ok(behind.unsigned_abs())
     }
 
@@ -283,6 +290,20 @@ mod tests {
             counted.fetch_all(&mut *store.writer.lock().await).await.unwrap();
         assert_eq!(rings.into_iter().collect::<Vec<_>>(), counted, "the triggers count right");
         counted
+    }
+
+    #[tokio::test]
+    async fn one_call_clears_a_bounded_part_of_all_rings_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        for entry in [Entry::gap(0, 1), failed(Some("andrew"), true)] {
+            store.append(&vec![entry; 15_000], 0).await.unwrap();
+        }
+        let keep = Kept { rows_max: 0, failure_rows_max: 0 };
+        assert_eq!(store.clear(keep, 0).await.unwrap(), 20_000);
+        assert_eq!(store.rows_after(0, 100_000).await.unwrap().len(), 10_000);
+        assert_eq!(store.clear(keep, 0).await.unwrap(), 10_000);
+        assert_eq!(store.clear(keep, 0).await.unwrap(), 0);
     }
 
     #[tokio::test]

@@ -94,15 +94,9 @@ async fn end_of(lines: &Lines, store: &Store) -> Result<Option<i64>, Error> {
 
 /// `audit-failures.jsonl` for `audit.jsonl`.
 fn failures_beside(path: &Path) -> PathBuf {
-    let mut name = path.file_stem().unwrap_or_default().to_owned();
-    name.push("-failures");
-    let beside = path.with_file_name(name);
-    path.extension().map_or(beside.clone(), |extension| {
-        let mut whole = beside.into_os_string();
-        whole.push(".");
-        whole.push(extension);
-        whole.into()
-    })
+    let stem = path.file_stem().unwrap_or_default().display();
+    let extension = path.extension().map(|it| format!(".{}", it.display())).unwrap_or_default();
+    path.with_file_name(format!("{stem}-failures{extension}"))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ impl AuthServer {
                 let reason = "the keys of the token's issuer cannot be had";
                 Entry::login_fail(at, reason, known.as_ref(), tag(known), source())
             }
-            Err(IssueError::Busy { known }) => {
+            Err(IssueError::Busy { known, .. }) => {
                 Entry::login_busy(at, known.as_ref(), tag(known), source())
             }
             Err(IssueError::Database(_) | IssueError::Broken(_)) => return,

@@ -90,17 +90,18 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        let connections = serve::Limits::default();
         Self {
             password_queue_max: 256,
             password_failures_per_sec_max: 10,
             sign_in_delay_secs_max: 10,
             password_cache_max: 10_000,
             password_cache_secs: 600,
-            connections_max: 1024,
-            connections_per_network_max: 512,
-            connection_idle_secs_max: 75,
-            transfer_bytes_per_sec_min: 512,
-            body_idle_secs_max: 60,
+            connections_max: connections.connections_max,
+            connections_per_network_max: connections.connections_per_network_max,
+            connection_idle_secs_max: connections.idle_timeout.as_secs(),
+            transfer_bytes_per_sec_min: connections.transfer_bytes_per_sec_min,
+            body_idle_secs_max: connections.body_idle.as_secs(),
             memory_bytes_max: 64 * 1024 * 1024,
         }
     }

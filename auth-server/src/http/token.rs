@@ -135,7 +135,10 @@ async fn answer(
 
 fn refused(error: IssueError) -> Error {
     use Refusal as R;
-    let limit = matches!(error, IssueError::Busy { .. }).then_some("password_queue_max");
+    let limit = match &error {
+        IssueError::Busy { limit, .. } => Some(*limit),
+        _ => None,
+    };
     let (mut refused, known) = match error {
         // A name that no user has may be a password typed in the wrong field: it is not logged.
         IssueError::Wrong { known: None, .. } => {
@@ -148,7 +151,7 @@ fn refused(error: IssueError) -> Error {
             (Error::because(R::WrongCredentials, reason), known)
         }
         IssueError::IssuerDown { known, reason } => (Error::because(R::IssuerDown, reason), known),
-        IssueError::Busy { known } => (Error::refused(R::Busy), known),
+        IssueError::Busy { known, .. } => (Error::refused(R::Busy), known),
         IssueError::Database(error) => (Error::because(R::Unavailable, chain(&error)), None),
         IssueError::Broken(cause) => (Error::because(R::Internal, cause), None),
     };

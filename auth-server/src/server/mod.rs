@@ -104,8 +104,8 @@ pub(crate) enum IssueError {
     Untrusted { known: Option<Subject>, reason: String },
     /// The issuer's keys cannot be had now; `reason` is for the log.
     IssuerDown { known: Option<Subject>, reason: String },
-    /// Too many password checks are waiting; `known` as above.
-    Busy { known: Option<Subject> },
+    /// Too many password checks or guesses are waiting, by the limit of that name; `known` as above.
+    Busy { known: Option<Subject>, limit: &'static str },
     /// The database does not answer.
     Database(acl::Error),
     /// What should not happen.

@@ -12,9 +12,8 @@ use std::{
     time::Duration,
 };
 
+use berth_shared::claimant::Network;
 use tokio::time::Instant;
-
-use super::network::Network;
 
 /// Failures that may come at once before they are spread over time, in seconds' worth of them.
 const BURST: Duration = Duration::from_secs(5);
@@ -117,9 +116,16 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
+    use berth_shared::claimant::network_of;
+
     use super::*;
 
     const LONGEST: Duration = Duration::from_secs(10);
+
+    /// One network of many.
+    fn network(n: u32) -> Network {
+        Some(network_of((u128::from(n) << 64).to_be_bytes().into()))
+    }
 
     /// Books for `network` until it would wait for longer than anybody does: how many.
     fn exhaust(budget: &Budget, network: Network, now: Instant) -> usize {
@@ -136,14 +142,14 @@ mod tests {
     async fn one_network_uses_its_share_and_holds_up_no_stranger_from_elsewhere() {
         let budget = Budget::new(10);
         let now = Instant::now();
-        let booked = exhaust(&budget, [1; 8], now);
+        let booked = exhaust(&budget, network(1), now);
         assert_eq!(booked, 51, "a third of what all have in fifteen seconds");
-        let elsewhere = |now| budget.hold().next([2; 8], now) - now;
+        let elsewhere = |now| budget.hold().next(network(2), now) - now;
         assert!(elsewhere(now) <= budget.interval);
         // It goes on as it can: others wait for one check at most.
         for secs in 1..60 {
             let now = now + Duration::from_secs(secs);
-            exhaust(&budget, [1; 8], now);
+            exhaust(&budget, network(1), now);
             assert!(elsewhere(now) <= budget.interval, "after {secs} s");
         }
     }
@@ -152,20 +158,20 @@ mod tests {
     async fn what_turned_out_right_was_never_owed() {
         let budget = Budget::new(10);
         let now = Instant::now();
-        for _ in 0..exhaust(&budget, [1; 8], now) {
-            budget.hold().give_back([1; 8]);
+        for _ in 0..exhaust(&budget, network(1), now) {
+            budget.hold().give_back(network(1));
         }
-        assert_eq!(budget.hold().next([1; 8], now), now);
+        assert_eq!(budget.hold().next(network(1), now), now);
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_more_networks_are_remembered_than_owe_something() {
         let budget = Budget::new(10);
         let begun = Instant::now();
-        for n in 0..100_000_u64 {
+        for n in 0..100_000 {
             // Faster than they are paid off, by twice.
-            let now = begun + Duration::from_millis(50) * u32::try_from(n).unwrap();
-            budget.hold().spend(n.to_be_bytes(), now);
+            let now = begun + Duration::from_millis(50) * n;
+            budget.hold().spend(network(n), now);
         }
         assert!(budget.hold().accounts.networks.len() <= NETWORKS_KEPT);
     }

@@ -6,7 +6,6 @@
 mod budget;
 pub mod edit;
 pub mod htpasswd;
-mod network;
 mod pace;
 mod queue;
 pub mod store;

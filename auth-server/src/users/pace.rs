@@ -3,9 +3,10 @@
 //!
 //! Hashes of one file may have several costs, and a check takes as long as its cost says. So what was
 //! wrong waits, holding nothing, until as much time has gone by as the file's largest cost takes, or
-//! a multiple of it. How long that is, is learned from the checks themselves. Checks of the largest
-//! cost take a little longer at times, and wait for a thread; therefore the step is twice what the
-//! fastest one took, and all who wait less than that for a thread are answered alike.
+//! a multiple of it. How long that is, is learned from the checks themselves; where none of that cost
+//! was made yet, one is made before the first wrong password is answered. Checks of the largest cost
+//! take a little longer at times, and wait for a thread; therefore the step is twice what the fastest
+//! one took, and all who wait less than that for a thread are answered alike.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -33,6 +34,12 @@ impl Pace {
     /// One that has seen no check.
     pub(super) fn new() -> Self {
         Self { fastest: std::array::from_fn(|_| AtomicU64::new(u64::MAX)) }
+    }
+
+    /// Whether a check of this cost was noted.
+    pub(super) fn has_seen(&self, cost: u32) -> bool {
+        let fastest = self.fastest.get(cost as usize);
+        fastest.is_none_or(|fastest| fastest.load(Ordering::Relaxed) != u64::MAX)
     }
 
     /// Notes what a check took.

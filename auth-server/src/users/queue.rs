@@ -14,9 +14,8 @@ use std::{
     },
 };
 
+use berth_shared::claimant::Network;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use super::network::Network;
 
 /// Who waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,12 +170,16 @@ impl Drop for Share<'_> {
 
 #[cfg(test)]
 mod tests {
+    use berth_shared::claimant::network_of;
     use futures_util::{FutureExt, future::BoxFuture};
 
     use super::*;
 
-    const STRANGER: Standing = Standing::Stranger([1; 8]);
-    const ANOTHER: Standing = Standing::Stranger([2; 8]);
+    const STRANGER: Standing = Standing::Stranger(None);
+
+    fn stranger(n: u8) -> Standing {
+        Standing::Stranger(Some(network_of([192, 0, n, 1].into())))
+    }
 
     /// Joins the queue, and says whether the turn came at once.
     fn join(
@@ -217,11 +220,11 @@ mod tests {
         let _first = join(&queue, STRANGER);
         assert_eq!(queue.turn(STRANGER).await.unwrap_err(), Full, "one network has a half");
         assert_eq!(queue.waiting_by_network.lock().len(), 1);
-        let second = join(&queue, ANOTHER);
-        assert_eq!(queue.turn(Standing::Stranger([3; 8])).await.unwrap_err(), Full);
+        let second = join(&queue, stranger(2));
+        assert_eq!(queue.turn(stranger(3)).await.unwrap_err(), Full);
         drop(second);
         assert_eq!(queue.waiting_by_network.lock().len(), 1, "who left is forgotten");
-        let _second = join(&queue, ANOTHER);
+        let _second = join(&queue, stranger(2));
         let waiting = [join(&queue, Standing::Known), join(&queue, Standing::Known)];
         assert_eq!(queue.turn(Standing::Known).await.unwrap_err(), Full);
         // Who leaves makes room.

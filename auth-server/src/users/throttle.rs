@@ -22,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use berth_shared::claimant::{Claimant, Network, network_of};
 use moka::sync::Cache;
 use ring::hmac;
 use tokio::time::Instant;
@@ -31,10 +32,7 @@ use crate::{
     config::Limits,
 };
 
-use super::{
-    budget::Budget,
-    network::{Network, network},
-};
+use super::budget::Budget;
 
 /// Wrong passwords that cost nothing but the check: people mistype, and have old ones in scripts.
 const FREE: usize = 3;
@@ -77,9 +75,9 @@ impl Pair {
     }
 }
 
-/// The wait would be longer than anybody is held up.
+/// The wait would be longer than anybody is held up, by the limit of this name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooMany;
+pub struct TooMany(pub &'static str);
 
 /// What is remembered of failures, and the delays that follow from it.
 pub struct Throttle {
@@ -132,8 +130,10 @@ impl Throttle {
             tag
         };
         let address = client.map(|client| client.to_canonical().to_string()).unwrap_or_default();
-        let from = network(client);
-        Pair { address: tag(address.as_bytes()), network: tag(&from), from }
+        let from = client.map(network_of);
+        // As text it reads as no address does.
+        let network = Claimant::Network(from).to_string();
+        Pair { address: tag(address.as_bytes()), network: tag(network.as_bytes()), from }
     }
 
     /// Whether this password was checked lately, and was wrong: no second check is needed. The tag
@@ -157,14 +157,14 @@ impl Throttle {
             let open = budget.as_ref().map_or(now, |budget| budget.next(pair.from, now));
             if open - now > self.delay_max {
                 // Before a queue is made: a name that is turned away takes no room.
-                return Err(TooMany);
+                return Err(TooMany("password_failures_per_sec_max"));
             }
             let queue = self.failures.get_with(queue, Arc::default);
             let mut failures = lock(&queue);
             let delay = delay(failures.distinct.len() + failures.under_way).min(longest);
             let begins = failures.next.unwrap_or(now).max(open) + delay;
             if begins - now > self.delay_max {
-                return Err(TooMany);
+                return Err(TooMany("sign_in_delay_secs_max"));
             }
             failures.under_way += 1;
             failures.next = Some(begins);
@@ -271,11 +271,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    const PAIR: Pair = pair(1);
+    /// Somebody on this machine.
+    const PAIR: Pair = Pair { address: [1; 32], network: [254; 32], from: None };
 
     /// Somebody alone in their network.
-    const fn pair(n: u8) -> Pair {
-        Pair { address: [n; 32], network: [255 - n; 32], from: [n; 8] }
+    fn pair(n: u8) -> Pair {
+        let from = Some(network_of([192, 0, n, 1].into()));
+        Pair { address: [n; 32], network: [255 - n; 32], from }
     }
 
     fn throttle() -> Throttle {
@@ -324,6 +326,8 @@ mod tests {
         let results = futures_util::future::join_all(guesses).await;
         let checked = results.iter().filter(|result| result.is_ok()).count();
         assert!((FREE..10).contains(&checked), "{checked}");
+        let mut refused = results.iter().filter_map(|result| result.as_ref().err());
+        assert!(refused.all(|it| *it == TooMany("sign_in_delay_secs_max")));
         assert!(begun.elapsed() <= Duration::from_secs(10));
         drop(results);
         assert_eq!(lock(&throttle.failures.get(&PAIR.network).unwrap()).under_way, 0);
@@ -377,6 +381,8 @@ mod tests {
         let together: Vec<_> = (0..200).map(|n| throttle.turn(pair(n))).collect();
         let begun = Instant::now();
         let turns = futures_util::future::join_all(together).await;
+        let mut refused = turns.iter().filter_map(|turn| turn.as_ref().err());
+        assert!(refused.all(|it| *it == TooMany("password_failures_per_sec_max")));
         let turns: Vec<_> = turns.into_iter().filter_map(Result::ok).collect();
         // 50 at once, and ten a second for the ten seconds that anybody waits.
         assert_eq!((turns.len(), begun.elapsed().as_secs()), (151, 10));

@@ -24,13 +24,7 @@ impl Failure {
     pub(crate) fn print(self, as_json: bool) -> ExitCode {
         let message = self.0.trim_end().to_owned();
         // A mistake in the configuration is shown in several lines.
-        for (at, text) in message.lines().enumerate() {
-            complain(&if at == 0 {
-                format!("registry-server: {text}")
-            } else {
-                format!("  {text}")
-            });
-        }
+        complain(&format!("registry-server: {}", message.replace('\n', "\n  ")));
         if as_json {
             json(&Event::Failed { message });
         }
@@ -64,9 +58,9 @@ pub(crate) fn all_written() -> Result<(), Failure> {
     })
 }
 
-/// Prints a line on standard error. Where that cannot be written either, the exit code says it.
+/// Prints lines on standard error. Where that cannot be written either, the exit code says it.
 fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "{}", shown(text));
+    let _ = writeln!(io::stderr(), "{}", shown::lines(text));
 }
 
 /// Prints an event for programs.
@@ -170,7 +164,7 @@ fn show(event: &Event) {
             images.iter().for_each(|image| line(&format!("  in {image}")));
         }
         Event::Repaired { digest, how } => line(&format!("repaired: {digest}: {how}")),
-        Event::Problem { message } => complain(&format!("skipped: {message}")),
+        Event::Problem { message } => complain(&shown(&format!("skipped: {message}")).to_string()),
         _ => {}
     }
 }

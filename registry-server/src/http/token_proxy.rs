@@ -40,6 +40,9 @@ use super::{App, client_address::ClientAddress, json, value};
 const PASSED_ON: [HeaderName; 4] =
     [header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT, header::USER_AGENT];
 
+/// What turned a sign-in away, as far as is known here: `auth-server` logs the name of the limit.
+const SIGN_IN_LIMITS: &str = "auth-server's limits of sign-in";
+
 /// Passes the request on.
 pub(super) async fn forward(
     State(app): State<App>,
@@ -74,7 +77,7 @@ pub(super) async fn forward(
     };
     match link.forward(to_auth_server(parts, bytes, client, id)).await {
         Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
-            limited(response.map(Body::from), "password_queue_max")
+            limited(response.map(Body::from), SIGN_IN_LIMITS)
         }
         Ok(response) => response.map(Body::from),
         Err(error) => unavailable(chain(&error)),

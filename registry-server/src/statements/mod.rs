@@ -25,9 +25,12 @@ use crate::{
     },
 };
 
-/// What reads all that there is, or all of a repository. None of the first does so on the writer or
-/// on the way of a request.
-const READ_ALL: [ReadsAll; 12] = [
+/// What begins at an id, and ends with the page.
+const PAGE: &str = "every row behind the id is one of the page, and the limit ends it";
+
+/// What reads all that there is, or all of a repository, or sorts, or seems to. None of the first
+/// does so on the writer or on the way of a request.
+const READ_ALL: [ReadsAll; 18] = [
     ReadsAll {
         statement: "VACUUM INTO",
         why: "a copy is of everything: for backups, migrations and dry runs, on a reader",
@@ -72,6 +75,27 @@ const READ_ALL: [ReadsAll; 12] = [
     ReadsAll {
         statement: "SELECT EXISTS (SELECT 1 FROM manifests m JOIN repositories",
         why: "looks at the first manifest only",
+    },
+    ReadsAll { statement: "SELECT id FROM repositories WHERE id > $1", why: PAGE },
+    ReadsAll {
+        statement: "SELECT COUNT(*), MAX(id) FROM (SELECT id FROM repositories WHERE id > $1",
+        why: PAGE,
+    },
+    ReadsAll {
+        statement: "WITH RECURSIVE reached (digest) AS ( SELECT $2 UNION",
+        why: "adds up one image, each of its layers once, for the verb `list`",
+    },
+    ReadsAll {
+        statement: "WITH RECURSIVE above",
+        why: "sorts the images that a damaged blob is in; `verify` names some, on a reader",
+    },
+    ReadsAll {
+        statement: "SELECT w.value FROM json_each($2) w WHERE NOT EXISTS ( SELECT 1 FROM repo",
+        why: "sorts what one manifest names, and nothing that is stored",
+    },
+    ReadsAll {
+        statement: "SELECT w.value FROM json_each($2) w WHERE NOT EXISTS ( SELECT 1 FROM mani",
+        why: "the same",
     },
 ];
 

@@ -87,7 +87,8 @@ pub struct LogFields {
     pub client: Option<IpAddr>,
     /// Why the request failed, causes included. Never shown to the client.
     pub error: Option<String>,
-    /// The limit, by its name, that turned the request away: told once a minute, not once a request.
+    /// The limit, by its name, that turned the request away: told once a minute, and in the line of the
+    /// request, which is one of `debug` then.
     pub limit: Option<&'static str>,
 }
 
@@ -173,6 +174,7 @@ impl Drop for Line {
                     sent_bytes = self.sent,
                     duration_ms = u64::try_from(took.as_millis()).unwrap_or(0),
                     error = self.fields.error,
+                    limit = self.fields.limit,
                     "{} {}",
                     self.method,
                     self.path

@@ -95,8 +95,7 @@ pub(crate) fn warn(text: &str) {
 
 /// Writes lines, in which names may come from elsewhere.
 fn print_lines(to: impl Write, text: &str) -> io::Result<()> {
-    let lines: Vec<_> = text.split('\n').map(|line| shown(line).to_string()).collect();
-    print(to, &lines.join("\n"))
+    print(to, &shown::lines(text))
 }
 
 /// Writes text with an end of line. A reader that has gone away, as with `| head`, is no failure.
@@ -131,6 +130,16 @@ pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_move_the_cursor_or_add_a_line_is_written_out() {
+        let mut told = Vec::new();
+        let rows = [["a\x1b[2J".to_owned(), "b\nc".to_owned()]];
+        print_lines(&mut told, &table(["NAME", "X"], &rows)).unwrap();
+        print_lines(&mut told, "no such user: \u{202e}\u{9b}\r").unwrap();
+        let expected = "NAME        X\na\\u{1b}[2J  b\\nc\nno such user: \\u{202e}\\u{9b}\\r\n";
+        assert_eq!(String::from_utf8(told).unwrap(), expected);
+    }
 
     #[test]
     fn tables_are_aligned_and_end_without_blanks() {

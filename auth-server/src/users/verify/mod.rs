@@ -2,11 +2,13 @@
 //!
 //! An unknown user costs the same as a known one: the same steps are taken with a hash that
 //! nothing matches, of the cost that most users have. What was wrong is answered when the largest
-//! cost of the file would have come to its end, as `pace` says; the wait holds no thread. Successes are remembered under an HMAC over
-//! user, stored hash and password with a key of this process, so that an entry dies with the
-//! stored hash, and the memory tells nobody a password. Equal logins that arrive together are checked
-//! once. [`super::throttle`] slows down who guesses, and remembers wrong passwords for a while, so
-//! that a stale one that is repeated for ever costs one check.
+//! cost of the file would have come to its end, as `pace` says; the wait holds no thread.
+//!
+//! Successes are remembered under an HMAC over user, stored hash and password with a key of this
+//! process, so that an entry dies with the stored hash, and the memory tells nobody a password.
+//! Equal logins that arrive together are checked once. [`super::throttle`] slows down who guesses,
+//! and remembers wrong passwords for a while, so that a stale one that is repeated for ever costs
+//! one check.
 
 use std::{
     net::IpAddr,
@@ -29,9 +31,12 @@ use super::{
     pace::Pace,
     queue::{Queue, Standing},
     store::UserSet,
-    throttle::{Guess, Pair, Tag, Throttle},
+    throttle::{Guess, Pair, Tag, Throttle, TooMany},
 };
 use crate::config::Limits;
+
+#[cfg(test)]
+mod tests;
 
 /// What a client says about itself. Has no `Debug`, and is wiped when dropped.
 pub struct Credentials {
@@ -50,9 +55,9 @@ pub enum Refusal {
     /// The same, and it is known from a check before, so that this one cost nothing.
     #[error("wrong user name or password, as before")]
     StillWrong,
-    /// Too many checks are waiting.
+    /// Too many checks or guesses are waiting, by the limit of this name.
     #[error("too many password checks are waiting")]
-    Busy,
+    Busy(&'static str),
     /// The check could not be made.
     #[error("the password check broke")]
     Broken,
@@ -108,7 +113,7 @@ impl From<Result<(), Refusal>> for Outcome {
             Ok(()) => Self::Right,
             Err(Refusal::Wrong) => Self::Wrong,
             Err(Refusal::StillWrong) => Self::RememberedWrong,
-            Err(Refusal::Busy) => Self::Busy,
+            Err(Refusal::Busy(_)) => Self::Busy,
             Err(Refusal::Broken) => Self::Broken,
         }
     }
@@ -160,7 +165,8 @@ impl Verifier {
     ///
     /// # Errors
     /// [`Refusal::Wrong`] for whatever is wrong with them, always after the same time, and
-    /// [`Refusal::StillWrong`] when they are shown again; [`Refusal::Busy`] when too many others wait, or too many guesses.
+    /// [`Refusal::StillWrong`] when they are shown again; [`Refusal::Busy`] when too many others
+    /// wait, or too many guesses.
     pub async fn verify(
         &self,
         users: &UserSet,
@@ -260,11 +266,13 @@ impl Verifier {
         // One that was right before is no guess, wherever guesses come from: it waits for no turn of
         // theirs.
         if !self.throttle.is_proved(&attempt.tag) {
-            let Ok(turn) = self.throttle.turn(attempt.pair).await else {
-                is(Outcome::Busy);
-                return Err(Refusal::Busy);
-            };
-            attempt.guess = Some(turn);
+            match self.throttle.turn(attempt.pair).await {
+                Ok(turn) => attempt.guess = Some(turn),
+                Err(TooMany(limit)) => {
+                    is(Outcome::Busy);
+                    return Err(Refusal::Busy(limit));
+                }
+            }
         }
         let result = self.check(attempt).await;
         is(result.into());
@@ -276,16 +284,26 @@ impl Verifier {
         let is_stranger = attempt.guess.as_ref().is_some_and(Guess::is_of_a_stranger);
         let standing =
             if is_stranger { Standing::Stranger(attempt.pair.network()) } else { Standing::Known };
-        let turn = self.queue.turn(standing).await.map_err(|_| Refusal::Busy)?;
+        let turn = self.queue.turn(standing).await;
+        let turn = turn.map_err(|_| Refusal::Busy("password_queue_max"))?;
         let (runs, pace) = (Arc::clone(&self.runs), Arc::clone(&self.pace));
         let checking = tokio::task::spawn_blocking(move || {
             // The turn goes with the work: a client that leaves makes no room early.
             let (mut attempt, _turn) = (attempt, turn);
-            runs.fetch_add(1, Ordering::Relaxed);
-            let started = Instant::now();
-            let is_right = bcrypt::verify(&*attempt.password, &attempt.hash)?;
-            pace.ran(attempt.cost, started.elapsed());
+            let run = |hash: &str, cost| {
+                runs.fetch_add(1, Ordering::Relaxed);
+                let started = Instant::now();
+                let is_right = bcrypt::verify(&*attempt.password, hash)?;
+                pace.ran(cost, started.elapsed());
+                Ok::<_, bcrypt::BcryptError>(is_right)
+            };
+            let is_right = run(&attempt.hash, attempt.cost)?;
             let is_right = is_right && attempt.is_possible;
+            if !is_right && !pace.has_seen(attempt.cost_max) {
+                // After a start, or when a larger cost has come: without it the first answers would
+                // come when their own cost's check ends.
+                run(&dummy(attempt.cost_max), attempt.cost_max)?;
+            }
             if let Some(guess) = attempt.guess.as_mut().filter(|_| !is_right) {
                 guess.was_wrong();
             }
@@ -330,105 +348,4 @@ struct Attempt {
 /// A hash of the right form and cost that no password is known to have.
 fn dummy(cost: u32) -> String {
     format!("$2b${cost:02}${}", ".".repeat(53))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::{acl::store::Store, users::store::Users};
-
-    async fn users(dir: &std::path::Path) -> Arc<UserSet> {
-        let password = Password::new(Zeroizing::new("pä:ss wörd".to_owned())).ok().unwrap();
-        let line = format!("andrew:{}\n", password.hash(4).unwrap());
-        std::fs::write(dir.join("htpasswd"), line).unwrap();
-        let database = Arc::new(Store::open(&dir.join("auth.db")).await.unwrap());
-        let users = Users::load(dir.join("htpasswd"), database).await.unwrap();
-        users.fresh().await.unwrap()
-    }
-
-    fn credentials(user: &str, password: &str) -> Credentials {
-        Credentials {
-            user: Zeroizing::new(user.to_owned()),
-            password: Zeroizing::new(password.to_owned()),
-        }
-    }
-
-    #[tokio::test]
-    async fn every_distinct_password_costs_one_check_whoever_it_is_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let users = users(dir.path()).await;
-        let verifier = Verifier::new(Limits::default()).unwrap();
-        let long = "x".repeat(73);
-        for (user, password, runs) in [
-            ("andrew", "wrong", 1),
-            ("andrew", "", 2),
-            ("andrew", "pä:ss wörd\0", 2),
-            ("andrew", &long, 2),
-            ("nobody", "pä:ss wörd", 3),
-            ("not a name", "pä:ss wörd", 4),
-            ("", "", 5),
-            ("andrew", "wrong", 5),
-            ("nobody", "pä:ss wörd", 5),
-        ] {
-            let result = verifier.verify(&users, &credentials(user, password), None).await;
-            let is_wrong = matches!(result, Err(Refusal::Wrong | Refusal::StillWrong));
-            assert!(is_wrong, "{user}: {result:?}");
-            assert_eq!(verifier.runs(), runs, "{user}");
-        }
-        let right = credentials("andrew", "pä:ss wörd");
-        let together = tokio::join!(
-            verifier.verify(&users, &right, None),
-            verifier.verify(&users, &right, None),
-            verifier.verify(&users, &right, None)
-        );
-        assert!(together.0.is_ok() && together.1.is_ok() && together.2.is_ok());
-        assert!(verifier.verify(&users, &right, None).await.is_ok());
-        assert_eq!(verifier.runs(), 6);
-    }
-
-    #[tokio::test]
-    async fn beyond_the_queue_the_answer_is_busy() {
-        let dir = tempfile::tempdir().unwrap();
-        let users = users(dir.path()).await;
-        let mut verifier = Verifier::new(Limits::default()).unwrap();
-        verifier.queue = Queue::new(0, 1);
-        let (a, b) = (credentials("andrew", "a"), credentials("andrew", "b"));
-        let waiting = verifier.verify(&users, &a, None);
-        tokio::pin!(waiting);
-        assert!(futures_poll_once(waiting.as_mut()).await.is_none());
-        assert_eq!(verifier.verify(&users, &b, None).await, Err(Refusal::Busy));
-    }
-
-    #[tokio::test]
-    async fn a_guess_counts_though_its_client_leaves() {
-        let dir = tempfile::tempdir().unwrap();
-        let users = users(dir.path()).await;
-        let verifier = Verifier::new(Limits::default()).unwrap();
-        let guess = credentials("andrew", "a guess");
-        {
-            let leaving = verifier.verify(&users, &guess, None);
-            tokio::pin!(leaving);
-            assert!(futures_poll_once(leaving.as_mut()).await.is_none());
-        }
-        let hash = users.get(&"andrew".parse().unwrap()).unwrap().as_str();
-        let tag = verifier.tag_of("andrew", hash, b"a guess");
-        while !verifier.throttle.is_known_wrong(&tag) {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(verifier.runs(), 1);
-        assert_eq!(verifier.verify(&users, &guess, None).await, Err(Refusal::StillWrong));
-        assert_eq!(verifier.runs(), 1, "it is known to be wrong");
-    }
-
-    async fn futures_poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
-        std::future::poll_fn(|cx| {
-            std::task::Poll::Ready(match std::pin::Pin::new(&mut future).poll(cx) {
-                std::task::Poll::Ready(value) => Some(value),
-                std::task::Poll::Pending => None,
-            })
-        })
-        .await
-    }
 }
