@@ -30,7 +30,7 @@ const PAGE: &str = "every row behind the id is one of the page, and the limit en
 
 /// What reads all that there is, or all of a repository, or sorts, or seems to. None of the first
 /// does so on the writer or on the way of a request.
-const READ_ALL: [ReadsAll; 18] = [
+const READ_ALL: [ReadsAll; 17] = [
     ReadsAll {
         statement: "VACUUM INTO",
         why: "a copy is of everything: for backups, migrations and dry runs, on a reader",
@@ -77,10 +77,6 @@ const READ_ALL: [ReadsAll; 18] = [
         why: "looks at the first manifest only",
     },
     ReadsAll { statement: "SELECT id FROM repositories WHERE id > $1", why: PAGE },
-    ReadsAll {
-        statement: "SELECT COUNT(*), MAX(id) FROM (SELECT id FROM repositories WHERE id > $1",
-        why: PAGE,
-    },
     ReadsAll {
         statement: "WITH RECURSIVE reached (digest) AS ( SELECT $2 UNION",
         why: "adds up one image, each of its layers once, for the verb `list`",
