@@ -213,7 +213,7 @@ fn number_of_group(group: &str) -> Result<u32, StartError> {
 async fn listen(public: &Public) -> Result<(Listener, Arc<Tls>), StartError> {
     let tls = Tls::load(&public.certificate, &public.key)?;
     let listener = Listener::tcp(public.listen, Some(Arc::clone(&tls)));
-    Ok((listener.await.map_err(StartError::Listen)?, tls))
+    Ok((listener.map_err(StartError::Listen)?, tls))
 }
 
 /// From here on what happens is counted.
@@ -232,7 +232,7 @@ async fn listen_for_metrics(
     let server = Arc::clone(server);
     let routes = metrics::routes(move || series::refresh(Arc::clone(&server)));
     let routes = routes.map_err(io::Error::other).map_err(StartError::Listen)?;
-    let listener = Listener::tcp(address, None).await.map_err(StartError::Listen)?;
+    let listener = Listener::tcp(address, None).map_err(StartError::Listen)?;
     Ok((listener, routes))
 }
 

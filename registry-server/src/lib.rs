@@ -196,7 +196,7 @@ impl Server {
             Countdown::new("server", tls.certificate.clone(), CERTIFICATE_ADVICE, clock)
         });
         let tls = config.tls.map(|tls| Tls::load(&tls.certificate, &tls.key)).transpose()?;
-        let public = Listener::tcp(config.listen, tls.clone()).await;
+        let public = Listener::tcp(config.listen, tls.clone());
         let metrics = match config.metrics {
             Some(metrics) => Some(listen_for_metrics(metrics.listen, &app).await?),
             None => None,
@@ -316,7 +316,7 @@ async fn listen_for_metrics(
     let lookup = Lookup::new(registry, issuer, authorizer);
     let routes = metrics::routes(move || lookup.clone().refresh());
     let routes = routes.map_err(io::Error::other).map_err(preparing(WHAT))?;
-    let listener = Listener::tcp(address, None).await.map_err(preparing(WHAT))?;
+    let listener = Listener::tcp(address, None).map_err(preparing(WHAT))?;
     Ok((listener, routes))
 }
 

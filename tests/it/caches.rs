@@ -141,7 +141,8 @@ async fn caches_are_counted_verified_and_exported() {
 
     let layout = stack.root().join("layout");
     let name = "app".parse().expect("a name");
-    let done = export(data, name, None, layout.clone(), Events::nobody()).await.expect("an export");
+    let (events, _told) = Events::channel();
+    let done = export(data, name, None, layout.clone(), events).await.expect("an export");
     assert_eq!((done.images, done.manifests, done.blobs, done.damaged), (1, 1, 2, 0));
     for bytes in [&cache.config, &cache.layer, &cache.index] {
         let path = layout.join("blobs/sha256").join(digest_of(bytes).hex());

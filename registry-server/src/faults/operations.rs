@@ -90,7 +90,8 @@ pub(crate) fn image() -> Bytes {
 }
 
 pub(crate) fn index() -> Bytes {
-    let child = json!({ "mediaType": "a/b", "digest": digest_of(&image()).as_str() });
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let child = json!({ "mediaType": kind, "digest": digest_of(&image()).as_str() });
     json!({ "schemaVersion": 2, "manifests": [child] }).to_string().into()
 }
 

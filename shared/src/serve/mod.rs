@@ -14,6 +14,7 @@ mod connection;
 pub mod expiry;
 pub mod health;
 pub mod host;
+mod listener;
 pub mod log;
 pub mod metrics;
 mod pace;
@@ -25,22 +26,15 @@ pub mod socket;
 pub mod tls;
 mod watched;
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::{HeaderValue, Response, StatusCode, header};
 use ipnet::IpNet;
-use socket2::SockRef;
-use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use arriving::Late;
+pub use listener::Listener;
 
 use crate::{
     claimant::Claimant,
@@ -50,8 +44,6 @@ use budget::Budget;
 use connection::{Stream, Terms, serve_connection};
 use pace::LeastRate;
 use places::{Place, Places};
-use socket::{SocketFile, UnixSocket};
-use tls::Tls;
 
 /// How long accepting pauses after the system refused a connection, as when no file descriptor is
 /// left.
@@ -64,10 +56,6 @@ const REQUESTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How long open requests may go on after the shutdown began.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// How much the system takes of an answer beyond what is on its way, so that a client which stopped
-/// reading is seen.
-const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// How far a client can be ahead with taking its answers, in bytes: what buffers between it and here
 /// hold, and open up for at once.
@@ -130,69 +118,6 @@ impl Limits {
     fn body_rate(&self) -> LeastRate {
         let bytes_per_sec = self.transfer_bytes_per_sec_min;
         LeastRate { bytes_per_sec, idle: self.body_idle, ahead_bytes: 0 }
-    }
-}
-
-/// Where a server listens.
-#[derive(Debug)]
-pub enum Listener {
-    /// TCP, with TLS when there is a certificate.
-    Tcp(TcpListener, Option<Arc<Tls>>),
-    /// A Unix socket: private to whoever may open the file.
-    Unix(UnixSocket),
-}
-
-impl Listener {
-    /// Listens on a TCP address.
-    ///
-    /// # Errors
-    /// When the address is taken or not this machine's.
-    pub async fn tcp(address: SocketAddr, tls: Option<Arc<Tls>>) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await.map_err(|error| {
-            io::Error::new(error.kind(), format!("listening on {address}: {error}"))
-        })?;
-        Ok(Self::Tcp(listener, tls))
-    }
-
-    /// Listens on a Unix socket that only its owner may open, and the members of `group` if there is
-    /// one. A socket file left behind by a server that died is replaced, and one that is deleted is
-    /// made again; call this only while holding the lock on the data directory.
-    ///
-    /// # Errors
-    /// When the path is too long, something else than a socket lies there, or the process may not
-    /// give a file to the group.
-    pub fn unix(path: &Path, group: Option<u32>) -> io::Result<Self> {
-        UnixSocket::bind(path, group).map(Self::Unix)
-    }
-
-    /// The file of a Unix socket, which has to stay where it is. `None` for TCP.
-    #[must_use]
-    pub fn socket_file(&self) -> Option<SocketFile> {
-        match self {
-            Self::Tcp(..) => None,
-            Self::Unix(socket) => Some(socket.file().clone()),
-        }
-    }
-
-    /// The TCP address that was bound, for port 0. `None` for a Unix socket.
-    #[must_use]
-    pub fn local_addr(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(listener, _) => listener.local_addr().ok(),
-            Self::Unix(_) => None,
-        }
-    }
-
-    async fn accept(&mut self) -> io::Result<(Stream, PeerAddress)> {
-        match self {
-            Self::Tcp(listener, tls) => {
-                let (stream, peer) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
-                Ok((Stream::Tcp(stream, tls.clone()), PeerAddress(Some(peer.ip().to_canonical()))))
-            }
-            Self::Unix(socket) => Ok((Stream::Unix(socket.accept().await?), PeerAddress(None))),
-        }
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn registry(
     let port = arguments.port().unwrap_or(PORT_DEFAULT);
     let urls: Vec<_> = certificate.hosts_wanted().iter().map(|host| host.origin(port)).collect();
     let listen =
-        arguments.listen.map_or_else(|| format!("0.0.0.0:{port}"), |address| address.to_string());
+        arguments.listen.map_or_else(|| format!("[::]:{port}"), |address| address.to_string());
     let text = registry_text(layout, &urls, &listen);
     if steps.begin(format!("{} for {}", path.display(), urls.join(", "))) {
         files::replace(path, text.as_bytes(), files::PRIVATE)?;
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn urls_are_rewritten_and_all_else_stays() {
-        let text = "# mine\nlisten = \"0.0.0.0:5000\" # all\n# why\npublic_urls = [\"https://a:5000\"] # x\ndata = \".\"\n";
+        let text = "# mine\nlisten = \"[::]:5000\" # all\n# why\npublic_urls = [\"https://a:5000\"] # x\ndata = \".\"\n";
         let mut document: DocumentMut = text.parse().unwrap();
         assert_eq!(read_urls(&urls_in(&document)).1, 5000);
         set_urls(&mut document, &["https://b".to_owned(), "https://[::1]".to_owned()]);

@@ -79,7 +79,7 @@ async fn other_hosts_renew_the_certificate_and_rewrite_the_urls() {
     let text = fs::read_to_string(&toml).unwrap();
     assert!(text.starts_with("# mine\n"), "{text}");
     assert!(text.contains("[\"https://reg.lan:6000\", \"https://192.168.1.5:6000\"]"), "{text}");
-    assert!(text.contains("0.0.0.0:6000"), "{text}");
+    assert!(text.contains("[::]:6000"), "{text}");
     assert_eq!(ca, fs::read(dir.path().join("certs/ca.pem")).unwrap());
     let layout = Layout::new(
         &Line::parse_from([
