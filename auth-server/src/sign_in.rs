@@ -19,7 +19,10 @@ use crate::{
     robot_secret::RobotSecret,
     server::{Current, IssueError},
     trust::exchange::{self, exchange, is_token},
-    users::verify::{Credentials, Refusal},
+    users::{
+        PASSWORD_BYTES_MAX,
+        verify::{Credentials, Refusal},
+    },
 };
 
 /// What a client shows to say who it is. Has no `Debug`, and is wiped when dropped.
@@ -124,11 +127,15 @@ impl AuthServer {
         client: Option<IpAddr>,
     ) -> Result<SignedIn, IssueError> {
         let users = &current.users;
-        let name = self.verifier.verify(users, credentials, client).await;
         let known = || {
             let name = credentials.user.parse().ok().filter(|name| users.contains(name));
             name.map(Subject::User)
         };
+        // It tells nothing of the name, and costs nothing: neither is a guess.
+        if credentials.password.len() > PASSWORD_BYTES_MAX {
+            return Err(IssueError::PasswordLong { known: known() });
+        }
+        let name = self.verifier.verify(users, credentials, client).await;
         let name = name.map_err(|refusal| match refusal {
             Refusal::Wrong => IssueError::Wrong { known: known(), is_checked: true },
             Refusal::StillWrong => IssueError::Wrong { known: known(), is_checked: false },

@@ -94,8 +94,8 @@ pub(crate) enum Denied {
 pub(crate) enum Reason {
     /// No token came along.
     NoToken,
-    /// User name and password came along, and are wrong.
-    BadPassword,
+    /// User name and password came along, and are wrong, in the words of the token endpoint.
+    BadPassword(String),
     /// The token is not good.
     BadToken(Refusal),
     /// The token is good and does not cover this for its subject.
@@ -108,7 +108,7 @@ impl Denied {
         match self {
             Self::Unavailable => "unavailable",
             Self::Challenge { reason: Reason::NoToken, .. } => "no_token",
-            Self::Challenge { reason: Reason::BadPassword, .. } => "bad_password",
+            Self::Challenge { reason: Reason::BadPassword(_), .. } => "bad_password",
             Self::Challenge { reason: Reason::BadToken(refusal), .. } => refusal.word(),
             Self::Challenge { reason: Reason::InsufficientScope(_), .. } => "insufficient_scope",
         }

@@ -27,6 +27,15 @@ async fn okta_2024_what_bcrypt_does_not_look_at_is_no_password() {
         let longer = format!("{longest}{tail}");
         assert_eq!(status(&stack, "andrew", &longer).await, 401, "{tail:?}");
     }
+    // Whoever asks is told what is wrong, whatever the name: it says nothing of that.
+    let longer = format!("{longest}x");
+    for user in ["andrew", "nobody", "no name"] {
+        for target in [TOKEN, "/v2/"] {
+            let answer = stack.client.call("GET", target).basic(user, &longer).send().await;
+            let answer = answer.expect_error(401, "UNAUTHORIZED").json().to_string();
+            assert!(answer.contains("more than 72 bytes"), "{user} {target}: {answer}");
+        }
+    }
     // A user name cannot make up for what the password lacks.
     assert_eq!(status(&stack, &format!("andrew{longest}"), "").await, 401);
 }

@@ -83,6 +83,7 @@ async fn what_such_an_index_names_must_be_there_and_stays() {
     cache.push_index(&stack, &token).await.expect(201);
 
     stack.clock.advance(Duration::from_secs(100 * 24 * 60 * 60));
+    let token = with_token(&stack).await;
     let told = collect(&stack).await;
     assert!(told.iter().all(|event| !matches!(event, Event::Gone { .. })), "{told:?}");
     for blob in cache.blobs() {
@@ -102,6 +103,7 @@ async fn what_such_an_index_names_must_be_there_and_stays() {
     let target = format!("/v2/app/manifests/{}", digest_of(&cache.index));
     stack.client.delete(&token, target).await.expect(202);
     stack.clock.advance(Duration::from_secs(2 * 24 * 60 * 60));
+    let token = with_token(&stack).await;
     collect(&stack).await;
     for blob in cache.blobs() {
         let target = format!("/v2/app/blobs/{}", digest_of(blob));
@@ -118,6 +120,7 @@ async fn with_sparse_manifests_what_is_there_stays_too() {
     cache.push_blobs(&stack, &token).await;
     cache.push_index(&stack, &token).await.expect(201);
     stack.clock.advance(Duration::from_secs(100 * 24 * 60 * 60));
+    let token = with_token(&stack).await;
     collect(&stack).await;
     for blob in cache.blobs() {
         let target = format!("/v2/app/blobs/{}", digest_of(blob));

@@ -38,6 +38,10 @@ impl AuthServer {
                 Entry::login_fail(at, reason, known.as_ref(), tag(known), source())
                     .checked(*is_checked)
             }
+            Err(IssueError::PasswordLong { known }) => {
+                let reason = "a password of more than 72 bytes, which bcrypt cannot check";
+                Entry::login_fail(at, reason, known.as_ref(), tag(known), source())
+            }
             Err(IssueError::Untrusted { known, .. }) => {
                 let reason = "a token of another issuer that stands for nobody";
                 Entry::login_fail(at, reason, known.as_ref(), tag(known), source())

@@ -38,6 +38,8 @@ pub(super) enum Refusal {
     Method(&'static str),
     /// There is nothing at this path.
     NoSuchPath,
+    /// More than bcrypt looks at.
+    PasswordLong,
     /// Refresh tokens are not issued, so none is accepted.
     RefreshToken,
     /// The service is not one of those configured.
@@ -81,7 +83,7 @@ impl Error {
             Refusal::Busy | Refusal::Crowded => "busy",
             Refusal::Credentials => "no_credentials",
             Refusal::Internal | Refusal::IssuerDown | Refusal::Unavailable => "unavailable",
-            Refusal::WrongCredentials => "wrong_credentials",
+            Refusal::PasswordLong | Refusal::WrongCredentials => "wrong_credentials",
             Refusal::BodyCut
             | Refusal::BodyLate
             | Refusal::BodyLong
@@ -136,6 +138,10 @@ impl Refusal {
             }
             Self::Method(_) => invalid(S::METHOD_NOT_ALLOWED, "method not allowed"),
             Self::NoSuchPath => invalid(S::NOT_FOUND, "there is nothing here"),
+            Self::PasswordLong => unauthorized(
+                "invalid_grant",
+                "the password has more than 72 bytes, and bcrypt looks at no more: have a shorter one set",
+            ),
             Self::RefreshToken => {
                 unauthorized("invalid_grant", "refresh tokens are not issued here: sign in again")
             }

@@ -147,6 +147,9 @@ fn refused(error: IssueError) -> Error {
         IssueError::Wrong { known, .. } => {
             (Error::because(R::WrongCredentials, "wrong password or secret"), known)
         }
+        IssueError::PasswordLong { known } => {
+            (Error::because(R::PasswordLong, "a password of more than 72 bytes"), known)
+        }
         IssueError::Untrusted { known, reason } => {
             (Error::because(R::WrongCredentials, reason), known)
         }

@@ -104,6 +104,8 @@ pub(crate) enum IssueError {
     Untrusted { known: Option<Subject>, reason: String },
     /// The issuer's keys cannot be had now; `reason` is for the log.
     IssuerDown { known: Option<Subject>, reason: String },
+    /// The password is longer than any that is checked; `known` as above.
+    PasswordLong { known: Option<Subject> },
     /// Too many password checks or guesses are waiting, by the limit of that name; `known` as above.
     Busy { known: Option<Subject>, limit: &'static str },
     /// The database does not answer.

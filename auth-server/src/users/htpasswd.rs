@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use berth_shared::subject::{InvalidUserName, UserName};
+use berth_shared::subject::{InvalidUserName, USER_NAME_BYTES_MAX, UserName};
 use data_encoding::HEXLOWER;
 use ring::digest;
 
@@ -95,8 +95,8 @@ pub enum ProblemKind {
     Duplicate(UserName),
     /// The stored password cannot be used.
     Hash(UserName, InvalidHash),
-    /// The name cannot be a user's.
-    Name(InvalidUserName),
+    /// This name cannot be a user's.
+    Name(String, InvalidUserName),
     /// No `name:hash` at all, or no text.
     Shape,
     /// Accepted, but cheap to guess.
@@ -124,13 +124,31 @@ impl fmt::Display for Problem {
                 COSTS.start(),
                 COSTS.end()
             ),
-            ProblemKind::Name(reason) => write!(f, "skipped, the name is {reason}"),
+            ProblemKind::Name(name, reason) => {
+                write!(
+                    f,
+                    "skipped, {}: the name is {reason}; write another in its place, or type \
+                           authctl user add NAME",
+                    named(name)
+                )
+            }
             ProblemKind::Shape => f.write_str("skipped, it is not name:hash"),
             ProblemKind::WeakCost(name, cost) => write!(
                 f,
                 "the bcrypt cost {cost} of {name} is low, a new password is stored better: authctl user passwd {name}"
             ),
         }
+    }
+}
+
+/// A name as a report shows it. One that looks like a hash is none that anybody has: the line is the
+/// wrong way round.
+fn named(name: &str) -> String {
+    let beginning: String = name.chars().take(USER_NAME_BYTES_MAX).collect();
+    if name.starts_with('$') {
+        "a hash in place of a name".to_owned()
+    } else {
+        format!("{beginning:?}")
     }
 }
 
@@ -208,7 +226,8 @@ fn read_line(line: &[u8]) -> Result<Option<(UserName, StoredHash)>, ProblemKind>
     let (name, rest) = line.split_once(':').ok_or(ProblemKind::Shape)?;
     // What follows a second colon is a comment, for Apache and nginx alike.
     let hash = rest.split(':').next().unwrap_or_default();
-    let name: UserName = name.parse().map_err(ProblemKind::Name)?;
+    let name: UserName =
+        name.parse().map_err(|reason| ProblemKind::Name(name.to_owned(), reason))?;
     match hash.parse() {
         Ok(hash) => Ok(Some((name, hash))),
         Err(reason) => Err(ProblemKind::Hash(name, reason)),

@@ -37,8 +37,8 @@ const TOKEN_BYTES: usize = 512;
 /// Why there is no token for the credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NoToken {
-    /// They are wrong.
-    Wrong,
+    /// They are wrong, in the words of the token endpoint.
+    Wrong(String),
     /// Too many are signing in; with what the token endpoint says about when to try again.
     Busy(Option<HeaderValue>),
     /// The token endpoint gives no usable answer; with what it says instead, for the log.
@@ -144,7 +144,10 @@ impl Exchange {
         let (parts, body) = self.link.forward(self.request(asked)).await?.into_parts();
         match parts.status {
             StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED => return Err(NoToken::Wrong),
+            StatusCode::UNAUTHORIZED => {
+                let wrong = "wrong user name or password";
+                return Err(NoToken::Wrong(message(&body).unwrap_or_else(|| wrong.to_owned())));
+            }
             StatusCode::TOO_MANY_REQUESTS => {
                 return Err(NoToken::Busy(parts.headers.get(header::RETRY_AFTER).cloned()));
             }
@@ -179,11 +182,15 @@ impl Exchange {
 
 /// A refusal in words.
 fn said(status: StatusCode, body: &[u8]) -> String {
-    let refusal = serde_json::from_slice::<Refusal>(body).ok();
-    match refusal.and_then(|refusal| refusal.errors.into_iter().next()) {
-        Some(Entry { message }) => format!("auth-server answered {status}: {message}"),
+    match message(body) {
+        Some(message) => format!("auth-server answered {status}: {message}"),
         None => format!("auth-server answered {status}"),
     }
+}
+
+fn message(body: &[u8]) -> Option<String> {
+    let refusal = serde_json::from_slice::<Refusal>(body).ok()?;
+    refusal.errors.into_iter().next().map(|entry| entry.message)
 }
 
 /// What kept headers take.

@@ -91,8 +91,8 @@ impl Error {
     /// Wrong ones get the challenge that none get: it says how one signs in.
     pub(super) fn no_token(reason: NoToken, scopes: Vec<Scope>) -> Self {
         match reason {
-            NoToken::Wrong => {
-                Self::Denied(Denied::Challenge { scopes, reason: Reason::BadPassword })
+            NoToken::Wrong(why) => {
+                Self::Denied(Denied::Challenge { scopes, reason: Reason::BadPassword(why) })
             }
             reason => Self::SignIn(reason),
         }
@@ -109,8 +109,8 @@ impl Error {
             Self::Denied(Denied::Challenge { reason: Reason::InsufficientScope(_), .. }) => {
                 Some("the token does not cover this".to_owned())
             }
-            Self::Denied(Denied::Challenge { reason: Reason::BadPassword, .. }) => {
-                Some("wrong user name or password".to_owned())
+            Self::Denied(Denied::Challenge { reason: Reason::BadPassword(why), .. }) => {
+                Some(why.clone())
             }
             Self::Denied(Denied::Unavailable) => {
                 Some("no keys and revocations from auth-server yet".to_owned())
@@ -233,7 +233,7 @@ fn refused(denied: Denied, realm: &str, service: &str) -> Row {
     };
     let (error, message) = match reason {
         Reason::NoToken => (None, "authentication required: sign in with docker login".to_owned()),
-        Reason::BadPassword => (None, "wrong user name or password".to_owned()),
+        Reason::BadPassword(why) => (None, why),
         Reason::BadToken(_) => {
             (Some("invalid_token"), "the token is not accepted: sign in again".to_owned())
         }
@@ -257,7 +257,7 @@ fn sign_in(reason: NoToken) -> Row {
             "too many sign-ins at once, try again",
             retry_after,
         ),
-        NoToken::Wrong | NoToken::Unavailable(_) => (
+        NoToken::Wrong(_) | NoToken::Unavailable(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             Code::Unavailable,
             "sign-in is not available at the moment: try again in a few seconds",

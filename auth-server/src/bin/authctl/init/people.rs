@@ -7,7 +7,7 @@ use auth_server::{
     config::Config,
     files,
     users::{
-        NEW_COST, Password,
+        NEW_COST, PASSWORD_BYTES_MAX, Password,
         edit::{Editor, HEADER},
         htpasswd::Htpasswd,
     },
@@ -93,6 +93,10 @@ impl Plan {
                 for problem in Htpasswd::parse(&bytes).problems {
                     steps.remark(format!("  {source}, {problem}"));
                 }
+                steps.remark(format!(
+                    "  passwords of more than {PASSWORD_BYTES_MAX} bytes, of which htpasswd and docker-registry \
+                     look at the first {PASSWORD_BYTES_MAX}, are refused: authctl user passwd NAME sets another"
+                ));
             }
             Self::TakeOver(source, _) => steps.remark(format!(
                 "{shown} has users already: those of {} are not taken over",
