@@ -111,6 +111,10 @@ PAGE
     for row in "${matrix_features[@]}"; do
         matrix_row "${row%%|*}" "${row#*|}" "${names[@]}"
     done
+    cat <<'PAGE'
+
+crane follows no `Link` to a further page of a registry on localhost or a private address (`pagination URL scheme "https" does not match`), whichever registry it is: lists longer than a page, such as a catalog of more than 1,000 repositories, end there. Tags come whole.
+PAGE
 }
 
 # matrix_row FEATURE TITLE NAME...
