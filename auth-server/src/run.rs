@@ -211,7 +211,7 @@ fn number_of_group(group: &str) -> Result<u32, StartError> {
 }
 
 async fn listen(public: &Public) -> Result<(Listener, Arc<Tls>), StartError> {
-    let tls = Tls::load(&public.certificate, &public.key)?;
+    let tls = Arc::new(Tls::load(&public.certificate, &public.key)?);
     let listener = Listener::tcp(public.listen, Some(Arc::clone(&tls)));
     Ok((listener.map_err(StartError::Listen)?, tls))
 }

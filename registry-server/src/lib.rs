@@ -195,7 +195,13 @@ impl Server {
         let countdown = config.tls.as_ref().map(|tls| {
             Countdown::new("server", tls.certificate.clone(), CERTIFICATE_ADVICE, clock)
         });
-        let tls = config.tls.map(|tls| Tls::load(&tls.certificate, &tls.key)).transpose()?;
+        let tls = match config.tls {
+            Some(tls) => {
+                let tls = Tls::load(&tls.certificate, &tls.key)?;
+                Some(Arc::new(tls.at(app.origins[0].to_string())))
+            }
+            None => None,
+        };
         let public = Listener::tcp(config.listen, tls.clone());
         let metrics = match config.metrics {
             Some(metrics) => Some(listen_for_metrics(metrics.listen, &app).await?),

@@ -156,6 +156,14 @@ impl Client {
         self.try_connect().await.expect("connecting")
     }
 
+    /// A connection without TLS.
+    ///
+    /// # Panics
+    /// When the server cannot be reached.
+    pub async fn connect_plain(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.expect("connecting")
+    }
+
     /// A TLS connection.
     ///
     /// # Errors

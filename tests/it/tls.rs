@@ -4,7 +4,10 @@ use std::{fs, time::Duration};
 
 use harness::{Client, Raw, Stack, eventually};
 use rustls::pki_types::CertificateDer;
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 async fn served(client: &Client) -> CertificateDer<'static> {
     let stream = client.connect().await;
@@ -150,6 +153,29 @@ async fn what_is_no_http_is_refused_and_the_next_client_served() {
         raw.unchecked_answer(false).await.expect(400);
         stack.client.call("GET", "/v2/").send().await.expect(401);
     }
+}
+
+/// buildkit, oras and regctl try HTTP on a port that they do not know.
+#[tokio::test]
+async fn plain_http_on_the_tls_port_is_told_the_origin() {
+    let stack = Stack::start().await;
+    for request in
+        ["GET /v2/ HTTP/1.1\r\nHost: reg.test\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "G"]
+    {
+        let mut stream = stack.client.connect_plain().await;
+        stream.write_all(request.as_bytes()).await.expect("sending");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+        assert!(answer.ends_with("use https://reg.test\n"), "{answer}");
+    }
+    // What begins as TLS is taken for TLS.
+    let mut stream = stack.client.connect_plain().await;
+    stream.write_all(b"\x16\x03\x01\x00\x10GET /v2/ HTTP/1.1\r\n\r\n").await.expect("sending");
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP/"), "{answer:?}");
+    stack.client.call("GET", "/v2/").send().await.expect(401);
 }
 
 #[tokio::test]

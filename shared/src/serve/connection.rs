@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     DRAIN_TIMEOUT, Limits, PeerAddress, admission::Admission, budget::Share, metrics::Connections,
-    places::Place, progress::Look, refusals, tls::Tls, watched::Watched,
+    places::Place, plain, progress::Look, refusals, tls::Tls, watched::Watched,
 };
 
 /// The longest block of request headers, in bytes; more gets 431.
@@ -72,11 +72,18 @@ pub(super) async fn serve_connection(stream: Stream, place: Place, terms: Terms)
         Stream::Tcp(stream, Some(tls)) => {
             let peer = terms.peer.0;
             // No queue for handshakes: whoever stalled in one would hold up the others.
-            let handshake = tls.acceptor().accept(watched(stream, &place));
+            let handshake = async {
+                if plain::is_plain(&stream).await {
+                    plain::refuse(stream, tls.origin()).await;
+                    return Ok(None);
+                }
+                tls.acceptor().accept(watched(stream, &place)).await.map(Some)
+            };
             let shaken = timeout(terms.limits.handshake_timeout, handshake);
             tokio::select! {
                 shaken = shaken => match shaken {
-                    Ok(Ok(stream)) => serve_http(stream, &place, terms).await,
+                    Ok(Ok(Some(stream))) => serve_http(stream, &place, terms).await,
+                    Ok(Ok(None)) => tracing::debug!(?peer, "plain HTTP on the TLS port"),
                     Ok(Err(error)) => tracing::debug!(%error, ?peer, "TLS handshake failed"),
                     Err(_) => tracing::debug!(?peer, "TLS handshake took too long"),
                 },

@@ -19,6 +19,7 @@ pub mod log;
 pub mod metrics;
 mod pace;
 mod places;
+mod plain;
 mod progress;
 pub mod refusals;
 pub mod shutdown;

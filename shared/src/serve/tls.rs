@@ -28,6 +28,8 @@ pub struct Tls {
     files: Files,
     current: Arc<Current>,
     acceptor: TlsAcceptor,
+    /// Where clients that speak no TLS are sent.
+    origin: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -66,7 +68,7 @@ impl Tls {
     ///
     /// # Errors
     /// When a file is missing or unreadable, or the two do not belong together.
-    pub fn load(certificate: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         crate::crypto::install();
         let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -78,7 +80,17 @@ impl Tls {
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Ok(Arc::new(Self { files, current, acceptor }))
+        Ok(Self { files, current, acceptor, origin: None })
+    }
+
+    /// Names the origin that clients should use, such as `https://reg.example.org`.
+    #[must_use]
+    pub fn at(self, origin: String) -> Self {
+        Self { origin: Some(origin), ..self }
+    }
+
+    pub(super) fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
     }
 
     pub(super) fn acceptor(&self) -> &TlsAcceptor {
