@@ -56,6 +56,9 @@ pub enum Job {
         repository: String,
         /// Tag or digest; without one the whole repository.
         reference: Option<String>,
+        /// Whether indexes may break that name the manifest.
+        #[serde(default)]
+        force: bool,
     },
     /// Delete no stored object until the asker hangs up.
     Hold,
@@ -96,13 +99,14 @@ impl Job {
                 crate::maintenance::note_verification(&summary);
                 events.say(Event::Verified(summary)).await
             }
-            Self::Delete { repository, reference } => {
+            Self::Delete { repository, reference, force } => {
                 let repository: RepositoryName =
                     repository.parse().map_err(|_| Error::NameUnknown)?;
                 let reference: Option<Reference> = reference
                     .map(|reference| reference.parse().map_err(|_| Error::ManifestUnknown))
                     .transpose()?;
-                let deleted = registry.delete(&repository, reference.as_ref(), events).await?;
+                let deleted =
+                    registry.delete(&repository, reference.as_ref(), force, events).await?;
                 events.say(deleted).await
             }
             Self::Hold => {

@@ -123,7 +123,8 @@ impl Bench {
 
     /// Deletes everything and lets collection take its bytes.
     async fn delete_and_collect(&mut self) {
-        self.job(Job::Delete { repository: "team/app".into(), reference: None }).await;
+        self.job(Job::Delete { repository: "team/app".into(), reference: None, force: false })
+            .await;
         self.stack.clock.advance(AGES);
         self.job(Job::Collect { dry_run: false }).await;
         self.token = self.stack.forged_token("andrew", &["repository:team/app:*"]);

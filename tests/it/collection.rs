@@ -309,7 +309,7 @@ async fn a_read_only_registry_serves_and_changes_nothing() {
     stack.client.delete(&rights, "/v2/app/manifests/v1").await.expect_error(405, "UNSUPPORTED");
     let refused = run(&stack, Job::Collect { dry_run: false }).await;
     assert!(matches!(&refused[..], [Event::Failed { .. }]), "{refused:?}");
-    let delete = Job::Delete { repository: "app".into(), reference: None };
+    let delete = Job::Delete { repository: "app".into(), reference: None, force: false };
     assert!(matches!(&run(&stack, delete).await[..], [Event::Failed { .. }]));
 
     run(&stack, Job::ReadOnly { on: false }).await;
@@ -327,6 +327,7 @@ async fn the_administrator_deletes_tags_manifests_and_repositories() {
     let delete = |reference: Option<&str>| Job::Delete {
         repository: "app".into(),
         reference: reference.map(str::to_owned),
+        force: false,
     };
     let deleted =
         |what: &str, manifests, tags| Event::Deleted { what: what.into(), manifests, tags };

@@ -19,6 +19,7 @@ mod basic;
 mod broken_push;
 mod caches;
 mod certificates;
+mod children;
 mod collection;
 mod collection_load;
 mod config;

@@ -23,12 +23,16 @@ use crate::{
 #[command(after_help = "\
 Examples:
   registry-server delete team/app:1.0              the tag; its manifest stays
-  registry-server delete team/app@sha256:6c3c62…   the manifest, with every tag that leads to it
+  registry-server delete team/app@sha256:6c3c62…   the manifest, with every tag that leads to it;
+                                                   with --force also one that a tagged index names
   registry-server delete team/app                  everything in team/app")]
 pub(crate) struct Arguments {
     /// What to delete.
     #[arg(value_name = "REPOSITORY[:TAG|@DIGEST]", value_parser = Image::parse)]
     image: Image,
+    /// Delete a manifest even if indexes with tags name it, which breaks them.
+    #[arg(long)]
+    force: bool,
 }
 
 /// A repository, and which of its manifests.
@@ -67,6 +71,7 @@ pub(crate) async fn run(
     let job = Job::Delete {
         repository: repository.to_string(),
         reference: reference.as_ref().map(ToString::to_string),
+        force: arguments.force,
     };
     let events = site::start(job, config).await?;
     let ended = |event: &Event| match event {

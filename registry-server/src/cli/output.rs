@@ -163,6 +163,13 @@ fn show(event: &Event) {
             line(&format!("damaged: {digest}: {what}"));
             images.iter().for_each(|image| line(&format!("  in {image}")));
         }
+        Event::Lacking { image, lacking, example, is_sparse } => {
+            let what = count((*lacking).into(), "manifest", "manifests");
+            let allowed = if *is_sparse { ", which sparse_manifests allows" } else { "" };
+            line(&format!(
+                "incomplete: {image}: its index names {what} that the repository lacks, such as {example}{allowed}"
+            ));
+        }
         Event::Repaired { digest, how } => line(&format!("repaired: {digest}: {how}")),
         Event::Problem { message } => complain(&shown(&format!("skipped: {message}")).to_string()),
         _ => {}

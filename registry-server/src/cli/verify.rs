@@ -50,12 +50,13 @@ pub(crate) async fn run(
 
 fn summarise(summary: &Summary) -> String {
     format!(
-        "verified {} and {} ({}): {} damaged, {} repaired, in {:.1} s",
+        "verified {} and {} ({}): {} damaged, {} repaired, {} with an incomplete index, in {:.1} s",
         count(summary.blobs, "blob", "blobs"),
         count(summary.manifests, "manifest", "manifests"),
         bytes(summary.bytes),
         summary.damaged,
         summary.repaired,
+        count(summary.incomplete, "tag", "tags"),
         summary.millis as f64 / 1000.0,
     )
 }

@@ -94,7 +94,8 @@ async fn a_repository_with_an_unreadable_tag_can_be_deleted() {
     let spoil = "UPDATE tags SET name = 'no tag!'";
     registry.database.spoil(spoil).await;
     let app = "app".parse().unwrap();
-    let (deleted, _) = problems(async |events| registry.delete(&app, None, &events).await).await;
+    let (deleted, _) =
+        problems(async |events| registry.delete(&app, None, false, &events).await).await;
     assert!(matches!(deleted, Event::Deleted { manifests: 1, tags: 1, .. }), "{deleted:?}");
 }
 

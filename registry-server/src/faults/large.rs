@@ -58,7 +58,7 @@ async fn one_step(registry: &Registry) -> Result<Event, Error> {
     };
     let app = "app".parse().unwrap();
     tokio::select! {
-        deleted = registry.delete(&app, None, &events) => deleted,
+        deleted = registry.delete(&app, None, false, &events) => deleted,
         () = hang_up => unreachable!(),
     }
 }
@@ -102,7 +102,7 @@ async fn a_manifest_with_many_tags_goes_behind_the_last_of_them() {
     let step = step.await.unwrap().unwrap();
     assert_eq!(step, Step { manifests: 0, tags: 500, left: vec![digest.clone()] });
     let many: Reference = digest.parse().unwrap();
-    let delete = async |events: Events| registry.delete(&app, Some(&many), &events).await;
+    let delete = async |events: Events| registry.delete(&app, Some(&many), false, &events).await;
     let deleted = listening(delete).await.unwrap();
     assert!(matches!(deleted, Event::Deleted { manifests: 1, tags: 600, .. }), "{deleted:?}");
     assert!(matches!(listening(delete).await, Err(Error::ManifestUnknown)));

@@ -322,5 +322,7 @@ async fn delete(registry: &Registry, reference: &str) -> Outcome {
 
 async fn delete_all(registry: &Registry) -> Outcome {
     let app = "app".parse().unwrap();
-    super::listening(async |events| registry.delete(&app, None, &events).await).await.map(drop)
+    super::listening(async |events| registry.delete(&app, None, false, &events).await)
+        .await
+        .map(drop)
 }

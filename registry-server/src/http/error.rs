@@ -321,7 +321,9 @@ fn domain(error: registry::Error) -> Row {
     use registry::Error as E;
     let (status, code) = match &error {
         E::BlobUnknown => (StatusCode::NOT_FOUND, Code::BlobUnknown),
-        E::BlobReferenced { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
+        E::BlobReferenced { .. } | E::ManifestNeeded(_) => {
+            (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported)
+        }
         E::UploadInvalid(_) | E::BodyCutOff => (StatusCode::BAD_REQUEST, Code::BlobUploadInvalid),
         E::BodyLate => (StatusCode::REQUEST_TIMEOUT, Code::Unavailable),
         E::UploadUnknown => (StatusCode::NOT_FOUND, Code::BlobUploadUnknown),

@@ -5,6 +5,7 @@
 
 pub(crate) mod blob;
 pub(crate) mod cache;
+pub(crate) mod child;
 pub(crate) mod collection;
 pub(crate) mod deletion;
 #[cfg(test)]

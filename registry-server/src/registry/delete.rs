@@ -11,20 +11,25 @@ use super::{
 };
 use crate::metadata::deletion::{Held, ROWS_MAX, Step};
 
+/// How many tags are told that a deletion breaks.
+const TAGS_TOLD_MAX: u32 = 20;
+
 /// Manifests that are looked at in one query.
 const PAGE: u32 = 1000;
 
 impl Registry {
     /// Deletes a tag, a manifest with its tags, or, without a reference, all manifests and blobs of
-    /// a repository, and tells `events` how far it has come. Collection gives the space back.
+    /// a repository, and tells `events` how far it has come. Collection gives the space back. A
+    /// manifest that tagged indexes name goes by `force` alone.
     ///
     /// # Errors
-    /// When it is not there, the registry is read-only, the database fails, and when nobody listens
-    /// any more.
+    /// When it is not there or needed, the registry is read-only, the database fails, and when nobody
+    /// listens any more.
     pub async fn delete(
         &self,
         repository: &RepositoryName,
         reference: Option<&Reference>,
+        force: bool,
         events: &Events,
     ) -> Result<Event, Error> {
         self.refuse_when_read_only()?;
@@ -39,11 +44,39 @@ impl Registry {
                 (format!("{repository}:{tag}"), 0, 1)
             }
             Some(Reference::Digest(digest)) => {
+                let broken = self.tags_above(repository, digest).await?;
+                if !broken.is_empty() && !force {
+                    return Err(Error::ManifestNeeded(broken));
+                }
                 let tags = self.delete_with_tags(repository, digest).await?;
                 (format!("{repository}@{digest}"), 1, tags)
             }
         };
         Ok(Event::Deleted { what, manifests, tags })
+    }
+
+    /// Deletes a manifest as a client asks for it, who may break indexes: the log tells which.
+    pub(super) async fn delete_for_client(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        let broken = self.tags_above(repository, digest).await?;
+        self.delete_with_tags(repository, digest).await?;
+        if !broken.is_empty() {
+            tracing::warn!(%repository, %digest, ?broken, "a manifest is deleted that tagged indexes name");
+        }
+        Ok(())
+    }
+
+    /// Tags whose indexes name the manifest, as `repository:tag`.
+    async fn tags_above(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Vec<String>, Error> {
+        let tags = self.database.tags_above(repository, digest, TAGS_TOLD_MAX).await?;
+        Ok(tags.into_iter().map(|tag| format!("{repository}:{tag}")).collect())
     }
 
     /// Deletes a tag and leaves its manifest.

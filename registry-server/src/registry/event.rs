@@ -70,6 +70,17 @@ pub enum Event {
         /// The images that need it: `repository:tag`, or `repository@digest` without a tag.
         images: Vec<String>,
     },
+    /// The index of a tag names manifests that are not there.
+    Lacking {
+        /// `repository:tag`.
+        image: String,
+        /// How many.
+        lacking: u32,
+        /// One of them.
+        example: String,
+        /// Whether the settings allow such indexes.
+        is_sparse: bool,
+    },
     /// A damaged blob is served again.
     Repaired {
         /// Which.

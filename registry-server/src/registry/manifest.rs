@@ -142,9 +142,7 @@ impl Registry {
     ) -> Result<(), Error> {
         match reference {
             Reference::Tag(tag) => self.delete_tag(permit.repository(), tag).await,
-            Reference::Digest(digest) => {
-                self.delete_with_tags(permit.repository(), digest).await.map(drop)
-            }
+            Reference::Digest(digest) => self.delete_for_client(permit.repository(), digest).await,
         }
     }
 }

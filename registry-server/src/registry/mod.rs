@@ -117,6 +117,9 @@ pub enum Error {
         /// A manifest of the repository that names it.
         by: Digest,
     },
+    /// Indexes with these tags name the manifest, and who deletes it did not say that they may break.
+    #[error("these need it and would break: {}; delete them first, or use --force", .0.join(", "))]
+    ManifestNeeded(Vec<String>),
     /// code-2: an upload request that contradicts itself.
     #[error("{0}")]
     UploadInvalid(&'static str),

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     metadata::{
         blob::Blob,
+        child::TagLack,
         repository::RepositoryId,
         totals::BlobTotals,
         verification::{BlobPage, Checked},
@@ -29,6 +30,9 @@ use crate::{
 
 /// Blobs that are read from the database at once.
 const PAGE: u32 = 256;
+
+/// Tags whose indexes are looked at in one query.
+const TAGS_PAGE: u32 = 1000;
 
 /// Images that a report names per blob.
 const IMAGES_MAX: u32 = 20;
@@ -65,6 +69,9 @@ pub struct Summary {
     pub bytes: u64,
     /// How many are not what their digest says.
     pub damaged: u64,
+    /// How many tags have an index that names manifests which are not there.
+    #[serde(default)]
+    pub incomplete: u64,
     /// How many are served again.
     pub repaired: u64,
     /// How long it took, in milliseconds.
@@ -171,6 +178,7 @@ impl Verification {
 
     async fn everything(&mut self) -> Result<(), Error> {
         self.manifests().await?;
+        self.indexes().await?;
         let mut last = Checked::default();
         loop {
             let page = self.registry.database.blobs_after(&last, PAGE).await?;
@@ -221,6 +229,24 @@ impl Verification {
                     let what = format!("the manifest in {} has other bytes", manifest.repository);
                     self.say_damaged(&digest, Some(manifest.id), what).await?;
                 }
+            }
+        }
+    }
+
+    /// Looks for tags whose indexes lack what they name.
+    async fn indexes(&mut self) -> Result<(), Error> {
+        let is_sparse = self.registry.settings().limits.sparse_manifests;
+        let mut last = (RepositoryId::default(), String::new());
+        loop {
+            let tags = self.registry.database.lacks_after(&last, TAGS_PAGE).await?;
+            let Some(end) = tags.last() else { return Ok(()) };
+            last = (end.id, end.tag.clone());
+            for TagLack { repository, tag, lacking, example, .. } in tags {
+                let Some(example) = example else { continue };
+                self.done.incomplete += 1;
+                let image = format!("{repository}:{tag}");
+                let event = Event::Lacking { image, lacking, example, is_sparse };
+                self.events.say(event).await?;
             }
         }
     }

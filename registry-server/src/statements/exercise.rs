@@ -78,6 +78,10 @@ async fn read(registry: &Registry) {
     let totals = database.totals().await.unwrap();
     assert_eq!((totals.repositories, totals.manifests, totals.uploads), (2, 2, 1));
     assert_eq!((totals.tags, totals.blobs.count), (2, 3));
+    assert_eq!(
+        database.tags_above(app.repository(), &digest_of(&image()), 10).await.unwrap(),
+        ["list"]
+    );
     assert!(database.tags_extent(app.repository(), "", 10).await.unwrap().is_some());
     database.manifest(app.repository(), &digest_of(&image())).await.unwrap().unwrap();
     let subject = digest_of(&image());
@@ -160,8 +164,8 @@ async fn move_about(registry: &Registry, root: &Path, clock: &Clock) {
     let registry = sound(root, clock).await;
     let image = tag(digest_of(&image()).as_str());
     let delete = async |events: Events| {
-        registry.delete(&app, Some(&tag("v1")), &events).await?;
-        registry.delete(&app, Some(&image), &events).await
+        registry.delete(&app, Some(&tag("v1")), false, &events).await?;
+        registry.delete(&app, Some(&image), true, &events).await
     };
     listening(delete).await.unwrap();
     registry.database.close().await;
