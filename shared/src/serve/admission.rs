@@ -30,7 +30,7 @@ const HEADER_BYTES: usize = 128;
 const HEADERS_MAX: usize = 100;
 
 /// What the trailers of a request may take that nobody reads, in bytes.
-const TRAILERS_BYTES: usize = 24 * 1024;
+const TRAILERS_BYTES: usize = 64 * 1024;
 
 /// Requests of a connection, with heads of that many bytes, that need no room in the share of their
 /// network.
@@ -162,7 +162,7 @@ mod tests {
         let refused = admission.admit(&get(101), 1).unwrap_err();
         assert_eq!(refused.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         for (method, version, expected) in [
-            (Method::GET, Version::HTTP_2, Some(32 * 1024 + 1)),
+            (Method::GET, Version::HTTP_2, Some(72 * 1024 + 1)),
             (Method::GET, Version::HTTP_11, Some(8 * 1024 + 1)),
             (Method::PUT, Version::HTTP_2, None),
         ] {
