@@ -24,8 +24,12 @@ use super::{
     places::Place, plain, progress::Look, refusals, tls::Tls, watched::Watched,
 };
 
-/// The longest block of request headers, in bytes; more gets 431.
+/// The longest block of request headers over HTTP/1.1, in bytes; more gets 431.
 const HEADER_BYTES_MAX: u32 = 64 * 1024;
+
+/// The longest block of request headers or trailers over HTTP/2, in bytes, where each counts 32 more
+/// (RFC 9113 §6.5.2); more gets 431. A connection can have a hundred of them at once.
+const HTTP2_HEADER_BYTES_MAX: u32 = 16 * 1024;
 
 /// How much a client may send on one HTTP/2 stream, and on one connection, before the server has
 /// read it. This bounds what an HTTP/2 connection can make the server hold.
@@ -233,6 +237,6 @@ fn http_builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .initial_connection_window_size(HTTP2_WINDOW_BYTES)
         .max_frame_size(HTTP2_FRAME_BYTES)
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
-        .max_header_list_size(HEADER_BYTES_MAX);
+        .max_header_list_size(HTTP2_HEADER_BYTES_MAX);
     builder
 }
