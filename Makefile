@@ -1,5 +1,5 @@
 # Thin on purpose: each target is one line or one script.
-.PHONY: help up test test-soak lint bench bench-load clean
+.PHONY: help up test test-full test-soak lint bench bench-load clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -9,6 +9,9 @@ up: ## Build, prepare data/ and certs/ on the first run, and serve until Ctrl-C
 
 test: ## Format, lints, tests, documentation, real clients
 	@exec scripts/test.sh
+
+test-full: ## The same, and what builds other projects first: a real Kubernetes node, BuildKit's caches
+	@BERTH_FULL=1 exec scripts/test.sh
 
 test-soak: ## Kill both servers 200 times, with and without a power cut; read at 1 KB/s for ten minutes
 	cargo build --release --locked -p berth-auth-server -p berth-registry-server --bins

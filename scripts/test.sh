@@ -2,6 +2,7 @@
 # `make test`: format, lints, tests, documentation, dependencies, and real clients.
 # As root on Debian it installs what is missing; otherwise it says what to install.
 # A step that cannot run here is skipped and counted; with CI=true a skip is a failure.
+# With BERTH_FULL=1, as `make test-full` has it, those of tests/full too, which build other projects first.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
@@ -95,7 +96,9 @@ step "dependencies" dependencies
 step "release build" cargo build --release --locked -p berth-auth-server -p berth-registry-server --bins
 if [ "$failed" -eq 0 ] || [ -x target/release/registry-server ]; then
     export BERTH_BIN=$PWD/target/release
-    for script in tests/interop/*.sh; do
+    scripts=(tests/interop/*.sh)
+    [ -z "${BERTH_FULL:-}" ] || scripts+=(tests/full/*.sh)
+    for script in "${scripts[@]}"; do
         # Those that are only sourced by the others are not executable.
         [ -x "$script" ] && interop "$script"
     done

@@ -2,7 +2,7 @@
 # BuildKit's registry cache in its older form, an index whose entries are layers: pushed, used again after everything local
 # is gone and Berth has collected, taken over from a docker-registry, exported and pushed to a second Berth.
 # shellcheck source=tests/interop/go-clients.sh
-. "$(dirname "$0")/go-clients.sh"
+. "$(dirname "$0")/../interop/go-clients.sh"
 
 buildkit=0.20.2
 oras=oras.land/oras/cmd/oras@v1.3.6
@@ -23,7 +23,7 @@ build_buildkit() {
     [[ ! -x $tools/buildctl || $("$tools/buildkitd" --version 2>/dev/null) != *" v$buildkit "* ]] || return 0
     note "building buildctl and buildkitd $buildkit, which takes some minutes"
     local flags="-s -w -X github.com/moby/buildkit/version.Version=v$buildkit"
-    go_build buildkit env CGO_ENABLED=0 go -C "$root/tests/interop/buildkit" build -ldflags "$flags" -o "$tools/" \
+    go_build buildkit env CGO_ENABLED=0 go -C "$root/tests/full/buildkit" build -ldflags "$flags" -o "$tools/" \
         github.com/moby/buildkit/cmd/buildctl github.com/moby/buildkit/cmd/buildkitd
 }
 

@@ -4,7 +4,7 @@
 # is told by the events that `kubectl describe pod` shows.
 # The programs are built once, which takes ten minutes of both cores of a small machine; the checks take half a minute.
 # shellcheck source=tests/interop/go-clients.sh
-. "$(dirname "$0")/go-clients.sh"
+. "$(dirname "$0")/../interop/go-clients.sh"
 
 kubernetes=1.34.4
 node=198.51.100.20
@@ -37,7 +37,7 @@ build_kubernetes() {
     local name=k8s.io/component-base/version commands=k8s.io/kubernetes/cmd
     local flags="-s -w -X $name.gitVersion=v$kubernetes -X $name.gitMajor=1 -X $name.gitMinor=34"
     mkdir -p "$tools"
-    go_build kubernetes env CGO_ENABLED=0 go -C "$root/tests/interop/kubernetes" build -ldflags "$flags" \
+    go_build kubernetes env CGO_ENABLED=0 go -C "$root/tests/full/kubernetes" build -ldflags "$flags" \
         -o "$tools/" $commands/kube-apiserver $commands/kubectl $commands/kubelet
 }
 
