@@ -103,8 +103,10 @@ async fn several_ranges_are_parts_of_one_answer_each_once() {
         let last = size - 500;
         for (range, expected) in [
             ("bytes=0-3,20-23".to_owned(), vec![0..4, 20..24]),
-            ("bytes=20-23, 0-3".to_owned(), vec![0..4, 20..24]),
-            (format!("bytes=-500,100-{}", last - 2), vec![100..last - 1, last..size]),
+            ("bytes=20-23, 0-3".to_owned(), vec![20..24, 0..4]),
+            ("bytes=0-3,4-9,10-11".to_owned(), vec![0..4, 4..10, 10..12]),
+            ("bytes=30-39,0-9,5-19".to_owned(), vec![0..20, 30..40]),
+            (format!("bytes=-500,100-{}", last - 2), vec![last..size, 100..last - 1]),
             (format!("bytes=0-9,{size}-,50-40,30-39"), vec![0..10, 30..40]),
             (
                 format!(
@@ -126,8 +128,8 @@ async fn several_ranges_are_parts_of_one_answer_each_once() {
                 .collect();
             assert!(parts_of(&answer) == expected, "{range}");
         }
-        // What meets is one range, and one range has no frame.
-        for (range, part) in [("bytes=0-9,5-19,20-29", 0..30), ("bytes=7-9,99999999-", 7..10)] {
+        // What overlaps is one range, and one range has no frame.
+        for (range, part) in [("bytes=0-9,5-19,19-29", 0..30), ("bytes=7-9,99999999-", 7..10)] {
             let call = stack.client.call("GET", &target).bearer(&token).header("range", range);
             let answer = call.send().await.expect(206);
             let named = format!("bytes {}-{}/{size}", part.start, part.end - 1);
@@ -151,7 +153,7 @@ async fn several_ranges_are_parts_of_one_answer_each_once() {
 #[tokio::test]
 async fn a_range_that_cannot_be_read_is_no_range() {
     let (stack, token, target, bytes) = with_blob().await;
-    let many = format!("bytes={}", "0-1,".repeat(2000));
+    let many = format!("bytes={}", "0-1,".repeat(1025));
     for range in ["bytes=0-1,x", "lines=0-1", "bytes=a-b", "bytes=-", "bytes", "", many.as_str()] {
         let call = stack.client.call("GET", &target).bearer(&token).header("range", range);
         assert_eq!(call.send().await.expect(200).body, bytes, "{range:?}");

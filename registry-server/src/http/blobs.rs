@@ -93,7 +93,7 @@ async fn partial(
         response.headers_mut().insert(header::CONTENT_RANGE, range);
         (response, part.end - part.start)
     } else {
-        let frame = Multipart::new(blob, &parts);
+        let frame = Multipart::new(blob, parts.clone());
         let (kind, length) = (value(frame.content_type()), frame.length());
         let contents = registry.read_blob_parts(shares, blob, parts).await?;
         let mut response = Response::new(frame.body(contents));

@@ -11,29 +11,16 @@ use crate::{metadata::blob::Blob, registry::Error, storage::ObjectStream};
 /// The frame around the parts of content.
 pub(super) struct Multipart {
     boundary: String,
-    heads: Vec<Bytes>,
-    tail: Bytes,
-    content_bytes: u64,
+    size: u64,
+    parts: Vec<Range<u64>>,
 }
 
 impl Multipart {
     /// For these parts of the blob.
-    pub(super) fn new(blob: &Blob, parts: &[Range<u64>]) -> Self {
+    pub(super) fn new(blob: &Blob, parts: Vec<Range<u64>>) -> Self {
         // No content holds its own digest, and a boundary may have 70 letters (RFC 2046 §5.1.1).
-        let boundary: String = blob.digest.hex().chars().take(64).collect();
-        let head = |(n, part): (usize, &Range<u64>)| {
-            let before = if n > 0 { "\r\n" } else { "" };
-            Bytes::from(format!(
-                "{before}--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: {}\r\n\r\n",
-                content_range(part, blob.size)
-            ))
-        };
-        Self {
-            heads: parts.iter().enumerate().map(head).collect(),
-            tail: Bytes::from(format!("\r\n--{boundary}--\r\n")),
-            content_bytes: parts.iter().map(|part| part.end - part.start).sum(),
-            boundary,
-        }
+        let boundary = blob.digest.hex().chars().take(64).collect();
+        Self { boundary, size: blob.size, parts }
     }
 
     pub(super) fn content_type(&self) -> String {
@@ -42,8 +29,9 @@ impl Multipart {
 
     /// The length of the body, in bytes.
     pub(super) fn length(&self) -> u64 {
-        let frame: usize = self.heads.iter().map(Bytes::len).sum();
-        self.content_bytes + (frame + self.tail.len()) as u64
+        let parts = self.parts.iter().enumerate();
+        let parts = parts.map(|(n, part)| self.head(n).len() as u64 + part.end - part.start);
+        parts.sum::<u64>() + self.tail().len() as u64
     }
 
     /// The body, with the content of each part.
@@ -51,12 +39,27 @@ impl Multipart {
         self,
         contents: impl Stream<Item = Result<ObjectStream, Error>> + Send + 'static,
     ) -> Body {
-        let framed = stream::iter(self.heads).zip(contents).map(|(head, content)| {
+        let tail = stream::once(future::ready(Ok(self.tail())));
+        let framed = contents.enumerate().map(move |(n, content)| {
             let content = content?.map_err(Error::from);
-            Ok::<_, Error>(stream::once(future::ready(Ok(head))).chain(content))
+            Ok::<_, Error>(stream::once(future::ready(Ok(self.head(n)))).chain(content))
         });
-        let tail = stream::once(future::ready(Ok(self.tail)));
         Body::from_stream(framed.try_flatten().chain(tail))
+    }
+
+    /// What stands before part `n`.
+    fn head(&self, n: usize) -> Bytes {
+        let (before, boundary) = (if n > 0 { "\r\n" } else { "" }, &self.boundary);
+        let range = self.parts.get(n).map(|part| content_range(part, self.size));
+        Bytes::from(format!(
+            "{before}--{boundary}\r\nContent-Type: application/octet-stream\r\n\
+             Content-Range: {}\r\n\r\n",
+            range.unwrap_or_default()
+        ))
+    }
+
+    fn tail(&self) -> Bytes {
+        Bytes::from(format!("\r\n--{}--\r\n", self.boundary))
     }
 }
 
