@@ -415,3 +415,25 @@ async fn no_secret_is_in_the_database_the_file_or_the_log() {
     let is_told = places[1].1.windows(5).any(|window| window == b"\"bea\"");
     assert!(is_told, "nothing was recorded");
 }
+
+/// Whoever looks for the reason that a password stopped working finds it, whatever the name.
+#[tokio::test]
+async fn a_password_that_is_too_long_has_a_reason_of_its_own() {
+    let recording = Recording::start();
+    let stack = Stack::start().await;
+    let long = "x".repeat(73);
+    for user in ["andrew", "nobody-of-this-name"] {
+        stack.client.call("GET", PULL_AND_PUSH).basic(user, &long).send().await.expect(401);
+    }
+    let reasons = rows_of(&stack, "login.fail", 2).await;
+    for row in &reasons {
+        let reason = row.detail["reason"].as_str().expect("a reason");
+        assert!(reason.contains("more than 72 bytes"), "{row:?}");
+    }
+    assert_eq!(reasons.iter().filter(|row| row.subject.as_deref() == Some("andrew")).count(), 1);
+    let events = recording.take();
+    let lines =
+        events.iter().filter(|event| event.text.contains("a password of more than 72 bytes"));
+    assert!(lines.count() >= 2);
+    assert!(events.iter().all(|event| !event.text.contains(&long)));
+}
