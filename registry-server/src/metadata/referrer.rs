@@ -4,7 +4,7 @@
 
 use berth_shared::{digest::Digest, name::RepositoryName};
 use futures_util::TryStreamExt;
-use sqlx::{FromRow, SqliteConnection};
+use sqlx::{Connection, FromRow, SqliteConnection};
 
 use super::{Database, Error, parse, repository::RepositoryId, unsigned};
 
@@ -102,7 +102,8 @@ impl Database {
         bytes_max: usize,
     ) -> Result<Answer, Error> {
         // What is measured is what is read.
-        let mut snapshot = self.readers().begin().await?;
+        let mut reader = self.reader().await?;
+        let mut snapshot = reader.begin().await?;
         let page = measure(&mut snapshot, wanted).await?;
         if page.bytes > bytes_max {
             return Ok(Answer::TooLarge(page.bytes));
@@ -148,7 +149,7 @@ impl Database {
         .bind(subject.as_str())
         .bind(last)
         .bind(limit)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         digests.iter().map(|digest| parse(digest)).collect()
     }
@@ -170,7 +171,7 @@ impl Database {
         .bind(subject)
         .bind(last)
         .bind(limit)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(digests)
     }
