@@ -13,7 +13,9 @@ pub mod inventory;
 pub(crate) mod list;
 pub(crate) mod manifest;
 pub(crate) mod manifest_content;
+mod matching;
 pub(crate) mod mount;
+mod pattern_set;
 pub(crate) mod reach;
 pub mod upload;
 pub mod verify;
@@ -89,6 +91,8 @@ pub struct Registry {
     pub(crate) files: Budget,
     /// Held while a large page of a list is read.
     pub(crate) large_pages: Arc<tokio::sync::Mutex<()>>,
+    /// Whose turn it is to compare names with rights.
+    matching: matching::Matching,
     settings: Arc<ArcSwap<Settings>>,
     /// Held by whoever copies objects; objects are deleted while nobody does.
     holds: Arc<tokio::sync::RwLock<()>>,
@@ -246,6 +250,7 @@ impl Registry {
             memory: Budget::new("memory_bytes_max", settings.limits.memory_bytes_max),
             files: Budget::new("LimitNOFILE", BLOB_FILES_MAX),
             large_pages: Arc::default(),
+            matching: matching::Matching::default(),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             holds: Arc::default(),
             maintenance: Arc::default(),

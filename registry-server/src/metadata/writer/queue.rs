@@ -36,7 +36,8 @@ impl Asker {
         ASKER.scope(self, work)
     }
 
-    pub(in crate::metadata) fn current() -> Self {
+    /// In whose name this is done.
+    pub(crate) fn current() -> Self {
         ASKER.try_with(Self::clone).unwrap_or(Self::Server)
     }
 }
