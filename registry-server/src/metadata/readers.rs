@@ -41,6 +41,9 @@ const CONNECTIONS_MAX: u32 = LOOKUPS_MAX + OWN_MAX;
 /// How long a client waits for its turn. However many of them wait: each waits for a while.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// How long the server's own work waits: `/readyz` has to say something.
+const OWN_WAIT_MAX: Duration = Duration::from_secs(30);
+
 /// After how many steps of SQLite's machine a reading connection looks whether the database closes.
 const STEPS: i32 = 10_000;
 
@@ -95,7 +98,8 @@ impl Readers {
                 Ok(Turn::OfAClient { _turn: turn.map_err(busy)? })
             }
             Asker::Server => {
-                let turn = Arc::clone(&self.own).acquire_owned().await;
+                let turn = timeout(OWN_WAIT_MAX, Arc::clone(&self.own).acquire_owned()).await;
+                let turn = turn.map_err(|_| sqlx::Error::PoolTimedOut)?;
                 Ok(Turn::Own { _turn: turn.map_err(|_| Error::Closed)? })
             }
         }
