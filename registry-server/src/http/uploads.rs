@@ -32,7 +32,6 @@ impl Call<'_> {
             let from = from
                 .map_err(|_| Error::BadRequest(Code::NameInvalid, "from is no repository name"))?;
             let puller = self.app.authorizer.puller(self.token);
-            let _turn = registry.turn_to_look_up(self.claimant).await?;
             if registry.mount_blob(permit, &puller, &digest, from.as_ref()).await? {
                 return Ok(created(permit, &digest));
             }

@@ -90,7 +90,7 @@ impl Database {
         .bind(from.repository)
         .bind(&from.digest)
         .bind(page)
-        .fetch_optional(self.readers())
+        .fetch_optional(&mut *self.reader().await?)
         .await?;
         let next = end.map(|(repository, digest)| Cursor { repository, digest });
         let found = sqlx::query_as(sqlx::AssertSqlSafe(format!(
@@ -105,7 +105,7 @@ impl Database {
         .bind(&from.digest)
         .bind(cutoff)
         .bind(page)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(Part { found, next })
     }
@@ -121,7 +121,7 @@ impl Database {
         )
         .bind(&from.digest)
         .bind(page)
-        .fetch_optional(self.readers())
+        .fetch_optional(&mut *self.reader().await?)
         .await?;
         let found = sqlx::query_as(
             "SELECT digest, location FROM
@@ -131,7 +131,7 @@ impl Database {
         )
         .bind(&from.digest)
         .bind(page)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(Part { found, next: end.map(|digest| Cursor { digest, ..Cursor::default() }) })
     }
@@ -168,7 +168,7 @@ impl Database {
         .bind(cutoff)
         .bind(last)
         .bind(limit)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(found)
     }
@@ -181,7 +181,7 @@ impl Database {
     ) -> Result<Vec<RepositoryId>, Error> {
         let ids =
             sqlx::query_scalar("SELECT id FROM repositories WHERE id > $1 ORDER BY id LIMIT $2");
-        Ok(ids.bind(last).bind(page).fetch_all(self.readers()).await?)
+        Ok(ids.bind(last).bind(page).fetch_all(&mut *self.reader().await?).await?)
     }
 
     /// Looks at the next `page` repositories for those that hold nothing.
@@ -197,7 +197,7 @@ impl Database {
         )
         .bind(from.repository)
         .bind(page)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         let next = rows.last().map(|(id, ..)| Cursor { repository: *id, digest: String::new() });
         let empty = rows.into_iter().filter(|(_, _, is_empty)| *is_empty);
@@ -215,7 +215,7 @@ impl Database {
         )
         .bind(format!("{shard:02x}"))
         .bind(end)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(Owned(found.into_iter().collect()))
     }

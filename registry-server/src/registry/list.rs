@@ -111,7 +111,9 @@ impl Registry {
         }
     }
 
-    /// The repositories that whoever holds `rights` may pull.
+    /// The repositories that whoever holds `rights` may pull. Until there is a page of them it goes
+    /// on, a bounded part at a time: a page that ended before would have to name where, and that is
+    /// a repository which its reader may not know of.
     pub(crate) async fn catalog(
         &self,
         rights: &Rights,
@@ -128,9 +130,9 @@ impl Registry {
             let batch = self.database.repositories_within(&spans, CATALOG_BATCH).await?;
             let Some(end) = batch.last() else { break };
             last = end.name.to_string();
-            let visible =
-                batch.into_iter().filter(|it| it.has_manifests && reach.contains(&it.name));
-            found.extend(visible.map(|it| it.name).take(wanted - found.len()));
+            let listed = batch.into_iter().filter(|it| it.has_manifests).map(|it| it.name);
+            let visible = self.matching.within(&reach, listed.collect(), |name| name).await?;
+            found.extend(visible.into_iter().take(wanted - found.len()));
         }
         Ok(Page::cut(found, page.limit, room))
     }
