@@ -98,6 +98,10 @@ impl Pattern {
         if !self.0.contains('*') {
             return self.0 == name.as_str();
         }
+        let (last, last_of_name) = (last_segment(&self.0), last_segment(name.as_str()));
+        if !last.starts_with('*') && last != last_of_name {
+            return false;
+        }
         let pattern: Vec<&str> = self.0.split('/').collect();
         let name: Vec<&str> = name.as_str().split('/').collect();
         segments_match(&pattern, &name)
@@ -111,6 +115,10 @@ impl Pattern {
         // Every name has a first segment, so that one `*` beside a `**` leaves nothing out.
         any > 0 && single <= 1 && self.0.split('/').count() == single + any
     }
+}
+
+fn last_segment(text: &str) -> &str {
+    text.rsplit_once('/').map_or(text, |(_, last)| last)
 }
 
 /// Matches by the rows of a table, so that the time is pattern length × name length however many

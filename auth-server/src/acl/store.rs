@@ -20,6 +20,7 @@ use std::{
 };
 
 use berth_shared::clock::Clock;
+use log::LevelFilter;
 use sqlx::{
     ConnectOptions, Connection, Row, SqliteConnection,
     migrate::{MigrateError, Migrator},
@@ -34,6 +35,9 @@ pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// How long a connection waits for another's write.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What takes longer is a slow statement to whoever reads the log at its lowest level.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// An open database.
 #[derive(Debug)]
@@ -193,6 +197,8 @@ async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
+        // Clients choose how much is asked at once.
+        .log_slow_statements(LevelFilter::Debug, SLOW)
         .connect()
         .await
         .map_err(|source| Error::Open { path: path.to_owned(), source: Box::new(source) })

@@ -27,7 +27,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     middleware,
     response::{IntoResponse, Response},
     routing::any,
@@ -244,30 +244,20 @@ impl App {
         let access = endpoint.access(query.mount_source());
         fields.repository = access.repository().map(RepositoryName::to_string);
         fields.digest = endpoint.digest().map(ToString::to_string);
-        let authorized = self.authorize(&endpoint, &access, parts).await?;
+        let address = parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
+        // Nobody has signed in yet, and a session may be looked up all the same.
+        let stranger = Asker::Client(Arc::new(Claimant::stranger(address)));
+        let authorized = stranger.scope(self.authorize(&endpoint, &access, parts)).await?;
         fields.subject = Some(authorized.token.subject.to_string());
         if let Endpoint::NotAllowed { allowed, .. } = endpoint {
             return Err(Error::MethodNotAllowed(allowed));
         }
-        let address = parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
         let claimant = Arc::new(Claimant::of(&authorized.token.subject, address));
         let call =
             Call { app: self, parts, query: &query, token: &authorized.token, claimant: &claimant };
-        let _turn = match (&parts.method, &endpoint) {
-            (_, Endpoint::Ping) => None,
-            (&Method::GET | &Method::HEAD, _) => {
-                Some(self.registry.turn_to_look_up(&claimant).await?)
-            }
-            _ => None,
-        };
-        let answer = match authorized.permit {
-            Some(permit) => {
-                let asker = Asker::Client(Arc::clone(&claimant));
-                asker.scope(call.on_repository(&endpoint, &permit, content)).await
-            }
-            None if endpoint == Endpoint::Catalog => call.catalog().await,
-            None => Ok(json(StatusCode::OK, "{}")),
-        };
+        let permit = authorized.permit.as_ref();
+        let asker = Asker::Client(Arc::clone(&claimant));
+        let answer = asker.scope(call.answer(&endpoint, permit, content)).await;
         answer.map(|response| warn_of_end(response, &authorized.token))
     }
 
@@ -332,6 +322,19 @@ impl Call<'_> {
     /// What whoever asks may hold.
     fn shares(&self) -> Shares {
         self.app.registry.shares(self.claimant)
+    }
+
+    async fn answer(
+        &self,
+        endpoint: &Endpoint,
+        permit: Option<&Permit>,
+        content: &mut Content,
+    ) -> Result<Response, Error> {
+        match permit {
+            Some(permit) => self.on_repository(endpoint, permit, content).await,
+            None if *endpoint == Endpoint::Catalog => self.catalog().await,
+            None => Ok(json(StatusCode::OK, "{}")),
+        }
     }
 
     /// One arm per endpoint, one domain call per arm.

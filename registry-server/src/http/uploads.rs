@@ -28,7 +28,6 @@ impl Call<'_> {
         let registry = &self.app.registry;
         if let Some(Mount { digest, from }) = self.query.mount() {
             let puller = self.app.authorizer.puller(self.token);
-            let _turn = registry.turn_to_look_up(self.claimant).await?;
             if registry.mount_blob(permit, &puller, &digest, from.as_ref()).await? {
                 return Ok(created(permit, &digest));
             }

@@ -84,7 +84,7 @@ impl Database {
         )
         .bind(repository.as_str())
         .bind(digest.as_str())
-        .fetch_optional(self.readers())
+        .fetch_optional(&mut *self.reader().await?)
         .await?;
         let linked = |row: LinkedRow| {
             Ok::<_, Error>(LinkedBlob { blob: row.row.try_into()?, touched: row.touched })
@@ -101,7 +101,7 @@ impl Database {
         let row: Option<Row> =
             sqlx::query_as("SELECT digest, size, location, damaged FROM blobs WHERE digest = $1")
                 .bind(digest.as_str())
-                .fetch_optional(self.readers())
+                .fetch_optional(&mut *self.reader().await?)
                 .await?;
         row.map(Blob::try_from).transpose()
     }
@@ -120,7 +120,7 @@ impl Database {
                 "SELECT r.name, TRUE FROM repository_blobs l CROSS JOIN repositories r
                  WHERE l.digest = $1 AND r.id = l.repository LIMIT 1",
             );
-            query.bind(digest.as_str()).fetch_all(self.readers()).await?
+            query.bind(digest.as_str()).fetch_all(&mut *self.reader().await?).await?
         } else {
             let query = sqlx::query_as(
                 "SELECT c.name, EXISTS (SELECT 1 FROM repository_blobs l
@@ -129,7 +129,7 @@ impl Database {
                        WHERE r.name >= s.value ->> 0 AND r.name < s.value ->> 1 LIMIT $3) c",
             );
             let query = query.bind(spans_as_json(reach.spans())).bind(digest.as_str());
-            query.bind(limit).fetch_all(self.readers()).await?
+            query.bind(limit).fetch_all(&mut *self.reader().await?).await?
         };
         let source =
             |(name, holds): (String, bool)| Ok(Source { repository: parse(&name)?, holds });

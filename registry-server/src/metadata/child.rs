@@ -42,7 +42,7 @@ impl Database {
              WHERE t.repository = a.repository AND t.digest = a.digest LIMIT $3",
         );
         let tags = tags.bind(repository.as_str()).bind(manifest.as_str()).bind(limit);
-        Ok(tags.bind(ABOVE_MAX).fetch_all(self.readers()).await?)
+        Ok(tags.bind(ABOVE_MAX).fetch_all(&mut *self.reader().await?).await?)
     }
 
     /// The next `limit` tags of all repositories behind `last`, with what their indexes lack.
@@ -65,6 +65,6 @@ impl Database {
                    ORDER BY repository, name LIMIT $3) p
              CROSS JOIN repositories r WHERE r.id = p.repository",
         );
-        Ok(lacks.bind(last.0).bind(&last.1).bind(limit).fetch_all(self.readers()).await?)
+        Ok(lacks.bind(last.0).bind(&last.1).bind(limit).fetch_all(&mut *self.reader().await?).await?)
     }
 }

@@ -91,7 +91,7 @@ impl Database {
         .bind(from.repository)
         .bind(&from.digest)
         .bind(page)
-        .fetch_optional(self.readers())
+        .fetch_optional(&mut *self.reader().await?)
         .await?;
         let next = end.map(|(repository, digest)| Cursor { repository, digest });
         let found = sqlx::query_as(sqlx::AssertSqlSafe(format!(
@@ -106,7 +106,7 @@ impl Database {
         .bind(&from.digest)
         .bind(cutoff)
         .bind(page)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(Part { found, next })
     }
@@ -122,7 +122,7 @@ impl Database {
         )
         .bind(&from.digest)
         .bind(page)
-        .fetch_optional(self.readers())
+        .fetch_optional(&mut *self.reader().await?)
         .await?;
         let found = sqlx::query_as(
             "SELECT digest, location FROM
@@ -132,7 +132,7 @@ impl Database {
         )
         .bind(&from.digest)
         .bind(page)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(Part { found, next: end.map(|digest| Cursor { digest, ..Cursor::default() }) })
     }
@@ -169,7 +169,7 @@ impl Database {
         .bind(cutoff)
         .bind(last)
         .bind(limit)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(found)
     }
@@ -182,7 +182,7 @@ impl Database {
     ) -> Result<Vec<RepositoryId>, Error> {
         let ids =
             sqlx::query_scalar("SELECT id FROM repositories WHERE id > $1 ORDER BY id LIMIT $2");
-        Ok(ids.bind(last).bind(page).fetch_all(self.readers()).await?)
+        Ok(ids.bind(last).bind(page).fetch_all(&mut *self.reader().await?).await?)
     }
 
     /// Looks at the next `page` repositories for those that hold nothing.
@@ -198,7 +198,7 @@ impl Database {
         )
         .bind(from.repository)
         .bind(page)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         let next = rows.last().map(|(id, ..)| Cursor { repository: *id, digest: String::new() });
         let empty = rows.into_iter().filter(|(_, _, is_empty)| *is_empty);
@@ -216,7 +216,7 @@ impl Database {
         )
         .bind(format!("{shard:02x}"))
         .bind(end)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(Owned(found.into_iter().collect()))
     }

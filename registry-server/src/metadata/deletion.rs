@@ -45,7 +45,7 @@ impl Database {
              FROM repositories r WHERE r.name = $1",
         )
         .bind(name.as_str())
-        .fetch_optional(self.readers())
+        .fetch_optional(&mut *self.reader().await?)
         .await?;
         row.map(|(id, rows)| Ok(Held { id, rows: unsigned(rows)? })).transpose()
     }
@@ -68,7 +68,7 @@ impl Database {
         .bind(repository)
         .bind(last)
         .bind(limit)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(rows)
     }

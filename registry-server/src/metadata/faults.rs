@@ -4,7 +4,10 @@ use std::{path::Path, sync::Arc};
 
 use sqlx::ConnectOptions;
 
-use super::{Cache, Database, Error, Writer, options, readers};
+use super::{
+    Cache, Database, Error, Writer, options,
+    readers::{self, Readers},
+};
 use crate::faults::Faults;
 
 /// After how many steps of SQLite's machine the handler is asked: a few times per statement.
@@ -19,17 +22,16 @@ impl Database {
         let (progress, commit) = (faults.clone(), faults.clone());
         writer.lock_handle().await?.set_commit_hook(move || commit.step());
         let faults = faults.clone();
-        let readers = readers(&Arc::default())
-            .after_connect(move |reader, _| {
-                let faults = faults.clone();
-                Box::pin(async move {
-                    let mut handle = reader.lock_handle().await?;
-                    handle.set_progress_handler(STEPS, move || faults.step());
-                    Ok(())
-                })
+        let pool = readers::pool(&Arc::default()).after_connect(move |reader, _| {
+            let faults = faults.clone();
+            Box::pin(async move {
+                let mut handle = reader.lock_handle().await?;
+                handle.set_progress_handler(STEPS, move || faults.step());
+                Ok(())
             })
-            .connect_with(options.read_only(true).create_if_missing(false))
-            .await?;
+        });
+        let read_only = options.read_only(true).create_if_missing(false);
+        let readers = Readers::connect(pool, read_only).await?;
         let cache = Arc::new(Cache::new());
         let step = move || progress.step();
         let writer = Writer::start_checked(writer, Arc::clone(&cache), STEPS, step).await?;
@@ -46,7 +48,7 @@ impl Database {
     pub(crate) async fn broken_rules(&self) -> Result<Vec<String>, Error> {
         let rows: Vec<(String, Option<i64>)> =
             sqlx::query_as("SELECT \"table\", rowid FROM pragma_foreign_key_check")
-                .fetch_all(self.readers())
+                .fetch_all(&mut *self.reader().await?)
                 .await?;
         let dangling: Vec<String> = sqlx::query_scalar(
             "SELECT m.digest FROM manifest_references m
@@ -54,7 +56,7 @@ impl Database {
                  SELECT 1 FROM repository_blobs l JOIN blobs b ON b.digest = l.digest
                  WHERE l.repository = m.repository AND l.digest = m.digest)",
         )
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(rows.into_iter().map(|(table, _)| table).chain(dangling).collect())
     }
@@ -65,13 +67,13 @@ impl Database {
             "SELECT COUNT(*) FROM manifest_references r WHERE r.kind IN ('child', 'subject')
                      AND NOT EXISTS (SELECT 1 FROM manifests m
                                      WHERE m.repository = r.repository AND m.digest = r.digest)";
-        Ok(sqlx::query_scalar(query).fetch_one(self.readers()).await?)
+        Ok(sqlx::query_scalar(query).fetch_one(&mut *self.reader().await?).await?)
     }
 
     /// How many blobs, upload sessions and manifests there are.
     pub(crate) async fn rows(&self) -> Result<(i64, i64, i64), Error> {
         let query = "SELECT (SELECT COUNT(*) FROM blobs), (SELECT COUNT(*) FROM uploads),
                      (SELECT COUNT(*) FROM manifests)";
-        Ok(sqlx::query_as(query).fetch_one(self.readers()).await?)
+        Ok(sqlx::query_as(query).fetch_one(&mut *self.reader().await?).await?)
     }
 }

@@ -45,7 +45,7 @@ impl Database {
             )
             .bind(&last)
             .bind(PAGE)
-            .fetch_all(self.readers())
+            .fetch_all(&mut *self.reader().await?)
             .await?;
             let Some((_, end)) = page.last() else { return Ok(rows) };
             last.clone_from(end);
@@ -60,7 +60,8 @@ impl Database {
         &self,
         name: &RepositoryName,
     ) -> Result<Option<RepositoryRow>, Error> {
-        match repository::find(self.readers(), name).await? {
+        let found = repository::find(&mut *self.reader().await?, name).await?;
+        match found {
             Some(id) => self.row_of(id).await,
             None => Ok(None),
         }
@@ -91,7 +92,7 @@ impl Database {
              FROM repositories r WHERE r.id = $1",
         )
         .bind(repository)
-        .fetch_optional(self.readers())
+        .fetch_optional(&mut *self.reader().await?)
         .await?;
         Ok(row.filter(|row| row.manifests > 0 || row.blobs > 0))
     }
@@ -110,7 +111,7 @@ impl Database {
             )
             .bind(behind)
             .bind(PAGE)
-            .fetch_one(self.readers())
+            .fetch_one(&mut *self.reader().await?)
             .await?;
             total += unsigned(bytes)?;
         }
@@ -121,7 +122,9 @@ impl Database {
     /// reaches, through indexes too, each counted once.
     pub(crate) async fn tag_rows(&self, repository: &RepositoryName) -> Result<Vec<TagRow>, Error> {
         let mut rows: Vec<TagRow> = Vec::new();
-        let Some(id) = repository::find(self.readers(), repository).await? else { return Ok(rows) };
+        let Some(id) = repository::find(&mut *self.reader().await?, repository).await? else {
+            return Ok(rows);
+        };
         loop {
             let last = rows.last().map_or("", |row| row.name.as_str());
             let page: Vec<TagRow> = sqlx::query_as(
@@ -131,7 +134,7 @@ impl Database {
             .bind(id)
             .bind(last)
             .bind(PAGE)
-            .fetch_all(self.readers())
+            .fetch_all(&mut *self.reader().await?)
             .await?;
             if page.is_empty() {
                 return Ok(rows);
@@ -158,6 +161,6 @@ impl Database {
              SELECT COALESCE(SUM(b.size), 0) FROM content c CROSS JOIN blobs b
              WHERE b.digest = c.digest",
         );
-        Ok(size.bind(repository).bind(manifest).fetch_one(self.readers()).await?)
+        Ok(size.bind(repository).bind(manifest).fetch_one(&mut *self.reader().await?).await?)
     }
 }

@@ -121,7 +121,7 @@ impl Database {
         )
         .bind(repository.as_str())
         .bind(digest.as_str())
-        .fetch_optional(self.readers())
+        .fetch_optional(&mut *self.reader().await?)
         .await?;
         let Some(row) = row else { return Ok(None) };
         let manifest = Arc::new(Manifest {
@@ -153,7 +153,7 @@ impl Database {
         )
         .bind(repository.as_str())
         .bind(digest.as_str())
-        .fetch_optional(self.readers())
+        .fetch_optional(&mut *self.reader().await?)
         .await?;
         size.map(unsigned).transpose()
     }
@@ -171,7 +171,7 @@ impl Database {
         )
         .bind(repository.as_str())
         .bind(manifest.as_str())
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         let mut needs = Needs::default();
         for (digest, is_child) in rows {

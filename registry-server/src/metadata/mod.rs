@@ -12,6 +12,7 @@ pub(crate) mod deletion;
 mod faults;
 pub(crate) mod inventory;
 pub(crate) mod manifest;
+mod readers;
 pub(crate) mod referrer;
 pub(crate) mod repository;
 mod schema;
@@ -32,33 +33,33 @@ use std::{
     time::Duration,
 };
 
+use berth_shared::serve::budget::Busy;
 use futures_util::future::BoxFuture;
+use log::LevelFilter;
 use sqlx::{
-    SqliteConnection, SqlitePool,
+    ConnectOptions, SqliteConnection,
     migrate::{MigrateError, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::time::timeout;
 
 pub(crate) use cache::Cache;
+use readers::{Reader, Readers};
 use writer::Writer;
 pub(crate) use writer::{Asker, Transaction};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// Connections that read at once.
-const READERS: u32 = 4;
-
 /// How long a connection waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// After how many steps of SQLite's machine a reading connection looks whether the database closes.
-const STEPS: i32 = 10_000;
 
 /// How long reading connections are waited for when the database closes.
 const CLOSE_TIME: Duration = Duration::from_millis(500);
 
-/// Pages kept per connection, in KiB.
+/// What takes longer is a slow statement to whoever reads the log at its lowest level.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Pages kept by the writer, in KiB.
 const PAGE_CACHE_KIB: &str = "-2000";
 
 /// The database failed.
@@ -86,12 +87,15 @@ pub enum Error {
     /// of it is kept.
     #[error("the database is busy")]
     Busy,
+    /// Somebody looks up too much at once.
+    #[error(transparent)]
+    TooManyLookups(#[from] Busy),
 }
 
 /// A handle to the database; clones share it.
 #[derive(Clone, Debug)]
 pub struct Database {
-    readers: SqlitePool,
+    readers: Readers,
     writer: Writer,
     cache: Arc<Cache>,
     path: Arc<Path>,
@@ -118,7 +122,7 @@ impl Database {
     }
 
     async fn open_with(options: SqliteConnectOptions, path: &Path) -> Result<Self, Error> {
-        let mut connection = sqlx::ConnectOptions::connect(&options).await?;
+        let mut connection = options.connect().await?;
         migrate(&mut connection, path).await?;
         Self::with_writer(connection, options, path).await
     }
@@ -126,7 +130,7 @@ impl Database {
     /// Opens a database whose schema is known to be right.
     async fn open_copy(path: &Path) -> Result<Self, Error> {
         let options = options(path);
-        let connection = sqlx::ConnectOptions::connect(&options).await?;
+        let connection = options.connect().await?;
         Self::with_writer(connection, options, path).await
     }
 
@@ -139,7 +143,7 @@ impl Database {
         let read_only =
             options.read_only(true).create_if_missing(false).pragma("query_only", "OFF");
         let closing = Arc::new(AtomicBool::new(false));
-        let readers = readers(&closing).connect_with(read_only).await?;
+        let readers = Readers::connect(readers::pool(&closing), read_only).await?;
         let cache = Arc::new(Cache::new());
         let writer = Writer::start(connection, Arc::clone(&cache)).await?;
         Ok(Self { readers, writer, cache, path: path.into(), closing })
@@ -151,7 +155,7 @@ impl Database {
     /// When it cannot be opened, or was written by another version.
     pub async fn open_beside(path: &Path) -> Result<Self, Error> {
         let options = options(path).create_if_missing(false).pragma("query_only", "ON");
-        let mut connection = sqlx::ConnectOptions::connect(&options).await?;
+        let mut connection = options.connect().await?;
         if pending(&mut connection).await?.is_some() {
             return Err(Error::Older);
         }
@@ -167,7 +171,7 @@ impl Database {
         Box::pin(async move {
             let options =
                 options(&path).create_if_missing(false).journal_mode(SqliteJournalMode::Delete);
-            let mut connection = sqlx::ConnectOptions::connect(&options).await?;
+            let mut connection = options.connect().await?;
             if pending(&mut connection).await?.is_some() {
                 // `run` does not compile in a future that is sent to another thread.
                 let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
@@ -185,7 +189,7 @@ impl Database {
         if self.writer.has_ended() {
             return Err(Error::Closed);
         }
-        sqlx::query("SELECT 1").execute(&self.readers).await?;
+        sqlx::query("SELECT 1").execute(&mut *self.reader().await?).await?;
         Ok(())
     }
 
@@ -227,33 +231,15 @@ impl Database {
         &self.path
     }
 
-    pub(crate) fn readers(&self) -> &SqlitePool {
-        &self.readers
+    /// A connection to look things up with, when it is the turn of the [`Asker`] in whose name this
+    /// is called. Whoever holds one waits for nothing but what it asks.
+    async fn reader(&self) -> Result<Reader, Error> {
+        self.readers.get().await
     }
 
     pub(crate) fn cache(&self) -> &Cache {
         &self.cache
     }
-}
-
-/// Readers for as long as the database is open. The pool's task that ends old and idle ones counts
-/// those that are idle; where the count is below nought for a moment it goes round for ever and
-/// takes a thread of the server along (sqlx 0.9, `spawn_maintenance_tasks`). What they read is broken
-/// off when `closing` is set.
-fn readers(closing: &Arc<AtomicBool>) -> SqlitePoolOptions {
-    let closing = Arc::clone(closing);
-    SqlitePoolOptions::new()
-        .max_connections(READERS)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .after_connect(move |reader, _| {
-            let closing = Arc::clone(&closing);
-            Box::pin(async move {
-                let goes_on = move || !closing.load(Ordering::Relaxed);
-                reader.lock_handle().await?.set_progress_handler(STEPS, goes_on);
-                Ok(())
-            })
-        })
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
@@ -265,6 +251,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("cache_size", PAGE_CACHE_KIB)
+        // Clients choose what is asked, and how much of it at once.
+        .log_slow_statements(LevelFilter::Debug, SLOW)
 }
 
 /// The version that the database has, if migrations are to be run on it; 0 for an empty one.

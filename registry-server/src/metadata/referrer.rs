@@ -4,16 +4,16 @@
 
 use berth_shared::{digest::Digest, name::RepositoryName};
 use futures_util::TryStreamExt;
-use sqlx::{FromRow, SqliteConnection};
+use sqlx::{
+    Connection, FromRow, Sqlite, SqliteConnection, query::QueryAs, sqlite::SqliteArguments,
+    sqlite::SqliteRow,
+};
 
 use super::{Database, Error, parse, repository::RepositoryId, unsigned};
 
 /// How much a page of referrers has at most, as the distribution specification has it for manifests.
 /// A referrer that is larger stands alone on its page.
 pub(crate) const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// How many referrers are looked at for one page of those that are of an artifact type.
-const LOOKS_MAX: u32 = 10_000;
 
 /// What a descriptor has besides annotations and artifact type is less.
 const DESCRIPTOR_BYTES: usize = 512;
@@ -55,6 +55,34 @@ pub(crate) enum Answer {
     TooLarge(usize),
 }
 
+/// The lengths of the referrers that come next, which the rows tell without being read.
+const LOOK: &str = "SELECT m.digest,
+     COALESCE(OCTET_LENGTH(m.annotations), 0) + COALESCE(OCTET_LENGTH(m.artifact_type), 0) AS bytes
+     FROM repositories r JOIN manifests m ON m.repository = r.id
+     WHERE r.name = $1 AND m.subject = $2 AND m.digest > $3
+     ORDER BY m.digest LIMIT $4";
+
+/// The same, of an artifact type: by the index that holds those alone, whatever else refers.
+const LOOK_OF_TYPE: &str = "SELECT m.digest,
+     COALESCE(OCTET_LENGTH(m.annotations), 0) + OCTET_LENGTH(m.artifact_type) AS bytes
+     FROM repositories r JOIN manifests m ON m.repository = r.id
+     WHERE r.name = $1 AND m.subject = $2 AND m.artifact_type = $5 AND m.digest > $3
+     ORDER BY m.digest LIMIT $4";
+
+/// What a page of referrers says.
+const READ: &str = "SELECT m.digest, m.media_type, m.size, m.artifact_type, m.annotations
+     FROM repositories r JOIN manifests m ON m.repository = r.id
+     WHERE r.name = $1 AND m.subject = $2 AND m.digest > $3
+     ORDER BY m.digest LIMIT $4";
+
+/// The same, of an artifact type.
+const READ_OF_TYPE: &str = "SELECT m.digest, m.media_type, m.size, m.artifact_type, m.annotations
+     FROM repositories r JOIN manifests m ON m.repository = r.id
+     WHERE r.name = $1 AND m.subject = $2 AND m.artifact_type = $5 AND m.digest > $3
+     ORDER BY m.digest LIMIT $4";
+
+type Asked<'q, R> = QueryAs<'q, Sqlite, R, SqliteArguments>;
+
 /// How far a page goes.
 struct Measured {
     count: u32,
@@ -68,7 +96,6 @@ struct Measured {
 struct LookRow {
     digest: String,
     bytes: i64,
-    is_wanted: bool,
 }
 
 #[derive(FromRow)]
@@ -102,30 +129,15 @@ impl Database {
         bytes_max: usize,
     ) -> Result<Answer, Error> {
         // What is measured is what is read.
-        let mut snapshot = self.readers().begin().await?;
+        let mut reader = self.reader().await?;
+        let mut snapshot = reader.begin().await?;
         let page = measure(&mut snapshot, wanted).await?;
         if page.bytes > bytes_max {
             return Ok(Answer::TooLarge(page.bytes));
         }
         let rows: Vec<ReferrerRow> = match page.count {
             0 => Vec::new(),
-            count => {
-                sqlx::query_as(
-                    "SELECT m.digest, m.media_type, m.size, m.artifact_type, m.annotations
-                     FROM repositories r JOIN manifests m ON m.repository = r.id
-                     WHERE r.name = $1 AND m.subject = $2 AND m.digest > $3 AND m.digest <= $4
-                     AND ($5 IS NULL OR m.artifact_type = $5)
-                     ORDER BY m.digest LIMIT $6",
-                )
-                .bind(wanted.repository.as_str())
-                .bind(wanted.subject.as_str())
-                .bind(wanted.last)
-                .bind(&page.end)
-                .bind(wanted.artifact_type)
-                .bind(count)
-                .fetch_all(&mut *snapshot)
-                .await?
-            }
+            count => wanted.ask(READ, READ_OF_TYPE, count).fetch_all(&mut *snapshot).await?,
         };
         let referrers = rows.into_iter().map(Referrer::try_from).collect::<Result<_, _>>()?;
         Ok(Answer::Page { referrers, next: page.more.then_some(page.end) })
@@ -148,7 +160,7 @@ impl Database {
         .bind(subject.as_str())
         .bind(last)
         .bind(limit)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         digests.iter().map(|digest| parse(digest)).collect()
     }
@@ -170,47 +182,45 @@ impl Database {
         .bind(subject)
         .bind(last)
         .bind(limit)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(digests)
     }
 }
 
-/// Looks at lengths alone, which the rows tell without being read.
+impl Wanted<'_> {
+    /// The next `limit` of them, by one of the two statements.
+    fn ask<R>(&self, all: &'static str, of_type: &'static str, limit: u32) -> Asked<'_, R>
+    where
+        R: for<'r> FromRow<'r, SqliteRow>,
+    {
+        let statement = if self.artifact_type.is_some() { of_type } else { all };
+        let query = sqlx::query_as(statement).bind(self.repository.as_str());
+        let query = query.bind(self.subject.as_str()).bind(self.last).bind(limit);
+        match self.artifact_type {
+            Some(artifact_type) => query.bind(artifact_type),
+            None => query,
+        }
+    }
+}
+
+/// Looks at lengths alone.
 async fn measure(connection: &mut SqliteConnection, wanted: Wanted<'_>) -> Result<Measured, Error> {
     let mut page = Measured { count: 0, bytes: 0, end: wanted.last.to_owned(), more: false };
     if wanted.limit == 0 {
         return Ok(page);
     }
-    let mut rows = sqlx::query_as::<_, LookRow>(
-        "SELECT m.digest,
-         COALESCE(OCTET_LENGTH(m.annotations), 0) + COALESCE(OCTET_LENGTH(m.artifact_type), 0)
-             AS bytes,
-         ($4 IS NULL OR m.artifact_type IS $4) AS is_wanted
-         FROM repositories r JOIN manifests m ON m.repository = r.id
-         WHERE r.name = $1 AND m.subject = $2 AND m.digest > $3
-         ORDER BY m.digest LIMIT $5",
-    )
-    .bind(wanted.repository.as_str())
-    .bind(wanted.subject.as_str())
-    .bind(wanted.last)
-    .bind(wanted.artifact_type)
-    .bind(LOOKS_MAX + 1)
-    .fetch(connection);
-    let mut looks = 0;
+    let mut rows = wanted.ask::<LookRow>(LOOK, LOOK_OF_TYPE, wanted.limit + 1).fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let bytes = usize::try_from(row.bytes).unwrap_or(0).saturating_add(DESCRIPTOR_BYTES);
         let is_full = page.count == wanted.limit
             || (page.count > 0 && page.bytes.saturating_add(bytes) > PAGE_BYTES_MAX);
-        if looks == LOOKS_MAX || (row.is_wanted && is_full) {
+        if is_full {
             page.more = true;
             break;
         }
-        looks += 1;
-        if row.is_wanted {
-            page.count += 1;
-            page.bytes = page.bytes.saturating_add(bytes);
-        }
+        page.count += 1;
+        page.bytes = page.bytes.saturating_add(bytes);
         page.end = row.digest;
     }
     Ok(page)

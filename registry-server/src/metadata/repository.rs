@@ -67,7 +67,7 @@ impl Database {
         )
         .bind(spans_as_json(spans))
         .bind(limit)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         let listed = |(name, has_manifests): (String, bool)| {
             Ok(Listed { name: parse(&name)?, has_manifests })
@@ -82,7 +82,7 @@ impl Database {
              WHERE r.name = $1)",
         )
         .bind(name.as_str())
-        .fetch_one(self.readers())
+        .fetch_one(&mut *self.reader().await?)
         .await?;
         Ok(exists)
     }

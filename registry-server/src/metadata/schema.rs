@@ -27,7 +27,7 @@ impl Database {
         MIGRATIONS.run_direct(None, &mut own, false).await.map_err(Error::Migrate)?;
         let expected = schema(sqlx::query_as(SCHEMA).fetch_all(&mut own).await?);
         own.close().await?;
-        let found = schema(sqlx::query_as(SCHEMA).fetch_all(self.readers()).await?);
+        let found = schema(sqlx::query_as(SCHEMA).fetch_all(&mut *self.reader().await?).await?);
         Ok(difference(&expected, &found))
     }
 }

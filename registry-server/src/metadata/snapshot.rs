@@ -19,17 +19,18 @@ impl Database {
     /// # Errors
     /// When the file is there already, or cannot be written.
     pub fn snapshot(&self, to: PathBuf) -> BoxFuture<'static, Result<(), Error>> {
-        let readers = self.readers().clone();
+        let readers = self.readers.clone();
         Box::pin(async move {
-            let mut connection = readers.acquire().await?;
-            snapshot(&mut connection, &to).await
+            let mut reader = readers.get().await?;
+            snapshot(&mut reader, &to).await
         })
     }
 
     /// What is wrong with the file itself; `None` when nothing is.
     pub(crate) async fn integrity(&self) -> Result<Option<String>, Error> {
-        let found: String =
-            sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_one(self.readers()).await?;
+        let found: String = sqlx::query_scalar("PRAGMA integrity_check(1)")
+            .fetch_one(&mut *self.reader().await?)
+            .await?;
         Ok(Some(found).filter(|found| found != "ok"))
     }
 

@@ -21,7 +21,7 @@ impl Database {
         )
         .bind(repository.as_str())
         .bind(tag.as_str())
-        .fetch_optional(self.readers())
+        .fetch_optional(&mut *self.reader().await?)
         .await?;
         let digest: Option<Digest> = digest.as_deref().map(parse).transpose()?;
         if let Some(digest) = &digest {
@@ -42,7 +42,7 @@ impl Database {
         )
         .bind(repository.as_str())
         .bind(tag.as_str())
-        .fetch_optional(self.readers())
+        .fetch_optional(&mut *self.reader().await?)
         .await?;
         row.map(|(digest, updated)| Ok((parse(&digest)?, updated))).transpose()
     }
@@ -61,7 +61,7 @@ impl Database {
         .bind(repository.as_str())
         .bind(last)
         .bind(limit)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         names.iter().map(|name| parse(name)).collect()
     }
@@ -81,7 +81,7 @@ impl Database {
         .bind(repository.as_str())
         .bind(last)
         .bind(limit)
-        .fetch_one(self.readers())
+        .fetch_one(&mut *self.reader().await?)
         .await?;
         let bytes = unsigned(bytes)?;
         Ok(last.map(|last| Extent { count, bytes, last }))

@@ -61,8 +61,11 @@ impl Database {
         let (mut total, mut last) = (0, Some(String::new()));
         while let Some(behind) = last {
             let count: i64;
-            (count, last) =
-                sqlx::query_as(page).bind(behind).bind(PAGE).fetch_one(self.readers()).await?;
+            (count, last) = sqlx::query_as(page)
+                .bind(behind)
+                .bind(PAGE)
+                .fetch_one(&mut *self.reader().await?)
+                .await?;
             total += unsigned(count)?;
         }
         Ok(total)
@@ -80,7 +83,7 @@ impl Database {
             )
             .bind(behind)
             .bind(PAGE)
-            .fetch_one(self.readers())
+            .fetch_one(&mut *self.reader().await?)
             .await?;
             total.count += unsigned(count)?;
             total.bytes += unsigned(bytes)?;
@@ -122,7 +125,7 @@ impl Database {
                 .bind(last.0)
                 .bind(&last.1)
                 .bind(PAGE - 1)
-                .fetch_optional(self.readers())
+                .fetch_optional(&mut *self.reader().await?)
                 .await?;
             let Some(next) = next else { break };
             total += u64::from(PAGE);
@@ -132,7 +135,7 @@ impl Database {
             .bind(last.0)
             .bind(&last.1)
             .bind(PAGE)
-            .fetch_one(self.readers())
+            .fetch_one(&mut *self.reader().await?)
             .await?;
         Ok(total + unsigned(left)?)
     }

@@ -71,7 +71,7 @@ impl Database {
         )
         .bind(id.as_str())
         .bind(idle_since)
-        .fetch_optional(self.readers())
+        .fetch_optional(&mut *self.reader().await?)
         .await?;
         row.map(Upload::try_from).transpose()
     }
@@ -91,7 +91,7 @@ impl Database {
         .bind(idle_since)
         .bind(last)
         .bind(limit)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(rows.into_iter().map(|row| (row.id.clone(), Upload::try_from(row))).collect())
     }
@@ -104,7 +104,7 @@ impl Database {
         idle_since: UnixSeconds,
         limit: u32,
     ) -> Result<u32, Error> {
-        count_sessions(self.readers(), pusher, idle_since, limit).await
+        count_sessions(&mut *self.reader().await?, pusher, idle_since, limit).await
     }
 
     /// The bytes that such sessions hold together; no more than `limit` of them are added up.
@@ -121,7 +121,7 @@ impl Database {
         .bind(pusher.as_str())
         .bind(idle_since)
         .bind(limit)
-        .fetch_one(self.readers())
+        .fetch_one(&mut *self.reader().await?)
         .await?;
         unsigned(bytes)
     }

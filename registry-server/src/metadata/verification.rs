@@ -59,7 +59,7 @@ impl Database {
         )
         .bind(&last.digest)
         .bind(limit)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(rows.into())
     }
@@ -80,7 +80,7 @@ impl Database {
         .bind(last.checked)
         .bind(&last.digest)
         .bind(limit)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(rows.into())
     }
@@ -120,7 +120,7 @@ impl Database {
         .bind(digest.as_str())
         .bind(limit)
         .bind(manifest_of)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(images)
     }
@@ -140,7 +140,7 @@ impl Database {
         .bind(last.0)
         .bind(&last.1)
         .bind(limit)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(rows)
     }
@@ -153,7 +153,7 @@ impl Database {
         let query =
             sqlx::query_scalar("SELECT bytes FROM manifests WHERE repository = $1 AND digest = $2");
         let query = query.bind(manifest.id).bind(&manifest.digest);
-        Ok(query.fetch_optional(self.readers()).await?)
+        Ok(query.fetch_optional(&mut *self.reader().await?).await?)
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Error, Registry, collect::before};
 use crate::{
     authz::Permit,
     metadata::{
-        self,
+        self, Asker,
         blob::{Blob, Unlinked},
     },
     storage::{self, ObjectStream, Shares},
@@ -123,9 +123,11 @@ impl Registry {
             None => None,
         };
         let (registry, shares, blob) = (self.clone(), shares.clone(), blob.clone());
+        let asker = Asker::current();
         let others = stream::iter(parts).then(move |part| {
             let (registry, shares, blob) = (registry.clone(), shares.clone(), blob.clone());
-            async move { registry.read_blob(&shares, &blob, part).await }
+            let asker = asker.clone();
+            asker.scope(async move { registry.read_blob(&shares, &blob, part).await })
         });
         Ok(stream::iter(first).chain(others).boxed())
     }

@@ -10,13 +10,15 @@ use berth_shared::{
     serve::budget::{Reservation, Share},
     tag::Tag,
 };
-
 use futures_util::{StreamExt, stream, stream::BoxStream};
 
 use super::{Error, Registry, reach::Reach};
 use crate::{
     authz::Permit,
-    metadata::referrer::{Answer, Referrer, Wanted},
+    metadata::{
+        Asker,
+        referrer::{Answer, Referrer, Wanted},
+    },
 };
 
 /// The largest page, and the page of the catalog and of referrers for who asks for none.
@@ -76,7 +78,6 @@ struct TagReader {
 
 impl TagReader {
     async fn page_behind(&self, last: String) -> Result<Page<Tag>, Error> {
-        let _turn = self.registry.turn_to_look_up(&self.claimant).await?;
         let room = self.registry.shares(&self.claimant).memory.reserve(NAMES_BYTES).await?;
         let database = &self.registry.database;
         let tags = database.tags_after(&self.repository, &last, PAGE_MAX + 1).await?;
@@ -137,7 +138,9 @@ impl Registry {
             let reader = reader.clone();
             async move {
                 let Some(last) = last else { return Ok(None) };
-                let page = reader.page_behind(last).await?;
+                // Whoever takes the answer asks for it, long after the request was read.
+                let asker = Asker::Client(Arc::clone(&reader.claimant));
+                let page = asker.scope(reader.page_behind(last)).await?;
                 let next = page.next.clone();
                 Ok(Some((page, next)))
             }
@@ -212,7 +215,9 @@ impl Registry {
         }
     }
 
-    /// The repositories that whoever holds `rights` may pull.
+    /// The repositories that whoever holds `rights` may pull. Until there is a page of them it goes
+    /// on, a bounded part at a time: a page that ended before would have to name where, and that is
+    /// a repository which its reader may not know of.
     pub(crate) async fn catalog(
         &self,
         rights: &Rights,
@@ -229,9 +234,9 @@ impl Registry {
             let batch = self.database.repositories_within(&spans, CATALOG_BATCH).await?;
             let Some(end) = batch.last() else { break };
             last = end.name.to_string();
-            let visible =
-                batch.into_iter().filter(|it| it.has_manifests && reach.contains(&it.name));
-            found.extend(visible.map(|it| it.name).take(wanted - found.len()));
+            let listed = batch.into_iter().filter(|it| it.has_manifests).map(|it| it.name);
+            let visible = self.matching.within(&reach, listed.collect(), |name| name).await?;
+            found.extend(visible.into_iter().take(wanted - found.len()));
         }
         Ok(Page::cut(found, page.limit, room))
     }

@@ -13,7 +13,9 @@ pub mod inventory;
 pub(crate) mod list;
 pub(crate) mod manifest;
 pub(crate) mod manifest_content;
+mod matching;
 pub(crate) mod mount;
+mod pattern_set;
 pub(crate) mod reach;
 pub mod upload;
 pub mod verify;
@@ -25,20 +27,13 @@ use berth_shared::{
     claimant::Claimant,
     clock::Clock,
     digest::{Digest, InvalidDigest},
-    serve::budget::{Budget, Busy, Reservation},
+    serve::budget::{Budget, Busy},
 };
 
 use crate::{
     metadata::{self, Database},
     storage::{self, Shares, Store, untouched::Untouched},
 };
-
-/// Requests that look something up at once; a client has a quarter of them, so that nobody waits
-/// behind more than that of another's.
-const LOOKUPS_MAX: usize = 64;
-
-/// How long a request waits for its turn among those.
-const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Files that blobs are read from at once, unless the system has fewer to give. A client has a
 /// quarter.
@@ -96,8 +91,8 @@ pub struct Registry {
     pub(crate) files: Budget,
     /// Held while a large page of a list is read.
     pub(crate) large_pages: Arc<tokio::sync::Mutex<()>>,
-    /// Requests that look something up, which the database's readers serve one after the other.
-    lookups: Budget,
+    /// Whose turn it is to compare names with rights.
+    matching: matching::Matching,
     settings: Arc<ArcSwap<Settings>>,
     /// Held by whoever copies objects; objects are deleted while nobody does.
     holds: Arc<tokio::sync::RwLock<()>>,
@@ -221,6 +216,7 @@ impl From<metadata::Error> for Error {
     fn from(error: metadata::Error) -> Self {
         match error {
             metadata::Error::Busy => Self::WriterBusy,
+            metadata::Error::TooManyLookups(busy) => Self::Busy(busy),
             metadata::Error::Closed => Self::Closing,
             error => Self::Metadata(error),
         }
@@ -257,7 +253,7 @@ impl Registry {
             memory: Budget::new("memory_bytes_max", settings.limits.memory_bytes_max),
             files: Budget::new("LimitNOFILE", BLOB_FILES_MAX),
             large_pages: Arc::default(),
-            lookups: Budget::new("LOOKUPS_MAX", LOOKUPS_MAX),
+            matching: matching::Matching::default(),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             holds: Arc::default(),
             maintenance: Arc::default(),
@@ -274,16 +270,6 @@ impl Registry {
     pub(crate) fn shares(&self, claimant: &Arc<Claimant>) -> Shares {
         let share = |budget: &Budget| budget.share(Arc::clone(claimant));
         Shares { memory: share(&self.memory), files: share(&self.files) }
-    }
-
-    /// A turn among the lookups of a client. However many of them wait: each waits for a while.
-    pub(crate) async fn turn_to_look_up(
-        &self,
-        claimant: &Arc<Claimant>,
-    ) -> Result<Reservation, Error> {
-        let share = self.lookups.share(Arc::clone(claimant));
-        let turn = tokio::time::timeout(LOOKUP_WAIT_MAX, share.wait_for(1)).await;
-        turn.map_err(|_| Error::Busy(Busy { limit: "LOOKUPS_MAX" }))
     }
 
     /// What holds at the moment.

@@ -72,8 +72,8 @@ impl Registry {
         let reach = puller.reach().await;
         let sources = self.database.mount_sources(&reach, digest, SOURCES_MAX).await?;
         // Each is compared with the rights, whether or not it holds the blob.
-        let mut pullable = sources.iter().filter(|source| reach.contains(&source.repository));
-        match pullable.find(|source| source.holds) {
+        let pullable = self.matching.within(&reach, sources, |source| &source.repository).await?;
+        match pullable.iter().find(|source| source.holds) {
             Some(source) => {
                 let linked = self.database.linked_blob(&source.repository, digest).await?;
                 Ok(linked.map(|linked| linked.blob))

@@ -12,6 +12,8 @@ use berth_shared::{
     rights::{Effect, Rights},
 };
 
+use super::pattern_set::PatternSet;
+
 /// Comes before everything that may follow in a name, the end of the name excepted.
 const BEFORE_ALL: char = '!';
 
@@ -28,8 +30,8 @@ pub(crate) struct Span {
 /// The repositories that a subject may pull.
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
-    allows: Vec<Pattern>,
-    denies: Vec<Pattern>,
+    allows: PatternSet,
+    denies: PatternSet,
     /// Whatever the patterns say.
     named: BTreeSet<RepositoryName>,
     /// All names that are within are in one of these; not all that are in these are within.
@@ -50,6 +52,7 @@ impl Reach {
         // What is denied in part is looked at name by name.
         let whole = denies.iter().filter(|pattern| pattern.split_literal().1 != Tail::Some);
         let spans = without(may_be, &merged(whole.flat_map(spans_of).collect()));
+        let (allows, denies) = (allows.into_iter().collect(), denies.into_iter().collect());
         Self { allows, denies, named: BTreeSet::new(), spans }
     }
 
@@ -61,15 +64,15 @@ impl Reach {
         self
     }
 
-    /// Whether it holds the repository.
-    pub(crate) fn contains(&self, name: &RepositoryName) -> bool {
-        let is_in = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
-        self.named.contains(name) || (is_in(&self.allows) && !is_in(&self.denies))
+    /// Whether it holds the repository. How much was compared for that is added to `work`.
+    pub(crate) fn holds(&self, name: &RepositoryName, work: &mut usize) -> bool {
+        self.named.contains(name)
+            || (self.allows.matches(name, work) && !self.denies.matches(name, work))
     }
 
     /// Whether it holds every repository.
     pub(crate) fn is_everything(&self) -> bool {
-        self.denies.is_empty() && self.allows.iter().any(Pattern::matches_everything)
+        self.denies.is_empty() && self.allows.match_everything()
     }
 
     /// Where its names are.
@@ -191,7 +194,7 @@ mod tests {
         let rules = [("allow", "a/**", "pull"), ("deny", "z", "pull")];
         let z: RepositoryName = "z".parse().unwrap();
         let reach = Reach::of(&rights(&rules), 0).with([z.clone()].into_iter());
-        assert!(reach.contains(&z) && !reach.is_everything());
+        assert!(reach.holds(&z, &mut 0) && !reach.is_everything());
         assert_eq!(reach.spans[0], only("z"));
         assert!(Reach::of(&Rights::everything(), 0).is_everything());
     }
@@ -215,7 +218,7 @@ mod tests {
             let reach = Reach::of(&rights, 0);
             let name: RepositoryName = name.parse().unwrap();
             let may = rights.actions_on(&name, 0).contains(Action::Pull);
-            prop_assert_eq!(reach.contains(&name), may);
+            prop_assert_eq!(reach.holds(&name, &mut 0), may);
             let leads = |spans: &[Span]| {
                 let is_in = |span: &&Span| {
                     (span.from.as_str()..span.to.as_str()).contains(&name.as_str())

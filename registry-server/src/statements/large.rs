@@ -11,8 +11,8 @@ use crate::metadata::Database;
 pub(super) const ROWS: u32 = 100_000;
 
 /// All of it is in one repository, `app`, so that the number of its rows counts as well; but for one
-/// manifest in each of some others. Each manifest names the next one as its child.
-const TABLES: [&str; 9] = [
+/// manifest in each of some others, and many that refer to one. Each manifest names the next one as its child.
+const TABLES: [&str; 10] = [
     "INSERT INTO repositories (id, name) SELECT n, IIF(n = 1, 'app', printf('other/%06d', n))
      FROM numbers",
     "INSERT INTO blobs (digest, size, location, created, checked)
@@ -22,6 +22,11 @@ const TABLES: [&str; 9] = [
      SELECT 1, digest, 'a/b', next, 2, 1, CAST('{}' AS BLOB) FROM numbers",
     "INSERT INTO manifests (repository, digest, media_type, size, pushed, bytes)
      SELECT n, digest, 'a/b', 2, 1, CAST('{}' AS BLOB) FROM numbers WHERE n BETWEEN 2 AND 2000",
+    "INSERT INTO manifests
+     (repository, digest, media_type, artifact_type, subject, size, pushed, bytes)
+     SELECT 3000, digest, 'a/b', IIF(n % 1000, 'a/' || (n % 2), 'a/rare'),
+     (SELECT digest FROM numbers WHERE n = 1), 2, 1, CAST('{}' AS BLOB)
+     FROM numbers WHERE n < 20000",
     "INSERT INTO manifest_touches (repository, digest, touched) SELECT repository, digest, 1 FROM manifests",
     "INSERT INTO manifest_references (repository, manifest, digest, kind)
      SELECT 1, digest, next, 'child' FROM numbers",

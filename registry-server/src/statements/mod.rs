@@ -16,7 +16,7 @@ use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 use crate::{
     faults::{
         self, Faults,
-        operations::{OPERATIONS, Operation},
+        operations::{self, OPERATIONS, Operation},
     },
     plans::{ReadsAll, Recording, complaints, keys_without_index},
     registry::{
@@ -113,6 +113,7 @@ async fn statements_cost_by_what_they_are_about() {
     the_catalog_costs_by_what_its_reader_may_see(&large).await;
     a_mount_without_a_source_costs_the_same_found_or_not(&large).await;
     all_tags_are_in_answers_that_meet(&large).await;
+    referrers_of_a_type_cost_by_how_many_they_are(&large).await;
 }
 
 async fn no_statement_reads_all_of_a_table(large: &Path, recording: &Recording) {
@@ -179,7 +180,7 @@ async fn the_catalog_costs_by_what_its_reader_may_see(filled: &Path) {
         (Rights::everything(), 100),
     ] {
         let taken = steps_of(filled, async |registry| {
-            let memory = faults::operations::shares(registry).memory;
+            let memory = operations::shares(registry).memory;
             let found = registry.catalog(&patterns, &page, &memory).await.unwrap();
             assert_eq!(found.items.len().min(100), seen);
         });
@@ -203,8 +204,11 @@ async fn a_mount_without_a_source_costs_the_same_found_or_not(filled: &Path) {
             let reach = Reach::of(&rights, 0);
             let found = registry.database.mount_sources(&reach, &digest, 1000).await.unwrap();
             assert!(!found.is_empty() && found.iter().all(|source| !source.holds));
-            let may: Vec<&RepositoryName> =
-                found.iter().map(|it| &it.repository).filter(|it| reach.contains(it)).collect();
+            let may: Vec<&RepositoryName> = found
+                .iter()
+                .map(|it| &it.repository)
+                .filter(|it| reach.holds(it, &mut 0))
+                .collect();
             assert_eq!(may.len(), 2, "{may:?}");
         });
         cost.push(taken.await);
@@ -234,5 +238,26 @@ async fn all_tags_are_in_answers_that_meet(filled: &Path) {
             assert_eq!(answers == 1, is_one_answer, "{answers}");
         });
         read.await;
+    }
+}
+
+async fn referrers_of_a_type_cost_by_how_many_they_are(filled: &Path) {
+    let app = operations::permit("other/003000");
+    let page = PageRequest { limit: 100, last: String::new() };
+    for (artifact_type, count, next, most) in [
+        (Some("a/none"), 0, false, 20),
+        (Some("a/rare"), 19, false, 100),
+        (Some("a/1"), 100, true, 500),
+        (None, 100, true, 500),
+    ] {
+        let taken = steps_of(filled, async |registry| {
+            let memory = operations::shares(registry).memory;
+            let subject = large::digest(1);
+            let found = registry.referrers(&app, &subject, artifact_type, &page, &memory);
+            let found = found.await.unwrap();
+            assert_eq!((found.items.len(), found.next.is_some()), (count, next));
+        });
+        let taken = taken.await;
+        assert!(taken < most, "{artifact_type:?}: {taken}");
     }
 }

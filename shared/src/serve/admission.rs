@@ -61,7 +61,10 @@ impl Admission {
         async move {
             let (room, request) = match admitted {
                 Ok(admitted) => admitted,
-                Err(refused) => return Ok(refused.map(|body| under_way.answer(body, None))),
+                Err(reason) => {
+                    let refusal = reason.into_response();
+                    return Ok(refusal.map(|body| under_way.answer(body, None)));
+                }
             };
             let arriving = Arc::clone(&under_way);
             let request = request.map(|body| Body::new(ArrivingBody::new(body, arriving, rate)));
@@ -70,18 +73,15 @@ impl Admission {
         }
     }
 
-    /// Room for one of `count` requests of the connection, or the answer that turns it away. Whoever
-    /// asks for little needs none, so that it is served whatever others of its network ask for.
+    /// Room for one of `count` requests of the connection. Whoever asks for little needs none, so that
+    /// it is served whatever others of its network ask for.
     fn admit<B: HttpBody>(
         &self,
         request: &Request<B>,
         count: usize,
-    ) -> Result<Option<Reservation>, Response<Body>> {
+    ) -> Result<Option<Reservation>, TurnedAway> {
         if request.headers().len() > HEADERS_MAX {
-            refusals::note("HEADERS_MAX");
-            let message = "a request may have 100 headers";
-            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            return Err(refusal(status, Code::Unsupported, message));
+            return Err(TurnedAway::ByHeaders);
         }
         let head = size_of_head(request);
         let is_little = head <= FREE_HEAD_BYTES && !has_stray_body(request);
@@ -92,7 +92,7 @@ impl Admission {
             request.version() == Version::HTTP_2 && !request.body().is_end_stream();
         let trailers = if may_have_trailers { TRAILERS_BYTES } else { 0 };
         let room = self.requests.try_reserve(head + trailers + REQUEST_BYTES);
-        room.map(Some).ok_or_else(turned_away)
+        room.map(Some).ok_or(TurnedAway::ByRequests)
     }
 }
 
@@ -109,13 +109,34 @@ fn has_stray_body<B: HttpBody>(request: &Request<B>) -> bool {
     !takes_one && !request.body().is_end_stream()
 }
 
-/// The answer where the network has as many requests under way as it may.
-fn turned_away() -> Response<Body> {
-    refusals::note("REQUESTS_BYTES_MAX");
-    let message = "too many requests are under way: try again in a few seconds";
-    let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
-    response
+/// Why a request is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TurnedAway {
+    /// It has too many headers.
+    ByHeaders,
+    /// Its network has as many requests under way as it may.
+    ByRequests,
+}
+
+impl TurnedAway {
+    fn into_response(self) -> Response<Body> {
+        match self {
+            Self::ByHeaders => {
+                refusals::note("HEADERS_MAX");
+                let message = "a request may have 100 headers";
+                refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::Unsupported, message)
+            }
+            Self::ByRequests => {
+                refusals::note("REQUESTS_BYTES_MAX");
+                let message = "too many requests are under way: try again in a few seconds";
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                let mut response = refusal(status, Code::Unavailable, message);
+                let soon = HeaderValue::from_static("2");
+                response.headers_mut().insert(header::RETRY_AFTER, soon);
+                response
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -159,8 +180,7 @@ mod tests {
         let fifth = 8 * 1024 + 10 * (128 + 3) + 1;
         assert_eq!(amount(admission.admit(&get(10), 5).unwrap()), Some(fifth));
         assert!(amount(admission.admit(&get(90), 1).unwrap()).is_some_and(|it| it > 90 * 128));
-        let refused = admission.admit(&get(101), 1).unwrap_err();
-        assert_eq!(refused.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        assert_eq!(admission.admit(&get(101), 1).unwrap_err(), TurnedAway::ByHeaders);
         for (method, version, expected) in [
             (Method::GET, Version::HTTP_2, Some(72 * 1024 + 1)),
             (Method::GET, Version::HTTP_11, Some(8 * 1024 + 1)),
@@ -182,7 +202,7 @@ mod tests {
                 Err(refused) => break refused,
             }
         };
-        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused, TurnedAway::ByRequests);
         assert!(!held.is_empty() && held.len() <= 16, "{}", held.len());
     }
 }

@@ -21,7 +21,7 @@ tokio::task_local! {
     static ASKER: Asker;
 }
 
-/// In whose name something is written.
+/// In whose name something is read or written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Asker {
     /// The server's own: collection, verification, a verb.
@@ -36,7 +36,8 @@ impl Asker {
         ASKER.scope(self, work)
     }
 
-    pub(super) fn current() -> Self {
+    /// In whose name this is done.
+    pub(crate) fn current() -> Self {
         ASKER.try_with(Self::clone).unwrap_or(Self::Server)
     }
 }

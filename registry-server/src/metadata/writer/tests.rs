@@ -31,7 +31,7 @@ async fn write(database: &Database, name: &str) -> Result<(), Error> {
 
 async fn names(database: &Database) -> Vec<String> {
     let query = sqlx::query_scalar("SELECT name FROM repositories ORDER BY name");
-    query.fetch_all(database.readers()).await.unwrap()
+    query.fetch_all(&mut *database.reader().await.unwrap()).await.unwrap()
 }
 
 /// Writes a row and then goes on with `then` for ever.
@@ -172,14 +172,11 @@ async fn closing_drops_what_is_not_begun_and_interrupts_what_is() {
     }
     // One of them is at work.
     until_queued(&database, 49).await;
-    let reading = database.clone();
+    let mut reader = database.reader().await.unwrap();
     let read = tokio::spawn(async move {
         let statement = sqlx::AssertSqlSafe(format!("{FOR_EVER} SELECT COUNT(*) FROM c"));
-        sqlx::query(statement).execute(reading.readers()).await.map(drop)
+        sqlx::query(statement).execute(&mut *reader).await.map(drop)
     });
-    while database.readers().num_idle() > 0 {
-        yield_now().await;
-    }
     database.close().await;
     let (mut dropped, mut interrupted) = (0, 0);
     while let Some(answer) = asked.join_next().await {

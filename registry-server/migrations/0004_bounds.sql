@@ -4,6 +4,12 @@ ALTER TABLE uploads ADD COLUMN pusher TEXT NOT NULL DEFAULT '';
 UPDATE uploads SET pusher = 'subject:' || subject;
 CREATE INDEX uploads_by_pusher ON uploads (pusher, touched, received);
 
+-- Referrers of an artifact type, however many others there are.
+CREATE INDEX manifests_by_artifact_type ON manifests (repository, subject, artifact_type, digest)
+    WHERE subject IS NOT NULL;
+
 -- As for the other indexes, for SQLite's planner.
-INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES ('uploads', 'uploads_by_pusher', '100000 100 2 1');
+INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
+    ('uploads', 'uploads_by_pusher', '100000 100 2 1'),
+    ('manifests', 'manifests_by_artifact_type', '100000 1000 5 2 1');
 ANALYZE sqlite_schema;

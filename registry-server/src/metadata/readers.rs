@@ -1,0 +1,315 @@
+//! The connections that read, and whose turn it is to have one.
+//!
+//! Whoever looks something up gets a connection here and nowhere else, so that no request can forget
+//! its turn, whatever its method. A turn is held for what is asked at once, never while a body, a
+//! place or another turn is awaited.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use berth_shared::serve::budget::{Budget, Busy, Reservation};
+use log::LevelFilter;
+use sqlx::{
+    Sqlite, SqliteConnection, SqlitePool,
+    pool::PoolConnection,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use super::{Asker, Error};
+
+/// Connections that read for clients at once. A client has a quarter of them, and all strangers
+/// together have half, so that there always is one soon for somebody else.
+const LOOKUPS_MAX: u32 = 8;
+
+/// Connections that read for the server itself: collection, verification, `/readyz`, the verbs. What
+/// those ask may take long, and no client waits behind it.
+const OWN_MAX: u32 = 4;
+
+/// All of those.
+const CONNECTIONS_MAX: u32 = LOOKUPS_MAX + OWN_MAX;
+
+/// How long a client waits for its turn. However many of them wait: each waits for a while.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How long the server's own work waits: `/readyz` has to say something.
+const OWN_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// After how many steps of SQLite's machine a reading connection looks whether the database closes.
+const STEPS: i32 = 10_000;
+
+/// Pages kept per connection, in KiB. There are a dozen of them, over the system's own cache.
+const PAGE_CACHE_KIB: &str = "-1000";
+
+/// The connections; clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Readers {
+    pool: SqlitePool,
+    lookups: Budget,
+    own: Arc<Semaphore>,
+}
+
+/// A connection that reads, until dropped.
+pub(super) struct Reader {
+    connection: PoolConnection<Sqlite>,
+    turn: Option<Turn>,
+}
+
+/// Dropped when another may read.
+enum Turn {
+    OfAClient { _turn: Reservation },
+    Own { _turn: OwnedSemaphorePermit },
+}
+
+impl Readers {
+    pub(super) async fn connect(
+        pool: SqlitePoolOptions,
+        options: SqliteConnectOptions,
+    ) -> Result<Self, Error> {
+        let options = options.pragma("cache_size", PAGE_CACHE_KIB);
+        Ok(Self {
+            pool: pool.connect_with(options).await?,
+            lookups: Budget::new("LOOKUPS_MAX", LOOKUPS_MAX as usize),
+            own: Arc::new(Semaphore::new(OWN_MAX as usize)),
+        })
+    }
+
+    /// A connection, when it is the asker's turn.
+    pub(super) async fn get(&self) -> Result<Reader, Error> {
+        let turn = self.turn().await?;
+        Ok(Reader { connection: self.pool.acquire().await?, turn: Some(turn) })
+    }
+
+    async fn turn(&self) -> Result<Turn, Error> {
+        match Asker::current() {
+            Asker::Client(claimant) => {
+                let share = self.lookups.share(claimant);
+                let turn = timeout(TURN_WAIT_MAX, share.wait_for(1)).await;
+                let busy = |_| Error::TooManyLookups(Busy { limit: "LOOKUPS_MAX" });
+                Ok(Turn::OfAClient { _turn: turn.map_err(busy)? })
+            }
+            Asker::Server => {
+                let turn = timeout(OWN_WAIT_MAX, Arc::clone(&self.own).acquire_owned()).await;
+                let turn = turn.map_err(|_| sqlx::Error::PoolTimedOut)?;
+                Ok(Turn::Own { _turn: turn.map_err(|_| Error::Closed)? })
+            }
+        }
+    }
+
+    /// Waits until all are back, and gives out none any more.
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl Deref for Reader {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Reader {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // Also where its client left in the middle of a statement, the turn lasts until that has
+        // come to its end and the connection is free.
+        let (returned, turn) = (self.connection.return_to_pool(), self.turn.take());
+        tokio::spawn(async move {
+            returned.await;
+            drop(turn);
+        });
+    }
+}
+
+/// Readers for as long as the database is open. The pool's task that ends old and idle ones counts
+/// those that are idle; where the count is below nought for a moment it goes round for ever and
+/// takes a thread of the server along (sqlx 0.9, `spawn_maintenance_tasks`). What they read is broken
+/// off when `closing` is set.
+pub(super) fn pool(closing: &Arc<AtomicBool>) -> SqlitePoolOptions {
+    let closing = Arc::clone(closing);
+    SqlitePoolOptions::new()
+        .max_connections(CONNECTIONS_MAX)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        // A line for each request that waits, else.
+        .acquire_slow_level(LevelFilter::Debug)
+        .after_connect(move |reader, _| {
+            let closing = Arc::clone(&closing);
+            Box::pin(async move {
+                let goes_on = move || !closing.load(Ordering::Relaxed);
+                reader.lock_handle().await?.set_progress_handler(STEPS, goes_on);
+                Ok(())
+            })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_shared::{claimant::Claimant, clock::Clock, digest::Algorithm, subject::Subject};
+    use futures_util::{FutureExt, future::BoxFuture};
+    use tokio::task::{JoinSet, yield_now};
+
+    use super::*;
+    use crate::{
+        faults::{
+            self,
+            operations::{BLOB, digest_of, permit, push},
+        },
+        metadata::Database,
+        registry::{content::Content, upload::UploadId},
+    };
+
+    fn client(name: &str) -> Asker {
+        Asker::Client(Arc::new(Claimant::Subject(Subject::User(name.parse().unwrap()))))
+    }
+
+    async fn open() -> (tempfile::TempDir, Database) {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(&directory.path().join("registry.db")).await.unwrap();
+        (directory, database)
+    }
+
+    #[tokio::test]
+    async fn whoever_holds_and_waits_for_readers_keeps_nobody_else_from_one() {
+        let (_directory, database) = open().await;
+        let mut asked = JoinSet::new();
+        let (held, mut holds) = tokio::sync::mpsc::unbounded_channel();
+        for attacker in ["mallory", "trudy", "eve"] {
+            for _ in 0..200 {
+                let (database, held) = (database.clone(), held.clone());
+                asked.spawn(client(attacker).scope(async move {
+                    let reader = database.reader().await.unwrap();
+                    held.send(()).unwrap();
+                    std::future::pending::<()>().await;
+                    drop(reader);
+                }));
+            }
+        }
+        for _ in 0..3 * LOOKUPS_MAX / 4 {
+            holds.recv().await.unwrap();
+        }
+        for _ in 0..100 {
+            drop(client("carol").scope(database.reader()).await.unwrap());
+            // The server has its own.
+            drop(database.reader().await.unwrap());
+        }
+        assert!(holds.try_recv().is_err(), "a client has more than its share");
+    }
+
+    #[tokio::test]
+    async fn no_request_of_a_client_looks_up_without_its_turn() {
+        let (app, missing) = (permit("app"), "0".repeat(32).parse::<UploadId>().unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let registry = faults::sound(directory.path(), &Clock::system()).await;
+        let registry = &registry;
+        let mut held = Vec::new();
+        for _ in 0..LOOKUPS_MAX / 4 {
+            held.push(client("mallory").scope(registry.database.reader()).await.unwrap());
+        }
+        let content = || Content::new(futures_util::stream::empty(), Some(0));
+        let digest = &digest_of(&BLOB);
+        let requests: [(_, BoxFuture<'_, bool>); 7] = [
+            (
+                "POST",
+                Box::pin(push(registry, "app", &BLOB, Algorithm::Sha256).map(|it| it.is_ok())),
+            ),
+            ("GET", Box::pin(registry.upload_progress(&app, &missing).map(|it| it.is_ok()))),
+            (
+                "PATCH",
+                Box::pin(async {
+                    registry.append_upload(&app, &missing, None, &mut content()).await.is_ok()
+                }),
+            ),
+            (
+                "PUT",
+                Box::pin(async {
+                    registry
+                        .commit_upload(&app, &missing, digest, None, &mut content())
+                        .await
+                        .is_ok()
+                }),
+            ),
+            ("DELETE", Box::pin(registry.cancel_upload(&app, &missing).map(|it| it.is_ok()))),
+            ("grant", Box::pin(registry.session_grant(&missing).map(|it| it.is_ok()))),
+            ("blob", Box::pin(registry.blob(&app, digest).map(|it| it.is_ok()))),
+        ];
+        for (name, request) in requests {
+            let mut request = Box::pin(client("mallory").scope(request));
+            for _ in 0..10 {
+                let others = client("carol").scope(registry.upload_progress(&app, &missing));
+                tokio::select! {
+                    biased;
+                    _ = &mut request => panic!("{name} took no turn"),
+                    answer = others => assert!(answer.is_err()),
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_servers_own_work_keeps_no_client_waiting() {
+        let (_directory, database) = open().await;
+        let mut own = Vec::new();
+        for _ in 0..OWN_MAX {
+            own.push(database.reader().await.unwrap());
+        }
+        let waits = tokio::spawn({
+            let database = database.clone();
+            async move { drop(database.reader().await.unwrap()) }
+        });
+        for _ in 0..100 {
+            drop(client("carol").scope(database.reader()).await.unwrap());
+        }
+        assert!(!waits.is_finished());
+        own.clear();
+        waits.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_turn_lasts_until_the_statement_of_a_client_that_left_has_ended() {
+        const LONG: &str = "WITH RECURSIVE c (x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM c)
+            SELECT COUNT(*) FROM c";
+        let (_directory, database) = open().await;
+        for _ in 0..LOOKUPS_MAX / 4 {
+            let mut reader = client("mallory").scope(database.reader()).await.unwrap();
+            let mut reading =
+                Box::pin(async move { sqlx::query(LONG).execute(&mut *reader).await });
+            let begun = async {
+                for _ in 0..10 {
+                    yield_now().await;
+                }
+            };
+            // Its client leaves.
+            tokio::select! {
+                ended = reading.as_mut() => panic!("{ended:?}"),
+                () = begun => {}
+            }
+        }
+        let next = tokio::spawn(client("mallory").scope({
+            let database = database.clone();
+            async move { database.reader().await.map(drop) }
+        }));
+        for _ in 0..20 {
+            drop(client("carol").scope(database.reader()).await.unwrap());
+        }
+        assert!(!next.is_finished());
+        database.close().await;
+        assert!(next.await.unwrap().is_err());
+    }
+}
