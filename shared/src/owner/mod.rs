@@ -55,6 +55,9 @@ const ROOT: Owner = Owner { user: 0, group: 0 };
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 
+/// A database, and the files that SQLite opens beside it.
+const DATABASE_SUFFIXES: [&str; 4] = ["", "-journal", "-wal", "-shm"];
+
 /// No user: the system says who a thread is when it is asked to become this one.
 const NOBODY: u32 = u32::MAX;
 
@@ -161,16 +164,18 @@ impl Identity {
     /// owner of the directory around it, who decides what lies under its name anyway.
     pub fn of_server(settings: &Settings, directory: &Path, database: &str) -> Result<Self, Error> {
         let Some(mut owner) = Self::of(directory)?.0 else { return Ok(Self::UNCHANGED) };
-        let database = directory.join(database);
-        match database.symlink_metadata() {
-            Ok(meta) if meta.is_symlink() => return Err(Error::Link(database)),
-            // SQLite would wait for somebody who writes into a pipe.
-            Ok(meta) if !meta.is_file() => return Err(Error::NoFile(database)),
-            Ok(meta) if owner.user == ROOT.user => {
-                owner = Owner { user: meta.uid(), group: meta.gid() }
+        for suffix in DATABASE_SUFFIXES {
+            let file = directory.join(format!("{database}{suffix}"));
+            match file.symlink_metadata() {
+                Ok(meta) if meta.is_symlink() => return Err(Error::Link(file)),
+                // SQLite would wait for somebody who writes into a pipe.
+                Ok(meta) if !meta.is_file() => return Err(Error::NoFile(file)),
+                Ok(meta) if owner.user == ROOT.user && suffix.is_empty() => {
+                    owner = Owner { user: meta.uid(), group: meta.gid() }
+                }
+                // What is missing, or out of reach behind something else, is told when it is opened.
+                _ => {}
             }
-            // What is missing, or out of reach behind something else, is told when it is opened.
-            _ => {}
         }
         let around = Way::to(crate::files::directory_of(directory))?.end.uid();
         settings.may_name(directory, owner, around)?;
