@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::unistd::{Gid, geteuid, getgroups, setgroups};
+use nix::unistd::{geteuid, getgroups, setgroups};
 
 use super::{Error, GROUP_WRITES, Identity, OTHERS_WRITE, Owner, ROOT, way::Way};
 use crate::{
@@ -56,7 +56,7 @@ impl Settings {
             if way.end.mode() & OTHERS_WRITE != 0 {
                 return Err(Error::OpenSettings(path.to_owned()).into());
             }
-            (read_as(reader_of(&way), &way).map_err(failed)?, writers)
+            (read_end(&way).map_err(failed)?, writers)
         } else {
             let bytes = read_at_most(path, SMALL_FILE_BYTES_MAX).map_err(failed)?;
             (bytes, Writers { user: ROOT.user, group: None })
@@ -106,20 +106,17 @@ impl Writers {
     }
 }
 
-/// Who reads what is at the end of the way: the owner of its directory, who could have put anything
-/// there, by a hard link too; in a directory of root's the file's own.
-fn reader_of(way: &Way) -> Identity {
-    let own = Owner { user: way.end.uid(), group: way.end.gid() };
-    Identity(Some(way.above.unwrap_or(own)))
-}
-
-fn read_as(reader: Identity, way: &Way) -> io::Result<Vec<u8>> {
+/// Reads what is at the end of the way as the owner of the directory that it lies in, who could have
+/// put anything there, by a hard link too.
+fn read_end(way: &Way) -> io::Result<Vec<u8>> {
+    let read = || read_at_most(&path_of(&way.file), SMALL_FILE_BYTES_MAX);
+    let Some(owner) = way.above else { return read() };
     let before = getgroups()?;
     // Root's groups would open what is theirs.
-    setgroups(&reader.0.map(|owner| Gid::from_raw(owner.group)).into_iter().collect::<Vec<_>>())?;
-    let read = reader.within(|| read_at_most(&path_of(&way.file), SMALL_FILE_BYTES_MAX));
+    owner.take_groups()?;
+    let bytes = Identity(Some(owner)).within(read);
     setgroups(&before)?;
-    read
+    bytes
 }
 
 #[cfg(test)]

@@ -289,6 +289,8 @@ async fn remove(name: &RobotName, dry_run: bool, site: &Site) -> Result<Report, 
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use auth_server::config::Config;
     use clap::Parser;
 
