@@ -245,7 +245,7 @@ impl CertificateFiles {
         }
         let pem = files::read(&self.ca_pem())?;
         let copy = self.certs.join("ca.pem");
-        if std::fs::read(&copy).ok().as_ref() != Some(&pem) {
+        if files::read(&copy).ok().as_ref() != Some(&pem) {
             files::replace(&copy, &pem, files::READABLE)?;
         }
         let pem = String::from_utf8_lossy(&pem).into_owned();

@@ -2,22 +2,24 @@
 //! reads them. Root does so as the owner of the directory that they are in.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    fs::{self, DirBuilder, File, Permissions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
 use berth_shared::{
-    files::{directory_of, sync_directory, try_lock},
+    files::{self as shared, directory_of, sync_directory, try_lock},
     owner::{Assumed, Error, Identity},
 };
-use nix::fcntl::OFlag;
 
 /// The mode of files that only their owner may read.
 pub const PRIVATE: u32 = 0o600;
 /// The mode of files that everybody may read.
 pub const READABLE: u32 = 0o644;
+
+/// The longest file that is read but for copies of databases: one of half a million users.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Something could not be done with a file or directory.
 #[derive(Debug, thiserror::Error)]
@@ -102,26 +104,36 @@ pub fn lock(path: &Path) -> Result<Option<File>, FileError> {
     try_lock(open_lock(path)?).map_err(|source| FileError::new("locking", path, source))
 }
 
-/// Opens the file at `path`, made where it is missing, to be locked. A symbolic link is refused.
+/// Opens the file at `path`, made where it is missing, to be locked. What is no file is refused.
 ///
 /// # Errors
 /// When it cannot be opened.
 pub fn open_lock(path: &Path) -> Result<File, FileError> {
     let _assumed = as_owner(directory_of(path))?;
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(PRIVATE);
-    let file = options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path);
-    file.map_err(|source| FileError::new("locking", path, source))
+    shared::open_lock(path, PRIVATE).map_err(|source| FileError::new("locking", path, source))
 }
 
-/// Reads a file whole.
+/// Reads a file whole; a pipe or a device is none.
+///
+/// # Errors
+/// When it is missing, may not be read, or is longer than any that this server writes.
+pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    read_at_most(path, FILE_BYTES_MAX)
+}
+
+/// The same of a file that may have any length.
 ///
 /// # Errors
 /// When it is missing or may not be read.
-pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+pub(crate) fn read_long(path: &Path) -> Result<Vec<u8>, FileError> {
+    read_at_most(path, u64::MAX)
+}
+
+fn read_at_most(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
     let target = target_of(path);
     let _assumed = as_owner(directory_of(&target))?;
-    fs::read(target).map_err(|source| FileError::new("reading", path, source))
+    shared::read_at_most(&target, bytes_max)
+        .map_err(|source| FileError::new("reading", path, source))
 }
 
 /// A symbolic link stays one: what it points to is meant.

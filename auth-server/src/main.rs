@@ -12,7 +12,9 @@ use auth_server::{
 };
 use berth_shared::{
     clock::Clock,
-    crypto, secrecy,
+    crypto,
+    owner::{Identity, Settings},
+    secrecy,
     serve::{health, shutdown},
     shown,
     telemetry::{self, LogControl, chain},
@@ -118,6 +120,9 @@ async fn reload_on_hangup(mut hangup: Signal, path: PathBuf, at_start: Config, l
 }
 
 async fn ask(path: &Path) -> Result<(), String> {
-    let config = Config::load(path).map_err(|error| chain(&error))?;
+    let settings = Settings::read(path).map_err(|error| chain(&error))?;
+    let config = Config::of(&settings).map_err(|error| chain(&error))?;
+    let identity = Identity::of_server(&settings, &config.data, config::DATABASE);
+    identity.and_then(Identity::become_for_good).map_err(|error| chain(&error))?;
     health::ask(&config.socket).await
 }

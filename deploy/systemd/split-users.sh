@@ -36,19 +36,35 @@ begin() {
 }
 
 [[ $(id -u) -eq 0 ]] || refuse "only root can give files to another user"
-[[ -f $config/auth.toml && -f $config/registry.toml ]] ||
+[[ -e $config/auth.toml && -e $config/registry.toml || -L $config/auth.toml || -L $config/registry.toml ]] ||
     refuse "there are no settings in $config: authctl init --split --data $data --config-dir $config"
 for dir in "$data" "$config" "$data"/{auth,registry,run,certs,ca}; do
     # Whoever owns what is above could have put it there, and would be given what it leads to.
     [[ ! -L $dir ]] || refuse "$dir is a link: name the directory itself"
 done
+# The owner of the directory could have made them lead to a file of root's, which would be read and given away.
+for file in "$config"/{auth,registry}.toml; do
+    [[ ! -L $file && -f $file && $(stat --format %h "$file") == 1 ]] ||
+        refuse "$file is a link, has another name, or is no file: put the settings themselves there"
+done
 for dir in "$data"/{auth,registry,run}; do
     [[ -d $dir ]] || refuse "$dir is missing: this is no installation of authctl init --split"
 done
 
+# as_owner DIR COMMAND...: as whoever owns the directory: what is planted in it leads nowhere where its owner could not go,
+# and what never answers is not waited for.
+as_owner() {
+    local uid gid groups=--clear-groups
+    read -r uid gid < <(stat --format '%u %g' "$1")
+    if getent passwd "$uid" >/dev/null; then
+        gid=$(id --group "$uid") groups=--init-groups
+    fi
+    setpriv --reuid "$uid" --regid "$gid" "$groups" timeout 20 "${@:2}"
+}
+
 # The servers lock their data for as long as they run.
 for lock in "$data"/{auth,registry}/lock; do
-    if [[ -f $lock && ! -L $lock ]] && ! flock --nonblock "$lock" true; then
+    if [[ -f $lock && ! -L $lock ]] && ! as_owner "${lock%/*}" flock --nonblock "$lock" true; then
         refuse "a server runs: systemctl stop berth-registry berth-auth"
     fi
 done
@@ -78,6 +94,11 @@ owned() {
     # What a link leads to is somebody's own, such as another program's certificate.
     if [[ -L $path ]]; then
         printf 'left %s as it is, a link: its target must be readable by %s\n' "$path" "$owner"
+        return
+    fi
+    # The same of a file that lies elsewhere too, by a hard link.
+    if [[ ! -d $path && $(stat --format %h "$path") != 1 ]]; then
+        printf 'left %s as it is, a file with another name: it must be readable by %s\n' "$path" "$owner"
         return
     fi
     [[ $(stat --format %U:%G "$path") == "$owner" ]] || begin "give $path to $owner" chown --no-dereference "$owner" "$path"
@@ -117,18 +138,20 @@ owned "$config/registry.toml" berth-auth:berth 640
 owned "$config" berth-auth:berth 750
 owned "$data" berth-auth:berth 750
 
+# add_socket_group FILE: run as the owner of its directory.
 add_socket_group() {
     local file=$1 fresh
     fresh=$(mktemp "$file.XXXXXX")
     # Before the first table: behind it the line would be a key of that.
     awk 'BEGIN { print "# registry-server runs as a user of its own, in this group.\nsocket_group = \"berth\"\n" } { print }' \
         "$file" >"$fresh"
-    chown --reference="$file" "$fresh"
     chmod --reference="$file" "$fresh"
-    mv "$fresh" "$file"
+    mv --no-target-directory "$fresh" "$file"
 }
-grep --quiet --extended-regexp '^socket_group[[:space:]]*=' "$config/auth.toml" ||
-    begin "write socket_group = \"berth\" into $config/auth.toml" add_socket_group "$config/auth.toml"
+has_socket_group() { as_owner "$config" grep --quiet --extended-regexp '^socket_group[[:space:]]*=' "$config/auth.toml"; }
+# shellcheck disable=SC2016 # the inner shell expands it
+has_socket_group || begin "write socket_group = \"berth\" into $config/auth.toml" \
+    as_owner "$config" bash -euc "$(declare -f add_socket_group)"' && add_socket_group "$1"' _ "$config/auth.toml"
 
 ((steps)) || echo "nothing is missing"
 if getent passwd berth >/dev/null; then

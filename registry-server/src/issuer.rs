@@ -12,8 +12,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 use berth_shared::{
-    clock::Clock, keys::KeySet, link::Revocations, rights::Rights, subject::Subject,
-    telemetry::chain, watch::Stamp,
+    clock::Clock,
+    files::{SMALL_FILE_BYTES_MAX, read_at_most},
+    keys::KeySet,
+    link::Revocations,
+    rights::Rights,
+    subject::Subject,
+    telemetry::chain,
+    watch::Stamp,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -77,7 +83,8 @@ impl Foreign {
 
 fn read(file: &KeyFile) -> Result<KeySet, String> {
     let path: &Path = file.path();
-    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let bytes = read_at_most(path, SMALL_FILE_BYTES_MAX)
+        .map_err(|error| format!("{}: {error}", path.display()))?;
     let keys = match file {
         KeyFile::Jwks(_) => KeySet::from_json(&bytes),
         KeyFile::Certificates(_) => KeySet::from_certificates(&bytes),

@@ -26,10 +26,9 @@ pub mod storage;
 pub mod transfer;
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -38,7 +37,7 @@ use std::{
 use axum::Router;
 use berth_shared::{
     clock::Clock,
-    files::{raise_open_files, try_lock},
+    files::{open_lock, raise_open_files, try_lock},
     serve::{
         Limits, Listener, Name,
         expiry::{self, Countdown},
@@ -48,7 +47,6 @@ use berth_shared::{
     },
     token::Verifier,
 };
-use nix::fcntl::OFlag;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -298,10 +296,7 @@ fn lock(data: &Path) -> Result<File, StartError> {
     let shown = data.display().to_string();
     let prepare = || {
         fs::create_dir_all(data)?;
-        // Root may do this in a directory that is somebody else's: no link is followed.
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).custom_flags(OFlag::O_NOFOLLOW.bits());
-        try_lock(options.open(data.join("lock"))?)
+        try_lock(open_lock(&data.join("lock"), 0o600)?)
     };
     prepare().map_err(preparing(&shown))?.ok_or(StartError::InUse(shown))
 }

@@ -1,11 +1,16 @@
 //! Reading a configuration file: what was read is valid, and every mistake names its key.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use serde::de::DeserializeOwned;
+
+use crate::{
+    files::{SMALL_FILE_BYTES_MAX, read_at_most},
+    owner,
+};
 
 /// The configuration cannot be used; the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +26,9 @@ pub enum ConfigError {
         /// Why.
         source: io::Error,
     },
+    /// Root does not take settings from there.
+    #[error(transparent)]
+    Owner(#[from] owner::Error),
     /// The text is not TOML of the known keys; the source names line and key.
     #[error("{}: {source}", path.display())]
     Parse {
@@ -51,9 +59,21 @@ impl ConfigError {
 /// # Errors
 /// When the file is missing, is no TOML, or holds an unknown key.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    toml::from_str(&text)
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let bytes = read_at_most(path, SMALL_FILE_BYTES_MAX).map_err(failed)?;
+    parse(path, &text_of(bytes).map_err(failed)?)
+}
+
+pub(crate) fn text_of(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Reads the text of the file `path` into a settings struct.
+///
+/// # Errors
+/// When it is no TOML, or holds an unknown key.
+pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text)
         .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
 }
 

@@ -1,9 +1,10 @@
 //! What directories and the files in them need, so that they are there after a power cut and are
-//! one process's alone; and how many files a process may have open.
+//! one process's alone; how what may be somebody else's is opened without waiting for them; and how
+//! many files a process may have open.
 
 use std::{
-    fs::{File, TryLockError},
-    io,
+    fs::{self, File, TryLockError},
+    io::{self, Read},
     os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -22,6 +23,64 @@ const OPEN_FILES_LEAST: u64 = 1024;
 pub fn directory_of(path: &Path) -> &Path {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     directory.unwrap_or(Path::new("."))
+}
+
+/// The longest file of settings, certificates or a key that is read, in bytes.
+pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Opens a file to read it, wherever links lead: a pipe or a device is no file, and nothing is waited
+/// for.
+///
+/// # Errors
+/// When it is none, or may not be read.
+pub fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    regular(File::options().read(true).custom_flags(flags.bits()).open(path)?)
+}
+
+/// Opens the file at `path`, made with this mode where it is missing, to be locked. A link, a pipe or
+/// a device in its place is refused, and nothing is waited for.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    // For writing alone, the system would wait for somebody who reads a pipe.
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).mode(mode);
+    regular(options.custom_flags(flags.bits()).open(path)?)
+}
+
+/// Makes a file; what an attempt that was broken off left there is removed.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_anew(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => File::create_new(path),
+    }
+}
+
+/// Reads a file whole, as [`open_file`] opens it.
+///
+/// # Errors
+/// When it is none, may not be read, or has more than `bytes_max`.
+pub fn read_at_most(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_file(path)?.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        let reason = format!("it has more than {bytes_max} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+    }
+    Ok(bytes)
+}
+
+fn regular(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
 }
 
 /// Opens a file to read it, if it is one: a link, a pipe or a device in its place is no file, and
@@ -104,14 +163,40 @@ mod tests {
     fn what_is_no_file_is_not_opened() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        std::fs::write(at("file"), "text").unwrap();
+        fs::write(at("file"), "text").unwrap();
         std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
         nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let file = open_regular(&at("file")).unwrap();
-        assert_eq!(std::fs::read(path_of(&file)).unwrap(), b"text");
+        assert_eq!(fs::read(path_of(&file)).unwrap(), b"text");
         for name in ["link", "pipe", "missing", "."] {
             let refused = open_regular(&at(name)).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::NotFound, "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_waited_for_and_no_more_is_read_than_is_allowed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("file"), "text").unwrap();
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", at("zeros")).unwrap();
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for name in ["file", "link"] {
+            assert_eq!(read_at_most(&at(name), 4).unwrap(), b"text", "{name}");
+            let refused = read_at_most(&at(name), 3).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::FileTooLarge, "{name}");
+        }
+        for name in ["zeros", "pipe", "."] {
+            let refused = read_at_most(&at(name), 4).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{name}");
+        }
+        for name in ["zeros", "pipe", "link"] {
+            assert!(open_lock(&at(name), 0o600).is_err(), "{name}");
+        }
+        open_lock(&at("lock"), 0o600).unwrap();
+        for name in ["zeros", "pipe", "missing"] {
+            make_anew(&at(name)).unwrap();
         }
     }
 

@@ -25,61 +25,8 @@ as_service() { setpriv --reuid "$service" --regid "$service" --clear-groups "$@"
 registry_verb() { "$bin/registry-server" --config "$scratch/$1/registry.toml" "${@:2}"; }
 authctl_verb() { "$bin/authctl" --config "$scratch/$1/auth.toml" "${@:2}"; }
 
-# ---------------------------------------------------------------- what there is
-
-# What only root may see or change.
-make_victim() {
-    mkdir -m 0700 "$victim"
-    printf 'root:SECRET-HASH:19000\n' >"$victim/secret"
-    : >"$victim/empty"
-    mkdir "$victim/folder"
-    chmod 0600 "$victim/secret" "$victim/empty"
-    picture >"$scratch/victim-before"
-}
-
-# Its names, lengths, modes, owners, times and bytes.
-picture() {
-    find "$victim" -printf '%P %y %s %m %U %G %T@\n' | sort
-    find "$victim" -type f -exec sha256sum {} + | sort
-}
-
-unharmed() {
-    picture | diff "$scratch/victim-before" - || fail "$1: what is root's was changed"
-    ! grep --recursive --quiet SECRET-HASH "${@:2}" || fail "$1: what is root's was read"
-    ok "$1: nothing of root's was made, written or read"
-}
-
-# make_old DIR: a store of registry:2 with an image of 40 layers.
-make_old() {
-    python3 - "$1/docker/registry/v2" <<'PY'
-import hashlib, json, os, sys
-
-def write(place, data):
-    path = os.path.join(sys.argv[1], place)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "wb") as file:
-        file.write(data)
-
-def blob(data):
-    name = hashlib.sha256(data).hexdigest()
-    write(f"blobs/sha256/{name[:2]}/{name}/data", data)
-    return {"mediaType": "application/octet-stream", "digest": "sha256:" + name, "size": len(data)}
-
-blobs = [blob(f"layer {number}".encode()) for number in range(40)]
-manifest = blob(json.dumps({"schemaVersion": 2, "config": blobs[0], "layers": blobs[1:]}).encode())
-place = "repositories/team/app/_manifests"
-write(f"{place}/revisions/sha256/{manifest['digest'][7:]}/link", manifest["digest"].encode())
-write(f"{place}/tags/1/current/link", manifest["digest"].encode())
-PY
-}
-
-# make_site NAME: settings and empty data directories, all the service's.
-make_site() {
-    local site=$scratch/$1
-    rm -rf "$site"
-    BERTH_DATA=$site BERTH_CERTS=$site/certs BERTH_HOST=$host BERTH_USER='' "$bin/authctl" init --no-user >/dev/null
-    chown -R "$service:$service" "$site"
-}
+# shellcheck source=tests/interop/victim.sh
+. "$(dirname "$0")/victim.sh"
 
 all_is_the_services() {
     local found
@@ -230,6 +177,139 @@ authctls() {
     unharmed "what authctl is led to" "$scratch/planted"
 }
 
+# ends WORDS REASON COMMAND...: it is refused for that reason, in little memory and without waiting, and tells nothing of root's.
+ends() {
+    local words=$1 reason=$2 status=0
+    shift 2
+    (ulimit -v 8000000 && exec timeout 20 "$@") </dev/null >"$scratch/ends.out" 2>&1 || status=$?
+    if ((status != 1)) || ! grep --quiet --extended-regexp "$reason" "$scratch/ends.out" || grep --quiet SECRET "$scratch/ends.out"; then
+        fail "$words: exit $status: $(head -c 300 "$scratch/ends.out")"
+    fi
+    ok "$words"
+}
+
+# Settings that are a link, a pipe or endless, or that anybody may write: to each kind of verb.
+settings() {
+    local kind verb reason settings
+    for kind in link hard pipe zeros long open; do
+        make_site planted
+        for settings in "$scratch/planted"/{auth,registry}.toml; do
+            [[ $kind == open ]] || rm "$settings"
+            case $kind in
+            link) reason='symbolic link' && as_service ln -s "$victim/secret" "$settings" ;;
+            hard) reason='Permission denied' && ln "$victim/secret" "$settings" ;;
+            pipe) reason='no regular file' && as_service mkfifo "$settings" ;;
+            zeros) reason='symbolic link' && as_service ln -s /dev/zero "$settings" ;;
+            long) reason='more than 1048576 bytes' && as_service truncate --size 8G "$settings" ;;
+            open) reason='chmod go-w' && chmod 0666 "$settings" ;;
+            esac
+        done
+        for verb in health "read-only on" "gc" list "backup $scratch/none" "restore $scratch/backup"; do
+            # shellcheck disable=SC2086 # a verb and its arguments
+            ends "settings, $kind: registry-server $verb" "$reason" \
+                "$bin/registry-server" --config "$scratch/planted/registry.toml" $verb
+        done
+        for verb in grants "user list" "key list" "cert renew" "backup $scratch/none"; do
+            # shellcheck disable=SC2086
+            ends "settings, $kind: authctl $verb" "$reason" "$bin/authctl" --config "$scratch/planted/auth.toml" $verb
+        done
+        ends "settings, $kind: auth-server health" "$reason" "$bin/auth-server" --config "$scratch/planted/auth.toml" health
+        [[ $kind != hard ]] || rm "$scratch/planted"/{auth,registry}.toml
+    done
+    make_site planted
+    # Relative paths are meant from where the link lies.
+    as_service sed -i "s|^data = .*|data = \"$scratch/planted/registry\"|" "$scratch/planted/registry.toml"
+    ln -s "$scratch/planted/registry.toml" "$scratch/roots.toml"
+    succeeds "settings as they should be" registry_verb planted import --copy "$old"
+    succeeds "by a link of root's own too" "$bin/registry-server" --config "$scratch/roots.toml" list
+    unharmed "settings that are none" "$scratch/planted"
+}
+
+# planted_at NAME REASON COMMAND...: with a pipe in its place, and with a link to what has no end.
+planted_at() {
+    local name=$1 reason=$2 kind at=$scratch/planted/$1
+    shift 2
+    [[ ! -e $at ]] || mv "$at" "$at.aside"
+    for kind in pipe zeros; do
+        if [[ $kind == pipe ]]; then as_service mkfifo "$at"; else as_service ln -s /dev/zero "$at"; fi
+        ends "$name, $kind: ${*:4}" "$reason" "$@"
+        rm "$at"
+    done
+    [[ ! -e $at.aside ]] || mv "$at.aside" "$at"
+}
+
+# What else verbs open by its name in the service's directories.
+pipes() {
+    local refusal='no regular file|symbolic link|too many|denied' name
+    make_site planted
+    succeeds "a user" add_mallory
+    succeeds "an import" registry_verb planted import --copy "$old"
+    local ctl=("$bin/authctl" --config "$scratch/planted/auth.toml")
+    local registry=("$bin/registry-server" --config "$scratch/planted/registry.toml")
+    for name in htpasswd htpasswd.lock auth/auth.db.lock auth/auth.db{,-journal,-wal,-shm}; do
+        planted_at "$name" "$refusal" "${ctl[@]}" user remove mallory
+    done
+    planted_at auth/keys.lock "$refusal" "${ctl[@]}" key rotate
+    planted_at auth/keys/states.json "$refusal" "${ctl[@]}" key list
+    for name in server.pem server.key ca.pem ca.key; do
+        planted_at "certs/$name" "$refusal" "${ctl[@]}" cert renew
+    done
+    for name in lock registry.db{,-journal,-wal,-shm}; do
+        planted_at "registry/$name" "$refusal" "${registry[@]}" gc --dry-run
+        planted_at "registry/$name" "$refusal" "${registry[@]}" backup "$scratch/none"
+    done
+    succeeds "with all in its place a verb works" "${registry[@]}" list
+    unharmed "what is no file" "$scratch/planted"
+}
+
+# A socket of root's behind a link hears nothing, and what one of the service's says is one line.
+sockets() {
+    local verb log=$scratch/logs/roots-socket.log
+    make_site planted
+    mkdir -m 0700 "$scratch/closed"
+    cat >"$scratch/listens.py" <<'PY'
+import socket, sys
+
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+while True:
+    connection, _ = listener.accept()
+    request = connection.recv(4096).split(b"\r\n")[0].decode()
+    print("asked:", request, flush=True)
+    body = b'{"event":"failed","message":"no\\nall is well\\u001b[2J"}\n' if "/jobs" in request else b"no\nall is well\x1b[2J"
+    connection.sendall(b"HTTP/1.1 503 No\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    connection.close()
+PY
+    start roots-socket python3 "$scratch/listens.py" "$scratch/closed/socket"
+    wait_for 10 "a socket of root's" test -S "$scratch/closed/socket"
+    as_service ln -s "$scratch/closed/socket" "$scratch/planted/registry/registry.sock"
+    as_service mkdir -p "$scratch/planted/run"
+    as_service ln -s "$scratch/closed/socket" "$scratch/planted/run/auth.sock"
+    for verb in "read-only on" health; do
+        # shellcheck disable=SC2086 # a verb and its arguments
+        ends "a link to a socket of root's: registry-server $verb" 'no server runs|denied' \
+            "$bin/registry-server" --config "$scratch/planted/registry.toml" $verb
+    done
+    ends "a link to a socket of root's: auth-server health" 'denied' \
+        "$bin/auth-server" --config "$scratch/planted/auth.toml" health
+    ! grep --quiet asked "$log" || fail "root's socket was asked: $(cat "$log")"
+    ok "root's socket heard nothing"
+    stop roots-socket || true
+    rm "$scratch/planted/registry/registry.sock"
+    start their-socket setpriv --reuid "$service" --regid "$service" --clear-groups \
+        python3 "$scratch/listens.py" "$scratch/planted/registry/registry.sock"
+    wait_for 10 "a socket of the service's" test -S "$scratch/planted/registry/registry.sock"
+    for verb in "read-only on" health; do
+        # shellcheck disable=SC2086
+        ends "what a socket says is one line: $verb" 'no.*n.*all is well' \
+            "$bin/registry-server" --config "$scratch/planted/registry.toml" $verb
+        [[ $(wc -l <"$scratch/ends.out") == 1 ]] || fail "these are several: $(cat "$scratch/ends.out")"
+        ! grep --quiet $'\e' "$scratch/ends.out" || fail "the terminal would obey"
+    done
+    stop their-socket || true
+}
+
 triggers() {
     cp -a "$scratch/backup" "$scratch/triggered"
     python3 - "$scratch/triggered/registry.db" <<'PY'
@@ -331,5 +411,8 @@ objects
 adopted
 databases
 authctls
+settings
+pipes
+sockets
 triggers
 races

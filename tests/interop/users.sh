@@ -79,6 +79,31 @@ refused "split-users.sh gives nothing away while the servers run" 'systemctl sto
 stop_both
 owners() { find "$data" "$config" -printf '%p %u:%g %m\n' | sort; }
 before=$(owners)
+# Settings that lead to a file of root's would be read, given away, and laid down for all to read.
+mkdir -m 0700 "$config.roots"
+printf 'socket = "SECRET"\n' >"$config.roots/notes"
+secret=$(stat --format '%u %g %a %s' "$config.roots/notes")
+for kind in "symbolic link" "hard link" pipe; do
+    as berth mv "$config/auth.toml" "$config/aside"
+    case $kind in
+    symbolic*) as berth ln -s "$config.roots/notes" "$config/auth.toml" ;;
+    # As on a system that protects no hard links.
+    hard*) ln "$config.roots/notes" "$config/auth.toml" ;;
+    pipe) as berth mkfifo "$config/auth.toml" ;;
+    esac
+    planted=$(owners)
+    refused "split-users.sh takes no settings that are a $kind" 'put the settings themselves there' timeout 20 "$split"
+    [[ $(owners) == "$planted" && $(stat --format '%u %g %a %s' "$config.roots/notes") == "$secret" ]] ||
+        fail "it changed something all the same"
+    rm "$config/auth.toml"
+    as berth mv "$config/aside" "$config/auth.toml"
+done
+[[ $(owners) == "$before" ]] || fail "what was there is not as it was"
+as berth mv "$data/certs/server.key" "$data/certs/aside"
+ln "$config.roots/notes" "$data/certs/server.key" 2>/dev/null || ln -s "$config.roots/notes" "$data/certs/server.key"
+says "split-users.sh leaves a certificate's key alone that is a file of root's" 0 'left .*server.key as it is' "$split" --dry-run
+rm -r "$config.roots" "$data/certs/server.key"
+as berth mv "$data/certs/aside" "$data/certs/server.key"
 says "split-users.sh --dry-run tells what it would do" 0 "would give all of $data/registry to berth-registry:" "$split" --dry-run
 [[ $(owners) == "$before" ]] || fail "--dry-run changed something"
 # What is not berth's is not given away: a hard link to a file of root's, and what a link leads to.

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File, Permissions},
     io::Read,
-    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -15,7 +15,7 @@ use std::{
 
 use berth_shared::{
     files::open_regular,
-    owner::{Error, Identity, Place},
+    owner::{Error, Identity, Place, Settings},
 };
 use nix::unistd::geteuid;
 use tempfile::TempDir;
@@ -115,6 +115,7 @@ fn who_owns_a_directory_decides_and_a_link_of_others_is_refused() {
     let (settings, data) = (ground.theirs.join("auth.toml"), ground.theirs.join("data"));
     fs::write(&settings, "").expect("settings");
     chown(&settings, Some(SERVICE), Some(SERVICE)).expect("chown");
+    let settings = Settings::read(&settings).expect("settings");
     let of = |directory: &Path| Identity::of_server(&settings, directory, "auth.db");
     let theirs = of(&ground.theirs).expect("theirs");
     assert_eq!(theirs.foreign().map(|owner| owner.user), Some(SERVICE));
@@ -138,6 +139,47 @@ fn who_owns_a_directory_decides_and_a_link_of_others_is_refused() {
     assert!(ground.theirs.join("moved/file").exists() && !place.is_reached_by_name());
 }
 
+/// A line of the file that a link led to was shown to root, as a mistake in the settings.
+#[test]
+fn root_reads_settings_as_the_owner_of_their_directory() {
+    let Some(ground) = Ground::new() else { return };
+    let theirs = |name: &str| ground.theirs.join(name);
+    let roots = |name: &str| ground.victim.with_file_name(name);
+    let read = |path: &Path| match Settings::read(path) {
+        Ok(settings) => settings.text().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    for (name, mode) in [("good", 0o600), ("open", 0o666)] {
+        fs::write(theirs(name), name).expect("settings");
+        chown(theirs(name), Some(SERVICE), Some(SERVICE)).expect("chown");
+        fs::set_permissions(theirs(name), Permissions::from_mode(mode)).expect("a mode");
+    }
+    let secret = ground.victim.join("secret");
+    fs::hard_link(&secret, theirs("hard")).expect("a hard link");
+    symlink(theirs("good"), roots("link")).expect("root's link");
+    for path in [theirs("good"), roots("link")] {
+        assert_eq!(read(&path), "good", "{}", path.display());
+    }
+    // The same link is somebody else's, in a directory of root's and in one of theirs.
+    symlink(&secret, theirs("link")).expect("a link");
+    symlink(theirs("good"), roots("laid")).expect("a link");
+    for link in [theirs("link"), roots("laid")] {
+        lchown(&link, Some(SERVICE), Some(SERVICE)).expect("chown");
+    }
+    for (path, words) in [
+        (theirs("link"), "symbolic link"),
+        (roots("laid"), "symbolic link"),
+        (theirs("hard"), "Permission denied"),
+        (theirs("open"), "chmod go-w"),
+    ] {
+        let told = read(&path);
+        let is_kept = told.contains(words) && !told.contains("SECRET");
+        assert!(is_kept, "{}: {told}", path.display());
+    }
+    assert_eq!(read(&secret), SECRET);
+    ground.is_unharmed();
+}
+
 #[test]
 fn in_ten_thousand_turns_of_a_race_nothing_of_roots_is_made_written_or_read() {
     let Some(ground) = Ground::new() else { return };
@@ -147,6 +189,9 @@ fn in_ten_thousand_turns_of_a_race_nothing_of_roots_is_made_written_or_read() {
     service
         .within(|| fs::create_dir(&data).and_then(|()| fs::write(&file, "harmless")))
         .expect("what is swapped");
+    let settings = ground.theirs.join("auth.toml");
+    service.within(|| fs::write(&settings, "")).expect("settings");
+    let settings = Settings::read(&settings).expect("settings");
     let attackers = [
         ground.swap("data", &ground.victim, &stop),
         ground.swap("file", &ground.victim.join("secret"), &stop),
@@ -158,7 +203,7 @@ fn in_ten_thousand_turns_of_a_race_nothing_of_roots_is_made_written_or_read() {
             let path = place.path().join(format!("made-{turn}"));
             made += u32::from(place.within(|| fs::write(&path, "by root")).is_ok());
         }
-        if let Ok(identity) = Identity::of_server(&ground.theirs, &data, "auth.db") {
+        if let Ok(identity) = Identity::of_server(&settings, &data, "auth.db") {
             assert_eq!(identity, service, "turn {turn}");
         }
         if let Ok(mut file) = service.within(|| open_regular(&file)) {

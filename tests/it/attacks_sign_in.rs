@@ -126,6 +126,39 @@ async fn what_costs_nothing_to_cause_washes_no_guess_out_of_the_audit() {
     assert_eq!(ids(&stack.root().join("auth/audit-failures.jsonl")), [guess.id]);
 }
 
+/// Sign-ins that were turned away came at 2,250 a second from one network, and pushed acts and tokens
+/// out of the five files in half a minute.
+#[tokio::test]
+async fn what_is_turned_away_pushes_nothing_out_of_the_audits_files() {
+    let auth =
+        "[audit]\nfailure_rows_max = 1000\nfile_bytes_max = 65536\nfiles_max = 2\n".to_owned();
+    let stack = Stack::with(Options { auth, ..Options::default() }).await;
+    stack.client.call("GET", "/token").basic("andrew", "wrong").send().await.expect(401);
+    let store = stack.store().await;
+    let files = ["audit.jsonl", "audit-failures.jsonl", "audit-busy.jsonl"];
+    let files = files.map(|name| stack.root().join("auth").join(name));
+    let [guess] = eventually("the guess is in the file of failures", async || {
+        <[i64; 1]>::try_from(ids(&files[1])).ok()
+    })
+    .await;
+    let busy = Entry::login_busy(0, None, None, Source::default());
+    let exported = store.exported().await.expect("how far the file is");
+    for _ in 0..3 {
+        store.append(&vec![busy.clone(); 2_000], exported).await.expect("rows");
+    }
+    store.append(&[Entry::gap(0, 1)], exported).await.expect("a row");
+    let filter = Filter { event: Some("audit.gap".to_owned()), ..Filter::default() };
+    let last = store.audit(&filter, 1).await.expect("the rows").pop().expect("a row").id;
+    eventually("the file has caught up", async || ids(&files[0]).contains(&last).then_some(()))
+        .await;
+    let has_guess = files.each_ref().map(|file| ids(file).contains(&guess));
+    assert_eq!(has_guess, [true, true, false]);
+    assert_eq!(ids(&files[1]), [guess]);
+    let busy = ids(&files[2]);
+    assert!(busy.contains(&(last - 1)) && !busy.contains(&last), "{busy:?}");
+    assert!(ids(&files[0]).iter().all(|id| !busy.contains(id)));
+}
+
 #[tokio::test]
 async fn the_private_socket_is_its_owners_or_a_groups() {
     let mode = |stack: &Stack| {

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use berth_shared::clock::Clock;
+use berth_shared::{clock::Clock, files::open_lock};
 use log::LevelFilter;
 use sqlx::{
     ConnectOptions, Connection, Row, SqliteConnection,
@@ -206,9 +206,7 @@ async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
 
 fn migration_lock(path: &Path) -> std::io::Result<File> {
     let path = path.with_extension("db.lock");
-    let mut options = OpenOptions::new();
-    let file =
-        options.write(true).create(true).truncate(false).mode(crate::files::PRIVATE).open(path)?;
+    let file = open_lock(&path, crate::files::PRIVATE)?;
     file.lock()?;
     Ok(file)
 }

@@ -1,18 +1,19 @@
-//! What the files of JSON lines have of the table: the file of all rows, and beside it one of
-//! failures, which only failures make rotate.
+//! What the files of JSON lines have of the table: the file of what was answered; beside it one that
+//! has failures once more, which only they make rotate; and one of what was turned away unseen, which
+//! costs nothing to cause and would wash out all else.
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::{lines::Lines, row::Row, settings::Settings, writer::Error};
-use crate::acl::store::Store;
+use crate::{acl::store::Store, files::FileError};
 
 /// The files, and how far they have come.
 pub struct Export {
     /// Away while another thread writes.
     files: Option<Files>,
-    /// The last row in the file of all.
+    /// The last row that the files have.
     pub(super) exported: i64,
     /// Whether the file was looked at: it may be further on than the database knows.
     is_placed: bool,
@@ -21,10 +22,18 @@ pub struct Export {
 }
 
 struct Files {
+    /// But for what was turned away.
     all: Lines,
-    failures: Lines,
-    /// The last row in the file of failures, as far as that is further on than the other.
-    failures_exported: i64,
+    failures: Beside,
+    busy: Beside,
+}
+
+/// A file beside the other, which may be further on than that.
+struct Beside {
+    lines: Lines,
+    has: fn(&Row) -> bool,
+    /// The last row in it.
+    exported: i64,
 }
 
 /// What a line of a file begins with.
@@ -34,13 +43,13 @@ struct LineId {
 }
 
 impl Export {
-    /// To the file at `path`, and to one beside it. They are opened when they are needed.
+    /// To the file at `path`, and to two beside it. They are opened when they are needed.
     #[must_use]
     pub fn new(path: &Path, settings: &Settings) -> Self {
         let files = Files {
             all: Lines::new(path.to_owned(), settings),
-            failures: Lines::new(failures_beside(path), settings),
-            failures_exported: 0,
+            failures: Beside::new("failures", Row::is_failure_of_somebody, path, settings),
+            busy: Beside::new("busy", Row::is_turned_away, path, settings),
         };
         Self { files: Some(files), exported: 0, is_placed: false, missed: 0 }
     }
@@ -53,7 +62,9 @@ impl Export {
         }
         let Some(files) = &mut self.files else { return Err(Error::Broken) };
         self.exported = end_of(&files.all, store).await?.unwrap_or_default().max(self.exported);
-        files.failures_exported = end_of(&files.failures, store).await?.unwrap_or_default();
+        for beside in [&mut files.failures, &mut files.busy] {
+            beside.exported = end_of(&beside.lines, store).await?.unwrap_or_default();
+        }
         self.is_placed = true;
         Ok(())
     }
@@ -72,15 +83,28 @@ impl Export {
 }
 
 impl Files {
-    /// Failures first: what is in the file of all is written down as done.
-    fn append(&mut self, rows: &[Row]) -> Result<(), crate::files::FileError> {
-        let is_new = |row: &&Row| row.is_failure_of_somebody() && row.id > self.failures_exported;
-        let failures: Vec<Row> = rows.iter().filter(is_new).cloned().collect();
-        if let Some(last) = failures.last() {
-            self.failures.append(&failures)?;
-            self.failures_exported = last.id;
+    /// Those beside first: what is in the file of all is written down as done.
+    fn append(&mut self, rows: &[Row]) -> Result<(), FileError> {
+        self.failures.append(rows)?;
+        self.busy.append(rows)?;
+        let answered: Vec<Row> = rows.iter().filter(|row| !row.is_turned_away()).cloned().collect();
+        if answered.is_empty() { Ok(()) } else { self.all.append(&answered) }
+    }
+}
+
+impl Beside {
+    fn new(word: &str, has: fn(&Row) -> bool, path: &Path, settings: &Settings) -> Self {
+        Self { lines: Lines::new(beside(path, word), settings), has, exported: 0 }
+    }
+
+    fn append(&mut self, rows: &[Row]) -> Result<(), FileError> {
+        let is_new = |row: &&Row| (self.has)(row) && row.id > self.exported;
+        let rows: Vec<Row> = rows.iter().filter(is_new).cloned().collect();
+        if let Some(last) = rows.last() {
+            self.lines.append(&rows)?;
+            self.exported = last.id;
         }
-        self.all.append(rows)
+        Ok(())
     }
 }
 
@@ -92,11 +116,11 @@ async fn end_of(lines: &Lines, store: &Store) -> Result<Option<i64>, Error> {
     Ok(row.first().filter(|row| row.id == id && row.line() == line).map(|row| row.id))
 }
 
-/// `audit-failures.jsonl` for `audit.jsonl`.
-fn failures_beside(path: &Path) -> PathBuf {
+/// `audit-failures.jsonl` for `audit.jsonl` and `failures`.
+fn beside(path: &Path, word: &str) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().display();
     let extension = path.extension().map(|it| format!(".{}", it.display())).unwrap_or_default();
-    path.with_file_name(format!("{stem}-failures{extension}"))
+    path.with_file_name(format!("{stem}-{word}{extension}"))
 }
 
 #[cfg(test)]
@@ -104,13 +128,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_of_failures_lies_beside_the_other() {
+    fn a_file_of_some_rows_lies_beside_the_other() {
         for (path, beside) in [
             ("/data/audit.jsonl", "/data/audit-failures.jsonl"),
             ("/var/log/berth.audit.json", "/var/log/berth.audit-failures.json"),
             ("audit", "audit-failures"),
         ] {
-            assert_eq!(failures_beside(Path::new(path)), Path::new(beside));
+            assert_eq!(super::beside(Path::new(path), "failures"), Path::new(beside));
         }
     }
 }

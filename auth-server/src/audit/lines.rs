@@ -10,7 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth_shared::files::{directory_of, sync_directory};
+use berth_shared::files::{directory_of, open_file, sync_directory};
+use nix::fcntl::OFlag;
 
 use super::{row::Row, settings::Settings};
 use crate::files::{self, FileError};
@@ -48,7 +49,7 @@ impl Lines {
     /// When the file is there and cannot be read.
     pub fn last(&self) -> Result<Option<String>, FileError> {
         for path in [self.path.clone(), self.numbered(1)] {
-            match File::open(&path).and_then(|mut file| tail(&mut file)) {
+            match open_file(&path).and_then(|mut file| tail(&mut file)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(FileError::new("reading", &path, error)),
                 Ok((_, None)) => {}
@@ -156,7 +157,12 @@ fn open(path: &Path) -> Result<Current, FileError> {
     let is_new = !path.exists();
     let mut options = OpenOptions::new();
     let options = options.read(true).append(true).create(true).mode(files::PRIVATE);
+    // A pipe in its place is not waited for, and a device is not filled.
+    let options = options.custom_flags(OFlag::O_NONBLOCK.bits());
     let mut file = options.open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(failed(io::Error::other("it is no regular file")));
+    }
     let (bytes, _) = tail(&mut file).map_err(failed)?;
     if bytes < file.metadata().map_err(failed)?.len() {
         file.set_len(bytes).map_err(failed)?;

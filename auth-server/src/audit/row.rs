@@ -38,6 +38,12 @@ impl Row {
         matches!(self.ring.as_str(), "guess" | "robot" | "deny")
     }
 
+    /// Whether nothing was looked at for it: a sign-in that was turned away, as often as anybody likes.
+    #[must_use]
+    pub fn is_turned_away(&self) -> bool {
+        self.ring == "busy"
+    }
+
     /// The row as a line of JSON, with its end.
     #[must_use]
     pub fn line(&self) -> String {

@@ -143,7 +143,7 @@ pub async fn backup(config: &Config, to: &Path, now: UnixSeconds) -> Result<Cont
     drop(held);
     let mut hashes = BTreeMap::new();
     for name in names {
-        let digest = hash(&files::read(&fresh.path().join(&name))?);
+        let digest = hash(&files::read_long(&fresh.path().join(&name))?);
         hashes.insert(name, digest);
     }
     for directory in [keys.as_path(), fresh.path(), to] {
@@ -229,7 +229,7 @@ fn read_contents(backup: &Path) -> Result<Contents, Error> {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
-    files::replace(to, &files::read(from)?, PRIVATE)
+    files::replace(to, &files::read_long(from)?, PRIVATE)
 }
 
 fn hash(bytes: &[u8]) -> String {

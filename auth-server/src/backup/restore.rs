@@ -84,7 +84,7 @@ async fn stage(
     files::make_directory(&path.join(KEYS))?;
     for (name, digest) in &contents.files {
         let file = from.join(&contents.directory).join(name);
-        let bytes = match files::read(&file) {
+        let bytes = match files::read_long(&file) {
             Err(error) if error.is_forbidden() => return Err(error.into()),
             Ok(bytes) if hash(&bytes) == *digest => bytes,
             _ => return Err(Error::Damaged(file)),

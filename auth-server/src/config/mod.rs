@@ -14,7 +14,8 @@ use std::{
 };
 
 use berth_shared::{
-    config::{ConfigError, beside, read},
+    config::{ConfigError, beside, parse, read},
+    owner::Settings,
     serve::metrics,
     telemetry::LogFormat,
 };
@@ -183,7 +184,20 @@ impl Config {
     /// # Errors
     /// When it is missing, holds an unknown key, or a value that makes no sense.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = read(path)?;
+        read::<Self>(path)?.beside(path)
+    }
+
+    /// The same of settings that a verb was given.
+    ///
+    /// # Errors
+    /// When they hold an unknown key, or a value that makes no sense.
+    pub fn of(settings: &Settings) -> Result<Self, ConfigError> {
+        parse::<Self>(settings.path(), settings.text())?.beside(settings.path())
+    }
+
+    /// Checks the values, and makes paths relative to the file's directory.
+    fn beside(self, path: &Path) -> Result<Self, ConfigError> {
+        let mut config = self;
         config.check()?;
         for own in [&mut config.htpasswd, &mut config.data, &mut config.socket] {
             // Without the "." that stands for the directory itself.

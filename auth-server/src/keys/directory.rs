@@ -8,13 +8,16 @@
 //! a key went away in between.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use berth_shared::{clock::UnixSeconds, files::sync_directory};
+use berth_shared::{
+    clock::UnixSeconds,
+    files::{open_lock, sync_directory},
+};
 use zeroize::Zeroizing;
 
 use super::{
@@ -42,9 +45,7 @@ const READINGS_MAX: usize = 4;
 /// When the lock beside the directory cannot be made.
 pub fn hold(config: &Config) -> Result<File, FileError> {
     let path = config.keys().with_extension("lock");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(files::PRIVATE);
-    let locked = options.open(&path).and_then(|file| file.lock().map(|()| file));
+    let locked = open_lock(&path, files::PRIVATE).and_then(|file| file.lock().map(|()| file));
     locked.map_err(|source| FileError::new("locking", &path, source))
 }
 

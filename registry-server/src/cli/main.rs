@@ -19,7 +19,12 @@ use std::{
     process::ExitCode,
 };
 
-use berth_shared::{owner::Identity, secrecy, serve::health, telemetry::chain};
+use berth_shared::{
+    owner::{Identity, Settings},
+    secrecy,
+    serve::health,
+    telemetry::chain,
+};
 use clap::{CommandFactory, Parser, Subcommand};
 use nix::sys::stat::{Mode, umask};
 use output::Failure;
@@ -105,38 +110,37 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let path = cli.config.unwrap_or_else(site::configuration);
-    let config = Config::read(&path).map_err(|error| Failure(chain(&error)))?;
     let verb = cli.verb.unwrap_or(Verb::Serve);
-    let identity = verb.take_identity(&path, &config)?;
+    let (config, identity) = verb.prepare(&path)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure(error.to_string()))?;
     runtime.block_on(verb.run(&path, config, identity, cli.json))
 }
 
 impl Verb {
-    /// Root works on the data directory as its owner: for good, or where a verb has something to do
-    /// for root too, on files until it says otherwise.
-    fn take_identity(&self, settings: &Path, config: &Config) -> Result<Identity, Failure> {
+    /// Reads the settings. Root then works on the data directory as its owner: for good, or where a
+    /// verb has something to do for root too, on files until it says otherwise. A server that root
+    /// runs is root's.
+    fn prepare(&self, path: &Path) -> Result<(Config, Identity), Failure> {
         let failed = |error| Failure(chain(&error));
+        if matches!(self, Self::Serve) {
+            let config = Config::read(path).map_err(|error| Failure(chain(&error)))?;
+            return Ok((config, Identity::UNCHANGED));
+        }
+        let settings = Settings::read(path).map_err(|error| Failure(chain(&error)))?;
+        let config = Config::of(&settings).map_err(|error| Failure(chain(&error)))?;
+        let identity = site::identity(&settings, &config)?;
         match self {
-            Self::Serve | Self::Health | Self::ReadOnly(_) | Self::Completion { .. } => {
-                Ok(Identity::UNCHANGED)
-            }
-            Self::Gc(_) | Self::Verify(_) | Self::Delete(_) | Self::List(_) => {
-                let identity = site::identity(settings, config)?;
-                identity.become_for_good().map_err(failed)?;
-                Ok(identity)
-            }
             Self::Import(_) | Self::Export(_) | Self::Backup(_) | Self::Restore(_) => {
-                let identity = site::identity(settings, config)?;
                 let writes = matches!(self, Self::Import(_) | Self::Restore(_));
                 if writes && identity.foreign().is_some() {
                     site::refuse_links(&config.data)?;
                 }
                 identity.enter().map_err(failed)?;
-                Ok(identity)
             }
+            _ => identity.become_for_good().map_err(failed)?,
         }
+        Ok((config, identity))
     }
 
     async fn run(

@@ -120,7 +120,8 @@ pub(crate) async fn follow(
     while let Some(event) = events.recv().await {
         if let Event::Failed { message } = event {
             bar.finish_and_clear();
-            return Err(Failure(message));
+            // Whoever listens on the socket says it: it is one line, whatever is in it.
+            return Err(Failure(shown(&message).to_string()));
         }
         if as_json {
             json(&event);

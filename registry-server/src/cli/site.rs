@@ -5,7 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth_shared::{clock::Clock, owner::Identity, telemetry::chain};
+use berth_shared::{
+    clock::Clock,
+    owner::{Identity, Settings},
+    telemetry::chain,
+};
 use registry_server::{
     CONTROL_SOCKET, Offline, StartError,
     config::Config,
@@ -61,7 +65,7 @@ pub(crate) async fn open(config: &Config) -> Result<Option<Offline>, Failure> {
 
 /// Who works on the data directory, where root types the verb: its owner. Decided, and become,
 /// before there is a second thread and before anything in there is opened.
-pub(crate) fn identity(settings: &Path, config: &Config) -> Result<Identity, Failure> {
+pub(crate) fn identity(settings: &Settings, config: &Config) -> Result<Identity, Failure> {
     let identity = Identity::of_server(settings, &config.data, DATABASE);
     identity.map_err(|error| Failure(chain(&error)))
 }

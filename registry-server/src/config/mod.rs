@@ -11,7 +11,8 @@ use std::{
 
 use axum::http::Uri;
 use berth_shared::{
-    config::{ConfigError, beside, read},
+    config::{ConfigError, beside, parse, read},
+    owner::Settings,
     serve::{self, metrics},
     telemetry::LogFormat,
 };
@@ -163,6 +164,14 @@ impl Config {
     /// error names the key.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         read::<File>(path)?.check(path)
+    }
+
+    /// The same of settings that a verb was given.
+    ///
+    /// # Errors
+    /// When they hold an unknown key, or a value that makes no sense.
+    pub fn of(settings: &Settings) -> Result<Self, ConfigError> {
+        parse::<File>(settings.path(), settings.text())?.check(settings.path())
     }
 }
 

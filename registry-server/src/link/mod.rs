@@ -23,6 +23,7 @@ use axum::{
 };
 use berth_shared::{
     client,
+    files::make_anew,
     keys::KeySet,
     link::{REVOCATIONS_PATH, Revocations},
     rights::Rights,
@@ -197,7 +198,7 @@ async fn ask(
 /// Replaces a file in one step, for the last good answers.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let mut file = fs::File::create(&beside)?;
+    let mut file = make_anew(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&beside, path)

@@ -10,7 +10,10 @@ use std::{
 };
 
 use berth_shared::{
-    files::{directory_of, open_regular, sync_directory, try_lock},
+    files::{
+        SMALL_FILE_BYTES_MAX, directory_of, make_anew, open_lock, open_regular, read_at_most,
+        sync_directory, try_lock,
+    },
     owner::{Identity, Place},
 };
 use serde::{Deserialize, Serialize};
@@ -68,7 +71,7 @@ impl Directory {
         };
         let place = Place::open(root)?.ok_or_else(no_backup)?;
         let path = place.path().join(DESCRIPTION);
-        let bytes = match place.within(|| fs::read(&path)) {
+        let bytes = match place.within(|| read_at_most(&path, SMALL_FILE_BYTES_MAX)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(no_backup()),
             bytes => bytes.map_err(doing("reading", &path))?,
         };
@@ -102,7 +105,7 @@ impl Directory {
             )));
         }
         let path = place.path().join(LOCK);
-        let lock = place.within(|| File::create(&path)).map_err(doing("making", &path))?;
+        let lock = place.within(|| open_lock(&path, 0o600)).map_err(doing("making", &path))?;
         let lock = try_lock(lock).map_err(doing("locking", &path))?.ok_or_else(|| {
             let root = root.display();
             Error::Refused(format!("another backup to {root} is under way"))
@@ -162,7 +165,7 @@ impl Directory {
         put(&here, &self.database())?;
         let path = self.root.join("backup.json.new");
         let write = || {
-            let mut file = File::create(&path)?;
+            let mut file = make_anew(&path)?;
             serde_json::to_writer_pretty(&mut file, description)?;
             file.write_all(b"\n")?;
             file.sync_all()

@@ -12,7 +12,9 @@ use std::{
     time::Instant,
 };
 
-use berth_shared::{digest::Digest, name::RepositoryName, reference::Reference, tag::Tag};
+use berth_shared::{
+    digest::Digest, files::make_anew, name::RepositoryName, reference::Reference, tag::Tag,
+};
 use futures_util::{StreamExt, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -20,7 +22,7 @@ use tokio::task::spawn_blocking;
 
 use super::{
     error::{Error, doing},
-    layout::{Layout, make_anew},
+    layout::Layout,
     quiet::Quiet,
 };
 use crate::{

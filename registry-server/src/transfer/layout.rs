@@ -1,18 +1,26 @@
 //! An OCI image layout being written: blobs as they come, and at last the index that names them.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
-use berth_shared::{digest::Digest, owner::Place, tag::Tag};
+use berth_shared::{
+    digest::Digest,
+    files::{make_anew, read_at_most},
+    owner::Place,
+    tag::Tag,
+};
 use serde_json::{Map, Value, json};
 
 use super::error::{Error, doing};
 
 /// Says that a directory is a layout, and of which version.
 const MARK: &str = "oci-layout";
+
+/// The longest index that is taken up: hundreds of thousands of manifests.
+const INDEX_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// What says under which name a manifest is found.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -40,7 +48,7 @@ impl Layout {
             )));
         }
         let path = place.path().join("index.json");
-        let index = match place.within(|| fs::read(&path)) {
+        let index = match place.within(|| read_at_most(&path, INDEX_BYTES_MAX)) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|error| doing("reading", &path)(error.into()))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => json!({
@@ -111,13 +119,5 @@ impl Layout {
     /// Works in the layout as whoever owns it, where root runs this.
     pub(super) fn within<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         self.place.within(work)
-    }
-}
-
-/// Makes a file; what an attempt that was broken off left there is removed.
-pub(super) fn make_anew(path: &Path) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => File::create_new(path),
     }
 }

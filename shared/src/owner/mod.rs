@@ -6,6 +6,7 @@
 //! could not go by himself. `docs/decisions/0009` says why it is done so.
 
 mod place;
+mod settings;
 mod way;
 
 use std::{
@@ -22,6 +23,7 @@ use nix::unistd::{
 };
 
 pub use place::Place;
+pub use settings::Settings;
 use way::Way;
 
 /// A user and the group of that user's files, by number.
@@ -53,6 +55,9 @@ const ROOT: Owner = Owner { user: 0, group: 0 };
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 
+/// A database, and the files that SQLite opens beside it.
+const DATABASE_SUFFIXES: [&str; 4] = ["", "-journal", "-wal", "-shm"];
+
 /// No user: the system says who a thread is when it is asked to become this one.
 const NOBODY: u32 = u32::MAX;
 
@@ -66,6 +71,9 @@ pub enum Error {
         .0.display()
     )]
     Link(PathBuf),
+    /// Something else lies where a database does.
+    #[error("{} is no regular file: remove it", .0.display())]
+    NoFile(PathBuf),
     /// Somebody else can put another directory in its place.
     #[error(
         "{} belongs to root and lies in {}, where user {user} could put another in its place: \
@@ -151,35 +159,26 @@ impl Identity {
     /// `settings`. In a directory of root's the database may be the server's.
     ///
     /// # Errors
-    /// As [`of`](Self::of); when the database is a link; and when the settings may be written by
+    /// As [`of`](Self::of); when the database is no file; and when the settings may be written by
     /// anybody, or could be those of somebody who is neither root nor the directory's owner, nor the
     /// owner of the directory around it, who decides what lies under its name anyway.
-    pub fn of_server(settings: &Path, directory: &Path, database: &str) -> Result<Self, Error> {
+    pub fn of_server(settings: &Settings, directory: &Path, database: &str) -> Result<Self, Error> {
         let Some(mut owner) = Self::of(directory)?.0 else { return Ok(Self::UNCHANGED) };
-        let database = directory.join(database);
-        match database.symlink_metadata() {
-            Ok(meta) if meta.is_symlink() => return Err(Error::Link(database)),
-            Ok(meta) if owner.user == ROOT.user => {
-                owner = Owner { user: meta.uid(), group: meta.gid() }
+        for suffix in DATABASE_SUFFIXES {
+            let file = directory.join(format!("{database}{suffix}"));
+            match file.symlink_metadata() {
+                Ok(meta) if meta.is_symlink() => return Err(Error::Link(file)),
+                // SQLite would wait for somebody who writes into a pipe.
+                Ok(meta) if !meta.is_file() => return Err(Error::NoFile(file)),
+                Ok(meta) if owner.user == ROOT.user && suffix.is_empty() => {
+                    owner = Owner { user: meta.uid(), group: meta.gid() }
+                }
+                // What is missing, or out of reach behind something else, is told when it is opened.
+                _ => {}
             }
-            // What is missing, or out of reach behind something else, is told when it is opened.
-            _ => {}
         }
-        let way = Way::to(settings)?;
-        let is_of_group = ![ROOT.group, owner.group].contains(&way.end.gid());
-        if way.end.mode() & OTHERS_WRITE != 0 || is_of_group && way.end.mode() & GROUP_WRITES != 0 {
-            return Err(Error::OpenSettings(settings.to_owned()));
-        }
-        let writer = match (way.end.uid(), way.stranger) {
-            (user, _) if user != ROOT.user => user,
-            (_, Some((_, user))) => user,
-            _ => ROOT.user,
-        };
         let around = Way::to(crate::files::directory_of(directory))?.end.uid();
-        if ![ROOT.user, owner.user, around].contains(&writer) {
-            let (settings, directory) = (settings.to_owned(), directory.to_owned());
-            return Err(Error::ForeignSettings { settings, user: writer, directory });
-        }
+        settings.may_name(directory, owner, around)?;
         Ok(Self(Some(owner)))
     }
 

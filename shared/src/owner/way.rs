@@ -13,7 +13,7 @@ use nix::{
     sys::stat::Mode,
 };
 
-use super::{Error, Identity};
+use super::{Error, Identity, Owner};
 
 /// As many links as the system itself follows.
 const LINKS_MAX: u32 = 40;
@@ -26,6 +26,8 @@ pub(super) struct Way {
     pub(super) file: File,
     /// Whether it is the end.
     pub(super) is_there: bool,
+    /// Who owns the directory that the end lies in, where that is somebody else than root.
+    pub(super) above: Option<Owner>,
     /// The first directory before the end that is somebody else's than root's, and whose.
     pub(super) stranger: Option<(PathBuf, u32)>,
 }
@@ -45,7 +47,7 @@ impl Way {
         let trusted = [0, top.1.uid()];
         let (mut here, mut shown) = (top, PathBuf::from("/"));
         let (mut ahead, mut links) = (steps(&absolute), 0);
-        let (mut stranger, mut is_there) = (None, true);
+        let (mut above, mut stranger, mut is_there) = (None, None, true);
         while let Some(name) = ahead.pop() {
             let next = match look_into(&here.0, &name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -68,13 +70,15 @@ impl Way {
                 ahead.extend(steps(&target));
                 continue;
             }
-            if stranger.is_none() && !trusted.contains(&here.1.uid()) {
-                stranger = Some((shown.clone(), here.1.uid()));
+            let owner = Owner { user: here.1.uid(), group: here.1.gid() };
+            above = Some(owner).filter(|owner| !trusted.contains(&owner.user));
+            if let (None, Some(owner)) = (&stranger, above) {
+                stranger = Some((shown.clone(), owner.user));
             }
             here = next;
             if name == ".." { _ = shown.pop() } else { shown.push(name) }
         }
-        Ok(Self { end: here.1, file: here.0, is_there, stranger })
+        Ok(Self { end: here.1, file: here.0, is_there, above, stranger })
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! It looks at files alone, so it says the same of certificates that Berth made and of others.
 
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use metrics::gauge;
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,7 @@ use x509_parser::{certificate::X509Certificate, pem::parse_x509_pem};
 
 use crate::{
     clock::{Clock, UnixSeconds, rfc3339},
+    files::{SMALL_FILE_BYTES_MAX, read_at_most},
     watch::Stamp,
 };
 
@@ -121,7 +122,7 @@ impl Countdown {
         {
             return Ok(seen.validity);
         }
-        let validity = Validity::of_pem(&fs::read(&self.path)?)
+        let validity = Validity::of_pem(&read_at_most(&self.path, SMALL_FILE_BYTES_MAX)?)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no certificate"))?;
         if self.seen.is_some_and(|seen| seen.validity != validity) {
             self.warned = None;
@@ -147,6 +148,7 @@ pub async fn count_down(mut certificates: Vec<Countdown>, shutdown: Cancellation
 mod tests {
     use std::{
         fmt::Debug,
+        fs,
         sync::{Arc, Mutex},
     };
 

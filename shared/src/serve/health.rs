@@ -11,7 +11,7 @@ use axum::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::client;
+use crate::{client, shown::shown};
 
 /// Answers 200 while the process can answer at all.
 pub const HEALTHZ_PATH: &str = "/healthz";
@@ -97,6 +97,7 @@ pub async fn ask(socket: &Path) -> Result<(), String> {
     if response.status().is_success() {
         Ok(())
     } else {
-        Err(String::from_utf8_lossy(response.body()).trim().to_owned())
+        // Whoever listens there says it: it is one line, whatever is in it.
+        Err(shown(String::from_utf8_lossy(response.body()).trim()).to_string())
     }
 }

@@ -11,14 +11,22 @@ use arc_swap::ArcSwap;
 use rustls::{
     ServerConfig,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, telemetry::chain, watch::Stamp};
+use crate::{
+    clock::Clock,
+    files::{SMALL_FILE_BYTES_MAX, read_at_most},
+    telemetry::chain,
+    watch::Stamp,
+};
 
 /// How often the files are looked at.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
@@ -50,7 +58,7 @@ pub enum TlsError {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: rustls::pki_types::pem::Error,
+        source: pem::Error,
     },
     /// There is no certificate in the file.
     #[error("{} holds no certificate", .0.display())]
@@ -138,14 +146,18 @@ impl Files {
 
     fn read(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
         let read = |path: &Path, source| TlsError::Read { path: path.to_owned(), source };
-        let chain = CertificateDer::pem_file_iter(&self.certificate)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        let bytes = |path: &Path| {
+            let bytes = read_at_most(path, SMALL_FILE_BYTES_MAX);
+            bytes.map_err(|error| read(path, pem::Error::Io(error)))
+        };
+        let chain = CertificateDer::pem_slice_iter(&bytes(&self.certificate)?)
+            .collect::<Result<Vec<_>, _>>()
             .map_err(|source| read(&self.certificate, source))?;
         if chain.is_empty() {
             return Err(TlsError::NoCertificate(self.certificate.clone()));
         }
-        let key =
-            PrivateKeyDer::from_pem_file(&self.key).map_err(|source| read(&self.key, source))?;
+        let key = PrivateKeyDer::from_pem_slice(&bytes(&self.key)?)
+            .map_err(|source| read(&self.key, source))?;
         CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(TlsError::Pair)
     }
 }

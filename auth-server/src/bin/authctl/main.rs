@@ -178,7 +178,7 @@ fn run(arguments: Arguments, verb: &str) -> Result<Report, Failure> {
             let site = find.site()?;
             runtime()?.block_on(key::run(&site, &verb, &Clock::system()))
         }
-        Verb::Cert(verb) => cert::run(&verb, find.site().ok().as_ref()),
+        Verb::Cert(verb) => cert::run(&verb, find.site_if_any()?.as_ref()),
         Verb::OnDatabase(verb) => {
             let site = find.site()?;
             runtime()?.block_on(verb.run(&site))

@@ -10,7 +10,7 @@ use auth_server::{
     users::{edit::Editor, htpasswd::Htpasswd},
 };
 use berth_shared::{
-    owner::Identity,
+    owner::{Identity, Settings},
     subject::{Grantee, UserName},
 };
 
@@ -32,12 +32,16 @@ pub(crate) struct Site {
 }
 
 impl Search {
+    fn path(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| config::default_file(self.data.clone()))
+    }
+
     /// Reads the settings and becomes the owner of the data.
     ///
     /// # Errors
     /// When there are no settings, or they cannot be read.
     pub(crate) fn site(self) -> Result<Site, Failure> {
-        let path = self.config.unwrap_or_else(|| config::default_file(self.data));
+        let path = self.path();
         // A directory that may not be read is told apart from a file that is not there.
         if path.try_exists().is_ok_and(|is_there| !is_there) {
             let shown = path.display();
@@ -46,9 +50,26 @@ impl Search {
                  one up with authctl init"
             )));
         }
-        let config = Config::load(&path)?;
-        Identity::of_server(&path, &config.data, config::DATABASE)?.become_for_good()?;
+        let settings = Settings::read(&path)?;
+        let config = Config::of(&settings)?;
+        Identity::of_server(&settings, &config.data, config::DATABASE)?.become_for_good()?;
         Ok(Site { config, author: self.author })
+    }
+}
+
+impl Search {
+    /// The server that is meant, where its settings can be read: there are verbs that need none. Root
+    /// is told why not, rather than going on elsewhere.
+    pub(crate) fn site_if_any(self) -> Result<Option<Site>, Failure> {
+        let path = self.path();
+        if path.try_exists().is_ok_and(|is_there| !is_there) {
+            return Ok(None);
+        }
+        match self.site() {
+            Ok(site) => Ok(Some(site)),
+            Err(failure) if Identity::of_root() != Identity::UNCHANGED => Err(failure),
+            Err(_) => Ok(None),
+        }
     }
 }
 

@@ -1,6 +1,10 @@
 //! `authctl trust`: machines that sign in with tokens of an issuer of their own.
 
-use std::{fs, path::Path, path::PathBuf};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
 
 use auth_server::{
     acl::policy::Policy,
@@ -167,10 +171,18 @@ fn read_ca(path: &Path) -> Result<String, Failure> {
 
 fn read_file(path: &Path) -> Result<String, Failure> {
     let failed = |reason: String| Failure::refused(format!("reading {}: {reason}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let text = read_text(path).map_err(|error| failed(error.to_string()))?;
     if text.len() > KEY_SET_BYTES_MAX {
         return Err(failed(format!("it is longer than {KEY_SET_BYTES_MAX} bytes")));
     }
+    Ok(text)
+}
+
+/// One byte more than may be, to be told; a pipe is fine, since who types names it.
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let most = KEY_SET_BYTES_MAX as u64 + 1;
+    File::open(path)?.take(most).read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -277,6 +289,8 @@ async fn remove(name: &RobotName, dry_run: bool, site: &Site) -> Result<Report, 
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use auth_server::config::Config;
     use clap::Parser;
 

@@ -195,7 +195,7 @@ impl Store for DiskStore {
                     .write(true)
                     .create(offset == 0)
                     .truncate(false)
-                    .custom_flags(OFlag::O_NOFOLLOW.bits())
+                    .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
                     .open(path)?;
                 if file.metadata()?.len() < offset {
                     return Err(io::ErrorKind::UnexpectedEof.into());

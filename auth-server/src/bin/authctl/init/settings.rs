@@ -93,7 +93,8 @@ fn update(
 
 /// The hosts of the settings that are there, if any.
 pub(super) fn hosts_in(layout: &Layout) -> Vec<Host> {
-    let text = std::fs::read_to_string(&layout.registry_toml).unwrap_or_default();
+    let text = files::read(&layout.registry_toml).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
     text.parse().map_or_else(|_| Vec::new(), |document| read_urls(&urls_in(&document)).0)
 }
 
