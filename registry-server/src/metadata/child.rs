@@ -65,6 +65,11 @@ impl Database {
                    ORDER BY repository, name LIMIT $3) p
              CROSS JOIN repositories r WHERE r.id = p.repository",
         );
-        Ok(lacks.bind(last.0).bind(&last.1).bind(limit).fetch_all(&mut *self.reader().await?).await?)
+        Ok(lacks
+            .bind(last.0)
+            .bind(&last.1)
+            .bind(limit)
+            .fetch_all(&mut *self.reader().await?)
+            .await?)
     }
 }

@@ -219,8 +219,7 @@ async fn a_mount_without_a_source_costs_the_same_found_or_not(filled: &Path) {
 async fn all_tags_are_in_answers_that_meet(filled: &Path) {
     for (bytes_max, is_one_answer) in [(TAGS_BYTES_MAX, true), (300_000, false)] {
         let read = steps_of(filled, async |registry| {
-            let (app, asker) =
-                (faults::operations::permit("app"), Arc::new(Claimant::stranger(None)));
+            let (app, asker) = (operations::permit("app"), Arc::new(Claimant::stranger(None)));
             let (mut names, mut answers, mut last) = (Vec::new(), 0, Some(String::new()));
             while let Some(begin) = last {
                 let list = registry.all_tags(&app, &begin, &asker, bytes_max).await.unwrap();
