@@ -275,6 +275,22 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_cannot_be_one_is_shown_with_what_to_type_and_a_hash_is_not() {
+        let hash = hash();
+        let text = format!("CORP\\bob:{hash}\njane doe:{hash}\njürgen:{hash}\n{hash}:ann\n");
+        let problems = Htpasswd::parse(text.as_bytes()).problems;
+        let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        for (line, name) in ["\"CORP\\\\bob\"", "\"jane doe\"", "\"jürgen\""].iter().enumerate() {
+            assert!(told[line].contains(name), "{}", told[line]);
+            assert!(told[line].contains("authctl user add NAME"), "{}", told[line]);
+        }
+        assert!(
+            told[3].contains("a hash in place of a name") && !told[3].contains("$2y"),
+            "{told:?}"
+        );
+    }
+
+    #[test]
     fn cut_and_blank_files_are_recognised() {
         let hash = hash();
         for (text, is_cut, is_blank, users) in [

@@ -29,8 +29,11 @@ const HEADER_BYTES: usize = 128;
 /// The most headers of a request; more get 431. HTTP/1 has no more here anyway.
 const HEADERS_MAX: usize = 100;
 
-/// What the trailers of a request may take that nobody reads, in bytes.
-const TRAILERS_BYTES: usize = 64 * 1024;
+/// What the trailers of a request may take until its body is read, in bytes.
+const TRAILERS_BYTES: usize = 24 * 1024;
+
+/// What they may take where nobody reads the body, in bytes, as long as the request is under way.
+const STRAY_TRAILERS_BYTES: usize = 64 * 1024;
 
 /// Requests of a connection, with heads of that many bytes, that need no room in the share of their
 /// network.
@@ -84,13 +87,15 @@ impl Admission {
             return Err(TurnedAway::ByHeaders);
         }
         let head = size_of_head(request);
-        let is_little = head <= FREE_HEAD_BYTES && !has_stray_body(request);
-        if is_little && count <= FREE_REQUESTS {
+        let is_stray = has_stray_body(request);
+        if head <= FREE_HEAD_BYTES && !is_stray && count <= FREE_REQUESTS {
             return Ok(None);
         }
-        let may_have_trailers =
-            request.version() == Version::HTTP_2 && !request.body().is_end_stream();
-        let trailers = if may_have_trailers { TRAILERS_BYTES } else { 0 };
+        let trailers = match request.version() {
+            Version::HTTP_2 if is_stray => STRAY_TRAILERS_BYTES,
+            Version::HTTP_2 if !request.body().is_end_stream() => TRAILERS_BYTES,
+            _ => 0,
+        };
         let room = self.requests.try_reserve(head + trailers + REQUEST_BYTES);
         room.map(Some).ok_or(TurnedAway::ByRequests)
     }

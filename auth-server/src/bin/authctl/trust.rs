@@ -100,6 +100,10 @@ Kubernetes, one service account; the cluster's keys are written down, so that no
       --audience reg.homelab.lan --subject system:serviceaccount:prod:builder \\
       --keys keys.json --grant '**:pull'
   The pod needs a projected service-account token with that audience.
+  To have the keys fetched, --keys-url https://API-SERVER:6443/openid/v1/jwks in place of --keys; the API
+  server gives them once this is there:
+  kubectl create clusterrolebinding berth-reads-keys \\
+      --clusterrole=system:service-account-issuer-discovery --group=system:unauthenticated
 
 docs/OPERATING.md has the workflow and the pod.";
 
