@@ -133,6 +133,10 @@ impl AuthServer {
         };
         // It tells nothing of the name, and costs nothing: neither is a guess.
         if credentials.password.len() > PASSWORD_BYTES_MAX {
+            if is_token(&credentials.password) {
+                let reason = "a token is shown under the name robot.NAME, or alone".to_owned();
+                return Err(IssueError::Untrusted { known: known(), reason });
+            }
             return Err(IssueError::PasswordLong { known: known() });
         }
         let name = self.verifier.verify(users, credentials, client).await;

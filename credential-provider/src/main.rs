@@ -36,7 +36,13 @@ The service account says whose trust its tokens are for (authctl trust add build
 
   kubectl annotate serviceaccount builder berth/trust=builder
 
-To try it: berth-credential-provider --host reg.homelab.lan:5000 < request.json
+To try it, with the token of a pod:
+
+  echo '{\"apiVersion\": \"credentialprovider.kubelet.k8s.io/v1\", \"kind\": \"CredentialProviderRequest\",
+      \"image\": \"reg.homelab.lan:5000/team/app\", \"serviceAccountToken\": \"ey…\",
+      \"serviceAccountAnnotations\": {\"berth/trust\": \"builder\"}}' |
+      berth-credential-provider --host reg.homelab.lan:5000
+
 It refuses with exit code 1 and a line that the kubelet's log shows.";
 
 /// Answers a kubelet that asks for the credentials of an image in Berth with the pod's
@@ -46,8 +52,7 @@ It refuses with exit code 1 and a line that the kubelet's log shows.";
 struct Arguments {
     /// A registry that is Berth's, as images name it, with its port. May be repeated. No other host
     /// gets a token.
-    #[arg(long = "host", value_name = "HOST[:PORT]", required = true,
-          value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long = "host", value_name = "HOST[:PORT]", required = true, value_parser = host)]
     hosts: Vec<String>,
     /// The annotation of a service account that names its trust.
     #[arg(long, value_name = "KEY", default_value = "berth/trust")]
@@ -55,6 +60,16 @@ struct Arguments {
     /// The trust of accounts that have no such annotation.
     #[arg(long, value_name = "NAME")]
     trust: Option<String>,
+}
+
+/// A host as an image names it.
+fn host(text: &str) -> Result<String, String> {
+    let is_one = !text.is_empty() && !text.contains(['/', '*', '@', ' ']);
+    if is_one {
+        Ok(text.to_owned())
+    } else {
+        Err("write a host and its port, as in reg.homelab.lan:5000".into())
+    }
 }
 
 fn main() -> ExitCode {

@@ -36,6 +36,8 @@ impl fmt::Debug for Request {
 pub(crate) enum Refusal {
     #[error("the request on standard input cannot be read: {0}")]
     Unread(#[source] io::Error),
+    #[error("{0:?} cannot be the name of a trust: see authctl trust list")]
+    NoName(String),
     #[error("the request on standard input has more than 1 MiB")]
     TooLong,
     #[error("standard input has no CredentialProviderRequest: {0}")]
@@ -72,15 +74,15 @@ impl Request {
         Ok(request)
     }
 
-    /// The one of `hosts` that the image is on. A token is shown to whom it is meant for alone: a
-    /// container runtime that pulls from elsewhere would show it there.
-    pub(crate) fn host<'h>(&self, hosts: &'h [String]) -> Result<&'h str, Refusal> {
+    /// The host that the image is on, as it is written there, if it is one of `hosts`. A token is
+    /// shown to whom it is meant for alone: a container runtime that pulls from elsewhere would show
+    /// it there.
+    pub(crate) fn host(&self, hosts: &[String]) -> Result<&str, Refusal> {
         let on = self.image.split_once('/').map_or("", |(host, _)| host);
-        let host = hosts.iter().find(|host| host.eq_ignore_ascii_case(on));
-        host.map(String::as_str).ok_or_else(|| Refusal::OtherHost {
-            image: beginning(&self.image),
-            hosts: hosts.join(", "),
-        })
+        if hosts.iter().any(|host| host.eq_ignore_ascii_case(on)) {
+            return Ok(on);
+        }
+        Err(Refusal::OtherHost { image: beginning(&self.image), hosts: hosts.join(", ") })
     }
 
     pub(crate) fn token(&self) -> Result<&str, Refusal> {
@@ -98,7 +100,10 @@ impl Request {
     ) -> Result<&'r str, Refusal> {
         let named = self.service_account_annotations.get(key).map(String::as_str);
         let named = named.filter(|name| !name.is_empty()).or(common);
-        named.ok_or_else(|| Refusal::NoTrust(key.to_owned()))
+        let named = named.ok_or_else(|| Refusal::NoTrust(key.to_owned()))?;
+        let is_name =
+            named.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._@+-".contains(&byte));
+        if is_name { Ok(named) } else { Err(Refusal::NoName(beginning(named))) }
     }
 }
 

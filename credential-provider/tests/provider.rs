@@ -92,6 +92,7 @@ fn whatever_else_is_asked_is_refused_with_what_to_do_and_without_the_token() {
         ),
         (with("serviceAccountAnnotations", json!({})), "kubectl annotate serviceaccount"),
         (with("serviceAccountAnnotations", json!({ "berth/trust": "" })), "kubectl annotate"),
+        (with("serviceAccountAnnotations", json!({ "berth/trust": "a b" })), "cannot be the name"),
     ] {
         let output = run(&["--host", HOST], &asked);
         let told = String::from_utf8_lossy(&output.stderr);
@@ -107,5 +108,9 @@ fn it_says_what_it_is_for_and_needs_a_host() {
     let help = run(&["--help"], b"");
     let text = String::from_utf8_lossy(&help.stdout);
     assert!(help.status.success() && text.contains("matchImages") && text.contains("--host"));
-    assert_eq!(run(&[], b"").status.code(), Some(2));
+    for wrong in
+        [&[][..], &["--host", "https://reg.homelab.lan"], &["--host", "*.lan"], &["--host", ""]]
+    {
+        assert_eq!(run(wrong, b"").status.code(), Some(2), "{wrong:?}");
+    }
 }

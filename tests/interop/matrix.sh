@@ -113,7 +113,8 @@ PAGE
     done
     cat <<'PAGE'
 
-crane follows no `Link` to a further page of a registry on localhost or a private address (`pagination URL scheme "https" does not match`), whichever registry it is: lists longer than a page, such as a catalog of more than 1,000 repositories, end there. Tags come whole.
+crane follows no `Link` to a further page of a registry on localhost or a private address (`pagination URL scheme "https" does not match`), whichever registry it is: lists of more than 1,000 tags or repositories fail there, since it asks for pages of a thousand. skopeo, oras and regctl list them all.
+oras takes a registry on `localhost` for one without TLS: give it `--plain-http=false` there. docker of this age, podman and skopeo take no IPv6 address in the name of an image: give them a name.
 PAGE
 }
 

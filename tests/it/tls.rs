@@ -183,7 +183,7 @@ async fn plain_http_on_the_tls_port_is_told_the_origin() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("an answer");
         assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
-        assert!(answer.ends_with("use https://reg.test\n"), "{answer}");
+        assert!(answer.contains("HTTPS port: use https://reg.test\""), "{answer}");
     }
     // What begins as TLS is taken for TLS.
     let mut stream = stack.client.connect_plain().await;

@@ -125,12 +125,9 @@ impl fmt::Display for Problem {
                 COSTS.end()
             ),
             ProblemKind::Name(name, reason) => {
-                write!(
-                    f,
-                    "skipped, {}: the name is {reason}; write another in its place, or type \
-                           authctl user add NAME",
-                    named(name)
-                )
+                let name = named(name);
+                write!(f, "skipped, {name} is {reason}; write another in its place, or type ")?;
+                f.write_str("authctl user add NAME")
             }
             ProblemKind::Shape => f.write_str("skipped, it is not name:hash"),
             ProblemKind::WeakCost(name, cost) => write!(

@@ -184,9 +184,9 @@ impl Config {
     }
 
     /// What takes effect at a start only, as it prints: some of the types cannot be compared.
-    fn fixed(&self) -> [(&'static str, String); 20] {
+    fn fixed(&self) -> [(&'static str, String); 21] {
         let connections = &self.connections;
-        let values: [(&str, &dyn Debug); 20] = [
+        let values: [(&str, &dyn Debug); 21] = [
             ("listen", &self.listen),
             ("tls", &self.tls),
             ("public_urls", &self.public_urls),
@@ -198,6 +198,7 @@ impl Config {
             ("auth_socket", &self.auth_socket),
             ("foreign_issuer", &self.foreign_issuer),
             ("trusted_proxies", &self.connections.trusted_proxies),
+            ("cors.allowed_origins", &self.cors),
             ("log_format", &self.log_format),
             ("metrics", &self.metrics),
             ("limits.uploads_max", &self.settings.limits.uploads_max),

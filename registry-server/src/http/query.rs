@@ -96,7 +96,10 @@ impl Query {
             .collect::<Result<_, _>>()
             .map_err(|_| Error::BadRequest(Code::ManifestInvalid, "a tag parameter is no tag"))?;
         if tags.len() > TAGS_MAX {
-            return Err(Error::BadRequest(Code::ManifestInvalid, "too many tag parameters"));
+            return Err(Error::BadRequest(
+                Code::ManifestInvalid,
+                "too many tag parameters: 64 at most",
+            ));
         }
         Ok(tags)
     }

@@ -3,11 +3,14 @@
 
 use std::{io, time::Duration};
 
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
+
+use crate::error::{Code, ErrorBody};
 
 /// How much of the request is read away, so that the answer outlives the close.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -28,9 +31,11 @@ pub(super) async fn refuse(stream: TcpStream, origin: Option<&str>) {
 }
 
 async fn answer(mut stream: TcpStream, origin: &str) -> io::Result<()> {
-    let text = format!("HTTP request to an HTTPS port: use {origin}\n");
+    let message = format!("HTTP request to an HTTPS port: use {origin}");
+    let text = ErrorBody::new(Code::Unsupported, message, Value::Null).to_json();
     let head = format!(
-        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n",
         text.len()
     );
     stream.write_all(format!("{head}{text}").as_bytes()).await?;

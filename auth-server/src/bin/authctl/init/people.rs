@@ -93,6 +93,7 @@ impl Plan {
                 for problem in Htpasswd::parse(&bytes).problems {
                     steps.remark(format!("  {source}, {problem}"));
                 }
+                steps.remark(format!("  from now on Berth reads {shown}: mend lines there"));
                 steps.remark(format!(
                     "  passwords of more than {PASSWORD_BYTES_MAX} bytes, of which htpasswd and docker-registry \
                      look at the first {PASSWORD_BYTES_MAX}, are refused: authctl user passwd NAME sets another"
