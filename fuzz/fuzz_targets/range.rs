@@ -29,7 +29,7 @@ fn check_range(header: &str, size: u64) {
 fn expected(header: &str, size: u128) -> Option<Vec<(u128, u128)>> {
     let specs = header.strip_prefix("bytes=")?.split(',').map(str::trim);
     let specs: Vec<_> = specs.filter(|spec| !spec.is_empty()).collect();
-    if !(1..=1024).contains(&specs.len()) {
+    if !(1..=256).contains(&specs.len()) {
         return None;
     }
     let mut parts = specs.into_iter().map(|spec| one(spec, size)).collect::<Option<Vec<_>>>()?;

@@ -153,7 +153,7 @@ async fn several_ranges_are_parts_of_one_answer_each_once() {
 #[tokio::test]
 async fn a_range_that_cannot_be_read_is_no_range() {
     let (stack, token, target, bytes) = with_blob().await;
-    let many = format!("bytes={}", "0-1,".repeat(1025));
+    let many = format!("bytes={}", "0-1,".repeat(257));
     for range in ["bytes=0-1,x", "lines=0-1", "bytes=a-b", "bytes=-", "bytes", "", many.as_str()] {
         let call = stack.client.call("GET", &target).bearer(&token).header("range", range);
         assert_eq!(call.send().await.expect(200).body, bytes, "{range:?}");

@@ -5,9 +5,6 @@ use sqlx::FromRow;
 
 use super::{Database, Error, repository::RepositoryId};
 
-/// How many indexes above a manifest are looked at.
-const ABOVE_MAX: u32 = 1000;
-
 /// A tag, and how many of the manifests that its index names are not there.
 #[derive(Debug, FromRow)]
 pub(crate) struct TagLack {
@@ -21,12 +18,13 @@ pub(crate) struct TagLack {
 
 impl Database {
     /// Up to `limit` tags of `repository` whose indexes name the manifest, themselves or through
-    /// others.
+    /// others; `above_max` indexes are looked at.
     pub(crate) async fn tags_above(
         &self,
         repository: &RepositoryName,
         manifest: &Digest,
         limit: u32,
+        above_max: u32,
     ) -> Result<Vec<String>, Error> {
         let tags = sqlx::query_scalar(
             "WITH RECURSIVE above (repository, digest) AS (
@@ -42,7 +40,7 @@ impl Database {
              WHERE t.repository = a.repository AND t.digest = a.digest LIMIT $3",
         );
         let tags = tags.bind(repository.as_str()).bind(manifest.as_str()).bind(limit);
-        Ok(tags.bind(ABOVE_MAX).fetch_all(&mut *self.reader().await?).await?)
+        Ok(tags.bind(above_max).fetch_all(&mut *self.reader().await?).await?)
     }
 
     /// The next `limit` tags of all repositories behind `last`, with what their indexes lack.

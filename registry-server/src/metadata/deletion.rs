@@ -198,7 +198,7 @@ impl Transaction<'_> {
              WHERE l.repository = $1 AND l.digest > $2 AND l.digest <= $3 AND NOT EXISTS (
                  SELECT 1 FROM manifest_references m
                  WHERE m.repository = l.repository AND m.digest = l.digest
-                 AND m.kind IN ('config', 'layer'))
+                 AND m.kind <> 'subject')
              RETURNING digest",
         )
         .bind(id)

@@ -78,7 +78,8 @@ impl Readers {
         let options = options.pragma("cache_size", PAGE_CACHE_KIB);
         Ok(Self {
             pool: pool.connect_with(options).await?,
-            lookups: Budget::new("LOOKUPS_MAX", LOOKUPS_MAX as usize),
+            // With one more, since the last of a budget is nobody's.
+            lookups: Budget::new("LOOKUPS_MAX", LOOKUPS_MAX as usize + 1),
             own: Arc::new(Semaphore::new(OWN_MAX as usize)),
         })
     }

@@ -122,7 +122,8 @@ impl Registry {
             Some(part) => Some(Ok(self.read_blob(shares, blob, part).await?)),
             None => None,
         };
-        let (registry, shares, blob) = (self.clone(), shares.clone(), blob.clone());
+        let (registry, blob) = (self.clone(), blob.clone());
+        let shares = Shares { has_begun: true, ..shares.clone() };
         let asker = Asker::current();
         let others = stream::iter(parts).then(move |part| {
             let (registry, shares, blob) = (registry.clone(), shares.clone(), blob.clone());

@@ -11,6 +11,9 @@ use super::{
 };
 use crate::metadata::deletion::{Held, ROWS_MAX, Step};
 
+/// How many indexes above a manifest are looked at when a client deletes it, for a line in the log.
+const ABOVE_MAX: u32 = 1000;
+
 /// How many tags are told that a deletion breaks.
 const TAGS_TOLD_MAX: u32 = 20;
 
@@ -44,7 +47,7 @@ impl Registry {
                 (format!("{repository}:{tag}"), 0, 1)
             }
             Some(Reference::Digest(digest)) => {
-                let broken = self.tags_above(repository, digest).await?;
+                let broken = self.tags_above(repository, digest, u32::MAX).await?;
                 if !broken.is_empty() && !force {
                     return Err(Error::ManifestNeeded(broken));
                 }
@@ -61,7 +64,7 @@ impl Registry {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<(), Error> {
-        let broken = self.tags_above(repository, digest).await?;
+        let broken = self.tags_above(repository, digest, ABOVE_MAX).await?;
         self.delete_with_tags(repository, digest).await?;
         if !broken.is_empty() {
             tracing::warn!(%repository, %digest, ?broken, "a manifest is deleted that tagged indexes name");
@@ -74,8 +77,9 @@ impl Registry {
         &self,
         repository: &RepositoryName,
         digest: &Digest,
+        above_max: u32,
     ) -> Result<Vec<String>, Error> {
-        let tags = self.database.tags_above(repository, digest, TAGS_TOLD_MAX).await?;
+        let tags = self.database.tags_above(repository, digest, TAGS_TOLD_MAX, above_max).await?;
         Ok(tags.into_iter().map(|tag| format!("{repository}:{tag}")).collect())
     }
 

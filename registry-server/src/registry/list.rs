@@ -1,16 +1,17 @@
 //! Lists, read a page at a time and always in byte order: tags, the catalog, referrers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use berth_shared::{
     claimant::Claimant,
     digest::Digest,
     name::RepositoryName,
     rights::Rights,
-    serve::budget::{Reservation, Share},
+    serve::budget::{Busy, Reservation, Share},
     tag::Tag,
 };
 use futures_util::{StreamExt, stream, stream::BoxStream};
+use tokio::time::timeout;
 
 use super::{Error, Registry, reach::Reach};
 use crate::{
@@ -42,6 +43,13 @@ const NAMES_BYTES: usize = 512 * 1024;
 
 /// The room that a page of referrers is tried with: most have no more.
 const REFERRERS_BYTES: usize = 64 * 1024;
+
+/// How many pages of more are read at once: each connection that reads keeps room for the largest
+/// that it has read. A client has one, and all strangers together have two.
+pub(super) const LARGE_PAGES_MAX: usize = 4;
+
+/// How long a request waits for its turn to read one.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How often a page of referrers is in memory while it is put together: in the database's hands, as
 /// rows and as text.
@@ -78,7 +86,8 @@ struct TagReader {
 
 impl TagReader {
     async fn page_behind(&self, last: String) -> Result<Page<Tag>, Error> {
-        let room = self.registry.shares(&self.claimant).memory.reserve(NAMES_BYTES).await?;
+        // The answer has begun: what it waits for is not broken off.
+        let room = self.registry.shares(&self.claimant).memory.wait_for(NAMES_BYTES).await;
         let database = &self.registry.database;
         let tags = database.tags_after(&self.repository, &last, PAGE_MAX + 1).await?;
         let mut page = Page::cut(tags, PAGE_MAX, room);
@@ -202,10 +211,9 @@ impl Registry {
         let mut bytes_max = REFERRERS_BYTES;
         loop {
             let room = memory.reserve(bytes_max.saturating_mul(REFERRERS_COPIES)).await?;
-            // Each reader keeps room for the largest that it has read: one at a time is enough.
             let _turn = match bytes_max {
                 REFERRERS_BYTES => None,
-                _ => Some(self.large_pages.lock().await),
+                _ => self.turn_for_a_large_page().await?,
             };
             match self.database.referrers(wanted, bytes_max).await? {
                 Answer::Page { referrers: items, next } => return Ok(Page { items, next, room }),
@@ -213,6 +221,14 @@ impl Registry {
                 Answer::TooLarge(bytes) => bytes_max = bytes,
             }
         }
+    }
+
+    /// A turn to read a large page, of which a client has one.
+    async fn turn_for_a_large_page(&self) -> Result<Option<Reservation>, Error> {
+        let Asker::Client(claimant) = Asker::current() else { return Ok(None) };
+        let share = self.large_pages.share(claimant);
+        let turn = timeout(TURN_WAIT_MAX, share.wait_for(1)).await;
+        turn.map(Some).map_err(|_| Error::Busy(Busy { limit: "LARGE_PAGES_MAX" }))
     }
 
     /// The repositories that whoever holds `rights` may pull. Until there is a page of them it goes

@@ -29,7 +29,8 @@ pub(super) struct Matching(Budget);
 
 impl Default for Matching {
     fn default() -> Self {
-        Self(Budget::new("MATCHES_MAX", MATCHES_MAX))
+        // With one more, since the last of a budget is nobody's.
+        Self(Budget::new("MATCHES_MAX", MATCHES_MAX + 1))
     }
 }
 

@@ -90,7 +90,7 @@ pub struct Registry {
     /// The files that blobs are read from.
     pub(crate) files: Budget,
     /// Held while a large page of a list is read.
-    pub(crate) large_pages: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) large_pages: Budget,
     /// Whose turn it is to compare names with rights.
     matching: matching::Matching,
     settings: Arc<ArcSwap<Settings>>,
@@ -252,7 +252,8 @@ impl Registry {
             pushers: Arc::new(upload::Pushers::new(settings.limits.uploads_max)),
             memory: Budget::new("memory_bytes_max", settings.limits.memory_bytes_max),
             files: Budget::new("LimitNOFILE", BLOB_FILES_MAX),
-            large_pages: Arc::default(),
+            // With one more, since the last of a budget is nobody's.
+            large_pages: Budget::new("LARGE_PAGES_MAX", list::LARGE_PAGES_MAX + 1),
             matching: matching::Matching::default(),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             holds: Arc::default(),
@@ -269,7 +270,7 @@ impl Registry {
     /// What a client may hold of memory and files.
     pub(crate) fn shares(&self, claimant: &Arc<Claimant>) -> Shares {
         let share = |budget: &Budget| budget.share(Arc::clone(claimant));
-        Shares { memory: share(&self.memory), files: share(&self.files) }
+        Shares { memory: share(&self.memory), files: share(&self.files), has_begun: false }
     }
 
     /// What holds at the moment.

@@ -79,7 +79,7 @@ async fn read(registry: &Registry) {
     assert_eq!((totals.repositories, totals.manifests, totals.uploads), (2, 2, 1));
     assert_eq!((totals.tags, totals.blobs.count), (2, 3));
     assert_eq!(
-        database.tags_above(app.repository(), &digest_of(&image()), 10).await.unwrap(),
+        database.tags_above(app.repository(), &digest_of(&image()), 10, 10).await.unwrap(),
         ["list"]
     );
     assert!(database.tags_extent(app.repository(), "", 10).await.unwrap().is_some());

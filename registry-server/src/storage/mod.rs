@@ -12,7 +12,7 @@ use std::{fmt, io, str::FromStr};
 use async_trait::async_trait;
 use berth_shared::{
     clock::UnixSeconds,
-    serve::budget::{Busy, Share},
+    serve::budget::{Busy, Reservation, Share},
 };
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -102,6 +102,30 @@ pub struct Shares {
     pub memory: Share,
     /// In files.
     pub files: Share,
+    /// Whether the answer has begun for which they are: then they are waited for as long as it takes.
+    pub has_begun: bool,
+}
+
+impl Shares {
+    /// A file, when there is room for one.
+    ///
+    /// # Errors
+    /// When there is none for a while, and the answer has not begun.
+    pub async fn file(&self) -> Result<Reservation, Busy> {
+        if self.has_begun { Ok(self.files.wait_for(1).await) } else { self.files.reserve(1).await }
+    }
+
+    /// Room for so many bytes, likewise.
+    ///
+    /// # Errors
+    /// As [`file`](Self::file).
+    pub async fn room(&self, bytes: usize) -> Result<Reservation, Busy> {
+        if self.has_begun {
+            Ok(self.memory.wait_for(bytes).await)
+        } else {
+            self.memory.reserve(bytes).await
+        }
+    }
 }
 
 /// What lies in one of the 256 shards of a store, by the first two digits of the location.

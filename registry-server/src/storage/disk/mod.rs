@@ -179,8 +179,8 @@ impl Store for DiskStore {
         start: u64,
         length: u64,
     ) -> Result<ObjectStream, Error> {
-        let file = shares.files.reserve(1).await?;
-        let reader = Reader::Client { memory: shares.memory.clone(), _file: file };
+        let file = shares.file().await?;
+        let reader = Reader::Client { shares: shares.clone(), _file: file };
         self.stream(reader, location, start, length).await
     }
 

@@ -2,12 +2,12 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
-use berth_shared::serve::budget::{Busy, Reservation, Share};
+use berth_shared::serve::budget::{Busy, Reservation};
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::{ended, explain, on_disk};
-use crate::storage::{Error, Location};
+use crate::storage::{Error, Location, Shares};
 
 /// How much is read from a file at once, at most: pieces of a client that has much under way are
 /// smaller. Two pieces are held per download, one where the client has half of its share in use.
@@ -28,7 +28,7 @@ pub(super) enum Reader {
     /// The server itself, in tasks that are few.
     Server,
     /// A client, within its shares.
-    Client { memory: Share, _file: Reservation },
+    Client { shares: Shares, _file: Reservation },
 }
 
 impl Reader {
@@ -36,7 +36,7 @@ impl Reader {
     pub(super) fn piece_bytes(&self) -> u64 {
         let bytes = match self {
             Self::Server => PIECE_BYTES_MAX,
-            Self::Client { memory, .. } => match memory.room() {
+            Self::Client { shares: Shares { memory, .. }, .. } => match memory.room() {
                 room if room > memory.max() / 2 => PIECE_BYTES_MAX,
                 room => (room / SMALL_PIECES_IN_ROOM).clamp(PIECE_BYTES_MIN, SMALL_PIECE_BYTES_MAX),
             },
@@ -48,7 +48,7 @@ impl Reader {
     pub(super) async fn room_to_begin(&self, bytes: u64) -> Result<Room, Busy> {
         match self {
             Self::Server => Ok(None),
-            Self::Client { memory, .. } => memory.reserve(size(bytes)).await.map(Some),
+            Self::Client { shares, .. } => shares.room(size(bytes)).await.map(Some),
         }
     }
 
@@ -56,7 +56,7 @@ impl Reader {
     async fn room_to_go_on(&self, bytes: u64) -> Room {
         match self {
             Self::Server => None,
-            Self::Client { memory, .. } => Some(memory.wait_for(size(bytes)).await),
+            Self::Client { shares, .. } => Some(shares.memory.wait_for(size(bytes)).await),
         }
     }
 
@@ -64,7 +64,9 @@ impl Reader {
     fn room_ahead(&self, bytes: u64) -> Option<Room> {
         match self {
             Self::Server => Some(None),
-            Self::Client { memory, .. } if memory.room() > memory.max() / 2 => {
+            Self::Client { shares: Shares { memory, .. }, .. }
+                if memory.room() > memory.max() / 2 =>
+            {
                 memory.try_reserve(size(bytes)).map(Some)
             }
             Self::Client { .. } => None,
