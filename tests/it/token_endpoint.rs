@@ -189,12 +189,10 @@ async fn without_credentials_one_is_anonymous_if_one_asks_for_something() {
 #[tokio::test]
 async fn wrong_credentials_are_401_never_anonymous_and_tell_nothing() {
     let stack = with_grants().await;
-    let long = "x".repeat(73);
     let mut answers = Vec::new();
     for (user, password) in [
         ("andrew", "wrong"),
         ("andrew", ""),
-        ("andrew", long.as_str()),
         ("andrew", "correct horse "),
         ("Andrew", PASSWORD),
         ("nobody", "wrong"),

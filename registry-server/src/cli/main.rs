@@ -15,11 +15,13 @@ mod site;
 mod verify;
 
 use std::{
+    fs::File,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use berth_shared::{
+    files::path_of,
     owner::{Identity, Settings},
     secrecy,
     serve::health,
@@ -111,26 +113,37 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     }
     let path = cli.config.unwrap_or_else(site::configuration);
     let verb = cli.verb.unwrap_or(Verb::Serve);
-    let (config, identity) = verb.prepare(&path)?;
+    let (config, identity, socket) = verb.prepare(&path)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure(error.to_string()))?;
-    runtime.block_on(verb.run(&path, config, identity, cli.json))
+    runtime.block_on(async {
+        match (&verb, socket) {
+            // Root asks its own server by the file that was looked at, whatever has its name now.
+            (Verb::Health, Some(socket)) => {
+                health::ask(&path_of(&socket)).await.map_err(Failure)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            _ => verb.run(&path, config, identity, cli.json).await,
+        }
+    })
 }
 
 impl Verb {
     /// Reads the settings. Root then works on the data directory as its owner: for good, or where a
     /// verb has something to do for root too, on files until it says otherwise. A server that root
-    /// runs is root's.
-    fn prepare(&self, path: &Path) -> Result<(Config, Identity), Failure> {
+    /// runs is root's, wherever it runs: its socket too, which is given back for `health`.
+    fn prepare(&self, path: &Path) -> Result<(Config, Identity, Option<File>), Failure> {
         let failed = |error| Failure(chain(&error));
         if matches!(self, Self::Serve) {
             let config = Config::read(path).map_err(|error| Failure(chain(&error)))?;
-            return Ok((config, Identity::UNCHANGED));
+            return Ok((config, Identity::UNCHANGED, None));
         }
         let settings = Settings::read(path).map_err(|error| Failure(chain(&error)))?;
         let config = Config::of(&settings).map_err(|error| Failure(chain(&error)))?;
         let identity = site::identity(&settings, &config)?;
+        let own = matches!(self, Self::Health).then(|| site::roots_socket(&config.data)).flatten();
         match self {
+            Self::Health if own.is_some() => {}
             Self::Import(_) | Self::Export(_) | Self::Backup(_) | Self::Restore(_) => {
                 let writes = matches!(self, Self::Import(_) | Self::Restore(_));
                 if writes && identity.foreign().is_some() {
@@ -140,7 +153,7 @@ impl Verb {
             }
             _ => identity.become_for_good().map_err(failed)?,
         }
-        Ok((config, identity))
+        Ok((config, identity, own))
     }
 
     async fn run(

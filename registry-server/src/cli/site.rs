@@ -2,6 +2,8 @@
 
 use std::{
     env,
+    fs::File,
+    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -10,6 +12,7 @@ use berth_shared::{
     owner::{Identity, Settings},
     telemetry::chain,
 };
+use nix::fcntl::OFlag;
 use registry_server::{
     CONTROL_SOCKET, Offline, StartError,
     config::Config,
@@ -34,6 +37,16 @@ pub(crate) fn configuration() -> PathBuf {
     let own = folder.map_or_else(|| "data".into(), PathBuf::from).join("registry.toml");
     // A directory that may not be read is told apart from a file that is not there.
     if own.try_exists().unwrap_or(true) { own } else { CONFIG_INSTALLED.into() }
+}
+
+/// The control socket of a server that root runs, held open: nobody else can have made it, or put
+/// another in its place.
+pub(crate) fn roots_socket(data: &Path) -> Option<File> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+    let socket = data.join(CONTROL_SOCKET);
+    let socket = File::options().read(true).custom_flags(flags.bits()).open(socket).ok()?;
+    let meta = socket.metadata().ok()?;
+    (meta.file_type().is_socket() && meta.uid() == 0 && meta.nlink() == 1).then_some(socket)
 }
 
 /// Has the job done: by the running server, else here. The channel ends when the job has.

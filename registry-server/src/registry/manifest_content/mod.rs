@@ -163,15 +163,19 @@ impl Content<'_> {
             }
         };
         let layers = self.layers.iter().chain(&self.blobs).flat_map(|List(items)| items);
-        // An index may name whatever it likes: BuildKit's caches of before 2025 name layers.
         let entries = self.manifests.iter().flat_map(|List(items)| items);
-        let (children, blobs): (Vec<_>, Vec<_>) =
-            entries.partition(|Object(entry)| is_manifest_type(&entry.media_type));
+        // An index may name whatever it likes: BuildKit's caches of before 2025 name layers.
+        let kind =
+            |Object(entry): &Object<Descriptor<'_>>| match is_manifest_type(&entry.media_type) {
+                true => Kind::Child,
+                false => Kind::Layer,
+            };
+        let entries = entries.map(|entry| named(kind(entry), !sparse_manifests)(entry));
         self.config
             .iter()
             .map(named(Kind::Config, true))
-            .chain(layers.chain(blobs).map(named(Kind::Layer, !sparse_manifests)))
-            .chain(children.into_iter().map(named(Kind::Child, !sparse_manifests)))
+            .chain(layers.map(named(Kind::Layer, !sparse_manifests)))
+            .chain(entries)
             .chain(self.subject.iter().map(named(Kind::Subject, false)))
             .collect()
     }
