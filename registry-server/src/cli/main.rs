@@ -120,7 +120,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         match (&verb, socket) {
             // Root asks its own server by the file that was looked at, whatever has its name now.
             (Verb::Health, Some(socket)) => {
-                health::ask(&path_of(&socket)).await.map_err(Failure)?;
+                let (way, name) = (path_of(&socket), config.data.join(CONTROL_SOCKET));
+                let (way_shown, name) = (way.display().to_string(), name.display().to_string());
+                let answer = health::ask(&way).await;
+                answer.map_err(|error| Failure(error.replace(&way_shown, &name)))?;
                 Ok(ExitCode::SUCCESS)
             }
             _ => verb.run(&path, config, identity, cli.json).await,

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::unistd::{geteuid, getgroups, setgroups};
+use nix::{
+    errno::Errno,
+    unistd::{geteuid, getgroups, setgroups},
+};
 
 use super::{Error, GROUP_WRITES, Identity, OTHERS_WRITE, Owner, ROOT, way::Way};
 use crate::{
@@ -47,7 +50,7 @@ impl Settings {
                 error => error.into(),
             })?;
             if !way.is_there {
-                return Err(failed(io::ErrorKind::NotFound.into()));
+                return Err(failed(Errno::ENOENT.into()));
             }
             if !way.end.is_file() {
                 return Err(failed(io::Error::other("it is no regular file")));

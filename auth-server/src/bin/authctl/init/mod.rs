@@ -48,7 +48,7 @@ pub(crate) struct Arguments {
     /// The port in the registry's URLs, and to listen on [first run: 5000]
     #[arg(long, env = "BERTH_PORT", value_name = "PORT", value_parser = port)]
     port: Option<Port>,
-    /// The address to listen on [first run: [::], which is every address of IPv4 and IPv6, and the
+    /// The address to listen on [first run: `[::]`, which is every address of IPv4 and IPv6, and the
     /// port]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
