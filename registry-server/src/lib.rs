@@ -147,6 +147,15 @@ impl Offline {
     }
 }
 
+/// The certificate, for a listener whose clients should use `origin`.
+fn load_tls(
+    files: &config::TlsFiles,
+    origin: &http::origin::Origin,
+) -> Result<Arc<Tls>, StartError> {
+    let tls = Tls::load(&files.certificate, &files.key)?;
+    Ok(Arc::new(tls.at(origin.to_string())))
+}
+
 impl Server {
     /// Opens the data directory and binds the addresses.
     ///
@@ -193,13 +202,7 @@ impl Server {
         let countdown = config.tls.as_ref().map(|tls| {
             Countdown::new("server", tls.certificate.clone(), CERTIFICATE_ADVICE, clock)
         });
-        let tls = match config.tls {
-            Some(tls) => {
-                let tls = Tls::load(&tls.certificate, &tls.key)?;
-                Some(Arc::new(tls.at(app.origins[0].to_string())))
-            }
-            None => None,
-        };
+        let tls = config.tls.map(|files| load_tls(&files, &app.origins[0])).transpose()?;
         let public = Listener::tcp(config.listen, tls.clone());
         let metrics = match config.metrics {
             Some(metrics) => Some(listen_for_metrics(metrics.listen, &app).await?),

@@ -9,6 +9,7 @@ pub(crate) mod content;
 pub mod delete;
 pub mod event;
 pub(crate) mod hash;
+mod incomplete;
 pub mod inventory;
 pub(crate) mod list;
 pub(crate) mod manifest;

@@ -20,7 +20,6 @@ use super::{
 use crate::{
     metadata::{
         blob::Blob,
-        child::TagLack,
         repository::RepositoryId,
         totals::BlobTotals,
         verification::{BlobPage, Checked},
@@ -30,9 +29,6 @@ use crate::{
 
 /// Blobs that are read from the database at once.
 const PAGE: u32 = 256;
-
-/// Tags whose indexes are looked at in one query.
-const TAGS_PAGE: u32 = 1000;
 
 /// Images that a report names per blob.
 const IMAGES_MAX: u32 = 20;
@@ -178,7 +174,7 @@ impl Verification {
 
     async fn everything(&mut self) -> Result<(), Error> {
         self.manifests().await?;
-        self.indexes().await?;
+        self.done.incomplete = self.registry.tell_incomplete(&self.events).await?;
         let mut last = Checked::default();
         loop {
             let page = self.registry.database.blobs_after(&last, PAGE).await?;
@@ -229,24 +225,6 @@ impl Verification {
                     let what = format!("the manifest in {} has other bytes", manifest.repository);
                     self.say_damaged(&digest, Some(manifest.id), what).await?;
                 }
-            }
-        }
-    }
-
-    /// Looks for tags whose indexes lack what they name.
-    async fn indexes(&mut self) -> Result<(), Error> {
-        let is_sparse = self.registry.settings().limits.sparse_manifests;
-        let mut last = (RepositoryId::default(), String::new());
-        loop {
-            let tags = self.registry.database.lacks_after(&last, TAGS_PAGE).await?;
-            let Some(end) = tags.last() else { return Ok(()) };
-            last = (end.id, end.tag.clone());
-            for TagLack { repository, tag, lacking, example, .. } in tags {
-                let Some(example) = example else { continue };
-                self.done.incomplete += 1;
-                let image = format!("{repository}:{tag}");
-                let event = Event::Lacking { image, lacking, example, is_sparse };
-                self.events.say(event).await?;
             }
         }
     }
