@@ -40,6 +40,12 @@ impl Host {
         if port == HTTPS_PORT { host } else { format!("{host}:{port}") }
     }
 
+    /// Whether it is an IPv6 address.
+    #[must_use]
+    pub fn is_ipv6(&self) -> bool {
+        matches!(self, Self::Address(IpAddr::V6(_)))
+    }
+
     /// The origin of `host` on `port`.
     #[must_use]
     pub fn origin(&self, port: u16) -> String {
@@ -60,13 +66,19 @@ impl FromStr for Host {
     type Err = InvalidHost;
 
     fn from_str(text: &str) -> Result<Self, InvalidHost> {
+        let invalid = || InvalidHost(text.to_owned());
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        if let Some(address) = bare {
-            let address: Result<Ipv6Addr, _> = address.parse();
-            return address.map(|a| Self::Address(a.into())).map_err(|_| InvalidHost(text.into()));
-        }
-        if let Ok(address) = text.parse() {
-            return Ok(Self::Address(address));
+        let address: Option<IpAddr> = match bare {
+            Some(v6) => Some(v6.parse::<Ipv6Addr>().map_err(|_| invalid())?.into()),
+            None => text.parse().ok(),
+        };
+        if let Some(address) = address {
+            // One that means every address is for listening on; nobody is reached at it.
+            return if address.is_unspecified() {
+                Err(invalid())
+            } else {
+                Ok(Self::Address(address))
+            };
         }
         let name = text.to_ascii_lowercase();
         let is_label = |label: &str| {
@@ -82,7 +94,7 @@ impl FromStr for Host {
         if name.len() <= 253 && name.split('.').all(is_label) && !last_is_number {
             Ok(Self::Name(name))
         } else {
-            Err(InvalidHost(text.to_owned()))
+            Err(invalid())
         }
     }
 }
@@ -119,7 +131,21 @@ mod tests {
             assert_eq!(text.parse::<Host>().unwrap().origin(5000), origin);
         }
         assert_eq!("a.b".parse::<Host>().unwrap().origin(443), "https://a.b");
-        for bad in ["", "a:5000", "https://a", "a/b", "a b", "-a", "a..b", "*.a", "1.2.3", "[a]"] {
+        for bad in [
+            "",
+            "a:5000",
+            "https://a",
+            "a/b",
+            "a b",
+            "-a",
+            "a..b",
+            "*.a",
+            "1.2.3",
+            "[a]",
+            "0.0.0.0",
+            "::",
+            "[::]",
+        ] {
             assert!(bad.parse::<Host>().is_err(), "{bad}");
         }
     }

@@ -16,6 +16,7 @@ use auth_server::{
     audit::entry::{Entry, Source},
     config::Config,
 };
+use berth_shared::subject::Subject;
 use harness::{
     Client, Stack, eventually,
     stack::{Options, PASSWORD},
@@ -130,9 +131,7 @@ async fn what_costs_nothing_to_cause_washes_no_guess_out_of_the_audit() {
 /// out of the five files in half a minute.
 #[tokio::test]
 async fn what_is_turned_away_pushes_nothing_out_of_the_audits_files() {
-    let auth =
-        "[audit]\nfailure_rows_max = 1000\nfile_bytes_max = 65536\nfiles_max = 2\n".to_owned();
-    let stack = Stack::with(Options { auth, ..Options::default() }).await;
+    let stack = small_audit().await;
     stack.client.call("GET", "/token").basic("andrew", "wrong").send().await.expect(401);
     let store = stack.store().await;
     let files = ["audit.jsonl", "audit-failures.jsonl", "audit-busy.jsonl"];
@@ -157,6 +156,40 @@ async fn what_is_turned_away_pushes_nothing_out_of_the_audits_files() {
     let busy = ids(&files[2]);
     assert!(busy.contains(&(last - 1)) && !busy.contains(&last), "{busy:?}");
     assert!(ids(&files[0]).iter().all(|id| !busy.contains(id)));
+}
+
+/// A robot's wrong secrets, unreadable credentials, and passwords that are too long cost nothing to
+/// cause: one connection pushed acts and guesses out of the five files in nine minutes.
+#[tokio::test]
+async fn what_costs_nothing_to_cause_pushes_no_act_and_no_guess_out_of_their_files() {
+    let stack = small_audit().await;
+    stack.client.call("GET", "/token").basic("andrew", "wrong").send().await.expect(401);
+    let store = stack.store().await;
+    let [all, acts, failures] = ["audit.jsonl", "audit-acts.jsonl", "audit-failures.jsonl"]
+        .map(|name| stack.root().join("auth").join(name));
+    let one = async |file: &Path, what: &str| {
+        eventually(what, async || <[i64; 1]>::try_from(ids(file)).ok()).await
+    };
+    let [act] = one(&acts, "the user is in the file of acts").await;
+    let [guess] = one(&failures, "the guess is in the file of failures").await;
+    let robot = Some(Subject::Robot("robot.ci".parse().expect("a name")));
+    let robot = Entry::login_fail(0, "wrong", robot.as_ref(), None, Source::default());
+    let nobody = Entry::login_fail(0, "unreadable", None, None, Source::default());
+    let exported = store.exported().await.expect("how far the file is");
+    for entry in [robot, nobody] {
+        store.append(&vec![entry; 2_000], exported).await.expect("rows");
+    }
+    let last = store.audit(&Filter::default(), 1).await.expect("the rows").pop().expect("a row").id;
+    eventually("the file has caught up", async || ids(&all).contains(&last).then_some(())).await;
+    assert!(!ids(&all).contains(&act) && !ids(&all).contains(&guess), "they were rotated away");
+    assert_eq!((ids(&acts), ids(&failures)), (vec![act], vec![guess]));
+}
+
+/// Servers whose files of the audit are soon full.
+async fn small_audit() -> Stack {
+    let auth =
+        "[audit]\nfailure_rows_max = 1000\nfile_bytes_max = 65536\nfiles_max = 2\n".to_owned();
+    Stack::with(Options { auth, ..Options::default() }).await
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
-//! What the files of JSON lines have of the table: the file of what was answered; beside it one that
-//! has failures once more, which only they make rotate; and one of what was turned away unseen, which
-//! costs nothing to cause and would wash out all else.
+//! What the files of JSON lines have of the table: the file of what was answered, which strangers can
+//! make rotate, by tokens for anonymous and by failures that cost nothing to cause; beside it two that
+//! have acts and failures of somebody once more, which nothing else makes rotate; and one of what was
+//! turned away unseen, which would wash out all else.
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,7 @@ pub struct Export {
 struct Files {
     /// But for what was turned away.
     all: Lines,
+    acts: Beside,
     failures: Beside,
     busy: Beside,
 }
@@ -43,11 +45,12 @@ struct LineId {
 }
 
 impl Export {
-    /// To the file at `path`, and to two beside it. They are opened when they are needed.
+    /// To the file at `path`, and to three beside it. They are opened when they are needed.
     #[must_use]
     pub fn new(path: &Path, settings: &Settings) -> Self {
         let files = Files {
             all: Lines::new(path.to_owned(), settings),
+            acts: Beside::new("acts", Row::is_act, path, settings),
             failures: Beside::new("failures", Row::is_failure_of_somebody, path, settings),
             busy: Beside::new("busy", Row::is_turned_away, path, settings),
         };
@@ -62,7 +65,7 @@ impl Export {
         }
         let Some(files) = &mut self.files else { return Err(Error::Broken) };
         self.exported = end_of(&files.all, store).await?.unwrap_or_default().max(self.exported);
-        for beside in [&mut files.failures, &mut files.busy] {
+        for beside in [&mut files.acts, &mut files.failures, &mut files.busy] {
             beside.exported = end_of(&beside.lines, store).await?.unwrap_or_default();
         }
         self.is_placed = true;
@@ -85,6 +88,7 @@ impl Export {
 impl Files {
     /// Those beside first: what is in the file of all is written down as done.
     fn append(&mut self, rows: &[Row]) -> Result<(), FileError> {
+        self.acts.append(rows)?;
         self.failures.append(rows)?;
         self.busy.append(rows)?;
         let answered: Vec<Row> = rows.iter().filter(|row| !row.is_turned_away()).cloned().collect();

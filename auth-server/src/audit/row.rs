@@ -31,11 +31,17 @@ pub struct Row {
 }
 
 impl Row {
-    /// Whether somebody who is known failed or was refused, in a way that is written down once more
-    /// in a file of its own.
+    /// Whether it is an act of administration, which no client can cause.
+    #[must_use]
+    pub fn is_act(&self) -> bool {
+        self.ring == "act"
+    }
+
+    /// Whether a user's password was guessed at, or somebody who had signed in was refused: neither
+    /// comes as often as anybody likes.
     #[must_use]
     pub fn is_failure_of_somebody(&self) -> bool {
-        matches!(self.ring.as_str(), "guess" | "robot" | "deny")
+        matches!(self.ring.as_str(), "guess" | "deny")
     }
 
     /// Whether nothing was looked at for it: a sign-in that was turned away, as often as anybody likes.

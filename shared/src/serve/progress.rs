@@ -33,6 +33,9 @@ struct State {
     idle_since: Instant,
     /// When bytes of a body moved last, either way.
     moved: Instant,
+    /// When the first request came, and whether the client has taken anything of an answer.
+    asked_first: Option<Instant>,
+    has_taken: bool,
     /// How fast the client takes what is written to the socket.
     socket: Pace,
     under_way: HashMap<u64, Transfer>,
@@ -63,7 +66,7 @@ pub(super) enum Look {
 /// Since when a client keeps the server waiting. The least is the first to make room for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
-    /// It asks for nothing.
+    /// It asks for nothing, or has never taken anything of what it asked for.
     Idle(Instant),
     /// Each of its requests waits for it.
     Stalled(Instant),
@@ -83,6 +86,8 @@ impl Progress {
         let state = State {
             idle_since: now,
             moved: now,
+            asked_first: None,
+            has_taken: false,
             socket: Pace::new(rate),
             under_way: HashMap::new(),
             next: 0,
@@ -112,6 +117,13 @@ impl Progress {
                 None => Standing::Idle(state.idle_since),
             });
         }
+        // Who takes nothing of any answer, however often it asks, has not come for answers.
+        let is_untaken = |transfer: &Transfer| transfer.unsent > 0 && !transfer.is_body_awaited;
+        if let Some(since) = state.asked_first.filter(|_| !state.has_taken)
+            && state.under_way.values().all(is_untaken)
+        {
+            return Some(Standing::Idle(since));
+        }
         let waits = |transfer: &Transfer| transfer.unsent > 0 || transfer.is_body_awaited;
         state.under_way.values().all(waits).then_some(Standing::Stalled(state.moved))
     }
@@ -124,7 +136,9 @@ impl Progress {
         state.next += 1;
         let transfer = Transfer { answer: Pace::new(self.rate), unsent: 0, is_body_awaited: false };
         state.under_way.insert(id, transfer);
-        state.moved = Instant::now();
+        let now = Instant::now();
+        state.moved = now;
+        state.asked_first.get_or_insert(now);
         let under_way = state.under_way.len();
         (Arc::new(Request { progress: Arc::clone(self), id }), under_way)
     }
@@ -179,7 +193,7 @@ impl Request {
 
     fn sent(&self, bytes: usize) {
         let (mut state, now) = (self.progress.lock(), Instant::now());
-        state.moved = now;
+        (state.moved, state.has_taken) = (now, true);
         let sharers = state.under_way.values().filter(|transfer| transfer.unsent > 0).count();
         let Some(transfer) = state.under_way.get_mut(&self.id) else { return };
         transfer.answer.moved(bytes, sharers, now);
@@ -193,7 +207,9 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         let mut state = self.progress.lock();
-        state.under_way.remove(&self.id);
+        let ended = state.under_way.remove(&self.id);
+        // An answer without a body is taken with its head.
+        state.has_taken |= ended.is_some_and(|transfer| transfer.unsent == 0);
         state.idle_since = Instant::now();
     }
 }
@@ -335,6 +351,24 @@ mod tests {
         assert_eq!(progress.look(), Look::Late);
         progress.wrote(1);
         assert_eq!(progress.look(), Look::Idle(Duration::from_secs(61)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_took_an_answer_keeps_its_place_no_longer_than_who_asks_for_nothing() {
+        let progress = Progress::new(RATE);
+        let began = Instant::now();
+        let mut body = progress.begin_request().0.answer(Body::from("401"), None);
+        let mut untaken = piece(&mut body).await;
+        after(1).await;
+        let mut more = progress.begin_request().0.answer(Body::from("401"), None);
+        let _more = piece(&mut more).await;
+        assert_eq!(progress.standing(), Some(Standing::Idle(began)));
+        untaken.advance(1);
+        assert_eq!(progress.standing(), Some(Standing::Stalled(Instant::now())));
+        let uploads = Progress::new(RATE);
+        let request = uploads.begin_request().0;
+        request.await_body(true);
+        assert!(matches!(uploads.standing(), Some(Standing::Stalled(_))), "it sends first");
     }
 
     #[tokio::test(start_paused = true)]

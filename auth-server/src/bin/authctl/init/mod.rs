@@ -50,7 +50,7 @@ pub(crate) struct Arguments {
     port: Option<Port>,
     /// The address to listen on [first run: `[::]`, which is every address of IPv4 and IPv6, and the
     /// port]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = listen)]
     listen: Option<SocketAddr>,
     /// The first user's name [default: andrew]
     #[arg(long, env = "BERTH_USER", value_name = "NAME")]
@@ -85,6 +85,11 @@ fn port(text: &str) -> Result<Port, String> {
         "0" => Err("port 0 cannot stand in a URL".to_owned()),
         text => text.parse().map(|port| Port(Some(port))).map_err(|error| format!("{error}")),
     }
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    let help = "write an address with its port, such as [::]:5000 or 127.0.0.1:5000";
+    text.parse().map_err(|_| help.to_owned())
 }
 
 impl Arguments {

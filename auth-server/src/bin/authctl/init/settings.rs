@@ -75,6 +75,12 @@ fn update(
     }
     let hosts = certificate.hosts_asked().map_or(old_hosts, <[Host]>::to_vec);
     let port = arguments.port().unwrap_or(old_port);
+    if listen.starts_with("0.0.0.0:") && hosts.iter().any(Host::is_ipv6) {
+        let path = path.display();
+        steps.remark(format!(
+            "{path} listens on {listen}, where nothing arrives by IPv6: write [::]:{port} there"
+        ));
+    }
     let wanted: Vec<_> = hosts.iter().map(|host| host.origin(port)).collect();
     // URLs that somebody has added stay, as long as what is asked for is there and comes first.
     let is_there = old.first() == wanted.first() && wanted.iter().all(|url| old.contains(url));

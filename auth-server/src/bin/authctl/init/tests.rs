@@ -60,6 +60,20 @@ async fn a_second_run_changes_nothing_and_shows_no_password() {
 }
 
 #[tokio::test]
+async fn settings_that_listen_on_ipv4_alone_get_a_remark_for_an_ipv6_host() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path(), &["--listen", "0.0.0.0:5000"]).await.unwrap();
+    for (host, remarked) in [("reg.lan", false), ("reg.lan,2001:db8::1", true)] {
+        let report = init(dir.path(), &["--host", host]).await.unwrap();
+        assert_eq!(report.text.contains("write [::]:5000 there"), remarked, "{}", report.text);
+    }
+    for bad in ["5000", "reg.lan:5000"] {
+        let refused = Line::try_parse_from(["init", "--listen", bad]).err().unwrap().to_string();
+        assert!(refused.contains("such as [::]:5000"), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn a_dry_run_makes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let report = init(dir.path(), &["--dry-run"]).await.unwrap();
