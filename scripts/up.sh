@@ -43,7 +43,8 @@ until "$bin/registry-server" --config "$data/registry.toml" health 2>/dev/null; 
     done
     sleep 0.2
 done
-if kill -0 "${pids[@]}" 2>/dev/null; then
+# kill of several succeeds where one of them runs.
+if kill -0 "${pids[0]}" 2>/dev/null && kill -0 "${pids[1]}" 2>/dev/null; then
     url=$(sed -n 's/^public_urls = \["\([^"]*\)".*/\1/p' "$data/registry.toml")
     echo "Berth is up: $url. Ctrl-C stops it; make up goes on with the same data."
 fi
