@@ -40,8 +40,9 @@ pub(crate) enum Refusal {
     NoName(String),
     #[error("the request on standard input has more than 1 MiB")]
     TooLong,
-    #[error("standard input has no CredentialProviderRequest: {0}")]
-    NoRequest(#[source] serde_json::Error),
+    /// What stands there is not shown: it may be a token in the wrong place.
+    #[error("standard input has no CredentialProviderRequest: line {line}, column {column}")]
+    NoRequest { line: usize, column: usize },
     #[error(
         "the request is a {kind:?} of {api_version:?}: set apiVersion to {API_VERSION} in the \
          kubelet's CredentialProviderConfig"
@@ -66,7 +67,8 @@ pub(crate) enum Refusal {
 
 impl Request {
     pub(crate) fn read(text: &[u8]) -> Result<Self, Refusal> {
-        let request: Self = serde_json::from_slice(text).map_err(Refusal::NoRequest)?;
+        let request: Self = serde_json::from_slice(text)
+            .map_err(|error| Refusal::NoRequest { line: error.line(), column: error.column() })?;
         if request.api_version != API_VERSION || request.kind != "CredentialProviderRequest" {
             let (kind, api_version) = (beginning(&request.kind), beginning(&request.api_version));
             return Err(Refusal::OtherVersion { kind, api_version });

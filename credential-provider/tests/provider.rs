@@ -74,6 +74,8 @@ fn whatever_else_is_asked_is_refused_with_what_to_do_and_without_the_token() {
         (Vec::new(), "has no CredentialProviderRequest"),
         (garbage, "has no CredentialProviderRequest"),
         (b"[]".to_vec(), "has no CredentialProviderRequest"),
+        (json!(TOKEN).to_string().into(), "has no CredentialProviderRequest"),
+        (with("serviceAccountAnnotations", json!(TOKEN)), "has no CredentialProviderRequest"),
         (long, "more than 1 MiB"),
         (with("apiVersion", json!("credentialprovider.kubelet.k8s.io/v2")), "set apiVersion to"),
         (with("apiVersion", json!("x".repeat(500_000))), "set apiVersion to"),

@@ -13,8 +13,9 @@ use std::{
 use auth_server::{
     Bound,
     acl::audit::Filter,
-    audit::entry::{Entry, Source},
+    audit::entry::{Entry, Source, Token},
     config::Config,
+    issue::Withheld,
 };
 use berth_shared::subject::Subject;
 use harness::{
@@ -158,7 +159,7 @@ async fn what_is_turned_away_pushes_nothing_out_of_the_audits_files() {
     assert!(ids(&files[0]).iter().all(|id| !busy.contains(id)));
 }
 
-/// A robot's wrong secrets, unreadable credentials, and passwords that are too long cost nothing to
+/// A user's refusals, a robot's wrong secrets, unreadable credentials, and passwords that are too long cost nothing to
 /// cause: one connection pushed acts and guesses out of the five files in nine minutes.
 #[tokio::test]
 async fn what_costs_nothing_to_cause_pushes_no_act_and_no_guess_out_of_their_files() {
@@ -176,7 +177,21 @@ async fn what_costs_nothing_to_cause_pushes_no_act_and_no_guess_out_of_their_fil
     let robot = Entry::login_fail(0, "wrong", robot.as_ref(), None, Source::default());
     let nobody = Entry::login_fail(0, "unreadable", None, None, Source::default());
     let exported = store.exported().await.expect("how far the file is");
-    for entry in [robot, nobody] {
+    let user = Subject::User("dan".parse().expect("a name"));
+    let refused = Entry::token(
+        0,
+        &Token {
+            subject: &user,
+            method: "password",
+            service: "berth",
+            requested: &[],
+            granted: &[],
+            withheld: Withheld::Everything,
+            id: "a token",
+        },
+        Source::default(),
+    );
+    for entry in [robot, nobody, refused] {
         store.append(&vec![entry; 2_000], exported).await.expect("rows");
     }
     let last = store.audit(&Filter::default(), 1).await.expect("the rows").pop().expect("a row").id;

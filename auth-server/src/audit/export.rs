@@ -1,6 +1,6 @@
 //! What the files of JSON lines have of the table: the file of what was answered, which strangers can
 //! make rotate, by tokens for anonymous and by failures that cost nothing to cause; beside it two that
-//! have acts and failures of somebody once more, which nothing else makes rotate; and one of what was
+//! have acts and guesses once more, which nothing else makes rotate; and one of what was
 //! turned away unseen, which would wash out all else.
 
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ impl Export {
         let files = Files {
             all: Lines::new(path.to_owned(), settings),
             acts: Beside::new("acts", Row::is_act, path, settings),
-            failures: Beside::new("failures", Row::is_failure_of_somebody, path, settings),
+            failures: Beside::new("failures", Row::is_guess, path, settings),
             busy: Beside::new("busy", Row::is_turned_away, path, settings),
         };
         Self { files: Some(files), exported: 0, is_placed: false, missed: 0 }

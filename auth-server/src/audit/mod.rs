@@ -5,7 +5,7 @@
 //! - [`entry`] is what a client caused; it goes through [`queue`], and [`writer`] commits what is
 //!   waiting together, so that no sign-in waits for a disk or fails with it
 //! - `request` makes an entry of what came of a request for a token
-//! - [`export`] brings every row to a file of JSON lines, and acts and failures to files of their own
+//! - [`export`] brings every row to a file of JSON lines, and acts and guesses to files of their own
 //!   once more, so that what makes the first one rotate does not take them along; [`lines`] is such a
 //!   file, and rotates
 //! - [`row`] is what is read back

@@ -37,11 +37,11 @@ impl Row {
         self.ring == "act"
     }
 
-    /// Whether a user's password was guessed at, or somebody who had signed in was refused: neither
-    /// comes as often as anybody likes.
+    /// Whether a user's password was guessed at, which comes no faster than passwords are checked:
+    /// all other failures come as often as somebody likes.
     #[must_use]
-    pub fn is_failure_of_somebody(&self) -> bool {
-        matches!(self.ring.as_str(), "guess" | "deny")
+    pub fn is_guess(&self) -> bool {
+        self.ring == "guess"
     }
 
     /// Whether nothing was looked at for it: a sign-in that was turned away, as often as anybody likes.
