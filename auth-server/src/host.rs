@@ -74,11 +74,8 @@ impl FromStr for Host {
         };
         if let Some(address) = address {
             // One that means every address is for listening on; nobody is reached at it.
-            return if address.is_unspecified() {
-                Err(invalid())
-            } else {
-                Ok(Self::Address(address))
-            };
+            let is_one = !address.is_unspecified();
+            return is_one.then_some(Self::Address(address)).ok_or_else(invalid);
         }
         let name = text.to_ascii_lowercase();
         let is_label = |label: &str| {

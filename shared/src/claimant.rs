@@ -62,6 +62,16 @@ pub fn network_of(address: IpAddr) -> IpNet {
     IpNet::new(address, prefix).unwrap_or(address.into()).trunc()
 }
 
+/// The site that a network is of, as far as one customer of a provider may have many: a /24 of IPv4,
+/// a /48 of IPv6.
+#[must_use]
+pub fn site_of(network: IpNet) -> IpNet {
+    match network {
+        IpNet::V4(_) => network,
+        IpNet::V6(v6) => IpNet::new(v6.addr().into(), 48).unwrap_or(network).trunc(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

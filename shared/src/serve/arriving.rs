@@ -94,7 +94,9 @@ impl HttpBody for ArrivingBody {
             return Poll::Ready(Some(Err(Late.into())));
         };
         if let Some(Ok(frame)) = &frame {
-            self.pace.moved(frame.data_ref().map_or(0, Bytes::len), 1, now);
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            self.pace.moved(bytes, 1, now);
+            self.request.received(bytes);
         }
         if self.pace.is_awaited() {
             self.pace.rest(now);

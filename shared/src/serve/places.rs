@@ -1,8 +1,10 @@
 //! Who may hold a connection: so many at once, so many of one network, and who goes first when they
 //! are all taken.
 //!
-//! What is ended to make room is a connection that keeps the server waiting, the longest first; one
-//! whose request is being worked on, or whose bytes move, is never ended for another.
+//! What is ended to make room is a connection that keeps the server waiting, the longest first. Where
+//! none does, it is one of the site that has most, for one of a site that has fewer: of those that are
+//! there for a while the one that carries least. So nobody keeps others out by asking for ever, or by
+//! taking a byte now and then.
 
 use std::{
     collections::HashMap,
@@ -23,7 +25,7 @@ use super::{
     progress::{Progress, Standing},
     refusals,
 };
-use crate::claimant::network_of;
+use crate::claimant::{network_of, site_of};
 
 /// How long a connection without a request has at least, so that a client comes to its first one
 /// even while others connect as fast as they can.
@@ -31,6 +33,13 @@ const IDLE_MIN: Duration = Duration::from_secs(1);
 
 /// How long a request keeps its connection although its client stands still.
 const STALLED_MIN: Duration = Duration::from_secs(10);
+
+/// How long a connection that keeps nobody waiting is there at least, before it makes room for a site
+/// that has fewer.
+const SHARED_MIN: Duration = Duration::from_secs(10);
+
+/// How often one such connection is told to leave, at most, while somebody waits for a place.
+const SHARED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it is looked again for a connection that can go, when there was none.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -84,13 +93,17 @@ impl Places {
             is_on_its_way = self.held().free_one(Some(network));
             is_on_its_way.then_some(())?;
         }
-        let permit = self.permit(is_on_its_way).await?;
+        let permit = self.permit(network, is_on_its_way).await?;
         Some(self.seat(network, permit))
     }
 
     /// Room for one more. Where a place `is_on_its_way` already, nobody else's is taken before it had
     /// time to come.
-    async fn permit(&self, is_on_its_way: bool) -> Option<OwnedSemaphorePermit> {
+    async fn permit(
+        &self,
+        network: Option<IpNet>,
+        is_on_its_way: bool,
+    ) -> Option<OwnedSemaphorePermit> {
         if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
             return Some(permit);
         }
@@ -100,8 +113,12 @@ impl Places {
             return permit.ok();
         }
         refusals::note("connections_max");
+        let mut shared = None;
         loop {
-            self.held().free_one(None);
+            let is_due = shared.is_none_or(|at: Instant| at.elapsed() >= SHARED_INTERVAL);
+            if !self.held().free_one(None) && is_due && self.held().free_of_most(network) {
+                shared = Some(Instant::now());
+            }
             if let Ok(permit) = timeout(LOOK_INTERVAL, Arc::clone(&self.room).acquire_owned()).await
             {
                 // It is never closed.
@@ -171,9 +188,31 @@ impl Held {
             };
             now.duration_since(standing.since()) >= least
         });
-        let Some(holder) = can_go.min().and_then(|(_, id)| self.remove(id)) else { return false };
-        holder.leave.cancel();
-        true
+        let longest = can_go.min().map(|(_, id)| id);
+        longest.is_some_and(|id| self.tell_to_leave(id))
+    }
+
+    /// Tells one to leave of the site that has most, if that is more than the site of `newcomer` would
+    /// have then; whether there is one. This machine's own and proxies' are let alone.
+    fn free_of_most(&mut self, newcomer: Option<IpNet>) -> bool {
+        let mut sites: HashMap<Option<IpNet>, usize> = HashMap::new();
+        for holder in self.holders.values() {
+            *sites.entry(holder.network.map(site_of)).or_default() += 1;
+        }
+        let own = sites.remove(&newcomer.map(site_of)).unwrap_or_default();
+        let of_others = sites.into_iter().filter(|(site, _)| site.is_some());
+        let most = of_others.max_by_key(|(_, count)| *count).filter(|(_, count)| *count > own + 1);
+        let Some((most, _)) = most else { return false };
+        let theirs = self.holders.iter().filter(|(_, it)| it.network.map(site_of) == most);
+        let used = theirs.map(|(id, it)| (it.progress.use_made(), *id));
+        let can_go = used.filter(|((age, _), _)| *age >= SHARED_MIN);
+        let least = can_go.min_by_key(|((_, carried), id)| (*carried, *id)).map(|(_, id)| id);
+        least.is_some_and(|id| self.tell_to_leave(id))
+    }
+
+    fn tell_to_leave(&mut self, id: u64) -> bool {
+        let holder = self.remove(id);
+        holder.inspect(|holder| holder.leave.cancel()).is_some()
     }
 }
 
@@ -270,5 +309,51 @@ mod tests {
         assert!(stalled.leave.is_cancelled() && !served.leave.is_cancelled());
         drop(stalled);
         assert!(take(&places, "192.0.2.1").await.is_some());
+    }
+
+    /// A place whose request is always being worked on, and which has carried so many bytes.
+    async fn busy(places: &Places, peer: &str, bytes: usize) -> Place {
+        let place = take(places, peer).await.unwrap();
+        let request = place.progress.begin_request().0;
+        request.received(bytes);
+        // It is under way for as long as it is not dropped.
+        std::mem::forget(request);
+        place
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_keeps_busy_makes_room_for_a_site_that_has_fewer() {
+        let places = places(4, 100);
+        let first = busy(&places, "2001:db8:1:100::1", 2_000_000).await;
+        let least = busy(&places, "2001:db8:1:101::1", 1_000_000).await;
+        let _other = busy(&places, "192.0.2.1", 0).await;
+        let _own = busy(&places, "127.0.0.1", 0).await;
+        assert!(take(&places, "192.0.9.1").await.is_none() && !told(Some(&least)), "too young");
+        after(SHARED_MIN.as_secs()).await;
+        assert!(take(&places, "192.0.2.9").await.is_none(), "it would have as many then");
+        assert!(take(&places, "2001:db8:1:1::1").await.is_none(), "it has most itself");
+        assert!(!told(Some(&first)) && !told(Some(&least)));
+        assert!(take(&places, "192.0.9.1").await.is_none(), "it has not left yet");
+        assert!(told(Some(&least)) && !told(Some(&first)));
+        drop(least);
+        let newcomer = take(&places, "192.0.9.1").await;
+        assert!(newcomer.is_some() && !told(Some(&first)), "all have one");
+        after(100).await;
+        assert!(take(&places, "192.0.8.1").await.is_none() && !told(Some(&first)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_at_a_time_makes_room() {
+        let places = places(8, 100);
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            held.push(busy(&places, "192.0.2.1", 0).await);
+        }
+        after(SHARED_MIN.as_secs()).await;
+        let waited = timeout(SHARED_INTERVAL * 3 - LOOK_INTERVAL, async {
+            places.take(PeerAddress(Some("192.0.3.1".parse().unwrap()))).await
+        });
+        assert!(waited.await.is_err());
+        assert_eq!(held.iter().filter(|place| told(Some(place))).count(), 3);
     }
 }

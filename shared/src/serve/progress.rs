@@ -25,6 +25,7 @@ use super::{
 /// What a connection has been doing.
 pub(super) struct Progress {
     rate: LeastRate,
+    began: Instant,
     state: Mutex<State>,
 }
 
@@ -36,6 +37,8 @@ struct State {
     /// When the first request came, and whether the client has taken anything of an answer.
     asked_first: Option<Instant>,
     has_taken: bool,
+    /// Bytes of bodies that moved in all, either way.
+    carried: u64,
     /// How fast the client takes what is written to the socket.
     socket: Pace,
     under_way: HashMap<u64, Transfer>,
@@ -88,11 +91,12 @@ impl Progress {
             moved: now,
             asked_first: None,
             has_taken: false,
+            carried: 0,
             socket: Pace::new(rate),
             under_way: HashMap::new(),
             next: 0,
         };
-        Arc::new(Self { rate, state: Mutex::new(state) })
+        Arc::new(Self { rate, began: now, state: Mutex::new(state) })
     }
 
     pub(super) fn look(&self) -> Look {
@@ -126,6 +130,12 @@ impl Progress {
         }
         let waits = |transfer: &Transfer| transfer.unsent > 0 || transfer.is_body_awaited;
         state.under_way.values().all(waits).then_some(Standing::Stalled(state.moved))
+    }
+
+    /// How long the connection is there, and how many bytes of bodies it has carried in a second.
+    pub(super) fn use_made(&self) -> (Duration, u64) {
+        let age = self.began.elapsed();
+        (age, self.lock().carried / age.as_secs().max(1))
     }
 
     /// A request is under way until the result, and what is made of it, are dropped. Gives how many
@@ -183,6 +193,11 @@ impl Request {
         }
     }
 
+    /// Bytes of the request's body came.
+    pub(super) fn received(&self, bytes: usize) {
+        self.progress.lock().carried += bytes as u64;
+    }
+
     fn ready(&self, bytes: usize) {
         let mut state = self.progress.lock();
         if let Some(transfer) = state.under_way.get_mut(&self.id) {
@@ -194,6 +209,7 @@ impl Request {
     fn sent(&self, bytes: usize) {
         let (mut state, now) = (self.progress.lock(), Instant::now());
         (state.moved, state.has_taken) = (now, true);
+        state.carried += bytes as u64;
         let sharers = state.under_way.values().filter(|transfer| transfer.unsent > 0).count();
         let Some(transfer) = state.under_way.get_mut(&self.id) else { return };
         transfer.answer.moved(bytes, sharers, now);
