@@ -3,7 +3,7 @@
 use berth_shared::digest::Algorithm;
 use bytes::Bytes;
 use harness::{
-    Client, Response, Stack,
+    Client, Raw, Response, Stack,
     image::{digest_of, push_blob, start_upload},
     upload::{commit, commit_target, content, patch},
 };
@@ -403,6 +403,27 @@ async fn a_commit_that_is_repeated_is_answered_again_while_the_blob_is_there() {
     client.call("DELETE", blob).bearer(&token).send().await.expect(202);
     let answer = commit(client, &token, &location, &digest, last).await;
     answer.expect_error(404, "BLOB_UPLOAD_UNKNOWN");
+}
+
+/// What was left of a large body was not read, and clients over HTTP/1.1 saw a broken pipe.
+#[tokio::test]
+async fn a_repeated_commit_is_answered_behind_a_body_of_any_size() {
+    let (stack, token) = with_token().await;
+    let client = &stack.client;
+    let bytes = content(40_000_000, 11);
+    let digest = digest_of(&bytes);
+    let location = start_upload(client, &token, "app").await;
+    commit(client, &token, &location, &digest, bytes.clone()).await.expect(201);
+    let target = commit_target(&location, &digest);
+    let bearer = format!("Bearer {token}");
+    let length = bytes.len().to_string();
+    let headers = [("authorization", bearer.as_str()), ("content-length", length.as_str())];
+    for _ in 0..3 {
+        let mut raw = Raw::connect(client).await;
+        raw.head(&format!("PUT {target}"), &headers).await;
+        raw.send(&bytes).await;
+        raw.answer(&target, false).await.expect(201);
+    }
 }
 
 #[tokio::test]

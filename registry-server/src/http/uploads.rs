@@ -80,11 +80,11 @@ impl Call<'_> {
         let registry = &self.app.registry;
         let range = self.chunk_range(permit, id).await?;
         match registry.commit_upload(permit, id, &digest, range, content).await {
-            // Asked once more by a client that the first answer did not reach (RFC 9110 §9.2.2).
-            Err(registry::Error::UploadUnknown)
-                if registry.sound_blob(permit, &digest).await.is_ok() =>
-            {
-                content.drain().await;
+            // Asked once more by a client that the first answer did not reach (RFC 9110 §9.2.2). It
+            // reads the answer when it has sent what it sends, which is the blob at most.
+            Err(registry::Error::UploadUnknown) => {
+                let blob = registry.sound_blob(permit, &digest).await;
+                content.discard(blob.map_err(|_| registry::Error::UploadUnknown)?.size).await;
             }
             committed => committed.map_err(|error| out_of_order(permit, error))?,
         }

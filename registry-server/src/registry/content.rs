@@ -19,7 +19,7 @@ use super::{Error, Limits};
 pub(crate) const MANIFEST_COPIES: usize = 2;
 
 /// How much of a body is read and thrown away before a refusal is answered, in bytes.
-const DRAIN_BYTES_MAX: usize = 8 * 1024 * 1024;
+const DRAIN_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// How long that may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -74,15 +74,17 @@ impl Content {
     /// Reads and throws away what is left, within bounds, so that a client which is still sending
     /// gets to read the refusal instead of a broken pipe.
     pub(crate) async fn drain(&mut self) {
-        let discard = async {
-            let mut left = DRAIN_BYTES_MAX;
-            while let Some(Ok(chunk)) = self.next().await {
-                let Some(less) = left.checked_sub(chunk.len()) else { break };
-                left = less;
-            }
-        };
         // Past the bound the connection is closed: the client was warned long enough.
-        let _ = timeout(DRAIN_TIMEOUT, discard).await;
+        let _ = timeout(DRAIN_TIMEOUT, self.discard(DRAIN_BYTES_MAX)).await;
+    }
+
+    /// Reads and throws away what is left, up to `bytes_max`, at the least rate of every body.
+    pub(crate) async fn discard(&mut self, bytes_max: u64) {
+        let mut left = bytes_max;
+        while let Some(Ok(chunk)) = self.next().await {
+            let Some(less) = left.checked_sub(chunk.len() as u64) else { break };
+            left = less;
+        }
     }
 }
 
