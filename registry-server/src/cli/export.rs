@@ -15,7 +15,8 @@ use crate::{
     site,
 };
 
-/// Write images into an OCI image layout, which skopeo, oras, crane and podman read.
+/// Write images into an OCI image layout, which crane and oras read, and skopeo and podman where the
+/// images are OCI's: what docker pushed keeps docker's form.
 ///
 /// Without a tag or digest all tags of the repository go along, and always what refers to an image,
 /// such as its signatures. Every blob is hashed; exit status 1 when one is damaged. A layout that
@@ -23,7 +24,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  registry-server export team/app:1.0 app      then: skopeo copy oci:app:1.0 docker://elsewhere/app:1.0
+  registry-server export team/app:1.0 app      then: oras cp --from-oci-layout app:1.0 elsewhere/app:1.0
   registry-server export team/app app          all tags of team/app")]
 pub(crate) struct Arguments {
     /// What to export.

@@ -51,8 +51,8 @@ const READ: [HeaderName; 16] = [
     header::WWW_AUTHENTICATE,
 ];
 
-/// Says to browsers that pages of these origins may; to those of any other it says nothing, and
-/// without origins not even that.
+/// Says to browsers that pages of these origins may. Those of any other are not named in the answer,
+/// so that a browser lets nothing through; without origins nothing is said at all.
 pub(super) fn layer(origins: &[Origin]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
