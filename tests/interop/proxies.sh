@@ -237,6 +237,9 @@ pull_slowly() {
 # curl has 300 connections at once and no more.
 many_are_served() {
     local half=$((pulls / 2)) first second
+    # In this sandbox alone. Some systems keep up to 32 MiB for a slow reader: a whole pull would end there before the others begin.
+    echo 4096 131072 262144 >/proc/sys/net/ipv4/tcp_rmem
+    echo 4096 16384 262144 >/proc/sys/net/ipv4/tcp_wmem
     pull_slowly "$half" >"$scratch/first" &
     first=$!
     pull_slowly "$half" >"$scratch/second" &
