@@ -2,10 +2,14 @@
 
 use std::{
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 
 use crate::{
     files::{SMALL_FILE_BYTES_MAX, read_at_most},
@@ -75,6 +79,18 @@ pub(crate) fn text_of(bytes: Vec<u8>) -> io::Result<String> {
 pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
     toml::from_str(text)
         .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+}
+
+/// Reads an address to listen on; for `#[serde(deserialize_with)]`.
+///
+/// # Errors
+/// When it is none, with what one looks like.
+pub fn address<'de, D: Deserializer<'de>>(value: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(value)?;
+    text.parse().map_err(|_| {
+        let help = "write an address with its port, such as [::]:5000 or 127.0.0.1:5000";
+        D::Error::custom(format!("{text:?} is nothing to listen on: {help}"))
+    })
 }
 
 /// `path` as seen from the folder in which the configuration file `config` lies.

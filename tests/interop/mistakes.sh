@@ -31,7 +31,7 @@ to() {
 
 times() {
     local wrong
-    for wrong in 90 tomorrow 0d 2020-01-01 9999999d; do
+    for wrong in 90 tomorrow 0d -1d 2020-01-01 9999999d; do
         says "--expires $wrong" 2 'no time to come: write how long, such as 90d' \
             ctl grant andrew a:pull --expires "$wrong"
     done
@@ -41,6 +41,10 @@ times() {
 
 names() {
     says "a subject that nobody is" 0 'there is no user lnea yet' ctl grants lnea
+    says "one whom no rule is for" 0 'no rule is for lnea; to give a grant: authctl grant lnea' ctl grants lnea
+    says "tokens of nobody" 0 'there is no user lnea: tokens of one who is gone end all the same' ctl revoke-tokens lnea
+    says "a grant with the registry's own name" 0 'no repository.s begins with: write team/app$' \
+        ctl grant andrew "$host/team/app:pull"
     says "a group with a name of its own meaning" 2 'choose another name' ctl group add everyone andrew
     says "one member" 0 '^andrew is in group:devs' ctl group add devs andrew
     # shellcheck disable=SC2016  # a pattern of Berth's
@@ -59,6 +63,44 @@ places() {
         ctl cert renew --host other.lan --dry-run
     says "init with another address to listen on" 0 'still listens on .*: write 127.0.0.1:7000' \
         "$bin/authctl" init --data "$data" --certs "$certs" --no-user --listen 127.0.0.1:7000 --dry-run
+}
+
+servers() {
+    local server
+    for server in auth registry; do
+        says "health of $server-server where none runs" 1 'is the server running\?' "$bin/$server-server" \
+            --config "$data/$server.toml" health
+    done
+    says "a port that is none" 2 'write a port from 1 to 65535' "$bin/authctl" init --port 99999
+    says "an address without a port" 1 'such as \[::\]:5000 or 127.0.0.1:5000' \
+        registry_with 's/^listen = .*/listen = "5000"/'
+    says "a port that is taken" 1 'ss -ltnp shows it' with_taken_port registry_with
+    mv "$certs/server.key" "$scratch/server.key"
+    says "a key that is not there" 1 'server.key: .*authctl init makes a certificate' registry_with ''
+    mv "$scratch/server.key" "$certs/server.key"
+    says "init with fewer hosts" 0 'public_urls in .*registry.toml https://other.lan:[0-9]+$' \
+        "$bin/authctl" init --data "$data" --certs "$certs" --no-user --host other.lan --dry-run
+}
+
+# registry_with SED: registry-server with its settings changed.
+registry_with() {
+    sed "$1" "$data/registry.toml" >"$data/registry-other.toml"
+    timeout 10 "$bin/registry-server" --config "$data/registry-other.toml"
+}
+
+# with_taken_port COMMAND: with a sed expression for the port that another program listens on.
+with_taken_port() {
+    python3 - <<'PYTHON' >"$scratch/port" &
+import socket, time
+taken = socket.create_server(("127.0.0.1", 0))
+print(taken.getsockname()[1], flush=True)
+time.sleep(20)
+PYTHON
+    local holder=$! status=0
+    until [[ -s $scratch/port ]]; do sleep 0.05; done
+    "$1" "s/^listen = .*/listen = \"127.0.0.1:$(cat "$scratch/port")\"/" || status=$?
+    kill "$holder"
+    return "$status"
 }
 
 levels() {
@@ -110,5 +152,6 @@ output_that_cannot_be_written
 times
 names
 places
+servers
 levels
 terminals

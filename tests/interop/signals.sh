@@ -128,7 +128,7 @@ collects() {
 deletes() {
     succeeds "push of an image" push_image one
     succeeds "push of another tag" push_image two
-    says "delete of a tag" 0 '1 tag; the manifest stays: delete it by its digest, or set untagged_secs$' \
+    says "delete of a tag" 0 '1 tag; team/app@sha256:[0-9a-f]{64} stays: delete it by that name, or set untagged_secs$' \
         verb delete team/app:one
     says "delete of a manifest" 0 'frees what it alone named, 0 s \(grace_secs\) after its last push$' \
         verb delete "team/app@sha256:$(manifest | sha256sum | cut --delimiter ' ' --fields 1)"

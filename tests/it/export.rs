@@ -152,7 +152,10 @@ async fn a_damaged_blob_is_told_and_left_out() {
 async fn what_is_not_there_and_a_directory_of_something_else_are_refused() {
     let (stack, _, to) = stack_with(&["one"]).await;
     let refused = run(&stack, "two", &to).await.0.expect_err("a refusal").to_string();
-    assert_eq!(refused, "the repository has no such manifest");
+    assert_eq!(
+        refused,
+        "team/app has no tag two: registry-server list team/app shows those that it has"
+    );
     assert!(!to.exists(), "something was made");
     fs::create_dir(&to).expect("a directory");
     fs::write(to.join("letter.txt"), "mine").expect("a file");

@@ -14,7 +14,7 @@ use std::{
 };
 
 use berth_shared::{
-    config::{ConfigError, beside, parse, read},
+    config::{ConfigError, address, beside, parse, read},
     owner::Settings,
     serve::metrics,
     telemetry::LogFormat,
@@ -115,6 +115,7 @@ pub enum KeyIds {
 #[serde(deny_unknown_fields)]
 pub struct Public {
     /// The address to listen on.
+    #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
     /// The certificate chain, as PEM.
     pub certificate: PathBuf,

@@ -75,10 +75,11 @@ pub(crate) async fn run(
     };
     let events = site::start(job, config).await?;
     let ended = |event: &Event| match event {
-        Event::Deleted { what, manifests, tags } => {
+        Event::Deleted { what, manifests, tags, left } => {
             let manifests = count(*manifests, "manifest", "manifests");
             let tags = count(*tags, "tag", "tags");
-            let then = then(reference.as_ref(), &config.settings.collection);
+            let left = left.as_ref().map(|digest| format!("{repository}@{digest}"));
+            let then = then(reference.as_ref(), left, &config.settings.collection);
             Some((format!("deleted {what}: {manifests}, {tags}; {then}"), false))
         }
         _ => None,
@@ -87,7 +88,8 @@ pub(crate) async fn run(
 }
 
 /// When the space comes back, and what to do for it.
-fn then(deleted: Option<&Reference>, collection: &Settings) -> String {
+fn then(deleted: Option<&Reference>, left: Option<String>, collection: &Settings) -> String {
+    let manifest = left.unwrap_or_default();
     match (deleted, collection.untagged_after) {
         (None, _) => "the next garbage collection gives the space back".to_owned(),
         (Some(Reference::Digest(_)), _) => format!(
@@ -95,10 +97,10 @@ fn then(deleted: Option<&Reference>, collection: &Settings) -> String {
             collection.grace.as_secs()
         ),
         (Some(Reference::Tag(_)), None) => {
-            "the manifest stays: delete it by its digest, or set untagged_secs".to_owned()
+            format!("{manifest} stays: delete it by that name, or set untagged_secs")
         }
         (Some(Reference::Tag(_)), Some(after)) => format!(
-            "the manifest stays, and if nothing else names it, goes after {} s (untagged_secs)",
+            "{manifest} stays, and if nothing else names it, goes after {} s (untagged_secs)",
             after.as_secs()
         ),
     }

@@ -11,7 +11,7 @@ use std::{
 
 use axum::http::Uri;
 use berth_shared::{
-    config::{ConfigError, beside, parse, read},
+    config::{ConfigError, address, beside, parse, read},
     owner::Settings,
     serve::{self, metrics},
     telemetry::LogFormat,
@@ -99,6 +99,7 @@ struct ForeignTable {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    #[serde(deserialize_with = "address")]
     listen: SocketAddr,
     public_urls: Vec<String>,
     #[serde(default = "default_data")]
@@ -381,6 +382,7 @@ mod tests {
         let good = "listen = '127.0.0.1:5000'\npublic_urls = ['https://r.example.org']\n";
         for (text, key) in [
             ("listen = '0.0.0.0:5000'\npublic_urls = ['https://r.example.org']", "tls"),
+            ("listen = '5000'\npublic_urls = ['https://r.example.org']", "such as [::]:5000"),
             ("listen = '127.0.0.1:5000'\npublic_urls = ['http://r.example.org']", "public_urls"),
             ("listen = '127.0.0.1:5000'\npublic_urls = ['https://r.example.org/x']", "public_urls"),
             ("listen = '127.0.0.1:5000'\npublic_urls = []", "public_urls"),

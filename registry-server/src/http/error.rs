@@ -333,7 +333,7 @@ fn domain(error: registry::Error) -> Row {
         E::SizeInvalid => (StatusCode::BAD_REQUEST, Code::SizeInvalid),
         E::ManifestReferencesUnknown(_) => (StatusCode::BAD_REQUEST, Code::ManifestBlobUnknown),
         E::ManifestInvalid(_) => (StatusCode::BAD_REQUEST, Code::ManifestInvalid),
-        E::ManifestUnknown => (StatusCode::NOT_FOUND, Code::ManifestUnknown),
+        E::ManifestUnknown | E::TagUnknown(..) => (StatusCode::NOT_FOUND, Code::ManifestUnknown),
         E::ManifestTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Code::ManifestInvalid),
         E::NameUnknown => (StatusCode::NOT_FOUND, Code::NameUnknown),
         E::StoreFull => (StatusCode::INSUFFICIENT_STORAGE, Code::Denied),

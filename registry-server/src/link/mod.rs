@@ -50,6 +50,9 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// The same, until there are any: nobody can sign in before.
 const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long `auth-server` may take to start beside this server before that is worth a warning.
+const STARTING: Duration = Duration::from_secs(3);
+
 /// A handle to the link; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct AuthLink(Arc<Link>);
@@ -137,7 +140,8 @@ impl AuthLink {
 
     /// Polls until `shutdown`.
     pub(crate) async fn keep_fresh(self, shutdown: CancellationToken) {
-        let mut was_down = false;
+        let started = Instant::now();
+        let mut is_told = false;
         loop {
             let began = Instant::now();
             let socket = &self.0.socket;
@@ -146,18 +150,22 @@ impl AuthLink {
                 tokio::join!(self.0.revocations.poll(socket), self.0.keys.poll(socket));
             let polled = revocations.and(keys);
             self.0.is_up.store(polled.is_ok(), Ordering::Relaxed);
+            // Both servers may be starting: it need not have come first.
+            let is_starting = self.check().is_err() && started.elapsed() < STARTING;
             if let Err(error) = &polled
-                && !was_down
+                && !is_told
+                && !is_starting
             {
+                is_told = true;
                 tracing::warn!(
                     error,
                     "auth-server does not answer: known tokens go on, sign-in waits"
                 );
             }
-            if polled.is_ok() && was_down {
+            if polled.is_ok() && is_told {
+                is_told = false;
                 tracing::info!("auth-server answers again");
             }
-            was_down = polled.is_err();
             let wait = if self.check().is_ok() { POLL_INTERVAL } else { FIRST_POLL_INTERVAL };
             tokio::select! {
                 () = tokio::time::sleep_until(began + wait) => {}

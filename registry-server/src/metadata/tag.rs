@@ -125,24 +125,25 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Removes the tag and leaves its manifest. `false` when it is not there.
+    /// Removes the tag and leaves its manifest, whose digest it gives. `None` when it is not there.
     pub(crate) async fn delete_tag(
         &mut self,
         repository: &RepositoryName,
         tag: &Tag,
         now: UnixSeconds,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Digest>, Error> {
         let Some(id) = repository::find(&mut *self.connection, repository).await? else {
-            return Ok(false);
+            return Ok(None);
         };
         self.touch_tagged(id, tag, now).await?;
-        let deleted = sqlx::query("DELETE FROM tags WHERE repository = $1 AND name = $2")
-            .bind(id)
-            .bind(tag.as_str())
-            .execute(&mut *self.connection)
-            .await?
-            .rows_affected();
+        let digest: Option<String> = sqlx::query_scalar(
+            "DELETE FROM tags WHERE repository = $1 AND name = $2 RETURNING digest",
+        )
+        .bind(id)
+        .bind(tag.as_str())
+        .fetch_optional(&mut *self.connection)
+        .await?;
         self.invalidate(Key::Tag(repository.clone(), tag.clone()));
-        Ok(deleted > 0)
+        digest.as_deref().map(parse).transpose()
     }
 }

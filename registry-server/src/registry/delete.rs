@@ -36,15 +36,18 @@ impl Registry {
         events: &Events,
     ) -> Result<Event, Error> {
         self.refuse_when_read_only()?;
-        let (what, manifests, tags) = match reference {
+        let (what, manifests, tags, left) = match reference {
             None => {
                 let held = self.database.held(repository).await?.ok_or(Error::NameUnknown)?;
                 let done = self.empty(repository, held, events).await?;
-                (repository.to_string(), done.manifests, done.tags)
+                (repository.to_string(), done.manifests, done.tags, None)
             }
             Some(Reference::Tag(tag)) => {
-                self.delete_tag(repository, tag).await?;
-                (format!("{repository}:{tag}"), 0, 1)
+                let digest = self.delete_tag(repository, tag).await?;
+                let Some(digest) = digest else {
+                    return Err(Error::TagUnknown(repository.clone(), tag.clone()));
+                };
+                (format!("{repository}:{tag}"), 0, 1, Some(digest))
             }
             Some(Reference::Digest(digest)) => {
                 let broken = self.tags_above(repository, digest, u32::MAX).await?;
@@ -52,10 +55,10 @@ impl Registry {
                     return Err(Error::ManifestNeeded(broken));
                 }
                 let tags = self.delete_with_tags(repository, digest).await?;
-                (format!("{repository}@{digest}"), 1, tags)
+                (format!("{repository}@{digest}"), 1, tags, None)
             }
         };
-        Ok(Event::Deleted { what, manifests, tags })
+        Ok(Event::Deleted { what, manifests, tags, left })
     }
 
     /// Deletes a manifest as a client asks for it, who may break indexes: the log tells which.
@@ -83,17 +86,17 @@ impl Registry {
         Ok(tags.into_iter().map(|tag| format!("{repository}:{tag}")).collect())
     }
 
-    /// Deletes a tag and leaves its manifest.
+    /// Deletes a tag and leaves its manifest, whose digest it gives. `None` when it is not there.
     pub(super) async fn delete_tag(
         &self,
         repository: &RepositoryName,
         tag: &Tag,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Digest>, Error> {
         let (name, tag, now) = (repository.clone(), tag.clone(), self.clock.now());
         let delete = self.database.write(move |tx| {
             Box::pin(async move { tx.delete_tag(&name, &tag, now).await.map_err(Error::from) })
         });
-        if delete.await? { Ok(()) } else { Err(Error::ManifestUnknown) }
+        delete.await
     }
 
     /// Deletes a manifest, behind all tags that lead to it. Gives how many tags those were.

@@ -117,6 +117,9 @@ pub enum Event {
         manifests: u64,
         /// How many tags went.
         tags: u64,
+        /// The manifest of a tag that went, which stays.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left: Option<Digest>,
     },
     /// Nothing stored is deleted until the asker hangs up.
     Held,

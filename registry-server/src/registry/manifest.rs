@@ -141,7 +141,10 @@ impl Registry {
         reference: &Reference,
     ) -> Result<(), Error> {
         match reference {
-            Reference::Tag(tag) => self.delete_tag(permit.repository(), tag).await,
+            Reference::Tag(tag) => {
+                let digest = self.delete_tag(permit.repository(), tag).await?;
+                digest.map(drop).ok_or(Error::ManifestUnknown)
+            }
             Reference::Digest(digest) => self.delete_for_client(permit.repository(), digest).await,
         }
     }

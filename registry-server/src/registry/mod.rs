@@ -28,7 +28,9 @@ use berth_shared::{
     claimant::Claimant,
     clock::Clock,
     digest::{Digest, InvalidDigest},
+    name::RepositoryName,
     serve::budget::{Budget, Busy},
+    tag::Tag,
 };
 
 use crate::{
@@ -181,6 +183,9 @@ pub enum Error {
     /// code-7: no such manifest in the repository.
     #[error("the repository has no such manifest")]
     ManifestUnknown,
+    /// code-7: no such tag in the repository, told to who administers it.
+    #[error("{0} has no tag {1}: registry-server list {0} shows those that it has")]
+    TagUnknown(RepositoryName, Tag),
     /// The manifest is over the limit.
     #[error("the manifest is larger than {0} bytes")]
     ManifestTooLarge(usize),

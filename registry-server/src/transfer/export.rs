@@ -129,7 +129,9 @@ impl Export {
         let mut images = Vec::new();
         for tag in tags {
             let digest = self.database.tag(name, &tag).await?;
-            images.push((Some(tag), digest.ok_or(registry::Error::ManifestUnknown)?));
+            let digest =
+                digest.ok_or_else(|| registry::Error::TagUnknown(name.clone(), tag.clone()))?;
+            images.push((Some(tag), digest));
         }
         if images.is_empty() {
             return Err(Error::Refused(format!("{name} has no tags: name a digest")));

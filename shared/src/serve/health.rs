@@ -91,9 +91,13 @@ pub async fn ask(socket: &Path) -> Result<(), String> {
         .header(http::header::HOST, "localhost")
         .body(Body::empty())
         .map_err(|error| error.to_string())?;
-    let response = client::fetch(socket, request, 4096)
-        .await
-        .map_err(|error| crate::telemetry::chain(&error))?;
+    let response = client::fetch(socket, request, 4096).await.map_err(|error| match error {
+        client::ClientError::Connect { .. } => format!(
+            "{}: is the server running? --config FILE names the settings of another",
+            crate::telemetry::chain(&error)
+        ),
+        error => crate::telemetry::chain(&error),
+    })?;
     if response.status().is_success() {
         Ok(())
     } else {

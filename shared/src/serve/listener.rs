@@ -50,7 +50,14 @@ impl Listener {
             listener => listener,
         };
         let listener = listener.map_err(|error| {
-            io::Error::new(error.kind(), format!("listening on {address}: {error}"))
+            let next = match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "; end what has the port (ss -ltnp shows it), or set listen to another"
+                }
+                io::ErrorKind::AddrNotAvailable => "; set listen to an address of this machine",
+                _ => "",
+            };
+            io::Error::new(error.kind(), format!("listening on {address}: {error}{next}"))
         })?;
         Ok(Self::Tcp(listener, tls))
     }
@@ -135,6 +142,7 @@ mod tests {
         }
         let taken = Listener::tcp((Ipv4Addr::LOCALHOST, port).into(), None).unwrap_err();
         assert!(taken.to_string().starts_with("listening on 127.0.0.1:"), "{taken}");
+        assert!(taken.to_string().ends_with("or set listen to another"), "{taken}");
     }
 
     #[test]

@@ -68,6 +68,7 @@ const COMMON: [Series; 13] = [
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The address to serve metrics on; a loopback one.
+    #[serde(deserialize_with = "crate::config::address")]
     pub listen: SocketAddr,
 }
 

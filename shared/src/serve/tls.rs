@@ -53,7 +53,10 @@ struct Current(ArcSwap<CertifiedKey>);
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file is missing, or is no PEM.
-    #[error("reading {}", path.display())]
+    #[error(
+        "reading {}: {source}; authctl init makes a certificate and its key where neither is there",
+        path.display()
+    )]
     Read {
         /// Which file.
         path: PathBuf,

@@ -36,7 +36,7 @@ pub(crate) struct GrantArguments {
     grants: Vec<GrantText>,
     /// How long the grant holds, such as 90d, or until when, such as 2030-01-31; for good unless
     /// given.
-    #[arg(long, value_name = "TIME", value_parser = times::end)]
+    #[arg(long, value_name = "TIME", value_parser = times::end, allow_hyphen_values = true)]
     expires: Option<UnixSeconds>,
     /// Say what would be done, and do nothing.
     #[arg(long)]
@@ -63,7 +63,7 @@ pub(crate) struct DenyArguments {
     remove: bool,
     /// How long the deny holds, such as 90d, or until when, such as 2030-01-31; for good unless
     /// given.
-    #[arg(long, value_name = "TIME", value_parser = times::end)]
+    #[arg(long, value_name = "TIME", value_parser = times::end, allow_hyphen_values = true)]
     expires: Option<UnixSeconds>,
     /// Say what would be done, and do nothing.
     #[arg(long)]
@@ -105,6 +105,7 @@ async fn add(
 ) -> Result<Report, Failure> {
     let database = site.database().await?;
     site.warn_of_nobody(grantee, &*database.policy().await?);
+    site.warn_of_host(&rules.iter().map(|rule| &rule.pattern).collect::<Vec<_>>());
     let is_of_a_user = |rule: &Rule| rule.pattern.to_string().contains("${user}");
     if *grantee == Grantee::Anonymous && rules.iter().any(is_of_a_user) {
         warn("nobody is signed in who is anonymous: a rule with ${user} never holds for them");
@@ -129,10 +130,14 @@ pub(crate) async fn list(arguments: &ListArguments, site: &Site) -> Result<Repor
         }
         None => policy.rules().into_iter().cloned().collect(),
     };
-    let text = if rules.is_empty() {
-        "there are no grants; to give one: authctl grant NAME 'team/**:pull,push'".to_owned()
-    } else {
-        show_rules(&rules, site)
+    let text = match &arguments.grantee {
+        _ if !rules.is_empty() => show_rules(&rules, site),
+        Some(grantee) => format!(
+            "no rule is for {grantee}; to give a grant: authctl grant {grantee} 'team/**:pull,push'"
+        ),
+        None => {
+            "there are no grants; to give one: authctl grant NAME 'team/**:pull,push'".to_owned()
+        }
     };
     Ok(Report::done(text, json_rules(&rules)))
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
-    report::{Failure, Report},
+    report::{Failure, Report, warn},
     site::Site,
 };
 
@@ -30,7 +30,9 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: &Arguments, site: &Site) -> Result<Report, Failure> {
     let Arguments { grantee, dry_run } = arguments;
     let database = site.database().await?;
-    site.warn_of_nobody(grantee, &*database.policy().await?);
+    if let Some((what, _)) = site.nobody(grantee, &*database.policy().await?) {
+        warn(&format!("{what}: tokens of one who is gone end all the same"));
+    }
     if *dry_run {
         let text = format!(
             "every token that is out for {grantee} would be void within seconds, refresh tokens too"

@@ -52,7 +52,7 @@ pub(crate) struct Create {
     grant: Vec<GrantText>,
     /// How long the secret holds, such as 90d, or until when, such as 2030-01-31; for good unless
     /// given.
-    #[arg(long, value_name = "TIME", value_parser = times::end)]
+    #[arg(long, value_name = "TIME", value_parser = times::end, allow_hyphen_values = true)]
     expires: Option<UnixSeconds>,
     /// Say what would be done, and do nothing.
     #[arg(long)]

@@ -5,12 +5,15 @@ use std::{ffi::OsString, path::PathBuf};
 use auth_server::{
     acl::{policy::Policy, store::Store},
     audit::Author,
+    certs::Found,
     config::{self, Config},
     files,
     users::{edit::Editor, htpasswd::Htpasswd},
 };
 use berth_shared::{
+    clock::Clock,
     owner::{Identity, Settings},
+    pattern::Pattern,
     subject::{Grantee, UserName},
 };
 
@@ -94,26 +97,53 @@ impl Site {
     /// Warns when nobody is called `grantee`: it may be a typing error, or somebody who is yet to
     /// come.
     pub(crate) fn warn_of_nobody(&self, grantee: &Grantee, policy: &Policy) {
-        let hint = match grantee {
+        if let Some((what, next)) = self.nobody(grantee, policy) {
+            warn(&format!("{what} yet; {next}"));
+        }
+    }
+
+    /// Says that nobody is called `grantee`, and how there would be somebody.
+    pub(crate) fn nobody(&self, grantee: &Grantee, policy: &Policy) -> Option<(String, String)> {
+        Some(match grantee {
             Grantee::User(name) if !self.users().users.contains_key(name) => {
-                format!("there is no user {name} yet; to add one: authctl user add {name}")
+                (format!("there is no user {name}"), format!("to add one: authctl user add {name}"))
             }
             Grantee::Robot(name)
                 if policy.robots.get(name).is_none() && policy.trusts.get(name).is_none() =>
             {
-                format!(
-                    "there is no {name} yet; to make it: authctl robot create {name} (a secret) or \
-                     authctl trust add {name} (its issuer's tokens)"
+                (
+                    format!("there is no {name}"),
+                    format!(
+                        "to make it: authctl robot create {name} (a secret) or authctl trust add {name} \
+                         (its issuer's tokens)"
+                    ),
                 )
             }
-            Grantee::Group(name) if !policy.groups.contains_key(name) => {
-                format!(
-                    "nobody is in {grantee} yet; to add somebody: authctl group add {name} USER"
-                )
-            }
-            _ => return,
+            Grantee::Group(name) if !policy.groups.contains_key(name) => (
+                format!("nobody is in {grantee}"),
+                format!("to add somebody: authctl group add {name} USER"),
+            ),
+            _ => return None,
+        })
+    }
+
+    /// Warns when a rule is written with the registry's own name in front: it holds for a repository
+    /// that nobody means.
+    pub(crate) fn warn_of_host(&self, patterns: &[&Pattern]) {
+        let Some(certificates) = &self.config.certificates else { return };
+        let Ok(Found::Own { hosts } | Found::Berths { hosts, .. }) =
+            certificates.files().find(&Clock::system())
+        else {
+            return;
         };
-        warn(&hint);
+        for pattern in patterns {
+            let Some((first, rest)) = pattern.as_str().split_once('/') else { continue };
+            if hosts.iter().any(|host| host.to_string() == first) {
+                warn(&format!(
+                    "{first} is this registry's own name, which no repository's begins with: write {rest}"
+                ));
+            }
+        }
     }
 
     pub(crate) fn no_such_user(&self, name: &UserName) -> Failure {

@@ -40,6 +40,16 @@ impl Plan {
         self.asked.as_deref()
     }
 
+    /// The hosts that Berth's certificate names so far, and is to name no more.
+    pub(super) fn hosts_dropped(&self) -> Vec<Host> {
+        match &self.found {
+            Found::Berths { hosts, .. } => {
+                hosts.iter().filter(|host| !self.wanted.contains(host)).cloned().collect()
+            }
+            Found::Own { .. } | Found::Missing => Vec::new(),
+        }
+    }
+
     /// The hosts for a first run.
     pub(super) fn hosts_wanted(&self) -> &[Host] {
         &self.wanted
@@ -54,7 +64,6 @@ impl Plan {
     pub(super) fn carry_out(
         &self,
         layout: &Layout,
-        urls: &[String],
         clock: &Clock,
         steps: &mut Steps,
     ) -> Result<(), Failure> {
@@ -76,7 +85,8 @@ impl Plan {
                 if set(hosts) == set(&self.wanted) && !is_ending && *is_of_key {
                     return Ok(());
                 }
-                format!("{shown} again for {}", urls.join(", "))
+                let hosts: Vec<_> = self.wanted.iter().map(ToString::to_string).collect();
+                format!("{shown} again for {}", hosts.join(", "))
             }
         };
         if steps.begin(what) {

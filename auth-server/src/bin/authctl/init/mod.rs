@@ -83,7 +83,10 @@ fn port(text: &str) -> Result<Port, String> {
     match text {
         "" => Ok(Port(None)),
         "0" => Err("port 0 cannot stand in a URL".to_owned()),
-        text => text.parse().map(|port| Port(Some(port))).map_err(|error| format!("{error}")),
+        text => text
+            .parse()
+            .map(|port| Port(Some(port)))
+            .map_err(|_| "write a port from 1 to 65535, such as 5000".to_owned()),
     }
 }
 
@@ -137,7 +140,7 @@ pub(crate) async fn run(arguments: &Arguments, author: Author) -> Result<Report,
     let certificate = certificate::Plan::new(arguments, &layout, &clock)?;
     let auth = settings::auth(&layout, &mut steps)?;
     let urls = settings::registry(arguments, &layout, &certificate, &mut steps)?;
-    certificate.carry_out(&layout, &urls, &clock, &mut steps)?;
+    certificate.carry_out(&layout, &clock, &mut steps)?;
     let database = open(&auth, &clock, &mut steps).await?.map(|database| database.acting(author));
     let made = people.carry_out(&database, &auth, &mut steps).await?;
     let next = next::Next { urls: &urls, layout: &layout, certificate: &certificate, made: &made };

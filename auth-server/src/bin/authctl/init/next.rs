@@ -14,9 +14,13 @@ pub(super) struct Next<'a> {
 
 impl Next<'_> {
     pub(super) fn text(&self) -> String {
-        let host = self.urls.first().map_or("localhost:5000", |url| {
-            url.split_once("://").map_or(url.as_str(), |(_, authority)| authority)
-        });
+        let authority = |url: &'_ String| {
+            url.split_once("://").map_or(url.clone(), |(_, rest)| rest.to_owned())
+        };
+        // Image names with an IPv6 address are none for docker and podman.
+        let named = self.urls.iter().map(authority).find(|host| !host.starts_with('['));
+        let first = || self.urls.first().map_or_else(|| "localhost:5000".to_owned(), authority);
+        let host = &named.unwrap_or_else(first);
         let mut text = String::new();
         if let (Some(user), Some(password)) = (&self.made.user, &self.made.password) {
             text.push_str(&format!(
@@ -30,6 +34,12 @@ impl Next<'_> {
                 "Nobody can sign in yet; add a user, then sign in:\n\n  authctl user add NAME --grant \
                  '**:*'\n  docker login {host} -u NAME\n\n"
             )),
+        }
+        if host.starts_with('[') {
+            text.push_str(
+                "docker and podman take no IPv6 address in the name of an image: give the machine a name \
+                 and run init again with --host NAME; crane and curl go on as it is.\n\n",
+            );
         }
         text.push_str(&self.trust(host));
         text

@@ -1,5 +1,11 @@
 //! The two settings files: written once, and after that changed in as little as was asked for.
 
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    slice,
+};
+
 use auth_server::{config::Config, files, host::Host};
 use toml_edit::{Array, DocumentMut, Item, value};
 
@@ -50,7 +56,44 @@ pub(super) fn registry(
     if steps.begin(format!("{} for {}", path.display(), urls.join(", "))) {
         files::replace(path, text.as_bytes(), files::PRIVATE)?;
     }
+    let reached = Reached { path, listen: &listen, hosts: certificate.hosts_wanted(), port };
+    reached.remark(steps);
     Ok(urls)
+}
+
+/// Where the settings listen, and where clients look for it.
+struct Reached<'a> {
+    path: &'a Path,
+    listen: &'a str,
+    hosts: &'a [Host],
+    /// That of the URLs.
+    port: u16,
+}
+
+impl Reached<'_> {
+    /// Says what clients would not reach, unless a proxy stands in front.
+    fn remark(&self, steps: &mut Steps) {
+        let Self { path, listen, hosts, port } = self;
+        let Ok(address) = listen.parse::<SocketAddr>() else { return };
+        let path = path.display();
+        if address.ip() == Ipv4Addr::UNSPECIFIED && hosts.iter().any(Host::is_ipv6) {
+            steps.remark(format!(
+                "{path} listens on {listen}, where nothing arrives by IPv6: write [::]:{port} there"
+            ));
+        }
+        if address.ip().is_loopback() && !hosts.iter().all(Host::is_local) {
+            steps.remark(format!(
+                "{path} listens on {listen}, which this machine alone reaches: right behind a proxy on \
+                 it, else write [::]:{port} there"
+            ));
+        } else if address.port() != *port {
+            steps.remark(format!(
+                "{path} listens on port {}, while clients come to port {port}: right behind a proxy, \
+                 else give --port {0}",
+                address.port()
+            ));
+        }
+    }
 }
 
 fn update(
@@ -65,7 +108,8 @@ fn update(
         text.parse().map_err(|error| Failure::refused(format!("{}: {error}", path.display())))?;
     let old = urls_in(&document);
     let (old_hosts, old_port) = read_urls(&old);
-    let listen = document.get("listen").and_then(Item::as_str).unwrap_or_default();
+    let listen = document.get("listen").and_then(Item::as_str).unwrap_or_default().to_owned();
+    let listen = listen.as_str();
     if let Some(asked) = arguments.listen.filter(|asked| asked.to_string() != listen) {
         let path = path.display();
         steps.remark(format!("{path} still listens on {listen}: write {asked} there yourself"));
@@ -75,16 +119,15 @@ fn update(
     }
     let hosts = certificate.hosts_asked().map_or(old_hosts, <[Host]>::to_vec);
     let port = arguments.port().unwrap_or(old_port);
-    if listen.starts_with("0.0.0.0:") && hosts.iter().any(Host::is_ipv6) {
-        let path = path.display();
-        steps.remark(format!(
-            "{path} listens on {listen}, where nothing arrives by IPv6: write [::]:{port} there"
-        ));
-    }
     let wanted: Vec<_> = hosts.iter().map(|host| host.origin(port)).collect();
     // URLs that somebody has added stay, as long as what is asked for is there and comes first.
     let is_there = old.first() == wanted.first() && wanted.iter().all(|url| old.contains(url));
-    if wanted.is_empty() || is_there {
+    // Those of hosts that the certificate is to name no more do not.
+    let is_of = |url: &String, host: &Host| read_urls(slice::from_ref(url)).0.contains(host);
+    let has_dropped =
+        old.iter().any(|url| certificate.hosts_dropped().iter().any(|host| is_of(url, host)));
+    if wanted.is_empty() || (is_there && !has_dropped) {
+        Reached { path, listen, hosts: &hosts, port }.remark(steps);
         return Ok(old);
     }
     set_urls(&mut document, &wanted);
@@ -93,7 +136,10 @@ fn update(
     }
     if steps.begin(format!("public_urls in {} {}", path.display(), wanted.join(", "))) {
         files::replace(path, document.to_string().as_bytes(), files::PRIVATE)?;
+        steps.remark("a registry-server that runs reads its settings when it starts: restart it");
     }
+    let listen = document.get("listen").and_then(Item::as_str).unwrap_or_default();
+    Reached { path, listen, hosts: &hosts, port }.remark(steps);
     Ok(wanted)
 }
 

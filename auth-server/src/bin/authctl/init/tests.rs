@@ -74,6 +74,41 @@ async fn settings_that_listen_on_ipv4_alone_get_a_remark_for_an_ipv6_host() {
 }
 
 #[tokio::test]
+async fn where_clients_would_not_reach_it_is_remarked_at_the_first_run_too() {
+    for (line, remark) in [
+        (&["--host", "2001:db8::1", "--listen", "0.0.0.0:5000"], "write [::]:5000 there"),
+        (&["--host", "reg.lan", "--listen", "127.0.0.1:5000"], "this machine alone reaches"),
+        (&["--host", "reg.lan", "--listen", "[::]:5080"], "else give --port 5080"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        for again in [false, true] {
+            let report = init(dir.path(), line).await.unwrap();
+            assert!(report.text.contains(remark), "{again}: {}", report.text);
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let report = init(dir.path(), &["--listen", "127.0.0.1:5000"]).await.unwrap();
+    assert!(!report.text.contains("proxy"), "{}", report.text);
+}
+
+#[tokio::test]
+async fn fewer_hosts_are_fewer_urls_and_those_added_by_hand_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path(), &["--host", "reg.lan,old.lan"]).await.unwrap();
+    let report = init(dir.path(), &["--host", "reg.lan"]).await.unwrap();
+    assert_eq!(report.json["public_urls"], serde_json::json!(["https://reg.lan:5000"]));
+    assert!(report.text.contains("server.pem again for reg.lan\n"), "{}", report.text);
+    assert!(report.text.contains("restart it"), "{}", report.text);
+    let toml = dir.path().join("data/registry.toml");
+    let text = fs::read_to_string(&toml).unwrap();
+    let both = "\"https://reg.lan:5000\", \"https://added.lan\"";
+    fs::write(&toml, text.replace("\"https://reg.lan:5000\"", both)).unwrap();
+    let report = init(dir.path(), &["--host", "reg.lan"]).await.unwrap();
+    assert_eq!(report.json["steps"], serde_json::json!([]));
+    assert_eq!(report.json["public_urls"][1], "https://added.lan");
+}
+
+#[tokio::test]
 async fn a_dry_run_makes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let report = init(dir.path(), &["--dry-run"]).await.unwrap();
