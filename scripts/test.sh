@@ -8,13 +8,18 @@ cd "$(dirname "$0")/.." || exit
 
 passed=0 failed=0 skipped=0
 failures=()
+times=()
 log=$(mktemp "${TMPDIR:-/tmp}/berth-test.XXXXXX")
 trap 'rm -f "$log"' EXIT
 
-heading() { printf '\n=== %s\n' "$1"; }
+heading() {
+    printf '\n=== %s\n' "$1"
+    begun=$SECONDS
+}
 
 verdict() { # name, passed, failed, skipped
     passed=$((passed + $2)) failed=$((failed + $3)) skipped=$((skipped + $4))
+    times+=("$((SECONDS - begun)) s  $1")
     [ "$3" -eq 0 ] || failures+=("$1")
     [ "$4" -eq 0 ] || [ "${CI:-}" != true ] || failures+=("$1 (skipped)")
 }
@@ -103,6 +108,9 @@ if [ "$failed" -eq 0 ] || [ -x target/release/registry-server ]; then
         [ -x "$script" ] && interop "$script"
     done
 fi
+
+heading "seconds of each step"
+printf '%s\n' "${times[@]}" "$SECONDS s  all" | sort --numeric-sort --reverse
 
 heading "result"
 for name in "${failures[@]:+${failures[@]}}"; do
