@@ -1,26 +1,18 @@
 //! A small HTTP client for the private Unix sockets.
 
-use std::{
-    fmt, io,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{error::Error, fmt, io, path::Path, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri, uri};
 use http_body_util::{BodyExt, Limited};
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{SendRequest, handshake},
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{self, Client},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
 };
-use hyper_util::rt::TokioIo;
-use tokio::{
-    net::UnixStream,
-    sync::Semaphore,
-    time::{Instant, timeout},
-};
+use tokio::{net::UnixStream, sync::Semaphore, time::timeout};
+use tower::{service_fn, util::BoxCloneSyncService};
 
 /// How long the head of an answer may take. The token endpoint queues for a password check.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,13 +41,13 @@ pub enum ClientError {
     },
     /// The exchange broke.
     #[error("talking to the server behind the socket")]
-    Exchange(#[from] hyper::Error),
+    Exchange(#[source] legacy::Error),
     /// No answer came in time.
     #[error("no answer within {} s", ANSWER_TIMEOUT.as_secs())]
     Timeout,
     /// The body was cut off or too long.
     #[error("reading the answer's body")]
-    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Body(#[source] Box<dyn Error + Send + Sync>),
 }
 
 /// Sends one request over a connection of its own and gives the answer with its body still to be
@@ -67,37 +59,16 @@ pub async fn send(
     socket: &Path,
     request: Request<Body>,
 ) -> Result<Response<Incoming>, ClientError> {
-    let mut sender = connect(socket).await?;
-    timeout(ANSWER_TIMEOUT, sender.send_request(request))
-        .await
-        .map_err(|_| ClientError::Timeout)?
-        .map_err(ClientError::from)
-}
-
-async fn connect(socket: &Path) -> Result<SendRequest<Body>, ClientError> {
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|source| ClientError::Connect { path: socket.display().to_string(), source })?;
-    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-    // Ends when the sender is gone and the answer's body has been read or dropped; its error
-    // reaches the caller there.
-    tokio::spawn(connection);
-    Ok(sender)
+    let connections = Connections::to(socket, 0);
+    timeout(ANSWER_TIMEOUT, connections.send(request)).await.map_err(|_| ClientError::Timeout)?
 }
 
 /// Connections to the server behind one socket, kept from one request to the next: making one costs
 /// as much as a token. Clones share them.
 #[derive(Clone)]
 pub struct Pool {
-    socket: Arc<Path>,
-    idle: Arc<Mutex<Vec<Idle>>>,
+    connections: Connections,
     room: Arc<Semaphore>,
-}
-
-/// A connection that answered, and whose answer may still be on its way.
-struct Idle {
-    sender: SendRequest<Body>,
-    since: Instant,
 }
 
 impl Pool {
@@ -105,7 +76,7 @@ impl Pool {
     #[must_use]
     pub fn new(socket: &Path) -> Self {
         let room = Arc::new(Semaphore::new(UNDER_WAY_MAX));
-        Self { socket: socket.into(), idle: Arc::default(), room }
+        Self { connections: Connections::to(socket, IDLE_MAX), room }
     }
 
     /// Sends a request and reads an answer of at most `bytes_max` bytes whole. The request's body
@@ -122,47 +93,63 @@ impl Pool {
         let exchange = async {
             // It is never closed.
             let _place = self.room.acquire().await;
-            read(self.send(request).await?, bytes_max).await
+            read(self.connections.send(request).await?, bytes_max).await
         };
         timeout(ANSWER_TIMEOUT, exchange).await.map_err(|_| ClientError::Timeout)?
-    }
-
-    async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, ClientError> {
-        while let Some(mut sender) = self.take() {
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok(self.keep(sender, response)),
-                // It was closed meanwhile: nothing of the request was sent.
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(error.into_error().into()),
-                },
-            }
-        }
-        let mut sender = connect(&self.socket).await?;
-        let response = sender.send_request(request).await?;
-        Ok(self.keep(sender, response))
-    }
-
-    /// A connection whose last answer has been read to its end.
-    fn take(&self) -> Option<SendRequest<Body>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < IDLE_TIMEOUT);
-        let ready = idle.iter().position(|idle| idle.sender.is_ready())?;
-        Some(idle.swap_remove(ready).sender)
-    }
-
-    fn keep(&self, sender: SendRequest<Body>, response: Response<Incoming>) -> Response<Incoming> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_MAX {
-            idle.push(Idle { sender, since: Instant::now() });
-        }
-        response
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Pool").field("socket", &self.connections.socket).finish_non_exhaustive()
+    }
+}
+
+/// Connects to the one socket, whatever is asked for.
+type Connector = BoxCloneSyncService<Uri, TokioIo<UnixStream>, io::Error>;
+
+#[derive(Clone)]
+struct Connections {
+    socket: Arc<Path>,
+    client: Client<Connector, Body>,
+}
+
+impl Connections {
+    fn to(socket: &Path, idle_max: usize) -> Self {
+        let socket: Arc<Path> = socket.into();
+        let path = Arc::clone(&socket);
+        let connect = move |_: Uri| {
+            let path = Arc::clone(&path);
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        };
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(idle_max)
+            .build(BoxCloneSyncService::new(service_fn(connect)));
+        Self { socket, client }
+    }
+
+    async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, ClientError> {
+        // The pool wants a host to tell connections by; what is sent is the path alone.
+        let mut parts = request.uri().clone().into_parts();
+        parts.scheme = Some(uri::Scheme::HTTP);
+        parts.authority = Some(uri::Authority::from_static("localhost"));
+        if let Ok(absolute) = Uri::from_parts(parts) {
+            *request.uri_mut() = absolute;
+        }
+        self.client.request(request).await.map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: legacy::Error) -> ClientError {
+        let refused = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        match refused.filter(|_| error.is_connect()) {
+            Some(refused) => ClientError::Connect {
+                path: self.socket.display().to_string(),
+                source: io::Error::new(refused.kind(), refused.to_string()),
+            },
+            None => ClientError::Exchange(error),
+        }
     }
 }
 
@@ -190,9 +177,12 @@ async fn read(
 
 #[cfg(test)]
 mod tests {
-    use std::task::Poll;
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Poll,
+    };
 
-    use axum::{Router, routing::any};
+    use axum::{Router, routing::any, serve::ListenerExt};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -201,9 +191,12 @@ mod tests {
     /// Serves on `socket` until the token is cancelled.
     fn server(socket: &Path, shutdown: CancellationToken) -> impl Future<Output = ()> + use<> {
         let listener = Listener::unix(socket, None).unwrap();
-        let routes = Router::new().route("/", any(|body: String| async move { body }));
         let name = Name { server: "test", listener: "private" };
-        serve(listener, name, routes, Limits::default(), shutdown)
+        serve(listener, name, routes(), Limits::default(), shutdown)
+    }
+
+    fn routes() -> Router {
+        Router::new().route("/", any(|body: String| async move { body }))
     }
 
     fn request(body: &str) -> Request<Body> {
@@ -218,18 +211,26 @@ mod tests {
     async fn a_pool_uses_connections_again_and_never_while_an_answer_is_on_its_way() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("socket");
-        let _server = tokio::spawn(server(&socket, CancellationToken::new()));
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&accepted);
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let listener = listener.tap_io(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        tokio::spawn(axum::serve(listener, routes()).into_future());
         let pool = Pool::new(&socket);
         for n in 0..20 {
             assert_eq!(echo(&pool, &n.to_string()).await.unwrap(), n.to_string());
             // The connection's own task notes the end of the answer.
             tokio::task::yield_now().await;
         }
-        assert!(pool.idle.lock().unwrap().len() < 20, "not one each");
+        assert!(accepted.load(Ordering::Relaxed) < 20, "not one each");
         // Answers that nobody has read yet each hold their connection.
         let large = "x".repeat(1024 * 1024);
-        let unread =
-            [pool.send(request(&large)).await.unwrap(), pool.send(request(&large)).await.unwrap()];
+        let unread = [
+            pool.connections.send(request(&large)).await.unwrap(),
+            pool.connections.send(request(&large)).await.unwrap(),
+        ];
         for answer in unread {
             let body = answer.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(body.len(), large.len());
