@@ -9,8 +9,11 @@ cd "$(dirname "$0")/.." || exit
 passed=0 failed=0 skipped=0
 failures=()
 times=()
-log=$(mktemp "${TMPDIR:-/tmp}/berth-test.XXXXXX")
-trap 'rm -f "$log"' EXIT
+jobs=${BERTH_JOBS:-$(nproc)}
+logs=$(mktemp -d "${TMPDIR:-/tmp}/berth-test.XXXXXX")
+log=$logs/cargo
+trap 'rm -rf "$logs"' EXIT
+trap stop_scripts INT TERM HUP
 
 heading() {
     printf '\n=== %s\n' "$1"
@@ -44,18 +47,44 @@ cargo_tests() {
     verdict "tests" "$ok" "$bad" 0
 }
 
+# The scripts of interop, each in namespaces of its own: as many side by side as there are cores.
+# What one printed is shown when it has ended.
+declare -A script_of=() begun_of=()
+
+interop_all() { # script...
+    local script
+    for script in "$@"; do
+        ((${#script_of[@]} < jobs)) || one_ends
+        echo "# $(name_of "$script") begins"
+        bash "$script" >"$logs/$(basename "$script")" 2>&1 &
+        script_of[$!]=$script begun_of[$!]=$SECONDS
+    done
+    while ((${#script_of[@]} > 0)); do one_ends; done
+}
+
+name_of() { echo "interop/$(basename "$1" .sh)"; }
+
 # An interop script prints a line per check: `ok - what it showed`. 77 says that it cannot run here.
-interop() { # script
-    local name status=0
-    name=interop/$(basename "$1" .sh)
+one_ends() {
+    local pid status=0 name printed
+    wait -n -p pid || status=$?
+    name=$(name_of "${script_of[$pid]}") printed=$logs/$(basename "${script_of[$pid]}")
     heading "$name"
-    bash "$1" 2>&1 | tee "$log"
-    status=${PIPESTATUS[0]}
+    begun=${begun_of[$pid]}
+    cat "$printed"
+    unset "script_of[$pid]" "begun_of[$pid]"
     case $status in
-        0) verdict "$name" "$(grep -c '^ok ' "$log")" 0 0 ;;
+        0) verdict "$name" "$(grep -c '^ok ' "$printed")" 0 0 ;;
         77) verdict "$name" 0 0 1 ;;
-        *) verdict "$name" "$(grep -c '^ok ' "$log")" 1 0 ;;
+        *) verdict "$name" "$(grep -c '^ok ' "$printed")" 1 0 ;;
     esac
+}
+
+# What runs in the background does not hear Ctrl-C by itself.
+stop_scripts() {
+    [ "${#script_of[@]}" -eq 0 ] || kill -TERM "${!script_of[@]}" 2>/dev/null
+    wait
+    exit 130
 }
 
 require() { # program, what to type
@@ -103,10 +132,11 @@ if [ "$failed" -eq 0 ] || [ -x target/release/registry-server ]; then
     export BERTH_BIN=$PWD/target/release
     scripts=(tests/interop/*.sh)
     [ -z "${BERTH_FULL:-}" ] || scripts+=(tests/full/*.sh)
-    for script in "${scripts[@]}"; do
-        # Those that are only sourced by the others are not executable.
-        [ -x "$script" ] && interop "$script"
+    # Those that are only sourced by the others are not executable.
+    for at in "${!scripts[@]}"; do
+        [ -x "${scripts[at]}" ] || unset "scripts[at]"
     done
+    interop_all "${scripts[@]}"
 fi
 
 heading "seconds of each step"

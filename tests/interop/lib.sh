@@ -173,7 +173,7 @@ enter_sandbox() {
         return
     fi
     need_root
-    "$@"
+    one_at_a_time "$@"
     local try=(unshare --mount --net --pid --fork --mount-proc)
     "${try[@]}" true 2>/dev/null || skip "namespaces are not allowed here, so a docker daemon would not run either"
     scratch=$(mktemp -d -t berth-interop.XXXXXX)
@@ -185,6 +185,16 @@ enter_sandbox() {
     sandbox=$!
     wait "$sandbox" || status=$?
     exit "$status"
+}
+
+# one_at_a_time COMMAND...: of all scripts, those of another `make test` too: what is missing is installed and built once.
+one_at_a_time() {
+    local lock
+    mkdir -p "$root/target/interop"
+    exec {lock}>"$root/target/interop/prepare.lock"
+    flock "$lock"
+    "$@"
+    exec {lock}>&-
 }
 
 in_sandbox() { [[ -n $scratch && $$ -eq 1 ]]; }
