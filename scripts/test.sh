@@ -2,6 +2,7 @@
 # `make test`: format, lints, tests, documentation, dependencies, and real clients.
 # As root on Debian it installs what is missing; otherwise it says what to install.
 # A step that cannot run here is skipped and counted; with CI=true a skip is a failure.
+# BERTH_JOBS says how many interop scripts run side by side, instead of as many as there are cores.
 # With BERTH_FULL=1, as `make test-full` has it, those of tests/full too, which build other projects first.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
