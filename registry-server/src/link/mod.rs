@@ -38,8 +38,13 @@ use keys::Keys;
 use revocations::RevocationTable;
 use rights::RightsCache;
 
-/// The largest answer that is taken, in bytes; see also [`revocations::BYTES_MAX`].
+/// The largest answer that is taken, in bytes; see also [`TABLE_BYTES_MAX`].
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The largest table of raised counters that is taken, in bytes: a million counters and more. It has a row for whoever
+/// lost something within days, and where it does not arrive nothing is revoked any more: so this is
+/// only there so that a broken answer does not take all memory.
+const TABLE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The longest answer of the token endpoint, in bytes.
 const TOKEN_ANSWER_BYTES_MAX: usize = 128 * 1024;
@@ -187,7 +192,7 @@ async fn ask(
     }
     let request = request.body(Body::empty()).map_err(|error| error.to_string())?;
     let is_table = path_and_query == REVOCATIONS_PATH;
-    let bytes_max = if is_table { revocations::BYTES_MAX } else { ANSWER_BYTES_MAX };
+    let bytes_max = if is_table { TABLE_BYTES_MAX } else { ANSWER_BYTES_MAX };
     let response =
         client::fetch(socket, request, bytes_max).await.map_err(|error| match error {
             client::ClientError::Body(_) => format!(

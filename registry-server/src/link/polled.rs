@@ -11,7 +11,7 @@ use arc_swap::ArcSwapOption;
 use axum::http::header;
 use berth_shared::files::read_at_most;
 
-use super::{ask, keep, revocations};
+use super::{TABLE_BYTES_MAX, ask, keep};
 
 /// A document and how it is asked for. The value in use stays the same one for as long as the
 /// document does, so that whoever keeps what was made with it can compare.
@@ -30,9 +30,8 @@ impl<T> Polled<T> {
         file: PathBuf,
         read: fn(&[u8]) -> Result<T, String>,
     ) -> Self {
-        let known = read_at_most(&file, revocations::BYTES_MAX as u64)
-            .ok()
-            .and_then(|bytes| read(&bytes).ok());
+        let known =
+            read_at_most(&file, TABLE_BYTES_MAX as u64).ok().and_then(|bytes| read(&bytes).ok());
         let (current, etag) = (ArcSwapOption::from_pointee(known), Mutex::default());
         Self { current, etag, path, file, read }
     }

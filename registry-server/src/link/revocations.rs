@@ -11,11 +11,6 @@ use tokio::time::Instant;
 
 use super::polled::{Polled, lock};
 
-/// The largest table that is taken, in bytes: a million counters and more. It has a row for whoever
-/// lost something within days, and where it does not arrive nothing is revoked any more: so this is
-/// only there so that a broken answer does not take all memory.
-pub(super) const BYTES_MAX: usize = 64 * 1024 * 1024;
-
 #[derive(Debug)]
 pub(super) struct RevocationTable {
     document: Polled<Revocations>,
