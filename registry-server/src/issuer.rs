@@ -23,10 +23,7 @@ use berth_shared::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    config::{ForeignIssuer, KeyFile},
-    link::AuthLink,
-};
+use crate::link::AuthLink;
 
 /// How often the file with a foreign issuer's keys is looked at.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
@@ -36,6 +33,32 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) enum Issuer {
     Berth(AuthLink),
     Foreign(Foreign),
+}
+
+/// Who issues tokens in place of `auth-server`.
+#[derive(Debug, Clone)]
+pub struct ForeignIssuer {
+    /// Where clients get tokens.
+    pub realm: String,
+    /// What tokens are verified with.
+    pub keys: KeyFile,
+}
+
+/// A file of public keys.
+#[derive(Debug, Clone)]
+pub enum KeyFile {
+    /// A JSON Web Key Set.
+    Jwks(PathBuf),
+    /// PEM certificates, whose keys or whose issues sign.
+    Certificates(PathBuf),
+}
+
+impl KeyFile {
+    fn path(&self) -> &PathBuf {
+        match self {
+            Self::Jwks(path) | Self::Certificates(path) => path,
+        }
+    }
 }
 
 /// A foreign issuer: where clients get its tokens, and its keys.
@@ -90,14 +113,6 @@ fn read(file: &KeyFile) -> Result<KeySet, String> {
         KeyFile::Certificates(_) => KeySet::from_certificates(&bytes),
     };
     keys.map_err(|error| format!("{}: {}", path.display(), chain(&error)))
-}
-
-impl KeyFile {
-    fn path(&self) -> &PathBuf {
-        match self {
-            Self::Jwks(path) | Self::Certificates(path) => path,
-        }
-    }
 }
 
 impl Issuer {

@@ -19,7 +19,11 @@ use berth_shared::{
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::{http::origin::Origin, registry};
+use crate::{
+    http::origin::Origin,
+    issuer::{ForeignIssuer, KeyFile},
+    registry,
+};
 use cors::Cors;
 use tables::{Collection, Limits, Verification};
 
@@ -68,24 +72,6 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
-}
-
-/// Who issues tokens in place of `auth-server`.
-#[derive(Debug, Clone)]
-pub struct ForeignIssuer {
-    /// Where clients get tokens.
-    pub realm: String,
-    /// What tokens are verified with.
-    pub keys: KeyFile,
-}
-
-/// A file of public keys.
-#[derive(Debug, Clone)]
-pub enum KeyFile {
-    /// A JSON Web Key Set.
-    Jwks(PathBuf),
-    /// PEM certificates, whose keys or whose issues sign.
-    Certificates(PathBuf),
 }
 
 #[derive(Debug, Deserialize)]
