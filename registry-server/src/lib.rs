@@ -18,6 +18,7 @@ pub mod metadata;
 #[cfg(test)]
 #[path = "../../tests/plans/mod.rs"]
 mod plans;
+mod reach;
 pub mod registry;
 mod series;
 #[cfg(test)]

@@ -16,13 +16,9 @@ use serde_json::json;
 
 use super::Outcome;
 use crate::{
-    authz::Permit,
-    registry::{
-        Error, Registry,
-        content::Content,
-        upload::{Progress, Pusher, UploadId},
-        verify,
-    },
+    authz::permit::Permit,
+    metadata::upload::{Pusher, UploadId},
+    registry::{Error, Registry, content::Content, upload::Progress, verify},
     storage::Shares,
 };
 

@@ -16,7 +16,7 @@ use super::{
     range::{Wanted, wanted},
     value,
 };
-use crate::{authz::Permit, metadata::blob::Blob, registry::Registry, storage::Shares};
+use crate::{authz::permit::Permit, metadata::blob::Blob, registry::Registry, storage::Shares};
 
 impl Call<'_> {
     pub(super) async fn read_blob(

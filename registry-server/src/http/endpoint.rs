@@ -11,11 +11,10 @@ use berth_shared::{
     link::TOKEN_PATH,
     name::RepositoryName,
     reference::{InvalidReference, Reference},
-    scope::Scope,
     serve::health::{HEALTHZ_PATH, READYZ_PATH},
 };
 
-use crate::{authz::with_companions, registry::upload::UploadId};
+use crate::{authz::access::Access, metadata::upload::UploadId};
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,17 +50,6 @@ pub(crate) enum Endpoint {
     /// A method that the path does not have; these it has. Who may not do `instead`, which it has,
     /// is told nothing.
     NotAllowed { instead: Box<Self>, allowed: &'static str },
-}
-
-/// What a request must be allowed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Access<'e> {
-    /// Any good token.
-    AnyToken,
-    /// Any good token; the answer is filtered by rights.
-    Catalog,
-    /// An action on a repository, and on the side whatever else the client should ask for.
-    Repository { name: &'e RepositoryName, action: Action, also: Option<(RepositoryName, Action)> },
 }
 
 /// Why a path is no endpoint.
@@ -303,29 +291,6 @@ impl Endpoint {
             | Self::PutManifest { reference: Reference::Digest(digest), .. }
             | Self::DeleteManifest { reference: Reference::Digest(digest), .. } => Some(digest),
             _ => None,
-        }
-    }
-}
-
-impl Access<'_> {
-    /// The scopes that a client needs a token for.
-    pub(crate) fn scopes(&self) -> Vec<Scope> {
-        match self {
-            Self::AnyToken => Vec::new(),
-            Self::Catalog => vec![Scope::Catalog],
-            Self::Repository { name, action, also } => {
-                let scope = Scope::repository((*name).clone(), with_companions(*action));
-                let also = also.clone().map(Scope::from);
-                std::iter::once(scope).chain(also).collect()
-            }
-        }
-    }
-
-    /// The repository concerned, for the log.
-    pub(crate) fn repository(&self) -> Option<&RepositoryName> {
-        match self {
-            Self::AnyToken | Self::Catalog => None,
-            Self::Repository { name, .. } => Some(name),
         }
     }
 }

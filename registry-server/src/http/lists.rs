@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::{Call, body::in_pieces, error::Error, json as json_response, value};
 use crate::{
-    authz::Permit,
+    authz::permit::Permit,
     metadata::referrer::Referrer,
     registry::{
         self,

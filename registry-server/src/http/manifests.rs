@@ -10,7 +10,7 @@ use axum::{
 use berth_shared::reference::Reference;
 
 use super::{CONTENT_DIGEST, Call, body::in_pieces, empty, error::Error, value};
-use crate::{authz::Permit, registry::content::Content};
+use crate::{authz::permit::Permit, registry::content::Content};
 
 pub(super) const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 pub(super) const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");

@@ -46,7 +46,7 @@ use metrics::counter;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    authz::{Authorized, Authorizer, Denied, Permit, Reason},
+    authz::{Authorized, Authorizer, Denied, Reason, access::Access, permit::Permit},
     issuer::Issuer,
     metadata::Asker,
     registry::{self, Registry, content::Content},
@@ -265,7 +265,7 @@ impl App {
     async fn authorize(
         &self,
         endpoint: &Endpoint,
-        access: &endpoint::Access<'_>,
+        access: &Access<'_>,
         parts: &Parts,
     ) -> Result<Authorized, Error> {
         let shown = basic::shown(&parts.headers);
@@ -299,7 +299,7 @@ impl App {
     async fn authorize_token(
         &self,
         endpoint: &Endpoint,
-        access: &endpoint::Access<'_>,
+        access: &Access<'_>,
         headers: &HeaderMap,
     ) -> Result<Authorized, Error> {
         let denied = match self.authorizer.authorize(access, headers, None).await {

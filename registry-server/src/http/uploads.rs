@@ -9,11 +9,12 @@ use berth_shared::digest::Digest;
 
 use super::{CONTENT_DIGEST, Call, empty, error::Error, query::Mount, range, value};
 use crate::{
-    authz::Permit,
+    authz::permit::Permit,
+    metadata::upload::{Pusher, UploadId},
     registry::{
         self,
         content::Content,
-        upload::{ChunkRange, Progress, Pusher, UploadId},
+        upload::{ChunkRange, Progress},
     },
 };
 
@@ -26,11 +27,10 @@ impl Call<'_> {
         content: &mut Content,
     ) -> Result<Response, Error> {
         let registry = &self.app.registry;
-        if let Some(Mount { digest, from }) = self.query.mount() {
-            let puller = self.app.authorizer.puller(self.token);
-            if registry.mount_blob(permit, &puller, &digest, from.as_ref()).await? {
-                return Ok(created(permit, &digest));
-            }
+        if let Some(mount) = self.query.mount()
+            && self.mount(permit, &mount).await?
+        {
+            return Ok(created(permit, &mount.digest));
         }
         let pusher = Pusher::of(self.claimant);
         let Some(digest) = self.query.get("digest") else {
@@ -46,6 +46,21 @@ impl Call<'_> {
             return Err(error.into());
         }
         Ok(created(permit, &digest))
+    }
+
+    /// Links the blob here if the subject may pull it from the repository that is named, or, where
+    /// none is, from any.
+    async fn mount(&self, permit: &Permit, mount: &Mount) -> Result<bool, Error> {
+        let (registry, digest) = (&self.app.registry, &mount.digest);
+        let puller = self.app.authorizer.puller(self.token);
+        let mounted = match &mount.from {
+            Some(from) => match puller.permit(from).await {
+                Some(source) => registry.mount_blob(permit, &source, digest).await,
+                None => Ok(false),
+            },
+            None => registry.mount_blob_from_any(permit, &puller.reach().await, digest).await,
+        };
+        Ok(mounted?)
     }
 
     pub(super) async fn upload_progress(

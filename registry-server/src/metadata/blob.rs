@@ -5,12 +5,11 @@ use sqlx::{FromRow, SqliteConnection};
 
 use super::{
     Database, Error, Transaction,
-    cache::Key,
-    parse,
+    column::{parse, signed, unsigned},
+    key::Key,
     repository::{self, spans_as_json},
-    signed, unsigned,
 };
-use crate::{registry::reach::Reach, storage::Location};
+use crate::{reach::Reach, storage::Location};
 
 /// A blob and the object that holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::sync::{
 use berth_shared::{digest::Digest, name::RepositoryName, tag::Tag};
 use moka::sync::Cache as Moka;
 
-use super::{blob::LinkedBlob, manifest::Manifest};
+use super::{blob::LinkedBlob, key::Key, manifest::Manifest};
 
 /// How much the cache may hold, in bytes.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -17,17 +17,6 @@ const BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// A manifest larger than this is read from the database each time. The cache holds some more
 /// entries than it may until it tidies up, after 64 of them.
 const MANIFEST_BYTES_MAX: usize = 64 * 1024;
-
-/// What an entry is found by.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Key {
-    Blob(RepositoryName, Digest),
-    /// A blob wherever it is linked, which any number of repositories may do. Nothing is found by
-    /// this; everything is dropped for it, since blobs come to harm and are repaired rarely.
-    BlobEverywhere,
-    Manifest(RepositoryName, Digest),
-    Tag(RepositoryName, Tag),
-}
 
 #[derive(Debug, Clone)]
 enum Value {

@@ -9,7 +9,10 @@ use std::collections::HashSet;
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
 use sqlx::FromRow;
 
-use super::{Database, Error, Transaction, cache::Key, parse, repository::RepositoryId};
+use super::{
+    Database, Error, Transaction, column::parse, key::Key, repository::RepositoryId,
+    upload::UploadId,
+};
 use crate::storage::Location;
 
 /// A place in a list that is read page by page.
@@ -277,7 +280,7 @@ impl Transaction<'_> {
         .fetch_optional(&mut *self.connection)
         .await?;
         let freed = |(location, size): (String, i64)| {
-            Ok(Freed { location: parse(&location)?, size: super::unsigned(size)? })
+            Ok(Freed { location: parse(&location)?, size: super::column::unsigned(size)? })
         };
         row.map(freed).transpose()
     }
@@ -331,7 +334,7 @@ impl Transaction<'_> {
     /// Ends a session that nobody has touched since `idle_since`. `false` when somebody has.
     pub(crate) async fn delete_idle_upload(
         &mut self,
-        id: &crate::registry::upload::UploadId,
+        id: &UploadId,
         idle_since: UnixSeconds,
     ) -> Result<bool, Error> {
         let gone = sqlx::query("DELETE FROM uploads WHERE id = $1 AND touched < $2")

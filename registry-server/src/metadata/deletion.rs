@@ -8,9 +8,9 @@ use berth_shared::{digest::Digest, name::RepositoryName};
 
 use super::{
     Database, Error, Transaction,
-    cache::Key,
+    column::unsigned,
+    key::Key,
     repository::{self, RepositoryId},
-    unsigned,
 };
 
 /// Rows that are deleted in one transaction: what a push may have to wait for. A manifest and what

@@ -6,8 +6,8 @@ use sqlx::FromRow;
 
 use super::{
     Database, Error,
+    column::unsigned,
     repository::{self, RepositoryId},
-    unsigned,
 };
 
 /// Names that are read at once.

@@ -8,10 +8,9 @@ use sqlx::FromRow;
 
 use super::{
     Database, Error, Transaction,
-    cache::Key,
-    parse,
+    column::{parse, signed, unsigned},
+    key::Key,
     repository::{self, RepositoryId},
-    signed, unsigned,
 };
 
 /// A manifest as it was pushed.

@@ -3,14 +3,18 @@
 //! One writer commits what is queued together; several connections read. A file per noun holds the
 //! queries about it, each written once. Nothing here knows HTTP or what a right is.
 
+mod asker;
 pub(crate) mod blob;
 pub(crate) mod cache;
 pub(crate) mod child;
 pub(crate) mod collection;
+pub(crate) mod column;
 pub(crate) mod deletion;
+mod error;
 #[cfg(test)]
 mod faults;
 pub(crate) mod inventory;
+mod key;
 pub(crate) mod manifest;
 mod readers;
 pub(crate) mod referrer;
@@ -20,6 +24,7 @@ mod snapshot;
 pub(crate) mod tag;
 pub(crate) mod totals;
 mod touch;
+mod transaction;
 pub(crate) mod upload;
 pub(crate) mod verification;
 mod writer;
@@ -33,7 +38,6 @@ use std::{
     time::Duration,
 };
 
-use berth_shared::serve::budget::Busy;
 use futures_util::future::BoxFuture;
 use log::LevelFilter;
 use sqlx::{
@@ -43,10 +47,12 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
+pub(crate) use asker::Asker;
 pub(crate) use cache::Cache;
+pub use error::Error;
 use readers::{Reader, Readers};
+pub(crate) use transaction::Transaction;
 use writer::Writer;
-pub(crate) use writer::{Asker, Transaction};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -61,36 +67,6 @@ const SLOW: Duration = Duration::from_secs(1);
 
 /// Pages kept by the writer, in KiB.
 const PAGE_CACHE_KIB: &str = "-2000";
-
-/// The database failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A query failed.
-    #[error("asking the database")]
-    Query(#[from] sqlx::Error),
-    /// The schema cannot be brought to what this program needs.
-    #[error("preparing the database")]
-    Migrate(#[source] MigrateError),
-    /// The database was written by a newer program.
-    #[error("the database was written by a newer version of Berth: use that version, or newer")]
-    Newer,
-    /// The database was written by an older program.
-    #[error("the database was written by an older version of Berth: start this one once")]
-    Older,
-    /// The database holds a value that cannot have been written by this program.
-    #[error("the database holds {0:?} where it cannot be")]
-    Corrupt(String),
-    /// The writer has stopped, as it does during shutdown.
-    #[error("the database is closing")]
-    Closed,
-    /// A write waited too long for its turn, took too long, or was undone with one that did. Nothing
-    /// of it is kept.
-    #[error("the database is busy")]
-    Busy,
-    /// Somebody looks up too much at once.
-    #[error(transparent)]
-    TooManyLookups(#[from] Busy),
-}
 
 /// A handle to the database; clones share it.
 #[derive(Clone, Debug)]
@@ -291,21 +267,6 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), E
         MigrateError::VersionMissing(_) => Error::Newer,
         error => Error::Migrate(error),
     })
-}
-
-/// Reads a value with a grammar out of the database.
-pub(crate) fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Error> {
-    text.parse().map_err(|_| Error::Corrupt(text.to_owned()))
-}
-
-/// Sizes are unsigned everywhere but in SQL.
-pub(crate) fn unsigned(number: i64) -> Result<u64, Error> {
-    u64::try_from(number).map_err(|_| Error::Corrupt(number.to_string()))
-}
-
-/// See [`unsigned`].
-pub(crate) fn signed(number: u64) -> Result<i64, Error> {
-    i64::try_from(number).map_err(|_| Error::Corrupt(number.to_string()))
 }
 
 #[cfg(test)]

@@ -173,7 +173,8 @@ mod tests {
             operations::{BLOB, digest_of, permit, push},
         },
         metadata::Database,
-        registry::{content::Content, upload::UploadId},
+        metadata::upload::UploadId,
+        registry::content::Content,
     };
 
     fn client(name: &str) -> Asker {

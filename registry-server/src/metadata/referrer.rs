@@ -9,7 +9,11 @@ use sqlx::{
     sqlite::SqliteRow,
 };
 
-use super::{Database, Error, parse, repository::RepositoryId, unsigned};
+use super::{
+    Database, Error,
+    column::{parse, unsigned},
+    repository::RepositoryId,
+};
 
 /// How much a page of referrers has at most, as the distribution specification has it for manifests.
 /// A referrer that is larger stands alone on its page.

@@ -3,8 +3,8 @@
 use berth_shared::name::RepositoryName;
 use sqlx::{SqliteConnection, SqliteExecutor};
 
-use super::{Database, Error, parse};
-use crate::registry::reach::Span;
+use super::{Database, Error, column::parse};
+use crate::reach::Span;
 
 /// A repository's number in the database.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::Type)]

@@ -2,7 +2,12 @@
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
-use super::{Database, Error, Transaction, cache::Key, parse, repository, unsigned};
+use super::{
+    Database, Error, Transaction,
+    column::{parse, unsigned},
+    key::Key,
+    repository,
+};
 
 impl Database {
     /// What the tag points to.

@@ -1,7 +1,7 @@
 //! How much there is of everything, counted in pages by key: whoever else reads waits for a page
 //! and not for a table.
 
-use super::{Database, Error, unsigned};
+use super::{Database, Error, column::unsigned};
 
 /// Rows that are counted in one statement.
 const PAGE: u32 = 10_000;

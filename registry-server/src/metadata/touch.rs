@@ -5,7 +5,7 @@
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
-use super::{Error, Transaction, cache::Key, repository::RepositoryId};
+use super::{Error, Transaction, key::Key, repository::RepositoryId};
 
 /// Manifests that one push touches at most, those first that it names itself: as many as one
 /// manifest may name, and as many again below those. An index of indexes can reach any number of

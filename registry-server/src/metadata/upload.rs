@@ -1,13 +1,74 @@
 //! Upload sessions. The row is there before the first byte, so every object can be traced.
 
-use berth_shared::{clock::UnixSeconds, digest::Algorithm, name::RepositoryName};
+use std::{fmt, str::FromStr};
+
+use berth_shared::{
+    claimant::Claimant, clock::UnixSeconds, digest::Algorithm, name::RepositoryName,
+};
 use sqlx::{FromRow, SqliteExecutor};
 
-use super::{Database, Error, Transaction, parse, signed, unsigned};
-use crate::{
-    registry::upload::{Pusher, UploadId},
-    storage::Location,
+use super::{
+    Database, Error, Transaction,
+    column::{parse, signed, unsigned},
 };
+use crate::storage::{self, Location, is_random_hex, random_hex};
+
+/// The text is no id of an upload session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not the id of an upload session")]
+pub struct InvalidUploadId;
+
+/// Names an upload session: 128 random bits in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UploadId(String);
+
+impl UploadId {
+    /// A new id, unlike any other.
+    pub(crate) fn fresh() -> Result<Self, storage::Error> {
+        Ok(Self(random_hex()?))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for UploadId {
+    type Err = InvalidUploadId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUploadId> {
+        if is_random_hex(text) { Ok(Self(text.to_owned())) } else { Err(InvalidUploadId) }
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// To whose share an upload counts, as the database holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Pusher(String);
+
+impl Pusher {
+    /// As whom `claimant` pushes.
+    pub(crate) fn of(claimant: &Claimant) -> Self {
+        Self(claimant.to_string())
+    }
+
+    /// As the database holds it.
+    fn stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// As text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// An upload session as it was last recorded.
 #[derive(Debug, Clone)]

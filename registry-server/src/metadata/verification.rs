@@ -5,9 +5,9 @@ use berth_shared::{clock::UnixSeconds, digest::Digest};
 use super::{
     Database, Error, Transaction,
     blob::{Blob, Row},
-    cache::Key,
+    column::signed,
+    key::Key,
     repository::RepositoryId,
-    signed,
 };
 use crate::storage::Location;
 

@@ -8,7 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, future, stream, stream::BoxStream};
 
 use super::{Error, Registry, collect::before};
 use crate::{
-    authz::Permit,
+    authz::permit::Permit,
     metadata::{
         self, Asker,
         blob::{Blob, Unlinked},

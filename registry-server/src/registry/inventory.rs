@@ -11,8 +11,8 @@ use serde::{Serialize, Serializer};
 use super::Error;
 use crate::metadata::{
     Database,
+    column::unsigned,
     inventory::{RepositoryRow, TagRow},
-    unsigned,
 };
 
 /// A repository and what it holds.

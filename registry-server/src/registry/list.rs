@@ -13,13 +13,14 @@ use berth_shared::{
 use futures_util::{StreamExt, stream, stream::BoxStream};
 use tokio::time::timeout;
 
-use super::{Error, Registry, reach::Reach};
+use super::{Error, Registry};
 use crate::{
-    authz::Permit,
+    authz::permit::Permit,
     metadata::{
         Asker,
         referrer::{Answer, Referrer, Wanted},
     },
+    reach::Reach,
 };
 
 /// The largest page, and the page of the catalog and of referrers for who asks for none.

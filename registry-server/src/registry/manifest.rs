@@ -12,7 +12,7 @@ use berth_shared::{
 use bytes::Bytes;
 
 use super::{Error, Registry, content::MANIFEST_COPIES, manifest_content::read_manifest};
-use crate::{authz::Permit, metadata::manifest::Manifest};
+use crate::{authz::permit::Permit, metadata::manifest::Manifest};
 
 /// What became of a pushed manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use berth_shared::{
 };
 use tokio::{task::yield_now, time::timeout};
 
-use super::{Error, reach::Reach};
-use crate::metadata::Asker;
+use super::Error;
+use crate::{metadata::Asker, reach::Reach};
 
 /// How many compare at once. A client has a quarter.
 const MATCHES_MAX: usize = 4;

@@ -16,8 +16,6 @@ pub(crate) mod manifest;
 pub(crate) mod manifest_content;
 mod matching;
 pub(crate) mod mount;
-mod pattern_set;
-pub(crate) mod reach;
 pub mod upload;
 pub mod verify;
 
@@ -34,7 +32,7 @@ use berth_shared::{
 };
 
 use crate::{
-    metadata::{self, Database},
+    metadata::{self, Database, upload::InvalidUploadId},
     storage::{self, Shares, Store, untouched::Untouched},
 };
 
@@ -226,6 +224,12 @@ impl From<metadata::Error> for Error {
             metadata::Error::Closed => Self::Closing,
             error => Self::Metadata(error),
         }
+    }
+}
+
+impl From<InvalidUploadId> for Error {
+    fn from(_: InvalidUploadId) -> Self {
+        Self::UploadUnknown
     }
 }
 

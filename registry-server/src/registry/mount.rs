@@ -3,34 +3,43 @@
 //! Whatever is missing, the right or the blob, the answer is the same: an ordinary upload. Nor does
 //! the work tell which it was: it goes by what the subject may pull, not by who holds the blob.
 
-use berth_shared::{digest::Digest, name::RepositoryName};
+use berth_shared::digest::Digest;
 
 use super::{Error, Registry};
-use crate::{
-    authz::{Permit, Puller},
-    metadata::blob::Blob,
-};
+use crate::{authz::permit::Permit, metadata::blob::Blob, reach::Reach};
 
 /// How many repositories are looked at for a mount that names no source: of those that the subject
 /// may pull, whatever they hold. Who may pull more than so many has to name the source to be sure.
 const SOURCES_MAX: u32 = 1000;
 
 impl Registry {
-    /// Links the blob in the permit's repository if the subject may pull it from `from`, or, when
-    /// that is absent, from any repository. `false` when it has to be uploaded.
+    /// Links the blob in the permit's repository, if that of `source` has it. `false` when it has to
+    /// be uploaded.
     pub(crate) async fn mount_blob(
         &self,
         permit: &Permit,
-        puller: &Puller<'_>,
+        source: &Permit,
         digest: &Digest,
-        from: Option<&RepositoryName>,
     ) -> Result<bool, Error> {
-        let source = match from {
-            Some(from) => self.pullable_source(puller, digest, from).await?,
-            None => self.any_pullable_source(puller, digest).await?,
-        };
-        match source {
-            Some(blob) => self.link_blob(permit, &blob).await,
+        match self.database.linked_blob(source.repository(), digest).await? {
+            Some(linked) => self.link_blob(permit, &linked.blob).await,
+            None => Ok(false),
+        }
+    }
+
+    /// The same from any repository within `reach`, which is what the subject may pull.
+    pub(crate) async fn mount_blob_from_any(
+        &self,
+        permit: &Permit,
+        reach: &Reach,
+        digest: &Digest,
+    ) -> Result<bool, Error> {
+        let sources = self.database.mount_sources(reach, digest, SOURCES_MAX).await?;
+        // Each is compared with the rights, whether or not it holds the blob.
+        let pullable = self.matching.within(reach, sources, |source| &source.repository).await?;
+        let Some(source) = pullable.iter().find(|source| source.holds) else { return Ok(false) };
+        match self.database.linked_blob(&source.repository, digest).await? {
+            Some(linked) => self.link_blob(permit, &linked.blob).await,
             None => Ok(false),
         }
     }
@@ -49,36 +58,5 @@ impl Registry {
                 })
             })
             .await
-    }
-
-    async fn pullable_source(
-        &self,
-        puller: &Puller<'_>,
-        digest: &Digest,
-        from: &RepositoryName,
-    ) -> Result<Option<Blob>, Error> {
-        if puller.may(from).await {
-            Ok(self.database.linked_blob(from, digest).await?.map(|linked| linked.blob))
-        } else {
-            Ok(None)
-        }
-    }
-
-    async fn any_pullable_source(
-        &self,
-        puller: &Puller<'_>,
-        digest: &Digest,
-    ) -> Result<Option<Blob>, Error> {
-        let reach = puller.reach().await;
-        let sources = self.database.mount_sources(&reach, digest, SOURCES_MAX).await?;
-        // Each is compared with the rights, whether or not it holds the blob.
-        let pullable = self.matching.within(&reach, sources, |source| &source.repository).await?;
-        match pullable.iter().find(|source| source.holds) {
-            Some(source) => {
-                let linked = self.database.linked_blob(&source.repository, digest).await?;
-                Ok(linked.map(|linked| linked.blob))
-            }
-            None => Ok(None),
-        }
     }
 }

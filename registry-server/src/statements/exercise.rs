@@ -12,9 +12,9 @@ use crate::{
         sound,
     },
     metadata::collection::Cursor,
+    reach::Reach,
     registry::{
-        Registry, event::Events, inventory::Inventory, list::PageRequest, reach::Reach,
-        upload::Progress, verify,
+        Registry, event::Events, inventory::Inventory, list::PageRequest, upload::Progress, verify,
     },
     transfer,
 };

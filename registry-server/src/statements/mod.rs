@@ -19,10 +19,8 @@ use crate::{
         operations::{self, OPERATIONS, Operation},
     },
     plans::{ReadsAll, Recording, complaints, keys_without_index},
-    registry::{
-        list::{PageRequest, TAGS_BYTES_MAX},
-        reach::Reach,
-    },
+    reach::Reach,
+    registry::list::{PageRequest, TAGS_BYTES_MAX},
 };
 
 /// What begins at an id, and ends with the page.

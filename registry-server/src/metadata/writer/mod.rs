@@ -28,11 +28,10 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-pub(crate) use queue::Asker;
 use queue::Queue;
 use watch::Watch;
 
-use super::{Cache, Error, cache::Key};
+use super::{Asker, Cache, Error, Transaction, key::Key};
 
 /// Work that is committed together.
 const BATCH: usize = 64;
@@ -52,20 +51,6 @@ pub(super) struct Writer {
     queue: Arc<ClosedOnDrop>,
     watch: Arc<Watch>,
     task: TaskTracker,
-}
-
-/// What work on the database gets: a connection inside a transaction, and a list of what the
-/// commit makes stale.
-pub(crate) struct Transaction<'c> {
-    pub(super) connection: &'c mut SqliteConnection,
-    stale: &'c mut Vec<Key>,
-}
-
-impl Transaction<'_> {
-    /// Drops `key` from the cache when the transaction is committed.
-    pub(super) fn invalidate(&mut self, key: Key) {
-        self.stale.push(key);
-    }
 }
 
 impl Writer {
@@ -218,7 +203,7 @@ impl Open {
     async fn work_on(&mut self, job: &mut dyn Job, stale: &mut Vec<Key>) -> Result<(), Error> {
         self.execute("SAVEPOINT work").await?;
         self.watch.begin();
-        let mut transaction = Transaction { connection: &mut self.connection, stale };
+        let mut transaction = Transaction::new(&mut self.connection, stale);
         let done = tokio::select! {
             done = job.run(&mut transaction) => done,
             () = self.watch.over() => false,

@@ -9,38 +9,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use berth_shared::claimant::Claimant;
-use tokio::{sync::Notify, task::futures::TaskLocalFuture};
+use tokio::sync::Notify;
 
-use crate::metadata::Error;
+use crate::metadata::{Asker, Error};
 
 /// Pieces of work of one asker that may wait: more than all connections of a network together.
 const LANE_MAX: usize = 1024;
-
-tokio::task_local! {
-    static ASKER: Asker;
-}
-
-/// In whose name something is read or written.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Asker {
-    /// The server's own: collection, verification, a verb.
-    Server,
-    /// A client.
-    Client(Arc<Claimant>),
-}
-
-impl Asker {
-    /// Does `work` in this name; what nobody lends a name is the server's own.
-    pub(crate) fn scope<F: Future>(self, work: F) -> TaskLocalFuture<Self, F> {
-        ASKER.scope(self, work)
-    }
-
-    /// In whose name this is done.
-    pub(crate) fn current() -> Self {
-        ASKER.try_with(Self::clone).unwrap_or(Self::Server)
-    }
-}
 
 /// The queue. Many put work into it, and one takes it out.
 #[derive(Debug)]
@@ -174,7 +148,7 @@ impl<W> Drop for Place<W> {
 
 #[cfg(test)]
 mod tests {
-    use berth_shared::subject::Subject;
+    use berth_shared::{claimant::Claimant, subject::Subject};
 
     use super::*;
 

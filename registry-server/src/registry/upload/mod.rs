@@ -6,8 +6,6 @@
 
 use std::{
     collections::HashMap,
-    fmt,
-    str::FromStr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -19,45 +17,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Error, Registry, content::Content};
 use crate::{
-    authz::{Permit, SessionGrant},
+    authz::permit::{Permit, SessionGrant},
     metadata::{
         blob::{Blob, PutBlob},
-        upload::Upload,
+        upload::{Pusher, Upload, UploadId},
     },
-    storage::{Location, is_random_hex, random_hex},
+    storage::Location,
 };
 
 mod pusher;
 mod receive;
 
+pub(crate) use pusher::Pushers;
 use pusher::Pushing;
-pub(crate) use pusher::{Pusher, Pushers};
-
-/// Names an upload session: 128 random bits in hexadecimal.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct UploadId(String);
-
-impl UploadId {
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for UploadId {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        if is_random_hex(text) { Ok(Self(text.to_owned())) } else { Err(Error::UploadUnknown) }
-    }
-}
-
-impl fmt::Display for UploadId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// How far a session has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +64,7 @@ impl Registry {
         if self.database.sessions_of(&pusher, self.idle_since(), max).await? >= max {
             return Err(self.too_many_sessions());
         }
-        self.start_session(permit, pusher, algorithm, UploadId(random_hex()?)).await
+        self.start_session(permit, pusher, algorithm, UploadId::fresh()?).await
     }
 
     async fn start_session(

@@ -9,8 +9,9 @@ use std::{
     },
 };
 
-use berth_shared::claimant::Claimant;
 use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::metadata::upload::Pusher;
 
 /// Files of uploads that stay open while their clients think. Those of further uploads are synced
 /// and closed meanwhile, so that no number of uploads takes the files that everybody needs.
@@ -18,27 +19,6 @@ const KEPT_OPEN_MAX: usize = 256;
 
 /// How many of these one pusher may have.
 const KEPT_OPEN_PER_PUSHER_MAX: usize = KEPT_OPEN_MAX / 4;
-
-/// To whose share an upload counts, as the database holds it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Pusher(String);
-
-impl Pusher {
-    /// As whom `claimant` pushes.
-    pub(crate) fn of(claimant: &Claimant) -> Self {
-        Self(claimant.to_string())
-    }
-
-    /// As the database holds it.
-    pub(crate) fn stored(text: String) -> Self {
-        Self(text)
-    }
-
-    /// As text.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// The slots, and what of them and of the store each pusher has who pushes now.
 #[derive(Debug)]
@@ -177,7 +157,7 @@ impl Drop for Pushing<'_> {
 
 #[cfg(test)]
 mod tests {
-    use berth_shared::subject::Subject;
+    use berth_shared::{claimant::Claimant, subject::Subject};
 
     use super::*;
 

@@ -2,6 +2,8 @@
 //! names in byte order. What a subject may see, and not what there is, then decides what a list or a
 //! mount costs.
 
+mod pattern_set;
+
 use std::collections::BTreeSet;
 
 use berth_shared::{
@@ -12,7 +14,7 @@ use berth_shared::{
     rights::{Effect, Rights},
 };
 
-use super::pattern_set::PatternSet;
+use pattern_set::PatternSet;
 
 /// Comes before everything that may follow in a name, the end of the name excepted.
 const BEFORE_ALL: char = '!';

@@ -4,6 +4,10 @@
 //! Nothing here looks at what the registry holds, so the answer is the same whether or not a
 //! repository exists (auth R6).
 
+pub(crate) mod access;
+pub(crate) mod permit;
+mod puller;
+
 use std::{
     fmt,
     sync::{
@@ -15,11 +19,8 @@ use std::{
 
 use axum::http::{HeaderMap, header};
 use berth_shared::{
-    action::{Action, Actions},
-    claims::{LEEWAY_SECS, SESSION_GRANT_SECS_MAX},
-    clock::{Clock, UnixSeconds},
+    clock::Clock,
     keys::KeySet,
-    name::RepositoryName,
     rights::Rights,
     scope::Scope,
     subject::Subject,
@@ -29,7 +30,10 @@ use metrics::counter;
 use moka::sync::Cache;
 use ring::digest::{SHA256, digest};
 
-use crate::{http::endpoint::Access, issuer::Issuer, registry::reach::Reach};
+use crate::issuer::Issuer;
+use access::Access;
+use permit::{Permit, SessionGrant};
+use puller::Puller;
 
 /// What verified tokens that are kept take, in bytes: some ten thousand of the usual ones. Whoever
 /// asks for many scopes has long ones.
@@ -42,35 +46,6 @@ const TOKEN_COPIES: u32 = 3;
 
 /// How long a verified token is kept; its expiry is checked at every use anyway.
 const TOKEN_KEPT: Duration = Duration::from_secs(15 * 60);
-
-/// Proof that a subject may do what an endpoint does to a repository. Made here and nowhere else.
-#[derive(Debug, Clone)]
-pub(crate) struct Permit {
-    subject: Subject,
-    repository: RepositoryName,
-}
-
-impl Permit {
-    /// Who.
-    #[must_use]
-    pub(crate) fn subject(&self) -> &Subject {
-        &self.subject
-    }
-
-    /// To which repository.
-    #[must_use]
-    pub(crate) fn repository(&self) -> &RepositoryName {
-        &self.repository
-    }
-}
-
-#[cfg(test)]
-impl Permit {
-    /// What tests of the domain hold.
-    pub(crate) fn of(subject: Subject, repository: RepositoryName) -> Self {
-        Self { subject, repository }
-    }
-}
 
 /// What came of a request's credentials.
 #[derive(Debug)]
@@ -113,15 +88,6 @@ impl Denied {
             Self::Challenge { reason: Reason::InsufficientScope(_), .. } => "insufficient_scope",
         }
     }
-}
-
-/// Whose upload session it is, and since when.
-#[derive(Debug, Clone)]
-pub(crate) struct SessionGrant {
-    pub(crate) repository: RepositoryName,
-    /// The `sub` claim of whoever began it.
-    pub(crate) subject: String,
-    pub(crate) started: UnixSeconds,
 }
 
 /// A token that was verified, and the set of keys that it was verified with: by any other set it is
@@ -199,9 +165,7 @@ impl Authorizer {
         }
         let permit = match access {
             Access::AnyToken | Access::Catalog => None,
-            Access::Repository { name, .. } => {
-                Some(Permit { subject, repository: (*name).clone() })
-            }
+            Access::Repository { name, .. } => Some(Permit::new(subject, (*name).clone())),
         };
         Ok(Authorized { token, permit })
     }
@@ -268,46 +232,6 @@ impl Authorizer {
     }
 }
 
-impl SessionGrant {
-    /// Whether a token that has expired still goes for this session: it was in force when the
-    /// session began, which is not too long ago (auth R14).
-    fn extends(&self, token: &VerifiedToken, now: UnixSeconds) -> bool {
-        let claims = &token.claims;
-        claims.sub == self.subject
-            && claims.allows(&self.repository, Action::Push)
-            && claims.nbf - LEEWAY_SECS <= self.started
-            && self.started < claims.exp + LEEWAY_SECS
-            && now - self.started <= SESSION_GRANT_SECS_MAX
-    }
-}
-
-/// Decides whether a subject may pull from a repository that its token does not mention.
-pub(crate) struct Puller<'a> {
-    authorizer: &'a Authorizer,
-    token: &'a VerifiedToken,
-}
-
-impl Puller<'_> {
-    /// Whether the subject may pull from this one.
-    pub(crate) async fn may(&self, repository: &RepositoryName) -> bool {
-        if self.token.claims.allows(repository, Action::Pull) {
-            return true;
-        }
-        let now = self.authorizer.clock.now();
-        let rights = self.authorizer.issuer.rights(&self.token.subject).await;
-        rights.is_some_and(|rights| rights.actions_on(repository, now).contains(Action::Pull))
-    }
-
-    /// What the subject may pull anywhere, by its token and by its rights as they are now; where
-    /// nobody can say those, by the token alone.
-    pub(crate) async fn reach(&self) -> Reach {
-        let rights = self.authorizer.issuer.rights(&self.token.subject).await;
-        let now = self.authorizer.clock.now();
-        let reach = rights.map_or_else(Reach::default, |rights| Reach::of(&rights, now));
-        reach.with(self.token.claims.pullable())
-    }
-}
-
 impl fmt::Debug for Authorizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authorizer").field("verifier", &self.verifier).finish_non_exhaustive()
@@ -344,10 +268,4 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let value = value.to_str().map_err(|_| Refusal::Malformed)?;
     let (scheme, token) = value.split_once(' ').ok_or(Refusal::Malformed)?;
     Ok(scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim()))
-}
-
-/// The actions that a client should ask for along with the one it needs: who pushes, also reads
-/// what is there already.
-pub(crate) fn with_companions(action: Action) -> Actions {
-    Actions::from(action).with_implied()
 }

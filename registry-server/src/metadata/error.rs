@@ -1,0 +1,34 @@
+//! Why the database does not do what is asked.
+
+use berth_shared::serve::budget::Busy;
+use sqlx::migrate::MigrateError;
+
+/// The database failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A query failed.
+    #[error("asking the database")]
+    Query(#[from] sqlx::Error),
+    /// The schema cannot be brought to what this program needs.
+    #[error("preparing the database")]
+    Migrate(#[source] MigrateError),
+    /// The database was written by a newer program.
+    #[error("the database was written by a newer version of Berth: use that version, or newer")]
+    Newer,
+    /// The database was written by an older program.
+    #[error("the database was written by an older version of Berth: start this one once")]
+    Older,
+    /// The database holds a value that cannot have been written by this program.
+    #[error("the database holds {0:?} where it cannot be")]
+    Corrupt(String),
+    /// The writer has stopped, as it does during shutdown.
+    #[error("the database is closing")]
+    Closed,
+    /// A write waited too long for its turn, took too long, or was undone with one that did. Nothing
+    /// of it is kept.
+    #[error("the database is busy")]
+    Busy,
+    /// Somebody looks up too much at once.
+    #[error(transparent)]
+    TooManyLookups(#[from] Busy),
+}

@@ -1,0 +1,24 @@
+//! What queries write through.
+
+use sqlx::SqliteConnection;
+
+use super::key::Key;
+
+/// What work on the database gets: a connection inside a transaction, and a list of what the
+/// commit makes stale.
+pub(crate) struct Transaction<'c> {
+    pub(super) connection: &'c mut SqliteConnection,
+    stale: &'c mut Vec<Key>,
+}
+
+impl<'c> Transaction<'c> {
+    /// What commits makes the keys in `stale` be dropped.
+    pub(super) fn new(connection: &'c mut SqliteConnection, stale: &'c mut Vec<Key>) -> Self {
+        Self { connection, stale }
+    }
+
+    /// Drops `key` from the cache when the transaction is committed.
+    pub(super) fn invalidate(&mut self, key: Key) {
+        self.stale.push(key);
+    }
+}
