@@ -16,7 +16,7 @@ use berth_shared::{
     scope::Scope,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use registry_server::Server;
+use registry_server::server::Server;
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;

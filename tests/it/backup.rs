@@ -12,8 +12,8 @@ use harness::{
     image::{Image, digest_of, push_blob},
 };
 use registry_server::{
-    CONTROL_SOCKET,
     control::Job,
+    data::CONTROL_SOCKET,
     registry::event::{Event, Events},
     transfer::{self, backup, restore},
 };

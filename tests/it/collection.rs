@@ -9,8 +9,8 @@ use harness::{
     upload::patch,
 };
 use registry_server::{
-    CONTROL_SOCKET,
     control::Job,
+    data::CONTROL_SOCKET,
     registry::{
         collect::Summary,
         event::{Event, Kind},

@@ -21,7 +21,7 @@ use harness::{
     image::{MANIFEST, digest_of, put_manifest},
     stack::Options,
 };
-use registry_server::{CONTROL_SOCKET, control::Job, registry::event::Event};
+use registry_server::{control::Job, data::CONTROL_SOCKET, registry::event::Event};
 use serde_json::json;
 
 const WORKERS: u64 = 8;

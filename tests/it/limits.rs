@@ -197,8 +197,8 @@ async fn one_data_directory_has_one_server() {
     let stack = Stack::start().await;
     let path = stack.root().join("registry.toml");
     let config = registry_server::config::Config::read(&path).expect("registry.toml");
-    let second = registry_server::Server::start(config, stack.clock.clone()).await;
-    assert!(matches!(second, Err(registry_server::StartError::InUse(_))));
+    let second = registry_server::server::Server::start(config, stack.clock.clone()).await;
+    assert!(matches!(second, Err(registry_server::data::StartError::InUse(_))));
     let path = stack.root().join("auth.toml");
     let config = auth_server::config::Config::load(&path).expect("auth.toml");
     let second = auth_server::Bound::open(config, stack.clock.clone()).await;

@@ -11,7 +11,7 @@ use harness::{
     image::{Image, start_upload},
     stack::Options,
 };
-use registry_server::control::Job;
+use registry_server::{control::Job, data::CONTROL_SOCKET};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -44,7 +44,7 @@ pub(crate) fn value(answer: &str, series: &str) -> f64 {
 }
 
 async fn collect(stack: &Stack) {
-    let socket = stack.root().join("registry").join(registry_server::CONTROL_SOCKET);
+    let socket = stack.root().join("registry").join(CONTROL_SOCKET);
     let job = Job::Collect { dry_run: false };
     let mut events = job.ask(&socket).await.expect("the control socket");
     while events.recv().await.is_some() {}

@@ -6,8 +6,8 @@ use berth_shared::{clock::Clock, owner::Identity, telemetry::chain};
 use clap::Args;
 use indicatif::ProgressBar;
 use registry_server::{
-    Offline, StartError,
     config::Config,
+    data::{Offline, StartError},
     storage::disk::How,
     transfer::import::{
         self, Options,

@@ -30,7 +30,7 @@ use berth_shared::{
 use clap::{CommandFactory, Parser, Subcommand};
 use nix::sys::stat::{Mode, umask};
 use output::Failure;
-use registry_server::{CONTROL_SOCKET, config::Config};
+use registry_server::{config::Config, data::CONTROL_SOCKET};
 
 /// Serves the OCI distribution API from disk to holders of Berth's tokens.
 ///

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use registry_server::{CONTROL_SOCKET, config::Config, control::Job, registry::event::Event};
+use registry_server::{config::Config, control::Job, data::CONTROL_SOCKET, registry::event::Event};
 
 use crate::output::{self, Failure};
 

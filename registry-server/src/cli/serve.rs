@@ -10,7 +10,7 @@ use berth_shared::{
     serve::shutdown,
     telemetry::{self, LogControl, chain},
 };
-use registry_server::{Server, config::Config, registry::Registry};
+use registry_server::{config::Config, registry::Registry, server::Server};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::output::Failure;

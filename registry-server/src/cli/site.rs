@@ -14,9 +14,9 @@ use berth_shared::{
 };
 use nix::fcntl::OFlag;
 use registry_server::{
-    CONTROL_SOCKET, Offline, StartError,
     config::Config,
     control::Job,
+    data::{CONTROL_SOCKET, Offline, StartError},
     registry::event::{Event, Events},
     transfer,
 };

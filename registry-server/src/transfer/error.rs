@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use berth_shared::owner;
 
-use crate::{StartError, metadata, registry, storage};
+use crate::{data::StartError, metadata, registry, storage};
 
 /// Why a transfer was refused or broke off.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,11 @@ use berth_shared::telemetry::chain;
 use tokio::sync::mpsc;
 
 use super::error::Error;
-use crate::{CONTROL_SOCKET, StartError, control::Job, registry::event::Event};
+use crate::{
+    control::Job,
+    data::{CONTROL_SOCKET, StartError, lock},
+    registry::event::Event,
+};
 
 /// As long as this is kept, no stored object is deleted.
 pub(super) enum Quiet {
@@ -27,7 +31,7 @@ impl Quiet {
             let data = data.display();
             return Err(Error::Refused(format!("{data} holds no registry yet")));
         }
-        match crate::lock(data) {
+        match lock(data) {
             Ok(lock) => Ok(Self::Alone { _lock: lock }),
             Err(StartError::InUse(_)) => Self::ask(data).await,
             Err(error) => Err(error.into()),

@@ -21,6 +21,7 @@ use super::{
     error::{Error, doing},
 };
 use crate::{
+    data::lock,
     metadata::{Database, blob::Blob, totals::BlobTotals, verification::Checked},
     registry::{
         self,
@@ -107,7 +108,7 @@ fn take_data(data: &Path) -> Result<File, Error> {
     if !data.exists() {
         fs::create_dir_all(data).map_err(doing("making", data))?;
     }
-    let lock = crate::lock(data)?;
+    let lock = lock(data)?;
     // SQLite would take a journal that is left over for one of the restored database.
     for name in ["registry.db", "registry.db-wal", "registry.db-journal"] {
         let path = data.join(name);

@@ -27,7 +27,8 @@ use berth_shared::{digest::Digest, name::RepositoryName, owner::Owner};
 use tokio::task::spawn_blocking;
 
 use crate::{
-    Offline, metadata,
+    data::Offline,
+    metadata,
     registry::{self, Registry},
     storage::{
         self,

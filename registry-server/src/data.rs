@@ -1,0 +1,114 @@
+//! The data directory: one registry's, and one process's at a time.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    sync::Arc,
+};
+
+use berth_shared::{
+    clock::Clock,
+    files::{open_lock, try_lock},
+    serve::tls::TlsError,
+};
+
+use crate::{
+    config::Config,
+    metadata::{self, Database},
+    registry::Registry,
+    storage::disk::DiskStore,
+};
+
+/// The control socket's name within the data directory.
+pub const CONTROL_SOCKET: &str = "registry.sock";
+
+/// The server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another server uses the data directory.
+    #[error("{0} is in use by another registry-server: stop that one first")]
+    InUse(String),
+    /// The system gives no random bytes.
+    #[error("the system gives no randomness")]
+    Randomness,
+    /// The data directory, a socket or a port cannot be used.
+    #[error("preparing {what}")]
+    Io {
+        /// What.
+        what: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The keys of the foreign issuer cannot be used.
+    #[error("foreign_issuer: {0}")]
+    ForeignIssuer(String),
+    /// The certificate cannot be used.
+    #[error("tls")]
+    Tls(#[from] TlsError),
+    /// The database cannot be used.
+    #[error("the database in {path}")]
+    Database {
+        /// Where.
+        path: String,
+        /// Why not.
+        source: metadata::Error,
+    },
+}
+
+/// The data directory, opened while no server runs on it.
+#[derive(Debug)]
+pub struct Offline {
+    /// The registry in it.
+    pub registry: Registry,
+    /// The store under it.
+    pub store: DiskStore,
+    _lock: File,
+}
+
+impl Offline {
+    /// Opens the data directory for this process alone.
+    ///
+    /// # Errors
+    /// [`StartError::InUse`] when a server runs on it; else what cannot be used, and why.
+    pub async fn open(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        let lock = lock(&config.data)?;
+        let (registry, store) = open_registry(config, clock).await?;
+        Ok(Self { registry, store, _lock: lock })
+    }
+}
+
+/// Opens what lies in the data directory, which is locked.
+pub(crate) async fn open_registry(
+    config: &Config,
+    clock: Clock,
+) -> Result<(Registry, DiskStore), StartError> {
+    let objects = config.data.join("objects");
+    let store = DiskStore::open(&objects).map_err(preparing(&objects.display().to_string()))?;
+    let path = config.data.join("registry.db");
+    let (store, database) = if config.durable {
+        (store, Database::open(&path).await)
+    } else {
+        tracing::warn!("durable = false: a power cut may lose pushes that were acknowledged");
+        (store.without_durability(), Database::open_without_durability(&path).await)
+    };
+    let database = database
+        .map_err(|source| StartError::Database { path: path.display().to_string(), source })?;
+    Ok((Registry::new(database, Arc::new(store.clone()), clock, config.settings), store))
+}
+
+/// Makes the data directory this process's alone, for as long as the file is open.
+pub(crate) fn lock(data: &Path) -> Result<File, StartError> {
+    let shown = data.display().to_string();
+    let prepare = || {
+        fs::create_dir_all(data)?;
+        try_lock(open_lock(&data.join("lock"), 0o600)?)
+    };
+    prepare().map_err(preparing(&shown))?.ok_or(StartError::InUse(shown))
+}
+
+/// Says what was being prepared.
+pub(crate) fn preparing(what: &str) -> impl FnOnce(io::Error) -> StartError {
+    let what = what.to_owned();
+    move |source| StartError::Io { what, source }
+}
