@@ -7,12 +7,12 @@
 
 mod authz;
 pub mod config;
-pub mod control;
 pub mod data;
 #[cfg(test)]
 mod faults;
 pub mod http;
 mod issuer;
+pub mod jobs;
 mod link;
 mod maintenance;
 pub mod metadata;

@@ -22,10 +22,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     authz::Authorizer,
     config::{Config, TlsFiles},
-    control,
     data::{CONTROL_SOCKET, StartError, lock, open_registry, preparing},
     http::{self, App, basic::Exchange, origin::Origin},
     issuer::{Foreign, Issuer},
+    jobs,
     link::AuthLink,
     maintenance,
     registry::{BLOB_FILES_MAX, Registry},
@@ -158,7 +158,7 @@ impl Server {
         let collection = tokio::spawn(maintenance::collect(registry.clone(), shutdown.clone()));
         let verification = tokio::spawn(maintenance::verify(registry.clone(), shutdown.clone()));
         let routes = http::health_routes(self.app.clone(), Audience::Private)
-            .merge(control::routes(registry.clone()));
+            .merge(jobs::server::routes(registry.clone()));
         let name = |listener| Name { server: series::SERVER, listener };
         let (limits, stop) = (Limits::default(), shutdown.clone());
         let control = serve(self.control, name("control"), routes, limits.clone(), stop);

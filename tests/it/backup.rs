@@ -12,8 +12,8 @@ use harness::{
     image::{Image, digest_of, push_blob},
 };
 use registry_server::{
-    control::Job,
     data::CONTROL_SOCKET,
+    jobs::{Job, event::Told},
     registry::event::{Event, Events},
     transfer::{self, backup, restore},
 };
@@ -117,7 +117,7 @@ impl Bench {
         let socket = self.data().join(CONTROL_SOCKET);
         let mut events = job.ask(&socket).await.expect("the control socket");
         while let Some(event) = events.recv().await {
-            assert!(!matches!(event, Event::Failed { .. }), "{event:?}");
+            assert!(!matches!(event, Told::Failed { .. }), "{event:?}");
         }
     }
 

@@ -10,7 +10,10 @@ use harness::{
     stack::Options,
 };
 use registry_server::{
-    control::Job,
+    jobs::{
+        Job,
+        event::{Outcome, Told},
+    },
     registry::{
         event::{Event, Events},
         inventory::Inventory,
@@ -65,7 +68,7 @@ async fn with_token(stack: &Stack) -> String {
     stack.forged_token("andrew", &["repository:app:pull,push,delete"])
 }
 
-async fn collect(stack: &Stack) -> Vec<Event> {
+async fn collect(stack: &Stack) -> Vec<Told<Outcome>> {
     run(stack, Job::Collect { dry_run: false }).await
 }
 
@@ -85,7 +88,7 @@ async fn what_such_an_index_names_must_be_there_and_stays() {
     stack.clock.advance(Duration::from_secs(100 * 24 * 60 * 60));
     let token = with_token(&stack).await;
     let told = collect(&stack).await;
-    assert!(told.iter().all(|event| !matches!(event, Event::Gone { .. })), "{told:?}");
+    assert!(told.iter().all(|event| !matches!(event, Told::Step(Event::Gone { .. }))), "{told:?}");
     for blob in cache.blobs() {
         let target = format!("/v2/app/blobs/{}", digest_of(blob));
         stack.client.get(&token, &target).await.expect(200);
@@ -158,7 +161,9 @@ async fn caches_are_counted_verified_and_exported() {
     let options = verify::Options { repair: false, bytes_per_sec_max: Some(u64::MAX) };
     let told = run(&stack, Job::Verify { options }).await;
     let images = told.iter().find_map(|event| match event {
-        Event::Damaged { digest, images, .. } if *digest == digest_of(&cache.layer) => Some(images),
+        Told::Step(Event::Damaged { digest, images, .. }) if *digest == digest_of(&cache.layer) => {
+            Some(images)
+        }
         _ => None,
     });
     assert_eq!(images.expect("damage"), &["app:buildcache"]);

@@ -7,7 +7,10 @@ use harness::{
     stack::Options,
 };
 use registry_server::{
-    control::Job,
+    jobs::{
+        Job,
+        event::{Outcome, Told},
+    },
     registry::{event::Event, verify},
 };
 use serde_json::json;
@@ -31,7 +34,7 @@ async fn with_child(registry_limits: &str) -> (Stack, String, Image) {
     (stack, token, image)
 }
 
-async fn delete(stack: &Stack, reference: &str, force: bool) -> Event {
+async fn delete(stack: &Stack, reference: &str, force: bool) -> Told<Outcome> {
     let reference = Some(reference.to_owned());
     run(stack, Job::Delete { repository: "app".into(), reference, force })
         .await
@@ -40,11 +43,11 @@ async fn delete(stack: &Stack, reference: &str, force: bool) -> Event {
 }
 
 /// What a verification says of indexes, and how many it counts.
-async fn incomplete(stack: &Stack) -> (Vec<Event>, u64) {
+async fn incomplete(stack: &Stack) -> (Vec<Told<Outcome>>, u64) {
     let options = verify::Options { repair: false, bytes_per_sec_max: Some(u64::MAX) };
     let mut told = run(stack, Job::Verify { options }).await;
-    let Some(Event::Verified(summary)) = told.pop() else { panic!("{told:?}") };
-    told.retain(|event| matches!(event, Event::Lacking { .. }));
+    let Some(Told::Ended(Outcome::Verified(summary))) = told.pop() else { panic!("{told:?}") };
+    told.retain(|event| matches!(event, Told::Step(Event::Lacking { .. })));
     (told, summary.incomplete)
 }
 
@@ -53,7 +56,7 @@ async fn the_administrator_is_told_which_tags_would_break() {
     let (stack, token, image) = with_child("").await;
     let digest = image.digest();
     let refused = delete(&stack, digest.as_str(), false).await;
-    let Event::Failed { message } = refused else { panic!("{refused:?}") };
+    let Told::Failed { message } = refused else { panic!("{refused:?}") };
     for word in ["app:inner", "app:multi", "--force"] {
         assert!(message.contains(word), "{message}");
     }
@@ -61,7 +64,10 @@ async fn the_administrator_is_told_which_tags_would_break() {
     stack.client.get(&token, &target).await.expect(200);
     assert_eq!(incomplete(&stack).await, (Vec::new(), 0));
 
-    assert!(matches!(delete(&stack, digest.as_str(), true).await, Event::Deleted { .. }));
+    assert!(matches!(
+        delete(&stack, digest.as_str(), true).await,
+        Told::Ended(Outcome::Deleted(_))
+    ));
     stack.client.get(&token, &target).await.expect(404);
     let (told, count) = incomplete(&stack).await;
     let lacking = Event::Lacking {
@@ -70,7 +76,7 @@ async fn the_administrator_is_told_which_tags_would_break() {
         example: digest.to_string(),
         is_sparse: false,
     };
-    assert_eq!((told, count), (vec![lacking], 1));
+    assert_eq!((told, count), (vec![Told::Step(lacking)], 1));
     // What no index names needs no word.
     image.push(&stack.client, &token, "app", "alone").await;
     for tag in ["multi", "inner"] {
@@ -106,7 +112,7 @@ async fn sparse_indexes_are_told_apart() {
     put_manifest(&stack.client, &token, "app", "sparse", INDEX, bytes).await.expect(201);
     let (told, count) = incomplete(&stack).await;
     assert!(
-        matches!(&told[..], [Event::Lacking { image, is_sparse: true, .. }] if image == "app:sparse")
+        matches!(&told[..], [Told::Step(Event::Lacking { image, is_sparse: true, .. })] if image == "app:sparse")
     );
     assert_eq!(count, 1);
 }

@@ -9,10 +9,14 @@ use harness::{
     upload::patch,
 };
 use registry_server::{
-    control::Job,
     data::CONTROL_SOCKET,
+    jobs::{
+        Job,
+        event::{Outcome, Told},
+    },
     registry::{
         collect::Summary,
+        delete::Deleted,
         event::{Event, Kind},
     },
 };
@@ -24,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Has the running registry do a job, and gives what it told.
-pub(crate) async fn run(stack: &Stack, job: Job) -> Vec<Event> {
+pub(crate) async fn run(stack: &Stack, job: Job) -> Vec<Told<Outcome>> {
     let socket = stack.root().join("registry").join(CONTROL_SOCKET);
     let mut events = job.ask(&socket).await.expect("the control socket");
     let mut told = Vec::new();
@@ -34,14 +38,14 @@ pub(crate) async fn run(stack: &Stack, job: Job) -> Vec<Event> {
     told
 }
 
-async fn collect(stack: &Stack) -> (Vec<Event>, Summary) {
+async fn collect(stack: &Stack) -> (Vec<Told<Outcome>>, Summary) {
     collect_with(stack, false).await
 }
 
-async fn collect_with(stack: &Stack, dry_run: bool) -> (Vec<Event>, Summary) {
+async fn collect_with(stack: &Stack, dry_run: bool) -> (Vec<Told<Outcome>>, Summary) {
     let mut told = run(stack, Job::Collect { dry_run }).await;
     match told.pop() {
-        Some(Event::Collected(summary)) => (told, summary),
+        Some(Told::Ended(Outcome::Collected(summary))) => (told, summary),
         other => panic!("collection ended with {other:?}"),
     }
 }
@@ -77,7 +81,7 @@ async fn a_blob_that_no_manifest_names_goes_after_the_grace_period() {
     let (told, summary) = collect(&stack).await;
     assert_eq!((summary.blobs, summary.bytes), (1, stray.len() as u64), "{told:?}");
     assert_eq!(stack.objects().len(), before - 1, "the space is not free");
-    assert!(matches!(&told[0], Event::Gone { kind: Kind::Blob, name, why, .. }
+    assert!(matches!(&told[0], Told::Step(Event::Gone { kind: Kind::Blob, name, why, .. })
         if *name == digest_of(&stray).to_string() && why.contains("no manifest")));
     let token = token_again(&stack, "app");
     assert_eq!(head_blob(&stack, &token, "app", &stray).await, 404);
@@ -178,7 +182,7 @@ async fn an_object_that_nothing_owns_goes_and_what_is_none_is_reported() {
     stack.clock.advance(GRACE * 2);
     let (told, summary) = collect(&stack).await;
     assert_eq!((summary.orphans, summary.problems, summary.bytes), (1, 2, 9), "{told:?}");
-    let is_named = |event: &Event| matches!(event, Event::Problem { message } if message.contains("notes.txt"));
+    let is_named = |event: &Told<Outcome>| matches!(event, Told::Step(Event::Problem { message }) if message.contains("notes.txt"));
     assert!(told.iter().any(is_named), "{told:?}");
     assert!(folder.join("notes.txt").exists());
 }
@@ -282,7 +286,7 @@ async fn nothing_is_deleted_while_somebody_holds_it() {
     stack.clock.advance(SECOND);
     let socket = stack.root().join("registry").join(CONTROL_SOCKET);
     let mut hold = Job::Hold.ask(&socket).await.expect("the control socket");
-    assert_eq!(hold.recv().await, Some(Event::Held));
+    assert_eq!(hold.recv().await, Some(Told::Step(Event::Held)));
     let mut collection = Box::pin(collect(&stack));
     tokio::select! {
         _ = &mut collection => panic!("collected what was held"),
@@ -299,7 +303,10 @@ async fn a_read_only_registry_serves_and_changes_nothing() {
     let rights = token(&stack, &["app"]);
     let image = Image::new("one");
     image.push(&stack.client, &rights, "app", "v1").await;
-    assert_eq!(run(&stack, Job::ReadOnly { on: true }).await, [Event::ReadOnly { on: true }]);
+    assert_eq!(
+        run(&stack, Job::ReadOnly { on: true }).await,
+        [Told::Ended(Outcome::ReadOnly { on: true })]
+    );
 
     stack.client.get(&rights, "/v2/app/manifests/v1").await.expect(200);
     assert_eq!(head_blob(&stack, &rights, "app", &image.layer).await, 200);
@@ -308,9 +315,9 @@ async fn a_read_only_registry_serves_and_changes_nothing() {
     assert!(refused.json().to_string().contains("read-only"), "{refused:?}");
     stack.client.delete(&rights, "/v2/app/manifests/v1").await.expect_error(405, "UNSUPPORTED");
     let refused = run(&stack, Job::Collect { dry_run: false }).await;
-    assert!(matches!(&refused[..], [Event::Failed { .. }]), "{refused:?}");
+    assert!(matches!(&refused[..], [Told::Failed { .. }]), "{refused:?}");
     let delete = Job::Delete { repository: "app".into(), reference: None, force: false };
-    assert!(matches!(&run(&stack, delete).await[..], [Event::Failed { .. }]));
+    assert!(matches!(&run(&stack, delete).await[..], [Told::Failed { .. }]));
 
     run(&stack, Job::ReadOnly { on: false }).await;
     stack.client.delete(&rights, "/v2/app/manifests/v1").await.expect(202);
@@ -329,14 +336,11 @@ async fn the_administrator_deletes_tags_manifests_and_repositories() {
         reference: reference.map(str::to_owned),
         force: false,
     };
-    let deleted = |what: &str, manifests, tags| Event::Deleted {
-        what: what.into(),
-        manifests,
-        tags,
-        left: None,
+    let told = |what: &str, manifests, tags, left| {
+        Told::Ended(Outcome::Deleted(Deleted { what: what.into(), manifests, tags, left }))
     };
-    let left = Some(image.digest());
-    let gone = Event::Deleted { what: "app:v1".into(), manifests: 0, tags: 1, left };
+    let deleted = |what: &str, manifests, tags| told(what, manifests, tags, None);
+    let gone = told("app:v1", 0, 1, Some(image.digest()));
     assert_eq!(run(&stack, delete(Some("v1"))).await, [gone]);
     stack.client.get(&rights, "/v2/app/manifests/v1").await.expect(404);
     stack.client.get(&rights, "/v2/app/manifests/v2").await.expect(200);
@@ -348,7 +352,7 @@ async fn the_administrator_deletes_tags_manifests_and_repositories() {
     assert_eq!(head_blob(&stack, &rights, "app", &image.layer).await, 404);
     let refused = run(&stack, delete(Some("v9"))).await;
     assert!(
-        matches!(&refused[..], [Event::Failed { message }] if message.starts_with("app has no tag v9: "))
+        matches!(&refused[..], [Told::Failed { message }] if message.starts_with("app has no tag v9: "))
     );
     assert_eq!(collect(&stack).await.1.blobs, 2);
     assert_eq!(stack.objects().len(), 0);

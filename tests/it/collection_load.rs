@@ -21,7 +21,13 @@ use harness::{
     image::{MANIFEST, digest_of, put_manifest},
     stack::Options,
 };
-use registry_server::{control::Job, data::CONTROL_SOCKET, registry::event::Event};
+use registry_server::{
+    data::CONTROL_SOCKET,
+    jobs::{
+        Job,
+        event::{Outcome, Told},
+    },
+};
 use serde_json::json;
 
 const WORKERS: u64 = 8;
@@ -132,7 +138,7 @@ impl Worker {
     }
 }
 
-async fn collect(stack: &Stack) -> Event {
+async fn collect(stack: &Stack) -> Told<Outcome> {
     let socket = stack.root().join("registry").join(CONTROL_SOCKET);
     let mut events =
         Job::Collect { dry_run: false }.ask(&socket).await.expect("the control socket");
@@ -154,7 +160,10 @@ async fn under_load(grace_secs: u64, steps: u64) {
             let mut runs = 0;
             while !done.load(Ordering::SeqCst) {
                 let end = collect(&stack).await;
-                assert!(matches!(&end, Event::Collected(it) if it.problems == 0), "{end:?}");
+                assert!(
+                    matches!(&end, Told::Ended(Outcome::Collected(it)) if it.problems == 0),
+                    "{end:?}"
+                );
                 runs += 1;
             }
             runs

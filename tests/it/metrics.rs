@@ -11,7 +11,7 @@ use harness::{
     image::{Image, start_upload},
     stack::Options,
 };
-use registry_server::{control::Job, data::CONTROL_SOCKET};
+use registry_server::{data::CONTROL_SOCKET, jobs::Job};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -28,7 +28,7 @@ const VOCABULARY: [&str; 15] = [
 ];
 
 /// The modules of `registry-server` that speak HTTP.
-const REGISTRY_HTTP: [&str; 6] = ["http/", "link/", "server.rs", "authz/", "config/", "control.rs"];
+const REGISTRY_HTTP: [&str; 6] = ["http/", "link/", "server.rs", "authz/", "config/", "jobs/"];
 
 /// A source file: its path from the workspace's root, and its text.
 struct Source {

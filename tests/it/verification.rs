@@ -8,7 +8,10 @@ use harness::{
     upload::content,
 };
 use registry_server::{
-    control::Job,
+    jobs::{
+        Job,
+        event::{Outcome, Told},
+    },
     registry::{
         event::Event,
         verify::{Options, Summary},
@@ -17,12 +20,12 @@ use registry_server::{
 
 use crate::collection::run;
 
-async fn verify(stack: &Stack, repair: bool) -> (Vec<Event>, Summary) {
+async fn verify(stack: &Stack, repair: bool) -> (Vec<Told<Outcome>>, Summary) {
     let options = Options { repair, bytes_per_sec_max: Some(u64::MAX) };
     let mut told = run(stack, Job::Verify { options }).await;
-    told.retain(|event| !matches!(event, Event::Progress { .. }));
+    told.retain(|event| !matches!(event, Told::Step(Event::Progress { .. })));
     match told.pop() {
-        Some(Event::Verified(summary)) => (told, summary),
+        Some(Told::Ended(Outcome::Verified(summary))) => (told, summary),
         other => panic!("verification ended with {other:?}"),
     }
 }
@@ -63,7 +66,9 @@ async fn damage_is_found_named_not_served_and_healed_by_a_push() {
 
         let (told, summary) = verify(&stack, false).await;
         assert_eq!((summary.damaged, summary.blobs), (1, 2), "{told:?}");
-        let Event::Damaged { digest, images, .. } = &told[0] else { panic!("{told:?}") };
+        let Told::Step(Event::Damaged { digest, images, .. }) = &told[0] else {
+            panic!("{told:?}")
+        };
         assert_eq!(*digest, digest_of(&image.layer));
         assert_eq!(*images, ["app:v1"]);
         assert_eq!(status(&stack, "HEAD", &image.layer).await, 404);
@@ -124,7 +129,7 @@ async fn what_was_put_right_is_served_again_by_repair() {
     // Repairing writes, and a read-only registry is not written to.
     run(&stack, Job::ReadOnly { on: true }).await;
     let repair = Job::Verify { options: Options { repair: true, bytes_per_sec_max: None } };
-    assert!(matches!(&run(&stack, repair).await[..], [Event::Failed { .. }]));
+    assert!(matches!(&run(&stack, repair).await[..], [Told::Failed { .. }]));
     run(&stack, Job::ReadOnly { on: false }).await;
     let (told, summary) = verify(&stack, true).await;
     assert_eq!((summary.damaged, summary.repaired), (1, 2), "{told:?}");

@@ -6,13 +6,13 @@ use berth_shared::clock::Clock;
 use clap::Args;
 use registry_server::{
     config::Config,
-    registry::event::Event,
+    jobs::event::tell,
     transfer::backup::{Summary, backup},
 };
 
 use crate::{
+    outcome::Outcome,
     output::{self, Failure, bytes, count},
-    site,
 };
 
 /// Back up everything that is stored, while pushes go on.
@@ -36,11 +36,11 @@ pub(crate) async fn run(
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let (data, to) = (config.data.clone(), arguments.to.clone());
-    let events = site::here(|events| async move {
-        backup(data, to, Clock::system(), events).await.map(Event::BackedUp)
+    let events = tell(|events| async move {
+        backup(data, to, Clock::system(), events).await.map(Outcome::BackedUp)
     });
-    let ended = |event: &Event| match event {
-        Event::BackedUp(summary) => Some((summarise(summary), summary.missing > 0)),
+    let ended = |outcome: &Outcome| match outcome {
+        Outcome::BackedUp(summary) => Some((summarise(summary), summary.missing > 0)),
         _ => None,
     };
     output::follow(events, json, ended).await

@@ -6,8 +6,8 @@ use berth_shared::{name::RepositoryName, reference::Reference};
 use clap::Args;
 use registry_server::{
     config::Config,
-    control::Job,
-    registry::{collect::Settings, event::Event},
+    jobs::{Job, event::Outcome},
+    registry::{collect::Settings, delete::Deleted},
 };
 
 use crate::{
@@ -74,8 +74,8 @@ pub(crate) async fn run(
         force: arguments.force,
     };
     let events = site::start(job, config).await?;
-    let ended = |event: &Event| match event {
-        Event::Deleted { what, manifests, tags, left } => {
+    let ended = |outcome: &Outcome| match outcome {
+        Outcome::Deleted(Deleted { what, manifests, tags, left }) => {
             let manifests = count(*manifests, "manifest", "manifests");
             let tags = count(*tags, "tag", "tags");
             let left = left.as_ref().map(|digest| format!("{repository}@{digest}"));

@@ -5,14 +5,14 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Args;
 use registry_server::{
     config::Config,
-    registry::event::Event,
+    jobs::event::tell,
     transfer::export::{Summary, export},
 };
 
 use crate::{
     delete::Image,
+    outcome::Outcome,
     output::{self, Failure, bytes, count},
-    site,
 };
 
 /// Write images into an OCI image layout, which crane and oras read, and skopeo and podman where the
@@ -43,11 +43,11 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     let Image { repository, reference } = arguments.image.clone();
     let (data, to) = (config.data.clone(), arguments.to.clone());
-    let events = site::here(|events| async move {
-        export(data, repository, reference, to, events).await.map(Event::Exported)
+    let events = tell(|events| async move {
+        export(data, repository, reference, to, events).await.map(Outcome::Exported)
     });
-    let ended = |event: &Event| match event {
-        Event::Exported(summary) => Some((summarise(summary), summary.damaged > 0)),
+    let ended = |outcome: &Outcome| match outcome {
+        Outcome::Exported(summary) => Some((summarise(summary), summary.damaged > 0)),
         _ => None,
     };
     output::follow(events, json, ended).await

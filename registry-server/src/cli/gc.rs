@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use registry_server::{
     config::Config,
-    control::Job,
-    registry::{collect::Summary, event::Event},
+    jobs::{Job, event::Outcome},
+    registry::collect::Summary,
 };
 
 use crate::{
@@ -31,8 +31,8 @@ pub(crate) async fn run(
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let events = site::start(Job::Collect { dry_run: arguments.dry_run }, config).await?;
-    let ended = |event: &Event| match event {
-        Event::Collected(summary) => Some((summarise(summary), summary.problems > 0)),
+    let ended = |outcome: &Outcome| match outcome {
+        Outcome::Collected(summary) => Some((summarise(summary), summary.problems > 0)),
         _ => None,
     };
     output::follow(events, json, ended).await

@@ -7,6 +7,7 @@ mod export;
 mod gc;
 mod import;
 mod list;
+mod outcome;
 mod output;
 mod read_only;
 mod restore;

@@ -8,7 +8,10 @@ use std::{
 
 use berth_shared::shown::{self, shown};
 use indicatif::{ProgressBar, ProgressStyle};
-use registry_server::registry::event::Event;
+use registry_server::{
+    jobs::event::{Outcome, Told},
+    registry::event::Event,
+};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -26,7 +29,7 @@ impl Failure {
         // A mistake in the configuration is shown in several lines.
         complain(&format!("registry-server: {}", message.replace('\n', "\n  ")));
         if as_json {
-            json(&Event::Failed { message });
+            json(&Told::<Outcome>::Failed { message });
         }
         ExitCode::FAILURE
     }
@@ -108,17 +111,16 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// Prints what work tells, but for its failure, which is given. The event that says how it ended
-/// comes to `ended`, which gives the line to print and whether anything was wrong; `None` for an
-/// event that is not the last.
-pub(crate) async fn follow(
-    mut events: mpsc::Receiver<Event>,
+/// Prints what work tells, but for its failure, which is given. How it ended comes to `ended`, which
+/// gives the line to print and whether anything was wrong; `None` where work cannot end so.
+pub(crate) async fn follow<O: Serialize>(
+    mut events: mpsc::Receiver<Told<O>>,
     as_json: bool,
-    ended: impl Fn(&Event) -> Option<(String, bool)>,
+    ended: impl Fn(&O) -> Option<(String, bool)>,
 ) -> Result<ExitCode, Failure> {
     let bar = progress_bar();
     while let Some(event) = events.recv().await {
-        if let Event::Failed { message } = event {
+        if let Told::Failed { message } = event {
             bar.finish_and_clear();
             // Whoever listens on the socket says it: it is one line, whatever is in it.
             return Err(Failure(shown(&message).to_string()));
@@ -126,25 +128,26 @@ pub(crate) async fn follow(
         if as_json {
             json(&event);
         }
-        if let Some((text, is_wrong)) = ended(&event) {
-            bar.finish_and_clear();
-            if !as_json {
-                line(&text);
-            }
-            return Ok(ExitCode::from(u8::from(is_wrong)));
-        }
         match event {
-            Event::Progress { done, total, bytes_total: 0, .. } => {
+            Told::Ended(outcome) => {
+                let Some((text, is_wrong)) = ended(&outcome) else { continue };
+                bar.finish_and_clear();
+                if !as_json {
+                    line(&text);
+                }
+                return Ok(ExitCode::from(u8::from(is_wrong)));
+            }
+            Told::Step(Event::Progress { done, total, bytes_total: 0, .. }) => {
                 bar.set_style(style("{bar:30} {pos}/{len}, {eta} left"));
                 bar.set_length(total);
                 bar.set_position(done);
             }
-            Event::Progress { bytes_done, bytes_total, .. } => {
+            Told::Step(Event::Progress { bytes_done, bytes_total, .. }) => {
                 bar.set_length(bytes_total);
                 bar.set_position(bytes_done);
             }
-            event if !as_json => bar.suspend(|| show(&event)),
-            _ => {}
+            Told::Step(step) if !as_json => bar.suspend(|| show(&step)),
+            Told::Step(_) | Told::Failed { .. } => {}
         }
     }
     bar.finish_and_clear();

@@ -3,7 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use registry_server::{config::Config, control::Job, data::CONTROL_SOCKET, registry::event::Event};
+use registry_server::{
+    config::Config,
+    data::CONTROL_SOCKET,
+    jobs::{Job, event::Outcome},
+};
 
 use crate::output::{self, Failure};
 
@@ -33,9 +37,9 @@ pub(crate) async fn run(
     let events = job.ask(&socket).await.map_err(|_| {
         Failure("no server runs on this data: set read_only in its configuration".to_owned())
     })?;
-    let ended = |event: &Event| match event {
-        Event::ReadOnly { on: true } => Some(("read-only: pulls go on".to_owned(), false)),
-        Event::ReadOnly { on: false } => Some(("pushes are taken again".to_owned(), false)),
+    let ended = |outcome: &Outcome| match outcome {
+        Outcome::ReadOnly { on: true } => Some(("read-only: pulls go on".to_owned(), false)),
+        Outcome::ReadOnly { on: false } => Some(("pushes are taken again".to_owned(), false)),
         _ => None,
     };
     output::follow(events, json, ended).await

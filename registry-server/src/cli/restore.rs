@@ -6,13 +6,13 @@ use berth_shared::clock::Clock;
 use clap::Args;
 use registry_server::{
     config::Config,
-    registry::event::Event,
+    jobs::event::tell,
     transfer::restore::{Summary, restore},
 };
 
 use crate::{
+    outcome::Outcome,
     output::{self, Failure, bytes, count},
-    site,
 };
 
 /// Restore a backup into a data directory that has no registry yet.
@@ -33,11 +33,11 @@ pub(crate) async fn run(
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let (data, from) = (config.data.clone(), arguments.from.clone());
-    let events = site::here(|events| async move {
-        restore(data, from, Clock::system(), events).await.map(Event::Restored)
+    let events = tell(|events| async move {
+        restore(data, from, Clock::system(), events).await.map(Outcome::Restored)
     });
-    let ended = |event: &Event| match event {
-        Event::Restored(summary) => Some((summarise(summary), summary.damaged > 0)),
+    let ended = |outcome: &Outcome| match outcome {
+        Outcome::Restored(summary) => Some((summarise(summary), summary.damaged > 0)),
         _ => None,
     };
     output::follow(events, json, ended).await

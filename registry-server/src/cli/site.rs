@@ -15,10 +15,11 @@ use berth_shared::{
 use nix::fcntl::OFlag;
 use registry_server::{
     config::Config,
-    control::Job,
     data::{CONTROL_SOCKET, Offline, StartError},
-    registry::event::{Event, Events},
-    transfer,
+    jobs::{
+        Job,
+        event::{Outcome, Told, tell},
+    },
 };
 use tokio::sync::mpsc;
 
@@ -50,18 +51,17 @@ pub(crate) fn roots_socket(data: &Path) -> Option<File> {
 }
 
 /// Has the job done: by the running server, else here. The channel ends when the job has.
-pub(crate) async fn start(job: Job, config: &Config) -> Result<mpsc::Receiver<Event>, Failure> {
+pub(crate) async fn start(
+    job: Job,
+    config: &Config,
+) -> Result<mpsc::Receiver<Told<Outcome>>, Failure> {
     match open(config).await? {
         None => {
             let socket = config.data.join(CONTROL_SOCKET);
             job.ask(&socket).await.map_err(|error| Failure(chain(&error)))
         }
         Some(offline) => {
-            let (events, received) = Events::channel();
-            tokio::spawn(async move {
-                job.run(offline.registry.clone(), events).await;
-            });
-            Ok(received)
+            Ok(tell(async move |events| job.run(offline.registry.clone(), events).await))
         }
     }
 }
@@ -93,22 +93,6 @@ pub(crate) fn refuse_links(data: &Path) -> Result<(), Failure> {
         Some(link) => Err(Failure(format!("{} is a symbolic link: remove it", link.display()))),
         None => Ok(()),
     }
-}
-
-/// Does work in this program, with its own rights; the last event says how it ended.
-pub(crate) fn here<F>(work: impl FnOnce(Events) -> F) -> mpsc::Receiver<Event>
-where
-    F: Future<Output = Result<Event, transfer::Error>> + Send + 'static,
-{
-    let (events, received) = Events::channel();
-    let work = work(events.clone());
-    tokio::spawn(async move {
-        let end = work.await;
-        let end = end.unwrap_or_else(|error| Event::Failed { message: chain(&error) });
-        // When nobody listens there is nobody to tell.
-        let _ = events.say(end).await;
-    });
-    received
 }
 
 /// Refuses a data directory that no server has ever used.

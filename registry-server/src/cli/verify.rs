@@ -5,11 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use registry_server::{
     config::Config,
-    control::Job,
-    registry::{
-        event::Event,
-        verify::{Options, Summary},
-    },
+    jobs::{Job, event::Outcome},
+    registry::verify::{Options, Summary},
 };
 
 use crate::{
@@ -41,8 +38,8 @@ pub(crate) async fn run(
     let bytes_per_sec_max = arguments.rate.map(|mib| mib.saturating_mul(1024 * 1024));
     let options = Options { repair: arguments.repair, bytes_per_sec_max };
     let events = site::start(Job::Verify { options }, config).await?;
-    let ended = |event: &Event| match event {
-        Event::Verified(summary) => Some((summarise(summary), summary.damaged > 0)),
+    let ended = |outcome: &Outcome| match outcome {
+        Outcome::Verified(summary) => Some((summarise(summary), summary.damaged > 0)),
         _ => None,
     };
     output::follow(events, json, ended).await

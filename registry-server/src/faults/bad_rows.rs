@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::{operations, settings, sound};
 use crate::registry::{
     Error, Registry,
+    delete::Deleted,
     event::{Event, Events},
     verify,
 };
@@ -96,7 +97,7 @@ async fn a_repository_with_an_unreadable_tag_can_be_deleted() {
     let app = "app".parse().unwrap();
     let (deleted, _) =
         problems(async |events| registry.delete(&app, None, false, &events).await).await;
-    assert!(matches!(deleted, Event::Deleted { manifests: 1, tags: 1, .. }), "{deleted:?}");
+    assert!(matches!(deleted, Deleted { manifests: 1, tags: 1, .. }), "{deleted:?}");
 }
 
 #[tokio::test]

@@ -6,10 +6,7 @@ use berth_shared::{clock::Clock, digest::Digest, name::RepositoryName, reference
 use super::{Faults, faulty, listening, operations, sound};
 use crate::{
     metadata::deletion::Step,
-    registry::{
-        Error, Registry,
-        event::{Event, Events},
-    },
+    registry::{Error, Registry, delete::Deleted, event::Events},
 };
 
 /// Beside an image: 1,300 manifests that three indexes name, an index of those, a chain of 60
@@ -49,7 +46,7 @@ async fn large(registry: &Registry) {
 }
 
 /// Deletes, and hangs up when the first step is told.
-async fn one_step(registry: &Registry) -> Result<Event, Error> {
+async fn one_step(registry: &Registry) -> Result<Deleted, Error> {
     let (events, mut told) = Events::channel();
     let hang_up = async move {
         told.recv().await;
@@ -80,7 +77,7 @@ async fn a_large_repository_goes_in_steps_and_everything_holds_between_them() {
         assert_eq!(registry.database.dangling().await.unwrap(), 0, "behind step {steps}");
     };
     assert!(steps >= 5, "{steps} steps");
-    assert!(matches!(deleted, Event::Deleted { manifests: 0, tags: 0, .. }), "{deleted:?}");
+    assert!(matches!(deleted, Deleted { manifests: 0, tags: 0, .. }), "{deleted:?}");
     let (_, _, manifests) = registry.database.rows().await.unwrap();
     assert_eq!(manifests, 0);
     let app = "app".parse().unwrap();
@@ -104,7 +101,7 @@ async fn a_manifest_with_many_tags_goes_behind_the_last_of_them() {
     let many: Reference = digest.parse().unwrap();
     let delete = async |events: Events| registry.delete(&app, Some(&many), false, &events).await;
     let deleted = listening(delete).await.unwrap();
-    assert!(matches!(deleted, Event::Deleted { manifests: 1, tags: 600, .. }), "{deleted:?}");
+    assert!(matches!(deleted, Deleted { manifests: 1, tags: 600, .. }), "{deleted:?}");
     assert!(matches!(listening(delete).await, Err(Error::ManifestUnknown)));
 }
 

@@ -4,6 +4,7 @@
 //! between. Whoever deletes again goes on where a deletion broke off.
 
 use berth_shared::{digest::Digest, name::RepositoryName, reference::Reference, tag::Tag};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Error, Registry,
@@ -20,6 +21,20 @@ const TAGS_TOLD_MAX: u32 = 20;
 /// Manifests that are looked at in one query.
 const PAGE: u32 = 1000;
 
+/// What was deleted on request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// What: `repository`, `repository:tag`, or `repository@digest`.
+    pub what: String,
+    /// How many manifests went.
+    pub manifests: u64,
+    /// How many tags went.
+    pub tags: u64,
+    /// The manifest of a tag that went, which stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Digest>,
+}
+
 impl Registry {
     /// Deletes a tag, a manifest with its tags, or, without a reference, all manifests and blobs of
     /// a repository, and tells `events` how far it has come. Collection gives the space back. A
@@ -34,7 +49,7 @@ impl Registry {
         reference: Option<&Reference>,
         force: bool,
         events: &Events,
-    ) -> Result<Event, Error> {
+    ) -> Result<Deleted, Error> {
         self.refuse_when_read_only()?;
         let (what, manifests, tags, left) = match reference {
             None => {
@@ -58,7 +73,7 @@ impl Registry {
                 (format!("{repository}@{digest}"), 1, tags, None)
             }
         };
-        Ok(Event::Deleted { what, manifests, tags, left })
+        Ok(Deleted { what, manifests, tags, left })
     }
 
     /// Deletes a manifest as a client asks for it, who may break indexes: the log tells which.

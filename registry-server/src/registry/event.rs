@@ -99,40 +99,8 @@ pub enum Event {
         /// Bytes in all, as far as is known.
         bytes_total: u64,
     },
-    /// A collection is through.
-    Collected(super::collect::Summary),
-    /// A verification is through.
-    Verified(super::verify::Summary),
-    /// A backup is through.
-    BackedUp(crate::transfer::backup::Summary),
-    /// A backup was restored.
-    Restored(crate::transfer::restore::Summary),
-    /// Images were exported.
-    Exported(crate::transfer::export::Summary),
-    /// Something was deleted on request.
-    Deleted {
-        /// What: `repository`, `repository:tag`, or `repository@digest`.
-        what: String,
-        /// How many manifests went.
-        manifests: u64,
-        /// How many tags went.
-        tags: u64,
-        /// The manifest of a tag that went, which stays.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        left: Option<Digest>,
-    },
     /// Nothing stored is deleted until the asker hangs up.
     Held,
-    /// The registry takes pushes, or does not.
-    ReadOnly {
-        /// Whether it does not.
-        on: bool,
-    },
-    /// The work broke off.
-    Failed {
-        /// Why, and what to do.
-        message: String,
-    },
 }
 
 /// Where long work tells what it does. It stops when nobody listens any more.

@@ -8,8 +8,11 @@ use tokio::sync::mpsc;
 
 use super::error::Error;
 use crate::{
-    control::Job,
     data::{CONTROL_SOCKET, StartError, lock},
+    jobs::{
+        Job,
+        event::{Outcome, Told},
+    },
     registry::event::Event,
 };
 
@@ -18,7 +21,7 @@ pub(super) enum Quiet {
     /// No server runs, and none can start.
     Alone { _lock: File },
     /// The server deletes nothing until the channel is closed.
-    Held(mpsc::Receiver<Event>),
+    Held(mpsc::Receiver<Told<Outcome>>),
 }
 
 impl Quiet {
@@ -42,8 +45,8 @@ impl Quiet {
         let asked = Job::Hold.ask(&data.join(CONTROL_SOCKET)).await;
         let mut events = asked.map_err(|error| Error::Refused(chain(&error)))?;
         match events.recv().await {
-            Some(Event::Held) => Ok(Self::Held(events)),
-            Some(Event::Failed { message }) => Err(Error::Refused(message)),
+            Some(Told::Step(Event::Held)) => Ok(Self::Held(events)),
+            Some(Told::Failed { message }) => Err(Error::Refused(message)),
             _ => Err(Error::Refused("the server went away before it answered".to_owned())),
         }
     }

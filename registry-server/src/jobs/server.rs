@@ -1,0 +1,107 @@
+//! Doing a job, and the route by which one is asked for.
+
+use std::convert::Infallible;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    http::{HeaderValue, Response, StatusCode, header},
+    routing::post,
+};
+use berth_shared::{name::RepositoryName, reference::Reference};
+use bytes::Bytes;
+use futures_util::{future::BoxFuture, stream};
+
+use super::{
+    JOBS_PATH, Job,
+    event::{Outcome, tell},
+};
+use crate::{
+    maintenance,
+    registry::{
+        Error, Registry,
+        event::{Event, Events},
+    },
+};
+
+impl Job {
+    /// Does the job, tells `events` its steps, and gives how it ended.
+    pub fn run(
+        self,
+        registry: Registry,
+        events: Events,
+    ) -> BoxFuture<'static, Result<Outcome, Error>> {
+        Box::pin(async move { self.attempt(&registry, &events).await })
+    }
+
+    async fn attempt(self, registry: &Registry, events: &Events) -> Result<Outcome, Error> {
+        Ok(match self {
+            Self::Collect { dry_run: true } => {
+                Outcome::Collected(registry.collect_dry(events).await?)
+            }
+            Self::Collect { dry_run: false } => {
+                if registry.is_read_only() {
+                    return Err(Error::ReadOnly);
+                }
+                let summary = registry.collect(events).await?;
+                maintenance::note_collection(&summary);
+                Outcome::Collected(summary)
+            }
+            Self::Verify { options } => {
+                let summary = registry.verify(options, events).await?;
+                maintenance::note_verification(&summary);
+                Outcome::Verified(summary)
+            }
+            Self::Delete { repository, reference, force } => {
+                let repository: RepositoryName =
+                    repository.parse().map_err(|_| Error::NameUnknown)?;
+                let reference: Option<Reference> = reference
+                    .map(|reference| reference.parse().map_err(|_| Error::ManifestUnknown))
+                    .transpose()?;
+                Outcome::Deleted(
+                    registry.delete(&repository, reference.as_ref(), force, events).await?,
+                )
+            }
+            Self::Hold => {
+                let _hold = registry.hold().await;
+                events.say(Event::Held).await?;
+                events.abandoned().await;
+                return Err(Error::Abandoned);
+            }
+            Self::ReadOnly { on } => {
+                registry.set_read_only(on);
+                tracing::info!(read_only = on, "switched over the control socket");
+                Outcome::ReadOnly { on }
+            }
+        })
+    }
+}
+
+/// The routes of the control socket besides health. Whoever can open the socket may use them: its
+/// file is the server's user's alone.
+pub(crate) fn routes(registry: Registry) -> Router {
+    Router::new().route(JOBS_PATH, post(start)).with_state(registry)
+}
+
+async fn start(State(registry): State<Registry>, job: Bytes) -> Response<Body> {
+    let job: Job = match serde_json::from_slice(&job) {
+        Ok(job) => job,
+        Err(error) => {
+            let mut response = Response::new(Body::from(format!("no such job: {error}\n")));
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+            return response;
+        }
+    };
+    let told = tell(|events| job.run(registry, events));
+    let lines = stream::unfold(told, |mut told| async move {
+        let event = told.recv().await?;
+        let mut line = serde_json::to_vec(&event).unwrap_or_default();
+        line.push(b'\n');
+        Some((Ok::<_, Infallible>(Bytes::from(line)), told))
+    });
+    let mut response = Response::new(Body::from_stream(lines));
+    let lines = HeaderValue::from_static("application/x-ndjson");
+    response.headers_mut().insert(header::CONTENT_TYPE, lines);
+    response
+}
