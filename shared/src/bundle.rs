@@ -19,7 +19,7 @@ use x509_parser::{parse_x509_certificate, public_key::PublicKey, x509::SubjectPu
 
 use crate::{
     clock::UnixSeconds,
-    keys::{InvalidKeySet, Key},
+    keys::key::{InvalidKeySet, Key},
 };
 
 /// The longest chain that a token may bring.

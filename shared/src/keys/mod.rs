@@ -1,6 +1,8 @@
 //! The public keys that tokens are verified with: a JSON Web Key Set (RFC 7517), each key bound to
 //! one algorithm.
 
+pub(crate) mod key;
+
 use std::collections::HashMap;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -11,6 +13,8 @@ use jsonwebtoken::{
 use serde::Deserialize;
 
 use crate::{bundle::Bundle, clock::UnixSeconds};
+pub use key::InvalidKeySet;
+use key::Key;
 
 /// The sizes of RSA keys that signatures are verified with.
 const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
@@ -20,40 +24,6 @@ const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 pub struct KeySet {
     keys: HashMap<String, Key>,
     bundle: Option<Bundle>,
-}
-
-/// One verification key and the only algorithm it may be used with.
-#[derive(Debug, Clone)]
-pub(crate) struct Key {
-    pub(crate) algorithm: Algorithm,
-    pub(crate) key: DecodingKey,
-}
-
-/// The key set cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum InvalidKeySet {
-    /// It is not a JSON Web Key Set.
-    #[error("reading the key set")]
-    Json(#[from] serde_json::Error),
-    /// A key cannot be used for verification.
-    #[error("key {id:?} of the key set cannot be used: {reason}")]
-    Key {
-        /// The key id, or empty.
-        id: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// There are more keys than an issuer can need.
-    #[error("the key set holds {count} keys, more than the {max} that are read")]
-    TooMany {
-        /// How many there are.
-        count: usize,
-        /// How many there may be.
-        max: usize,
-    },
-    /// None of the keys can verify anything here.
-    #[error("the key set holds no key with a kid for ES256, EdDSA with Ed25519, or RS256")]
-    NoneUsable,
 }
 
 /// A key set of which no key has been looked at.
