@@ -1,9 +1,8 @@
 //! The shape of the sources: what may use what, how long files are, and that each says what it is.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+
+use crate::sources::{Source, nothing, root, sources};
 
 /// Lines in a file at most.
 const LINES_MAX: usize = 500;
@@ -27,42 +26,10 @@ const VOCABULARY: [&str; 15] = [
     "token",
 ];
 
-/// The modules of `registry-server` that speak HTTP.
-const REGISTRY_HTTP: [&str; 6] = ["http/", "link/", "server.rs", "authz/", "config/", "jobs/"];
-
-/// A source file: its path from the workspace's root, and its text.
-struct Source {
-    path: String,
-    text: String,
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the workspace")
-}
-
-fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            collect(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
-fn sources() -> Vec<Source> {
-    let root = root();
-    let mut paths = Vec::new();
-    for member in ["auth-server", "registry-server", "shared", "tests"] {
-        collect(&root.join(member), &mut paths);
-    }
-    assert!(paths.len() > 50, "the sources were not found");
-    let read = |path: PathBuf| Source {
-        text: fs::read_to_string(&path).expect("a source"),
-        path: path.strip_prefix(&root).expect("a path below").display().to_string(),
-    };
-    paths.into_iter().map(read).collect()
+fn all() -> Vec<Source> {
+    let sources = sources(&["auth-server", "registry-server", "shared", "tests"]);
+    assert!(sources.len() > 50, "the sources were not found");
+    sources
 }
 
 /// The lines of code, with numbers: no comments.
@@ -82,17 +49,13 @@ fn uses(source: &Source, words: &[&str]) -> Vec<String> {
         .collect()
 }
 
-fn nothing(found: &[String]) {
-    assert!(found.is_empty(), "\n{}", found.join("\n"));
-}
-
 #[test]
 fn the_vocabulary_performs_no_input_or_output() {
     let is_of = |source: &Source, module: &str| {
         source.path == format!("shared/src/{module}.rs")
             || source.path.starts_with(&format!("shared/src/{module}/"))
     };
-    let sources = sources();
+    let sources = all();
     for module in VOCABULARY {
         assert!(sources.iter().any(|source| is_of(source, module)), "{module} is gone");
     }
@@ -103,21 +66,8 @@ fn the_vocabulary_performs_no_input_or_output() {
 }
 
 #[test]
-fn http_stays_in_the_modules_that_speak_it() {
-    let sources = sources();
-    let below_http = sources.iter().filter(|source| {
-        source
-            .path
-            .strip_prefix("registry-server/src/")
-            .is_some_and(|path| !REGISTRY_HTTP.iter().any(|allowed| path.starts_with(allowed)))
-    });
-    let words = ["axum", "hyper", "http", "StatusCode"];
-    nothing(&below_http.flat_map(|source| uses(source, &words)).collect::<Vec<_>>());
-}
-
-#[test]
 fn sql_stays_in_the_modules_that_keep() {
-    let sources = sources();
+    let sources = all();
     let others = sources.iter().filter(|source| {
         let registry = source.path.starts_with("registry-server/src/")
             && !source.path.starts_with("registry-server/src/metadata/");
@@ -132,7 +82,7 @@ fn sql_stays_in_the_modules_that_keep() {
 
 #[test]
 fn signing_stays_in_auth_server() {
-    let sources = sources();
+    let sources = all();
     let verifiers = sources.iter().filter(|source| {
         source.path.starts_with("registry-server/src/") || source.path.starts_with("shared/src/")
     });
@@ -146,12 +96,12 @@ fn no_file_is_too_long_to_read() {
         let lines = source.text.lines().count();
         (lines > LINES_MAX).then(|| format!("{}: {lines} lines", source.path))
     };
-    nothing(&sources().into_iter().filter_map(too_long).collect::<Vec<_>>());
+    nothing(&all().into_iter().filter_map(too_long).collect::<Vec<_>>());
 }
 
 #[test]
 fn every_file_begins_by_saying_what_it_is() {
-    let silent = sources().into_iter().filter(|source| !source.text.starts_with("//! "));
+    let silent = all().into_iter().filter(|source| !source.text.starts_with("//! "));
     nothing(&silent.map(|source| source.path).collect::<Vec<_>>());
 }
 
@@ -161,7 +111,7 @@ fn nothing_is_left_for_later() {
     let words =
         ["TO", "FIX"].map(|start| start.to_owned() + if start == "TO" { "DO" } else { "ME" });
     let mut found = Vec::new();
-    for source in sources() {
+    for source in all() {
         for (index, line) in source.text.lines().enumerate() {
             if words.iter().any(|word| line.contains(word.as_str())) {
                 found.push(format!("{}:{}: {}", source.path, index + 1, line.trim()));

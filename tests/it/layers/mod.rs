@@ -1,0 +1,182 @@
+//! What may name what: no circles between the files of a crate, and in `registry-server` layers
+//! that point down.
+
+mod modules;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::sources::{Source, nothing, sources};
+use modules::{Arrow, Modules};
+
+/// The crates by their roots: a library and a program are two.
+const CRATES: [&str; 3] = [REGISTRY, "registry-server/src/cli/main.rs", "shared/src/lib.rs"];
+
+const REGISTRY: &str = "registry-server/src/lib.rs";
+
+/// The modules of `registry-server` from the lowest to the highest: each names those alone that
+/// stand before it.
+const LAYERS: [&str; 15] = [
+    "storage",
+    "reach",
+    "metadata",
+    "link",
+    "issuer",
+    "authz",
+    "registry",
+    "maintenance",
+    "series",
+    "jobs",
+    "http",
+    "config",
+    "data",
+    "transfer",
+    "server",
+];
+
+/// Those of them that speak HTTP.
+const SPEAK_HTTP: [&str; 6] = ["link", "authz", "jobs", "http", "config", "server"];
+
+fn modules(root: &str) -> Modules {
+    let package = root.split('/').next().unwrap_or_default();
+    let modules = Modules::read(&sources(&[package]), root);
+    assert!(modules.count() > 5, "the sources of {root} were not found");
+    modules
+}
+
+/// The shortest way from `start` back to it.
+fn circle(start: &str, below: &BTreeMap<&str, BTreeSet<&str>>) -> Option<Vec<String>> {
+    let mut came_from: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut queue = VecDeque::from([start]);
+    while let Some(at) = queue.pop_front() {
+        for next in below.get(at).into_iter().flatten().copied() {
+            if next == start {
+                let mut way = vec![start, at];
+                while let Some(before) = came_from.get(way[way.len() - 1]) {
+                    way.push(before);
+                }
+                return Some(way.into_iter().rev().map(ToOwned::to_owned).collect());
+            }
+            if !came_from.contains_key(next) {
+                came_from.insert(next, at);
+                queue.push_back(next);
+            }
+        }
+    }
+    None
+}
+
+/// A circle for every file that is in one, unless an earlier one is about it.
+fn circles(arrows: &BTreeSet<Arrow>) -> Vec<String> {
+    let mut below: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for arrow in arrows.iter().filter(|arrow| !arrow.is_to_own_child) {
+        below.entry(&arrow.from).or_default().insert(&arrow.to);
+    }
+    let (mut told, mut circles) = (BTreeSet::new(), Vec::new());
+    for start in below.keys() {
+        if !told.contains(*start)
+            && let Some(way) = circle(start, &below)
+        {
+            circles.push(way.join(" -> "));
+            told.extend(way);
+        }
+    }
+    circles
+}
+
+#[test]
+fn no_file_names_what_names_it() {
+    let circles = CRATES.iter().flat_map(|root| circles(&modules(root).arrows()));
+    nothing(&circles.collect::<Vec<_>>());
+}
+
+#[test]
+fn nothing_is_named_by_way_of_the_root() {
+    let arrows = CRATES.iter().flat_map(|root| modules(root).arrows());
+    let to_root = arrows.filter(|arrow| arrow.module.is_empty());
+    nothing(&to_root.map(|arrow| arrow.to_string()).collect::<Vec<_>>());
+}
+
+/// The module below the root that `module` is in.
+fn top(module: &str) -> &str {
+    module.split("::").next().unwrap_or_default()
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| *layer == top(module))
+}
+
+#[test]
+fn layers_point_down() {
+    let modules = modules(REGISTRY);
+    let points_up = |arrow: &Arrow| {
+        top(&arrow.from_module) != top(&arrow.module)
+            && layer(&arrow.module) >= layer(&arrow.from_module)
+    };
+    // How rights are found is nothing to the domain.
+    let is_beyond_permit = |arrow: &Arrow| {
+        top(&arrow.from_module) == "registry"
+            && top(&arrow.module) == "authz"
+            && arrow.module != "authz::permit"
+    };
+    let arrows = modules.arrows();
+    // The root has all of its modules below it.
+    let between = arrows.iter().filter(|arrow| !arrow.from_module.is_empty());
+    let wrong = between.filter(|arrow| points_up(arrow) || is_beyond_permit(arrow));
+    let unknown = modules.names().filter(|module| !module.is_empty() && layer(module).is_none());
+    let unknown = unknown.map(|module| format!("{module} has no layer"));
+    nothing(&unknown.chain(wrong.map(ToString::to_string)).collect::<Vec<_>>());
+}
+
+#[test]
+fn http_stays_in_the_layers_that_speak_it() {
+    let modules = modules(REGISTRY);
+    let wrong = modules.foreign().filter(|(module, named)| {
+        ["axum", "http", "http_body", "hyper", "tower_http"].contains(&top(named))
+            && !SPEAK_HTTP.contains(&top(module))
+    });
+    nothing(&wrong.map(|(module, named)| format!("{module} names {named}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_source_names_is_understood() {
+    let source = |path: &str, text: &str| Source { path: path.to_owned(), text: text.to_owned() };
+    let sources = [
+        source("src/lib.rs", "mod a; pub mod b; #[cfg(test)] mod faults; use a::A;"),
+        source("src/a.rs", "use crate::b::{self, B as C, deep::Deep}; fn f() -> b::Other {}"),
+        source("src/b/mod.rs", "mod deep; mod low; pub use low::{B, *}; struct Other;"),
+        source("src/b/low.rs", "// crate::a::A\nconst T: &str = \"crate::a::A\"; pub struct B;"),
+        source(
+            "src/b/deep.rs",
+            "fn f<'a>(c: char) { r#\"\"super::low\"#; '\"'; super::super::a::A::new(); axum::f() }
+             #[cfg(test)] mod tests { use crate::faults::F; }",
+        ),
+        source("src/faults.rs", "use crate::b::low::B;"),
+        source("src/cli/main.rs", "mod a; use crate::a::A;"),
+        source("src/cli/a.rs", "use lib::a::A;"),
+    ];
+    let modules = Modules::read(&sources, "src/lib.rs");
+    let told = |arrow: &Arrow| arrow.to_string().replace("src/", "");
+    let arrows = modules.arrows();
+    assert_eq!(
+        arrows.iter().map(told).collect::<Vec<_>>(),
+        [
+            "a.rs -> b/deep.rs (Deep)",
+            "a.rs -> b/low.rs (B)",
+            "a.rs -> b/mod.rs (itself)",
+            "a.rs -> b/mod.rs (Other)",
+            "b/deep.rs -> a.rs (A)",
+            "b/mod.rs -> b/low.rs (itself)",
+            "b/mod.rs -> b/low.rs (B)",
+            "lib.rs -> a.rs (A)",
+        ]
+    );
+    assert_eq!(circles(&arrows), ["src/a.rs -> src/b/deep.rs -> src/a.rs"]);
+    let foreign = modules.foreign().map(|(module, named)| format!("{module}: {named}"));
+    assert_eq!(foreign.collect::<Vec<_>>(), ["b::deep: axum::f"]);
+    let program = Modules::read(&sources, "src/cli/main.rs");
+    assert_eq!(
+        program.arrows().iter().map(told).collect::<Vec<_>>(),
+        ["cli/main.rs -> cli/a.rs (A)"]
+    );
+}
