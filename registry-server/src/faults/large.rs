@@ -92,11 +92,8 @@ async fn a_manifest_with_many_tags_goes_behind_the_last_of_them() {
     large(&registry).await;
     let (app, digest): (RepositoryName, String) =
         ("app".parse().unwrap(), format!("sha256:{:064x}", 7 * 7919));
-    let (name, many): (_, Digest) = (app.clone(), digest.parse().unwrap());
-    let step = registry
-        .database
-        .write(move |tx| Box::pin(async move { tx.delete_manifest(&name, &many).await }));
-    let step = step.await.unwrap().unwrap();
+    let many: Digest = digest.parse().unwrap();
+    let step = registry.database.delete_manifest(&app, &many).await.unwrap().unwrap();
     assert_eq!(step, Step { manifests: 0, tags: 500, left: vec![digest.clone()] });
     let many: Reference = digest.parse().unwrap();
     let delete = async |events: Events| registry.delete(&app, Some(&many), false, &events).await;
@@ -120,9 +117,7 @@ async fn steps_of_damage(spoilt: &[&'static str]) -> i64 {
     let blob = database.linked_blob(&app, &digest).await.unwrap().unwrap().blob;
     assert!(!blob.damaged);
     let (began, now) = (counting.taken(), clock.now());
-    let record =
-        database.write(move |tx| Box::pin(async move { tx.record_check(&blob, true, now).await }));
-    assert!(record.await.unwrap());
+    assert!(database.record_damage(&blob, now).await.unwrap());
     let taken = counting.taken() - began;
     assert!(database.linked_blob(&app, &digest).await.unwrap().unwrap().blob.damaged);
     taken

@@ -8,6 +8,7 @@ use super::{
     column::{parse, signed, unsigned},
     key::Key,
     repository::{self, spans_as_json},
+    upload::UploadId,
 };
 use crate::{reach::Reach, storage::Location};
 
@@ -136,13 +137,85 @@ impl Database {
     }
 }
 
+/// What a commit makes of an upload: the blob, and where its present object lies if that is known not
+/// to be sound.
+#[derive(Debug, Clone)]
+pub(crate) struct Received {
+    pub(crate) blob: Blob,
+    pub(crate) unsound: Option<Location>,
+}
+
+impl Database {
+    /// Ends the session `id` and makes what it received a blob of `repository`. `None` when the
+    /// session has ended already.
+    pub(crate) async fn commit_blob(
+        &self,
+        id: &UploadId,
+        repository: &RepositoryName,
+        received: Received,
+        now: UnixSeconds,
+    ) -> Result<Option<PutBlob>, Error> {
+        let given = (id.clone(), repository.clone(), received);
+        self.write(given, move |tx, (id, repository, received)| {
+            Box::pin(async move {
+                if !tx.delete_upload(id).await? {
+                    return Ok(None);
+                }
+                let put = tx.put_blob(received, now).await?;
+                tx.link_blob(repository, &received.blob.digest, now).await?;
+                Ok(Some(put))
+            })
+        })
+        .await
+    }
+
+    /// Makes a blob that is here readable in `repository`. `false` when there is no such blob.
+    pub(crate) async fn mount(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        now: UnixSeconds,
+    ) -> Result<bool, Error> {
+        let given = (repository.clone(), digest.clone());
+        self.write(given, move |tx, (repository, digest)| {
+            Box::pin(tx.link_blob(repository, digest, now))
+        })
+        .await
+    }
+
+    /// Records that a client was told that the repository holds the blob. `false` when it does
+    /// not any more.
+    pub(crate) async fn touch_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        now: UnixSeconds,
+    ) -> Result<bool, Error> {
+        let given = (repository.clone(), digest.clone());
+        self.write(given, move |tx, (repository, digest)| {
+            Box::pin(tx.touch_blob(repository, digest, now))
+        })
+        .await
+    }
+
+    /// Takes the blob out of `repository`, unless a manifest there still names it.
+    pub(crate) async fn unlink_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Unlinked, Error> {
+        let given = (repository.clone(), digest.clone());
+        self.write(given, |tx, (repository, digest)| Box::pin(tx.unlink_blob(repository, digest)))
+            .await
+    }
+}
+
 impl Transaction<'_> {
     /// Records that `blob` exists and lies where it says. When another object holds the digest and
     /// is not `unsound`, that one stays and is returned; an unsound one gives way.
-    pub(crate) async fn put_blob(
+    pub(super) async fn put_blob(
         &mut self,
-        blob: &Blob,
-        unsound: Option<&Location>,
+        Received { blob, unsound }: &Received,
         now: UnixSeconds,
     ) -> Result<PutBlob, Error> {
         let row: Option<Row> =
@@ -154,7 +227,7 @@ impl Transaction<'_> {
             insert(self.connection, blob, now).await?;
             return Ok(PutBlob::New);
         };
-        if unsound != Some(&old.location) {
+        if unsound.as_ref() != Some(&old.location) {
             return Ok(PutBlob::Kept);
         }
         sqlx::query("UPDATE blobs SET size = $2, location = $3, checked = $4, damaged = NULL WHERE digest = $1")
@@ -168,8 +241,8 @@ impl Transaction<'_> {
         Ok(PutBlob::Replaced(old.location))
     }
 
-    /// Makes the blob readable in `repository`. `false` when there is no such blob.
-    pub(crate) async fn link_blob(
+    /// As [`Database::mount`].
+    pub(super) async fn link_blob(
         &mut self,
         repository: &RepositoryName,
         digest: &Digest,
@@ -197,9 +270,7 @@ impl Transaction<'_> {
         Ok(true)
     }
 
-    /// Records that a client was told that the repository holds the blob. `false` when it does
-    /// not any more.
-    pub(crate) async fn touch_blob(
+    async fn touch_blob(
         &mut self,
         repository: &RepositoryName,
         digest: &Digest,
@@ -219,8 +290,7 @@ impl Transaction<'_> {
         Ok(touched > 0)
     }
 
-    /// Takes the blob out of `repository`, unless a manifest there still names it.
-    pub(crate) async fn unlink_blob(
+    async fn unlink_blob(
         &mut self,
         repository: &RepositoryName,
         digest: &Digest,
@@ -252,7 +322,7 @@ impl Transaction<'_> {
     }
 }
 
-/// What became of [`Transaction::put_blob`].
+/// What became of a blob that was received.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PutBlob {
     /// Nobody had it.
@@ -263,7 +333,7 @@ pub(crate) enum PutBlob {
     Replaced(Location),
 }
 
-/// What became of [`Transaction::unlink_blob`].
+/// What became of [`Database::unlink_blob`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unlinked {
     /// It is gone from the repository.

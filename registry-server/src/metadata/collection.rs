@@ -10,8 +10,8 @@ use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
 use sqlx::FromRow;
 
 use super::{
-    Database, Error, Transaction, column::parse, key::Key, repository::RepositoryId,
-    upload::UploadId,
+    Database, Error, Transaction, column::parse, deletion::ROWS_MAX, key::Key,
+    repository::RepositoryId,
 };
 use crate::storage::Location;
 
@@ -237,10 +237,65 @@ impl Owned {
     }
 }
 
+impl Database {
+    /// Takes blobs out of repositories, each if it is still stale, and deletes it if that was the last
+    /// one to hold it. Tells of each what became of it.
+    pub(crate) async fn collect_links(
+        &self,
+        stale: Vec<(Stale, Digest)>,
+        cutoff: UnixSeconds,
+    ) -> Result<Vec<Collected>, Error> {
+        self.write(stale, move |tx, stale| {
+            Box::pin(async move {
+                let mut collected = Vec::with_capacity(stale.len());
+                for (stale, digest) in stale {
+                    collected.push(tx.collect_link(stale, digest, cutoff).await?);
+                }
+                Ok(collected)
+            })
+        })
+        .await
+    }
+
+    /// Deletes a blob that no repository holds. `None` when one does.
+    pub(crate) async fn collect_unlinked(&self, digest: &Digest) -> Result<Option<Freed>, Error> {
+        self.write(digest.clone(), |tx, digest| Box::pin(tx.delete_unlinked(digest))).await
+    }
+
+    /// Deletes manifests that were found unreached, the first ones, as many as one transaction may
+    /// hold: each if still nothing above it keeps it. Gives what each named that went, and `None`
+    /// for what stays.
+    pub(crate) async fn collect_manifests(
+        &self,
+        stale: Vec<(Stale, RepositoryName, Digest)>,
+        cutoff: UnixSeconds,
+    ) -> Result<Vec<Option<Vec<String>>>, Error> {
+        self.write(stale, move |tx, stale| {
+            Box::pin(async move {
+                let (mut outcomes, mut rows) = (Vec::with_capacity(stale.len()), 0);
+                for (stale, repository, digest) in stale {
+                    if rows >= ROWS_MAX.into() {
+                        break;
+                    }
+                    rows += tx.references_of(stale.id, &stale.digest).await?;
+                    let below = tx.named_by(stale.id, &stale.digest).await?;
+                    let gone = tx.collect_manifest(repository, stale, digest, cutoff).await?;
+                    outcomes.push(gone.then_some(below));
+                }
+                Ok(outcomes)
+            })
+        })
+        .await
+    }
+
+    /// Deletes a repository, if it still holds nothing.
+    pub(crate) async fn delete_empty(&self, empty: Empty) -> Result<bool, Error> {
+        self.write(empty, |tx, empty| Box::pin(tx.delete_empty(empty))).await
+    }
+}
+
 impl Transaction<'_> {
-    /// Takes a blob out of a repository, if it is still stale, and deletes it if that was the last
-    /// one to hold it.
-    pub(crate) async fn collect_link(
+    async fn collect_link(
         &mut self,
         stale: &Stale,
         digest: &Digest,
@@ -266,11 +321,7 @@ impl Transaction<'_> {
         Ok(freed.map_or(Collected::Unlinked, Collected::Freed))
     }
 
-    /// Deletes a blob that no repository holds. `None` when one does.
-    pub(crate) async fn delete_unlinked(
-        &mut self,
-        digest: &Digest,
-    ) -> Result<Option<Freed>, Error> {
+    async fn delete_unlinked(&mut self, digest: &Digest) -> Result<Option<Freed>, Error> {
         let row: Option<(String, i64)> = sqlx::query_as(
             "DELETE FROM blobs WHERE digest = $1
              AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = $1)
@@ -285,9 +336,8 @@ impl Transaction<'_> {
         row.map(freed).transpose()
     }
 
-    /// Deletes a manifest that was found unreached, if still nothing above it keeps it: no tag, no
-    /// index, no subject, no touch since `cutoff`.
-    pub(crate) async fn collect_manifest(
+    /// What may keep a manifest: a tag, an index, a subject, a touch since `cutoff`.
+    async fn collect_manifest(
         &mut self,
         repository: &RepositoryName,
         stale: &Stale,
@@ -316,8 +366,7 @@ impl Transaction<'_> {
         Ok(gone > 0)
     }
 
-    /// Deletes a repository, if it still holds nothing.
-    pub(crate) async fn delete_empty(&mut self, empty: &Empty) -> Result<bool, Error> {
+    async fn delete_empty(&mut self, empty: &Empty) -> Result<bool, Error> {
         let gone = sqlx::query(
             "DELETE FROM repositories WHERE id = $1 AND name = $2
              AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = $1)
@@ -328,21 +377,6 @@ impl Transaction<'_> {
         .execute(&mut *self.connection)
         .await?
         .rows_affected();
-        Ok(gone > 0)
-    }
-
-    /// Ends a session that nobody has touched since `idle_since`. `false` when somebody has.
-    pub(crate) async fn delete_idle_upload(
-        &mut self,
-        id: &UploadId,
-        idle_since: UnixSeconds,
-    ) -> Result<bool, Error> {
-        let gone = sqlx::query("DELETE FROM uploads WHERE id = $1 AND touched < $2")
-            .bind(id.as_str())
-            .bind(idle_since)
-            .execute(&mut *self.connection)
-            .await?
-            .rows_affected();
         Ok(gone > 0)
     }
 }

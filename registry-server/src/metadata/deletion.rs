@@ -74,10 +74,58 @@ impl Database {
     }
 }
 
-impl Transaction<'_> {
+impl Database {
     /// Deletes the manifest if it has few tags, else some of them: then `left` names it. `None` when
     /// it is not there.
     pub(crate) async fn delete_manifest(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Step>, Error> {
+        let given = (name.clone(), digest.clone());
+        self.write(given, |tx, (name, digest)| Box::pin(tx.delete_manifest(name, digest))).await
+    }
+
+    /// Deletes manifests that no other manifest names, from the end of the list, until the step is
+    /// full; those that one names are not looked at again before that one has gone.
+    pub(crate) async fn delete_unnamed(
+        &self,
+        id: RepositoryId,
+        name: &RepositoryName,
+        digests: Vec<String>,
+    ) -> Result<Step, Error> {
+        self.write((name.clone(), digests), move |tx, (name, digests)| {
+            Box::pin(tx.delete_unnamed(id, name, digests.clone()))
+        })
+        .await
+    }
+
+    /// Deletes some of the repository's tags; gives how many: fewer than `ROWS_MAX` are the last.
+    pub(crate) async fn delete_tags(
+        &self,
+        id: RepositoryId,
+        name: &RepositoryName,
+    ) -> Result<u64, Error> {
+        self.write(name.clone(), move |tx, name| Box::pin(tx.delete_tags(id, name))).await
+    }
+
+    /// Takes those of the next blobs behind `last` out of the repository that no manifest there
+    /// names. Gives how many were looked at, and where to go on; `None` behind the last.
+    pub(crate) async fn unlink_after(
+        &self,
+        id: RepositoryId,
+        name: &RepositoryName,
+        last: String,
+    ) -> Result<(u64, Option<String>), Error> {
+        self.write((name.clone(), last), move |tx, (name, last)| {
+            Box::pin(tx.unlink_after(id, name, last))
+        })
+        .await
+    }
+}
+
+impl Transaction<'_> {
+    async fn delete_manifest(
         &mut self,
         name: &RepositoryName,
         digest: &Digest,
@@ -90,9 +138,7 @@ impl Transaction<'_> {
         Ok(is_there.then_some(step))
     }
 
-    /// Deletes manifests that no other manifest names, from the end of the list, until the step is
-    /// full; those that one names are not looked at again before that one has gone.
-    pub(crate) async fn delete_unnamed(
+    async fn delete_unnamed(
         &mut self,
         id: RepositoryId,
         name: &RepositoryName,
@@ -156,12 +202,7 @@ impl Transaction<'_> {
         Ok(gone > 0)
     }
 
-    /// Deletes some of the repository's tags; gives how many: fewer than `ROWS_MAX` are the last.
-    pub(crate) async fn delete_tags(
-        &mut self,
-        id: RepositoryId,
-        name: &RepositoryName,
-    ) -> Result<u64, Error> {
+    async fn delete_tags(&mut self, id: RepositoryId, name: &RepositoryName) -> Result<u64, Error> {
         let tags: Vec<String> = sqlx::query_scalar(
             "DELETE FROM tags WHERE repository = $1 AND name IN (
                  SELECT name FROM tags WHERE repository = $1 ORDER BY name LIMIT $2)
@@ -175,9 +216,7 @@ impl Transaction<'_> {
         Ok(tags.len() as u64)
     }
 
-    /// Takes those of the next blobs behind `last` out of the repository that no manifest there
-    /// names. Gives how many were looked at, and where to go on; `None` behind the last.
-    pub(crate) async fn unlink_after(
+    async fn unlink_after(
         &mut self,
         id: RepositoryId,
         name: &RepositoryName,
@@ -215,7 +254,7 @@ impl Transaction<'_> {
     }
 
     /// How many things a manifest names: rows that go with it.
-    pub(crate) async fn references_of(
+    pub(super) async fn references_of(
         &mut self,
         repository: RepositoryId,
         digest: &str,
@@ -231,7 +270,7 @@ impl Transaction<'_> {
     }
 
     /// The manifests that one names.
-    pub(crate) async fn named_by(
+    pub(super) async fn named_by(
         &mut self,
         id: RepositoryId,
         digest: &str,

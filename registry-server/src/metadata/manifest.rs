@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
+use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 use bytes::Bytes;
 use sqlx::FromRow;
 
@@ -181,22 +181,59 @@ impl Database {
     }
 }
 
-impl Transaction<'_> {
-    /// Stores a manifest, unless something that it requires is missing: then that is returned, and
-    /// nothing is stored.
+/// A manifest cannot be stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PutError {
+    /// These are required, and the repository lacks them.
+    #[error("{} digests that the manifest names are not there", .0.len())]
+    Missing(Vec<Digest>),
+    /// The database failed.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl Database {
+    /// Stores a manifest, and points all of `tags` at it; the last write wins.
+    ///
+    /// # Errors
+    /// When something that it requires is missing: then nothing is stored.
     pub(crate) async fn put_manifest(
+        &self,
+        repository: &RepositoryName,
+        new: NewManifest,
+        tags: Vec<Tag>,
+        now: UnixSeconds,
+    ) -> Result<(), PutError> {
+        let given = (repository.clone(), new, tags);
+        self.write(given, move |tx, (repository, new, tags)| {
+            Box::pin(async move {
+                tx.put_manifest(repository, new, now).await?;
+                for tag in tags {
+                    tx.put_tag(repository, tag, &new.manifest.digest, now).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+}
+
+impl Transaction<'_> {
+    /// As [`Database::put_manifest`], without tags.
+    pub(super) async fn put_manifest(
         &mut self,
         repository: &RepositoryName,
         new: &NewManifest,
         now: UnixSeconds,
-    ) -> Result<Vec<Digest>, Error> {
+    ) -> Result<(), PutError> {
         let id = repository::ensure(self.connection, repository).await?;
         let missing = self.missing(id, &new.references).await?;
-        if missing.is_empty() {
-            self.insert_manifest(id, new, now).await?;
-            self.invalidate(Key::Manifest(repository.clone(), new.manifest.digest.clone()));
+        if !missing.is_empty() {
+            return Err(PutError::Missing(missing));
         }
-        Ok(missing)
+        self.insert_manifest(id, new, now).await?;
+        self.invalidate(Key::Manifest(repository.clone(), new.manifest.digest.clone()));
+        Ok(())
     }
 
     /// What is required of `references` and not there.

@@ -13,6 +13,7 @@ pub(crate) mod deletion;
 mod error;
 #[cfg(test)]
 mod faults;
+pub(crate) mod import;
 pub(crate) mod inventory;
 mod key;
 pub(crate) mod manifest;
@@ -51,8 +52,8 @@ pub(crate) use asker::Asker;
 pub(crate) use cache::Cache;
 pub use error::Error;
 use readers::{Reader, Readers};
-pub(crate) use transaction::Transaction;
-use writer::Writer;
+use transaction::Transaction;
+use writer::{Work, Writer};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -185,21 +186,22 @@ impl Database {
         self.writer.set_limit(most);
     }
 
-    /// Runs `work` in a transaction of the writer and gives its result once it is committed. When
-    /// `work` fails, nothing of it is kept.
+    /// Runs `work` on what is `given` to it in a transaction of the writer, and gives its result once
+    /// that is committed. When `work` fails, nothing of it is kept. It may be run more than once.
     ///
     /// When the caller is dropped, work that is not begun is never done, and what is begun goes on.
     /// Work of an [`Asker`] waits behind what the same one has asked for.
     ///
     /// # Errors
     /// What `work` says, when the commit fails, and [`Error::Busy`] when it takes too long.
-    pub(crate) async fn write<T, E, W>(&self, work: W) -> Result<T, E>
+    async fn write<G, T, E, W>(&self, given: G, work: W) -> Result<T, E>
     where
+        G: Send + Sync + 'static,
         T: Send + 'static,
         E: From<Error> + Send + 'static,
-        W: for<'t> FnOnce(&'t mut Transaction<'_>) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
+        W: Work<G, T, E>,
     {
-        self.writer.run(work).await
+        self.writer.run(given, work).await
     }
 
     /// Where it lies.
@@ -332,7 +334,7 @@ mod tests {
         let path = directory.path().join("registry.db");
         let database = Database::open(&path).await.unwrap();
         database
-            .write(|tx| {
+            .write((), |tx, ()| {
                 Box::pin(async move {
                     let insert = "INSERT INTO _sqlx_migrations
                         (version, description, success, checksum, execution_time)

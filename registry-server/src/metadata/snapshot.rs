@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use sqlx::SqliteConnection;
 use tempfile::TempDir;
 
-use super::{Database, Error, Transaction};
+use super::{Database, Error};
 
 impl Database {
     /// Writes a consistent copy of the database, as it is now, to the new file `to`, and makes it
@@ -42,14 +42,6 @@ impl Database {
         let path = directory.path().join("registry.db");
         self.snapshot(path.clone()).await?;
         Ok((Self::open_copy(&path).await?, directory))
-    }
-}
-
-impl Transaction<'_> {
-    /// Drops all upload sessions: what a copy cannot go on with.
-    pub(crate) async fn forget_uploads(&mut self) -> Result<(), Error> {
-        sqlx::query("DELETE FROM uploads").execute(&mut *self.connection).await?;
-        Ok(())
     }
 }
 

@@ -93,6 +93,22 @@ impl Database {
     }
 }
 
+impl Database {
+    /// Removes the tag and leaves its manifest, whose digest it gives. `None` when it is not there.
+    pub(crate) async fn delete_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        now: UnixSeconds,
+    ) -> Result<Option<Digest>, Error> {
+        let given = (repository.clone(), tag.clone());
+        self.write(given, move |tx, (repository, tag)| {
+            Box::pin(tx.delete_tag(repository, tag, now))
+        })
+        .await
+    }
+}
+
 /// A run of tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Extent {
@@ -105,7 +121,7 @@ pub(crate) struct Extent {
 
 impl Transaction<'_> {
     /// Points the tag at a manifest of the repository; the last write wins.
-    pub(crate) async fn put_tag(
+    pub(super) async fn put_tag(
         &mut self,
         repository: &RepositoryName,
         tag: &Tag,
@@ -130,8 +146,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Removes the tag and leaves its manifest, whose digest it gives. `None` when it is not there.
-    pub(crate) async fn delete_tag(
+    async fn delete_tag(
         &mut self,
         repository: &RepositoryName,
         tag: &Tag,

@@ -5,13 +5,30 @@
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
-use super::{Error, Transaction, key::Key, repository::RepositoryId};
+use super::{Database, Error, Transaction, key::Key, repository::RepositoryId};
 
 /// Manifests that one push touches at most, those first that it names itself: as many as one
 /// manifest may name, and as many again below those. An index of indexes can reach any number of
 /// others, and every push waits meanwhile. What lies beyond is kept alive all the same by what
 /// names it; its time just does not begin anew.
 const TOUCHED_MAX: u32 = 2 * 4096;
+
+impl Database {
+    /// Records that a client was told that the repository holds the manifest. `false` when it does
+    /// not any more.
+    pub(crate) async fn touch_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        now: UnixSeconds,
+    ) -> Result<bool, Error> {
+        let given = (repository.clone(), digest.clone());
+        self.write(given, move |tx, (repository, digest)| {
+            Box::pin(tx.touch_manifest(repository, digest, now))
+        })
+        .await
+    }
+}
 
 impl Transaction<'_> {
     /// Touches a manifest that is stored, and what it keeps alive: its children and subjects, and
@@ -65,9 +82,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Records that a client was told that the repository holds the manifest. `false` when it does
-    /// not any more.
-    pub(crate) async fn touch_manifest(
+    async fn touch_manifest(
         &mut self,
         repository: &RepositoryName,
         digest: &Digest,

@@ -6,7 +6,7 @@ use super::key::Key;
 
 /// What work on the database gets: a connection inside a transaction, and a list of what the
 /// commit makes stale.
-pub(crate) struct Transaction<'c> {
+pub(super) struct Transaction<'c> {
     pub(super) connection: &'c mut SqliteConnection,
     stale: &'c mut Vec<Key>,
 }

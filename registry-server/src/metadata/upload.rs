@@ -168,6 +168,59 @@ impl Database {
         count_sessions(&mut *self.reader().await?, pusher, idle_since, limit).await
     }
 
+    /// Records a new session, unless its pusher has `max` of them or more. Whether it did.
+    pub(crate) async fn start_upload(
+        &self,
+        upload: Upload,
+        idle_since: UnixSeconds,
+        max: u32,
+    ) -> Result<bool, Error> {
+        self.write(upload, move |tx, upload| {
+            Box::pin(async move {
+                let has = count_sessions(&mut *tx.connection, &upload.pusher, idle_since, max);
+                let is_within = has.await? < max;
+                if is_within {
+                    tx.insert_upload(upload).await?;
+                }
+                Ok(is_within)
+            })
+        })
+        .await
+    }
+
+    /// Records how far a session has come.
+    pub(crate) async fn record_received(
+        &self,
+        id: &UploadId,
+        received: u64,
+        hash_state: Vec<u8>,
+        now: UnixSeconds,
+    ) -> Result<(), Error> {
+        self.write((id.clone(), hash_state), move |tx, (id, hash_state)| {
+            Box::pin(tx.record_received(id, received, hash_state, now))
+        })
+        .await
+    }
+
+    /// Ends a session. `false` when it had ended already.
+    pub(crate) async fn end_upload(&self, id: &UploadId) -> Result<bool, Error> {
+        self.write(id.clone(), |tx, id| Box::pin(tx.delete_upload(id))).await
+    }
+
+    /// Ends a session that nobody has touched since `idle_since`. `false` when somebody has.
+    pub(crate) async fn end_idle_upload(
+        &self,
+        id: &UploadId,
+        idle_since: UnixSeconds,
+    ) -> Result<bool, Error> {
+        self.write(id.clone(), move |tx, id| Box::pin(tx.delete_idle_upload(id, idle_since))).await
+    }
+
+    /// Drops all sessions: what a copy cannot go on with.
+    pub(crate) async fn forget_uploads(&self) -> Result<(), Error> {
+        self.write((), |tx, ()| Box::pin(tx.forget_uploads())).await
+    }
+
     /// The bytes that such sessions hold together; no more than `limit` of them are added up.
     pub(crate) async fn unfinished_bytes_of(
         &self,
@@ -203,18 +256,7 @@ async fn count_sessions(
 }
 
 impl Transaction<'_> {
-    /// As [`Database::sessions_of`], for who is about to begin one.
-    pub(crate) async fn sessions_of(
-        &mut self,
-        pusher: &Pusher,
-        idle_since: UnixSeconds,
-        limit: u32,
-    ) -> Result<u32, Error> {
-        count_sessions(&mut *self.connection, pusher, idle_since, limit).await
-    }
-
-    /// Records a new session.
-    pub(crate) async fn insert_upload(&mut self, upload: &Upload) -> Result<(), Error> {
+    async fn insert_upload(&mut self, upload: &Upload) -> Result<(), Error> {
         sqlx::query(
             "INSERT INTO uploads
              (id, repository, subject, pusher, location, received, algorithm, hash_state, started,
@@ -235,8 +277,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Records how far a session has come.
-    pub(crate) async fn record_received(
+    async fn record_received(
         &mut self,
         id: &UploadId,
         received: u64,
@@ -255,13 +296,31 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Ends a session. `false` when it had ended already.
-    pub(crate) async fn delete_upload(&mut self, id: &UploadId) -> Result<bool, Error> {
+    pub(super) async fn delete_upload(&mut self, id: &UploadId) -> Result<bool, Error> {
         let deleted = sqlx::query("DELETE FROM uploads WHERE id = $1")
             .bind(id.as_str())
             .execute(&mut *self.connection)
             .await?
             .rows_affected();
         Ok(deleted > 0)
+    }
+
+    async fn delete_idle_upload(
+        &mut self,
+        id: &UploadId,
+        idle_since: UnixSeconds,
+    ) -> Result<bool, Error> {
+        let gone = sqlx::query("DELETE FROM uploads WHERE id = $1 AND touched < $2")
+            .bind(id.as_str())
+            .bind(idle_since)
+            .execute(&mut *self.connection)
+            .await?
+            .rows_affected();
+        Ok(gone > 0)
+    }
+
+    async fn forget_uploads(&mut self) -> Result<(), Error> {
+        sqlx::query("DELETE FROM uploads").execute(&mut *self.connection).await?;
+        Ok(())
     }
 }

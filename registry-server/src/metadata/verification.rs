@@ -165,10 +165,46 @@ pub(crate) struct StoredManifest {
     pub(crate) digest: String,
 }
 
+impl Database {
+    /// Records that the objects at the blobs' locations were found sound.
+    pub(crate) async fn record_sound(
+        &self,
+        blobs: Vec<Blob>,
+        now: UnixSeconds,
+    ) -> Result<(), Error> {
+        self.write(blobs, move |tx, blobs| {
+            Box::pin(async move {
+                for blob in blobs {
+                    tx.record_check(blob, false, now).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Records that the object at the blob's location was found damaged, so that it is not served and
+    /// a push of the same digest takes its place. `false` when the blob lies elsewhere by now.
+    pub(crate) async fn record_damage(&self, blob: &Blob, now: UnixSeconds) -> Result<bool, Error> {
+        self.write(blob.clone(), move |tx, blob| Box::pin(tx.record_check(blob, true, now))).await
+    }
+
+    /// Serves a damaged blob again, out of the object at `location`, which was found sound. `false`
+    /// when the blob lies elsewhere by now.
+    pub(crate) async fn repair(
+        &self,
+        blob: &Blob,
+        location: &Location,
+        now: UnixSeconds,
+    ) -> Result<bool, Error> {
+        let given = (blob.clone(), location.clone());
+        self.write(given, move |tx, (blob, location)| Box::pin(tx.repair(blob, location, now)))
+            .await
+    }
+}
+
 impl Transaction<'_> {
-    /// Records that the object at the blob's location was found sound, or damaged. `false` when
-    /// the blob lies elsewhere by now.
-    pub(crate) async fn record_check(
+    async fn record_check(
         &mut self,
         blob: &Blob,
         damaged: bool,
@@ -192,8 +228,7 @@ impl Transaction<'_> {
         Ok(found > 0)
     }
 
-    /// Serves a damaged blob again, out of the object at `location`, which was found sound.
-    pub(crate) async fn repair(
+    async fn repair(
         &mut self,
         blob: &Blob,
         location: &Location,

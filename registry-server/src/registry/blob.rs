@@ -38,11 +38,8 @@ impl Registry {
         }
         let grace = self.settings().collection.grace;
         if self.touch_is_due(linked.touched, grace) {
-            let (name, digest, now) = (repository.clone(), digest.clone(), self.clock.now());
-            let touch = self
-                .database
-                .write(move |tx| Box::pin(async move { tx.touch_blob(&name, &digest, now).await }));
-            self.touched(touch.await, Error::BlobUnknown)?;
+            let touch = self.database.touch_blob(repository, digest, self.clock.now()).await;
+            self.touched(touch, Error::BlobUnknown)?;
         }
         Ok(linked.blob)
     }
@@ -156,16 +153,7 @@ impl Registry {
 
     /// Takes the blob out of the repository.
     pub(crate) async fn delete_blob(&self, permit: &Permit, digest: &Digest) -> Result<(), Error> {
-        let (repository, digest) = (permit.repository().clone(), digest.clone());
-        let unlinked = self
-            .database
-            .write(move |tx| {
-                Box::pin(
-                    async move { tx.unlink_blob(&repository, &digest).await.map_err(Error::from) },
-                )
-            })
-            .await?;
-        match unlinked {
+        match self.database.unlink_blob(permit.repository(), digest).await? {
             Unlinked::Done => Ok(()),
             Unlinked::NotLinked => Err(Error::BlobUnknown),
             Unlinked::StillNamed(by) => Err(Error::BlobReferenced { by }),

@@ -107,11 +107,7 @@ impl Registry {
         repository: &RepositoryName,
         tag: &Tag,
     ) -> Result<Option<Digest>, Error> {
-        let (name, tag, now) = (repository.clone(), tag.clone(), self.clock.now());
-        let delete = self.database.write(move |tx| {
-            Box::pin(async move { tx.delete_tag(&name, &tag, now).await.map_err(Error::from) })
-        });
-        delete.await
+        Ok(self.database.delete_tag(repository, tag, self.clock.now()).await?)
     }
 
     /// Deletes a manifest, behind all tags that lead to it. Gives how many tags those were.
@@ -122,13 +118,7 @@ impl Registry {
     ) -> Result<u64, Error> {
         let mut tags = 0;
         loop {
-            let (name, digest) = (repository.clone(), digest.clone());
-            let step = self.database.write(move |tx| {
-                Box::pin(
-                    async move { tx.delete_manifest(&name, &digest).await.map_err(Error::from) },
-                )
-            });
-            match step.await? {
+            match self.database.delete_manifest(repository, digest).await? {
                 Some(step) => {
                     tags += step.tags;
                     if step.left.is_empty() {
@@ -180,11 +170,7 @@ impl Emptying<'_> {
 
     async fn tags(&mut self) -> Result<(), Error> {
         loop {
-            let (id, name) = (self.held.id, self.name.clone());
-            let delete = self.registry.database.write(move |tx| {
-                Box::pin(async move { tx.delete_tags(id, &name).await.map_err(Error::from) })
-            });
-            let gone = delete.await?;
+            let gone = self.registry.database.delete_tags(self.held.id, self.name).await?;
             self.done.tags += gone;
             self.progress(gone).await?;
             if gone < ROWS_MAX.into() {
@@ -197,20 +183,14 @@ impl Emptying<'_> {
     async fn manifests(&mut self) -> Result<(), Error> {
         let mut last = String::new();
         loop {
-            let database = &self.registry.database;
+            let database = self.registry.database.clone();
             let page = database.manifests_and_whether_named(self.held.id, &last, PAGE).await?;
             let Some((end, _)) = page.last() else { return Ok(()) };
             last.clone_from(end);
             let unnamed = page.into_iter().filter(|(_, is_named)| !is_named);
             let mut left: Vec<String> = unnamed.map(|(digest, _)| digest).collect();
             while !left.is_empty() {
-                let (id, name) = (self.held.id, self.name.clone());
-                let delete = self.registry.database.write(move |tx| {
-                    Box::pin(async move {
-                        tx.delete_unnamed(id, &name, left).await.map_err(Error::from)
-                    })
-                });
-                let step = delete.await?;
+                let step = database.delete_unnamed(self.held.id, self.name, left).await?;
                 self.done.manifests += step.manifests;
                 self.done.tags += step.tags;
                 self.progress(step.manifests + step.tags).await?;
@@ -222,12 +202,7 @@ impl Emptying<'_> {
     async fn blobs(&mut self) -> Result<(), Error> {
         let mut last = String::new();
         loop {
-            let (id, name) = (self.held.id, self.name.clone());
-            let unlink = self.registry.database.write(move |tx| {
-                Box::pin(
-                    async move { tx.unlink_after(id, &name, &last).await.map_err(Error::from) },
-                )
-            });
+            let unlink = self.registry.database.unlink_after(self.held.id, self.name, last);
             let (rows, end) = unlink.await?;
             self.progress(rows).await?;
             let Some(end) = end else { return Ok(()) };

@@ -65,11 +65,8 @@ impl Registry {
             && let Some(lasts) = self.settings().collection.untagged_after
             && self.touch_is_due(found.manifest.touched, lasts)
         {
-            let (name, now) = (repository.clone(), self.clock.now());
-            let touch = self.database.write(move |tx| {
-                Box::pin(async move { tx.touch_manifest(&name, &digest, now).await })
-            });
-            self.touched(touch.await, Error::ManifestUnknown)?;
+            let touch = self.database.touch_manifest(repository, &digest, self.clock.now()).await;
+            self.touched(touch, Error::ManifestUnknown)?;
         }
         Ok(found)
     }
@@ -116,21 +113,7 @@ impl Registry {
             Reference::Tag(tag) => vec![tag.clone()],
             Reference::Digest(_) => tags,
         };
-        let repository = permit.repository().clone();
-        self.database
-            .write(move |tx| {
-                Box::pin(async move {
-                    let missing = tx.put_manifest(&repository, &new, now).await?;
-                    if !missing.is_empty() {
-                        return Err(Error::ManifestReferencesUnknown(missing));
-                    }
-                    for tag in &tagged {
-                        tx.put_tag(&repository, tag, &new.manifest.digest, now).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .await?;
+        self.database.put_manifest(permit.repository(), new, tagged, now).await?;
         Ok(pushed)
     }
 

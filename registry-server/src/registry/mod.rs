@@ -32,7 +32,7 @@ use berth_shared::{
 };
 
 use crate::{
-    metadata::{self, Database, upload::InvalidUploadId},
+    metadata::{self, Database, manifest::PutError, upload::InvalidUploadId},
     storage::{self, Shares, Store, untouched::Untouched},
 };
 
@@ -230,6 +230,15 @@ impl From<metadata::Error> for Error {
 impl From<InvalidUploadId> for Error {
     fn from(_: InvalidUploadId) -> Self {
         Self::UploadUnknown
+    }
+}
+
+impl From<PutError> for Error {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Missing(digests) => Self::ManifestReferencesUnknown(digests),
+            PutError::Failed(error) => error.into(),
+        }
     }
 }
 

@@ -49,14 +49,6 @@ impl Registry {
         if !self.is_sound(blob).await? {
             return Ok(false);
         }
-        let (repository, digest, now) =
-            (permit.repository().clone(), blob.digest.clone(), self.clock.now());
-        self.database
-            .write(move |tx| {
-                Box::pin(async move {
-                    tx.link_blob(&repository, &digest, now).await.map_err(Error::from)
-                })
-            })
-            .await
+        Ok(self.database.mount(permit.repository(), &blob.digest, self.clock.now()).await?)
     }
 }

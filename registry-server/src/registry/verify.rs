@@ -131,14 +131,7 @@ impl Registry {
         if self.is_read_only() {
             return Ok(true);
         }
-        let (blob, now) = (blob.clone(), self.clock.now());
-        self.database
-            .write(move |tx| {
-                Box::pin(
-                    async move { tx.record_check(&blob, true, now).await.map_err(Error::from) },
-                )
-            })
-            .await
+        Ok(self.database.record_damage(blob, self.clock.now()).await?)
     }
 }
 
@@ -259,18 +252,7 @@ impl Verification {
         if sound.is_empty() || self.registry.is_read_only() {
             return Ok(());
         }
-        let now = self.registry.clock.now();
-        self.registry
-            .database
-            .write(move |tx| {
-                Box::pin(async move {
-                    for blob in &sound {
-                        tx.record_check(blob, false, now).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .await
+        Ok(self.registry.database.record_sound(sound, self.registry.clock.now()).await?)
     }
 
     async fn judge(&mut self, blob: &Blob, found: Found) -> Result<(), Error> {
@@ -348,15 +330,7 @@ impl Verification {
         if self.registry.is_read_only() {
             return Err(Error::ReadOnly);
         }
-        let (row, location, now) = (blob.clone(), sound.clone(), self.registry.clock.now());
-        let repaired = self
-            .registry
-            .database
-            .write(move |tx| {
-                Box::pin(async move { tx.repair(&row, &location, now).await.map_err(Error::from) })
-            })
-            .await?;
-        if repaired {
+        if self.registry.database.repair(blob, sound, self.registry.clock.now()).await? {
             self.done.repaired += 1;
             let event = Event::Repaired { digest: blob.digest.clone(), how: how.to_owned() };
             self.events.say(event).await?;

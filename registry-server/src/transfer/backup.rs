@@ -79,7 +79,7 @@ pub fn backup(
         Database::open_beside(&data.join("registry.db")).await?.snapshot(new.to_path_buf()).await?;
         let snapshot = Database::open_at_rest(new.to_path_buf()).await?;
         // An upload cannot go on in another store.
-        snapshot.write(|tx| Box::pin(tx.forget_uploads())).await?;
+        snapshot.forget_uploads().await?;
         let mut backup = Backup {
             total: snapshot.count_blobs().await?,
             snapshot,

@@ -172,11 +172,7 @@ impl Restoring {
     /// A blob that was marked as damaged may have sound bytes by now.
     async fn found_sound(&self, blob: &Blob) -> Result<(), Error> {
         if blob.damaged {
-            let (blob, now) = (blob.clone(), self.clock.now());
-            let repair = self.database.write(move |tx| {
-                Box::pin(async move { tx.repair(&blob, &blob.location, now).await })
-            });
-            repair.await?;
+            self.database.repair(blob, &blob.location, self.clock.now()).await?;
         }
         Ok(())
     }
@@ -186,11 +182,7 @@ impl Restoring {
         self.done.damaged += 1;
         let images = self.database.images_with(&blob.digest, None, IMAGES_MAX).await?;
         let (digest, what) = (blob.digest.clone(), what.to_owned());
-        let (blob, now) = (blob.clone(), self.clock.now());
-        let record = self
-            .database
-            .write(move |tx| Box::pin(async move { tx.record_check(&blob, true, now).await }));
-        record.await?;
+        self.database.record_damage(blob, self.clock.now()).await?;
         Ok(self.events.say(Event::Damaged { digest, what, images }).await?)
     }
 

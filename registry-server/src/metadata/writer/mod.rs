@@ -105,14 +105,15 @@ impl Writer {
 
     /// Has `work` done. It leaves the queue when the caller is dropped or has waited too long
     /// before it was begun; what is begun comes to its end.
-    pub(super) async fn run<T, E, W>(&self, work: W) -> Result<T, E>
+    pub(super) async fn run<G, T, E, W>(&self, given: G, work: W) -> Result<T, E>
     where
+        G: Send + Sync + 'static,
         T: Send + 'static,
         E: From<Error> + Send + 'static,
-        W: for<'t> FnOnce(&'t mut Transaction<'_>) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
+        W: Work<G, T, E>,
     {
         let (reply, mut answer) = oneshot::channel();
-        let job = Pending { work: Some(work), result: None, reply };
+        let job = Pending { given, work, result: None, reply };
         let place = self.queue.0.put(Asker::current(), Box::new(job))?;
         tokio::select! {
             answer = &mut answer => return answer.map_err(|_| Error::Closed)?,
@@ -277,22 +278,37 @@ trait Job: Send {
     fn finish(self: Box<Self>, failure: Option<Error>);
 }
 
-struct Pending<T, E, W> {
-    work: Option<W>,
+/// One transaction's worth of statements, which can be repeated: it keeps nothing of what it is given.
+pub(super) trait Work<G, T, E>:
+    for<'t> Fn(&'t mut Transaction<'_>, &'t G) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'static
+{
+}
+
+impl<G, T, E, W> Work<G, T, E> for W where
+    W: for<'t> Fn(&'t mut Transaction<'_>, &'t G) -> BoxFuture<'t, Result<T, E>>
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+struct Pending<G, T, E, W> {
+    given: G,
+    work: W,
     result: Option<Result<T, E>>,
     reply: oneshot::Sender<Result<T, E>>,
 }
 
 #[async_trait]
-impl<T, E, W> Job for Pending<T, E, W>
+impl<G, T, E, W> Job for Pending<G, T, E, W>
 where
+    G: Send + Sync + 'static,
     T: Send + 'static,
     E: From<Error> + Send + 'static,
-    W: for<'t> FnOnce(&'t mut Transaction<'_>) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
+    W: Work<G, T, E>,
 {
     async fn run(&mut self, transaction: &mut Transaction<'_>) -> bool {
-        let Some(work) = self.work.take() else { return false };
-        let result = work(transaction).await;
+        let result = (self.work)(transaction, &self.given).await;
         let done = result.is_ok();
         self.result = Some(result);
         done

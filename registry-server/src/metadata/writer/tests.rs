@@ -25,8 +25,7 @@ async fn insert(transaction: &mut Transaction<'_>, name: &str) -> Result<(), Err
 }
 
 async fn write(database: &Database, name: &str) -> Result<(), Error> {
-    let name = name.to_owned();
-    database.write(move |tx| Box::pin(async move { insert(tx, &name).await })).await
+    database.write(name.to_owned(), |tx, name| Box::pin(insert(tx, name))).await
 }
 
 async fn names(database: &Database) -> Vec<String> {
@@ -36,7 +35,7 @@ async fn names(database: &Database) -> Vec<String> {
 
 /// Writes a row and then goes on with `then` for ever.
 async fn write_for_ever(database: &Database, then: String) -> Result<(), Error> {
-    let write = database.write(move |tx| {
+    let write = database.write(then, |tx, then| {
         Box::pin(async move {
             insert(tx, "endless").await?;
             loop {
@@ -54,7 +53,9 @@ async fn hold(database: &Database) -> (oneshot::Sender<()>, tokio::task::JoinHan
     let (release, released) = oneshot::channel::<()>();
     let database = database.clone();
     let task = tokio::spawn(async move {
-        let write = database.write(move |tx| {
+        let once = Mutex::new(Some((begun, released)));
+        let write = database.write(once, |tx, once| {
+            let (begun, released) = once.lock().unwrap().take().unwrap();
             Box::pin(async move {
                 begun.send(()).unwrap();
                 let _ = released.await;
@@ -140,7 +141,7 @@ async fn whoever_asks_for_much_keeps_nobody_else_waiting() {
         asked.spawn(
             Asker::Client(Arc::new(Claimant::Subject(Subject::User(who.parse().unwrap())))).scope(
                 async move {
-                    let write = database.write(move |_| {
+                    let write = database.write(order, move |_, order| {
                         Box::pin(async move {
                             order.lock().unwrap().push((who, number));
                             Ok::<_, Error>(())

@@ -179,24 +179,13 @@ impl Collection {
 
     async fn unlink(&mut self, step: &[Stale], cutoff: UnixSeconds) -> Result<(), Error> {
         let readable = self.readable(step).await?;
-        let work = readable.clone();
+        let links = readable.iter().map(|(stale, _, digest)| (stale.clone(), digest.clone()));
+        let links = links.collect();
         // A backup that is being written needs every object until it has its copy.
         let free = Arc::clone(&self.registry.holds).write_owned().await;
         self.may_go_on()?;
         let started = Instant::now();
-        let collected: Vec<Collected> = self
-            .registry
-            .database
-            .write(move |tx| {
-                Box::pin(async move {
-                    let mut collected = Vec::with_capacity(work.len());
-                    for (stale, _, digest) in &work {
-                        collected.push(tx.collect_link(stale, digest, cutoff).await?);
-                    }
-                    Ok::<_, Error>(collected)
-                })
-            })
-            .await?;
+        let collected = self.registry.database.collect_links(links, cutoff).await?;
         self.step_took(started);
         for ((_, repository, digest), collected) in readable.iter().zip(collected) {
             let (kind, bytes) = match &collected {
@@ -236,18 +225,10 @@ impl Collection {
     async fn delete_unlinked(&mut self, digest: Digest) -> Result<(), Error> {
         let free = Arc::clone(&self.registry.holds).write_owned().await;
         self.may_go_on()?;
-        let name = digest.to_string();
-        let freed = self
-            .registry
-            .database
-            .write(move |tx| {
-                Box::pin(async move { tx.delete_unlinked(&digest).await.map_err(Error::from) })
-            })
-            .await?;
-        if let Some(freed) = freed {
+        if let Some(freed) = self.registry.database.collect_unlinked(&digest).await? {
             let bytes = self.free(&freed).await?;
             self.done.blobs += 1;
-            self.say(Kind::Blob, None, &name, bytes, "no repository holds it").await?;
+            self.say(Kind::Blob, None, digest.as_str(), bytes, "no repository holds it").await?;
         }
         drop(free);
         Ok(())
@@ -317,14 +298,7 @@ impl Collection {
     async fn delete_empty(&mut self, empty: Empty) -> Result<(), Error> {
         self.may_go_on()?;
         let name = empty.name.clone();
-        let gone = self
-            .registry
-            .database
-            .write(move |tx| {
-                Box::pin(async move { tx.delete_empty(&empty).await.map_err(Error::from) })
-            })
-            .await?;
-        if gone {
+        if self.registry.database.delete_empty(empty).await? {
             self.done.repositories += 1;
             self.say(Kind::Repository, Some(&name), &name, 0, "it holds nothing").await?;
         }

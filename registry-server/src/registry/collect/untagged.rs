@@ -6,7 +6,7 @@ use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
 
 use super::{Collection, PAGE, STEP};
 use crate::{
-    metadata::{collection::Stale, deletion::ROWS_MAX, repository::RepositoryId},
+    metadata::{collection::Stale, repository::RepositoryId},
     registry::{Error, event::Kind},
 };
 
@@ -113,25 +113,9 @@ impl Collection {
         manifests: &[(Stale, RepositoryName, Digest)],
         cutoff: UnixSeconds,
     ) -> Result<Vec<Option<Vec<String>>>, Error> {
-        let work = manifests.to_vec();
         self.may_go_on()?;
         let started = Instant::now();
-        let outcomes = self.registry.database.write(move |tx| {
-            Box::pin(async move {
-                let (mut outcomes, mut rows) = (Vec::with_capacity(work.len()), 0);
-                for (stale, repository, digest) in &work {
-                    if rows >= ROWS_MAX.into() {
-                        break;
-                    }
-                    rows += tx.references_of(stale.id, &stale.digest).await?;
-                    let below = tx.named_by(stale.id, &stale.digest).await?;
-                    let gone = tx.collect_manifest(repository, stale, digest, cutoff).await?;
-                    outcomes.push(gone.then_some(below));
-                }
-                Ok::<_, Error>(outcomes)
-            })
-        });
-        let outcomes = outcomes.await?;
+        let outcomes = self.registry.database.collect_manifests(manifests.to_vec(), cutoff).await?;
         self.step_took(started);
         Ok(outcomes)
     }

@@ -19,7 +19,7 @@ use super::{Error, Registry, content::Content};
 use crate::{
     authz::permit::{Permit, SessionGrant},
     metadata::{
-        blob::{Blob, PutBlob},
+        blob::{Blob, PutBlob, Received},
         upload::{Pusher, Upload, UploadId},
     },
     storage::Location,
@@ -88,16 +88,8 @@ impl Registry {
         let progress = Progress { id: upload.id.clone(), received: 0 };
         let (idle_since, max) =
             (self.idle_since(), self.settings().limits.sessions_per_subject_max);
-        let is_within = self.database.write(move |tx| {
-            Box::pin(async move {
-                let is_within = tx.sessions_of(&upload.pusher, idle_since, max).await? < max;
-                if is_within {
-                    tx.insert_upload(&upload).await?;
-                }
-                Ok::<_, Error>(is_within)
-            })
-        });
-        if is_within.await? { Ok(progress) } else { Err(self.too_many_sessions()) }
+        let is_within = self.database.start_upload(upload, idle_since, max).await?;
+        if is_within { Ok(progress) } else { Err(self.too_many_sessions()) }
     }
 
     fn too_many_sessions(&self) -> Error {
@@ -205,13 +197,7 @@ impl Registry {
         if self.sessions.is_active(&upload.id) {
             return Ok(false);
         }
-        let id = upload.id.clone();
-        let gone = self.database.write(move |tx| {
-            Box::pin(
-                async move { tx.delete_idle_upload(&id, idle_since).await.map_err(Error::from) },
-            )
-        });
-        let gone = gone.await?;
+        let gone = self.database.end_idle_upload(&upload.id, idle_since).await?;
         if gone {
             self.drop_object(&upload.location).await;
         }
@@ -248,23 +234,10 @@ impl Registry {
             location: upload.location.clone(),
             damaged: false,
         };
-        let unsound = self.unsound_object_of(digest).await?;
-        let (id, repository) = (upload.id.clone(), upload.repository.clone());
-        let now = self.clock.now();
-        let put = self
-            .database
-            .write(move |tx| {
-                Box::pin(async move {
-                    if !tx.delete_upload(&id).await? {
-                        return Err(Error::UploadUnknown);
-                    }
-                    let put = tx.put_blob(&blob, unsound.as_ref(), now).await?;
-                    tx.link_blob(&repository, &blob.digest, now).await?;
-                    Ok(put)
-                })
-            })
-            .await?;
-        match put {
+        let received = Received { blob, unsound: self.unsound_object_of(digest).await? };
+        let (id, repository, now) = (&upload.id, &upload.repository, self.clock.now());
+        let put = self.database.commit_blob(id, repository, received, now).await?;
+        match put.ok_or(Error::UploadUnknown)? {
             PutBlob::New => {}
             PutBlob::Kept => self.drop_object(&upload.location).await,
             PutBlob::Replaced(old) => self.drop_object(&old).await,
@@ -279,12 +252,7 @@ impl Registry {
     }
 
     async fn end_session(&self, upload: &Upload) -> Result<(), Error> {
-        let id = upload.id.clone();
-        self.database
-            .write(move |tx| {
-                Box::pin(async move { tx.delete_upload(&id).await.map_err(Error::from) })
-            })
-            .await?;
+        self.database.end_upload(&upload.id).await?;
         self.drop_object(&upload.location).await;
         Ok(())
     }

@@ -212,15 +212,8 @@ impl Registry {
     /// synced already, but after a power cut a file without a name would be none.
     pub(super) async fn record(&self, upload: &Upload, hasher: &Hasher) -> Result<(), Error> {
         self.store.sync_entry(&upload.location).await?;
-        let (id, received) = (upload.id.clone(), upload.received);
         let (state, now) = (hasher.state(), self.clock.now());
-        self.database
-            .write(move |tx| {
-                Box::pin(async move {
-                    tx.record_received(&id, received, &state, now).await.map_err(Error::from)
-                })
-            })
-            .await
+        Ok(self.database.record_received(&upload.id, upload.received, state, now).await?)
     }
 
     /// The hash over what the session holds: from its saved state, else by reading it again.

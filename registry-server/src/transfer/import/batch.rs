@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
+use berth_shared::{digest::Digest, name::RepositoryName};
 use bytes::Bytes;
 
 use super::{
@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     metadata::{
-        Database,
-        blob::{Blob, PutBlob},
+        blob::{Blob, Received},
+        import::Imported,
         manifest::NewManifest,
     },
     registry::{self, hash::Hasher},
@@ -76,10 +76,9 @@ impl State {
 /// A blob on its way.
 #[derive(Debug, Clone)]
 struct Taken {
-    blob: Blob,
+    received: Received,
     from: PathBuf,
     state: State,
-    unsound: Option<Location>,
 }
 
 /// A manifest or a tag, and what is taken before it.
@@ -101,6 +100,15 @@ impl Step {
     fn rows(&self) -> usize {
         let manifest = self.manifest.as_ref().map_or(0, |it| 1 + it.references.len());
         self.blobs.len() + self.links.len() + manifest + usize::from(self.tag.is_some())
+    }
+}
+
+impl From<Step> for Imported {
+    fn from(step: Step) -> Self {
+        let Step { repository, blobs, links, manifest, tag } = step;
+        let blobs = blobs.into_iter().map(|taken| taken.received).collect();
+        let tag = tag.map(|link| (link.tag, link.digest, link.written));
+        Self { repository, blobs, links, manifest, tag }
     }
 }
 
@@ -217,14 +225,14 @@ impl Import {
         };
         let location = Location::fresh()?;
         let blob = Blob { digest: digest.clone(), size, location, damaged: false };
-        step.blobs.push(Taken { blob, from, state, unsound });
+        step.blobs.push(Taken { received: Received { blob, unsound }, from, state });
         *examined = Examined::Held(size);
         Ok(true)
     }
 
     async fn add(&mut self, step: Step) -> Result<(), Error> {
         self.batch.rows += step.rows();
-        self.batch.bytes += step.blobs.iter().map(|taken| taken.blob.size).sum::<u64>();
+        self.batch.bytes += step.blobs.iter().map(|taken| taken.received.blob.size).sum::<u64>();
         self.batch.steps.push(step);
         let is_much = self.options.how == How::Copy && self.batch.bytes >= COPIED_BYTES_MAX;
         if is_much || self.batch.rows >= BATCH_ROWS_MAX { self.finish().await } else { Ok(()) }
@@ -253,13 +261,15 @@ impl Import {
         let manifests = steps.iter().filter(|step| step.manifest.is_some()).count() as u64;
         let tags = steps.iter().filter(|step| step.tag.is_some()).count() as u64;
         let now = self.registry.clock.now();
-        for replaced in write_rows(&self.registry.database, steps, now).await? {
-            self.registry.store.delete(&replaced).await?;
+        let imported = steps.into_iter().map(Imported::from).collect();
+        let written = self.registry.database.import(imported, now).await;
+        for superfluous in written.map_err(registry::Error::from)? {
+            self.registry.store.delete(&superfluous).await?;
         }
         self.summary.manifests += manifests;
         self.summary.tags += tags;
         self.summary.blobs += blobs.len() as u64;
-        self.summary.bytes += blobs.iter().map(|taken| taken.blob.size).sum::<u64>();
+        self.summary.bytes += blobs.iter().map(|taken| taken.received.blob.size).sum::<u64>();
         if self.options.how == How::Adopt {
             self.give_up(blobs).await?;
         }
@@ -272,16 +282,17 @@ impl Import {
             let (disk, old, one) = (self.disk.clone(), Arc::clone(&self.old), taken.clone());
             let done = in_background(move || {
                 // What was put in its place, or written to it, since it was looked at is another.
-                let content = old.blob(&one.blob.digest)?.map_err(io::Error::other)?;
+                let content = old.blob(&one.received.blob.digest)?.map_err(io::Error::other)?;
                 if State::of(&content.meta) != one.state || !may_be_taken(&old, &content, options) {
                     return Err(io::Error::other("it has changed meanwhile"));
                 }
-                disk.take_in(&content.file, &one.blob.location, options.how, options.owner)
+                disk.take_in(&content.file, &one.received.blob.location, options.how, options.owner)
             });
             done.await.map_err(|error| refused(options.how, &taken.from, error))?;
-            self.progress(taken.blob.size);
+            self.progress(taken.received.blob.size);
         }
-        let locations: Vec<Location> = blobs.iter().map(|it| it.blob.location.clone()).collect();
+        let locations: Vec<Location> =
+            blobs.iter().map(|it| it.received.blob.location.clone()).collect();
         let disk = self.disk.clone();
         let synced = in_background(move || disk.sync_shards(&locations)).await;
         synced.map_err(|source| Error::Io {
@@ -295,8 +306,8 @@ impl Import {
     async fn give_up(&self, blobs: Vec<Taken>) -> Result<(), Error> {
         let old = Arc::clone(&self.old);
         let removed = in_background(move || {
-            for Taken { blob, from, .. } in blobs {
-                if let Err(source) = old.give_up(&blob.digest) {
+            for Taken { received, from, .. } in blobs {
+                if let Err(source) = old.give_up(&received.blob.digest) {
                     return Ok(Err(Error::Io { operation: "giving up", path: from, source }));
                 }
             }
@@ -312,44 +323,6 @@ fn may_be_taken(old: &OldStore, content: &Content, options: Options) -> bool {
     options.how != How::Adopt
         || old.owns(&content.meta)
         || options.owner.is_none_or(|owner| owner.user == content.meta.uid())
-}
-
-/// Writes the rows of steps. Gives where the damaged objects lie that were replaced.
-async fn write_rows(
-    database: &Database,
-    steps: Vec<Step>,
-    now: UnixSeconds,
-) -> Result<Vec<Location>, registry::Error> {
-    let write = database.write(move |tx| {
-        Box::pin(async move {
-            let mut replaced = Vec::new();
-            for step in &steps {
-                for taken in &step.blobs {
-                    let put = tx.put_blob(&taken.blob, taken.unsound.as_ref(), now).await?;
-                    match put {
-                        PutBlob::New => {}
-                        PutBlob::Kept => replaced.push(taken.blob.location.clone()),
-                        PutBlob::Replaced(old) => replaced.push(old),
-                    }
-                }
-                for digest in &step.links {
-                    tx.link_blob(&step.repository, digest, now).await?;
-                }
-                if let Some(manifest) = &step.manifest {
-                    let missing = tx.put_manifest(&step.repository, manifest, now).await?;
-                    if !missing.is_empty() {
-                        return Err(registry::Error::ManifestReferencesUnknown(missing));
-                    }
-                }
-                if let Some(tag) = &step.tag {
-                    let since = tag.written.min(now);
-                    tx.put_tag(&step.repository, &tag.tag, &tag.digest, since).await?;
-                }
-            }
-            Ok(replaced)
-        })
-    });
-    write.await
 }
 
 fn hash(mut file: fs::File, digest: &Digest) -> io::Result<Digest> {

@@ -1,0 +1,72 @@
+//! Imports: what many pushes would have written, in one transaction.
+
+use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
+
+use super::{
+    Database, Transaction,
+    blob::{PutBlob, Received},
+    manifest::{NewManifest, PutError},
+};
+use crate::storage::Location;
+
+/// A manifest or a tag, and what it needs.
+#[derive(Debug)]
+pub(crate) struct Imported {
+    pub(crate) repository: RepositoryName,
+    pub(crate) blobs: Vec<Received>,
+    /// Which blobs the repository links.
+    pub(crate) links: Vec<Digest>,
+    pub(crate) manifest: Option<NewManifest>,
+    pub(crate) tag: Option<(Tag, Digest, UnixSeconds)>,
+}
+
+impl Database {
+    /// Writes the rows of all of them. Gives where objects lie that no row names any more.
+    ///
+    /// # Errors
+    /// When a manifest requires what is missing: then nothing is stored.
+    pub(crate) async fn import(
+        &self,
+        imported: Vec<Imported>,
+        now: UnixSeconds,
+    ) -> Result<Vec<Location>, PutError> {
+        self.write(imported, move |tx, imported| {
+            Box::pin(async move {
+                let mut superfluous = Vec::new();
+                for one in imported {
+                    superfluous.extend(tx.import(one, now).await?);
+                }
+                Ok(superfluous)
+            })
+        })
+        .await
+    }
+}
+
+impl Transaction<'_> {
+    async fn import(
+        &mut self,
+        imported: &Imported,
+        now: UnixSeconds,
+    ) -> Result<Vec<Location>, PutError> {
+        let Imported { repository, blobs, links, manifest, tag } = imported;
+        let mut superfluous = Vec::new();
+        for received in blobs {
+            match self.put_blob(received, now).await? {
+                PutBlob::New => {}
+                PutBlob::Kept => superfluous.push(received.blob.location.clone()),
+                PutBlob::Replaced(old) => superfluous.push(old),
+            }
+        }
+        for digest in links {
+            self.link_blob(repository, digest, now).await?;
+        }
+        if let Some(manifest) = manifest {
+            self.put_manifest(repository, manifest, now).await?;
+        }
+        if let Some((tag, digest, written)) = tag {
+            self.put_tag(repository, tag, digest, (*written).min(now)).await?;
+        }
+        Ok(superfluous)
+    }
+}
