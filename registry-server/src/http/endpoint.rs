@@ -16,40 +16,53 @@ use berth_shared::{
 
 use crate::{authz::access::Access, metadata::upload::UploadId};
 
-/// What a request asks for.
+/// What lies at a path, and what is done there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     /// end-1: `GET /v2/`.
     Ping,
     /// `GET` or `HEAD` of `/v2/_catalog`, of Docker's registry.
     Catalog,
+    /// What is done to a repository.
+    Repository(RepositoryName, Operation),
+}
+
+/// What is done to a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Operation {
     /// end-2: `GET` or `HEAD` of a blob.
-    ReadBlob { name: RepositoryName, digest: Digest, head: bool },
+    ReadBlob { digest: Digest, head: bool },
     /// end-10: `DELETE` of a blob.
-    DeleteBlob { name: RepositoryName, digest: Digest },
+    DeleteBlob { digest: Digest },
     /// end-4a, end-4b, end-11: `POST` to begin an upload.
-    StartUpload { name: RepositoryName },
+    StartUpload,
     /// end-13: `GET` of an upload session.
-    UploadProgress { name: RepositoryName, id: UploadId },
+    UploadProgress { id: UploadId },
     /// end-5: `PATCH` of an upload session.
-    AppendUpload { name: RepositoryName, id: UploadId },
+    AppendUpload { id: UploadId },
     /// end-6: `PUT` of an upload session.
-    CommitUpload { name: RepositoryName, id: UploadId },
+    CommitUpload { id: UploadId },
     /// end-14: `DELETE` of an upload session.
-    CancelUpload { name: RepositoryName, id: UploadId },
+    CancelUpload { id: UploadId },
     /// end-3: `GET` or `HEAD` of a manifest.
-    ReadManifest { name: RepositoryName, reference: Reference, head: bool },
+    ReadManifest { reference: Reference, head: bool },
     /// end-7: `PUT` of a manifest.
-    PutManifest { name: RepositoryName, reference: Reference },
+    PutManifest { reference: Reference },
     /// end-9: `DELETE` of a manifest or tag.
-    DeleteManifest { name: RepositoryName, reference: Reference },
+    DeleteManifest { reference: Reference },
     /// end-8: `GET` or `HEAD` of the tags.
-    Tags { name: RepositoryName },
+    Tags,
     /// end-12: `GET` or `HEAD` of the referrers.
-    Referrers { name: RepositoryName, digest: Digest },
-    /// A method that the path does not have; these it has. Who may not do `instead`, which it has,
-    /// is told nothing.
-    NotAllowed { instead: Box<Self>, allowed: &'static str },
+    Referrers { digest: Digest },
+}
+
+/// A method and a path, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) endpoint: Endpoint,
+    /// The methods that the path has, where the request's is none of them. Who may not do what
+    /// `endpoint` says, which it has, is told nothing.
+    pub(crate) not_allowed: Option<&'static str>,
 }
 
 /// Why a path is no endpoint.
@@ -112,22 +125,22 @@ impl<'p> Resource<'p> {
 /// The word in metrics for what a request asks for. It is one of a fixed set whatever the client
 /// sends, and a path with a bad name counts under the endpoint that was meant.
 pub(crate) fn word(method: &Method, path: &str) -> &'static str {
-    let is_write = !matches!(*method, Method::GET | Method::HEAD);
+    let reads = matches!(*method, Method::GET | Method::HEAD);
     match (Resource::parse(path), method) {
         (None, _) if path == TOKEN_PATH => "token",
         (None, _) if [HEALTHZ_PATH, READYZ_PATH].contains(&path) => "health",
         (None, _) => "other",
-        (Some(Resource::Ping), _) if !is_write => "ping",
-        (Some(Resource::Catalog), _) if !is_write => "catalog",
-        (Some(Resource::Tags(_)), _) if !is_write => "tags",
-        (Some(Resource::Referrers(..)), _) if !is_write => "referrers",
-        (Some(Resource::Blob(..)), _) if !is_write => "read_blob",
+        (Some(Resource::Ping), _) if reads => "ping",
+        (Some(Resource::Catalog), _) if reads => "catalog",
+        (Some(Resource::Tags(_)), _) if reads => "tags",
+        (Some(Resource::Referrers(..)), _) if reads => "referrers",
+        (Some(Resource::Blob(..)), _) if reads => "read_blob",
         (Some(Resource::Blob(..)), &Method::DELETE) => "delete_blob",
-        (Some(Resource::Manifest(..)), _) if !is_write => "read_manifest",
+        (Some(Resource::Manifest(..)), _) if reads => "read_manifest",
         (Some(Resource::Manifest(..)), &Method::PUT) => "put_manifest",
         (Some(Resource::Manifest(..)), &Method::DELETE) => "delete_manifest",
         (Some(Resource::Uploads(_)), &Method::POST) => "start_upload",
-        (Some(Resource::Upload(..)), _) if !is_write => "upload_progress",
+        (Some(Resource::Upload(..)), _) if reads => "upload_progress",
         (Some(Resource::Upload(..)), &Method::PATCH) => "append_upload",
         (Some(Resource::Upload(..)), &Method::PUT) => "commit_upload",
         (Some(Resource::Upload(..)), &Method::DELETE) => "cancel_upload",
@@ -159,124 +172,130 @@ fn upload_id(text: &str) -> Result<UploadId, NotAnEndpoint> {
     text.parse().map_err(|_| NotAnEndpoint::UploadId)
 }
 
-impl Endpoint {
+impl Line {
     /// Reads method and raw path.
     pub(crate) fn parse(method: &Method, path: &str) -> Result<Self, NotAnEndpoint> {
+        let resource = Resource::parse(path).ok_or(NotAnEndpoint::Path)?;
         let head = method == Method::HEAD;
-        Ok(match Resource::parse(path).ok_or(NotAnEndpoint::Path)? {
-            Resource::Ping => Self::Ping.by_reading(method),
-            Resource::Catalog => Self::Catalog.by_reading(method),
-            Resource::Tags(repository) => Self::Tags { name: name(repository)? }.by_reading(method),
+        let (repository, (operation, methods)) = match resource {
+            Resource::Ping => return Ok(Self::of(Endpoint::Ping, READ, method)),
+            Resource::Catalog => return Ok(Self::of(Endpoint::Catalog, READ, method)),
+            Resource::Tags(repository) => (name(repository)?, (Operation::Tags, READ)),
             Resource::Referrers(repository, subject) => {
-                Self::Referrers { name: name(repository)?, digest: digest(subject)? }
-                    .by_reading(method)
+                let repository = name(repository)?;
+                (repository, (Operation::Referrers { digest: digest(subject)? }, READ))
             }
             Resource::Blob(repository, blob) => {
-                let (name, digest) = (name(repository)?, digest(blob)?);
-                match *method {
-                    Method::DELETE => Self::DeleteBlob { name, digest },
-                    Method::GET | Method::HEAD => Self::ReadBlob { name, digest, head },
-                    _ => Self::ReadBlob { name, digest, head }.alone("GET, HEAD, DELETE"),
-                }
+                (name(repository)?, on_blob(method, digest(blob)?, head))
             }
             Resource::Manifest(repository, text) => {
-                let (name, reference) = (name(repository)?, reference(text)?);
-                match *method {
-                    Method::PUT => Self::PutManifest { name, reference },
-                    Method::DELETE => Self::DeleteManifest { name, reference },
-                    Method::GET | Method::HEAD => Self::ReadManifest { name, reference, head },
-                    _ => {
-                        Self::ReadManifest { name, reference, head }.alone("GET, HEAD, PUT, DELETE")
-                    }
-                }
+                (name(repository)?, on_manifest(method, reference(text)?, head))
             }
-            Resource::Uploads(repository) => {
-                let start = Self::StartUpload { name: name(repository)? };
-                if method == Method::POST { start } else { start.alone("POST") }
-            }
+            Resource::Uploads(repository) => (name(repository)?, (Operation::StartUpload, "POST")),
             Resource::Upload(repository, id) => {
-                let (name, id) = (name(repository)?, upload_id(id)?);
-                match *method {
-                    Method::GET => Self::UploadProgress { name, id },
-                    Method::PATCH => Self::AppendUpload { name, id },
-                    Method::PUT => Self::CommitUpload { name, id },
-                    Method::DELETE => Self::CancelUpload { name, id },
-                    _ => Self::UploadProgress { name, id }.alone("GET, PATCH, PUT, DELETE"),
-                }
+                (name(repository)?, on_upload(method, upload_id(id)?))
             }
-        })
+        };
+        Ok(Self::of(Endpoint::Repository(repository, operation), methods, method))
     }
 
-    /// The endpoint, where the method is one that reads.
-    fn by_reading(self, method: &Method) -> Self {
-        match *method {
-            Method::GET | Method::HEAD => self,
-            _ => self.alone("GET, HEAD"),
+    /// What is done to a repository, if something is.
+    pub(crate) fn operation(&self) -> Option<&Operation> {
+        match &self.endpoint {
+            Endpoint::Repository(_, operation) if self.not_allowed.is_none() => Some(operation),
+            _ => None,
         }
     }
 
-    /// What a path answers to a method that is none of those that it has.
-    fn alone(self, allowed: &'static str) -> Self {
-        Self::NotAllowed { instead: Box::new(self), allowed }
+    /// `endpoint`, if the method is among those of the path.
+    fn of(endpoint: Endpoint, methods: &'static str, method: &Method) -> Self {
+        let is_allowed = methods.split(", ").any(|allowed| allowed == method.as_str());
+        Self { endpoint, not_allowed: (!is_allowed).then_some(methods) }
     }
+}
 
+/// The methods of what can be read alone.
+const READ: &str = "GET, HEAD";
+
+/// What a method does to a blob, and which there are; what reads stands in for any other.
+fn on_blob(method: &Method, digest: Digest, head: bool) -> (Operation, &'static str) {
+    let operation = match *method {
+        Method::DELETE => Operation::DeleteBlob { digest },
+        _ => Operation::ReadBlob { digest, head },
+    };
+    (operation, "GET, HEAD, DELETE")
+}
+
+/// The same for a manifest.
+fn on_manifest(method: &Method, reference: Reference, head: bool) -> (Operation, &'static str) {
+    let operation = match *method {
+        Method::PUT => Operation::PutManifest { reference },
+        Method::DELETE => Operation::DeleteManifest { reference },
+        _ => Operation::ReadManifest { reference, head },
+    };
+    (operation, "GET, HEAD, PUT, DELETE")
+}
+
+/// The same for an upload session.
+fn on_upload(method: &Method, id: UploadId) -> (Operation, &'static str) {
+    let operation = match *method {
+        Method::PATCH => Operation::AppendUpload { id },
+        Method::PUT => Operation::CommitUpload { id },
+        Method::DELETE => Operation::CancelUpload { id },
+        _ => Operation::UploadProgress { id },
+    };
+    (operation, "GET, PATCH, PUT, DELETE")
+}
+
+impl Endpoint {
     /// The access that the endpoint needs. `mount_source` is the `from` of a mount: the client
     /// should ask for it too, and goes on without it.
     pub(crate) fn access(&self, mount_source: Option<RepositoryName>) -> Access<'_> {
-        let on = |name, action| Access::Repository { name, action, also: None };
-        match self {
-            Self::Ping => Access::AnyToken,
-            Self::Catalog => Access::Catalog,
-            Self::ReadBlob { name, .. }
-            | Self::ReadManifest { name, .. }
-            | Self::Tags { name }
-            | Self::Referrers { name, .. } => on(name, Action::Pull),
-            Self::StartUpload { name } => Access::Repository {
-                name,
-                action: Action::Push,
-                also: mount_source.filter(|from| from != name).map(|from| (from, Action::Pull)),
-            },
-            // Clients cancel an upload with the token that they upload with.
-            Self::UploadProgress { name, .. }
-            | Self::AppendUpload { name, .. }
-            | Self::CommitUpload { name, .. }
-            | Self::CancelUpload { name, .. }
-            | Self::PutManifest { name, .. } => on(name, Action::Push),
-            Self::DeleteBlob { name, .. } | Self::DeleteManifest { name, .. } => {
-                on(name, Action::Delete)
-            }
-            Self::NotAllowed { instead, .. } => instead.access(mount_source),
+        let Self::Repository(name, operation) = self else {
+            return if *self == Self::Ping { Access::AnyToken } else { Access::Catalog };
+        };
+        let is_start = *operation == Operation::StartUpload;
+        let also = mount_source.filter(|from| is_start && from != name);
+        Access::Repository {
+            name,
+            action: operation.action(),
+            also: also.map(|from| (from, Action::Pull)),
         }
     }
+}
 
-    /// Whether the request changes what is stored.
-    pub(crate) fn writes(&self) -> bool {
+impl Operation {
+    /// The right that it takes.
+    fn action(&self) -> Action {
         match self {
-            Self::Ping
-            | Self::Catalog
-            | Self::ReadBlob { .. }
-            | Self::UploadProgress { .. }
+            Self::ReadBlob { .. }
             | Self::ReadManifest { .. }
-            | Self::Tags { .. }
-            | Self::Referrers { .. }
-            | Self::NotAllowed { .. } => false,
-            Self::DeleteBlob { .. }
-            | Self::StartUpload { .. }
+            | Self::Tags
+            | Self::Referrers { .. } => Action::Pull,
+            // Clients cancel an upload with the token that they upload with.
+            Self::StartUpload
+            | Self::UploadProgress { .. }
             | Self::AppendUpload { .. }
             | Self::CommitUpload { .. }
             | Self::CancelUpload { .. }
-            | Self::PutManifest { .. }
-            | Self::DeleteManifest { .. } => true,
+            | Self::PutManifest { .. } => Action::Push,
+            Self::DeleteBlob { .. } | Self::DeleteManifest { .. } => Action::Delete,
         }
+    }
+
+    /// Whether it changes what is stored.
+    pub(crate) fn writes(&self) -> bool {
+        // To look how far an upload has come takes the right to go on with it.
+        self.action() != Action::Pull && !matches!(self, Self::UploadProgress { .. })
     }
 
     /// The upload session that the request goes on with.
     pub(crate) fn session(&self) -> Option<&UploadId> {
         match self {
-            Self::UploadProgress { id, .. }
-            | Self::AppendUpload { id, .. }
-            | Self::CommitUpload { id, .. }
-            | Self::CancelUpload { id, .. } => Some(id),
+            Self::UploadProgress { id }
+            | Self::AppendUpload { id }
+            | Self::CommitUpload { id }
+            | Self::CancelUpload { id } => Some(id),
             _ => None,
         }
     }
@@ -285,11 +304,11 @@ impl Endpoint {
     pub(crate) fn digest(&self) -> Option<&Digest> {
         match self {
             Self::ReadBlob { digest, .. }
-            | Self::DeleteBlob { digest, .. }
-            | Self::Referrers { digest, .. }
+            | Self::DeleteBlob { digest }
+            | Self::Referrers { digest }
             | Self::ReadManifest { reference: Reference::Digest(digest), .. }
-            | Self::PutManifest { reference: Reference::Digest(digest), .. }
-            | Self::DeleteManifest { reference: Reference::Digest(digest), .. } => Some(digest),
+            | Self::PutManifest { reference: Reference::Digest(digest) }
+            | Self::DeleteManifest { reference: Reference::Digest(digest) } => Some(digest),
             _ => None,
         }
     }
@@ -304,8 +323,8 @@ mod tests {
 
     fn scope_of(method: &str, path: &str) -> Result<String, NotAnEndpoint> {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let endpoint = Endpoint::parse(&method, path)?;
-        let scopes = endpoint.access(None).scopes();
+        let line = Line::parse(&method, path)?;
+        let scopes = line.endpoint.access(None).scopes();
         Ok(scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
     }
 

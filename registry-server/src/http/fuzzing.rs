@@ -13,7 +13,8 @@ pub use berth_shared as shared;
 
 use super::{
     client_address::behind_proxies,
-    endpoint, error,
+    endpoint::{self, Line, Operation},
+    error,
     query::Query,
     range::{self, Wanted},
     value,
@@ -30,10 +31,10 @@ impl Endpoint {
     /// # Errors
     /// The methods that the path has, where only the method is wrong; else `None`.
     pub fn parse(method: &Method, path: &str) -> Result<Self, Option<&'static str>> {
-        match endpoint::Endpoint::parse(method, path) {
-            Ok(endpoint::Endpoint::NotAllowed { allowed, .. }) => Err(Some(allowed)),
-            Ok(endpoint) => Ok(Self(endpoint)),
-            Err(_) => Err(None),
+        let line = Line::parse(method, path).map_err(|_| None)?;
+        match line.not_allowed {
+            None => Ok(Self(line.endpoint)),
+            allowed => Err(allowed),
         }
     }
 
@@ -44,20 +45,7 @@ impl Endpoint {
         match &self.0 {
             E::Ping => "/v2/".to_owned(),
             E::Catalog => "/v2/_catalog".to_owned(),
-            E::ReadBlob { name, digest, .. } | E::DeleteBlob { name, digest } => {
-                format!("/v2/{name}/blobs/{digest}")
-            }
-            E::StartUpload { name } => format!("/v2/{name}/blobs/uploads/"),
-            E::UploadProgress { name, id }
-            | E::AppendUpload { name, id }
-            | E::CommitUpload { name, id }
-            | E::CancelUpload { name, id } => format!("/v2/{name}/blobs/uploads/{id}"),
-            E::ReadManifest { name, reference, .. }
-            | E::PutManifest { name, reference }
-            | E::DeleteManifest { name, reference } => format!("/v2/{name}/manifests/{reference}"),
-            E::Tags { name } => format!("/v2/{name}/tags/list"),
-            E::Referrers { name, digest } => format!("/v2/{name}/referrers/{digest}"),
-            E::NotAllowed { instead, .. } => Self((**instead).clone()).path(),
+            E::Repository(name, operation) => format!("/v2/{name}/{}", below(operation)),
         }
     }
 
@@ -71,6 +59,24 @@ impl Endpoint {
     #[must_use]
     pub fn scopes(&self, query: Option<&str>) -> Vec<Scope> {
         self.0.access(Query::parse(query).mount_source()).scopes()
+    }
+}
+
+/// The rest of a path behind its repository.
+fn below(operation: &Operation) -> String {
+    use Operation as O;
+    match operation {
+        O::ReadBlob { digest, .. } | O::DeleteBlob { digest } => format!("blobs/{digest}"),
+        O::StartUpload => "blobs/uploads/".to_owned(),
+        O::UploadProgress { id }
+        | O::AppendUpload { id }
+        | O::CommitUpload { id }
+        | O::CancelUpload { id } => format!("blobs/uploads/{id}"),
+        O::ReadManifest { reference, .. }
+        | O::PutManifest { reference }
+        | O::DeleteManifest { reference } => format!("manifests/{reference}"),
+        O::Tags => "tags/list".to_owned(),
+        O::Referrers { digest } => format!("referrers/{digest}"),
     }
 }
 

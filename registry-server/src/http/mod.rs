@@ -1,6 +1,6 @@
 //! HTTP: every request takes the same steps, in the same order.
 //!
-//! `Endpoint::parse` → `endpoint.access()` → `authorize` gives a `Permit` → one domain call →
+//! `Line::parse` → `endpoint.access()` → `authorize` gives a `Permit` → one domain call →
 //! response headers. What fails on the way becomes an answer in one place.
 
 pub(crate) mod basic;
@@ -55,7 +55,7 @@ use crate::{
 };
 use basic::Exchange;
 use client_address::ClientAddress;
-use endpoint::{Endpoint, NotAnEndpoint};
+use endpoint::{Endpoint, Line, NotAnEndpoint, Operation};
 use error::Error;
 use origin::Origin;
 use query::Query;
@@ -151,25 +151,25 @@ async fn dispatch(State(app): State<App>, request: Request) -> Response {
 
 /// What a request asks for.
 struct Asked {
-    endpoint: Result<Endpoint, NotAnEndpoint>,
+    line: Result<Line, NotAnEndpoint>,
     query: Query,
 }
 
 impl Asked {
     fn read(parts: &Parts) -> Self {
-        let endpoint = Endpoint::parse(&parts.method, parts.uri.path());
-        Self { endpoint, query: Query::parse(parts.uri.query()) }
+        let line = Line::parse(&parts.method, parts.uri.path());
+        Self { line, query: Query::parse(parts.uri.query()) }
     }
 
     /// Whether it comes to its end when its client has left: the bytes that an upload received are
     /// counted, a blob whose last byte has come is made, and what a session held is given back.
     fn outlives_its_client(&self) -> bool {
-        match self.endpoint {
-            Ok(Endpoint::StartUpload { .. }) => self.query.get("digest").is_some(),
-            Ok(
-                Endpoint::AppendUpload { .. }
-                | Endpoint::CommitUpload { .. }
-                | Endpoint::CancelUpload { .. },
+        match self.line.as_ref().ok().and_then(Line::operation) {
+            Some(Operation::StartUpload) => self.query.get("digest").is_some(),
+            Some(
+                Operation::AppendUpload { .. }
+                | Operation::CommitUpload { .. }
+                | Operation::CancelUpload { .. },
             ) => true,
             _ => false,
         }
@@ -239,17 +239,18 @@ impl App {
         asked: Asked,
         fields: &mut log::LogFields,
     ) -> Result<Response, Error> {
-        let Asked { endpoint, query } = asked;
-        let endpoint = endpoint?;
-        let access = endpoint.access(query.mount_source());
+        let Asked { line, query } = asked;
+        let line = line?;
+        let access = line.endpoint.access(query.mount_source());
         fields.repository = access.repository().map(RepositoryName::to_string);
-        fields.digest = endpoint.digest().map(ToString::to_string);
+        let digest = line.operation().and_then(Operation::digest);
+        fields.digest = digest.map(ToString::to_string);
         let address = parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
         // Nobody has signed in yet, and a session may be looked up all the same.
         let stranger = Asker::Client(Arc::new(Claimant::stranger(address)));
-        let authorized = stranger.scope(self.authorize(&endpoint, &access, parts)).await?;
+        let authorized = stranger.scope(self.authorize(&line, &access, parts)).await?;
         fields.subject = Some(authorized.token.subject.to_string());
-        if let Endpoint::NotAllowed { allowed, .. } = endpoint {
+        if let Some(allowed) = line.not_allowed {
             return Err(Error::MethodNotAllowed(allowed));
         }
         let claimant = Arc::new(Claimant::of(&authorized.token.subject, address));
@@ -257,20 +258,20 @@ impl App {
             Call { app: self, parts, query: &query, token: &authorized.token, claimant: &claimant };
         let permit = authorized.permit.as_ref();
         let asker = Asker::Client(Arc::clone(&claimant));
-        let answer = asker.scope(call.answer(&endpoint, permit, content)).await;
+        let answer = asker.scope(call.answer(&line.endpoint, permit, content)).await;
         answer.map(|response| warn_of_end(response, &authorized.token))
     }
 
     /// Judges the credentials; those of `Basic` by the token that they are exchanged for.
     async fn authorize(
         &self,
-        endpoint: &Endpoint,
+        line: &Line,
         access: &Access<'_>,
         parts: &Parts,
     ) -> Result<Authorized, Error> {
         let shown = basic::shown(&parts.headers);
         let (Some(exchange), Some(shown)) = (&self.basic, shown) else {
-            return self.authorize_token(endpoint, access, &parts.headers).await;
+            return self.authorize_token(line, access, &parts.headers).await;
         };
         let scopes = access.scopes();
         let client = parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
@@ -279,7 +280,7 @@ impl App {
         let judge = async || {
             let headers = exchange.headers(asked).await;
             let headers = headers.map_err(|reason| Error::no_token(reason, scopes.clone()))?;
-            self.authorize_token(endpoint, access, &headers).await
+            self.authorize_token(line, access, &headers).await
         };
         let mut judged = judge().await;
         if let Err(Error::Denied(Denied::Challenge { reason: Reason::BadToken(_), .. })) = &judged {
@@ -298,7 +299,7 @@ impl App {
     /// on with.
     async fn authorize_token(
         &self,
-        endpoint: &Endpoint,
+        line: &Line,
         access: &Access<'_>,
         headers: &HeaderMap,
     ) -> Result<Authorized, Error> {
@@ -308,7 +309,7 @@ impl App {
         };
         let expired =
             matches!(&denied, Denied::Challenge { reason: Reason::BadToken(Refusal::Expired), .. });
-        match endpoint.session().filter(|_| expired) {
+        match line.operation().and_then(Operation::session).filter(|_| expired) {
             Some(id) => {
                 let session = self.registry.session_grant(id).await?;
                 Ok(self.authorizer.authorize(access, headers, session.as_ref()).await?)
@@ -330,44 +331,46 @@ impl Call<'_> {
         permit: Option<&Permit>,
         content: &mut Content,
     ) -> Result<Response, Error> {
-        match permit {
-            Some(permit) => self.on_repository(endpoint, permit, content).await,
-            None if *endpoint == Endpoint::Catalog => self.catalog().await,
-            None => Ok(json(StatusCode::OK, "{}")),
+        match (endpoint, permit) {
+            (Endpoint::Ping, _) => Ok(json(StatusCode::OK, "{}")),
+            (Endpoint::Catalog, _) => self.catalog().await,
+            (Endpoint::Repository(_, operation), Some(permit)) => {
+                self.on_repository(operation, permit, content).await
+            }
+            // Nothing is done to a repository without a permit.
+            (Endpoint::Repository(..), None) => Err(Denied::Unavailable.into()),
         }
     }
 
-    /// One arm per endpoint, one domain call per arm.
+    /// One arm per operation, one domain call per arm.
     async fn on_repository(
         &self,
-        endpoint: &Endpoint,
+        operation: &Operation,
         permit: &Permit,
         content: &mut Content,
     ) -> Result<Response, Error> {
-        if endpoint.writes() && self.app.registry.is_read_only() {
+        if operation.writes() && self.app.registry.is_read_only() {
             return Err(registry::Error::ReadOnly.into());
         }
-        match endpoint {
-            Endpoint::Ping | Endpoint::Catalog => Ok(json(StatusCode::OK, "{}")),
-            Endpoint::NotAllowed { allowed, .. } => Err(Error::MethodNotAllowed(allowed)),
-            Endpoint::ReadBlob { digest, head, .. } => self.read_blob(permit, digest, *head).await,
-            Endpoint::DeleteBlob { digest, .. } => self.delete_blob(permit, digest).await,
-            Endpoint::StartUpload { .. } => self.start_upload(permit, content).await,
-            Endpoint::UploadProgress { id, .. } => self.upload_progress(permit, id).await,
-            Endpoint::AppendUpload { id, .. } => self.append_upload(permit, id, content).await,
-            Endpoint::CommitUpload { id, .. } => self.commit_upload(permit, id, content).await,
-            Endpoint::CancelUpload { id, .. } => self.cancel_upload(permit, id).await,
-            Endpoint::ReadManifest { reference, head, .. } => {
+        match operation {
+            Operation::ReadBlob { digest, head } => self.read_blob(permit, digest, *head).await,
+            Operation::DeleteBlob { digest } => self.delete_blob(permit, digest).await,
+            Operation::StartUpload => self.start_upload(permit, content).await,
+            Operation::UploadProgress { id } => self.upload_progress(permit, id).await,
+            Operation::AppendUpload { id } => self.append_upload(permit, id, content).await,
+            Operation::CommitUpload { id } => self.commit_upload(permit, id, content).await,
+            Operation::CancelUpload { id } => self.cancel_upload(permit, id).await,
+            Operation::ReadManifest { reference, head } => {
                 self.read_manifest(permit, reference, *head).await
             }
-            Endpoint::PutManifest { reference, .. } => {
+            Operation::PutManifest { reference } => {
                 self.put_manifest(permit, reference, content).await
             }
-            Endpoint::DeleteManifest { reference, .. } => {
+            Operation::DeleteManifest { reference } => {
                 self.delete_manifest(permit, reference).await
             }
-            Endpoint::Tags { .. } => self.tags(permit).await,
-            Endpoint::Referrers { digest, .. } => self.referrers(permit, digest).await,
+            Operation::Tags => self.tags(permit).await,
+            Operation::Referrers { digest } => self.referrers(permit, digest).await,
         }
     }
 }
