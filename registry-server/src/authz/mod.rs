@@ -17,7 +17,6 @@ use std::{
     time::Duration,
 };
 
-use axum::http::{HeaderMap, header};
 use berth_shared::{
     clock::Clock,
     keys::KeySet,
@@ -134,26 +133,32 @@ impl Authorizer {
         (self.hits.load(Ordering::Relaxed), self.verified.entry_count())
     }
 
-    /// Whether the credentials in `headers` are enough for `access`. `session` is the upload
-    /// session that the request goes on with, if its token turned out to have expired.
-    pub(crate) async fn authorize(
+    /// Whether `token` is enough for `access`. One that has expired goes on in an upload session
+    /// that it began: `session` looks up that of the request, and is asked for such a token alone.
+    pub(crate) async fn authorize<S, E>(
         &self,
         access: &Access<'_>,
-        headers: &HeaderMap,
-        session: Option<&SessionGrant>,
-    ) -> Result<Authorized, Denied> {
+        token: Option<&str>,
+        session: S,
+    ) -> Result<Authorized, E>
+    where
+        S: AsyncFnOnce() -> Result<Option<SessionGrant>, E>,
+        E: From<Denied>,
+    {
         let challenge = |reason| Denied::Challenge { scopes: access.scopes(), reason };
-        let token = match bearer(headers) {
-            Ok(Some(token)) => token,
-            Ok(None) => return Err(challenge(Reason::NoToken)),
-            Err(refusal) => return Err(challenge(Reason::BadToken(refusal))),
-        };
         let denied = |failure| match failure {
             Failure::Refused(refusal) => challenge(Reason::BadToken(refusal)),
             Failure::Unavailable => Denied::Unavailable,
         };
+        let token = token.ok_or_else(|| challenge(Reason::NoToken))?;
         let token = self.verify(token).await.map_err(denied)?;
-        self.still_good(&token, session).map_err(denied)?;
+        let now = self.clock.now();
+        match token.in_time(now) {
+            Err(Refusal::Expired)
+                if session().await?.is_some_and(|session| session.extends(&token, now)) => {}
+            in_time => in_time.map_err(|refusal| denied(refusal.into()))?,
+        }
+        self.not_revoked(&token).map_err(denied)?;
         let subject = token.subject.clone();
         let is_covered = match access {
             Access::AnyToken => true,
@@ -161,7 +166,7 @@ impl Authorizer {
             Access::Repository { name, action, .. } => token.claims.allows(name, *action),
         };
         if !is_covered {
-            return Err(challenge(Reason::InsufficientScope(subject)));
+            return Err(challenge(Reason::InsufficientScope(subject)).into());
         }
         let permit = match access {
             Access::AnyToken | Access::Catalog => None,
@@ -194,17 +199,7 @@ impl Authorizer {
         Ok(verified)
     }
 
-    /// What can change after a token was verified: its time, and whether it was revoked.
-    fn still_good(
-        &self,
-        token: &VerifiedToken,
-        session: Option<&SessionGrant>,
-    ) -> Result<(), Failure> {
-        let now = self.clock.now();
-        match token.in_time(now) {
-            Err(Refusal::Expired) if session.is_some_and(|it| it.extends(token, now)) => {}
-            in_time => in_time?,
-        }
+    fn not_revoked(&self, token: &VerifiedToken) -> Result<(), Failure> {
         let revocations = self.issuer.revocations().ok_or(Failure::Unavailable)?;
         if token.claims.counter < revocations.least_for(&token.subject) {
             return Err(Refusal::Revoked.into());
@@ -255,17 +250,4 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
-}
-
-/// The bearer token among the headers: none when there is no `Authorization`, or one of another
-/// scheme; a refusal when there are several, or one that cannot be read.
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(Refusal::Malformed);
-    }
-    let value = value.to_str().map_err(|_| Refusal::Malformed)?;
-    let (scheme, token) = value.split_once(' ').ok_or(Refusal::Malformed)?;
-    Ok(scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim()))
 }

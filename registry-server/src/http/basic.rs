@@ -5,11 +5,11 @@
 //! Answers are kept for a minute at most, under an HMAC of the header with a key of this process;
 //! refusals are not kept.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header},
+    http::{HeaderName, HeaderValue, Request, StatusCode, header},
 };
 use berth_shared::{
     client::ClientError,
@@ -46,12 +46,12 @@ pub(crate) enum NoToken {
 }
 
 /// Exchanges credentials for tokens; clones share what is kept.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Exchange {
     link: AuthLink,
     service: Arc<str>,
     key: Arc<hmac::Key>,
-    tokens: Cache<[u8; 32], Arc<HeaderMap>>,
+    tokens: Cache<[u8; 32], Arc<str>>,
 }
 
 /// What a request shows and needs.
@@ -89,14 +89,6 @@ impl From<ClientError> for NoToken {
     }
 }
 
-/// The one `Authorization` header of `headers`, if it is `Basic`.
-pub(crate) fn shown(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = values.next().filter(|_| values.next().is_none())?;
-    let scheme = value.to_str().ok()?.split_once(' ')?.0;
-    scheme.eq_ignore_ascii_case("basic").then_some(value)
-}
-
 impl Exchange {
     /// An exchange that keeps nothing yet.
     ///
@@ -110,14 +102,14 @@ impl Exchange {
             key: Arc::new(key),
             tokens: Cache::builder()
                 .max_capacity(TOKENS_BYTES_MAX)
-                .weigher(|_, headers: &Arc<HeaderMap>| weight(headers))
+                .weigher(|_, token: &Arc<str>| weight(token))
                 .time_to_live(KEPT)
                 .build(),
         })
     }
 
-    /// Headers with the token in place of the credentials. Equal requests at once ask once.
-    pub(crate) async fn headers(&self, asked: Question<'_>) -> Result<Arc<HeaderMap>, NoToken> {
+    /// The token for the credentials. Equal requests at once ask once.
+    pub(crate) async fn token(&self, asked: Question<'_>) -> Result<Arc<str>, NoToken> {
         let answer = self.tokens.try_get_with(self.tag(asked), self.ask(asked)).await;
         answer.map_err(|refused| (*refused).clone())
     }
@@ -140,7 +132,7 @@ impl Exchange {
         tag
     }
 
-    async fn ask(&self, asked: Question<'_>) -> Result<Arc<HeaderMap>, NoToken> {
+    async fn ask(&self, asked: Question<'_>) -> Result<Arc<str>, NoToken> {
         let (parts, body) = self.link.forward(self.request(asked)).await?.into_parts();
         match parts.status {
             StatusCode::OK => {}
@@ -155,9 +147,7 @@ impl Exchange {
         }
         let answer: Answer = serde_json::from_slice(&body)
             .map_err(|_| NoToken::Unavailable("auth-server answered without a token".to_owned()))?;
-        let mut bearer = value(format!("Bearer {}", answer.token));
-        bearer.set_sensitive(true);
-        Ok(Arc::new(HeaderMap::from_iter([(header::AUTHORIZATION, bearer)])))
+        Ok(answer.token.into())
     }
 
     fn request(&self, asked: Question<'_>) -> Request<Body> {
@@ -193,29 +183,14 @@ fn message(body: &[u8]) -> Option<String> {
     refusal.errors.into_iter().next().map(|entry| entry.message)
 }
 
-/// What kept headers take.
-fn weight(headers: &HeaderMap) -> u32 {
-    let text: usize = headers.values().map(HeaderValue::len).sum();
-    u32::try_from(text + TOKEN_BYTES).unwrap_or(u32::MAX)
+/// What a kept token takes.
+fn weight(token: &str) -> u32 {
+    u32::try_from(token.len() + TOKEN_BYTES).unwrap_or(u32::MAX)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn basic_is_one_header_of_that_scheme() {
-        let headers = |values: &[&'static str]| -> HeaderMap {
-            values
-                .iter()
-                .map(|text| (header::AUTHORIZATION, HeaderValue::from_static(text)))
-                .collect()
-        };
-        for good in ["Basic YTpi", "basic YTpi", "Basic !"] {
-            assert!(shown(&headers(&[good])).is_some(), "{good}");
-        }
-        for bad in [vec![], vec!["Bearer x"], vec!["Basic"], vec!["Basic YTpi", "Basic YTpi"]] {
-            assert!(shown(&headers(&bad)).is_none(), "{bad:?}");
-        }
+/// Without the tokens.
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").field("service", &self.service).finish_non_exhaustive()
     }
 }

@@ -3,11 +3,13 @@
 //! `Line::parse` → `endpoint.access()` → `authorize` gives a `Permit` → one domain call →
 //! response headers. What fails on the way becomes an answer in one place.
 
+mod authorize;
 pub(crate) mod basic;
 mod blobs;
 mod body;
 mod client_address;
 mod cors;
+mod credentials;
 pub(crate) mod endpoint;
 mod error;
 #[cfg(feature = "fuzzing")]
@@ -38,7 +40,7 @@ use berth_shared::{
     link::TOKEN_PATH,
     name::RepositoryName,
     serve::{Late, health, host, log, metrics::Names, socket::SocketFile},
-    token::{Refusal, VerifiedToken},
+    token::VerifiedToken,
 };
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
@@ -46,7 +48,7 @@ use metrics::counter;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    authz::{Authorized, Authorizer, Denied, Reason, access::Access, permit::Permit},
+    authz::{Authorizer, Denied, permit::Permit},
     issuer::Issuer,
     metadata::Asker,
     registry::{self, Registry, content::Content},
@@ -260,62 +262,6 @@ impl App {
         let asker = Asker::Client(Arc::clone(&claimant));
         let answer = asker.scope(call.answer(&line.endpoint, permit, content)).await;
         answer.map(|response| warn_of_end(response, &authorized.token))
-    }
-
-    /// Judges the credentials; those of `Basic` by the token that they are exchanged for.
-    async fn authorize(
-        &self,
-        line: &Line,
-        access: &Access<'_>,
-        parts: &Parts,
-    ) -> Result<Authorized, Error> {
-        let shown = basic::shown(&parts.headers);
-        let (Some(exchange), Some(shown)) = (&self.basic, shown) else {
-            return self.authorize_token(line, access, &parts.headers).await;
-        };
-        let scopes = access.scopes();
-        let client = parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
-        let id = parts.extensions.get::<log::RequestId>().copied();
-        let asked = basic::Question { shown, scopes: &scopes, client, id };
-        let judge = async || {
-            let headers = exchange.headers(asked).await;
-            let headers = headers.map_err(|reason| Error::no_token(reason, scopes.clone()))?;
-            self.authorize_token(line, access, &headers).await
-        };
-        let mut judged = judge().await;
-        if let Err(Error::Denied(Denied::Challenge { reason: Reason::BadToken(_), .. })) = &judged {
-            // It was voided after it was kept: the credentials may be good all the same.
-            exchange.forget(asked).await;
-            judged = judge().await;
-        }
-        if judged.is_err() {
-            // A token that is not enough is not kept, so that a grant counts with the next request.
-            exchange.forget(asked).await;
-        }
-        judged
-    }
-
-    /// Judges a token; one that expired is judged again by the upload session that the request goes
-    /// on with.
-    async fn authorize_token(
-        &self,
-        line: &Line,
-        access: &Access<'_>,
-        headers: &HeaderMap,
-    ) -> Result<Authorized, Error> {
-        let denied = match self.authorizer.authorize(access, headers, None).await {
-            Ok(authorized) => return Ok(authorized),
-            Err(denied) => denied,
-        };
-        let expired =
-            matches!(&denied, Denied::Challenge { reason: Reason::BadToken(Refusal::Expired), .. });
-        match line.operation().and_then(Operation::session).filter(|_| expired) {
-            Some(id) => {
-                let session = self.registry.session_grant(id).await?;
-                Ok(self.authorizer.authorize(access, headers, session.as_ref()).await?)
-            }
-            None => Err(denied.into()),
-        }
     }
 }
 

@@ -35,7 +35,7 @@ const LAYERS: [&str; 15] = [
 ];
 
 /// Those of them that speak HTTP.
-const SPEAK_HTTP: [&str; 6] = ["link", "authz", "jobs", "http", "config", "server"];
+const SPEAK_HTTP: [&str; 5] = ["link", "jobs", "http", "config", "server"];
 
 fn modules(root: &str) -> Modules {
     let package = root.split('/').next().unwrap_or_default();
