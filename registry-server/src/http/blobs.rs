@@ -10,7 +10,9 @@ use axum::{
 use berth_shared::digest::Digest;
 
 use super::{
-    CONTENT_DIGEST, Call, empty,
+    CONTENT_DIGEST,
+    call::Call,
+    empty,
     error::Error,
     multipart::{Multipart, content_range},
     range::{Wanted, wanted},

@@ -11,7 +11,7 @@ use futures_util::{StreamExt, TryStreamExt, future, stream};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Call, body::in_pieces, error::Error, json as json_response, value};
+use super::{body::in_pieces, call::Call, error::Error, json as json_response, value};
 use crate::{
     authz::permit::Permit,
     metadata::referrer::Referrer,

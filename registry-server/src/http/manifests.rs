@@ -9,7 +9,7 @@ use axum::{
 };
 use berth_shared::reference::Reference;
 
-use super::{CONTENT_DIGEST, Call, body::in_pieces, empty, error::Error, value};
+use super::{CONTENT_DIGEST, body::in_pieces, call::Call, empty, error::Error, value};
 use crate::{authz::permit::Permit, registry::content::Content};
 
 pub(super) const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");

@@ -7,6 +7,7 @@ mod authorize;
 pub(crate) mod basic;
 mod blobs;
 mod body;
+mod call;
 mod client_address;
 mod cors;
 mod credentials;
@@ -48,16 +49,16 @@ use metrics::counter;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    authz::{Authorizer, Denied, permit::Permit},
+    authz::Authorizer,
     issuer::Issuer,
     metadata::Asker,
-    registry::{self, Registry, content::Content},
+    registry::{Registry, content::Content},
     series,
-    storage::Shares,
 };
 use basic::Exchange;
+use call::Call;
 use client_address::ClientAddress;
-use endpoint::{Endpoint, Line, NotAnEndpoint, Operation};
+use endpoint::{Line, NotAnEndpoint, Operation};
 use error::Error;
 use origin::Origin;
 use query::Query;
@@ -192,16 +193,6 @@ fn broken_body(error: axum::Error) -> io::Error {
     io::Error::new(if is_late { io::ErrorKind::TimedOut } else { io::ErrorKind::Other }, error)
 }
 
-/// A request that was let through, and what its handler needs.
-struct Call<'c> {
-    app: &'c App,
-    parts: &'c Parts,
-    query: &'c Query,
-    token: &'c VerifiedToken,
-    /// To whose share the request counts.
-    claimant: &'c Arc<Claimant>,
-}
-
 impl App {
     async fn answer(self, parts: Parts, mut content: Content, asked: Asked) -> Response {
         let mut fields = log::LogFields::default();
@@ -262,62 +253,6 @@ impl App {
         let asker = Asker::Client(Arc::clone(&claimant));
         let answer = asker.scope(call.answer(&line.endpoint, permit, content)).await;
         answer.map(|response| warn_of_end(response, &authorized.token))
-    }
-}
-
-impl Call<'_> {
-    /// What whoever asks may hold.
-    fn shares(&self) -> Shares {
-        self.app.registry.shares(self.claimant)
-    }
-
-    async fn answer(
-        &self,
-        endpoint: &Endpoint,
-        permit: Option<&Permit>,
-        content: &mut Content,
-    ) -> Result<Response, Error> {
-        match (endpoint, permit) {
-            (Endpoint::Ping, _) => Ok(json(StatusCode::OK, "{}")),
-            (Endpoint::Catalog, _) => self.catalog().await,
-            (Endpoint::Repository(_, operation), Some(permit)) => {
-                self.on_repository(operation, permit, content).await
-            }
-            // Nothing is done to a repository without a permit.
-            (Endpoint::Repository(..), None) => Err(Denied::Unavailable.into()),
-        }
-    }
-
-    /// One arm per operation, one domain call per arm.
-    async fn on_repository(
-        &self,
-        operation: &Operation,
-        permit: &Permit,
-        content: &mut Content,
-    ) -> Result<Response, Error> {
-        if operation.writes() && self.app.registry.is_read_only() {
-            return Err(registry::Error::ReadOnly.into());
-        }
-        match operation {
-            Operation::ReadBlob { digest, head } => self.read_blob(permit, digest, *head).await,
-            Operation::DeleteBlob { digest } => self.delete_blob(permit, digest).await,
-            Operation::StartUpload => self.start_upload(permit, content).await,
-            Operation::UploadProgress { id } => self.upload_progress(permit, id).await,
-            Operation::AppendUpload { id } => self.append_upload(permit, id, content).await,
-            Operation::CommitUpload { id } => self.commit_upload(permit, id, content).await,
-            Operation::CancelUpload { id } => self.cancel_upload(permit, id).await,
-            Operation::ReadManifest { reference, head } => {
-                self.read_manifest(permit, reference, *head).await
-            }
-            Operation::PutManifest { reference } => {
-                self.put_manifest(permit, reference, content).await
-            }
-            Operation::DeleteManifest { reference } => {
-                self.delete_manifest(permit, reference).await
-            }
-            Operation::Tags => self.tags(permit).await,
-            Operation::Referrers { digest } => self.referrers(permit, digest).await,
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use axum::{
 };
 use berth_shared::digest::Digest;
 
-use super::{CONTENT_DIGEST, Call, empty, error::Error, query::Mount, range, value};
+use super::{CONTENT_DIGEST, call::Call, empty, error::Error, query::Mount, range, value};
 use crate::{
     authz::permit::Permit,
     metadata::upload::{Pusher, UploadId},
