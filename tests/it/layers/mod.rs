@@ -1,10 +1,9 @@
 //! What may name what: no circles between the files of a crate, and in `registry-server` layers
 //! that point down.
 
+mod circles;
 mod modules;
 mod words;
-
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::sources::{Source, nothing, sources};
 use modules::{Arrow, Modules};
@@ -44,50 +43,16 @@ fn modules(root: &str) -> Modules {
     modules
 }
 
-/// The shortest way from `start` back to it.
-fn circle(start: &str, below: &BTreeMap<&str, BTreeSet<&str>>) -> Option<Vec<String>> {
-    let mut came_from: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut queue = VecDeque::from([start]);
-    while let Some(at) = queue.pop_front() {
-        for next in below.get(at).into_iter().flatten().copied() {
-            if next == start {
-                let mut way = vec![start, at];
-                while let Some(before) = came_from.get(way[way.len() - 1]) {
-                    way.push(before);
-                }
-                return Some(way.into_iter().rev().map(ToOwned::to_owned).collect());
-            }
-            if !came_from.contains_key(next) {
-                came_from.insert(next, at);
-                queue.push_back(next);
-            }
-        }
-    }
-    None
-}
-
-/// A circle for every file that is in one, unless an earlier one is about it.
-fn circles(arrows: &BTreeSet<Arrow>) -> Vec<String> {
-    let mut below: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for arrow in arrows.iter().filter(|arrow| !arrow.is_to_own_child) {
-        below.entry(&arrow.from).or_default().insert(&arrow.to);
-    }
-    let (mut told, mut circles) = (BTreeSet::new(), Vec::new());
-    for start in below.keys() {
-        if !told.contains(*start)
-            && let Some(way) = circle(start, &below)
-        {
-            circles.push(way.join(" -> "));
-            told.extend(way);
-        }
-    }
-    circles
-}
-
 #[test]
 fn no_file_names_what_names_it() {
-    let circles = CRATES.iter().flat_map(|root| circles(&modules(root).arrows()));
+    let circles = CRATES.iter().flat_map(|root| circles::of_files(&modules(root).arrows()));
     nothing(&circles.collect::<Vec<_>>());
+}
+
+/// A module may name its own children, and so hide a circle that leads through another folder.
+#[test]
+fn no_folder_names_what_names_it() {
+    nothing(&circles::of_folders(&modules(REGISTRY).arrows()));
 }
 
 #[test]
@@ -171,7 +136,8 @@ fn what_a_source_names_is_understood() {
             "lib.rs -> a.rs (A)",
         ]
     );
-    assert_eq!(circles(&arrows), ["src/a.rs -> src/b/deep.rs -> src/a.rs"]);
+    assert_eq!(circles::of_files(&arrows), ["src/a.rs -> src/b/deep.rs -> src/a.rs"]);
+    assert_eq!(circles::of_folders(&arrows), ["a -> b -> a"]);
     let foreign = modules.foreign().map(|(module, named)| format!("{module}: {named}"));
     assert_eq!(foreign.collect::<Vec<_>>(), ["b::deep: axum::f"]);
     let program = Modules::read(&sources, "src/cli/main.rs");
