@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     AuthServer,
-    acl::robots::Robot,
+    acl::policy::robots::Robot,
     notes::Used,
     refresh_token,
     robot_secret::RobotSecret,

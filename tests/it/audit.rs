@@ -8,7 +8,7 @@ use std::{
 };
 
 use auth_server::{
-    acl::{apply::Desired, audit::Filter, robots::Robot},
+    acl::{apply::Desired, audit::Filter, policy::robots::Robot},
     audit::{Act, Author, Row, entry::Entry},
     backup,
     config::Config,

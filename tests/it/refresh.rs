@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use auth_server::{
-    acl::robots::Robot,
+    acl::policy::robots::Robot,
     refresh_token::{RefreshToken, USER_NAME},
     robot_secret::RobotSecret,
 };

@@ -3,7 +3,9 @@
 
 use std::{fs, time::Duration};
 
-use auth_server::{acl::robots::Robot, refresh_token::RefreshToken, robot_secret::RobotSecret};
+use auth_server::{
+    acl::policy::robots::Robot, refresh_token::RefreshToken, robot_secret::RobotSecret,
+};
 use berth_shared::clock::UnixSeconds;
 use harness::{
     Response, Stack,

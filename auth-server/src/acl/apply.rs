@@ -13,11 +13,11 @@ use sqlx::SqliteConnection;
 
 use super::{
     Error,
-    audit::record,
-    edit::{self, begin, raise},
-    groups,
+    counters::raise,
+    edit, groups,
     policy::Policy,
     store::Store,
+    transaction::{begin, record},
 };
 use crate::audit::Act;
 

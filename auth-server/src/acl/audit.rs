@@ -3,10 +3,14 @@
 
 use berth_shared::clock::UnixSeconds;
 use serde_json::{Map, Value};
-use sqlx::{Row as _, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
+use sqlx::{Row as _, Sqlite, query::Query, sqlite::SqliteArguments};
 
-use super::{Error, edit::begin, store::Store};
-use crate::audit::{Act, Author, Row, entry::Entry};
+use super::{
+    Error,
+    store::Store,
+    transaction::{begin, record},
+};
+use crate::audit::{Act, Row, entry::Entry};
 
 /// Acts of administration that are kept, whatever clients cause: years of them.
 const ACTS_MAX: i64 = 100_000;
@@ -203,32 +207,12 @@ fn read_detail(text: &str) -> Result<Map<String, Value>, Error> {
     serde_json::from_str(text).map_err(|_| Error::Row(text.to_owned()))
 }
 
-/// Writes down an act in the transaction that does it.
-pub(super) async fn record(
-    transaction: &mut SqliteConnection,
-    author: &Author,
-    act: &Act<'_>,
-) -> Result<(), Error> {
-    let mut detail = act.detail();
-    detail.extend(author.more().clone());
-    sqlx::query(
-        "INSERT INTO audit (at, event, subject, actor, detail) VALUES ($1, $2, $3, $4, $5)",
-    )
-    .bind(author.clock().now())
-    .bind(act.word())
-    .bind(act.subject())
-    .bind(author.name())
-    .bind(Value::Object(detail).to_string())
-    .execute(transaction)
-    .await?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use berth_shared::{clock::Clock, subject::Subject};
 
     use super::*;
+    use crate::audit::Author;
 
     async fn events(store: &Store, filter: &Filter) -> Vec<String> {
         let rows = store.audit(filter, 100).await.unwrap();

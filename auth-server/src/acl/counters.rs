@@ -16,9 +16,11 @@ use std::time::Duration;
 use berth_shared::{
     claims::{LEEWAY_SECS, SESSION_GRANT_SECS_MAX},
     clock::UnixSeconds,
+    subject::Grantee,
 };
+use sqlx::{Row, SqliteConnection};
 
-use super::{Error, edit::begin, store::Store};
+use super::{Error, members::losers, row::count, store::Store, transaction::begin};
 use crate::config::TOKEN_LIFE_SECS_MAX;
 
 /// How long the server runs from one mark to the next.
@@ -74,6 +76,35 @@ impl Store {
         transaction.commit().await?;
         Ok(cleared)
     }
+}
+
+/// Moves the sequence on and makes its new value the counter of each of `grantees`; of a group, of
+/// each of its members, since the registry does not know who is in a group.
+pub(super) async fn raise(
+    transaction: &mut SqliteConnection,
+    grantees: &[Grantee],
+) -> Result<(), Error> {
+    for grantee in grantees {
+        for loser in losers(transaction, grantee).await? {
+            let next = sqlx::query("UPDATE sequence SET value = value + 1 RETURNING value");
+            let next: i64 = next.fetch_one(&mut *transaction).await?.try_get("value")?;
+            sqlx::query(
+                "INSERT INTO counters (grantee, counter) VALUES ($1, $2)
+                 ON CONFLICT (grantee) DO UPDATE SET counter = excluded.counter",
+            )
+            .bind(loser.to_string())
+            .bind(next)
+            .execute(&mut *transaction)
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+/// How often something was taken away from anybody.
+pub(super) async fn sequence(transaction: &mut SqliteConnection) -> Result<u64, Error> {
+    let row = sqlx::query("SELECT value FROM sequence").fetch_one(transaction).await?;
+    count(&row, "value")
 }
 
 #[cfg(test)]

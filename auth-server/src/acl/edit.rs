@@ -8,15 +8,16 @@ use berth_shared::{
     rights::{Effect, Rule},
     subject::Grantee,
 };
-use sqlx::{Connection, Row, Sqlite, SqliteConnection, Transaction, sqlite::SqliteRow};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Error,
-    audit::record,
-    groups,
-    policy::{count, read_rule},
-    refresh_tokens, sign_in_addresses,
+    counters::raise,
+    refresh_tokens,
+    row::read_rule,
+    sign_in_addresses,
     store::Store,
+    transaction::{begin, record},
 };
 use crate::audit::{Act, Author};
 
@@ -133,12 +134,6 @@ pub(super) fn removed(rule: &Rule) -> Act<'_> {
     }
 }
 
-pub(super) async fn begin(
-    connection: &mut SqliteConnection,
-) -> Result<Transaction<'_, Sqlite>, Error> {
-    Ok(connection.begin_with("BEGIN IMMEDIATE").await?)
-}
-
 /// Adds every rule, with its row in the audit.
 pub(super) async fn add_all(
     transaction: &mut SqliteConnection,
@@ -232,34 +227,6 @@ async fn keep(transaction: &mut SqliteConnection, id: i64, actions: Actions) -> 
     };
     query.execute(transaction).await?;
     Ok(())
-}
-
-/// Moves the sequence on and makes its new value the counter of each of `grantees`; of a group, of
-/// each of its members, since the registry does not know who is in a group.
-pub(super) async fn raise(
-    transaction: &mut SqliteConnection,
-    grantees: &[Grantee],
-) -> Result<(), Error> {
-    for grantee in grantees {
-        for loser in groups::losers(transaction, grantee).await? {
-            let next = sqlx::query("UPDATE sequence SET value = value + 1 RETURNING value");
-            let next: i64 = next.fetch_one(&mut *transaction).await?.try_get("value")?;
-            sqlx::query(
-                "INSERT INTO counters (grantee, counter) VALUES ($1, $2)
-                 ON CONFLICT (grantee) DO UPDATE SET counter = excluded.counter",
-            )
-            .bind(loser.to_string())
-            .bind(next)
-            .execute(&mut *transaction)
-            .await?;
-        }
-    }
-    Ok(())
-}
-
-pub(super) async fn sequence(transaction: &mut SqliteConnection) -> Result<u64, Error> {
-    let row = sqlx::query("SELECT value FROM sequence").fetch_one(transaction).await?;
-    count(&row, "value")
 }
 
 #[cfg(test)]

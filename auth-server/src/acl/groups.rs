@@ -11,10 +11,10 @@ use sqlx::SqliteConnection;
 
 use super::{
     Error,
-    audit::record,
-    edit::{begin, raise},
-    policy::read_member,
+    counters::raise,
+    members::own,
     store::Store,
+    transaction::{begin, record},
 };
 use crate::audit::Act;
 
@@ -107,36 +107,4 @@ pub(super) async fn leave(
         raise(transaction, &own(member)).await?;
     }
     Ok(removed > 0)
-}
-
-/// Whom it concerns when `grantee` loses something: each member of a group, since tokens do not know
-/// groups.
-pub(super) async fn losers(
-    transaction: &mut SqliteConnection,
-    grantee: &Grantee,
-) -> Result<Vec<Grantee>, Error> {
-    match grantee {
-        Grantee::Group(group) => members(transaction, group).await,
-        one => Ok(vec![one.clone()]),
-    }
-}
-
-async fn members(
-    transaction: &mut SqliteConnection,
-    group: &GroupName,
-) -> Result<Vec<Grantee>, Error> {
-    let rows = sqlx::query("SELECT member FROM group_members WHERE group_name = $1")
-        .bind(group.as_str())
-        .fetch_all(transaction)
-        .await?;
-    let mut members = Vec::new();
-    for row in rows {
-        members.extend(own(&read_member(&row, "member")?));
-    }
-    Ok(members)
-}
-
-/// What names exactly this subject.
-pub(super) fn own(member: &Subject) -> Vec<Grantee> {
-    member.grantees().take(1).collect()
 }

@@ -4,9 +4,9 @@ use berth_shared::subject::{Grantee, RobotName};
 
 use super::{
     Error,
-    audit::record,
-    edit::{begin, forget},
+    edit::forget,
     store::Store,
+    transaction::{begin, record},
 };
 use crate::audit::Act;
 

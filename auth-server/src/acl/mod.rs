@@ -1,13 +1,15 @@
 //! What is allowed, and what was taken away: the database that `auth-server` and `authctl` share.
 //!
-//! [`store`] opens the database and keeps the current [`policy::Policy`] in memory; [`edit`]
-//! holds the acts that change rules, [`groups`], [`robots`] and [`trusts`] those that change them,
-//! [`apply`] makes it what a file says, [`audit`] keeps what happened, [`snapshot`] copies it, and
-//! `schema` says what is in it that Berth did not make.
-//! `users` are those of the htpasswd file as it was last seen, `machines` what robots and trusts
-//! have in common. [`refresh_tokens`] and [`sign_in_addresses`] are kept here and are no part of
-//! the policy. Which rule decides is not known here: that is [`berth_shared::rights`], one function
-//! for both servers.
+//! From the bottom up: `sqlite` is what is the engine's own, `row` reads values, `transaction`
+//! begins an act and writes its row of the audit, and [`counters`] and `members` say whom it
+//! concerns. [`policy`] is what is read as a whole, robots and trusts included; [`store`] opens the
+//! database and keeps the current policy in memory. Above it are the acts: [`edit`] on rules,
+//! `groups`, `robots` and `trusts` on those, `machines` on what robots and trusts have in common,
+//! `users` on those of the htpasswd file as it was last seen; [`apply`] makes all that what a file
+//! says. [`audit`] keeps what happened, [`snapshot`] copies the database, and `schema` says what is
+//! in it that Berth did not make. [`refresh_tokens`] and [`sign_in_addresses`] are kept here and are
+//! no part of the policy. Which rule decides is not known here: that is [`berth_shared::rights`],
+//! one function for both servers.
 //!
 //! **The counter.** One sequence serves the whole database. Whatever takes something away from a
 //! grantee moves the sequence on and writes its new value down as that grantee's counter, in the
@@ -20,18 +22,22 @@ pub mod apply;
 pub mod audit;
 pub mod counters;
 pub mod edit;
-pub mod groups;
+mod groups;
 mod machines;
+mod members;
 pub mod policy;
 pub mod refresh_tokens;
-pub mod robots;
+mod robots;
+mod row;
 #[cfg(test)]
 mod samples;
 mod schema;
 pub mod sign_in_addresses;
 pub mod snapshot;
+mod sqlite;
 pub mod store;
-pub mod trusts;
+mod transaction;
+mod trusts;
 mod users;
 
 use std::path::PathBuf;

@@ -15,11 +15,11 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Error,
-    audit::record,
-    edit::{begin, raise},
-    groups,
-    policy::{count, read_member},
+    counters::raise,
+    members::{losers, own},
+    row::{count, read_member},
     store::Store,
+    transaction::{begin, record},
 };
 use crate::audit::Act;
 
@@ -191,10 +191,10 @@ impl Store {
             let row = delete.bind(id).fetch_optional(&mut *transaction).await?;
             ended.extend(row.as_ref().map(read_row).transpose()?);
         }
-        let mut losers: Vec<_> = ended.iter().flat_map(|row| groups::own(&row.subject)).collect();
-        losers.sort();
-        losers.dedup();
-        raise(&mut transaction, &losers).await?;
+        let mut concerned: Vec<_> = ended.iter().flat_map(|row| own(&row.subject)).collect();
+        concerned.sort();
+        concerned.dedup();
+        raise(&mut transaction, &concerned).await?;
         let mut of = BTreeMap::<_, Vec<i64>>::new();
         for row in &ended {
             of.entry(&row.subject).or_default().push(row.id);
@@ -219,7 +219,7 @@ pub(super) async fn forget(
         return Ok(all.execute(transaction).await?.rows_affected());
     }
     let mut ended = 0;
-    for loser in groups::losers(transaction, grantee).await? {
+    for loser in losers(transaction, grantee).await? {
         let tokens = sqlx::query("DELETE FROM refresh_tokens WHERE subject = $1");
         let tokens = tokens.bind(loser.to_string()).execute(&mut *transaction).await?;
         ended += tokens.rows_affected();

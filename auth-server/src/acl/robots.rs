@@ -1,91 +1,15 @@
-//! The robots: who they are, and the acts that make and remove them.
-
-use std::collections::{BTreeMap, HashMap};
+//! The acts that make and remove robots.
 
 use berth_shared::{clock::UnixSeconds, rights::Rule, subject::RobotName};
-use sqlx::{Row, SqliteConnection};
 
 use super::{
     Error,
-    audit::record,
-    edit::{add_all, begin},
-    policy::parse,
+    edit::add_all,
+    policy::robots::Robot,
     store::Store,
+    transaction::{begin, record},
 };
 use crate::{audit::Act, robot_secret::RobotSecret};
-
-/// What is known of a robot besides its rules.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Robot {
-    /// What it signs in as.
-    pub name: RobotName,
-    /// When it was made.
-    pub created: UnixSeconds,
-    /// When its secret stops to be one; never when absent.
-    pub expires: Option<UnixSeconds>,
-    /// When it last signed in, give or take the time between two notes of it.
-    pub last_used: Option<UnixSeconds>,
-}
-
-impl Robot {
-    /// Whether it may sign in at `now`.
-    #[must_use]
-    pub fn holds_at(&self, now: UnixSeconds) -> bool {
-        self.expires.is_none_or(|expires| now < expires)
-    }
-}
-
-/// Every robot, by its name and by the hash of its secret.
-#[derive(Debug, Default)]
-pub struct Robots {
-    all: BTreeMap<RobotName, Robot>,
-    by_hash: HashMap<String, RobotName>,
-    hashes: HashMap<RobotName, String>,
-}
-
-impl Robots {
-    /// Every robot, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Robot> {
-        self.all.values()
-    }
-
-    /// The robot of this name.
-    #[must_use]
-    pub fn get(&self, name: &RobotName) -> Option<&Robot> {
-        self.all.get(name)
-    }
-
-    /// Whose secret this is. Looked up by its hash: what the time of that tells is about the hash
-    /// of a guess, and says nothing about any secret.
-    #[must_use]
-    pub fn who_has(&self, secret: &RobotSecret) -> Option<&Robot> {
-        self.by_hash.get(&secret.hash()).and_then(|name| self.all.get(name))
-    }
-
-    /// What the secret of this robot hashes to: it tells one secret of a name from the next.
-    #[must_use]
-    pub fn secret_hash(&self, name: &RobotName) -> Option<&str> {
-        self.hashes.get(name).map(String::as_str)
-    }
-
-    pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, Error> {
-        let mut robots = Self::default();
-        let rows = sqlx::query("SELECT name, secret_hash, created, expires, last_used FROM robots");
-        for row in rows.fetch_all(connection).await? {
-            let robot = Robot {
-                name: parse(&row, "name")?,
-                created: row.try_get("created")?,
-                expires: row.try_get("expires")?,
-                last_used: row.try_get("last_used")?,
-            };
-            let hash: String = row.try_get("secret_hash")?;
-            robots.hashes.insert(robot.name.clone(), hash.clone());
-            robots.by_hash.insert(hash, robot.name.clone());
-            robots.all.insert(robot.name.clone(), robot);
-        }
-        Ok(robots)
-    }
-}
 
 impl Store {
     /// Makes a robot with its first rules. Whether it was made: not when there is one or a

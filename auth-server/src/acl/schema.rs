@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 
-use super::{
-    Error,
-    store::{MIGRATIONS, Store},
-};
+use super::{Error, sqlite::MIGRATIONS, store::Store};
 
 /// Tables and indexes that SQLite keeps for itself are none of anybody's making. How the table of
 /// migrations is made is sqlx's affair, and changes with it.

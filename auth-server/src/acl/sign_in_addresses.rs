@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use berth_shared::{clock::UnixSeconds, subject::UserName};
 use sqlx::{Row, SqliteConnection};
 
-use super::{Error, edit::begin, policy::parse, store::Store};
+use super::{Error, row::parse, store::Store, transaction::begin};
 
 /// How long it is kept that a user signed in from an address.
 pub const KEPT_SECS: i64 = 30 * 24 * 60 * 60;

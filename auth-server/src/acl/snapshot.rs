@@ -1,13 +1,13 @@
 //! Copies of the database while it is in use: whole or not there, and for their owner alone.
 
-use std::{io, path::Path};
+use std::path::Path;
 
-use berth_shared::files::{directory_of, sync_directory};
-use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 
 use super::{
     Error,
-    store::{BUSY_TIMEOUT, Store},
+    sqlite::{BUSY_TIMEOUT, snapshot},
+    store::Store,
 };
 
 impl Store {
@@ -18,23 +18,6 @@ impl Store {
     pub async fn snapshot(&self, to: &Path) -> Result<(), Error> {
         snapshot(&mut *self.writer.lock().await, to).await
     }
-}
-
-/// Writes a copy of what `connection` sees to the new file `to`, durably. `to` gets its name when
-/// the copy is whole: one that breaks off is never taken for a copy.
-pub(super) async fn snapshot(connection: &mut SqliteConnection, to: &Path) -> Result<(), Error> {
-    let failed = |source: io::Error| Error::Open { path: to.to_owned(), source: Box::new(source) };
-    let directory = directory_of(to);
-    // SQLite writes into an empty file that is there; one that it makes itself is everybody's to
-    // read.
-    let unfinished = tempfile::Builder::new().prefix(".unfinished-").tempfile_in(directory);
-    let unfinished = unfinished.map_err(failed)?;
-    let name = unfinished.path().to_str();
-    let name = name.ok_or_else(|| failed(io::Error::other("the path is not UTF-8")))?;
-    sqlx::query("VACUUM INTO $1").bind(name).execute(connection).await?;
-    unfinished.as_file().sync_all().map_err(failed)?;
-    unfinished.persist_noclobber(to).map_err(|error| failed(error.error))?;
-    sync_directory(directory).map_err(failed)
 }
 
 /// The sequence in the database at `path`, whatever version wrote it; `None` when it cannot be

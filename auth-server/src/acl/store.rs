@@ -9,35 +9,23 @@
 //! read again.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
-use berth_shared::{clock::Clock, files::open_lock};
-use log::LevelFilter;
-use sqlx::{
-    ConnectOptions, Connection, Row, SqliteConnection,
-    migrate::{MigrateError, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
-};
+use berth_shared::clock::Clock;
+use sqlx::{Connection, SqliteConnection};
 use tokio::sync::Mutex;
 
-use super::{Error, policy::Policy, snapshot::snapshot};
+use super::{
+    Error,
+    policy::Policy,
+    sqlite::{FileIdentity, connect, create, data_version, identity, migrate, migration_lock},
+};
 use crate::audit::Author;
-
-pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-
-/// How long a connection waits for another's write.
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What takes longer is a slow statement to whoever reads the log at its lowest level.
-const SLOW: Duration = Duration::from_secs(1);
 
 /// An open database.
 #[derive(Debug)]
@@ -53,9 +41,6 @@ pub struct Store {
     /// Whose acts are done through this handle.
     pub(super) author: Author,
 }
-
-/// Device and inode: which file it is, whatever it is called.
-type FileIdentity = (u64, u64);
 
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -175,91 +160,18 @@ impl Store {
     }
 }
 
-/// Makes an empty file that only its owner may read; SQLite gives its side files the same mode.
-/// A database that is there is not opened here: closing it would let go of the locks that SQLite
-/// holds on it elsewhere in this process.
-fn create(path: &Path) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    match options.write(true).create_new(true).mode(crate::files::PRIVATE).open(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn identity(path: &Path) -> std::io::Result<FileIdentity> {
-    fs::metadata(path).map(|meta| (meta.dev(), meta.ino()))
-}
-
-async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        // Clients choose how much is asked at once.
-        .log_slow_statements(LevelFilter::Debug, SLOW)
-        .connect()
-        .await
-        .map_err(|source| Error::Open { path: path.to_owned(), source: Box::new(source) })
-}
-
-fn migration_lock(path: &Path) -> std::io::Result<File> {
-    let path = path.with_extension("db.lock");
-    let file = open_lock(&path, crate::files::PRIVATE)?;
-    file.lock()?;
-    Ok(file)
-}
-
-/// Copies a database that an older version wrote to `NAME.version-N`, before it is migrated.
-async fn keep_older(connection: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
-    let known: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = '_sqlx_migrations')",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if !known {
-        return Ok(());
-    }
-    let version: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations")
-        .fetch_one(&mut *connection)
-        .await?;
-    let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    let mut copy = path.as_os_str().to_owned();
-    copy.push(format!(".version-{version}"));
-    // A copy that is there is of an attempt that did not come to its end: it is whole itself.
-    if version >= newest || Path::new(&copy).exists() {
-        return Ok(());
-    }
-    snapshot(connection, Path::new(&copy)).await
-}
-
-async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
-    keep_older(connection, path).await?;
-    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
-        MigrateError::VersionMissing(_)
-        | MigrateError::VersionTooNew(..)
-        | MigrateError::VersionNotPresent(_) => Error::Newer(path.to_owned()),
-        other => Error::Open { path: path.to_owned(), source: Box::new(other) },
-    })
-}
-
-async fn data_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
-    let row = sqlx::query("PRAGMA data_version").fetch_one(connection).await?;
-    Ok(row.try_get(0)?)
-}
-
 async fn policy_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
     Ok(sqlx::query_scalar("SELECT value FROM policy_version").fetch_one(connection).await?)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::task::Poll;
+    use std::{fs, task::Poll};
 
     use berth_shared::rights::Effect;
+    use sqlx::migrate::Migrator;
 
-    use super::*;
+    use super::{super::sqlite::MIGRATIONS, *};
 
     #[tokio::test]
     async fn a_database_of_a_newer_version_is_refused() {

@@ -1,73 +1,17 @@
-//! The trusts: which tokens of other issuers are taken, and the acts that add and remove them.
-
-use std::collections::BTreeMap;
+//! The acts that add and remove trusts.
 
 use berth_shared::{clock::UnixSeconds, rights::Rule, subject::RobotName};
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Error,
-    audit::record,
-    edit::{add_all, begin},
-    policy::parse,
+    edit::add_all,
     store::Store,
+    transaction::{begin, record},
 };
-use crate::audit::Act;
-use crate::trust::{InlineKeys, KeySource, Remote, RequiredClaims, Trust, url::IssuerUrl};
-
-/// Every trust, by its name.
-#[derive(Debug, Default)]
-pub struct Trusts(BTreeMap<RobotName, Trust>);
-
-impl Trusts {
-    /// Every trust, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Trust> {
-        self.0.values()
-    }
-
-    /// The trust of this name.
-    #[must_use]
-    pub fn get(&self, name: &RobotName) -> Option<&Trust> {
-        self.0.get(name)
-    }
-
-    pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, Error> {
-        let rows = sqlx::query(
-            "SELECT name, issuer, audience, subject, claims, keys_url, keys, ca, created, last_used
-             FROM trusts",
-        );
-        let mut trusts = BTreeMap::new();
-        for row in rows.fetch_all(connection).await? {
-            let trust = read_trust(&row)?;
-            trusts.insert(trust.name.clone(), trust);
-        }
-        Ok(Self(trusts))
-    }
-}
-
-fn read_trust(row: &SqliteRow) -> Result<Trust, Error> {
-    let issuer: IssuerUrl = parse(row, "issuer")?;
-    let keys = if row.try_get::<Option<String>, _>("keys")?.is_some() {
-        KeySource::Inline(parse::<InlineKeys>(row, "keys")?)
-    } else {
-        let keys_url: Option<String> = row.try_get("keys_url")?;
-        let keys_url = keys_url.map(|url| url.parse().map_err(|_| Error::Row(url)));
-        let ca: Option<String> = row.try_get("ca")?;
-        let (issuer, keys_url) = (issuer.clone(), keys_url.transpose()?);
-        KeySource::Remote(Box::new(Remote { issuer, keys_url, ca: ca.map(Into::into) }))
-    };
-    let claims: String = row.try_get("claims")?;
-    Ok(Trust {
-        name: parse(row, "name")?,
-        issuer,
-        audience: parse(row, "audience")?,
-        subject: parse(row, "subject")?,
-        claims: RequiredClaims::from_json(&claims).ok_or(Error::Row(claims))?,
-        keys,
-        created: row.try_get("created")?,
-        last_used: row.try_get("last_used")?,
-    })
-}
+use crate::{
+    audit::Act,
+    trust::{Trust, url::IssuerUrl},
+};
 
 impl Store {
     /// Adds a trust with its first rules. Whether it was added: not when there is a trust or a
@@ -138,7 +82,11 @@ mod tests {
     use berth_shared::subject::Subject;
 
     use super::{super::samples::allow, *};
-    use crate::{acl::robots::Robot, robot_secret::RobotSecret};
+    use crate::{
+        acl::policy::robots::Robot,
+        robot_secret::RobotSecret,
+        trust::{KeySource, Remote, RequiredClaims},
+    };
 
     fn trust(name: &str, keys: KeySource) -> Trust {
         Trust {

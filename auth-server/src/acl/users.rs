@@ -11,10 +11,11 @@ use sqlx::{Row, SqliteConnection};
 
 use super::{
     Error,
-    audit::record,
-    edit::{begin, forget, raise, sequence},
+    counters::{raise, sequence},
+    edit::forget,
     refresh_tokens, sign_in_addresses,
     store::Store,
+    transaction::{begin, record},
 };
 use crate::audit::{Act, Author};
 

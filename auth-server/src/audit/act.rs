@@ -8,7 +8,7 @@ use berth_shared::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::acl::robots::Robot;
+use crate::acl::policy::robots::Robot;
 
 /// Something that an administrator did, or that the server noticed an administrator had done.
 #[derive(Debug, Clone, Copy)]

@@ -11,7 +11,7 @@ use super::{
     claims::{self, Claims, Mismatch},
     keys::{IssuerKeys, Unavailable},
 };
-use crate::acl::trusts::Trusts;
+use crate::acl::policy::trusts::Trusts;
 
 /// The longest token that is looked at, in bytes. The known issuers make tokens of 1 to 3 KiB.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;

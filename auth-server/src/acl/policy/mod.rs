@@ -1,18 +1,22 @@
 //! The rules, groups, robots and counters as they were at one moment.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    str::FromStr,
-};
+pub mod robots;
+pub mod trusts;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use berth_shared::{
     link::Revocations,
     rights::{Effect, Rights, Rule},
     subject::{Grantee, GroupName, Subject},
 };
-use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Connection, SqliteConnection};
 
-use super::{Error, robots::Robots, trusts::Trusts};
+use self::{robots::Robots, trusts::Trusts};
+use super::{
+    Error,
+    row::{count, parse, read_member, read_rule},
+};
 
 /// Everything that the database says, read in one transaction.
 #[derive(Debug, Default)]
@@ -98,37 +102,4 @@ impl Policy {
         transaction.commit().await?;
         Ok(policy)
     }
-}
-
-/// Reads a row of `grants`.
-pub(super) fn read_rule(row: &SqliteRow) -> Result<Rule, Error> {
-    Ok(Rule {
-        grantee: parse(row, "grantee")?,
-        pattern: parse(row, "pattern")?,
-        effect: parse(row, "effect")?,
-        actions: parse(row, "actions")?,
-        expires: row.try_get("expires")?,
-    })
-}
-
-/// Reads a user or a robot.
-pub(super) fn read_member(row: &SqliteRow, column: &str) -> Result<Subject, Error> {
-    let text: String = row.try_get(column)?;
-    match Subject::from_claim(&text) {
-        Ok(member @ (Subject::User(_) | Subject::Robot(_))) => Ok(member),
-        _ => Err(Error::Row(text)),
-    }
-}
-
-/// Reads a value with a grammar. What does not parse stops everything: to skip a row would be to
-/// guess at what somebody may do.
-pub(super) fn parse<T: FromStr>(row: &SqliteRow, column: &str) -> Result<T, Error> {
-    let text: String = row.try_get(column)?;
-    text.parse().map_err(|_| Error::Row(text))
-}
-
-/// Reads a counter; the database has signed integers only.
-pub(super) fn count(row: &SqliteRow, column: &str) -> Result<u64, Error> {
-    let value: i64 = row.try_get(column)?;
-    u64::try_from(value).map_err(|_| Error::Row(value.to_string()))
 }
