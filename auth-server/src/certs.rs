@@ -21,6 +21,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber,
 };
+use serde::Deserialize;
 use x509_parser::{extensions::GeneralName, pem::parse_x509_pem};
 use zeroize::Zeroizing;
 
@@ -85,6 +86,25 @@ pub struct CertificateFiles {
     pub certs: PathBuf,
     /// The directory of `ca.key` and `ca.pem`; the same, unless the registry is kept from it.
     pub ca: PathBuf,
+}
+
+/// Where the registry's certificate lies, and the CA that renews it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificates {
+    /// The directory of `server.pem` and `server.key`.
+    pub directory: PathBuf,
+    /// The directory of `ca.pem` and `ca.key`; the same unless given.
+    pub ca: Option<PathBuf>,
+}
+
+impl Certificates {
+    /// The files in these places.
+    #[must_use]
+    pub fn files(&self) -> CertificateFiles {
+        let ca = self.ca.as_ref().unwrap_or(&self.directory).clone();
+        CertificateFiles { certs: self.directory.clone(), ca }
+    }
 }
 
 /// What certificate there is.

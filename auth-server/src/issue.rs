@@ -16,6 +16,9 @@ use berth_shared::{
     subject::Subject,
 };
 
+/// The longest life of a token, in seconds: beyond a day it would be a password.
+pub(crate) const TOKEN_LIFE_SECS_MAX: u32 = 86_400;
+
 /// How far before its issue a token begins to hold, in seconds, for verifiers whose clock is
 /// behind (auth R14).
 const NOT_BEFORE_SECS: i64 = 10;

@@ -43,6 +43,7 @@ pub mod run;
 mod series;
 pub mod server;
 mod sign_in;
+mod start_error;
 #[cfg(test)]
 mod statements;
 pub mod trust;
@@ -52,37 +53,4 @@ pub mod users;
 pub use http::fuzzing;
 pub use run::{Bound, start};
 pub use server::AuthServer;
-
-use std::path::PathBuf;
-
-/// The server does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A setting makes no sense.
-    #[error(transparent)]
-    Config(#[from] berth_shared::config::ConfigError),
-    /// The database cannot be used.
-    #[error(transparent)]
-    Database(#[from] acl::Error),
-    /// A file or directory cannot be used.
-    #[error(transparent)]
-    File(#[from] files::FileError),
-    /// The signing keys cannot be used.
-    #[error(transparent)]
-    Keys(#[from] keys::KeyError),
-    /// A listener cannot be opened; the error says which.
-    #[error(transparent)]
-    Listen(std::io::Error),
-    /// Another server uses the same data.
-    #[error("another auth-server runs on {}: it holds {}", .0.display(), .0.join("lock").display())]
-    Locked(PathBuf),
-    /// The system gives no randomness.
-    #[error("the system gives no randomness")]
-    Randomness,
-    /// The certificate of the public listener cannot be used.
-    #[error("public")]
-    Tls(#[from] berth_shared::serve::tls::TlsError),
-    /// There are no users to begin with.
-    #[error(transparent)]
-    Users(#[from] users::store::LoadError),
-}
+pub use start_error::StartError;

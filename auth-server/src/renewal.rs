@@ -14,8 +14,8 @@ use berth_shared::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    certs::{CertificateFiles, Found},
-    config::{Certificates, Config},
+    certs::{CertificateFiles, Certificates, Found},
+    config::Config,
 };
 
 /// How often the certificate is looked at: its three small files are read, which costs less than a

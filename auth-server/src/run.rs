@@ -15,10 +15,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AuthServer, StartError,
     acl::counters::MARK_INTERVAL,
     config::{Config, Public},
     files, http, renewal, series,
+    server::AuthServer,
+    start_error::StartError,
 };
 
 /// How often the htpasswd file and the signing keys are looked at when nobody signs in, so that an

@@ -12,7 +12,7 @@ use berth_shared::{
     telemetry::chain,
 };
 
-use crate::{AuthServer, issue::Withheld, users::verify::Outcome};
+use crate::{issue::Withheld, server::AuthServer, users::verify::Outcome};
 
 /// What the server is called in the labels that both servers have.
 pub(crate) const SERVER: &str = "auth";

@@ -233,7 +233,7 @@ impl Stack {
     /// When they cannot be read.
     #[must_use]
     pub fn signing_keys(&self) -> SigningKeys {
-        SigningKeys::open(self.auth.config(), &self.clock).expect("the keys")
+        SigningKeys::open(&self.auth.config().keys(), &self.clock).expect("the keys")
     }
 
     /// Stops the auth server; the registry goes on.

@@ -205,7 +205,7 @@ async fn what_the_backup_does_not_name_is_not_restored() {
     fs::write(files_of(&to).join("keys/stray.pem"), "no key").expect("a stray file");
     stack.stop_auth().await;
     backup::restore(&config, &to, true, &by(stack.clock.now())).await.expect("a restore");
-    assert!(!config.keys().join("stray.pem").exists());
+    assert!(!config.keys().directory.join("stray.pem").exists());
     stack.start_auth().await;
     assert!(signs_in(&stack, "andrew").await);
 }

@@ -35,7 +35,7 @@ async fn with_image(options: Options) -> Stack {
 
 /// The id of the key that is to sign next.
 fn next_id(stack: &Stack) -> String {
-    let keys = SigningKeys::read(stack.auth.config(), &stack.clock).expect("the keys");
+    let keys = SigningKeys::read(&stack.auth.config().keys(), &stack.clock).expect("the keys");
     keys.list().find(|key| key.state == KeyState::Next).expect("a next key").id.clone()
 }
 
@@ -91,7 +91,7 @@ async fn rotating_keys_refuses_no_request_while_four_clients_pull() {
         let next = next_id(&stack);
         is_known(&stack, &next).await;
         stack.clock.advance(wait);
-        rotate(stack.auth.config(), How::InOrder, false, &stack.clock).expect("rotating");
+        rotate(&stack.auth.config().keys(), How::InOrder, false, &stack.clock).expect("rotating");
         let token = fresh_token(&stack.client).await;
         assert_eq!(key_id(&token), next, "the running server signs with the next key at once");
         old.lock().expect("tokens").push(token);
@@ -117,7 +117,7 @@ async fn a_token_of_a_dropped_key_is_void_within_seconds_also_one_that_was_verif
     let stack = with_image(Options::default()).await;
     let old = fresh_token(&stack.client).await;
     stack.client.get(&old, MANIFEST).await.expect(200);
-    rotate(stack.auth.config(), How::Compromised, false, &stack.clock).expect("rotating");
+    rotate(&stack.auth.config().keys(), How::Compromised, false, &stack.clock).expect("rotating");
     // At once: its key id is not known yet, and asked for.
     let new = fresh_token(&stack.client).await;
     stack.client.get(&new, MANIFEST).await.expect(200);
@@ -136,7 +136,7 @@ async fn a_dropped_key_takes_its_tokens_along_without_any_new_token() {
     let stack = with_image(Options::default()).await;
     let old = fresh_token(&stack.client).await;
     stack.client.get(&old, MANIFEST).await.expect(200);
-    rotate(stack.auth.config(), How::Compromised, false, &stack.clock).expect("rotating");
+    rotate(&stack.auth.config().keys(), How::Compromised, false, &stack.clock).expect("rotating");
     eventually("the old token is void", async || {
         (stack.client.get(&old, MANIFEST).await.status == 401).then_some(())
     })
@@ -151,10 +151,11 @@ async fn a_dropped_key_takes_its_tokens_along_without_any_new_token() {
 async fn retired_keys_go_by_themselves_when_their_time_is_over() {
     let stack = with_image(Options::default()).await;
     let old = key_id(&fresh_token(&stack.client).await);
-    let rotated = rotate(stack.auth.config(), How::Now, false, &stack.clock).expect("rotating");
+    let rotated =
+        rotate(&stack.auth.config().keys(), How::Now, false, &stack.clock).expect("rotating");
     let until = rotated.retired.and_then(|key| key.until).expect("an end");
     let published = || {
-        let keys = SigningKeys::read(stack.auth.config(), &stack.clock).expect("the keys");
+        let keys = SigningKeys::read(&stack.auth.config().keys(), &stack.clock).expect("the keys");
         keys.list().any(|key| key.id == old)
     };
     assert!(published());
@@ -280,7 +281,7 @@ async fn keys_may_be_cached_for_less_time_than_a_next_key_waits() {
     }
     let known = format!("If-None-Match: {}\r\n", value("etag").expect("an ETag"));
     assert!(ask_for_keys(&stack, &known).await.starts_with("HTTP/1.1 304 "));
-    rotate(stack.auth.config(), How::Now, false, &stack.clock).expect("rotating");
+    rotate(&stack.auth.config().keys(), How::Now, false, &stack.clock).expect("rotating");
     let answer = ask_for_keys(&stack, &known).await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(&next_id(&stack)), "{answer}");
 }

@@ -21,7 +21,7 @@ use berth_shared::{
 use sqlx::{Row, SqliteConnection};
 
 use super::{Error, members::losers, row::count, store::Store, transaction::begin};
-use crate::config::TOKEN_LIFE_SECS_MAX;
+use crate::issue::TOKEN_LIFE_SECS_MAX;
 
 /// How long the server runs from one mark to the next.
 pub const MARK_INTERVAL: Duration = Duration::from_secs(60 * 60);

@@ -24,11 +24,11 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::{
-    StartError,
     acl::{self, store::Store},
     config::Config,
     files::{self, FileError, PRIVATE},
     keys,
+    start_error::StartError,
 };
 
 pub use restore::{check, restore};
@@ -135,9 +135,10 @@ pub async fn backup(config: &Config, to: &Path, now: UnixSeconds) -> Result<Cont
     let keys = fresh.path().join(KEYS);
     files::make_directory(&keys)?;
     // No rotation in between: the states must name the keys that are copied with them.
-    let held = keys::hold(config)?;
-    for name in names_in(&config.keys())? {
-        copy(&config.keys().join(&name), &keys.join(&name))?;
+    let own = config.keys();
+    let held = keys::hold(&own)?;
+    for name in names_in(&own.directory)? {
+        copy(&own.directory.join(&name), &keys.join(&name))?;
         names.push(format!("{KEYS}/{name}"));
     }
     drop(held);

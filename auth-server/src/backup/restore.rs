@@ -41,7 +41,7 @@ pub async fn restore(
     let _lock = run::lock(&config.data)?;
     // A link to the users' file stays one.
     let htpasswd = fs::canonicalize(&config.htpasswd).unwrap_or_else(|_| config.htpasswd.clone());
-    let old = [config.keys(), htpasswd.clone(), config.database()];
+    let old = [config.keys().directory, htpasswd.clone(), config.database()];
     if let Some(there) = old.iter().find(|path| path.exists() && !force) {
         return Err(Error::Exists(there.clone()));
     }

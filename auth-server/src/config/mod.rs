@@ -3,8 +3,6 @@
 //! Every key has a default, so that an empty file is a good one. Paths are relative to the file's
 //! own directory.
 
-mod limits;
-
 use std::{
     ffi::OsString,
     iter,
@@ -19,18 +17,19 @@ use berth_shared::{
     serve::metrics,
     telemetry::LogFormat,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::{audit, certs::CertificateFiles};
-
-pub use limits::Limits;
+use crate::{
+    audit,
+    certs::Certificates,
+    issue::TOKEN_LIFE_SECS_MAX,
+    keys::{self, KeyAlgorithm, KeyIds},
+    users::limits::Limits,
+};
 
 /// The shortest and longest life of a token, in seconds. Clients read anything below a minute as a
 /// minute.
 const TOKEN_LIFE_SECS: std::ops::RangeInclusive<u32> = 60..=TOKEN_LIFE_SECS_MAX;
-
-/// The longest life of a token: beyond a day it would be a password.
-pub(crate) const TOKEN_LIFE_SECS_MAX: u32 = 86_400;
 
 /// How long a refresh token may lie unused, in days: beyond a year it is forgotten, not kept.
 const REFRESH_TOKEN_IDLE_DAYS: std::ops::RangeInclusive<u32> = 1..=365;
@@ -87,29 +86,6 @@ pub struct Config {
     pub limits: Limits,
 }
 
-/// The signature algorithms that Berth's tokens use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum KeyAlgorithm {
-    /// Ed25519: faster, but unknown to distribution 2.8.
-    #[serde(rename = "EdDSA")]
-    EdDsa,
-    /// ECDSA on P-256, which every registry knows.
-    #[default]
-    #[serde(rename = "ES256")]
-    Es256,
-}
-
-/// How a key is named in the tokens that it signs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KeyIds {
-    /// As distribution 2.x and its kin want it.
-    Libtrust,
-    /// By RFC 7638, as everybody else does.
-    #[default]
-    Thumbprint,
-}
-
 /// A TLS listener with `/token`, `/keys` and health.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,25 +97,6 @@ pub struct Public {
     pub certificate: PathBuf,
     /// Its key, as PEM.
     pub key: PathBuf,
-}
-
-/// Where the registry's certificate lies, and the CA that renews it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Certificates {
-    /// The directory of `server.pem` and `server.key`.
-    pub directory: PathBuf,
-    /// The directory of `ca.pem` and `ca.key`; the same unless given.
-    pub ca: Option<PathBuf>,
-}
-
-impl Certificates {
-    /// The files in these places.
-    #[must_use]
-    pub fn files(&self) -> CertificateFiles {
-        let ca = self.ca.as_ref().unwrap_or(&self.directory).clone();
-        CertificateFiles { certs: self.directory.clone(), ca }
-    }
 }
 
 impl Default for Config {
@@ -229,10 +186,15 @@ impl Config {
         self.data.join(DATABASE)
     }
 
-    /// The directory of the signing keys.
+    /// What is said of the signing keys.
     #[must_use]
-    pub fn keys(&self) -> PathBuf {
-        self.data.join("keys")
+    pub fn keys(&self) -> keys::Settings {
+        keys::Settings {
+            directory: self.data.join("keys"),
+            algorithm: self.key_algorithm,
+            ids: self.key_ids,
+            token_life_secs: self.token_life_secs,
+        }
     }
 
     /// The keys in which `other` differs, but for the log's level: they take effect at a start.

@@ -32,7 +32,7 @@ use ring::digest;
 use serde::Serialize;
 
 use self::error::{Error, Refusal};
-use crate::{AuthServer, keys::KEYS_AGE_SECS_MAX, series};
+use crate::{keys::KEYS_AGE_SECS_MAX, series, server::AuthServer};
 
 /// Says which protocol is spoken here (auth R19).
 const API_VERSION: (HeaderName, HeaderValue) = (

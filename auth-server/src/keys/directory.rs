@@ -25,12 +25,10 @@ use super::{
     file::KeyFile,
     pair::{Pair, generate},
     samples,
+    settings::{KeyAlgorithm, KeyIds, Settings},
     states::{Entry, States},
 };
-use crate::{
-    config::{Config, KeyAlgorithm, KeyIds},
-    files::{self, FileError},
-};
+use crate::files::{self, FileError};
 
 /// The file that says which key signs.
 pub(super) const STATES: &str = "states.json";
@@ -39,48 +37,51 @@ pub(super) const STATES: &str = "states.json";
 /// milliseconds, and they are made by hand.
 const READINGS_MAX: usize = 4;
 
-/// Keeps everybody else from changing the keys of `config` for as long as the file is open.
+/// Keeps everybody else from changing the keys of `settings` for as long as the file is open.
 ///
 /// # Errors
 /// When the lock beside the directory cannot be made.
-pub fn hold(config: &Config) -> Result<File, FileError> {
-    let path = config.keys().with_extension("lock");
+pub fn hold(settings: &Settings) -> Result<File, FileError> {
+    let path = settings.directory.with_extension("lock");
     let locked = open_lock(&path, files::PRIVATE).and_then(|file| file.lock().map(|()| file));
     locked.map_err(|source| FileError::new("locking", &path, source))
 }
 
 /// Does what is due, and reads the keys.
-pub(super) fn settle(config: &Config, now: UnixSeconds) -> Result<(SigningKeys, States), KeyError> {
-    let directory = config.keys();
-    files::make_directory(&directory)?;
-    let _lock = hold(config)?;
-    let old = states_in(&directory)?;
-    let there = key_files(&directory)?;
+pub(super) fn settle(
+    settings: &Settings,
+    now: UnixSeconds,
+) -> Result<(SigningKeys, States), KeyError> {
+    let directory = &settings.directory;
+    files::make_directory(directory)?;
+    let _lock = hold(settings)?;
+    let old = states_in(directory)?;
+    let there = key_files(directory)?;
     let mut states = match old.clone() {
         Some(states) => states,
-        None => States::taken_over(there.clone(), config.key_algorithm, now),
+        None => States::taken_over(there.clone(), settings.algorithm, now),
     };
     states.forget(&there, now);
     // What is there is looked at before anything is made: a key that must not sign is named.
     for key in &states.keys {
-        load(&directory, key, config.key_ids)?;
+        load(directory, key, settings.ids)?;
     }
-    complete(&directory, &mut states, config, now)?;
+    complete(directory, &mut states, settings, now)?;
     if old.as_ref() != Some(&states) {
-        write(&directory, &states)?;
+        write(directory, &states)?;
     }
-    remove_unnamed(&directory, &states)?;
-    Ok((load_all(&directory, &states, config.key_ids)?, states))
+    remove_unnamed(directory, &states)?;
+    Ok((load_all(directory, &states, settings.ids)?, states))
 }
 
 /// Makes the keys that are missing, and lets a changed algorithm take effect when it can.
 fn complete(
     directory: &Path,
     states: &mut States,
-    config: &Config,
+    settings: &Settings,
     now: UnixSeconds,
 ) -> Result<(), KeyError> {
-    let algorithm = config.key_algorithm;
+    let algorithm = settings.algorithm;
     let is_missing = states.of(KeyState::Active).is_none();
     if is_missing && states.of(KeyState::Next).is_none() {
         states.add_next(make(directory, algorithm, now)?, now);
@@ -88,11 +89,11 @@ fn complete(
     if is_missing {
         states.rotate(now);
     }
-    states.note_token_life(config.token_life_secs);
+    states.note_token_life(settings.token_life_secs);
     states.drop_next_unless(algorithm);
     if states.is_change_due(algorithm, now) {
         states.rotate(now);
-        states.note_token_life(config.token_life_secs);
+        states.note_token_life(settings.token_life_secs);
     }
     if states.of(KeyState::Next).is_none() {
         states.add_next(make(directory, algorithm, now)?, now);
@@ -131,15 +132,18 @@ pub(super) fn remove_unnamed(directory: &Path, states: &States) -> Result<(), Ke
 }
 
 /// The keys as they are now, and their states.
-pub(super) fn read(config: &Config, now: UnixSeconds) -> Result<(SigningKeys, States), KeyError> {
-    let directory = config.keys();
+pub(super) fn read(
+    settings: &Settings,
+    now: UnixSeconds,
+) -> Result<(SigningKeys, States), KeyError> {
+    let directory = &settings.directory;
     let mut tries = 0..READINGS_MAX;
     loop {
-        let states = match states_in(&directory)? {
+        let states = match states_in(directory)? {
             Some(states) => states,
-            None => States::taken_over(key_files(&directory)?, config.key_algorithm, now),
+            None => States::taken_over(key_files(directory)?, settings.algorithm, now),
         };
-        match load_all(&directory, &states, config.key_ids) {
+        match load_all(directory, &states, settings.ids) {
             Err(KeyError::File(error)) if error.is_missing() && tries.next().is_some() => {}
             keys => return keys.map(|keys| (keys, states)),
         }

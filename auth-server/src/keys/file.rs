@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr};
 use berth_shared::clock::UnixSeconds;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use crate::config::KeyAlgorithm;
+use super::settings::KeyAlgorithm;
 
 /// `es256-1790000000.pem`, or `es256-1790000000-1.pem` for a second one of that time.
 #[derive(Debug, Clone, PartialEq, Eq)]

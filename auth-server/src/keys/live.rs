@@ -9,12 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use berth_shared::{clock::Clock, telemetry::chain, watch::Stamp};
 
-use super::{KeyError, SigningKeys, directory, states::States};
-use crate::config::Config;
+use super::{KeyError, SigningKeys, directory, settings::Settings, states::States};
 
 /// The keys, read again whenever their states have changed.
 pub struct LiveKeys {
-    config: Config,
+    settings: Settings,
     clock: Clock,
     current: ArcSwap<Reading>,
     turn: Mutex<()>,
@@ -31,16 +30,16 @@ struct Reading {
 }
 
 impl LiveKeys {
-    /// Opens the keys of `config`, as [`SigningKeys::open`] does.
+    /// Opens the keys of `settings`, as [`SigningKeys::open`] does.
     ///
     /// # Errors
     /// As that.
-    pub fn open(config: &Config, clock: &Clock) -> Result<Self, KeyError> {
-        let (keys, states) = directory::settle(config, clock.now())?;
+    pub fn open(settings: &Settings, clock: &Clock) -> Result<Self, KeyError> {
+        let (keys, states) = directory::settle(settings, clock.now())?;
         // The first use reads them once more, since the stamp must be older than what is read.
         let reading = Reading { stamp: None, states, keys: Arc::new(keys), complaint: None };
         Ok(Self {
-            config: config.clone(),
+            settings: settings.clone(),
             clock: clock.clone(),
             current: ArcSwap::from_pointee(reading),
             turn: Mutex::default(),
@@ -67,11 +66,11 @@ impl LiveKeys {
     fn look(&self, old: &Reading) -> Result<Reading, KeyError> {
         // The stamp is taken before the states: a change in between is seen again next time.
         let stamp = self.stamp();
-        let states = directory::states_in(&self.config.keys())?;
+        let states = directory::states_in(&self.settings.directory)?;
         if old.stamp.is_some() && states.as_ref() == Some(&old.states) {
             return Ok(old.kept(stamp));
         }
-        let (keys, states) = directory::read(&self.config, self.clock.now())?;
+        let (keys, states) = directory::read(&self.settings, self.clock.now())?;
         if keys.active_id() != old.keys.active_id() {
             tracing::info!(key = keys.active_id(), "another key signs");
         }
@@ -84,8 +83,8 @@ impl LiveKeys {
     /// When the directory cannot be written to; the next call tries again.
     pub fn tend(&self) -> Result<(), KeyError> {
         let _ = self.fresh();
-        if self.current.load().states.is_due(self.config.key_algorithm, self.clock.now()) {
-            SigningKeys::open(&self.config, &self.clock)?;
+        if self.current.load().states.is_due(self.settings.algorithm, self.clock.now()) {
+            SigningKeys::open(&self.settings, &self.clock)?;
         }
         Ok(())
     }
@@ -99,7 +98,7 @@ impl LiveKeys {
 
     fn stamp(&self) -> Option<Stamp> {
         // Compared with times that the file system gives, so a test's clock has no say in it.
-        Stamp::of(&self.config.keys().join(directory::STATES), &Clock::system()).ok()
+        Stamp::of(&self.settings.directory.join(directory::STATES), &Clock::system()).ok()
     }
 
     fn take_turn(&self) -> MutexGuard<'_, ()> {

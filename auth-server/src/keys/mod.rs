@@ -11,6 +11,7 @@ mod live;
 mod pair;
 mod rotate;
 mod samples;
+mod settings;
 mod states;
 #[cfg(test)]
 mod tests;
@@ -25,15 +26,13 @@ use berth_shared::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{
-    config::{Config, KeyAlgorithm},
-    files::FileError,
-};
+use crate::files::FileError;
 use pair::Pair;
 
 pub use directory::hold;
 pub use live::LiveKeys;
 pub use rotate::{How, Rotated, rotate};
+pub use settings::{KeyAlgorithm, KeyIds, Settings};
 pub use states::KeyState;
 
 /// How long whoever has fetched `/keys` may use the answer without asking again. Berth's registry
@@ -132,21 +131,21 @@ pub struct KeyInfo {
 }
 
 impl SigningKeys {
-    /// Reads the keys of `config`, after all that is due was done: what is missing is made, what
+    /// Reads the keys of `settings`, after all that is due was done: what is missing is made, what
     /// an older Berth left is taken over, and retired keys whose time is over are deleted.
     ///
     /// # Errors
     /// When the directory cannot be read or written, or a key in it is not fit to sign.
-    pub fn open(config: &Config, clock: &Clock) -> Result<Self, KeyError> {
-        directory::settle(config, clock.now()).map(|(keys, _)| keys)
+    pub fn open(settings: &Settings, clock: &Clock) -> Result<Self, KeyError> {
+        directory::settle(settings, clock.now()).map(|(keys, _)| keys)
     }
 
-    /// Reads the keys of `config`, and changes nothing.
+    /// Reads the keys of `settings`, and changes nothing.
     ///
     /// # Errors
     /// When there are none, or one is not fit to sign.
-    pub fn read(config: &Config, clock: &Clock) -> Result<Self, KeyError> {
-        directory::read(config, clock.now()).map(|(keys, _)| keys)
+    pub fn read(settings: &Settings, clock: &Clock) -> Result<Self, KeyError> {
+        directory::read(settings, clock.now()).map(|(keys, _)| keys)
     }
 
     fn new(mut keys: Vec<SigningKey>, directory: &Path) -> Result<Self, KeyError> {

@@ -15,8 +15,10 @@ use ring::{
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::KeyError;
-use crate::config::{KeyAlgorithm, KeyIds};
+use super::{
+    KeyError,
+    settings::{KeyAlgorithm, KeyIds},
+};
 
 /// A private key with its public half.
 pub(super) enum Pair {

@@ -6,8 +6,8 @@ use berth_shared::clock::Clock;
 use super::{
     KeyError, KeyInfo, KeyState, SigningKeys,
     directory::{hold, make, read, remove_unnamed, write},
+    settings::Settings,
 };
-use crate::config::Config;
 
 /// How a rotation treats the keys that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,37 +34,45 @@ pub struct Rotated {
     pub dropped: Vec<KeyInfo>,
 }
 
-/// Rotates the keys of `config`; with `is_dry` it only says what it would do. The running server
+/// Rotates the keys of `settings`; with `is_dry` it only says what it would do. The running server
 /// takes them into use by itself.
 ///
 /// # Errors
 /// [`KeyError::TooYoung`] when it is too early for [`How::InOrder`]; else when the keys cannot be
 /// read or written.
-pub fn rotate(config: &Config, how: How, is_dry: bool, clock: &Clock) -> Result<Rotated, KeyError> {
+pub fn rotate(
+    settings: &Settings,
+    how: How,
+    is_dry: bool,
+    clock: &Clock,
+) -> Result<Rotated, KeyError> {
     let now = clock.now();
     // What is missing or due comes first, so that there is a next key to rotate to.
-    let before =
-        if is_dry { SigningKeys::read(config, clock)? } else { SigningKeys::open(config, clock)? };
+    let before = if is_dry {
+        SigningKeys::read(settings, clock)?
+    } else {
+        SigningKeys::open(settings, clock)?
+    };
     if is_dry {
         check_age(&before, how, now)?;
         return Ok(plan(&before, how));
     }
-    let directory = config.keys();
-    let _lock = hold(config)?;
-    let (before, mut states) = read(config, now)?;
+    let directory = &settings.directory;
+    let _lock = hold(settings)?;
+    let (before, mut states) = read(settings, now)?;
     // Looked at under the lock: of two rotations at once the second comes too early.
     check_age(&before, how, now)?;
     if how == How::Compromised {
         states.keys.clear();
-        states.add_next(make(&directory, config.key_algorithm, now)?, now);
+        states.add_next(make(directory, settings.algorithm, now)?, now);
     }
     states.rotate(now);
-    states.note_token_life(config.token_life_secs);
-    states.add_next(make(&directory, config.key_algorithm, now)?, now);
+    states.note_token_life(settings.token_life_secs);
+    states.add_next(make(directory, settings.algorithm, now)?, now);
     // From here on the new keys are in use; what is done before can be done again.
-    write(&directory, &states)?;
-    remove_unnamed(&directory, &states)?;
-    let (after, _) = read(config, now)?;
+    write(directory, &states)?;
+    remove_unnamed(directory, &states)?;
+    let (after, _) = read(settings, now)?;
     let find = |state| after.list().find(|key| key.state == state).cloned();
     let planned = plan(&before, how);
     let retired = planned.retired.and_then(|key| after.list().find(|it| it.id == key.id).cloned());

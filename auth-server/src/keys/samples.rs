@@ -35,10 +35,7 @@ mod tests {
     use berth_shared::clock::Clock;
 
     use super::*;
-    use crate::{
-        config::{Config, KeyAlgorithm},
-        keys::{KeyError, SigningKeys, pair::pem},
-    };
+    use crate::keys::{KeyAlgorithm, KeyError, KeyIds, Settings, SigningKeys, pair::pem};
 
     /// Private half and public half (x, y) as the source prints them.
     const ES256: [(&str, &str, &str); 8] = [
@@ -138,23 +135,21 @@ mod tests {
         assert_eq!(keys.len(), PUBLISHED.len());
         for (index, (algorithm, der)) in keys.into_iter().enumerate() {
             let dir = tempfile::tempdir().unwrap();
-            let config = Config {
-                data: dir.path().to_owned(),
-                key_algorithm: algorithm,
-                ..Config::default()
-            };
-            fs::create_dir(config.keys()).unwrap();
+            let directory = dir.path().join("keys");
+            fs::create_dir(&directory).unwrap();
             let name = if algorithm == KeyAlgorithm::Es256 { "es256-5.pem" } else { "eddsa-5.pem" };
-            let file = config.keys().join(name);
+            let file = directory.join(name);
+            let ids = KeyIds::default();
+            let settings = Settings { directory, algorithm, ids, token_life_secs: 900 };
             fs::write(&file, pem(&der).as_bytes()).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-            let error = SigningKeys::open(&config, &Clock::set(9)).err().unwrap();
+            let error = SigningKeys::open(&settings, &Clock::set(9)).err().unwrap();
             assert!(matches!(error, KeyError::Published { .. }), "{index}: {error}");
             let text = error.to_string();
             assert!(text.contains(name) && text.contains("remove the file"), "{text}");
             assert!(text.contains(PUBLISHED[index].1), "{text}");
             fs::remove_file(&file).unwrap();
-            SigningKeys::open(&config, &Clock::set(9)).unwrap();
+            SigningKeys::open(&settings, &Clock::set(9)).unwrap();
         }
     }
 }

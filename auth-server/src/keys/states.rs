@@ -12,15 +12,15 @@ use berth_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{NEXT_AGE_SECS_MIN, file::KeyFile};
-use crate::config::KeyAlgorithm;
+use super::{NEXT_AGE_SECS_MIN, file::KeyFile, settings::KeyAlgorithm};
+use crate::issue::TOKEN_LIFE_SECS_MAX;
 
 /// The form of the file that this version writes and reads.
 const FORMAT: u32 = 1;
 
 /// The life that tokens are taken to have had before there were states: the longest that any
 /// setting allows.
-const TOKEN_LIFE_SECS_UNKNOWN: u32 = crate::config::TOKEN_LIFE_SECS_MAX;
+const TOKEN_LIFE_SECS_UNKNOWN: u32 = TOKEN_LIFE_SECS_MAX;
 
 /// What a key is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::{
-    StartError, acl,
+    acl,
     acl::{policy::Policy, sign_in_addresses::SignInAddress, store::Store},
     audit::{self, Author, export::Export, writer::Writer},
     config::Config,
@@ -31,6 +31,7 @@ use crate::{
     notes::Notes,
     random,
     sign_in::{Method, Presented, SignedIn},
+    start_error::StartError,
     trust::keys::IssuerKeys,
     users::{
         store::{UserSet, Users},
@@ -138,7 +139,7 @@ impl AuthServer {
         files::make_directory(&config.data)?;
         let database = Store::open(&config.database()).await?;
         let database = Arc::new(database.acting(Author::server(clock.clone())));
-        let keys = LiveKeys::open(&config, &clock)?;
+        let keys = LiveKeys::open(&config.keys(), &clock)?;
         let users = Users::load(config.htpasswd.clone(), Arc::clone(&database)).await?;
         let verifier = Verifier::new(config.limits).map_err(|_| StartError::Randomness)?;
         let known = database.sign_in_addresses(clock.now()).await?;

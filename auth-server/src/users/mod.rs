@@ -6,6 +6,7 @@
 mod budget;
 pub mod edit;
 pub mod htpasswd;
+pub mod limits;
 mod pace;
 mod queue;
 pub mod store;

@@ -27,12 +27,8 @@ use moka::sync::Cache;
 use ring::hmac;
 use tokio::time::Instant;
 
-use crate::{
-    acl::sign_in_addresses::{self, KEPT_SECS},
-    config::Limits,
-};
-
-use super::budget::Budget;
+use super::{budget::Budget, limits::Limits};
+use crate::acl::sign_in_addresses::{self, KEPT_SECS};
 
 /// Wrong passwords that cost nothing but the check: people mistype, and have old ones in scripts.
 const FREE: usize = 3;

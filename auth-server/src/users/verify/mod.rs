@@ -28,12 +28,12 @@ use zeroize::Zeroizing;
 use super::{
     Password,
     htpasswd::StoredHash,
+    limits::Limits,
     pace::Pace,
     queue::{Queue, Standing},
     store::UserSet,
     throttle::{Guess, Pair, Tag, Throttle, TooMany},
 };
-use crate::config::Limits;
 
 #[cfg(test)]
 mod tests;

@@ -174,7 +174,7 @@ async fn open(config: &Config, clock: &Clock, steps: &mut Steps) -> Result<Optio
         return Ok(None);
     }
     files::make_directory(&config.data)?;
-    SigningKeys::open(config, clock)?;
+    SigningKeys::open(&config.keys(), clock)?;
     Ok(Some(Store::open(&config.database()).await?))
 }
 

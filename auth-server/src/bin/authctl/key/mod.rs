@@ -91,7 +91,7 @@ impl RotateArguments {
             (false, true) => How::Now,
             (false, false) => How::InOrder,
         };
-        let rotated = rotate(&site.config, how, self.dry_run, clock)?;
+        let rotated = rotate(&site.config.keys(), how, self.dry_run, clock)?;
         // A database that is out of order must not keep anybody from dropping a key that leaked.
         if !self.dry_run
             && let Err(failure) = record(&rotated, site).await
@@ -171,7 +171,7 @@ fn effects(rotated: &Rotated, how: How, is_dry: bool) -> Vec<String> {
 }
 
 fn list(config: &Config, clock: &Clock) -> Result<Report, Failure> {
-    let keys = SigningKeys::read(config, clock)?;
+    let keys = SigningKeys::read(&config.keys(), clock)?;
     let row = |key: &KeyInfo| {
         [
             key.id.clone(),
@@ -194,7 +194,7 @@ fn list(config: &Config, clock: &Clock) -> Result<Report, Failure> {
 }
 
 fn export(config: &Config, clock: &Clock) -> Result<Report, Failure> {
-    let keys = SigningKeys::open(config, clock)?;
+    let keys = SigningKeys::open(&config.keys(), clock)?;
     let certificates: String = keys
         .files()
         .map(|(file, made)| signing_certificate(file, made))

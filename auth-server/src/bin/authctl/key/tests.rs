@@ -36,7 +36,7 @@ fn keys_are_rotated_listed_and_exported() {
     let (site, clock) = (site(dir.path()), Clock::set(1_790_000_000));
     let Err(Failure::Refused(reason)) = typed(&site, &clock, "key list") else { panic!() };
     assert!(reason.contains("start auth-server"), "{reason}");
-    SigningKeys::open(&site.config, &clock).unwrap();
+    SigningKeys::open(&site.config.keys(), &clock).unwrap();
     assert_eq!(states(&site, &clock), ["active", "next"]);
 
     for line in ["key rotate", "key rotate --dry-run"] {
@@ -70,7 +70,7 @@ fn keys_are_rotated_listed_and_exported() {
 fn keys_that_leaked_are_dropped_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let (site, clock) = (site(dir.path()), Clock::set(1_790_000_000));
-    SigningKeys::open(&site.config, &clock).unwrap();
+    SigningKeys::open(&site.config.keys(), &clock).unwrap();
     let report = typed(&site, &clock, "key rotate --now").unwrap();
     assert!(report.text.contains("within seconds"), "{}", report.text);
     assert_eq!(states(&site, &clock), ["active", "next", "retired"]);

@@ -54,7 +54,7 @@ impl Limits {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let positive = [
             ("limits.password_queue_max", self.password_queue_max as u64),
             ("limits.password_failures_per_sec_max", u64::from(self.password_failures_per_sec_max)),

@@ -1,0 +1,41 @@
+//! What the settings say of the signing keys.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Where the keys lie, what they are, and how long what they sign holds.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The directory of the keys.
+    pub directory: PathBuf,
+    /// What new tokens are signed with.
+    pub algorithm: KeyAlgorithm,
+    /// How keys are named in tokens.
+    pub ids: KeyIds,
+    /// How long a token holds, in seconds.
+    pub token_life_secs: u32,
+}
+
+/// The signature algorithms that Berth's tokens use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyAlgorithm {
+    /// Ed25519: faster, but unknown to distribution 2.8.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+    /// ECDSA on P-256, which every registry knows.
+    #[default]
+    #[serde(rename = "ES256")]
+    Es256,
+}
+
+/// How a key is named in the tokens that it signs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyIds {
+    /// As distribution 2.x and its kin want it.
+    Libtrust,
+    /// By RFC 7638, as everybody else does.
+    #[default]
+    Thumbprint,
+}

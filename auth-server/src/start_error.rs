@@ -1,0 +1,39 @@
+//! Why the server does not start.
+
+use std::path::PathBuf;
+
+use berth_shared::{config::ConfigError, serve::tls::TlsError};
+
+use crate::{acl, files::FileError, keys::KeyError, users::store::LoadError};
+
+/// The server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] acl::Error),
+    /// A file or directory cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The signing keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// A listener cannot be opened; the error says which.
+    #[error(transparent)]
+    Listen(std::io::Error),
+    /// Another server uses the same data.
+    #[error("another auth-server runs on {}: it holds {}", .0.display(), .0.join("lock").display())]
+    Locked(PathBuf),
+    /// The system gives no randomness.
+    #[error("the system gives no randomness")]
+    Randomness,
+    /// The certificate of the public listener cannot be used.
+    #[error("public")]
+    Tls(#[from] TlsError),
+    /// There are no users to begin with.
+    #[error(transparent)]
+    Users(#[from] LoadError),
+}
