@@ -3,7 +3,7 @@
 //!
 //! - [`config`] is `auth.toml`
 //! - [`users`] are who may sign in, and the password check
-//! - [`audit`] is what happened: a table, and a file of JSON lines
+//! - [`audit`] is what happened, and [`audit_log`] brings it to a table and to files of JSON lines
 //! - [`acl`] is what is allowed and what was taken away, in the database
 //! - [`opaque`] is the form of the secrets that Berth makes, [`robot_secret`] what a robot signs in with
 //! - [`refresh_token`] is what a client may keep in place of a password, where that is on
@@ -22,6 +22,7 @@
 
 pub mod acl;
 pub mod audit;
+pub mod audit_log;
 pub mod backup;
 pub mod certs;
 pub mod config;

@@ -40,7 +40,8 @@ impl Store {
         if made == 0 {
             return Ok(false);
         }
-        record(&mut transaction, &self.author, &Act::RobotCreate(robot)).await?;
+        let act = Act::RobotCreate { name: &robot.name, expires: robot.expires };
+        record(&mut transaction, &self.author, &act).await?;
         add_all(&mut transaction, &self.author, rules, robot.created).await?;
         transaction.commit().await?;
         Ok(true)

@@ -2,13 +2,11 @@
 //! there or neither.
 
 use berth_shared::{
-    clock::rfc3339,
+    clock::{UnixSeconds, rfc3339},
     rights::Rule,
     subject::{Grantee, GroupName, RobotName, Subject, UserName},
 };
 use serde_json::{Map, Value, json};
-
-use crate::acl::policy::robots::Robot;
 
 /// Something that an administrator did, or that the server noticed an administrator had done.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +24,12 @@ pub enum Act<'a> {
     /// Somebody was taken out of a group.
     GroupRemove(&'a GroupName, &'a Subject),
     /// A robot was made.
-    RobotCreate(&'a Robot),
+    RobotCreate {
+        /// What it is called.
+        name: &'a RobotName,
+        /// When its secret ends; never when absent.
+        expires: Option<UnixSeconds>,
+    },
     /// A robot was removed.
     RobotRevoke(&'a RobotName),
     /// `authctl` added a user.
@@ -89,7 +92,7 @@ impl Act<'_> {
             Self::DenyRemove(_) => "deny.remove",
             Self::GroupAdd(..) => "group.add",
             Self::GroupRemove(..) => "group.remove",
-            Self::RobotCreate(_) => "robot.create",
+            Self::RobotCreate { .. } => "robot.create",
             Self::RobotRevoke(_) => "robot.revoke",
             Self::UserAdd(_) => "user.add",
             Self::UserPassword(_) => "user.passwd",
@@ -116,10 +119,10 @@ impl Act<'_> {
                 Some(rule.grantee.to_string())
             }
             Self::GroupAdd(_, member) | Self::GroupRemove(_, member) => Some(member.to_string()),
-            Self::RobotCreate(robot) => Some(robot.name.to_string()),
-            Self::RobotRevoke(name) | Self::TrustAdd { name, .. } | Self::TrustRemove(name) => {
-                Some(name.to_string())
-            }
+            Self::RobotCreate { name, .. }
+            | Self::RobotRevoke(name)
+            | Self::TrustAdd { name, .. }
+            | Self::TrustRemove(name) => Some(name.to_string()),
             Self::UserAdd(name)
             | Self::UserPassword(name)
             | Self::UserRemove(name, _)
@@ -148,8 +151,8 @@ impl Act<'_> {
                 value
             }
             Self::GroupAdd(group, _) | Self::GroupRemove(group, _) => json!({ "group": group }),
-            Self::RobotCreate(robot) => match robot.expires {
-                Some(expires) => json!({ "expires": rfc3339(expires) }),
+            Self::RobotCreate { expires, .. } => match expires {
+                Some(expires) => json!({ "expires": rfc3339(*expires) }),
                 None => json!({}),
             },
             Self::UserRemove(_, rules) => json!({ "rules": rules }),

@@ -2,29 +2,21 @@
 //!
 //! - [`act`] is what an administrator does; its row is written in the act's own transaction
 //! - [`author`] is who acts: a person with access to the machine, or the server itself
-//! - [`entry`] is what a client caused; it goes through [`queue`], and [`writer`] commits what is
-//!   waiting together, so that no sign-in waits for a disk or fails with it
+//! - [`entry`] is what a client caused
 //! - `request` makes an entry of what came of a request for a token
-//! - [`export`] brings every row to a file of JSON lines, and acts and guesses to files of their own
-//!   once more, so that what makes the first one rotate does not take them along; [`lines`] is such a
-//!   file, and rotates
 //! - [`row`] is what is read back
 //!
-//! SQL stays in [`crate::acl::audit`]. Nothing here takes a secret: what a client shows to sign in
-//! never reaches this module, but for a name, which is written down only when somebody has it.
+//! These are the words; [`crate::audit_log`] writes them down, and SQL stays in
+//! [`crate::acl::audit`]. Nothing here takes a secret: what a client shows to sign in never reaches
+//! this module, but for a name, which is written down only when somebody has it.
 
 pub mod act;
 pub mod author;
 pub mod entry;
-pub mod export;
-pub mod lines;
-pub mod queue;
 mod request;
 pub mod row;
-pub mod settings;
-pub mod writer;
 
-pub use self::{act::Act, author::Author, queue::Queue, row::Row, settings::Settings};
+pub use self::{act::Act, author::Author, row::Row};
 
 /// Every word that an event may have, in the order of the alphabet.
 pub const EVENTS: [&str; 28] = [

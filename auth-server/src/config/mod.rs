@@ -20,7 +20,7 @@ use berth_shared::{
 use serde::Deserialize;
 
 use crate::{
-    audit,
+    audit_log,
     certs::Certificates,
     issue::TOKEN_LIFE_SECS_MAX,
     keys::{self, KeyAlgorithm, KeyIds},
@@ -81,7 +81,7 @@ pub struct Config {
     /// A listener for metrics; off unless given.
     pub metrics: Option<metrics::Config>,
     /// What is recorded of sign-ins and acts, and how much of it is kept.
-    pub audit: audit::Settings,
+    pub audit: audit_log::Settings,
     /// Bounds, each with a default that suits a home server.
     pub limits: Limits,
 }
@@ -118,7 +118,7 @@ impl Default for Config {
             public: None,
             certificates: None,
             metrics: None,
-            audit: audit::Settings::default(),
+            audit: audit_log::Settings::default(),
             limits: Limits::default(),
         }
     }

@@ -23,7 +23,8 @@ use zeroize::Zeroizing;
 use crate::{
     acl,
     acl::{policy::Policy, sign_in_addresses::SignInAddress, store::Store},
-    audit::{self, Author, export::Export, writer::Writer},
+    audit::Author,
+    audit_log::{self, Export, Writer},
     config::Config,
     files,
     issue::{Issued, Request, issue},
@@ -54,7 +55,7 @@ pub struct AuthServer {
     pub(crate) verifier: Verifier,
     pub(crate) notes: Notes,
     pub(crate) issuer_keys: IssuerKeys,
-    pub(crate) audit: Arc<audit::Queue>,
+    pub(crate) audit: Arc<audit_log::Queue>,
     /// The bodies of requests, in bytes.
     pub(crate) memory: Budget,
     config: Config,
@@ -148,7 +149,7 @@ impl AuthServer {
         }
         let notes = Notes::of(&known);
         let issuer_keys = IssuerKeys::new(clock.clone());
-        let audit = Arc::new(audit::Queue::new().map_err(|_| StartError::Randomness)?);
+        let audit = Arc::new(audit_log::Queue::new().map_err(|_| StartError::Randomness)?);
         Ok(Arc::new(Self {
             keys,
             clock,

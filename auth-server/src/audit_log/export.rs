@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{lines::Lines, row::Row, settings::Settings, writer::Error};
-use crate::{acl::store::Store, files::FileError};
+use super::{error::Error, lines::Lines, settings::Settings};
+use crate::{acl::store::Store, audit::Row, files::FileError};
 
 /// The files, and how far they have come.
 pub struct Export {

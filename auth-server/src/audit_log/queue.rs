@@ -7,7 +7,7 @@ use metrics::counter;
 use ring::{hmac, rand::SystemRandom};
 use tokio::sync::Notify;
 
-use super::entry::Entry;
+use crate::audit::entry::Entry;
 
 /// Entries that wait at most: a second of tokens as fast as they can be issued, and some 10 MiB.
 /// What comes beyond is lost, and counted.

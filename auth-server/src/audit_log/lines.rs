@@ -13,8 +13,11 @@ use std::{
 use berth_shared::files::{directory_of, open_file, sync_directory};
 use nix::fcntl::OFlag;
 
-use super::{row::Row, settings::Settings};
-use crate::files::{self, FileError};
+use super::settings::Settings;
+use crate::{
+    audit::Row,
+    files::{self, FileError},
+};
 
 /// The longest line that is looked for at the end of a file that was there before; rows have a few
 /// KiB at most.

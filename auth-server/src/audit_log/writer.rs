@@ -17,14 +17,14 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    entry::Entry,
+    error::Error,
     export::Export,
     queue::{Queue, count_lost},
     settings::Settings,
 };
 use crate::{
-    acl::{self, audit::Kept, store::Store},
-    files::FileError,
+    acl::{audit::Kept, store::Store},
+    audit::entry::Entry,
 };
 
 /// How long the first entry of a batch waits for others. A crash loses what came in this time.
@@ -51,17 +51,6 @@ pub struct Writer {
     is_begun: bool,
     /// What could not be done the last time, so that it is said once.
     complaint: Option<String>,
-}
-
-/// Why a step was not finished.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    #[error("writing the audit to the database")]
-    Database(#[from] acl::Error),
-    #[error("writing the file of the audit")]
-    File(#[from] FileError),
-    #[error("writing the file of the audit broke off: restart auth-server")]
-    Broken,
 }
 
 impl Writer {
