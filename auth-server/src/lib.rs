@@ -5,8 +5,8 @@
 //! - [`users`] are who may sign in, and the password check
 //! - [`audit`] is what happened, and [`audit_log`] brings it to a table and to files of JSON lines
 //! - [`acl`] is what is allowed and what was taken away, in the database
-//! - [`opaque`] is the form of the secrets that Berth makes, [`robot_secret`] what a robot signs in with
-//! - [`refresh_token`] is what a client may keep in place of a password, where that is on
+//! - [`secrets`] are those that Berth makes: what a robot signs in with, and what a client may keep in
+//!   place of a password
 //! - [`trust`] says which tokens of other issuers machines may sign in with
 //! - [`issue`] decides what a token says
 //! - [`keys`] are the signing keys; nothing else in Berth can sign
@@ -32,15 +32,14 @@ mod http;
 pub mod issue;
 pub mod keys;
 mod notes;
-pub mod opaque;
 #[cfg(test)]
 #[path = "../../tests/plans/mod.rs"]
 mod plans;
 pub mod random;
 pub mod refresh_token;
 mod renewal;
-pub mod robot_secret;
 pub mod run;
+pub mod secrets;
 mod series;
 pub mod server;
 mod sign_in;

@@ -6,7 +6,7 @@
 //! password, a removed user, an expired or revoked robot. One that nobody uses ends by itself.
 //!
 //! A refresh token is not a password of its user: it counts as the refresh grant of a form, and as
-//! the password of the user name [`USER_NAME`], nowhere else.
+//! the password of the user name [`USER_NAME`](crate::secrets::refresh::USER_NAME), nowhere else.
 
 use std::sync::Arc;
 
@@ -18,26 +18,12 @@ use crate::{
     acl::refresh_tokens::NewRefreshToken,
     audit::entry::shown_client_id,
     notes::Used,
-    opaque::{Kind, Secret},
+    secrets::refresh::RefreshToken,
     server::{Current, IssueError, TokenRequest},
     sign_in::{Method, SignedIn},
 };
 
-/// The user name beside which docker's credential helpers keep a refresh token, and which programs
-/// that know no better send along with it. No user can have it.
-pub const USER_NAME: &str = "<token>";
-
 const DAY_SECS: i64 = 24 * 60 * 60;
-
-/// Marks refresh tokens.
-pub struct OfRefresh;
-
-impl Kind for OfRefresh {
-    const PREFIX: &'static str = "berth_rt_";
-}
-
-/// A refresh token.
-pub type RefreshToken = Secret<OfRefresh>;
 
 impl AuthServer {
     /// Who showed this refresh token. Malformed, unknown, idle and void ones are all the same to the
@@ -125,21 +111,5 @@ impl AuthServer {
     /// What was last used then or before has ended.
     fn idle_since(&self, now: UnixSeconds) -> UnixSeconds {
         now - i64::from(self.config().refresh_token_idle_days) * DAY_SECS
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::robot_secret::RobotSecret;
-
-    #[test]
-    fn a_refresh_token_is_no_secret_of_a_robot_and_the_other_way_round() {
-        let (refresh, robot) =
-            (RefreshToken::generate().unwrap(), RobotSecret::generate().unwrap());
-        assert!(refresh.expose().parse::<RefreshToken>().is_ok());
-        assert!(refresh.expose().parse::<RobotSecret>().is_err());
-        assert!(robot.expose().parse::<RefreshToken>().is_err());
-        assert!(USER_NAME.parse::<berth_shared::subject::UserName>().is_err());
     }
 }

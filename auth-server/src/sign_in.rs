@@ -15,8 +15,7 @@ use crate::{
     AuthServer,
     acl::policy::robots::Robot,
     notes::Used,
-    refresh_token,
-    robot_secret::RobotSecret,
+    secrets::{refresh::USER_NAME, robot::RobotSecret},
     server::{Current, IssueError},
     trust::exchange::{self, exchange, is_token},
     users::{
@@ -111,7 +110,7 @@ impl AuthServer {
             }
             Some(Presented::Password(credentials)) => credentials,
         };
-        if self.config().refresh_tokens && *credentials.user == refresh_token::USER_NAME {
+        if self.config().refresh_tokens && *credentials.user == USER_NAME {
             return self.sign_in_by_refresh_token(current, &credentials.password).await;
         }
         match credentials.user.parse() {

@@ -24,7 +24,7 @@ use crate::{
     },
     audit::{Act, entry::Entry},
     plans::{ReadsAll, Recording, complaints, keys_without_index},
-    robot_secret::RobotSecret,
+    secrets::robot::RobotSecret,
     trust::{KeySource, RequiredClaims, Trust},
 };
 

@@ -12,7 +12,7 @@ use auth_server::{
     audit::{Act, Author, Row, entry::Entry},
     backup,
     config::Config,
-    robot_secret::RobotSecret,
+    secrets::robot::RobotSecret,
     users::htpasswd::Htpasswd,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};

@@ -4,8 +4,10 @@ use std::{fs, time::Duration};
 
 use auth_server::{
     acl::policy::robots::Robot,
-    refresh_token::{RefreshToken, USER_NAME},
-    robot_secret::RobotSecret,
+    secrets::{
+        refresh::{RefreshToken, USER_NAME},
+        robot::RobotSecret,
+    },
 };
 use berth_shared::{rights::Effect, subject::Subject};
 use harness::{

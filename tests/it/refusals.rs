@@ -4,7 +4,8 @@
 use std::{fs, time::Duration};
 
 use auth_server::{
-    acl::policy::robots::Robot, refresh_token::RefreshToken, robot_secret::RobotSecret,
+    acl::policy::robots::Robot,
+    secrets::{refresh::RefreshToken, robot::RobotSecret},
 };
 use berth_shared::clock::UnixSeconds;
 use harness::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use auth_server::{acl::policy::robots::Robot, robot_secret::RobotSecret};
+use auth_server::{acl::policy::robots::Robot, secrets::robot::RobotSecret};
 use berth_shared::{clock::UnixSeconds, subject::RobotName};
 use harness::{
     Response, Stack, eventually,

@@ -9,7 +9,7 @@ use super::{
     store::Store,
     transaction::{begin, record},
 };
-use crate::{audit::Act, robot_secret::RobotSecret};
+use crate::{audit::Act, secrets::robot::RobotSecret};
 
 impl Store {
     /// Makes a robot with its first rules. Whether it was made: not when there is one or a

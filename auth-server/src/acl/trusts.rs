@@ -84,7 +84,7 @@ mod tests {
     use super::{super::samples::allow, *};
     use crate::{
         acl::policy::robots::Robot,
-        robot_secret::RobotSecret,
+        secrets::robot::RobotSecret,
         trust::{KeySource, Remote, RequiredClaims},
     };
 

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use super::*;
 use crate::{
     acl::refresh_tokens::NewRefreshToken,
-    refresh_token::RefreshToken,
+    secrets::refresh::RefreshToken,
     users::{Password, verify::Credentials},
 };
 use berth_shared::{

@@ -6,7 +6,7 @@ use berth_shared::{clock::UnixSeconds, subject::RobotName};
 use sqlx::{Row, SqliteConnection};
 
 use super::super::{Error, row::parse};
-use crate::robot_secret::RobotSecret;
+use crate::secrets::robot::RobotSecret;
 
 /// What is known of a robot besides its rules.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! `authctl robot`: secrets for machines.
 
-use auth_server::{acl::policy::robots::Robot, robot_secret::RobotSecret};
+use auth_server::{acl::policy::robots::Robot, secrets::robot::RobotSecret};
 use berth_shared::{
     clock::{UnixSeconds, rfc3339},
     subject::{Grantee, RobotName},

@@ -1,6 +1,6 @@
-//! What a robot signs in with: an [opaque](crate::opaque) secret that begins with `berth_`.
+//! What a robot signs in with: a [secret](super) that begins with `berth_`.
 
-use crate::opaque::{Kind, Secret};
+use super::{Kind, Secret};
 
 /// Marks the secrets of robots.
 pub struct OfRobot;

@@ -4,6 +4,11 @@
 //! The beginning lets secret scanners find one that leaked; the checksum tells a cut or mistyped
 //! secret from a wrong one without asking anybody. 30 characters of 62 are 178 random bits, so that
 //! a single SHA-256 is as good as a slow hash.
+//!
+//! [`robot`] is what a robot signs in with, [`refresh`] what a client may keep in place of a password.
+
+pub mod refresh;
+pub mod robot;
 
 use std::{marker::PhantomData, str::FromStr};
 
@@ -88,7 +93,7 @@ fn checksum(random: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::robot_secret::RobotSecret;
+    use super::robot::RobotSecret;
 
     #[test]
     fn a_secret_is_read_as_it_was_made_and_any_slip_is_noticed() {
