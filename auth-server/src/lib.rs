@@ -11,7 +11,6 @@
 //! - [`issue`] decides what a token says
 //! - [`keys`] are the signing keys; nothing else in Berth can sign
 //! - [`server`] is the order of steps that leads to a token, `sign_in` the one that says whose it is
-//! - `notes` writes down, now and then, what was used to sign in
 //! - [`run`] has listeners, lock and shutdown
 //! - [`backup`] copies all that to a directory and back
 //! - [`certs`], [`host`] and [`files`] are for `authctl`, which works on the same files; `renewal`
@@ -31,12 +30,10 @@ pub mod host;
 mod http;
 pub mod issue;
 pub mod keys;
-mod notes;
 #[cfg(test)]
 #[path = "../../tests/plans/mod.rs"]
 mod plans;
 pub mod random;
-pub mod refresh_token;
 mod renewal;
 pub mod run;
 pub mod secrets;

@@ -3,7 +3,6 @@
 //! - [`act`] is what an administrator does; its row is written in the act's own transaction
 //! - [`author`] is who acts: a person with access to the machine, or the server itself
 //! - [`entry`] is what a client caused
-//! - `request` makes an entry of what came of a request for a token
 //! - [`row`] is what is read back
 //!
 //! These are the words; [`crate::audit_log`] writes them down, and SQL stays in
@@ -13,7 +12,6 @@
 pub mod act;
 pub mod author;
 pub mod entry;
-mod request;
 pub mod row;
 
 pub use self::{act::Act, author::Author, row::Row};

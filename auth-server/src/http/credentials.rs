@@ -11,7 +11,7 @@ use super::{
     error::{Error, Refusal},
     parameters::Parameters,
 };
-use crate::{sign_in::Presented, users::verify::Credentials};
+use crate::{sign_in::credentials::Presented, users::verify::Credentials};
 
 /// What exactly one readable `Authorization` shows: `Basic`, or `Bearer` with a robot's secret
 /// or token.

@@ -5,7 +5,7 @@
 use axum::http::HeaderMap;
 
 use super::credentials;
-use crate::sign_in::Presented;
+use crate::sign_in::credentials::Presented;
 
 /// The credentials cannot be read, and are wrong for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -39,8 +39,10 @@ use super::{
 };
 use crate::{
     issue::Withheld,
-    server::{Agent, Granted, IssueError, TokenRequest},
-    sign_in::Presented,
+    sign_in::{
+        credentials::Presented,
+        request::{Agent, Granted, IssueError, TokenRequest},
+    },
 };
 
 /// The least `expires_in` that every client reads as it is meant. A token that rests on a grant

@@ -1,45 +1,40 @@
 //! What the server does when a token is asked for: the order of its steps.
 
-use std::{
-    net::IpAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicI64, Ordering},
-    },
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicI64, Ordering},
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use berth_shared::{
     clock::Clock,
-    scope::Scope,
     serve::{budget::Budget, socket::SocketFile},
-    subject::Subject,
     telemetry::chain,
 };
 use metrics::histogram;
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
 use crate::{
-    acl,
-    acl::{policy::Policy, sign_in_addresses::SignInAddress, store::Store},
+    acl::{self, sign_in_addresses::SignInAddress, store::Store},
     audit::Author,
     audit_log::{self, Export, Writer},
     config::Config,
     files,
-    issue::{Issued, Request, issue},
+    issue::{Request, issue},
     keys::{KeyError, LiveKeys},
-    notes::Notes,
     random,
-    sign_in::{Method, Presented, SignedIn},
+    sign_in::{
+        credentials::Method,
+        current::Current,
+        last_used::Notes,
+        request::{Granted, IssueError, TokenRequest},
+    },
     start_error::StartError,
     trust::keys::IssuerKeys,
-    users::{
-        store::{UserSet, Users},
-        verify::Verifier,
-    },
+    users::{store::Users, verify::Verifier},
 };
 
+mod recorder;
 #[cfg(test)]
 mod tests;
 
@@ -65,67 +60,6 @@ pub struct AuthServer {
     latest_issue: AtomicI64,
     /// The private socket, once it is open.
     socket: OnceLock<SocketFile>,
-}
-
-/// A request for a token.
-pub(crate) struct TokenRequest<'a> {
-    pub(crate) service: &'a str,
-    pub(crate) scopes: &'a [Scope],
-    pub(crate) presented: Option<&'a Presented>,
-    /// Where the client is, where that is known.
-    pub(crate) client: Option<IpAddr>,
-    /// Whether a refresh token is wanted.
-    pub(crate) is_offline: bool,
-    pub(crate) agent: Agent<'a>,
-}
-
-/// What a client says of itself.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Agent<'a> {
-    /// The parameter `client_id`.
-    pub(crate) id: Option<&'a str>,
-    /// The header `User-Agent`.
-    pub(crate) header: Option<&'a str>,
-}
-
-/// A token, and what it rests on. Has no `Debug`: the token is a credential.
-pub(crate) struct Granted {
-    pub(crate) signed_in: SignedIn,
-    pub(crate) issued: Issued,
-    pub(crate) token: String,
-    pub(crate) refresh_token: Option<Zeroizing<String>>,
-}
-
-/// Why there is no token.
-#[derive(Debug)]
-pub(crate) enum IssueError {
-    /// The credentials are wrong; `known` is the user or robot, if there is one of that name.
-    /// `is_checked` says whether a password was checked to find that out.
-    Wrong { known: Option<Subject>, is_checked: bool },
-    /// The token of another issuer stands for nobody; `reason` is for the log.
-    Untrusted { known: Option<Subject>, reason: String },
-    /// The issuer's keys cannot be had now; `reason` is for the log.
-    IssuerDown { known: Option<Subject>, reason: String },
-    /// The password is longer than any that is checked; `known` as above.
-    PasswordLong { known: Option<Subject> },
-    /// Too many password checks or guesses are waiting, by the limit of that name; `known` as above.
-    Busy { known: Option<Subject>, limit: &'static str },
-    /// The database does not answer.
-    Database(acl::Error),
-    /// What should not happen.
-    Broken(String),
-}
-
-impl From<acl::Error> for IssueError {
-    fn from(error: acl::Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-/// Users and rules that belong together; see [`AuthServer::current`].
-pub(crate) struct Current {
-    pub(crate) policy: Arc<Policy>,
-    pub(crate) users: Arc<UserSet>,
 }
 
 impl AuthServer {

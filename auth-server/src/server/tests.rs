@@ -1,11 +1,12 @@
 //! The order of the steps, seen from inside: what voids a token, and what fails none.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, net::IpAddr, path::Path, time::Duration};
 
 use super::*;
 use crate::{
     acl::refresh_tokens::NewRefreshToken,
     secrets::refresh::RefreshToken,
+    sign_in::{credentials::Presented, request::Agent},
     users::{Password, verify::Credentials},
 };
 use berth_shared::{
@@ -13,9 +14,11 @@ use berth_shared::{
     claims::ClaimSet,
     keys::KeySet,
     rights::{Effect, Rule},
-    subject::Grantee,
+    scope::Scope,
+    subject::{Grantee, Subject},
     token,
 };
+use zeroize::Zeroizing;
 
 const NOW: i64 = 1_790_000_000;
 

@@ -2,13 +2,12 @@
 //!
 //! A trust says which tokens of which issuer make their bearer `robot.NAME`; what that may do is
 //! said by grants, as for every robot. [`pattern`] and [`claims`] decide whether a token is meant,
-//! [`keys`] keeps the issuers' keys and `fetch` gets them, `exchange` puts the steps in order.
+//! [`keys`] keeps the issuers' keys and `fetch` gets them.
 //!
 //! Nothing of a token is believed before a key of that very trust has verified it: two clusters
 //! may call themselves by one issuer's name.
 
 pub mod claims;
-pub(crate) mod exchange;
 mod fetch;
 pub mod keys;
 pub mod pattern;

@@ -15,12 +15,12 @@ use berth_shared::{
 use moka::sync::Cache;
 
 use crate::{
-    AuthServer,
     acl::{
         self,
         sign_in_addresses::{self, SignInAddress},
         store::Store,
     },
+    server::AuthServer,
 };
 
 /// How far most notes may be behind, in seconds.

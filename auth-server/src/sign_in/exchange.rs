@@ -6,19 +6,21 @@ use berth_shared::{
     token::{self, signed_claims, unverified},
 };
 
-use super::{
-    Trust,
-    claims::{self, Claims, Mismatch},
-    keys::{IssuerKeys, Unavailable},
+use crate::{
+    acl::policy::trusts::Trusts,
+    trust::{
+        Trust,
+        claims::{self, Claims, Mismatch},
+        keys::{IssuerKeys, Unavailable},
+    },
 };
-use crate::acl::policy::trusts::Trusts;
 
 /// The longest token that is looked at, in bytes. The known issuers make tokens of 1 to 3 KiB.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// Why a token stands for nobody. The client learns that it is wrong; the log learns this.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Refusal {
+pub(super) enum Refusal {
     #[error("the token is longer than {TOKEN_BYTES_MAX} bytes")]
     Long,
     #[error(transparent)]
@@ -39,7 +41,7 @@ pub(crate) enum Refusal {
 
 /// Whether a secret is to be read as an issuer's token: three parts, of which a JSON object's
 /// encoding is the first. Robots' secrets never look so.
-pub(crate) fn is_token(secret: &str) -> bool {
+pub(super) fn is_token(secret: &str) -> bool {
     secret.starts_with("ey") && secret.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
@@ -47,7 +49,7 @@ pub(crate) fn is_token(secret: &str) -> bool {
 ///
 /// Keys are looked at only for trusts that the claims fit, so that nothing is fetched for tokens
 /// that would be refused anyway. Claims are checked again as the key has signed them.
-pub(crate) async fn exchange<'a>(
+pub(super) async fn exchange<'a>(
     trusts: &'a Trusts,
     keys: &IssuerKeys,
     name: Option<&RobotName>,

@@ -3,91 +3,33 @@
 //! Each kind of credential has its own way here; all end in [`SignedIn`] or in one refusal, which
 //! tells the client nothing about what was wrong.
 
+pub(crate) mod credentials;
+pub(crate) mod current;
+mod exchange;
+pub(crate) mod last_used;
+mod refresh;
+pub(crate) mod request;
+
 use std::{net::IpAddr, sync::Arc};
 
-use berth_shared::{
-    clock::UnixSeconds,
-    subject::{RobotName, Subject},
-};
-use zeroize::Zeroizing;
+use berth_shared::subject::{RobotName, Subject};
 
+use self::{
+    credentials::{Method, Presented, SignedIn},
+    current::Current,
+    exchange::{exchange, is_token},
+    last_used::Used,
+    request::IssueError,
+};
 use crate::{
-    AuthServer,
     acl::policy::robots::Robot,
-    notes::Used,
     secrets::{refresh::USER_NAME, robot::RobotSecret},
-    server::{Current, IssueError},
-    trust::exchange::{self, exchange, is_token},
+    server::AuthServer,
     users::{
         PASSWORD_BYTES_MAX,
         verify::{Credentials, Refusal},
     },
 };
-
-/// What a client shows to say who it is. Has no `Debug`, and is wiped when dropped.
-pub(crate) enum Presented {
-    /// A user's name and password, or a robot's name and secret or token.
-    Password(Credentials),
-    /// A robot's secret, or a token of its issuer, alone as a bearer token.
-    Bearer(Zeroizing<String>),
-    /// A refresh token, as the grant of a form.
-    RefreshToken(Zeroizing<String>),
-}
-
-impl Presented {
-    /// The name that was sent along, if one was.
-    pub(crate) fn name(&self) -> Option<&str> {
-        match self {
-            Self::Password(credentials) => Some(&credentials.user),
-            Self::Bearer(_) | Self::RefreshToken(_) => None,
-        }
-    }
-
-    /// What was shown beside or without a name.
-    pub(crate) fn secret(&self) -> &Zeroizing<String> {
-        match self {
-            Self::Password(credentials) => &credentials.password,
-            Self::Bearer(secret) | Self::RefreshToken(secret) => secret,
-        }
-    }
-}
-
-/// By what a subject has shown who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Method {
-    /// Nothing was shown.
-    Anonymous,
-    /// A user's password.
-    Password,
-    /// A refresh token.
-    RefreshToken,
-    /// A robot's secret.
-    Robot,
-    /// A token of an issuer that is trusted.
-    Trust,
-}
-
-impl Method {
-    /// The word for it in metrics.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Anonymous => "anonymous",
-            Self::Password => "password",
-            Self::RefreshToken => "refresh_token",
-            Self::Robot => "robot",
-            Self::Trust => "trust",
-        }
-    }
-}
-
-/// Somebody who has shown who they are, and when what they showed ends.
-#[derive(Debug)]
-pub(crate) struct SignedIn {
-    pub(crate) subject: Subject,
-    pub(crate) method: Method,
-    /// No token may outlive what was shown.
-    pub(crate) secret_expires: Option<UnixSeconds>,
-}
 
 impl AuthServer {
     /// Whose credentials these are, or nobody's where none were shown.

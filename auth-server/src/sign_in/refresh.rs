@@ -13,14 +13,15 @@ use std::sync::Arc;
 use berth_shared::{clock::UnixSeconds, subject::Subject, telemetry::chain};
 use zeroize::Zeroizing;
 
+use super::{
+    credentials::{Method, SignedIn},
+    current::Current,
+    last_used::Used,
+    request::{IssueError, TokenRequest},
+};
 use crate::{
-    AuthServer,
-    acl::refresh_tokens::NewRefreshToken,
-    audit::entry::shown_client_id,
-    notes::Used,
-    secrets::refresh::RefreshToken,
-    server::{Current, IssueError, TokenRequest},
-    sign_in::{Method, SignedIn},
+    acl::refresh_tokens::NewRefreshToken, audit::entry::shown_client_id,
+    secrets::refresh::RefreshToken, server::AuthServer,
 };
 
 const DAY_SECS: i64 = 24 * 60 * 60;

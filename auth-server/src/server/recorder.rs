@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use berth_shared::subject::Subject;
 
-use super::entry::{Entry, Source, Token};
+use super::AuthServer;
 use crate::{
-    AuthServer,
-    server::{Agent, Granted, IssueError, TokenRequest},
+    audit::entry::{Entry, Source, Token},
+    sign_in::request::{Agent, Granted, IssueError, TokenRequest},
 };
 
 impl AuthServer {
