@@ -39,18 +39,6 @@ pub struct Bound {
     lock: File,
 }
 
-impl AuthServer {
-    /// The routes for the private socket.
-    pub fn router_private(self: &Arc<Self>) -> Router {
-        http::private(Arc::clone(self))
-    }
-
-    /// The routes for everybody.
-    pub fn router_public(self: &Arc<Self>) -> Router {
-        http::public(Arc::clone(self))
-    }
-}
-
 impl Bound {
     /// Locks the data directory, opens what `config` names, and then the sockets.
     ///
@@ -106,13 +94,13 @@ impl Bound {
         let Self { server, private, public, metrics, lock } = self;
         let limits = Limits::default();
         let name = |listener| Name { server: series::SERVER, listener };
-        let (routes, stop) = (server.router_private(), shutdown.clone());
+        let (routes, stop) = (http::private(Arc::clone(&server)), shutdown.clone());
         let private = serve::serve(private, name("private"), routes, limits.clone(), stop);
         let others = {
             let (server, shutdown) = (Arc::clone(&server), shutdown.clone());
             async move {
                 let Some((listener, tls)) = public else { return };
-                let (routes, stop) = (server.router_public(), shutdown.clone());
+                let (routes, stop) = (http::public(Arc::clone(&server)), shutdown.clone());
                 let limits = server.config().limits.of_connections();
                 tokio::join!(
                     serve::serve(listener, name("public"), routes, limits, stop),
@@ -128,7 +116,7 @@ impl Bound {
         // Ends after the last request, whose entry it writes.
         let audit_end = CancellationToken::new();
         let audit = tokio::spawn(server.audit_writer().run(audit_end.clone()));
-        let (config, clock) = (server.config(), &server.clock);
+        let (config, clock) = (server.config(), server.clock());
         tokio::join!(
             private,
             others,

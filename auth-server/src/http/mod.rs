@@ -126,7 +126,7 @@ async fn keys(
     headers: HeaderMap,
 ) -> Response {
     let cache = format!("public, max-age={KEYS_AGE_SECS_MAX}");
-    tagged(&headers, "application/jwk-set+json", &cache, door.server.keys.fresh().jwks())
+    tagged(&headers, "application/jwk-set+json", &cache, door.server.keys().jwks())
 }
 
 /// A body as JSON.

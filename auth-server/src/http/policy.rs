@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri},
     response::Response,
 };
-use berth_shared::{rights::Rights, subject::Subject, telemetry::chain};
+use berth_shared::{subject::Subject, telemetry::chain};
 
 use super::{Door, error::Error, error::Refusal, json, tagged};
 
@@ -28,14 +28,7 @@ pub(super) async fn rights(State(door): State<Door>, uri: Uri) -> Result<Respons
         .find(|(name, _)| name == "subject")
         .and_then(|(_, value)| Subject::from_claim(&value).ok())
         .ok_or_else(|| Error::refused(Refusal::Subject))?;
-    let current = door.server.current().await.map_err(|error| unavailable(&error))?;
-    let is_gone = match &subject {
-        Subject::Anonymous => false,
-        Subject::User(name) => !current.users.contains(name),
-        Subject::Robot(name) => !door.server.can_sign_in(&current, name),
-        Subject::Foreign(_) => true,
-    };
-    let rights = if is_gone { Rights::default() } else { current.policy.rights(&subject) };
+    let rights = door.server.rights(&subject).await.map_err(|error| unavailable(&error))?;
     Ok(json(StatusCode::OK, &rights))
 }
 

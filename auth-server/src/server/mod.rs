@@ -1,63 +1,61 @@
 //! What the server does when a token is asked for: the order of its steps.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
 };
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use berth_shared::{
     clock::Clock,
+    rights::Rights,
     serve::{budget::Budget, socket::SocketFile},
+    subject::Subject,
     telemetry::chain,
 };
-use metrics::histogram;
-use tokio::time::Instant;
+use zeroize::Zeroizing;
 
+use self::{issuer::Issuer, recorder::Recorder};
 use crate::{
     acl::{self, sign_in_addresses::SignInAddress, store::Store},
     audit::Author,
-    audit_log::{self, Export, Writer},
+    audit_log::{Export, Queue, Writer},
     config::Config,
     files,
-    issue::{Request, issue},
-    keys::{KeyError, LiveKeys},
-    random,
+    keys::{KeyError, LiveKeys, SigningKeys},
     sign_in::{
-        credentials::Method,
-        current::Current,
-        last_used::Notes,
-        request::{Granted, IssueError, TokenRequest},
+        SignIn,
+        credentials::{Method, SignedIn},
+        current::{Current, Subjects},
+        last_used::LastUsed,
+        refresh::RefreshTokens,
+        request::{Agent, Granted, IssueError, TokenRequest},
     },
     start_error::StartError,
-    trust::keys::IssuerKeys,
-    users::{store::Users, verify::Verifier},
+    users::{
+        store::Users,
+        verify::{Load, Verifier},
+    },
 };
 
+mod issuer;
 mod recorder;
 #[cfg(test)]
 mod tests;
 
-/// How often rules and users are read again because the file was edited meanwhile. Beyond that
-/// they are used as they are, and the token may be void, which is safe.
-const READINGS_MAX: usize = 8;
-
 /// The server without its listeners: everything that a request can ask for.
 pub struct AuthServer {
-    pub(crate) keys: LiveKeys,
-    pub(crate) clock: Clock,
-    pub(crate) database: Arc<Store>,
-    pub(crate) verifier: Verifier,
-    pub(crate) notes: Notes,
-    pub(crate) issuer_keys: IssuerKeys,
-    pub(crate) audit: Arc<audit_log::Queue>,
-    /// The bodies of requests, in bytes.
-    pub(crate) memory: Budget,
     config: Config,
-    users: Users,
-    /// The latest time that a token was issued at since the start, by a clock that may have been
-    /// ahead.
-    latest_issue: AtomicI64,
+    clock: Clock,
+    database: Arc<Store>,
+    subjects: Subjects,
+    sign_in: SignIn,
+    /// `None` where they are not issued.
+    refresh_tokens: Option<Arc<RefreshTokens>>,
+    issuer: Issuer,
+    audit: Arc<Queue>,
+    recorder: Recorder,
+    /// The bodies of requests, in bytes.
+    memory: Budget,
     /// The private socket, once it is open.
     socket: OnceLock<SocketFile>,
 }
@@ -81,21 +79,25 @@ impl AuthServer {
         for SignInAddress { user, address, .. } in &known {
             verifier.knows(user, *address);
         }
-        let notes = Notes::of(&known);
-        let issuer_keys = IssuerKeys::new(clock.clone());
-        let audit = Arc::new(audit_log::Queue::new().map_err(|_| StartError::Randomness)?);
+        let audit = Arc::new(Queue::new().map_err(|_| StartError::Randomness)?);
+        let last_used = Arc::new(LastUsed::new(Arc::clone(&database), &known, clock.clone()));
+        let refresh_tokens = config.refresh_tokens.then(|| {
+            let (database, last_used) = (Arc::clone(&database), Arc::clone(&last_used));
+            let idle_days = config.refresh_token_idle_days;
+            Arc::new(RefreshTokens::new(database, last_used, idle_days, clock.clone()))
+        });
+        let (issuer, life) = (config.issuer.clone(), config.token_life());
         Ok(Arc::new(Self {
-            keys,
-            clock,
-            database,
-            verifier,
-            notes,
-            issuer_keys,
+            subjects: Subjects::new(Arc::clone(&database), users),
+            sign_in: SignIn::new(verifier, refresh_tokens.clone(), last_used, clock.clone()),
+            refresh_tokens,
+            issuer: Issuer::new(issuer, life, keys, clock.clone()),
+            recorder: Recorder::new(Arc::clone(&audit), config.audit.issue, clock.clone()),
             audit,
             memory: Budget::new("memory_bytes_max", config.limits.memory_bytes_max),
             config,
-            users,
-            latest_issue: AtomicI64::default(),
+            clock,
+            database,
             socket: OnceLock::new(),
         }))
     }
@@ -122,10 +124,25 @@ impl AuthServer {
         &self.config
     }
 
+    /// The clock that the server goes by.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// What the bodies of requests may take.
+    pub(crate) fn memory(&self) -> &Budget {
+        &self.memory
+    }
+
+    /// The keys that sign and verify tokens, as they are now.
+    pub(crate) fn keys(&self) -> Arc<SigningKeys> {
+        self.issuer.keys()
+    }
+
     /// The id of the key that signs.
     #[must_use]
     pub fn key_id(&self) -> String {
-        self.keys.fresh().active_id().to_owned()
+        self.keys().active_id().to_owned()
     }
 
     /// Drops retired signing keys whose time is over, and does what else has become due.
@@ -133,7 +150,7 @@ impl AuthServer {
     /// # Errors
     /// When the keys' directory cannot be written to.
     pub fn tend_keys(&self) -> Result<(), KeyError> {
-        self.keys.tend()
+        self.issuer.tend_keys()
     }
 
     /// Clears away the counters that every token has outlived. To be called when the server has run
@@ -142,14 +159,23 @@ impl AuthServer {
     /// # Errors
     /// When the database cannot be written to.
     pub async fn clear_counters(&self) -> Result<u64, acl::Error> {
-        let latest_issue = self.latest_issue.load(Ordering::Relaxed);
-        self.database.clear_counters(self.clock.now(), latest_issue).await
+        self.database.clear_counters(self.clock.now(), self.issuer.latest()).await
     }
 
     /// How many times bcrypt has run since the start.
     #[must_use]
     pub fn bcrypt_runs(&self) -> u64 {
-        self.verifier.runs()
+        self.sign_in.bcrypt_runs()
+    }
+
+    /// What the check of passwords is doing.
+    pub(crate) fn password_checks(&self) -> Load {
+        self.sign_in.load()
+    }
+
+    /// How many looks at the database there were, and how many found that the rules had changed.
+    pub(crate) fn looks_and_reads(&self) -> (u64, u64) {
+        self.database.looks_and_reads()
     }
 
     /// Reads the htpasswd file again if it has changed.
@@ -157,12 +183,12 @@ impl AuthServer {
     /// # Errors
     /// When the database does not answer.
     pub async fn refresh_users(&self) -> Result<(), acl::Error> {
-        self.users.fresh().await.map(|_| ())
+        self.subjects.refresh_users().await
     }
 
     /// Whether the htpasswd file can be used, and the users are those in it.
     pub(crate) fn is_htpasswd_usable(&self) -> bool {
-        self.users.is_usable()
+        self.subjects.is_htpasswd_usable()
     }
 
     /// Whether requests can be served, or what a person should know.
@@ -180,78 +206,57 @@ impl AuthServer {
         }
     }
 
-    /// The rules, and users that are no older than they.
-    ///
-    /// The order is a security property. The policy, with its sequence, is read first and the
-    /// users are made fresh after it: a password that is changed or a user who is removed later
-    /// raises the sequence, so a token that carries the one read here is void. If making them
-    /// fresh has raised it itself, the policy is read again, since a token for the new password
-    /// would be void otherwise; and the users are looked at again after that, for the same reason.
+    /// Users and rules as they are now.
     pub(crate) async fn current(&self) -> Result<Current, acl::Error> {
-        let mut tries = 0..READINGS_MAX;
-        loop {
-            let policy = self.database.policy().await?;
-            let users = self.users.fresh().await?;
-            if users.reconciled <= policy.sequence || tries.next().is_none() {
-                return Ok(Current { policy, users });
-            }
-        }
+        self.subjects.current().await
+    }
+
+    /// What `subject` may do now; somebody who is gone has no rights.
+    pub(crate) async fn rights(&self, subject: &Subject) -> Result<Rights, acl::Error> {
+        Ok(self.current().await?.rights(subject, self.clock.now()))
     }
 
     /// Checks the credentials and issues a token, and notes what came of it for the audit.
-    pub(crate) async fn issue(
-        self: &Arc<Self>,
-        request: TokenRequest<'_>,
-    ) -> Result<Granted, IssueError> {
+    pub(crate) async fn issue(&self, request: TokenRequest<'_>) -> Result<Granted, IssueError> {
         let result = self.check_and_issue(&request).await;
-        self.note(&request, &result);
+        self.recorder.request(&request, &result);
         result
+    }
+
+    /// Notes credentials that could not be read: whose they are is not known.
+    pub(crate) fn note_unreadable(&self, client: Option<IpAddr>, agent: Agent<'_>) {
+        self.recorder.unreadable(client, agent);
     }
 
     /// Rules and counter come from the one policy that [`current`](Self::current) gave before the
     /// password was checked. What is taken away during the check (it may wait in a queue) has a
     /// larger counter, and voids the token.
-    async fn check_and_issue(
-        self: &Arc<Self>,
-        request: &TokenRequest<'_>,
-    ) -> Result<Granted, IssueError> {
+    async fn check_and_issue(&self, request: &TokenRequest<'_>) -> Result<Granted, IssueError> {
         let current = self.current().await?;
-        let signed_in = self.sign_in(&current, request.presented, request.client).await?;
-        let policy = &current.policy;
-        let rights = policy.rights(&signed_in.subject);
-        let now = self.clock.now();
-        self.latest_issue.fetch_max(now, Ordering::Relaxed);
-        let issued = issue(Request {
-            subject: &signed_in.subject,
-            issuer: &self.config.issuer,
-            service: request.service,
-            scopes: request.scopes,
-            rights: &rights,
-            counter: policy.sequence,
-            secret_expires: signed_in.secret_expires,
-            now,
-            life: self.config.token_life(),
-            id: token_id().ok_or_else(|| IssueError::Broken("no randomness".to_owned()))?,
-        });
-        let begun = Instant::now();
-        let token = self.keys.fresh().sign(&issued.claims);
-        histogram!("berth_token_signing_duration_seconds").record(begun.elapsed());
-        let token = token.map_err(|error| IssueError::Broken(chain(&error)))?;
+        let signed_in = self.sign_in.subject(&current, request.presented, request.client).await?;
+        let (issued, token) = self.issuer.issue(&current.policy, &signed_in, request)?;
         let refresh_token = match request.presented {
             // The one that was shown goes on: whoever has it needs no second one.
             Some(shown) if request.is_offline && signed_in.method == Method::RefreshToken => {
                 Some(shown.secret().clone())
             }
-            _ if request.is_offline => {
-                self.issue_refresh_token(&current, &signed_in, request).await
-            }
+            _ if request.is_offline => self.refresh_token(&current, &signed_in, request).await,
             _ => None,
         };
         Ok(Granted { signed_in, issued, token, refresh_token })
     }
-}
 
-/// 128 random bits: the token's name in an audit, and nothing that can be guessed.
-fn token_id() -> Option<String> {
-    Some(URL_SAFE_NO_PAD.encode(random::bytes::<16>().ok()?))
+    /// A refresh token for somebody who has just signed in otherwise, where they are issued.
+    async fn refresh_token(
+        &self,
+        current: &Current,
+        signed_in: &SignedIn,
+        request: &TokenRequest<'_>,
+    ) -> Option<Zeroizing<String>> {
+        let subject = &signed_in.subject;
+        let refresh_tokens = self.refresh_tokens.as_ref()?;
+        let kept = refresh_tokens.issue(current, subject, request.agent.id).await?;
+        self.recorder.refresh_token(kept.id, subject, request);
+        Some(kept.token)
+    }
 }

@@ -1,24 +1,37 @@
-//! From what came of a request for a token to its entry.
+//! From what came of a request for a token to its entry in the audit.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
-use berth_shared::subject::Subject;
+use berth_shared::{clock::Clock, subject::Subject};
 
-use super::AuthServer;
 use crate::{
     audit::entry::{Entry, Source, Token},
+    audit_log::Queue,
     sign_in::request::{Agent, Granted, IssueError, TokenRequest},
 };
 
-impl AuthServer {
+/// Notes what clients cause.
+pub(super) struct Recorder {
+    queue: Arc<Queue>,
+    /// Whether what was given as it was asked for is noted too.
+    records_issues: bool,
+    clock: Clock,
+}
+
+impl Recorder {
+    /// Notes in `queue`.
+    pub(super) fn new(queue: Arc<Queue>, records_issues: bool, clock: Clock) -> Self {
+        Self { queue, records_issues, clock }
+    }
+
     /// Notes what came of a request for a token. Whatever failed for the server's own sake is in
     /// the log alone.
-    pub(crate) fn note(&self, request: &TokenRequest<'_>, result: &Result<Granted, IssueError>) {
+    pub(super) fn request(&self, request: &TokenRequest<'_>, result: &Result<Granted, IssueError>) {
         let at = self.clock.now();
         let source = || source(request.client, request.agent);
         let tag = |known: &Option<_>| {
             let name = request.presented.and_then(|presented| presented.name());
-            name.filter(|_| known.is_none()).map(|name| self.audit.tag(name))
+            name.filter(|_| known.is_none()).map(|name| self.queue.tag(name))
         };
         let entry = match result {
             Ok(granted) => {
@@ -55,21 +68,21 @@ impl AuthServer {
             }
             Err(IssueError::Database(_) | IssueError::Broken(_)) => return,
         };
-        if self.config().audit.issue || !entry.is_issue() {
-            self.audit.push(entry);
+        if self.records_issues || !entry.is_issue() {
+            self.queue.push(entry);
         }
     }
 
     /// Notes that a refresh token was given out.
-    pub(crate) fn note_refresh_issue(&self, id: i64, whose: &Subject, request: &TokenRequest<'_>) {
+    pub(super) fn refresh_token(&self, id: i64, whose: &Subject, request: &TokenRequest<'_>) {
         let (at, source) = (self.clock.now(), source(request.client, request.agent));
-        self.audit.push(Entry::refresh_issue(at, whose, id, source));
+        self.queue.push(Entry::refresh_issue(at, whose, id, source));
     }
 
     /// Notes credentials that could not be read: whose they are is not known.
-    pub(crate) fn note_unreadable(&self, client: Option<IpAddr>, agent: Agent<'_>) {
+    pub(super) fn unreadable(&self, client: Option<IpAddr>, agent: Agent<'_>) {
         let (at, source) = (self.clock.now(), source(client, agent));
-        self.audit.push(Entry::login_fail(at, "unreadable credentials", None, None, source));
+        self.queue.push(Entry::login_fail(at, "unreadable credentials", None, None, source));
     }
 }
 

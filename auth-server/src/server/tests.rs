@@ -75,7 +75,7 @@ async fn sign_in(server: &Arc<AuthServer>, password: &str) -> Result<ClaimSet, I
         service: "berth".to_owned(),
         foreign_subjects: false,
     };
-    let keys = KeySet::from_json(server.keys.fresh().jwks().as_bytes()).unwrap();
+    let keys = KeySet::from_json(server.keys().jwks().as_bytes()).unwrap();
     Ok(verifier.verify(&keys, &token, 0).unwrap().claims)
 }
 
@@ -173,7 +173,7 @@ async fn a_refresh_token_of_another_credential_is_void_though_it_is_kept() {
             sequence: 0,
         };
         assert!(server.database.keep_refresh_token(&new, NOW, 0).await.unwrap().is_some());
-        let shown = server.sign_in_by_refresh_token(&current, token.expose()).await;
+        let shown = server.refresh_tokens.as_ref().unwrap().sign_in(&current, token.expose()).await;
         match shown {
             Ok(signed_in) => assert!(is_good && signed_in.subject == subject),
             Err(refused) => {

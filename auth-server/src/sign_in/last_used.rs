@@ -8,19 +8,16 @@
 use std::{fmt, net::IpAddr, sync::Arc};
 
 use berth_shared::{
-    clock::UnixSeconds,
+    clock::{Clock, UnixSeconds},
     subject::{RobotName, UserName},
     telemetry::chain,
 };
 use moka::sync::Cache;
 
-use crate::{
-    acl::{
-        self,
-        sign_in_addresses::{self, SignInAddress},
-        store::Store,
-    },
-    server::AuthServer,
+use crate::acl::{
+    self,
+    sign_in_addresses::{self, SignInAddress},
+    store::Store,
 };
 
 /// How far most notes may be behind, in seconds.
@@ -38,7 +35,7 @@ const REMEMBERED_MAX: u64 = 2 * sign_in_addresses::ENTRIES_MAX as u64;
 
 /// What was used to sign in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Used {
+pub(super) enum Used {
     /// The secret of a robot, which was made then: another of the same name is not meant.
     Robot(RobotName, UnixSeconds),
     /// A trust, which was added then.
@@ -80,12 +77,41 @@ impl fmt::Display for Used {
     }
 }
 
-/// When each thing was last noted.
-pub(crate) struct Notes(Cache<Used, UnixSeconds>);
+/// Notes when something was last used.
+pub(crate) struct LastUsed {
+    database: Arc<Store>,
+    clock: Clock,
+    noted: Noted,
+}
 
-impl Notes {
+impl LastUsed {
+    /// Notes in `database`, which knows of the addresses `known` already.
+    pub(crate) fn new(database: Arc<Store>, known: &[SignInAddress], clock: Clock) -> Self {
+        Self { database, clock, noted: Noted::of(known) }
+    }
+
+    /// Notes that `used` was used, if it is time to: the database last knew of it at `known`.
+    pub(super) fn note(self: &Arc<Self>, used: Used, known: Option<UnixSeconds>) {
+        let now = self.clock.now();
+        if !self.noted.is_due(&used, known, now) {
+            return;
+        }
+        let notes = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = used.write(&notes.database, now).await {
+                tracing::warn!(%used, error = chain(&error), "noting what was used to sign in");
+                notes.noted.failed(used, now);
+            }
+        });
+    }
+}
+
+/// When each thing was last noted.
+struct Noted(Cache<Used, UnixSeconds>);
+
+impl Noted {
     /// Notes of the addresses that the database knows.
-    pub(crate) fn of(known: &[SignInAddress]) -> Self {
+    fn of(known: &[SignInAddress]) -> Self {
         let noted = Cache::builder().max_capacity(REMEMBERED_MAX).build();
         for SignInAddress { user, address, seen } in known {
             noted.insert(Used::Address(user.clone(), *address), *seen);
@@ -111,23 +137,6 @@ impl Notes {
     }
 }
 
-impl AuthServer {
-    /// Notes that `used` was used, if it is time to: the database last knew of it at `known`.
-    pub(crate) fn note_use(self: &Arc<Self>, used: Used, known: Option<UnixSeconds>) {
-        let now = self.clock.now();
-        if !self.notes.is_due(&used, known, now) {
-            return;
-        }
-        let server = Arc::clone(self);
-        tokio::spawn(async move {
-            if let Err(error) = used.write(&server.database, now).await {
-                tracing::warn!(%used, error = chain(&error), "noting what was used to sign in");
-                server.notes.failed(used, now);
-            }
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_note_is_due_once_in_a_while_and_sooner_after_a_failure() {
-        let notes = Notes::of(&[]);
+        let noted = Noted::of(&[]);
         for (used, other) in [
             (address("192.0.2.1"), address("192.0.2.2")),
             (Used::RefreshToken(1), Used::RefreshToken(2)),
@@ -148,25 +157,25 @@ mod tests {
             ),
         ] {
             let wait = used.behind_secs_max();
-            assert!(notes.is_due(&used, None, 0));
-            assert!(!notes.is_due(&used, None, wait - 1));
-            assert!(notes.is_due(&other, None, wait - 1));
-            assert!(notes.is_due(&used, None, wait));
-            notes.failed(used.clone(), wait);
-            assert!(!notes.is_due(&used, None, wait + RETRY_SECS - 1));
-            assert!(notes.is_due(&used, None, wait + RETRY_SECS));
+            assert!(noted.is_due(&used, None, 0));
+            assert!(!noted.is_due(&used, None, wait - 1));
+            assert!(noted.is_due(&other, None, wait - 1));
+            assert!(noted.is_due(&used, None, wait));
+            noted.failed(used.clone(), wait);
+            assert!(!noted.is_due(&used, None, wait + RETRY_SECS - 1));
+            assert!(noted.is_due(&used, None, wait + RETRY_SECS));
         }
     }
 
     #[test]
     fn what_the_database_knows_is_not_written_again_after_a_restart() {
         let (user, address) = ("a".parse().unwrap(), "192.0.2.1".parse().unwrap());
-        let notes = Notes::of(&[SignInAddress { user, address, seen: 100 }]);
+        let noted = Noted::of(&[SignInAddress { user, address, seen: 100 }]);
         let home = Used::Address("a".parse().unwrap(), address);
-        assert!(!notes.is_due(&home, None, 100 + ADDRESS_BEHIND_SECS_MAX - 1));
-        assert!(notes.is_due(&home, None, 100 + ADDRESS_BEHIND_SECS_MAX));
+        assert!(!noted.is_due(&home, None, 100 + ADDRESS_BEHIND_SECS_MAX - 1));
+        assert!(noted.is_due(&home, None, 100 + ADDRESS_BEHIND_SECS_MAX));
         let robot = Used::Robot("robot.a".parse().unwrap(), 0);
-        assert!(!notes.is_due(&robot, Some(100), 100 + BEHIND_SECS_MAX - 1));
-        assert!(notes.is_due(&robot, Some(100), 100 + BEHIND_SECS_MAX));
+        assert!(!noted.is_due(&robot, Some(100), 100 + BEHIND_SECS_MAX - 1));
+        assert!(noted.is_due(&robot, Some(100), 100 + BEHIND_SECS_MAX));
     }
 }

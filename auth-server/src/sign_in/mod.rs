@@ -7,34 +7,70 @@ pub(crate) mod credentials;
 pub(crate) mod current;
 mod exchange;
 pub(crate) mod last_used;
-mod refresh;
+pub(crate) mod refresh;
 pub(crate) mod request;
 
 use std::{net::IpAddr, sync::Arc};
 
-use berth_shared::subject::{RobotName, Subject};
+use berth_shared::{
+    clock::Clock,
+    subject::{RobotName, Subject},
+};
 
 use self::{
     credentials::{Method, Presented, SignedIn},
     current::Current,
     exchange::{exchange, is_token},
-    last_used::Used,
+    last_used::{LastUsed, Used},
+    refresh::RefreshTokens,
     request::IssueError,
 };
 use crate::{
     acl::policy::robots::Robot,
     secrets::{refresh::USER_NAME, robot::RobotSecret},
-    server::AuthServer,
+    trust::keys::IssuerKeys,
     users::{
         PASSWORD_BYTES_MAX,
-        verify::{Credentials, Refusal},
+        verify::{Credentials, Load, Refusal, Verifier},
     },
 };
 
-impl AuthServer {
+/// Finds out who is asking.
+pub(crate) struct SignIn {
+    verifier: Verifier,
+    issuer_keys: IssuerKeys,
+    /// `None` where they are not issued, so that none is accepted.
+    refresh_tokens: Option<Arc<RefreshTokens>>,
+    last_used: Arc<LastUsed>,
+    clock: Clock,
+}
+
+impl SignIn {
+    /// By passwords that `verifier` checks, by secrets and tokens of robots, and by refresh tokens
+    /// where there are any.
+    pub(crate) fn new(
+        verifier: Verifier,
+        refresh_tokens: Option<Arc<RefreshTokens>>,
+        last_used: Arc<LastUsed>,
+        clock: Clock,
+    ) -> Self {
+        let issuer_keys = IssuerKeys::new(clock.clone());
+        Self { verifier, issuer_keys, refresh_tokens, last_used, clock }
+    }
+
+    /// How many times bcrypt has run since the start.
+    pub(crate) fn bcrypt_runs(&self) -> u64 {
+        self.verifier.runs()
+    }
+
+    /// What the check of passwords is doing.
+    pub(crate) fn load(&self) -> Load {
+        self.verifier.load()
+    }
+
     /// Whose credentials these are, or nobody's where none were shown.
-    pub(crate) async fn sign_in(
-        self: &Arc<Self>,
+    pub(crate) async fn subject(
+        &self,
         current: &Current,
         presented: Option<&Presented>,
         client: Option<IpAddr>,
@@ -44,25 +80,27 @@ impl AuthServer {
                 let (subject, method) = (Subject::Anonymous, Method::Anonymous);
                 return Ok(SignedIn { subject, method, secret_expires: None });
             }
-            Some(Presented::Bearer(secret)) => {
-                return self.sign_in_machine(current, None, secret).await;
-            }
+            Some(Presented::Bearer(secret)) => return self.machine(current, None, secret).await,
             Some(Presented::RefreshToken(token)) => {
-                return self.sign_in_by_refresh_token(current, token).await;
+                let wrong = IssueError::Wrong { known: None, is_checked: false };
+                let refresh_tokens = self.refresh_tokens.as_ref().ok_or(wrong)?;
+                return refresh_tokens.sign_in(current, token).await;
             }
             Some(Presented::Password(credentials)) => credentials,
         };
-        if self.config().refresh_tokens && *credentials.user == USER_NAME {
-            return self.sign_in_by_refresh_token(current, &credentials.password).await;
+        if let Some(refresh_tokens) = &self.refresh_tokens
+            && *credentials.user == USER_NAME
+        {
+            return refresh_tokens.sign_in(current, &credentials.password).await;
         }
         match credentials.user.parse() {
-            Ok(robot) => self.sign_in_machine(current, Some(&robot), &credentials.password).await,
-            Err(_) => self.sign_in_user(current, credentials, client).await,
+            Ok(robot) => self.machine(current, Some(&robot), &credentials.password).await,
+            Err(_) => self.user(current, credentials, client).await,
         }
     }
 
-    async fn sign_in_user(
-        self: &Arc<Self>,
+    async fn user(
+        &self,
         current: &Current,
         credentials: &Credentials,
         client: Option<IpAddr>,
@@ -88,30 +126,30 @@ impl AuthServer {
             Refusal::Broken => IssueError::Broken(refusal.to_string()),
         })?;
         if let Some(client) = client {
-            self.note_use(Used::Address(name.clone(), client.to_canonical()), None);
+            self.last_used.note(Used::Address(name.clone(), client.to_canonical()), None);
         }
         let subject = Subject::User(name);
         Ok(SignedIn { subject, method: Method::Password, secret_expires: None })
     }
 
     /// A robot by its secret, or by the token of an issuer that is trusted: they look different.
-    async fn sign_in_machine(
-        self: &Arc<Self>,
+    async fn machine(
+        &self,
         current: &Current,
         name: Option<&RobotName>,
         secret: &str,
     ) -> Result<SignedIn, IssueError> {
         if is_token(secret) {
-            self.sign_in_trust(current, name, secret).await
+            self.trusted(current, name, secret).await
         } else {
-            self.sign_in_robot(current, name, secret)
+            self.robot(current, name, secret)
         }
     }
 
     /// The robot that a token of its own issuer stands for. The token is exchanged, as a password
     /// is: what is issued here has its ordinary life.
-    async fn sign_in_trust(
-        self: &Arc<Self>,
+    async fn trusted(
+        &self,
         current: &Current,
         name: Option<&RobotName>,
         token: &str,
@@ -128,15 +166,15 @@ impl AuthServer {
                 _ => IssueError::Untrusted { known, reason },
             }
         })?;
-        self.note_use(Used::Trust(trust.name.clone(), trust.created), trust.last_used);
+        self.last_used.note(Used::Trust(trust.name.clone(), trust.created), trust.last_used);
         let subject = Subject::Robot(trust.name.clone());
         Ok(SignedIn { subject, method: Method::Trust, secret_expires: None })
     }
 
     /// The robot that has this secret, and this name if it says one. Malformed, unknown and expired
     /// secrets are all the same to the client.
-    fn sign_in_robot(
-        self: &Arc<Self>,
+    fn robot(
+        &self,
         current: &Current,
         name: Option<&RobotName>,
         secret: &str,
@@ -152,15 +190,8 @@ impl AuthServer {
             let known = known.map(|robot| Subject::Robot(robot.name.clone()));
             return Err(IssueError::Wrong { known, is_checked: false });
         };
-        self.note_use(Used::Robot(robot.name.clone(), robot.created), robot.last_used);
+        self.last_used.note(Used::Robot(robot.name.clone(), robot.created), robot.last_used);
         let subject = Subject::Robot(robot.name.clone());
         Ok(SignedIn { subject, method: Method::Robot, secret_expires: robot.expires })
-    }
-
-    /// Whether there is such a robot and its secret still holds, or such a trust.
-    pub(crate) fn can_sign_in(&self, current: &Current, robot: &RobotName) -> bool {
-        let policy = &current.policy;
-        policy.robots.get(robot).is_some_and(|robot| robot.holds_at(self.clock.now()))
-            || policy.trusts.get(robot).is_some()
     }
 }

@@ -10,45 +10,73 @@
 
 use std::sync::Arc;
 
-use berth_shared::{clock::UnixSeconds, subject::Subject, telemetry::chain};
+use berth_shared::{
+    clock::{Clock, UnixSeconds},
+    subject::Subject,
+    telemetry::chain,
+};
 use zeroize::Zeroizing;
 
 use super::{
     credentials::{Method, SignedIn},
     current::Current,
-    last_used::Used,
-    request::{IssueError, TokenRequest},
+    last_used::{LastUsed, Used},
+    request::IssueError,
 };
 use crate::{
-    acl::refresh_tokens::NewRefreshToken, audit::entry::shown_client_id,
-    secrets::refresh::RefreshToken, server::AuthServer,
+    acl::{refresh_tokens::NewRefreshToken, store::Store},
+    audit::entry::shown_client_id,
+    secrets::refresh::RefreshToken,
 };
 
 const DAY_SECS: i64 = 24 * 60 * 60;
 
-impl AuthServer {
+/// Issues refresh tokens, and knows them again.
+pub(crate) struct RefreshTokens {
+    database: Arc<Store>,
+    last_used: Arc<LastUsed>,
+    /// How long one holds that nobody uses.
+    idle_secs: i64,
+    clock: Clock,
+}
+
+/// A refresh token that was issued. Has no `Debug`: it is a credential.
+pub(crate) struct Kept {
+    /// Its name for `authctl`.
+    pub(crate) id: i64,
+    pub(crate) token: Zeroizing<String>,
+}
+
+impl RefreshTokens {
+    /// Refresh tokens in `database` that end after so many days without use.
+    pub(crate) fn new(
+        database: Arc<Store>,
+        last_used: Arc<LastUsed>,
+        idle_days: u32,
+        clock: Clock,
+    ) -> Self {
+        Self { database, last_used, idle_secs: i64::from(idle_days) * DAY_SECS, clock }
+    }
+
     /// Who showed this refresh token. Malformed, unknown, idle and void ones are all the same to the
     /// client.
-    pub(crate) async fn sign_in_by_refresh_token(
-        self: &Arc<Self>,
+    pub(crate) async fn sign_in(
+        &self,
         current: &Current,
         shown: &str,
     ) -> Result<SignedIn, IssueError> {
         let wrong = |known| IssueError::Wrong { known, is_checked: false };
-        if !self.config().refresh_tokens {
-            return Err(wrong(None));
-        }
         let token: RefreshToken = shown.parse().map_err(|_| wrong(None))?;
         // Looked up after the policy was read: what ends it meanwhile voids the token issued here.
         let row = self.database.find_refresh_token(&token.hash()).await?;
         let row = row.ok_or_else(|| wrong(None))?;
         let now = self.clock.now();
         // Neither side is a secret that the client sent, so that the time of this tells nothing.
-        let is_bound = self.credential(current, &row.subject).as_ref() == Some(&row.credential);
+        let is_bound = current.credential(&row.subject, now).as_ref() == Some(&row.credential);
         if !is_bound || row.last_used <= self.idle_since(now) {
             return Err(wrong(Some(row.subject)));
         }
-        self.note_use(Used::RefreshToken(row.id), Some(row.last_used));
+        self.last_used.note(Used::RefreshToken(row.id), Some(row.last_used));
         let secret_expires = match &row.subject {
             Subject::Robot(name) => current.policy.robots.get(name).and_then(|robot| robot.expires),
             _ => None,
@@ -59,33 +87,29 @@ impl AuthServer {
     /// A refresh token for somebody who has just signed in with a password or a secret, durably
     /// kept when this returns. `None` where there is none to be had: a token without one is better
     /// than none at all, and the client goes on with the password that it has.
-    pub(crate) async fn issue_refresh_token(
+    pub(crate) async fn issue(
         &self,
         current: &Current,
-        signed_in: &SignedIn,
-        request: &TokenRequest<'_>,
-    ) -> Option<Zeroizing<String>> {
-        if !self.config().refresh_tokens {
-            return None;
-        }
-        let credential = self.credential(current, &signed_in.subject)?;
+        subject: &Subject,
+        client_id: Option<&str>,
+    ) -> Option<Kept> {
+        let now = self.clock.now();
+        let credential = current.credential(subject, now)?;
         let token = RefreshToken::generate().ok()?;
         let new = NewRefreshToken {
             hash: token.hash(),
-            subject: signed_in.subject.clone(),
+            subject: subject.clone(),
             credential,
-            client: shown_client_id(request.agent.id.unwrap_or_default()),
+            client: shown_client_id(client_id.unwrap_or_default()),
             sequence: current.policy.sequence,
         };
-        let (now, database) = (self.clock.now(), Arc::clone(&self.database));
-        let idle_since = self.idle_since(now);
+        let (database, idle_since) = (Arc::clone(&self.database), self.idle_since(now));
         let keeping =
             tokio::spawn(async move { database.keep_refresh_token(&new, now, idle_since).await });
         match keeping.await {
-            Ok(Ok(id)) => id.map(|id| {
-                self.note_refresh_issue(id, &signed_in.subject, request);
-                Zeroizing::new(token.expose().to_owned())
-            }),
+            Ok(Ok(id)) => {
+                id.map(|id| Kept { id, token: Zeroizing::new(token.expose().to_owned()) })
+            }
             Ok(Err(error)) => {
                 tracing::warn!(error = chain(&error), "no refresh token was issued");
                 None
@@ -97,20 +121,8 @@ impl AuthServer {
         }
     }
 
-    /// What tells the credential that `subject` has now from any other, if it is good for signing
-    /// in.
-    fn credential(&self, current: &Current, subject: &Subject) -> Option<String> {
-        match subject {
-            Subject::User(name) => current.users.get(name).map(|stored| stored.fingerprint(name)),
-            Subject::Robot(name) if self.can_sign_in(current, name) => {
-                current.policy.robots.secret_hash(name).map(ToOwned::to_owned)
-            }
-            _ => None,
-        }
-    }
-
     /// What was last used then or before has ended.
     fn idle_since(&self, now: UnixSeconds) -> UnixSeconds {
-        now - i64::from(self.config().refresh_token_idle_days) * DAY_SECS
+        now - self.idle_secs
     }
 }

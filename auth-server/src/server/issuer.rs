@@ -1,0 +1,97 @@
+//! Tokens: what each says, and the signature under it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use berth_shared::{
+    clock::{Clock, UnixSeconds},
+    telemetry::chain,
+};
+use metrics::histogram;
+use tokio::time::Instant;
+
+use crate::{
+    acl::policy::Policy,
+    issue::{Issued, Request, issue},
+    keys::{KeyError, LiveKeys, SigningKeys},
+    random,
+    sign_in::{
+        credentials::SignedIn,
+        request::{IssueError, TokenRequest},
+    },
+};
+
+/// Makes tokens, and signs them.
+pub(super) struct Issuer {
+    /// The `iss` of every token.
+    name: String,
+    /// How long a token holds.
+    life: Duration,
+    keys: LiveKeys,
+    clock: Clock,
+    /// The latest time that a token was issued at since the start, by a clock that may have been
+    /// ahead.
+    latest: AtomicI64,
+}
+
+impl Issuer {
+    /// An issuer of this name, whose tokens hold for `life`.
+    pub(super) fn new(name: String, life: Duration, keys: LiveKeys, clock: Clock) -> Self {
+        Self { name, life, keys, clock, latest: AtomicI64::default() }
+    }
+
+    /// A token for somebody who has signed in, by rules and counter of `policy`.
+    pub(super) fn issue(
+        &self,
+        policy: &Policy,
+        signed_in: &SignedIn,
+        request: &TokenRequest<'_>,
+    ) -> Result<(Issued, String), IssueError> {
+        let rights = policy.rights(&signed_in.subject);
+        let now = self.clock.now();
+        self.latest.fetch_max(now, Ordering::Relaxed);
+        let issued = issue(Request {
+            subject: &signed_in.subject,
+            issuer: &self.name,
+            service: request.service,
+            scopes: request.scopes,
+            rights: &rights,
+            counter: policy.sequence,
+            secret_expires: signed_in.secret_expires,
+            now,
+            life: self.life,
+            id: token_id().ok_or_else(|| IssueError::Broken("no randomness".to_owned()))?,
+        });
+        let begun = Instant::now();
+        let token = self.keys.fresh().sign(&issued.claims);
+        histogram!("berth_token_signing_duration_seconds").record(begun.elapsed());
+        let token = token.map_err(|error| IssueError::Broken(chain(&error)))?;
+        Ok((issued, token))
+    }
+
+    /// The keys as they are now.
+    pub(super) fn keys(&self) -> Arc<SigningKeys> {
+        self.keys.fresh()
+    }
+
+    /// Does what has become due to the keys.
+    pub(super) fn tend_keys(&self) -> Result<(), KeyError> {
+        self.keys.tend()
+    }
+
+    /// When the latest token was issued since the start.
+    pub(super) fn latest(&self) -> UnixSeconds {
+        self.latest.load(Ordering::Relaxed)
+    }
+}
+
+/// 128 random bits: the token's name in an audit, and nothing that can be guessed.
+fn token_id() -> Option<String> {
+    Some(URL_SAFE_NO_PAD.encode(random::bytes::<16>().ok()?))
+}
