@@ -12,7 +12,7 @@ use serde::{
 };
 
 use crate::{
-    files::{SMALL_FILE_BYTES_MAX, read_at_most},
+    files::{SMALL_FILE_BYTES_MAX, read_at_most, text_of},
     owner,
 };
 
@@ -66,10 +66,6 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let failed = |source| ConfigError::Read { path: path.to_owned(), source };
     let bytes = read_at_most(path, SMALL_FILE_BYTES_MAX).map_err(failed)?;
     parse(path, &text_of(bytes).map_err(failed)?)
-}
-
-pub(crate) fn text_of(bytes: Vec<u8>) -> io::Result<String> {
-    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// Reads the text of the file `path` into a settings struct.

@@ -88,6 +88,17 @@ pub enum Error {
         /// Whose that is.
         user: u32,
     },
+    /// The settings cannot be read.
+    #[error(
+        "reading {}: {source}; --config FILE names another file, and authctl init writes one",
+        path.display()
+    )]
+    ReadSettings {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Whoever wrote the settings would use root to get at what is not theirs.
     #[error(
         "{} may be written by user {user} and names {}, which belongs to another: give the \

@@ -12,10 +12,7 @@ use nix::{
 };
 
 use super::{Error, GROUP_WRITES, Identity, OTHERS_WRITE, Owner, ROOT, way::Way};
-use crate::{
-    config::{ConfigError, text_of},
-    files::{SMALL_FILE_BYTES_MAX, path_of, read_at_most},
-};
+use crate::files::{SMALL_FILE_BYTES_MAX, path_of, read_at_most, text_of};
 
 /// Settings that were read, of which nothing has been used or shown yet.
 #[derive(Debug)]
@@ -42,12 +39,12 @@ impl Settings {
     /// # Errors
     /// When there is no such file, root is led there by somebody else, or anybody could have written
     /// it.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::ReadSettings { path: path.to_owned(), source };
         let (bytes, writers) = if geteuid().is_root() {
             let way = Way::to(path).map_err(|error| match error {
                 Error::Io { source, .. } => failed(source),
-                error => error.into(),
+                error => error,
             })?;
             if !way.is_there {
                 return Err(failed(Errno::ENOENT.into()));
@@ -57,7 +54,7 @@ impl Settings {
             }
             let writers = Writers::of(&way);
             if way.end.mode() & OTHERS_WRITE != 0 {
-                return Err(Error::OpenSettings(path.to_owned()).into());
+                return Err(Error::OpenSettings(path.to_owned()));
             }
             (read_end(&way).map_err(failed)?, writers)
         } else {
