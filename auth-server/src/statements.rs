@@ -169,12 +169,12 @@ async fn everything() {
         let now = NOW + hour * 60 * 60;
         store.clear_counters(now, now).await.unwrap();
     }
-    store.void_every_token(1000).await.unwrap();
+    store.tokens().void_all(1000).await.unwrap();
     store.check().await.unwrap();
     assert_eq!(store.foreign_schema().await.unwrap(), None);
     // Another's act makes the policy be read again.
     let other = Store::open(&path).await.unwrap();
-    other.add(&[rule("bea", Effect::Allow, None)], NOW).await.unwrap();
+    other.rules().add(&[rule("bea", Effect::Allow, None)], NOW).await.unwrap();
     store.policy().await.unwrap();
     drop(other);
     store.snapshot(&dir.path().join("copy.db")).await.unwrap();
@@ -187,30 +187,30 @@ async fn users(store: &Store) {
     let names = ["andrew", "bea", "carol"];
     let mut users: std::collections::BTreeMap<UserName, String> =
         names.iter().map(|name| (name.parse().unwrap(), "print".to_owned())).collect();
-    store.reconcile(&users).await.unwrap();
+    store.seen_users().reconcile(&users).await.unwrap();
     let andrew: UserName = "andrew".parse().unwrap();
     let saved = || Ok::<_, Error>(());
     users.insert(andrew.clone(), "another".to_owned());
-    store.set_user(&users, &andrew, &Act::UserPassword(&andrew), saved).await.unwrap();
+    store.seen_users().set(&users, &andrew, &Act::UserPassword(&andrew), saved).await.unwrap();
     let seen = SignInAddress { user: andrew, address: [192, 0, 2, 1].into(), seen: NOW };
-    store.note_sign_in_address(&seen).await.unwrap();
-    store.sign_in_addresses(NOW).await.unwrap();
+    store.sign_in_addresses().note(&seen).await.unwrap();
+    store.sign_in_addresses().list(NOW).await.unwrap();
     let carol: UserName = "carol".parse().unwrap();
     users.remove(&carol);
-    store.remove_user(&users, &carol, saved).await.unwrap();
+    store.seen_users().remove(&users, &carol, saved).await.unwrap();
 }
 
 async fn rules(store: &Store) {
     let (andrew, team) = ("andrew".parse().unwrap(), "team/**".parse().unwrap());
     let allow = rule("andrew", Effect::Allow, None);
-    store.add(&[allow.clone(), rule("group:g", Effect::Deny, None)], NOW).await.unwrap();
-    store.add(&[allow], NOW).await.unwrap();
-    store.remove(&andrew, &team, Effect::Allow, "push".parse().unwrap()).await.unwrap();
+    store.rules().add(&[allow.clone(), rule("group:g", Effect::Deny, None)], NOW).await.unwrap();
+    store.rules().add(&[allow], NOW).await.unwrap();
+    store.rules().remove(&andrew, &team, Effect::Allow, "push".parse().unwrap()).await.unwrap();
     let member = [Subject::from_claim("andrew").unwrap()];
     let group = "g".parse().unwrap();
-    store.join(&group, &member).await.unwrap();
-    store.void_tokens(&"group:g".parse().unwrap()).await.unwrap();
-    store.leave(&group, &member).await.unwrap();
+    store.groups().join(&group, &member).await.unwrap();
+    store.tokens().void(&"group:g".parse().unwrap()).await.unwrap();
+    store.groups().leave(&group, &member).await.unwrap();
     let mut desired = Desired::default();
     desired.rules.push(rule("bea", Effect::Allow, Some(NOW + 100)));
     desired.groups.insert(group, member.into());
@@ -223,9 +223,9 @@ async fn machines(store: &Store) {
         ("robot.a".parse().unwrap(), "robot.b".parse().unwrap());
     let made = Robot { name: robot.clone(), created: NOW, expires: None, last_used: None };
     let secret = RobotSecret::generate().unwrap();
-    assert!(store.create_robot(&made, &secret, &[]).await.unwrap());
-    store.note_robot(&robot, NOW).await.unwrap();
-    assert!(store.remove_robot(&robot).await.unwrap());
+    assert!(store.robots().create(&made, &secret, &[]).await.unwrap());
+    store.robots().note(&robot, NOW).await.unwrap();
+    assert!(store.robots().remove(&robot).await.unwrap());
     let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
     let keys = format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"a","x":"{x}"}}]}}"#);
     let trust = Trust {
@@ -238,9 +238,9 @@ async fn machines(store: &Store) {
         created: NOW,
         last_used: None,
     };
-    assert!(store.add_trust(&trust, &[]).await.unwrap());
-    store.note_trust(&trusted, NOW).await.unwrap();
-    assert!(store.remove_trust(&trusted).await.unwrap());
+    assert!(store.trusts().add(&trust, &[]).await.unwrap());
+    store.trusts().note(&trusted, NOW).await.unwrap();
+    assert!(store.trusts().remove(&trusted).await.unwrap());
 }
 
 async fn refresh_tokens(store: &Store) {
@@ -252,20 +252,20 @@ async fn refresh_tokens(store: &Store) {
         client: "docker".to_owned(),
         sequence: 1000,
     };
-    let id = store.keep_refresh_token(&new, NOW, 0).await.unwrap().unwrap();
-    assert!(store.find_refresh_token("hash").await.unwrap().is_some());
-    store.note_refresh_token(id, NOW + 1).await.unwrap();
-    assert_eq!(store.refresh_tokens(None).await.unwrap().len(), 1);
-    assert_eq!(store.refresh_tokens(Some(&subject)).await.unwrap().len(), 1);
-    assert_eq!(store.end_refresh_tokens(&[id]).await.unwrap().len(), 1);
+    let id = store.refresh_tokens().keep(&new, NOW, 0).await.unwrap().unwrap();
+    assert!(store.refresh_tokens().find("hash").await.unwrap().is_some());
+    store.refresh_tokens().note(id, NOW + 1).await.unwrap();
+    assert_eq!(store.refresh_tokens().list(None).await.unwrap().len(), 1);
+    assert_eq!(store.refresh_tokens().list(Some(&subject)).await.unwrap().len(), 1);
+    assert_eq!(store.refresh_tokens().end(&[id]).await.unwrap().len(), 1);
 }
 
 async fn audit(store: &Store) {
     let andrew = "andrew".parse().unwrap();
-    store.record(&Act::UserAdd(&andrew)).await.unwrap();
-    store.append(&vec![Entry::gap(NOW, 1); 50], 0).await.unwrap();
-    store.clear(Kept { rows_max: 1, failure_rows_max: 1 }, 0).await.unwrap();
-    store.exported().await.unwrap();
-    store.rows_after(0, 10).await.unwrap();
-    store.audit(&Filter::default(), 10).await.unwrap();
+    store.audit().record(&Act::UserAdd(&andrew)).await.unwrap();
+    store.audit().append(&vec![Entry::gap(NOW, 1); 50], 0).await.unwrap();
+    store.audit().clear(Kept { rows_max: 1, failure_rows_max: 1 }, 0).await.unwrap();
+    store.audit().exported().await.unwrap();
+    store.audit().rows_after(0, 10).await.unwrap();
+    store.audit().list(&Filter::default(), 10).await.unwrap();
 }

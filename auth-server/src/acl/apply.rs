@@ -14,10 +14,11 @@ use sqlx::SqliteConnection;
 use super::{
     Error,
     counters::raise,
-    edit, groups,
+    groups,
     policy::Policy,
-    store::Store,
+    rules,
     transaction::{begin, record},
+    writer::Writer,
 };
 use crate::audit::Act;
 
@@ -54,47 +55,41 @@ impl Changes {
 /// What makes two rules one, and the actions of both.
 type Merged = BTreeMap<(Grantee, Pattern, Effect, Option<UnixSeconds>), Actions>;
 
-impl Store {
-    /// Adds what `desired` has and the database has not; with `prune` takes away what only the
-    /// database has. Gives back what was changed, or with `dry_run` what would be.
-    ///
-    /// # Errors
-    /// When the database cannot be written to; nothing is changed then.
-    pub async fn apply(
-        &self,
-        desired: &Desired,
-        prune: bool,
-        dry_run: bool,
-        now: UnixSeconds,
-    ) -> Result<Changes, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        let there = Policy::read(&mut transaction).await?;
-        let mut changes = difference(desired, &there, now);
-        if !prune {
-            changes.removed.clear();
-            changes.left.clear();
-        }
-        if dry_run {
-            transaction.rollback().await?;
-            return Ok(changes);
-        }
-        edit::add_all(&mut transaction, &self.author, &changes.added, now).await?;
-        for (group, member) in &changes.joined {
-            groups::join(&mut transaction, group, member).await?;
-            record(&mut transaction, &self.author, &Act::GroupAdd(group, member)).await?;
-        }
-        for rule in &changes.removed {
-            remove(&mut transaction, rule).await?;
-            record(&mut transaction, &self.author, &edit::removed(rule)).await?;
-        }
-        for (group, member) in &changes.left {
-            groups::leave(&mut transaction, group, member).await?;
-            record(&mut transaction, &self.author, &Act::GroupRemove(group, member)).await?;
-        }
-        transaction.commit().await?;
-        Ok(changes)
+/// Makes the database say what is desired; see [`Store::apply`](super::store::Store::apply).
+pub(super) async fn apply(
+    writer: &Writer,
+    desired: &Desired,
+    prune: bool,
+    dry_run: bool,
+    now: UnixSeconds,
+) -> Result<Changes, Error> {
+    let mut connection = writer.lock().await;
+    let mut transaction = begin(&mut connection).await?;
+    let there = Policy::read(&mut transaction).await?;
+    let mut changes = difference(desired, &there, now);
+    if !prune {
+        changes.removed.clear();
+        changes.left.clear();
     }
+    if dry_run {
+        transaction.rollback().await?;
+        return Ok(changes);
+    }
+    rules::add_all(&mut transaction, writer.author(), &changes.added, now).await?;
+    for (group, member) in &changes.joined {
+        groups::join(&mut transaction, group, member).await?;
+        record(&mut transaction, writer.author(), &Act::GroupAdd(group, member)).await?;
+    }
+    for rule in &changes.removed {
+        remove(&mut transaction, rule).await?;
+        record(&mut transaction, writer.author(), &rules::removed(rule)).await?;
+    }
+    for (group, member) in &changes.left {
+        groups::leave(&mut transaction, group, member).await?;
+        record(&mut transaction, writer.author(), &Act::GroupRemove(group, member)).await?;
+    }
+    transaction.commit().await?;
+    Ok(changes)
 }
 
 fn difference(desired: &Desired, there: &Policy, now: UnixSeconds) -> Changes {
@@ -143,7 +138,7 @@ fn missing(from: &Merged, other: &Merged) -> Vec<Rule> {
 
 /// Takes the actions of `rule` out of the rule that ends at the same time.
 async fn remove(transaction: &mut SqliteConnection, rule: &Rule) -> Result<(), Error> {
-    edit::take(transaction, rule).await?;
+    rules::take(transaction, rule).await?;
     if rule.effect == Effect::Allow {
         raise(transaction, std::slice::from_ref(&rule.grantee)).await?;
     }
@@ -152,7 +147,10 @@ async fn remove(transaction: &mut SqliteConnection, rule: &Rule) -> Result<(), E
 
 #[cfg(test)]
 mod tests {
-    use super::{super::samples::allow, *};
+    use super::{
+        super::{samples::allow, store::Store},
+        *,
+    };
 
     fn rule(effect: Effect, grantee: &str, pattern: &str, actions: &str) -> Rule {
         Rule { effect, ..allow(grantee, pattern, actions, None) }
@@ -166,10 +164,11 @@ mod tests {
         let andrew = Subject::from_claim("andrew").unwrap();
         let devs: GroupName = "devs".parse().unwrap();
         store
+            .rules()
             .add(&[allow("andrew", "a", "pull,delete"), allow("bea", "b", "pull")], 0)
             .await
             .unwrap();
-        store.join(&devs, std::slice::from_ref(&andrew)).await.unwrap();
+        store.groups().join(&devs, std::slice::from_ref(&andrew)).await.unwrap();
         let desired = Desired {
             rules: vec![allow("andrew", "a", "push,pull"), rule(Effect::Deny, "bea", "b", "push")],
             groups: BTreeMap::from([(

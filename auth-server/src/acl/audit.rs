@@ -7,8 +7,8 @@ use sqlx::{Row as _, Sqlite, query::Query, sqlite::SqliteArguments};
 
 use super::{
     Error,
-    store::Store,
     transaction::{begin, record},
+    writer::Writer,
 };
 use crate::audit::{Act, Row, entry::Entry};
 
@@ -58,7 +58,13 @@ impl Kept {
     }
 }
 
-impl Store {
+/// The table of what happened.
+#[derive(Debug, Clone, Copy)]
+pub struct AuditTable<'a> {
+    pub(super) writer: &'a Writer,
+}
+
+impl AuditTable<'_> {
     /// Writes down an act that has no transaction of its own.
     ///
     /// # Errors
@@ -66,7 +72,7 @@ impl Store {
     pub async fn record(&self, act: &Act<'_>) -> Result<(), Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
-        record(&mut transaction, &self.author, act).await?;
+        record(&mut transaction, self.writer.author(), act).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -163,7 +169,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn audit(&self, filter: &Filter, count: u32) -> Result<Vec<Row>, Error> {
+    pub async fn list(&self, filter: &Filter, count: u32) -> Result<Vec<Row>, Error> {
         // The time leads to an id: rows are in the order of both, but for a clock that was set back.
         let query = sqlx::query(
             "SELECT id, at, event, subject, actor, detail, ring FROM audit
@@ -211,11 +217,11 @@ fn read_detail(text: &str) -> Result<Map<String, Value>, Error> {
 mod tests {
     use berth_shared::{clock::Clock, subject::Subject};
 
-    use super::*;
+    use super::{super::store::Store, *};
     use crate::audit::Author;
 
     async fn events(store: &Store, filter: &Filter) -> Vec<String> {
-        let rows = store.audit(filter, 100).await.unwrap();
+        let rows = store.audit().list(filter, 100).await.unwrap();
         rows.into_iter().map(|row| row.event).collect()
     }
 
@@ -226,11 +232,11 @@ mod tests {
         let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
         let store = store.acting(Author::server(clock.clone()));
         let (andrew, bea) = ("andrew".parse().unwrap(), "bea".parse().unwrap());
-        store.record(&Act::UserAdd(&andrew)).await.unwrap();
+        store.audit().record(&Act::UserAdd(&andrew)).await.unwrap();
         clock.advance(std::time::Duration::from_secs(10));
-        store.record(&Act::UserPassword(&andrew)).await.unwrap();
-        store.record(&Act::HtpasswdAdd(&bea)).await.unwrap();
-        store.append(&[Entry::gap(120, 7)], 0).await.unwrap();
+        store.audit().record(&Act::UserPassword(&andrew)).await.unwrap();
+        store.audit().record(&Act::HtpasswdAdd(&bea)).await.unwrap();
+        store.audit().append(&[Entry::gap(120, 7)], 0).await.unwrap();
         let none = Filter::default();
         let all = ["user.add", "user.passwd", "htpasswd.add", "audit.gap"];
         assert_eq!(events(&store, &none).await, all);
@@ -245,7 +251,7 @@ mod tests {
         ] {
             assert_eq!(events(&store, &filter).await, expected, "{filter:?}");
         }
-        let newest = store.audit(&none, 2).await.unwrap();
+        let newest = store.audit().list(&none, 2).await.unwrap();
         assert_eq!(newest[0].event, "htpasswd.add");
         assert_eq!(
             newest[1].line(),
@@ -264,7 +270,7 @@ mod tests {
     }
 
     async fn kept(store: &Store) -> Vec<(String, i64)> {
-        let rows = store.rows_after(0, 10_000).await.unwrap();
+        let rows = store.audit().rows_after(0, 10_000).await.unwrap();
         let mut rings = std::collections::BTreeMap::<String, i64>::new();
         for row in rows {
             *rings.entry(row.ring).or_default() += 1;
@@ -281,13 +287,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
         for entry in [Entry::gap(0, 1), failed(Some("andrew"), true)] {
-            store.append(&vec![entry; 15_000], 0).await.unwrap();
+            store.audit().append(&vec![entry; 15_000], 0).await.unwrap();
         }
         let keep = Kept { rows_max: 0, failure_rows_max: 0 };
-        assert_eq!(store.clear(keep, 0).await.unwrap(), 20_000);
-        assert_eq!(store.rows_after(0, 100_000).await.unwrap().len(), 10_000);
-        assert_eq!(store.clear(keep, 0).await.unwrap(), 10_000);
-        assert_eq!(store.clear(keep, 0).await.unwrap(), 0);
+        assert_eq!(store.audit().clear(keep, 0).await.unwrap(), 20_000);
+        assert_eq!(store.audit().rows_after(0, 100_000).await.unwrap().len(), 10_000);
+        assert_eq!(store.audit().clear(keep, 0).await.unwrap(), 10_000);
+        assert_eq!(store.audit().clear(keep, 0).await.unwrap(), 0);
     }
 
     #[tokio::test]
@@ -295,19 +301,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
         let keep = Kept { rows_max: 20, failure_rows_max: 10 };
-        store.record(&Act::UserAdd(&"andrew".parse().unwrap())).await.unwrap();
+        store.audit().record(&Act::UserAdd(&"andrew".parse().unwrap())).await.unwrap();
         let guesses = vec![failed(Some("andrew"), true); 3];
-        store.append(&guesses, 0).await.unwrap();
+        store.audit().append(&guesses, 0).await.unwrap();
         for behind in [26, 50, 50] {
-            store.append(&vec![Entry::gap(0, 1); 50], 0).await.unwrap();
+            store.audit().append(&vec![Entry::gap(0, 1); 50], 0).await.unwrap();
             // Rows 5 to 8 are in the file; of the first 50 the oldest 30 go.
-            assert_eq!(store.clear(keep, 8).await.unwrap(), behind);
+            assert_eq!(store.audit().clear(keep, 8).await.unwrap(), behind);
         }
         for (known, is_checked) in
             [(None, true), (Some("andrew"), false), (Some("robot.ci"), false), (None, false)]
         {
-            store.append(&vec![failed(known, is_checked); 50], i64::MAX).await.unwrap();
-            store.clear(keep, i64::MAX).await.unwrap();
+            store.audit().append(&vec![failed(known, is_checked); 50], i64::MAX).await.unwrap();
+            store.audit().clear(keep, i64::MAX).await.unwrap();
         }
         let some = |ring: &str, rows| (ring.to_owned(), rows);
         let expected = [
@@ -319,12 +325,12 @@ mod tests {
             some("unchecked", 10),
         ];
         assert_eq!(kept(&store).await, expected);
-        let rows = store.rows_after(0, 1000).await.unwrap();
+        let rows = store.audit().rows_after(0, 1000).await.unwrap();
         assert_eq!((rows[0].event.as_str(), rows[4].id), ("user.add", 135));
         // Guesses wash out guesses alone, the oldest first.
-        store.append(&vec![failed(Some("bea"), true); 9], i64::MAX).await.unwrap();
-        store.clear(keep, i64::MAX).await.unwrap();
-        let rows = store.rows_after(0, 1000).await.unwrap();
+        store.audit().append(&vec![failed(Some("bea"), true); 9], i64::MAX).await.unwrap();
+        store.audit().clear(keep, i64::MAX).await.unwrap();
+        let rows = store.audit().rows_after(0, 1000).await.unwrap();
         let guesses: Vec<_> = rows.iter().filter(|row| row.ring == "guess").collect();
         assert_eq!((guesses.len(), guesses[0].subject.as_deref()), (10, Some("andrew")));
         assert_eq!(kept(&store).await.len(), expected.len());

@@ -13,12 +13,18 @@ use super::{
     Error,
     counters::raise,
     members::own,
-    store::Store,
     transaction::{begin, record},
+    writer::Writer,
 };
 use crate::audit::Act;
 
-impl Store {
+/// The table of who is in which group.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupTable<'a> {
+    pub(super) writer: &'a Writer,
+}
+
+impl GroupTable<'_> {
     /// Makes `members` (users and robots) members of `group`. Gives back those who were not.
     ///
     /// # Errors
@@ -33,7 +39,8 @@ impl Store {
         let mut joined = Vec::new();
         for member in members {
             if join(&mut transaction, group, member).await? {
-                record(&mut transaction, &self.author, &Act::GroupAdd(group, member)).await?;
+                record(&mut transaction, self.writer.author(), &Act::GroupAdd(group, member))
+                    .await?;
                 joined.push(member.clone());
             }
         }
@@ -55,7 +62,8 @@ impl Store {
         let mut left = Vec::new();
         for member in members {
             if leave(&mut transaction, group, member).await? {
-                record(&mut transaction, &self.author, &Act::GroupRemove(group, member)).await?;
+                record(&mut transaction, self.writer.author(), &Act::GroupRemove(group, member))
+                    .await?;
                 left.push(member.clone());
             }
         }

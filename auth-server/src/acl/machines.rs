@@ -4,30 +4,28 @@ use berth_shared::subject::{Grantee, RobotName};
 
 use super::{
     Error,
-    edit::forget,
-    store::Store,
+    rules::forget,
     transaction::{begin, record},
+    writer::Writer,
 };
 use crate::audit::Act;
 
-impl Store {
-    /// Deletes the row of `name` by the statement `delete`, and with it rules and groups, and voids
-    /// the tokens. Whether there was one.
-    pub(super) async fn remove_machine(
-        &self,
-        delete: &'static str,
-        name: &RobotName,
-        act: &Act<'_>,
-    ) -> Result<bool, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        let removed = sqlx::query(delete).bind(name.as_str()).execute(&mut *transaction).await?;
-        if removed.rows_affected() == 0 {
-            return Ok(false);
-        }
-        forget(&mut transaction, &Grantee::Robot(name.clone())).await?;
-        record(&mut transaction, &self.author, act).await?;
-        transaction.commit().await?;
-        Ok(true)
+/// Deletes the row of `name` by the statement `delete`, and with it rules and groups, and voids
+/// the tokens. Whether there was one.
+pub(super) async fn remove(
+    writer: &Writer,
+    delete: &'static str,
+    name: &RobotName,
+    act: &Act<'_>,
+) -> Result<bool, Error> {
+    let mut connection = writer.lock().await;
+    let mut transaction = begin(&mut connection).await?;
+    let removed = sqlx::query(delete).bind(name.as_str()).execute(&mut *transaction).await?;
+    if removed.rows_affected() == 0 {
+        return Ok(false);
     }
+    forget(&mut transaction, &Grantee::Robot(name.clone())).await?;
+    record(&mut transaction, writer.author(), act).await?;
+    transaction.commit().await?;
+    Ok(true)
 }

@@ -1,14 +1,15 @@
 //! What is allowed, and what was taken away: the database that `auth-server` and `authctl` share.
 //!
-//! From the bottom up: `sqlite` is what is the engine's own, `row` reads values, `transaction`
-//! begins an act and writes its row of the audit, and [`counters`] and `members` say whom it
-//! concerns. [`policy`] is what is read as a whole, robots and trusts included; [`store`] opens the
-//! database and keeps the current policy in memory. Above it are the acts: [`edit`] on rules,
-//! `groups`, `robots` and `trusts` on those, `machines` on what robots and trusts have in common,
-//! `users` on those of the htpasswd file as it was last seen; [`apply`] makes all that what a file
-//! says. [`audit`] keeps what happened, [`snapshot`] copies the database, and `schema` says what is
-//! in it that Berth did not make. [`refresh_tokens`] and [`sign_in_addresses`] are kept here and are
-//! no part of the policy. Which rule decides is not known here: that is [`berth_shared::rights`],
+//! From the bottom up: `sqlite` is what is the engine's own, `row` reads values, `writer` is the
+//! connection for acts, `transaction` begins one and writes its row of the audit, and [`counters`] and
+//! `members` say whom it concerns. [`policy`] is what is read as a whole, robots and trusts included,
+//! and `reader` keeps it in memory. Above are the tables with their acts: [`rules`], [`groups`],
+//! [`robots`] and [`trusts`], with `machines` for what those have in common, [`users`] as the htpasswd
+//! file last showed them, [`tokens`]; [`apply`] makes all that what a file says. [`refresh_tokens`] and
+//! [`sign_in_addresses`] are kept here and are no part of the policy, and [`audit`] keeps what
+//! happened. [`store`] opens the database and has all of it; [`snapshot`] looks at one that is not
+//! open, and `schema` says what is in it that Berth did not make. Which rule decides is not known
+//! here: that is [`berth_shared::rights`],
 //! one function for both servers.
 //!
 //! **The counter.** One sequence serves the whole database. Whatever takes something away from a
@@ -21,14 +22,15 @@
 pub mod apply;
 pub mod audit;
 pub mod counters;
-pub mod edit;
-mod groups;
+pub mod groups;
 mod machines;
 mod members;
 pub mod policy;
+mod reader;
 pub mod refresh_tokens;
-mod robots;
+pub mod robots;
 mod row;
+pub mod rules;
 #[cfg(test)]
 mod samples;
 mod schema;
@@ -36,9 +38,11 @@ pub mod sign_in_addresses;
 pub mod snapshot;
 mod sqlite;
 pub mod store;
+pub mod tokens;
 mod transaction;
-mod trusts;
-mod users;
+pub mod trusts;
+pub mod users;
+mod writer;
 
 use std::path::PathBuf;
 

@@ -17,9 +17,10 @@ use super::{
     Error,
     counters::raise,
     members::{losers, own},
+    reader::Reader,
     row::{count, read_member},
-    store::Store,
     transaction::{begin, record},
+    writer::Writer,
 };
 use crate::audit::Act;
 
@@ -62,14 +63,21 @@ pub struct RefreshTokenRow {
     pub last_used: UnixSeconds,
 }
 
-impl Store {
+/// The table of refresh tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct RefreshTokenTable<'a> {
+    pub(super) reader: &'a Reader,
+    pub(super) writer: &'a Writer,
+}
+
+impl RefreshTokenTable<'_> {
     /// Keeps a new refresh token, and clears away those that nobody has used since `idle_since`.
     /// Gives back its id if it was kept: not when the subject's tokens were voided after it had
     /// signed in.
     ///
     /// # Errors
     /// When the database cannot be written to; nothing is changed then.
-    pub async fn keep_refresh_token(
+    pub async fn keep(
         &self,
         new: &NewRefreshToken,
         now: UnixSeconds,
@@ -109,13 +117,13 @@ impl Store {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn find_refresh_token(&self, hash: &str) -> Result<Option<RefreshTokenRow>, Error> {
+    pub async fn find(&self, hash: &str) -> Result<Option<RefreshTokenRow>, Error> {
         let query = sqlx::query(
             "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
              WHERE hash = $1",
         );
         let mut reader = self.reader.lock().await;
-        let row = query.bind(hash).fetch_optional(&mut reader.connection).await?;
+        let row = query.bind(hash).fetch_optional(&mut *reader).await?;
         row.as_ref().map(read_row).transpose()
     }
 
@@ -123,7 +131,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn note_refresh_token(&self, id: i64, now: UnixSeconds) -> Result<(), Error> {
+    pub async fn note(&self, id: i64, now: UnixSeconds) -> Result<(), Error> {
         sqlx::query("UPDATE refresh_tokens SET last_used = $2 WHERE id = $1 AND last_used < $2")
             .bind(id)
             .bind(now)
@@ -136,27 +144,24 @@ impl Store {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn refresh_tokens(
-        &self,
-        subject: Option<&Subject>,
-    ) -> Result<Vec<RefreshTokenRow>, Error> {
+    pub async fn list(&self, subject: Option<&Subject>) -> Result<Vec<RefreshTokenRow>, Error> {
         match subject {
-            Some(subject) => self.refresh_tokens_of(subject).await,
-            None => self.all_refresh_tokens().await,
+            Some(subject) => self.list_of(subject).await,
+            None => self.list_all().await,
         }
     }
 
-    async fn refresh_tokens_of(&self, subject: &Subject) -> Result<Vec<RefreshTokenRow>, Error> {
+    async fn list_of(&self, subject: &Subject) -> Result<Vec<RefreshTokenRow>, Error> {
         let query = sqlx::query(
             "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
              WHERE subject = $1 ORDER BY id",
         );
         let mut reader = self.reader.lock().await;
-        let rows = query.bind(subject.claim()).fetch_all(&mut reader.connection).await?;
+        let rows = query.bind(subject.claim()).fetch_all(&mut *reader).await?;
         rows.iter().map(read_row).collect()
     }
 
-    async fn all_refresh_tokens(&self) -> Result<Vec<RefreshTokenRow>, Error> {
+    async fn list_all(&self) -> Result<Vec<RefreshTokenRow>, Error> {
         let mut all: Vec<RefreshTokenRow> = Vec::new();
         loop {
             let query = sqlx::query(
@@ -164,7 +169,7 @@ impl Store {
                  WHERE id > $1 ORDER BY id LIMIT $2",
             );
             let query = query.bind(all.last().map_or(0, |row| row.id)).bind(PAGE);
-            let rows = query.fetch_all(&mut self.reader.lock().await.connection).await?;
+            let rows = query.fetch_all(&mut *self.reader.lock().await).await?;
             if rows.is_empty() {
                 return Ok(all);
             }
@@ -179,7 +184,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written to; none is ended then.
-    pub async fn end_refresh_tokens(&self, ids: &[i64]) -> Result<Vec<RefreshTokenRow>, Error> {
+    pub async fn end(&self, ids: &[i64]) -> Result<Vec<RefreshTokenRow>, Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         let mut ended = Vec::new();
@@ -201,7 +206,7 @@ impl Store {
         }
         for (subject, ids) in of {
             let act = Act::RefreshRevoke { subject, ids: &ids };
-            record(&mut transaction, &self.author, &act).await?;
+            record(&mut transaction, self.writer.author(), &act).await?;
         }
         transaction.commit().await?;
         Ok(ended)
@@ -253,7 +258,7 @@ fn read_row(row: &SqliteRow) -> Result<RefreshTokenRow, Error> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::*;
+    use super::{super::store::Store, *};
 
     fn subject(name: &str) -> Subject {
         Subject::from_claim(name).unwrap()
@@ -284,11 +289,11 @@ mod tests {
             client: "docker".to_owned(),
             sequence,
         };
-        store.keep_refresh_token(&new, now, now - 50).await.unwrap().is_some()
+        store.refresh_tokens().keep(&new, now, now - 50).await.unwrap().is_some()
     }
 
     async fn left(store: &Store) -> Vec<String> {
-        let all = store.refresh_tokens(None).await.unwrap();
+        let all = store.refresh_tokens().list(None).await.unwrap();
         all.iter().map(|row| row.subject.to_string()).collect()
     }
 
@@ -299,25 +304,29 @@ mod tests {
             names.iter().map(|(name, print)| (name.parse().unwrap(), (*print).to_owned())).collect()
         };
         let first = users(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")]);
-        store.reconcile(&first).await.unwrap();
+        store.seen_users().reconcile(&first).await.unwrap();
         for name in ["a", "b", "c", "d", "robot.ci", "robot.cd"] {
             assert!(keep(&store, name, name, 1).await);
         }
         let devs = "devs".parse().unwrap();
-        store.join(&devs, &[subject("d"), subject("robot.cd")]).await.unwrap();
-        store.leave(&devs, &[subject("d")]).await.unwrap();
-        store.join(&devs, &[subject("d")]).await.unwrap();
+        store.groups().join(&devs, &[subject("d"), subject("robot.cd")]).await.unwrap();
+        store.groups().leave(&devs, &[subject("d")]).await.unwrap();
+        store.groups().join(&devs, &[subject("d")]).await.unwrap();
         assert_eq!(left(&store).await.len(), 6, "leaving a group takes a right");
-        assert_eq!(store.void_tokens(&"anonymous".parse().unwrap()).await.unwrap(), 0);
-        store.reconcile(&users(&[("a", "2"), ("c", "1"), ("d", "1")])).await.unwrap();
+        assert_eq!(store.tokens().void(&"anonymous".parse().unwrap()).await.unwrap(), 0);
+        store.seen_users().reconcile(&users(&[("a", "2"), ("c", "1"), ("d", "1")])).await.unwrap();
         assert_eq!(left(&store).await, ["c", "d", "robot.ci", "robot.cd"]);
         let left_over = users(&[("a", "2"), ("d", "1")]);
-        store.remove_user(&left_over, &"c".parse().unwrap(), || Ok::<_, Error>(())).await.unwrap();
-        assert_eq!(store.void_tokens(&"group:devs".parse().unwrap()).await.unwrap(), 2);
+        store
+            .seen_users()
+            .remove(&left_over, &"c".parse().unwrap(), || Ok::<_, Error>(()))
+            .await
+            .unwrap();
+        assert_eq!(store.tokens().void(&"group:devs".parse().unwrap()).await.unwrap(), 2);
         assert_eq!(left(&store).await, ["robot.ci"]);
-        assert_eq!(store.void_tokens(&"everyone".parse().unwrap()).await.unwrap(), 1);
+        assert_eq!(store.tokens().void(&"everyone".parse().unwrap()).await.unwrap(), 1);
         assert!(keep(&store, "again", "a", 1).await);
-        store.void_every_token(1000).await.unwrap();
+        store.tokens().void_all(1000).await.unwrap();
         assert!(left(&store).await.is_empty());
     }
 
@@ -325,10 +334,10 @@ mod tests {
     async fn none_is_kept_for_a_sign_in_whose_tokens_were_voided_meanwhile() {
         let (_dir, store) = store().await;
         let before = store.policy().await.unwrap().sequence;
-        store.void_tokens(&"a".parse().unwrap()).await.unwrap();
+        store.tokens().void(&"a".parse().unwrap()).await.unwrap();
         assert!(!keep_after(&store, "x", "a", 1, before).await);
         assert!(keep_after(&store, "y", "b", 1, before).await);
-        store.void_tokens(&"everyone".parse().unwrap()).await.unwrap();
+        store.tokens().void(&"everyone".parse().unwrap()).await.unwrap();
         assert!(!keep_after(&store, "z", "b", 1, before).await);
         assert!(keep(&store, "z", "b", 1).await);
     }
@@ -340,14 +349,14 @@ mod tests {
         for n in 0..PER_SUBJECT_MAX {
             assert!(keep(&store, &format!("h{n}"), "a", 100).await);
         }
-        let first = store.find_refresh_token("h0").await.unwrap().unwrap();
-        store.note_refresh_token(first.id, 101).await.unwrap();
+        let first = store.refresh_tokens().find("h0").await.unwrap().unwrap();
+        store.refresh_tokens().note(first.id, 101).await.unwrap();
         assert!(keep(&store, "one more", "a", 101).await);
-        let all = store.refresh_tokens(Some(&subject("a"))).await.unwrap();
+        let all = store.refresh_tokens().list(Some(&subject("a"))).await.unwrap();
         assert_eq!(all.len() as i64, PER_SUBJECT_MAX);
-        assert!(store.find_refresh_token("h0").await.unwrap().is_some(), "it was used");
-        assert!(store.find_refresh_token("h1").await.unwrap().is_none());
-        assert!(store.find_refresh_token("other").await.unwrap().is_some());
+        assert!(store.refresh_tokens().find("h0").await.unwrap().is_some(), "it was used");
+        assert!(store.refresh_tokens().find("h1").await.unwrap().is_none());
+        assert!(store.refresh_tokens().find("other").await.unwrap().is_some());
         // 50 s are the idle life here: what was last used at 101 ends with 151.
         assert!(keep(&store, "later", "c", 150).await);
         assert_eq!(left(&store).await, ["a", "a", "c"]);
@@ -361,16 +370,16 @@ mod tests {
         for (hash, name) in [("1", "a"), ("2", "a"), ("3", "b")] {
             assert!(keep(&store, hash, name, 1).await);
         }
-        let id = store.find_refresh_token("1").await.unwrap().unwrap().id;
-        assert_eq!(store.end_refresh_tokens(&[id, 1000]).await.unwrap().len(), 1);
-        assert!(store.end_refresh_tokens(&[id]).await.unwrap().is_empty());
+        let id = store.refresh_tokens().find("1").await.unwrap().unwrap().id;
+        assert_eq!(store.refresh_tokens().end(&[id, 1000]).await.unwrap().len(), 1);
+        assert!(store.refresh_tokens().end(&[id]).await.unwrap().is_empty());
         assert_eq!(left(&store).await, ["a", "b"]);
         let counters = store.policy().await.unwrap().revocations.counters.clone();
         assert_eq!(counters.into_iter().collect::<Vec<_>>(), [("a".parse().unwrap(), 1)]);
         assert!(keep(&store, "4", "b", 1).await);
-        let newest = store.find_refresh_token("4").await.unwrap().unwrap();
-        store.end_refresh_tokens(&[newest.id]).await.unwrap();
+        let newest = store.refresh_tokens().find("4").await.unwrap().unwrap();
+        store.refresh_tokens().end(&[newest.id]).await.unwrap();
         assert!(keep(&store, "5", "b", 1).await);
-        assert!(store.find_refresh_token("5").await.unwrap().unwrap().id > newest.id);
+        assert!(store.refresh_tokens().find("5").await.unwrap().unwrap().id > newest.id);
     }
 }

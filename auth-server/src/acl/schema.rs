@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use super::{Error, sqlite::MIGRATIONS, store::Store};
+use super::{Error, sqlite::MIGRATIONS};
 
 /// Tables and indexes that SQLite keeps for itself are none of anybody's making. How the table of
 /// migrations is made is sqlx's affair, and changes with it.
@@ -16,20 +16,14 @@ const SCHEMA: &str = "SELECT type, name,
 /// What each thing is and is called, and how it was made.
 type Schema = BTreeMap<(String, String), String>;
 
-impl Store {
-    /// What is in the database and is not of this program's making, or is missing in it; `None` when
-    /// there is no such thing. The database is one that has been migrated.
-    ///
-    /// # Errors
-    /// When a database does not answer.
-    pub async fn foreign_schema(&self) -> Result<Option<String>, Error> {
-        let mut own = SqliteConnectOptions::new().in_memory(true).connect().await?;
-        MIGRATIONS.run_direct(None, &mut own, false).await.map_err(sqlx::Error::from)?;
-        let expected = schema(sqlx::query_as(SCHEMA).fetch_all(&mut own).await?);
-        own.close().await?;
-        let found = schema(sqlx::query_as(SCHEMA).fetch_all(&mut *self.writer.lock().await).await?);
-        Ok(difference(&expected, &found))
-    }
+/// What is in the database and is not of this program's making, or is missing in it.
+pub(super) async fn foreign(database: &mut SqliteConnection) -> Result<Option<String>, Error> {
+    let mut own = SqliteConnectOptions::new().in_memory(true).connect().await?;
+    MIGRATIONS.run_direct(None, &mut own, false).await.map_err(sqlx::Error::from)?;
+    let expected = schema(sqlx::query_as(SCHEMA).fetch_all(&mut own).await?);
+    own.close().await?;
+    let found = schema(sqlx::query_as(SCHEMA).fetch_all(database).await?);
+    Ok(difference(&expected, &found))
 }
 
 fn schema(rows: Vec<(String, String, String)>) -> Schema {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use berth_shared::{clock::UnixSeconds, subject::UserName};
 use sqlx::{Row, SqliteConnection};
 
-use super::{Error, row::parse, store::Store, transaction::begin};
+use super::{Error, reader::Reader, row::parse, transaction::begin, writer::Writer};
 
 /// How long it is kept that a user signed in from an address.
 pub const KEPT_SECS: i64 = 30 * 24 * 60 * 60;
@@ -30,19 +30,26 @@ pub struct SignInAddress {
     pub seen: UnixSeconds,
 }
 
-impl Store {
+/// The table of addresses that users have signed in from.
+#[derive(Debug, Clone, Copy)]
+pub struct AddressTable<'a> {
+    pub(super) reader: &'a Reader,
+    pub(super) writer: &'a Writer,
+}
+
+impl AddressTable<'_> {
     /// What is known at `now`, the last seen first.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn sign_in_addresses(&self, now: UnixSeconds) -> Result<Vec<SignInAddress>, Error> {
+    pub async fn list(&self, now: UnixSeconds) -> Result<Vec<SignInAddress>, Error> {
         let query = sqlx::query(
             "SELECT name, address, seen FROM sign_in_addresses WHERE seen > $1
              ORDER BY seen DESC LIMIT $2",
         );
         let mut reader = self.reader.lock().await;
         let query = query.bind(now - KEPT_SECS).bind(ENTRIES_MAX);
-        let rows = query.fetch_all(&mut reader.connection).await?;
+        let rows = query.fetch_all(&mut *reader).await?;
         let read = |row| {
             let (user, address) = (parse(row, "name")?, parse(row, "address")?);
             Ok(SignInAddress { user, address, seen: row.try_get("seen")? })
@@ -55,7 +62,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn note_sign_in_address(&self, seen: &SignInAddress) -> Result<(), Error> {
+    pub async fn note(&self, seen: &SignInAddress) -> Result<(), Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         sqlx::query(
@@ -102,7 +109,7 @@ pub(super) async fn forget(
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::*;
+    use super::{super::store::Store, *};
 
     fn pair(user: &str, address: &str, seen: UnixSeconds) -> SignInAddress {
         SignInAddress { user: user.parse().unwrap(), address: address.parse().unwrap(), seen }
@@ -116,30 +123,34 @@ mod tests {
     async fn only_users_are_noted_and_go_with_what_is_known_of_them() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
-        store.reconcile(&users(&["a", "b", "c"])).await.unwrap();
+        store.seen_users().reconcile(&users(&["a", "b", "c"])).await.unwrap();
         for user in ["a", "b", "c", "nobody"] {
-            store.note_sign_in_address(&pair(user, "192.0.2.1", 10)).await.unwrap();
+            store.sign_in_addresses().note(&pair(user, "192.0.2.1", 10)).await.unwrap();
         }
-        store.note_sign_in_address(&pair("a", "192.0.2.1", 20)).await.unwrap();
-        let known = store.sign_in_addresses(20).await.unwrap();
+        store.sign_in_addresses().note(&pair("a", "192.0.2.1", 20)).await.unwrap();
+        let known = store.sign_in_addresses().list(20).await.unwrap();
         assert_eq!(known[0], pair("a", "192.0.2.1", 20));
         assert_eq!(known.len(), 3);
         // A new password leaves where its owner is at home.
         let mut left = users(&["a", "b"]);
         left.insert("a".parse().unwrap(), "another".to_owned());
-        store.reconcile(&left).await.unwrap();
-        assert_eq!(store.sign_in_addresses(20).await.unwrap().len(), 2);
+        store.seen_users().reconcile(&left).await.unwrap();
+        assert_eq!(store.sign_in_addresses().list(20).await.unwrap().len(), 2);
         left.remove(&"a".parse().unwrap());
-        store.remove_user(&left, &"a".parse().unwrap(), || Ok::<_, Error>(())).await.unwrap();
-        assert_eq!(store.sign_in_addresses(20).await.unwrap(), [pair("b", "192.0.2.1", 10)]);
-        assert!(store.sign_in_addresses(10 + KEPT_SECS).await.unwrap().is_empty());
+        store
+            .seen_users()
+            .remove(&left, &"a".parse().unwrap(), || Ok::<_, Error>(()))
+            .await
+            .unwrap();
+        assert_eq!(store.sign_in_addresses().list(20).await.unwrap(), [pair("b", "192.0.2.1", 10)]);
+        assert!(store.sign_in_addresses().list(10 + KEPT_SECS).await.unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn what_is_kept_is_bounded_as_a_whole() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
-        store.reconcile(&users(&["a"])).await.unwrap();
+        store.seen_users().reconcile(&users(&["a"])).await.unwrap();
         sqlx::query(
             "WITH RECURSIVE count (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM count LIMIT $1)
              INSERT INTO sign_in_addresses (name, address, seen)
@@ -149,8 +160,8 @@ mod tests {
         .execute(&mut *store.writer.lock().await)
         .await
         .unwrap();
-        store.note_sign_in_address(&pair("a", "192.0.2.1", 1_000_000)).await.unwrap();
-        let known = store.sign_in_addresses(1_000_000).await.unwrap();
+        store.sign_in_addresses().note(&pair("a", "192.0.2.1", 1_000_000)).await.unwrap();
+        let known = store.sign_in_addresses().list(1_000_000).await.unwrap();
         let last = known.last().map(|pair| pair.seen);
         assert_eq!((known.len(), known[0].seen, last), (ENTRIES_MAX as usize, 1_000_000, Some(11)));
         let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sign_in_addresses")
@@ -164,16 +175,20 @@ mod tests {
     async fn what_is_kept_is_bounded_for_each_user_and_in_age() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
-        store.reconcile(&users(&["a", "b"])).await.unwrap();
-        store.note_sign_in_address(&pair("b", "192.0.2.1", 0)).await.unwrap();
+        store.seen_users().reconcile(&users(&["a", "b"])).await.unwrap();
+        store.sign_in_addresses().note(&pair("b", "192.0.2.1", 0)).await.unwrap();
         for n in 0..=ADDRESSES_PER_USER_MAX {
-            store.note_sign_in_address(&pair("a", &format!("2001:db8::{n:x}"), n)).await.unwrap();
+            store
+                .sign_in_addresses()
+                .note(&pair("a", &format!("2001:db8::{n:x}"), n))
+                .await
+                .unwrap();
         }
-        let known = store.sign_in_addresses(0).await.unwrap();
+        let known = store.sign_in_addresses().list(0).await.unwrap();
         assert_eq!(known.len() as i64, ADDRESSES_PER_USER_MAX + 1);
         assert!(!known.contains(&pair("a", "2001:db8::0", 0)));
-        store.note_sign_in_address(&pair("b", "192.0.2.2", KEPT_SECS)).await.unwrap();
-        let ages = store.sign_in_addresses(0).await.unwrap();
+        store.sign_in_addresses().note(&pair("b", "192.0.2.2", KEPT_SECS)).await.unwrap();
+        let ages = store.sign_in_addresses().list(0).await.unwrap();
         assert!(ages.iter().all(|pair| pair.seen > 0), "{ages:?}");
     }
 }

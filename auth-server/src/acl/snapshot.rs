@@ -4,21 +4,7 @@ use std::path::Path;
 
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 
-use super::{
-    Error,
-    sqlite::{BUSY_TIMEOUT, snapshot},
-    store::Store,
-};
-
-impl Store {
-    /// Writes a consistent copy of the database, as it is now, to the new file `to`, durably.
-    ///
-    /// # Errors
-    /// When the file is there already, or cannot be written.
-    pub async fn snapshot(&self, to: &Path) -> Result<(), Error> {
-        snapshot(&mut *self.writer.lock().await, to).await
-    }
-}
+use super::sqlite::BUSY_TIMEOUT;
 
 /// The sequence in the database at `path`, whatever version wrote it; `None` when it cannot be
 /// read.
@@ -35,7 +21,7 @@ pub async fn last_sequence(path: &Path) -> Option<i64> {
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
 
-    use super::*;
+    use super::{super::store::Store, *};
 
     #[tokio::test]
     async fn a_copy_is_private_whole_and_never_written_over() {

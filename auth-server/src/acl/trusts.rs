@@ -3,23 +3,29 @@
 use berth_shared::{clock::UnixSeconds, rights::Rule, subject::RobotName};
 
 use super::{
-    Error,
-    edit::add_all,
-    store::Store,
+    Error, machines,
+    rules::add_all,
     transaction::{begin, record},
+    writer::Writer,
 };
 use crate::{
     audit::Act,
     trust::{Trust, url::IssuerUrl},
 };
 
-impl Store {
+/// The table of trusts.
+#[derive(Debug, Clone, Copy)]
+pub struct TrustTable<'a> {
+    pub(super) writer: &'a Writer,
+}
+
+impl TrustTable<'_> {
     /// Adds a trust with its first rules. Whether it was added: not when there is a trust or a
     /// robot of that name. Rules that somebody granted to the name before are left as they are.
     ///
     /// # Errors
     /// When the database cannot be written to; nothing is added then.
-    pub async fn add_trust(&self, trust: &Trust, rules: &[Rule]) -> Result<bool, Error> {
+    pub async fn add(&self, trust: &Trust, rules: &[Rule]) -> Result<bool, Error> {
         let claims = trust.claims.to_json()?;
         let remote = trust.keys.remote();
         let keys_url = remote.and_then(|remote| remote.keys_url.as_ref());
@@ -48,8 +54,8 @@ impl Store {
         }
         let issuer = trust.issuer.as_str();
         let act = Act::TrustAdd { name: &trust.name, issuer };
-        record(&mut transaction, &self.author, &act).await?;
-        add_all(&mut transaction, &self.author, rules, trust.created).await?;
+        record(&mut transaction, self.writer.author(), &act).await?;
+        add_all(&mut transaction, self.writer.author(), rules, trust.created).await?;
         transaction.commit().await?;
         Ok(true)
     }
@@ -58,16 +64,16 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn remove_trust(&self, name: &RobotName) -> Result<bool, Error> {
+    pub async fn remove(&self, name: &RobotName) -> Result<bool, Error> {
         let delete = "DELETE FROM trusts WHERE name = $1";
-        self.remove_machine(delete, name, &Act::TrustRemove(name)).await
+        machines::remove(self.writer, delete, name, &Act::TrustRemove(name)).await
     }
 
     /// Notes that a token of the trust was exchanged.
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn note_trust(&self, name: &RobotName, now: UnixSeconds) -> Result<(), Error> {
+    pub async fn note(&self, name: &RobotName, now: UnixSeconds) -> Result<(), Error> {
         sqlx::query("UPDATE trusts SET last_used = $2 WHERE name = $1")
             .bind(name.as_str())
             .bind(now)
@@ -81,7 +87,10 @@ impl Store {
 mod tests {
     use berth_shared::subject::Subject;
 
-    use super::{super::samples::allow, *};
+    use super::{
+        super::{samples::allow, store::Store},
+        *,
+    };
     use crate::{
         acl::policy::robots::Robot,
         secrets::robot::RobotSecret,
@@ -121,9 +130,9 @@ mod tests {
         let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
         let rule = allow("robot.a", "team/app", "pull", None);
         for added in [trust("robot.a", inline()), trust("robot.b", remote())] {
-            assert!(store.add_trust(&added, std::slice::from_ref(&rule)).await.unwrap());
-            assert!(!store.add_trust(&added, &[]).await.unwrap());
-            store.note_trust(&added.name, 50).await.unwrap();
+            assert!(store.trusts().add(&added, std::slice::from_ref(&rule)).await.unwrap());
+            assert!(!store.trusts().add(&added, &[]).await.unwrap());
+            store.trusts().note(&added.name, 50).await.unwrap();
             let policy = store.policy().await.unwrap();
             let read = policy.trusts.get(&added.name).unwrap();
             let expected = Trust { last_used: Some(50), ..added };
@@ -136,8 +145,8 @@ mod tests {
             assert_eq!((read.created, read.last_used), (1, Some(50)));
         }
         let a: RobotName = "robot.a".parse().unwrap();
-        assert!(store.remove_trust(&a).await.unwrap());
-        assert!(!store.remove_trust(&a).await.unwrap());
+        assert!(store.trusts().remove(&a).await.unwrap());
+        assert!(!store.trusts().remove(&a).await.unwrap());
         let policy = store.policy().await.unwrap();
         assert!(policy.trusts.get(&a).is_none() && policy.rules().is_empty());
         assert_eq!(policy.revocations.least_for(&Subject::Robot(a)), 1);
@@ -154,12 +163,12 @@ mod tests {
             last_used: None,
         };
         let secret = RobotSecret::generate().unwrap();
-        assert!(store.create_robot(&robot("robot.a"), &secret, &[]).await.unwrap());
-        assert!(!store.add_trust(&trust("robot.a", inline()), &[]).await.unwrap());
-        assert!(store.add_trust(&trust("robot.b", inline()), &[]).await.unwrap());
+        assert!(store.robots().create(&robot("robot.a"), &secret, &[]).await.unwrap());
+        assert!(!store.trusts().add(&trust("robot.a", inline()), &[]).await.unwrap());
+        assert!(store.trusts().add(&trust("robot.b", inline()), &[]).await.unwrap());
         let secret = RobotSecret::generate().unwrap();
-        assert!(!store.create_robot(&robot("robot.b"), &secret, &[]).await.unwrap());
-        assert!(!store.remove_robot(&"robot.b".parse().unwrap()).await.unwrap());
-        assert!(!store.remove_trust(&"robot.a".parse().unwrap()).await.unwrap());
+        assert!(!store.robots().create(&robot("robot.b"), &secret, &[]).await.unwrap());
+        assert!(!store.robots().remove(&"robot.b".parse().unwrap()).await.unwrap());
+        assert!(!store.trusts().remove(&"robot.a".parse().unwrap()).await.unwrap());
     }
 }

@@ -12,24 +12,31 @@ use sqlx::{Row, SqliteConnection};
 use super::{
     Error,
     counters::{raise, sequence},
-    edit::forget,
-    refresh_tokens, sign_in_addresses,
-    store::Store,
+    refresh_tokens,
+    rules::forget,
+    sign_in_addresses,
     transaction::{begin, record},
+    writer::Writer,
 };
 use crate::audit::{Act, Author};
 
 /// The users of an htpasswd file, each with a fingerprint of the stored hash.
 pub(super) type Users = BTreeMap<UserName, String>;
 
-impl Store {
+/// The table of users as the htpasswd file last showed them.
+#[derive(Debug, Clone, Copy)]
+pub struct SeenUserTable<'a> {
+    pub(super) writer: &'a Writer,
+}
+
+impl SeenUserTable<'_> {
     /// Takes every rule and group of a user away who has been removed from the htpasswd file:
     /// whoever gets that name later must not inherit them. `users` are those who are left, as for
     /// [`reconcile`](Self::reconcile). Gives back how many rules there were.
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn remove_user<E: From<Error>>(
+    pub async fn remove<E: From<Error>>(
         &self,
         users: &Users,
         user: &UserName,
@@ -38,9 +45,9 @@ impl Store {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         save()?;
-        compare(&mut transaction, users, &self.author, Some(user)).await?;
+        compare(&mut transaction, users, self.writer.author(), Some(user)).await?;
         let rules = forget(&mut transaction, &Grantee::User(user.clone())).await?;
-        record(&mut transaction, &self.author, &Act::UserRemove(user, rules)).await?;
+        record(&mut transaction, self.writer.author(), &Act::UserRemove(user, rules)).await?;
         transaction.commit().await.map_err(Error::from)?;
         Ok(rules)
     }
@@ -50,7 +57,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn set_user<E: From<Error>>(
+    pub async fn set<E: From<Error>>(
         &self,
         users: &Users,
         user: &UserName,
@@ -60,8 +67,8 @@ impl Store {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         save()?;
-        compare(&mut transaction, users, &self.author, Some(user)).await?;
-        record(&mut transaction, &self.author, act).await?;
+        compare(&mut transaction, users, self.writer.author(), Some(user)).await?;
+        record(&mut transaction, self.writer.author(), act).await?;
         Ok(transaction.commit().await.map_err(Error::from)?)
     }
 
@@ -74,7 +81,7 @@ impl Store {
     pub async fn reconcile(&self, users: &Users) -> Result<u64, Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
-        compare(&mut transaction, users, &self.author, None).await?;
+        compare(&mut transaction, users, self.writer.author(), None).await?;
         let sequence = sequence(&mut transaction).await?;
         transaction.commit().await?;
         Ok(sequence)
@@ -130,7 +137,10 @@ async fn compare(
 #[cfg(test)]
 mod tests {
     use super::{
-        super::samples::{allow, counter},
+        super::{
+            samples::{allow, counter},
+            store::Store,
+        },
         *,
     };
 
@@ -145,15 +155,15 @@ mod tests {
         let path = dir.path().join("auth.db");
         let store = Store::open(&path).await.unwrap();
         let first = users(&[("a", "1"), ("b", "1"), ("c", "1")]);
-        assert_eq!(store.reconcile(&first).await.unwrap(), 0);
-        assert_eq!(store.reconcile(&first).await.unwrap(), 0);
+        assert_eq!(store.seen_users().reconcile(&first).await.unwrap(), 0);
+        assert_eq!(store.seen_users().reconcile(&first).await.unwrap(), 0);
         drop(store);
         let store = Store::open(&path).await.unwrap();
         let edited = users(&[("a", "2"), ("b", "1"), ("d", "1")]);
-        assert_eq!(store.reconcile(&edited).await.unwrap(), 2);
+        assert_eq!(store.seen_users().reconcile(&edited).await.unwrap(), 2);
         assert!(counter(&store, "a").await > 0 && counter(&store, "c").await > 0);
         assert_eq!((counter(&store, "b").await, counter(&store, "d").await), (0, 0));
-        assert_eq!(store.reconcile(&edited).await.unwrap(), 2);
+        assert_eq!(store.seen_users().reconcile(&edited).await.unwrap(), 2);
     }
 
     #[tokio::test]
@@ -165,11 +175,12 @@ mod tests {
             allow("andrew", "b", "*", None),
             allow("everyone", "b", "*", None),
         ];
-        store.add(&rules, 0).await.unwrap();
+        store.rules().add(&rules, 0).await.unwrap();
         let left = users(&[]);
         assert_eq!(
             store
-                .remove_user(&left, &"andrew".parse().unwrap(), || Ok::<_, Error>(()))
+                .seen_users()
+                .remove(&left, &"andrew".parse().unwrap(), || Ok::<_, Error>(()))
                 .await
                 .unwrap(),
             2

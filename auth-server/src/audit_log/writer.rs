@@ -107,7 +107,7 @@ impl Writer {
 
     async fn step(&mut self) -> Result<(), Error> {
         if !self.is_begun {
-            self.exported_noted = self.store.exported().await?;
+            self.exported_noted = self.store.audit().exported().await?;
             if let Some(export) = &mut self.export {
                 export.exported = self.exported_noted;
             }
@@ -136,7 +136,7 @@ impl Writer {
             return Ok(());
         }
         let exported = self.exported();
-        self.store.append(&self.pending, exported).await?;
+        self.store.audit().append(&self.pending, exported).await?;
         self.pending.clear();
         self.exported_noted = exported;
         Ok(())
@@ -144,7 +144,7 @@ impl Writer {
 
     async fn clear(&mut self) -> Result<(), Error> {
         let exported = self.export.as_ref().map_or(i64::MAX, |export| export.exported);
-        let missed = self.store.clear(self.kept, exported).await?;
+        let missed = self.store.audit().clear(self.kept, exported).await?;
         if let Some(export) = &mut self.export
             && missed > 0
         {
@@ -159,7 +159,7 @@ impl Writer {
     async fn export(&mut self) -> Result<(), Error> {
         while let Some(export) = &mut self.export {
             export.find_place(&self.store).await?;
-            let rows = self.store.rows_after(export.exported, ROWS_AT_ONCE).await?;
+            let rows = self.store.audit().rows_after(export.exported, ROWS_AT_ONCE).await?;
             let Some(last) = rows.last().map(|row| row.id) else {
                 return self.note_exported().await;
             };
@@ -182,7 +182,7 @@ impl Writer {
     async fn note_exported(&mut self) -> Result<(), Error> {
         let exported = self.exported();
         if exported != self.exported_noted {
-            self.store.append(&[], exported).await?;
+            self.store.audit().append(&[], exported).await?;
             self.exported_noted = exported;
         }
         Ok(())

@@ -101,8 +101,8 @@ async fn stage(
     // time in seconds stands for it: the sequence counts acts of administration, and those are
     // fewer than seconds.
     let last = last_sequence(&config.database()).await.unwrap_or_default();
-    store.void_every_token(by.clock().now().max(last)).await?;
-    store.record(&Act::Restore(&contents.made)).await?;
+    store.tokens().void_all(by.clock().now().max(last)).await?;
+    store.audit().record(&Act::Restore(&contents.made)).await?;
     store.close().await?;
     Ok(staged)
 }

@@ -56,12 +56,12 @@ impl Used {
 
     async fn write(&self, store: &Store, now: UnixSeconds) -> Result<(), acl::Error> {
         match self {
-            Self::Robot(name, _) => store.note_robot(name, now).await,
-            Self::Trust(name, _) => store.note_trust(name, now).await,
-            Self::RefreshToken(id) => store.note_refresh_token(*id, now).await,
+            Self::Robot(name, _) => store.robots().note(name, now).await,
+            Self::Trust(name, _) => store.trusts().note(name, now).await,
+            Self::RefreshToken(id) => store.refresh_tokens().note(*id, now).await,
             Self::Address(user, address) => {
                 let (user, address) = (user.clone(), *address);
-                store.note_sign_in_address(&SignInAddress { user, address, seen: now }).await
+                store.sign_in_addresses().note(&SignInAddress { user, address, seen: now }).await
             }
         }
     }

@@ -207,7 +207,7 @@ fn report(path: &std::path::Path, file: &Htpasswd) {
 /// Writes to the database what has changed, and only then makes the users usable: otherwise a new
 /// password would be accepted while tokens of the old one still hold.
 async fn adopt(file: &Htpasswd, database: &acl::store::Store) -> Result<Arc<UserSet>, acl::Error> {
-    let reconciled = database.reconcile(&file.fingerprints()).await?;
+    let reconciled = database.seen_users().reconcile(&file.fingerprints()).await?;
     let hashes: HashMap<_, _> =
         file.users.iter().map(|(name, hash)| (name.clone(), hash.clone())).collect();
     let modal_cost = modal_cost(hashes.values());

@@ -114,7 +114,7 @@ async fn add(
         let text = format!("{did}:\n{}", show_rules(rules, site));
         return Ok(Report::done(text, json!({ key: json_rules(rules) })));
     }
-    database.add(rules, now()).await?;
+    database.rules().add(rules, now()).await?;
     let policy = database.policy().await?;
     let held = policy.rules_naming(grantee);
     let text = format!("{did}; the rules for {grantee} now:\n{}", show_rules(held, site));

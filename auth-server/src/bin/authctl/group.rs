@@ -73,7 +73,7 @@ async fn add(arguments: &Members, site: &Site) -> Result<Report, Failure> {
     let joined = if *dry_run {
         others(&policy, arguments, false)
     } else {
-        database.join(group, members).await?
+        database.groups().join(group, members).await?
     };
     let verb = match (*dry_run, members.len()) {
         (true, _) => "would be in",
@@ -90,7 +90,7 @@ async fn remove(arguments: &Members, site: &Site) -> Result<Report, Failure> {
     let left = if *dry_run {
         others(&*database.policy().await?, arguments, true)
     } else {
-        database.leave(group, members).await?
+        database.groups().leave(group, members).await?
     };
     let verb = if *dry_run { "would leave" } else { "left" };
     let mut lines: Vec<_> =

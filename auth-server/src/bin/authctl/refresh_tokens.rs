@@ -62,7 +62,7 @@ pub(crate) async fn run(verb: Verb, site: &Site) -> Result<Report, Failure> {
 
 async fn list(arguments: &List, site: &Site) -> Result<Report, Failure> {
     let subject = arguments.subject.as_ref().map(one_subject).transpose()?;
-    let found = site.database().await?.refresh_tokens(subject.as_ref()).await?;
+    let found = site.database().await?.refresh_tokens().list(subject.as_ref()).await?;
     if !site.config.refresh_tokens {
         warn("refresh tokens are off, so that none is accepted: refresh_tokens in auth.toml");
     }
@@ -87,7 +87,7 @@ async fn list(arguments: &List, site: &Site) -> Result<Report, Failure> {
 async fn revoke(arguments: &Revoke, site: &Site) -> Result<Report, Failure> {
     let Revoke { ids, dry_run } = arguments;
     let database = site.database().await?;
-    let there = database.refresh_tokens(None).await?;
+    let there = database.refresh_tokens().list(None).await?;
     if let Some(id) = ids.iter().find(|id| !there.iter().any(|row| row.id == **id)) {
         return Err(Failure::refused(format!(
             "there is no refresh token {id}, so nothing was ended; authctl refresh-tokens list \
@@ -97,7 +97,7 @@ async fn revoke(arguments: &Revoke, site: &Site) -> Result<Report, Failure> {
     let (verb, ended) = if *dry_run {
         ("would end", there.into_iter().filter(|row| ids.contains(&row.id)).collect())
     } else {
-        ("ended", database.end_refresh_tokens(ids).await?)
+        ("ended", database.refresh_tokens().end(ids).await?)
     };
     let line = |row: &RefreshTokenRow| {
         let RefreshTokenRow { id, subject, client, .. } = row;

@@ -95,7 +95,7 @@ async fn take(
     let lost = if dry_run {
         would_take(&*database.policy().await?, grantee, text, effect)
     } else {
-        database.remove(grantee, pattern, effect, *actions).await?
+        database.rules().remove(grantee, pattern, effect, *actions).await?
     };
     if lost.is_empty() {
         taken.lines.push(format!("there is no {noun} {grantee} {pattern}:{actions}"));

@@ -92,7 +92,7 @@ async fn create(arguments: &Create, site: &Site) -> Result<Report, Failure> {
         return Ok(Report::done(text, json!({ "name": name, "dry_run": true })));
     }
     let secret = RobotSecret::generate().map_err(|_| no_randomness())?;
-    if !database.create_robot(&robot, &secret, &rules).await? {
+    if !database.robots().create(&robot, &secret, &rules).await? {
         return Err(taken());
     }
     let policy = database.policy().await?;
@@ -156,7 +156,7 @@ async fn revoke(name: &RobotName, dry_run: bool, site: &Site) -> Result<Report, 
     let is_there = if dry_run {
         policy.robots.get(name).is_some()
     } else {
-        database.remove_robot(name).await?
+        database.robots().remove(name).await?
     };
     if !is_there {
         return Err(Failure::refused(format!("there is no {name}; authctl robot list shows them")));

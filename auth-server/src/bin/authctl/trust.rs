@@ -133,7 +133,7 @@ async fn add(arguments: Add, site: &Site) -> Result<Report, Failure> {
         let text = format!("would trust {}\n{}", summary(&trust), keys_remark(&trust).await);
         return Ok(Report::done(text, json!({ "name": name, "dry_run": true })));
     }
-    if !database.add_trust(&trust, &rules).await? {
+    if !database.trusts().add(&trust, &rules).await? {
         let policy = database.policy().await?;
         let gone = || Failure::refused(format!("{name} was made or removed meanwhile: try again"));
         return Err(taken(name, &policy).unwrap_or_else(gone));
@@ -281,7 +281,7 @@ async fn remove(name: &RobotName, dry_run: bool, site: &Site) -> Result<Report, 
     let is_there = if dry_run {
         database.policy().await?.trusts.get(name).is_some()
     } else {
-        database.remove_trust(name).await?
+        database.trusts().remove(name).await?
     };
     if !is_there {
         return Err(Failure::refused(format!("there is no trust {name}; authctl trust list")));

@@ -101,7 +101,7 @@ async fn add(
     set(&database, &editor, name, &Act::UserAdd(name)).await?;
     let grantee = Grantee::User(name.clone());
     let rules: Vec<_> = grants.iter().map(|text| text.allow(&grantee, None)).collect();
-    database.add(&rules, now()).await?;
+    database.rules().add(&rules, now()).await?;
     let policy = database.policy().await?;
     let held = policy.rules_naming(&grantee);
     let mut text = format!("added {name} to {}", site.config.htpasswd.display());
@@ -145,7 +145,7 @@ async fn set(
     act: &Act<'_>,
 ) -> Result<(), Failure> {
     let save = || editor.save().map_err(Failure::from);
-    database.set_user(&editor.parse().fingerprints(), name, act, save).await
+    database.seen_users().set(&editor.parse().fingerprints(), name, act, save).await
 }
 
 async fn remove(name: &UserName, dry_run: bool, site: &Site) -> Result<Report, Failure> {
@@ -162,7 +162,7 @@ async fn remove(name: &UserName, dry_run: bool, site: &Site) -> Result<Report, F
         // The user first: a crash in between leaves grants of nobody, which `grants` shows.
         editor.remove(name);
         let save = || editor.save().map_err(Failure::from);
-        database.remove_user(&editor.parse().fingerprints(), name, save).await?;
+        database.seen_users().remove(&editor.parse().fingerprints(), name, save).await?;
     }
     let (verb, void) = if dry_run { ("would remove", "would be") } else { ("removed", "are") };
     let text = format!(

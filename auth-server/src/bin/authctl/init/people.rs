@@ -122,7 +122,7 @@ impl Plan {
         }
         let users = files::read(path).map(|bytes| Htpasswd::parse(&bytes)).unwrap_or_default();
         if let Some(database) = database {
-            database.reconcile(&users.fingerprints()).await?;
+            database.seen_users().reconcile(&users.fingerprints()).await?;
         }
         Ok(Made { user: users.users.into_keys().next(), password })
     }
@@ -152,5 +152,5 @@ async fn give_everything(database: Option<&Store>, grantee: Grantee) -> Result<(
     let pattern = "**".parse()?;
     let effect = Effect::Allow;
     let rule = Rule { grantee, pattern, effect, actions: Actions::ALL, expires: None };
-    Ok(database.add(&[rule], now()).await?)
+    Ok(database.rules().add(&[rule], now()).await?)
 }

@@ -114,13 +114,13 @@ impl RotateArguments {
 async fn record(rotated: &Rotated, site: &Site) -> Result<(), Failure> {
     let database = site.database().await?;
     for key in &rotated.dropped {
-        database.record(&Act::KeyCompromised { key_id: &key.id }).await?;
+        database.audit().record(&Act::KeyCompromised { key_id: &key.id }).await?;
     }
     if let Some(key) = &rotated.active {
-        database.record(&Act::KeyRotate { key_id: &key.id }).await?;
+        database.audit().record(&Act::KeyRotate { key_id: &key.id }).await?;
     }
     if let Some(key) = &rotated.retired {
-        database.record(&Act::KeyRetire { key_id: &key.id }).await?;
+        database.audit().record(&Act::KeyRetire { key_id: &key.id }).await?;
     }
     Ok(())
 }

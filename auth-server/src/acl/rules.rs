@@ -1,5 +1,5 @@
-//! Every act that changes the database. Each is one transaction, begun as a writer, so that what
-//! it read still holds when it writes.
+//! The acts that change rules. Each is one transaction, begun as a writer, so that what it read still
+//! holds when it writes.
 
 use berth_shared::{
     action::Actions,
@@ -16,32 +16,18 @@ use super::{
     refresh_tokens,
     row::read_rule,
     sign_in_addresses,
-    store::Store,
     transaction::{begin, record},
+    writer::Writer,
 };
 use crate::audit::{Act, Author};
 
-impl Store {
-    /// Makes every token void that is out, refresh tokens too, though what issued them was a later
-    /// state than this database knows: `least` is a number that the sequence has not gone beyond
-    /// anywhere.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn void_every_token(&self, least: i64) -> Result<(), Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        sqlx::query("UPDATE sequence SET value = $1 WHERE value < $1")
-            .bind(least)
-            .execute(&mut *transaction)
-            .await?;
-        raise(&mut transaction, &[Grantee::Everyone, Grantee::Anonymous]).await?;
-        // One that was ended since would come back.
-        refresh_tokens::forget(&mut transaction, &Grantee::Everyone).await?;
-        transaction.commit().await?;
-        Ok(())
-    }
+/// The table of rules.
+#[derive(Debug, Clone, Copy)]
+pub struct RuleTable<'a> {
+    pub(super) writer: &'a Writer,
+}
 
+impl RuleTable<'_> {
     /// Adds every rule of `rules`. Rules of one effect on the same pattern until the same time
     /// become one. A deny voids the tokens of whom it names. Rules that have expired before `now`
     /// are cleared away.
@@ -53,7 +39,7 @@ impl Store {
         let mut transaction = begin(&mut writer).await?;
         let expired = sqlx::query("DELETE FROM grants WHERE expires <= $1").bind(now);
         expired.execute(&mut *transaction).await?;
-        add_all(&mut transaction, &self.author, rules, now).await?;
+        add_all(&mut transaction, self.writer.author(), rules, now).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -96,25 +82,10 @@ impl Store {
         if !taken.is_empty() {
             let (grantee, pattern) = (grantee.clone(), pattern.clone());
             let rule = Rule { grantee, pattern, effect, actions: taken, expires: None };
-            record(&mut transaction, &self.author, &removed(&rule)).await?;
+            record(&mut transaction, self.writer.author(), &removed(&rule)).await?;
         }
         transaction.commit().await?;
         Ok(taken)
-    }
-
-    /// Makes every token void that is out for `grantee`, for each member of a group, and ends
-    /// their refresh tokens. Gives back how many of those there were.
-    ///
-    /// # Errors
-    /// When the database cannot be written to.
-    pub async fn void_tokens(&self, grantee: &Grantee) -> Result<u64, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        raise(&mut transaction, std::slice::from_ref(grantee)).await?;
-        let ended = refresh_tokens::forget(&mut transaction, grantee).await?;
-        record(&mut transaction, &self.author, &Act::TokensRevoke(grantee)).await?;
-        transaction.commit().await?;
-        Ok(ended)
     }
 }
 
@@ -234,7 +205,10 @@ mod tests {
     use berth_shared::subject::Subject;
 
     use super::{
-        super::samples::{allow, counter},
+        super::{
+            samples::{allow, counter},
+            store::Store,
+        },
         *,
     };
 
@@ -242,9 +216,9 @@ mod tests {
     async fn granting_adds_up_and_raises_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
-        store.add(&[allow("andrew", "a", "pull", None)], 100).await.unwrap();
-        store.add(&[allow("andrew", "a", "delete", None)], 100).await.unwrap();
-        store.add(&[allow("andrew", "a", "push", Some(200))], 100).await.unwrap();
+        store.rules().add(&[allow("andrew", "a", "pull", None)], 100).await.unwrap();
+        store.rules().add(&[allow("andrew", "a", "delete", None)], 100).await.unwrap();
+        store.rules().add(&[allow("andrew", "a", "push", Some(200))], 100).await.unwrap();
         let policy = store.policy().await.unwrap();
         assert_eq!(policy.sequence, 0);
         assert_eq!(policy.rules().len(), 2);
@@ -252,7 +226,7 @@ mod tests {
         let name = "a".parse().unwrap();
         assert_eq!(rights.actions_on(&name, 199), Actions::ALL);
         assert_eq!(rights.actions_on(&name, 200).to_string(), "pull,delete");
-        store.add(&[], 200).await.unwrap();
+        store.rules().add(&[], 200).await.unwrap();
         assert_eq!(store.policy().await.unwrap().rules().len(), 1);
     }
 
@@ -262,18 +236,24 @@ mod tests {
         let path = dir.path().join("auth.db");
         let (server, authctl) =
             (Store::open(&path).await.unwrap(), Store::open(&path).await.unwrap());
-        authctl.add(&[allow("andrew", "a", "*", None)], 0).await.unwrap();
+        authctl.rules().add(&[allow("andrew", "a", "*", None)], 0).await.unwrap();
         let (andrew, a) = ("andrew".parse().unwrap(), "a".parse().unwrap());
-        let taken =
-            authctl.remove(&andrew, &a, Effect::Allow, "push".parse().unwrap()).await.unwrap();
+        let taken = authctl
+            .rules()
+            .remove(&andrew, &a, Effect::Allow, "push".parse().unwrap())
+            .await
+            .unwrap();
         assert_eq!(taken.to_string(), "push");
         assert_eq!(counter(&server, "andrew").await, 1);
         assert_eq!(server.policy().await.unwrap().rules()[0].actions.to_string(), "pull,delete");
-        let again =
-            authctl.remove(&andrew, &a, Effect::Allow, "push".parse().unwrap()).await.unwrap();
+        let again = authctl
+            .rules()
+            .remove(&andrew, &a, Effect::Allow, "push".parse().unwrap())
+            .await
+            .unwrap();
         assert!(again.is_empty());
         assert_eq!(counter(&server, "andrew").await, 1);
-        authctl.remove(&andrew, &a, Effect::Allow, Actions::ALL).await.unwrap();
+        authctl.rules().remove(&andrew, &a, Effect::Allow, Actions::ALL).await.unwrap();
         assert_eq!(counter(&server, "andrew").await, 2);
         assert!(server.policy().await.unwrap().rules().is_empty());
     }

@@ -1,0 +1,237 @@
+//! The connection that reads, and the policy as it stands in the database now.
+//!
+//! `authctl` writes to the same file while the server runs. SQLite's `PRAGMA data_version` changes
+//! whenever another connection has committed, so one look before each use (some 50 µs) is enough
+//! to see every change with the next request. Requests that wait for a look share the next one that
+//! begins, since it sees all that was there when they came. The pragma does not notice the
+//! connection's own commits, so the connection that looks never writes. Most commits are rows of
+//! the audit: triggers count those that touch what the policy is read from, and only then is it
+//! read again.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use sqlx::{Connection, SqliteConnection};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
+
+use super::{
+    Error,
+    policy::Policy,
+    sqlite::{FileIdentity, connect, data_version, identity},
+};
+
+/// The connection that reads.
+#[derive(Debug)]
+pub(super) struct Reader {
+    path: PathBuf,
+    file: FileIdentity,
+    reading: Mutex<Reading>,
+    /// How many looks at the database have begun.
+    looks: AtomicU64,
+    /// How many times it was read again.
+    reads: AtomicU64,
+}
+
+/// The policy, and what it was read at.
+#[derive(Debug)]
+struct Reading {
+    connection: SqliteConnection,
+    /// What the connection saw of commits by others, of whatever.
+    data_version: i64,
+    /// What the policy was read at.
+    policy_version: i64,
+    policy: Arc<Policy>,
+    /// The look that came to its end last, by its place among those that began.
+    looked: u64,
+}
+
+impl Reader {
+    /// Reads the database at `path`, which is the `file` that was opened and is up to date.
+    pub(super) async fn open(path: &Path, file: FileIdentity) -> Result<Self, Error> {
+        let mut connection = connect(path).await?;
+        let data_version = data_version(&mut connection).await?;
+        let policy_version = policy_version(&mut connection).await?;
+        let policy = Arc::new(Policy::read(&mut connection).await?);
+        let reading = Reading { connection, data_version, policy_version, policy, looked: 0 };
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            reading: Mutex::new(reading),
+            looks: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+        })
+    }
+
+    /// The connection, once nobody else reads.
+    pub(super) async fn lock(&self) -> MappedMutexGuard<'_, SqliteConnection> {
+        MutexGuard::map(self.reading.lock().await, |reading| &mut reading.connection)
+    }
+
+    /// Closes the connection.
+    pub(super) async fn close(self) -> Result<(), Error> {
+        Ok(self.reading.into_inner().connection.close().await?)
+    }
+
+    /// The policy as it stands in the database now.
+    /// Fails when the database is no longer the file that was opened: changes to the new one would
+    /// never be seen.
+    pub(super) async fn policy(&self) -> Result<Arc<Policy>, Error> {
+        if identity(&self.path).ok() != Some(self.file) {
+            return Err(Error::Replaced(self.path.clone()));
+        }
+        let begun = self.looks.load(Ordering::SeqCst);
+        let mut reading = self.reading.lock().await;
+        if reading.looked > begun {
+            // A look that began after this call has come to its end while this one waited: whatever
+            // was changed before the call, it has seen.
+            return Ok(Arc::clone(&reading.policy));
+        }
+        let look = self.looks.fetch_add(1, Ordering::SeqCst) + 1;
+        // Both are taken before the rules are read: a commit in between is seen again next time.
+        let data_version = data_version(&mut reading.connection).await?;
+        if data_version != reading.data_version {
+            let policy_version = policy_version(&mut reading.connection).await?;
+            if policy_version != reading.policy_version {
+                reading.policy = Arc::new(Policy::read(&mut reading.connection).await?);
+                reading.policy_version = policy_version;
+                self.reads.fetch_add(1, Ordering::Relaxed);
+            }
+            reading.data_version = data_version;
+        }
+        reading.looked = look;
+        Ok(Arc::clone(&reading.policy))
+    }
+
+    /// How many looks at the database there were, and how many found that it had changed.
+    pub(super) fn looks_and_reads(&self) -> (u64, u64) {
+        (self.looks.load(Ordering::Relaxed), self.reads.load(Ordering::Relaxed))
+    }
+}
+
+async fn policy_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar("SELECT value FROM policy_version").fetch_one(connection).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, task::Poll};
+
+    use super::{super::store::Store, *};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn looks_are_shared_and_no_call_misses_a_change_made_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.db");
+        let store = Arc::new(Store::open(&path).await.unwrap());
+        // Others ask all the time, so that calls wait and share looks.
+        let asking: Vec<_> = (0..8)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move {
+                    loop {
+                        store.policy().await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        let mut other = connect(&path).await.unwrap();
+        for n in 1..=200_u64 {
+            let raise = sqlx::query("UPDATE sequence SET value = value + 1");
+            raise.execute(&mut other).await.unwrap();
+            let seen = store.policy().await.unwrap().sequence;
+            assert!(seen >= n, "{seen} after {n}");
+        }
+        asking.iter().for_each(tokio::task::JoinHandle::abort);
+        let (looks, reads) = store.looks_and_reads();
+        assert!(reads <= looks && reads >= 1, "{reads} of {looks}");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_given_up_leaves_its_look_to_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.db");
+        // The database's thread may answer before it is asked whether it has.
+        let store = loop {
+            let store = Store::open(&path).await.unwrap();
+            let has_only_begun = {
+                let mut given_up = std::pin::pin!(store.policy());
+                std::future::poll_fn(|cx| Poll::Ready(given_up.as_mut().poll(cx).is_pending()))
+                    .await
+            };
+            if has_only_begun {
+                break store;
+            }
+        };
+        assert_eq!(store.reader.reading.lock().await.looked, 0);
+        store.policy().await.unwrap();
+        assert_eq!(store.reader.reading.lock().await.looked, 2);
+    }
+
+    /// Each act on a store of its own, as `authctl` acts beside the server.
+    #[tokio::test]
+    async fn the_policy_is_read_again_for_acts_and_for_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.db");
+        let (server, authctl) =
+            (Store::open(&path).await.unwrap(), Store::open(&path).await.unwrap());
+        let mut before = server.policy().await.unwrap();
+        for (statement, is_act) in [
+            ("INSERT INTO audit (at, event, detail) VALUES (0, 'token.issue', '{}')", false),
+            ("DELETE FROM audit", false),
+            ("INSERT INTO htpasswd_seen VALUES ('a', 'b')", false),
+            ("INSERT INTO counter_marks VALUES (1, 0, 0)", false),
+            ("INSERT INTO grants VALUES (1, 'a', 'b', 'pull', 0, NULL, 'allow')", true),
+            ("UPDATE grants SET actions = 'pull,push'", true),
+            ("DELETE FROM grants", true),
+            ("UPDATE sequence SET value = value + 1", true),
+            ("INSERT INTO counters VALUES ('a', 1)", true),
+            ("INSERT INTO counters VALUES ('a', 1) ON CONFLICT DO UPDATE SET counter = 2", true),
+            ("DELETE FROM counters", true),
+            ("INSERT INTO group_members VALUES ('a', 'b')", true),
+            ("DELETE FROM group_members", true),
+            ("INSERT INTO robots VALUES ('robot.a', 'b', 0, NULL, NULL)", true),
+            ("UPDATE robots SET last_used = 1", false),
+            ("UPDATE robots SET expires = 1", true),
+            ("DELETE FROM robots", true),
+            (
+                "INSERT INTO trusts VALUES ('robot.b', 'https://a.test', 'b', 'c:d:e', '{}', NULL, \
+                 NULL, NULL, 0, NULL)",
+                true,
+            ),
+            ("UPDATE trusts SET last_used = 1", false),
+            ("UPDATE trusts SET subject = 'x'", true),
+            ("DELETE FROM trusts", true),
+            ("INSERT INTO refresh_tokens VALUES (1, 'a', 'b', 'c', 'd', 0, 0)", false),
+            ("DELETE FROM refresh_tokens", false),
+            ("INSERT INTO sign_in_addresses VALUES ('a', '192.0.2.1', 0)", false),
+        ] {
+            sqlx::query(statement).execute(&mut *authctl.writer.lock().await).await.unwrap();
+            let after = server.policy().await.unwrap();
+            assert_eq!(!Arc::ptr_eq(&before, &after), is_act, "{statement}");
+            before = after;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_replaced_database_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.db");
+        let store = Store::open(&path).await.unwrap();
+        store.policy().await.unwrap();
+        fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+        assert!(matches!(store.policy().await, Err(Error::Replaced(_))));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_database_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.db");
+        fs::write(&path, "this is no database, however long it may be").unwrap();
+        assert!(matches!(Store::open(&path).await, Err(Error::Open { .. })));
+    }
+}
