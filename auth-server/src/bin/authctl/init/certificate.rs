@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use auth_server::{certs::Found, host::Host};
 use berth_shared::clock::Clock;
 
-use super::{Arguments, Steps, layout::Layout, settings};
+use super::{Arguments, Steps, layout::Layout, urls::hosts_in};
 use crate::report::Failure;
 
 /// What certificate there is, and which hosts are wanted.
@@ -26,7 +26,7 @@ impl Plan {
         let asked = asked.filter(|hosts| !hosts.is_empty());
         let known = match &found {
             Found::Own { hosts } | Found::Berths { hosts, .. } => hosts.clone(),
-            Found::Missing => settings::hosts_in(layout),
+            Found::Missing => hosts_in(layout),
         };
         // An owner's certificate says by which names the registry is reached.
         let wanted = asked.clone().unwrap_or(known);

@@ -9,6 +9,7 @@ mod layout;
 mod next;
 mod people;
 mod settings;
+mod urls;
 
 use std::{net::SocketAddr, path::PathBuf};
 
