@@ -9,7 +9,13 @@ use crate::sources::{Source, nothing, sources};
 use modules::{Arrow, Modules};
 
 /// The crates by their roots: a library and a program are two.
-const CRATES: [&str; 3] = [REGISTRY, "registry-server/src/cli/main.rs", "shared/src/lib.rs"];
+const CRATES: [&str; 5] = [
+    "auth-server/src/lib.rs",
+    "auth-server/src/bin/authctl/main.rs",
+    REGISTRY,
+    "registry-server/src/cli/main.rs",
+    "shared/src/lib.rs",
+];
 
 const REGISTRY: &str = "registry-server/src/lib.rs";
 
