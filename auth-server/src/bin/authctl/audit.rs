@@ -4,6 +4,7 @@ use std::slice;
 
 use auth_server::{
     acl::audit::Filter,
+    admin::Admin,
     audit::{EVENTS, Row},
 };
 use berth_shared::{
@@ -15,7 +16,6 @@ use serde_json::{Value, json};
 
 use crate::{
     report::{Failure, Report, table, warn},
-    site::Site,
     times,
 };
 
@@ -75,23 +75,23 @@ fn matches(pattern: &str, word: &str) -> bool {
     }
 }
 
-pub(crate) async fn run(arguments: &Arguments, site: &Site) -> Result<Report, Failure> {
+pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Result<Report, Failure> {
     let Arguments { since, until, subject, event, limit } = arguments;
     let subject = subject.as_ref().map(ToString::to_string);
     let filter = Filter { since: *since, until: *until, subject, event: event.clone() };
-    let database = site.database().await?;
+    let database = admin.database().await?;
     // One more shows whether there are more.
     let mut rows = database.audit().list(&filter, limit.saturating_add(1)).await?;
     if rows.len() > *limit as usize {
         rows.remove(0);
         warn(&format!("there are older ones: these are the newest {limit}; see --limit, --until"));
     }
-    let text = if rows.is_empty() { nothing(&filter, site) } else { show(&rows) };
+    let text = if rows.is_empty() { nothing(&filter, admin) } else { show(&rows) };
     Ok(Report::done(text, json!(rows)))
 }
 
 /// Says what might have been expected.
-fn nothing(filter: &Filter, site: &Site) -> String {
+fn nothing(filter: &Filter, admin: &Admin) -> String {
     let mut parts = Vec::new();
     parts.extend(filter.event.as_ref().map(|event| format!("of {event}")));
     parts.extend(filter.subject.as_ref().map(|subject| format!("about {subject}")));
@@ -102,7 +102,7 @@ fn nothing(filter: &Filter, site: &Site) -> String {
         parts => format!("nothing is recorded {}", parts.join(" ")),
     };
     let is_about_tokens = filter.event.as_ref().is_none_or(|event| matches(event, "token.issue"));
-    if !site.config.audit.issue && is_about_tokens {
+    if !admin.config().audit.issue && is_about_tokens {
         text.push_str(
             "\ntokens that were given as asked for are not: [audit] in auth.toml has issue = false",
         );

@@ -2,15 +2,12 @@
 
 use std::path::PathBuf;
 
-use auth_server::{StartError, backup};
+use auth_server::{StartError, admin::Admin, backup};
 use berth_shared::{clock::Clock, telemetry::chain};
 use clap::Args;
 use serde_json::json;
 
-use crate::{
-    report::{Failure, Report},
-    site::Site,
-};
+use crate::report::{Failure, Report};
 
 /// Copy database, signing keys and users to a directory, while the server runs.
 ///
@@ -39,22 +36,25 @@ pub(crate) struct RestoreArguments {
     dry_run: bool,
 }
 
-pub(crate) async fn backup(arguments: &BackupArguments, site: &Site) -> Result<Report, Failure> {
+pub(crate) async fn backup(arguments: &BackupArguments, admin: &Admin) -> Result<Report, Failure> {
     let to = &arguments.directory;
-    let contents = backup::backup(&site.config, to, Clock::system().now()).await.map_err(hint)?;
+    let contents = backup::backup(admin.config(), to, Clock::system().now()).await.map_err(hint)?;
     let text = format!("backed up {} files to {}", contents.files.len(), to.display());
     Ok(Report::done(text, json!(contents)))
 }
 
-pub(crate) async fn restore(arguments: &RestoreArguments, site: &Site) -> Result<Report, Failure> {
+pub(crate) async fn restore(
+    arguments: &RestoreArguments,
+    admin: &Admin,
+) -> Result<Report, Failure> {
     let from = &arguments.directory;
     if arguments.dry_run {
         let contents =
-            backup::check(&site.config, from, Clock::system().now()).await.map_err(hint)?;
+            backup::check(admin.config(), from, Clock::system().now()).await.map_err(hint)?;
         let text = format!("the backup of {} is whole; nothing was changed", contents.made);
         return Ok(Report::done(text, json!(contents)));
     }
-    let contents = backup::restore(&site.config, from, arguments.force, &site.author).await;
+    let contents = backup::restore(admin.config(), from, arguments.force, admin.author()).await;
     let contents = contents.map_err(hint)?;
     let text = format!("restored the backup of {}; start auth-server now", contents.made);
     Ok(Report::done(text, json!(contents)))

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use auth_server::{
+    admin::Admin,
     certs::{CertificateFiles, Found},
     host::Host,
 };
@@ -10,10 +11,7 @@ use berth_shared::{clock::Clock, owner::Identity};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::{
-    report::{Failure, Report, warn},
-    site::Site,
-};
+use crate::report::{Failure, Report, warn};
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -64,15 +62,15 @@ impl std::str::FromStr for HostList {
 }
 
 impl Place {
-    fn files(&self, site: Option<&Site>) -> CertificateFiles {
+    fn files(&self, admin: Option<&Admin>) -> CertificateFiles {
         let given = self.certs.clone().filter(|certs| !certs.as_os_str().is_empty());
-        let set = site.and_then(|site| site.config.certificates.as_ref());
+        let set = admin.and_then(|admin| admin.config().certificates.as_ref());
         if let (None, Some(set)) = (&given, set) {
             let set = set.files();
             return CertificateFiles { ca: self.ca.clone().unwrap_or(set.ca), certs: set.certs };
         }
         // `init --split` puts the CA beside the data of auth-server.
-        let beside = site.and_then(|site| site.config.data.canonicalize().ok());
+        let beside = admin.and_then(|admin| admin.config().data.canonicalize().ok());
         let split = beside.and_then(|data| data.parent().map(PathBuf::from));
         let split = split.filter(|folder| folder.join("ca").is_dir());
         let certs = match (given, &split) {
@@ -86,13 +84,13 @@ impl Place {
     }
 }
 
-pub(crate) fn run(verb: &Verb, site: Option<&Site>) -> Result<Report, Failure> {
+pub(crate) fn run(verb: &Verb, admin: Option<&Admin>) -> Result<Report, Failure> {
     let clock = Clock::system();
     let (place, hosts, is_renewal) = match verb {
         Verb::Init { host, place } => (place, Some(host), false),
         Verb::Renew { host, place } => (place, host.as_ref(), true),
     };
-    let files = place.files(site);
+    let files = place.files(admin);
     Identity::of(&files.certs)?.become_for_good()?;
     let hosts = hosts.map(|list| list.0.clone()).filter(|hosts| !hosts.is_empty());
     let pem = files.server_pem();

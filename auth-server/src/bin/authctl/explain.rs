@@ -2,20 +2,22 @@
 
 use std::str::FromStr;
 
-use auth_server::acl::policy::Policy;
+use auth_server::{
+    acl::policy::Policy,
+    admin::{Admin, rules},
+};
 use berth_shared::{
     action::Action,
     name::RepositoryName,
     rights::{Effect, Rule},
-    subject::{Grantee, Subject},
+    subject::Grantee,
 };
 use clap::Args;
 use serde_json::json;
 
 use crate::{
     grant_text::{json_rules, now, write},
-    report::{Failure, Report},
-    site::Site,
+    report::{Failure, Report, warn_of},
 };
 
 #[derive(Args)]
@@ -49,32 +51,16 @@ impl FromStr for Question {
     }
 }
 
-pub(crate) async fn run(arguments: &Arguments, site: &Site) -> Result<Report, Failure> {
-    let policy = site.database().await?.policy().await?;
-    site.warn_of_nobody(&arguments.grantee, &policy);
+pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Result<Report, Failure> {
+    warn_of(&rules::warnings(admin, &arguments.grantee, &[]).await?);
+    let policy = admin.policy().await?;
     Ok(answer(&arguments.grantee, &arguments.question, &policy))
-}
-
-/// Every rule that holds for `grantee`, as it was written: its own, those of its groups, and those
-/// of `everyone` and `anonymous` where it is one of them.
-pub(crate) fn rules_of(policy: &Policy, grantee: &Grantee) -> Vec<Rule> {
-    let named = |grantees: &[&Grantee]| {
-        grantees.iter().flat_map(|one| policy.rules_naming(one)).cloned().collect()
-    };
-    let (everyone, anonymous) = (&Grantee::Everyone, &Grantee::Anonymous);
-    match grantee {
-        Grantee::User(name) => policy.rules_for(&Subject::User(name.clone())).cloned().collect(),
-        Grantee::Robot(name) => policy.rules_for(&Subject::Robot(name.clone())).cloned().collect(),
-        Grantee::Group(_) => named(&[grantee, everyone, anonymous]),
-        Grantee::Everyone => named(&[everyone, anonymous]),
-        Grantee::Anonymous => named(&[anonymous]),
-    }
 }
 
 fn answer(grantee: &Grantee, question: &Question, policy: &Policy) -> Report {
     let Question { repository, action } = question;
     let user = if let Grantee::User(name) = grantee { Some(name) } else { None };
-    let all = rules_of(policy, grantee);
+    let all = rules::holding_for(policy, grantee);
     let on_it: Vec<&Rule> = all
         .iter()
         .filter(|rule| rule.for_user(user).is_some_and(|rule| rule.pattern.matches(repository)))

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use auth_server::admin::Admin;
 use berth_shared::{
     action::{Action, Actions},
     clock::{Clock, UnixSeconds, rfc3339},
@@ -11,7 +12,7 @@ use berth_shared::{
 };
 use serde_json::{Value, json};
 
-use crate::{report::table, site::Site};
+use crate::report::table;
 
 /// `REPO:ACTIONS`, as in `team/**:pull,push`; split at the last colon.
 #[derive(Debug, Clone)]
@@ -74,8 +75,8 @@ pub(crate) fn write(rule: &Rule) -> String {
 }
 
 /// Rules as a table.
-pub(crate) fn show_rules(rules: &[Rule], site: &Site) -> String {
-    let users = site.users().users;
+pub(crate) fn show_rules(rules: &[Rule], admin: &Admin) -> String {
+    let users = admin.users().users;
     let remark = |rule: &Rule| match &rule.grantee {
         _ if !rule.holds_at(now()) => "expired",
         Grantee::User(name) if !users.contains_key(name) => "no such user",

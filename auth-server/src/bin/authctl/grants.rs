@@ -1,5 +1,6 @@
 //! `authctl grant`, `deny` and `grants`: who may do what.
 
+use auth_server::admin::{Admin, rules};
 use berth_shared::{
     clock::UnixSeconds,
     rights::{Effect, Rule},
@@ -9,12 +10,9 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
-    explain::rules_of,
-    grant_text::{GrantText, json_rules, now, show_rules},
-    report::{Failure, Report, warn},
-    revoke,
-    site::Site,
-    times,
+    grant_text::{GrantText, json_rules, show_rules},
+    report::{Failure, Report, warn_of},
+    revoke, times,
 };
 
 #[derive(Args)]
@@ -77,22 +75,22 @@ pub(crate) struct ListArguments {
     grantee: Option<Grantee>,
 }
 
-pub(crate) async fn grant(arguments: &GrantArguments, site: &Site) -> Result<Report, Failure> {
+pub(crate) async fn grant(arguments: &GrantArguments, admin: &Admin) -> Result<Report, Failure> {
     let GrantArguments { grantee, grants, expires, dry_run } = arguments;
     let rules: Vec<_> = grants.iter().map(|text| text.allow(grantee, *expires)).collect();
     let (did, key) = if *dry_run { ("would grant", "would_grant") } else { ("granted", "granted") };
-    add(grantee, &rules, *dry_run, [did, key], site).await
+    add(grantee, &rules, *dry_run, [did, key], admin).await
 }
 
-pub(crate) async fn deny(arguments: &DenyArguments, site: &Site) -> Result<Report, Failure> {
+pub(crate) async fn deny(arguments: &DenyArguments, admin: &Admin) -> Result<Report, Failure> {
     let DenyArguments { grantee, denies, remove, expires, dry_run } = arguments;
     if *remove {
-        return revoke::remove_denies(grantee, denies, *dry_run, site).await;
+        return revoke::remove_denies(grantee, denies, *dry_run, admin).await;
     }
     let rules: Vec<_> =
         denies.iter().map(|text| text.rule(grantee, Effect::Deny, *expires)).collect();
     let (did, key) = if *dry_run { ("would deny", "would_deny") } else { ("denied", "denied") };
-    add(grantee, &rules, *dry_run, [did, key], site).await
+    add(grantee, &rules, *dry_run, [did, key], admin).await
 }
 
 /// Adds rules, or says that it would.
@@ -101,37 +99,28 @@ async fn add(
     rules: &[Rule],
     dry_run: bool,
     [did, key]: [&str; 2],
-    site: &Site,
+    admin: &Admin,
 ) -> Result<Report, Failure> {
-    let database = site.database().await?;
-    site.warn_of_nobody(grantee, &*database.policy().await?);
-    site.warn_of_host(&rules.iter().map(|rule| &rule.pattern).collect::<Vec<_>>());
-    let is_of_a_user = |rule: &Rule| rule.pattern.to_string().contains("${user}");
-    if *grantee == Grantee::Anonymous && rules.iter().any(is_of_a_user) {
-        warn("nobody is signed in who is anonymous: a rule with ${user} never holds for them");
-    }
+    warn_of(&rules::warnings(admin, grantee, rules).await?);
     if dry_run {
-        let text = format!("{did}:\n{}", show_rules(rules, site));
+        let text = format!("{did}:\n{}", show_rules(rules, admin));
         return Ok(Report::done(text, json!({ key: json_rules(rules) })));
     }
-    database.rules().add(rules, now()).await?;
-    let policy = database.policy().await?;
-    let held = policy.rules_naming(grantee);
-    let text = format!("{did}; the rules for {grantee} now:\n{}", show_rules(held, site));
-    Ok(Report::done(text, json!({ key: json_rules(rules), "holds": json_rules(held) })))
+    let held = rules::add(admin, grantee, rules).await?;
+    let text = format!("{did}; the rules for {grantee} now:\n{}", show_rules(&held, admin));
+    Ok(Report::done(text, json!({ key: json_rules(rules), "holds": json_rules(&held) })))
 }
 
-pub(crate) async fn list(arguments: &ListArguments, site: &Site) -> Result<Report, Failure> {
-    let policy = site.database().await?.policy().await?;
+pub(crate) async fn list(arguments: &ListArguments, admin: &Admin) -> Result<Report, Failure> {
     let rules: Vec<Rule> = match &arguments.grantee {
         Some(grantee) => {
-            site.warn_of_nobody(grantee, &policy);
-            rules_of(&policy, grantee)
+            warn_of(&rules::warnings(admin, grantee, &[]).await?);
+            rules::holding_for(&*admin.policy().await?, grantee)
         }
-        None => policy.rules().into_iter().cloned().collect(),
+        None => admin.policy().await?.rules().into_iter().cloned().collect(),
     };
     let text = match &arguments.grantee {
-        _ if !rules.is_empty() => show_rules(&rules, site),
+        _ if !rules.is_empty() => show_rules(&rules, admin),
         Some(grantee) => format!(
             "no rule is for {grantee}; to give a grant: authctl grant {grantee} 'team/**:pull,push'"
         ),

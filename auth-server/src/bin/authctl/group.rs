@@ -1,14 +1,14 @@
 //! `authctl group`: users and robots that share rules.
 
-use auth_server::acl::policy::Policy;
+use auth_server::admin::{
+    Admin,
+    groups::{self, Group},
+};
 use berth_shared::subject::{Grantee, GroupName, InvalidUserName, Subject};
 use clap::Subcommand;
 use serde_json::json;
 
-use crate::{
-    report::{Failure, Report, table},
-    site::Site,
-};
+use crate::report::{Failure, Report, table, warn_of};
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -55,26 +55,18 @@ pub(crate) fn member(text: &str) -> Result<Subject, InvalidUserName> {
     }
 }
 
-pub(crate) async fn run(verb: Verb, site: &Site) -> Result<Report, Failure> {
+pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
     match verb {
-        Verb::Add(members) => add(&members, site).await,
-        Verb::Remove(members) => remove(&members, site).await,
-        Verb::List => list(site).await,
+        Verb::Add(members) => add(&members, admin).await,
+        Verb::Remove(members) => remove(&members, admin).await,
+        Verb::List => list(admin).await,
     }
 }
 
-async fn add(arguments: &Members, site: &Site) -> Result<Report, Failure> {
+async fn add(arguments: &Members, admin: &Admin) -> Result<Report, Failure> {
     let Members { group, members, dry_run } = arguments;
-    let database = site.database().await?;
-    let policy = database.policy().await?;
-    for grantee in members.iter().flat_map(|member| member.grantees().take(1)) {
-        site.warn_of_nobody(&grantee, &policy);
-    }
-    let joined = if *dry_run {
-        others(&policy, arguments, false)
-    } else {
-        database.groups().join(group, members).await?
-    };
+    warn_of(&groups::warnings(admin, members).await?);
+    let joined = groups::join(admin, group, members, *dry_run).await?;
     let verb = match (*dry_run, members.len()) {
         (true, _) => "would be in",
         (false, 1) => "is in",
@@ -84,14 +76,9 @@ async fn add(arguments: &Members, site: &Site) -> Result<Report, Failure> {
     Ok(Report::done(text, json!({ "group": group, "added": names(&joined), "dry_run": dry_run })))
 }
 
-async fn remove(arguments: &Members, site: &Site) -> Result<Report, Failure> {
+async fn remove(arguments: &Members, admin: &Admin) -> Result<Report, Failure> {
     let Members { group, members, dry_run } = arguments;
-    let database = site.database().await?;
-    let left = if *dry_run {
-        others(&*database.policy().await?, arguments, true)
-    } else {
-        database.groups().leave(group, members).await?
-    };
+    let left = groups::leave(admin, group, members, *dry_run).await?;
     let verb = if *dry_run { "would leave" } else { "left" };
     let mut lines: Vec<_> =
         left.iter().map(|member| format!("{member} {verb} group:{group}")).collect();
@@ -101,40 +88,22 @@ async fn remove(arguments: &Members, site: &Site) -> Result<Report, Failure> {
     Ok(Report { text: lines.join("\n"), json, is_no: left.len() < members.len() })
 }
 
-async fn list(site: &Site) -> Result<Report, Failure> {
-    let policy = site.database().await?.policy().await?;
-    let rules = |group: &GroupName| policy.rules_naming(&Grantee::Group(group.clone())).len();
-    let mut groups: Vec<_> = policy.groups.keys().cloned().collect();
-    groups.extend(policy.rules().into_iter().filter_map(|rule| match &rule.grantee {
-        Grantee::Group(group) => Some(group.clone()),
-        _ => None,
-    }));
-    groups.sort();
-    groups.dedup();
-    let members = |group: &GroupName| -> Vec<String> {
-        policy.groups.get(group).into_iter().flatten().map(ToString::to_string).collect()
-    };
-    let json = groups
-        .iter()
-        .map(|group| json!({ "name": group, "members": members(group), "rules": rules(group) }));
+async fn list(admin: &Admin) -> Result<Report, Failure> {
+    let groups = groups::list(admin).await?;
+    let json = groups.iter().map(|Group { name, members, rules }| {
+        json!({ "name": name, "members": names(members), "rules": rules })
+    });
     let json = json.collect();
-    let rows: Vec<_> = groups
-        .iter()
-        .map(|group| [group.to_string(), rules(group).to_string(), members(group).join(", ")])
-        .collect();
+    let row = |Group { name, members, rules }: &Group| {
+        [name.to_string(), rules.to_string(), names(members).join(", ")]
+    };
+    let rows: Vec<_> = groups.iter().map(row).collect();
     let text = if rows.is_empty() {
         "there are no groups; to make one: authctl group add devs USER".to_owned()
     } else {
         table(["GROUP", "RULES", "MEMBERS"], &rows)
     };
     Ok(Report::done(text, json))
-}
-
-/// Those of the members who are in the group already, or who are not.
-fn others(policy: &Policy, arguments: &Members, are_in: bool) -> Vec<Subject> {
-    let now = policy.groups.get(&arguments.group);
-    let is_in = |member: &&Subject| now.is_some_and(|now| now.contains(member)) == are_in;
-    arguments.members.iter().filter(is_in).cloned().collect()
 }
 
 fn names(members: &[Subject]) -> Vec<String> {

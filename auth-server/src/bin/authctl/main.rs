@@ -26,7 +26,7 @@ mod user;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use auth_server::audit::Author;
+use auth_server::{admin::Admin, audit::Author};
 use berth_shared::{clock::Clock, owner::Identity, secrecy};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -175,35 +175,35 @@ fn run(arguments: Arguments, verb: &str) -> Result<Report, Failure> {
             runtime()?.block_on(init::run(&arguments, find.author))
         }
         Verb::Key(verb) => {
-            let site = find.site()?;
-            runtime()?.block_on(key::run(&site, &verb, &Clock::system()))
+            let admin = find.admin()?;
+            runtime()?.block_on(key::run(&admin, &verb, &Clock::system()))
         }
-        Verb::Cert(verb) => cert::run(&verb, find.site_if_any()?.as_ref()),
+        Verb::Cert(verb) => cert::run(&verb, find.admin_if_any()?.as_ref()),
         Verb::OnDatabase(verb) => {
-            let site = find.site()?;
-            runtime()?.block_on(verb.run(&site))
+            let admin = find.admin()?;
+            runtime()?.block_on(verb.run(&admin))
         }
     }
 }
 
 impl DatabaseVerb {
-    async fn run(self, site: &site::Site) -> Result<Report, Failure> {
+    async fn run(self, admin: &Admin) -> Result<Report, Failure> {
         match self {
-            Self::User(verb) => user::run(verb, site).await,
-            Self::Group(verb) => group::run(verb, site).await,
-            Self::Robot(verb) => robot::run(verb, site).await,
-            Self::Trust(verb) => trust::run(verb, site).await,
-            Self::Grant(arguments) => grants::grant(&arguments, site).await,
-            Self::Revoke(arguments) => revoke::run(&arguments, site).await,
-            Self::Deny(arguments) => grants::deny(&arguments, site).await,
-            Self::Grants(arguments) => grants::list(&arguments, site).await,
-            Self::Explain(arguments) => explain::run(&arguments, site).await,
-            Self::Policy(verb) => policy_file::run(verb, site).await,
-            Self::RefreshTokens(verb) => refresh_tokens::run(verb, site).await,
-            Self::RevokeTokens(arguments) => revoke_tokens::run(&arguments, site).await,
-            Self::Audit(arguments) => audit::run(&arguments, site).await,
-            Self::Backup(arguments) => backup::backup(&arguments, site).await,
-            Self::Restore(arguments) => backup::restore(&arguments, site).await,
+            Self::User(verb) => user::run(verb, admin).await,
+            Self::Group(verb) => group::run(verb, admin).await,
+            Self::Robot(verb) => robot::run(verb, admin).await,
+            Self::Trust(verb) => trust::run(verb, admin).await,
+            Self::Grant(arguments) => grants::grant(&arguments, admin).await,
+            Self::Revoke(arguments) => revoke::run(&arguments, admin).await,
+            Self::Deny(arguments) => grants::deny(&arguments, admin).await,
+            Self::Grants(arguments) => grants::list(&arguments, admin).await,
+            Self::Explain(arguments) => explain::run(&arguments, admin).await,
+            Self::Policy(verb) => policy_file::run(verb, admin).await,
+            Self::RefreshTokens(verb) => refresh_tokens::run(verb, admin).await,
+            Self::RevokeTokens(arguments) => revoke_tokens::run(&arguments, admin).await,
+            Self::Audit(arguments) => audit::run(&arguments, admin).await,
+            Self::Backup(arguments) => backup::backup(&arguments, admin).await,
+            Self::Restore(arguments) => backup::restore(&arguments, admin).await,
         }
     }
 }

@@ -8,9 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use auth_server::acl::{
-    apply::{Changes, Desired},
-    policy::Policy,
+use auth_server::{
+    acl::{
+        apply::{Changes, Desired},
+        policy::Policy,
+    },
+    admin::{Admin, policy},
 };
 use berth_shared::{
     clock::{UnixSeconds, rfc3339},
@@ -25,8 +28,7 @@ use toml::Spanned;
 use crate::{
     grant_text::{GrantText, json_rules, now, write},
     group::member,
-    report::{Failure, Report, warn},
-    site::Site,
+    report::{Failure, Report, warn, warn_of},
     times,
 };
 
@@ -113,18 +115,17 @@ fn entry_of_rule(text: &str) -> Result<(GrantText, Option<UnixSeconds>), String>
     Ok((grant.parse()?, Some(end)))
 }
 
-pub(crate) async fn run(verb: Verb, site: &Site) -> Result<Report, Failure> {
+pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
     match verb {
         Verb::Export => {
-            let policy = site.database().await?.policy().await?;
-            let (text, json) = export(&policy);
+            let (text, json) = export(&*admin.policy().await?);
             Ok(Report::done(text.trim_end(), json))
         }
-        Verb::Apply { file, prune, dry_run } => apply(&file, prune, dry_run, site).await,
+        Verb::Apply { file, prune, dry_run } => apply(&file, prune, dry_run, admin).await,
     }
 }
 
-async fn apply(path: &Path, prune: bool, dry_run: bool, site: &Site) -> Result<Report, Failure> {
+async fn apply(path: &Path, prune: bool, dry_run: bool, admin: &Admin) -> Result<Report, Failure> {
     let text = if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map(|_| text)
@@ -135,25 +136,11 @@ async fn apply(path: &Path, prune: bool, dry_run: bool, site: &Site) -> Result<R
     let text = text.map_err(|error| Failure::refused(format!("reading {shown}: {error}")))?;
     let mut desired = parse(&text)
         .map_err(|error| Failure::refused(format!("{shown}: nothing was changed: {error}")))?;
-    desired.rules.retain(|rule| {
-        let holds = rule.holds_at(now());
-        if !holds {
-            warn(&format!("{shown}: left out, since it has ended: {}", write(rule)));
-        }
-        holds
-    });
-    let database = site.database().await?;
-    let policy = database.policy().await?;
-    let mut named: Vec<_> = desired.rules.iter().map(|rule| &rule.grantee).collect();
-    named.dedup();
-    for grantee in named {
-        let is_group =
-            matches!(grantee, Grantee::Group(group) if desired.groups.contains_key(group));
-        if !is_group {
-            site.warn_of_nobody(grantee, &policy);
-        }
+    for rule in policy::leave_out_ended(admin, &mut desired) {
+        warn(&format!("{shown}: left out, since it has ended: {}", write(&rule)));
     }
-    let changes = database.apply(&desired, prune, dry_run, now()).await?;
+    warn_of(&policy::warnings(admin, &desired).await?);
+    let changes = policy::apply(admin, &desired, prune, dry_run).await?;
     let mut lines = show(&changes);
     lines.push(match (changes.is_empty(), dry_run) {
         (true, _) => "nothing to change".to_owned(),
@@ -230,7 +217,8 @@ fn write_table(text: &mut String, name: &str, table: &BTreeMap<String, Vec<Strin
 
 #[cfg(test)]
 mod tests {
-    use auth_server::config::Config;
+    use auth_server::{audit::Author, config::Config};
+    use berth_shared::clock::Clock;
 
     use super::*;
 
@@ -255,16 +243,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("auth");
         let htpasswd = dir.path().join("htpasswd");
-        let author = auth_server::audit::Author::process(berth_shared::clock::Clock::set(0));
-        let site = Site { config: Config { data, htpasswd, ..Config::default() }, author };
+        let author = Author::process(Clock::set(0));
+        let config = Config { data, htpasswd, ..Config::default() };
+        let admin = Admin::new(config, author, Clock::system());
         let file = dir.path().join("policy.toml");
         let rules = async || {
-            let policy = site.database().await.unwrap().policy().await.unwrap();
+            let policy = admin.database().await.unwrap().policy().await.unwrap();
             policy.rules().into_iter().map(write).collect::<Vec<_>>()
         };
         let apply_text = async |text: &str| {
             fs::write(&file, text).unwrap();
-            apply(&file, true, false, &site).await
+            apply(&file, true, false, &admin).await
         };
         apply_text("[allow]\nandrew = [\"a:pull\"]\n").await.unwrap();
         let refused = apply_text("[allow]\nnobody = [\"b:pull\"]\nandrew = [\"a**:pull\"]\n").await;

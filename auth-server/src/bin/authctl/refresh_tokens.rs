@@ -1,6 +1,6 @@
 //! `authctl refresh-tokens`: what clients keep in place of passwords, seen and ended.
 
-use auth_server::acl::refresh_tokens::RefreshTokenRow;
+use auth_server::{acl::refresh_tokens::RefreshTokenRow, admin::Admin};
 use berth_shared::{
     clock::rfc3339,
     subject::{Grantee, Subject},
@@ -8,10 +8,7 @@ use berth_shared::{
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::{
-    report::{Failure, Report, table, warn},
-    site::Site,
-};
+use crate::report::{Failure, Report, table, warn};
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -53,17 +50,17 @@ pub(crate) struct Revoke {
     dry_run: bool,
 }
 
-pub(crate) async fn run(verb: Verb, site: &Site) -> Result<Report, Failure> {
+pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
     match verb {
-        Verb::List(arguments) => list(&arguments, site).await,
-        Verb::Revoke(arguments) => revoke(&arguments, site).await,
+        Verb::List(arguments) => list(&arguments, admin).await,
+        Verb::Revoke(arguments) => revoke(&arguments, admin).await,
     }
 }
 
-async fn list(arguments: &List, site: &Site) -> Result<Report, Failure> {
+async fn list(arguments: &List, admin: &Admin) -> Result<Report, Failure> {
     let subject = arguments.subject.as_ref().map(one_subject).transpose()?;
-    let found = site.database().await?.refresh_tokens().list(subject.as_ref()).await?;
-    if !site.config.refresh_tokens {
+    let found = admin.database().await?.refresh_tokens().list(subject.as_ref()).await?;
+    if !admin.config().refresh_tokens {
         warn("refresh tokens are off, so that none is accepted: refresh_tokens in auth.toml");
     }
     let row = |row: &RefreshTokenRow| {
@@ -84,9 +81,9 @@ async fn list(arguments: &List, site: &Site) -> Result<Report, Failure> {
     Ok(Report::done(text, found.iter().map(show).collect()))
 }
 
-async fn revoke(arguments: &Revoke, site: &Site) -> Result<Report, Failure> {
+async fn revoke(arguments: &Revoke, admin: &Admin) -> Result<Report, Failure> {
     let Revoke { ids, dry_run } = arguments;
-    let database = site.database().await?;
+    let database = admin.database().await?;
     let there = database.refresh_tokens().list(None).await?;
     if let Some(id) = ids.iter().find(|id| !there.iter().any(|row| row.id == **id)) {
         return Err(Failure::refused(format!(

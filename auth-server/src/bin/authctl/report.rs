@@ -5,6 +5,7 @@ use std::{
     process::ExitCode,
 };
 
+use auth_server::admin::Warning;
 use berth_shared::{
     shown::{self, shown},
     telemetry::chain,
@@ -91,6 +92,13 @@ impl<E: std::error::Error> From<E> for Failure {
 /// Says something that a person should know, beside what the verb does.
 pub(crate) fn warn(text: &str) {
     let _ = print_lines(io::stderr(), &format!("authctl: warning: {text}"));
+}
+
+/// Says all of them.
+pub(crate) fn warn_of(warnings: &[Warning]) {
+    for warning in warnings {
+        warn(&warning.to_string());
+    }
 }
 
 /// Writes lines, in which names may come from elsewhere.

@@ -1,13 +1,11 @@
 //! `authctl revoke-tokens`: making void what is out, without taking any right away.
 
+use auth_server::admin::{Admin, Nobody};
 use berth_shared::subject::Grantee;
 use clap::Args;
 use serde_json::json;
 
-use crate::{
-    report::{Failure, Report, warn},
-    site::Site,
-};
+use crate::report::{Failure, Report, warn};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -27,11 +25,11 @@ pub(crate) struct Arguments {
     dry_run: bool,
 }
 
-pub(crate) async fn run(arguments: &Arguments, site: &Site) -> Result<Report, Failure> {
+pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Result<Report, Failure> {
     let Arguments { grantee, dry_run } = arguments;
-    let database = site.database().await?;
-    if let Some((what, _)) = site.nobody(grantee, &*database.policy().await?) {
-        warn(&format!("{what}: tokens of one who is gone end all the same"));
+    let database = admin.database().await?;
+    if let Some(nobody) = Nobody::of(grantee, admin, &*database.policy().await?) {
+        warn(&format!("{nobody}: tokens of one who is gone end all the same"));
     }
     if *dry_run {
         let text = format!(

@@ -86,10 +86,6 @@ pub(crate) fn from_environment() -> Result<Option<Password>, Failure> {
 
 /// A password that nobody has chosen.
 pub(crate) fn random() -> Result<Zeroizing<String>, Failure> {
-    auth_server::random::text(ALPHABET, RANDOM_LENGTH).map_err(|_| no_randomness())
-}
-
-/// The system gives no random bytes.
-pub(crate) fn no_randomness() -> Failure {
-    Failure::refused("the system gives no randomness")
+    auth_server::random::text(ALPHABET, RANDOM_LENGTH)
+        .map_err(|_| Failure::refused("the system gives no randomness"))
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use auth_server::{
-    acl::policy::Policy,
+    admin::{
+        Admin,
+        trusts::{self, Listed},
+    },
     trust::{
         ExpectedAudience, InlineKeys, KEY_SET_BYTES_MAX, KeySource, Remote, RequiredClaim,
         RequiredClaims, Trust, check_ca, keys::try_out, pattern::SubjectPattern, url::IssuerUrl,
@@ -22,9 +25,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    grant_text::{GrantText, now, show_rules},
+    grant_text::{GrantText, show_rules},
     report::{Failure, Report, table, warn},
-    site::Site,
 };
 
 #[derive(Subcommand)]
@@ -107,51 +109,42 @@ Kubernetes, one service account; the cluster's keys are written down, so that no
 
 docs/OPERATING.md has the workflow and the pod.";
 
-pub(crate) async fn run(verb: Verb, site: &Site) -> Result<Report, Failure> {
+pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
     match verb {
-        Verb::Add(arguments) => add(*arguments, site).await,
-        Verb::List => list(site).await,
-        Verb::Remove { name, dry_run } => remove(&name, dry_run, site).await,
+        Verb::Add(arguments) => add(*arguments, admin).await,
+        Verb::List => list(admin).await,
+        Verb::Remove { name, dry_run } => remove(&name, dry_run, admin).await,
     }
 }
 
-async fn add(arguments: Add, site: &Site) -> Result<Report, Failure> {
+async fn add(arguments: Add, admin: &Admin) -> Result<Report, Failure> {
     let (dry_run, grant) = (arguments.dry_run, arguments.grant.clone());
-    if arguments.issuer.as_str() == site.config.issuer {
+    if arguments.issuer.as_str() == admin.config().issuer {
         let reason = "--issuer: that is Berth itself, whose tokens need no trust";
         return Err(Failure::Usage(reason.to_owned()));
     }
-    let trust = read(arguments)?;
+    let trust = read(arguments, admin)?;
     let name = &trust.name;
     let grantee = Grantee::Robot(name.clone());
     let rules: Vec<_> = grant.iter().map(|text| text.allow(&grantee, None)).collect();
-    let database = site.database().await?;
-    if let Some(taken) = taken(name, &*database.policy().await?) {
-        return Err(taken);
-    }
     if dry_run {
+        trusts::check_new(admin, name).await?;
         let text = format!("would trust {}\n{}", summary(&trust), keys_remark(&trust).await);
         return Ok(Report::done(text, json!({ "name": name, "dry_run": true })));
     }
-    if !database.trusts().add(&trust, &rules).await? {
-        let policy = database.policy().await?;
-        let gone = || Failure::refused(format!("{name} was made or removed meanwhile: try again"));
-        return Err(taken(name, &policy).unwrap_or_else(gone));
-    }
-    let policy = database.policy().await?;
-    let held = policy.rules_naming(&grantee);
+    let held = trusts::add(admin, &trust, &rules).await?;
     let rights = if held.is_empty() {
         format!("It may do nothing yet; to change that: authctl grant {name} 'team/**:pull'")
     } else {
-        show_rules(held, site)
+        show_rules(&held, admin)
     };
     let keys = keys_remark(&trust).await;
     let text = format!("trusts {}\n{keys}\n{rights}", summary(&trust));
-    Ok(Report::done(text, json_trust(&trust, &policy)))
+    Ok(Report::done(text, json_trust(&trust, held.len())))
 }
 
 /// The trust that was asked for, with what its files say.
-fn read(arguments: Add) -> Result<Trust, Failure> {
+fn read(arguments: Add, admin: &Admin) -> Result<Trust, Failure> {
     let Add { name, issuer, audience, subject, claim, keys_url, keys, ca, .. } = arguments;
     let claims =
         RequiredClaims::all(claim).map_err(|error| Failure::Usage(format!("--claim: {error}")))?;
@@ -164,7 +157,16 @@ fn read(arguments: Add) -> Result<Trust, Failure> {
         let (issuer, ca) = (issuer.clone(), ca.map(Into::into));
         KeySource::Remote(Box::new(Remote { issuer, keys_url, ca }))
     };
-    Ok(Trust { name, issuer, audience, subject, claims, keys, created: now(), last_used: None })
+    Ok(Trust {
+        name,
+        issuer,
+        audience,
+        subject,
+        claims,
+        keys,
+        created: admin.now(),
+        last_used: None,
+    })
 }
 
 fn read_ca(path: &Path) -> Result<String, Failure> {
@@ -188,20 +190,6 @@ fn read_text(path: &Path) -> io::Result<String> {
     let most = KEY_SET_BYTES_MAX as u64 + 1;
     File::open(path)?.take(most).read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// Why there cannot be a trust of this name, if so.
-fn taken(name: &RobotName, policy: &Policy) -> Option<Failure> {
-    if policy.robots.get(name).is_some() {
-        return Some(Failure::refused(format!(
-            "{name} is a robot with a secret; to end it: authctl robot revoke {name}"
-        )));
-    }
-    policy.trusts.get(name).map(|_| {
-        Failure::refused(format!(
-            "there is a trust {name} already; to make it anew: authctl trust remove {name}"
-        ))
-    })
 }
 
 /// Whether tokens could be verified now. That they cannot is no reason to refuse: the issuer may
@@ -235,7 +223,7 @@ fn summary(trust: &Trust) -> String {
     )
 }
 
-fn json_trust(trust: &Trust, policy: &Policy) -> Value {
+fn json_trust(trust: &Trust, rules: usize) -> Value {
     let claims: Map<_, _> =
         trust.claims.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     let remote = trust.keys.remote();
@@ -248,44 +236,36 @@ fn json_trust(trust: &Trust, policy: &Policy) -> Value {
         "keys_url": remote.and_then(|remote| remote.keys_url.as_ref()).map(IssuerUrl::as_str),
         "keys_inline": remote.is_none(),
         "ca": remote.is_some_and(|remote| remote.ca.is_some()),
-        "rules": policy.rules_naming(&Grantee::Robot(trust.name.clone())).len(),
+        "rules": rules,
         "created": rfc3339(trust.created),
         "last_used": trust.last_used.map(rfc3339),
     })
 }
 
-async fn list(site: &Site) -> Result<Report, Failure> {
-    let policy = site.database().await?.policy().await?;
-    let row = |trust: &Trust| {
+async fn list(admin: &Admin) -> Result<Report, Failure> {
+    let trusts = trusts::list(admin).await?;
+    let row = |Listed { trust, rules }: &Listed| {
         [
             trust.name.to_string(),
             trust.issuer.to_string(),
             trust.audience.to_string(),
             trust.subject.to_string(),
-            policy.rules_naming(&Grantee::Robot(trust.name.clone())).len().to_string(),
+            rules.to_string(),
             trust.last_used.map_or_else(|| "never".to_owned(), rfc3339),
         ]
     };
-    let rows: Vec<_> = policy.trusts.iter().map(row).collect();
+    let rows: Vec<_> = trusts.iter().map(row).collect();
     let text = if rows.is_empty() {
         "there are no trusts; how to add one: authctl trust add --help".to_owned()
     } else {
         table(["TRUST", "ISSUER", "AUDIENCE", "SUBJECT", "RULES", "LAST USED"], &rows)
     };
-    let json = policy.trusts.iter().map(|trust| json_trust(trust, &policy));
+    let json = trusts.iter().map(|Listed { trust, rules }| json_trust(trust, *rules));
     Ok(Report::done(text, json.collect()))
 }
 
-async fn remove(name: &RobotName, dry_run: bool, site: &Site) -> Result<Report, Failure> {
-    let database = site.database().await?;
-    let is_there = if dry_run {
-        database.policy().await?.trusts.get(name).is_some()
-    } else {
-        database.trusts().remove(name).await?
-    };
-    if !is_there {
-        return Err(Failure::refused(format!("there is no trust {name}; authctl trust list")));
-    }
+async fn remove(name: &RobotName, dry_run: bool, admin: &Admin) -> Result<Report, Failure> {
+    trusts::remove(admin, name, dry_run).await?;
     let [verb, be] = if dry_run { ["would remove", "would be"] } else { ["removed", "are"] };
     let text = format!("{verb} {name}; the tokens that were got by it {be} void within seconds");
     Ok(Report::done(text, json!({ "name": name, "removed": !dry_run })))
@@ -295,7 +275,8 @@ async fn remove(name: &RobotName, dry_run: bool, site: &Site) -> Result<Report, 
 mod tests {
     use std::fs;
 
-    use auth_server::config::Config;
+    use auth_server::{audit::Author, config::Config};
+    use berth_shared::clock::Clock;
     use clap::Parser;
 
     use super::*;
@@ -323,42 +304,42 @@ mod tests {
         Line::try_parse_from([&["trust"], words].concat()).map(|line| line.verb)
     }
 
-    async fn typed(words: &[&str], site: &Site) -> Result<Report, Failure> {
-        run(parse(words).unwrap(), site).await
+    async fn typed(words: &[&str], admin: &Admin) -> Result<Report, Failure> {
+        run(parse(words).unwrap(), admin).await
     }
 
-    fn site(data: &Path) -> Site {
+    fn admin(data: &Path) -> Admin {
         let config = Config {
             data: data.join("auth"),
             htpasswd: data.join("htpasswd"),
             ..Config::default()
         };
-        let author = auth_server::audit::Author::process(berth_shared::clock::Clock::set(0));
-        Site { config, author }
+        let author = Author::process(Clock::set(0));
+        Admin::new(config, author, Clock::system())
     }
 
     #[tokio::test]
     async fn a_trust_is_added_listed_and_removed_as_typed() {
         let dir = tempfile::tempdir().unwrap();
-        let site = site(dir.path());
+        let admin = admin(dir.path());
         let file = dir.path().join("keys.json");
         fs::write(&file, SET).unwrap();
         let keys = format!("--keys={}", file.display());
         let words = [&GOOD[..], &[keys.as_str()]].concat();
-        typed(&[&words[..], &["--dry-run"]].concat(), &site).await.unwrap();
-        assert_eq!(typed(&["list"], &site).await.unwrap().json, json!([]));
-        let added = typed(&words, &site).await.unwrap();
+        typed(&[&words[..], &["--dry-run"]].concat(), &admin).await.unwrap();
+        assert_eq!(typed(&["list"], &admin).await.unwrap().json, json!([]));
+        let added = typed(&words, &admin).await.unwrap();
         assert!(added.text.contains("robot.ci") && added.text.contains("app"), "{}", added.text);
-        let listed = typed(&["list"], &site).await.unwrap();
+        let listed = typed(&["list"], &admin).await.unwrap();
         let one = &listed.json[0];
         assert_eq!((&one["name"], &one["rules"]), (&json!("robot.ci"), &json!(1)));
         assert_eq!(one["claims"], json!({ "owner_id": "7" }));
-        let Err(Failure::Refused(again)) = typed(&words, &site).await else { panic!() };
+        let Err(Failure::Refused(again)) = typed(&words, &admin).await else { panic!() };
         assert!(again.contains("authctl trust remove robot.ci"), "{again}");
-        typed(&["remove", "ci", "--dry-run"], &site).await.unwrap();
-        typed(&["remove", "robot.ci"], &site).await.unwrap();
-        assert!(typed(&["remove", "ci"], &site).await.is_err());
-        assert!(site.database().await.unwrap().policy().await.unwrap().rules().is_empty());
+        typed(&["remove", "ci", "--dry-run"], &admin).await.unwrap();
+        typed(&["remove", "robot.ci"], &admin).await.unwrap();
+        assert!(typed(&["remove", "ci"], &admin).await.is_err());
+        assert!(admin.database().await.unwrap().policy().await.unwrap().rules().is_empty());
     }
 
     #[test]

@@ -1,19 +1,20 @@
 //! `authctl user`: who may sign in.
 
 use auth_server::{
-    acl::store::Store,
-    audit::Act,
-    users::{NEW_COST, Password, edit::Editor},
+    admin::{
+        Admin,
+        users::{self, User},
+    },
+    users::Password,
 };
 use berth_shared::subject::{Grantee, UserName};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::{
-    grant_text::{GrantText, now, show_rules},
+    grant_text::{GrantText, show_rules},
     report::{Failure, Report, table},
     secret,
-    site::Site,
 };
 
 #[derive(Subcommand)]
@@ -63,12 +64,12 @@ impl How {
     }
 }
 
-pub(crate) async fn run(verb: Verb, site: &Site) -> Result<Report, Failure> {
+pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
     match verb {
-        Verb::Add { name, how, grant } => add(&name, &how, &grant, site).await,
-        Verb::Passwd { name, how } => set_password(&name, &how, site).await,
-        Verb::Remove { name, dry_run } => remove(&name, dry_run, site).await,
-        Verb::List => list(site).await,
+        Verb::Add { name, how, grant } => add(&name, &how, &grant, admin).await,
+        Verb::Passwd { name, how } => set_password(&name, &how, admin).await,
+        Verb::Remove { name, dry_run } => remove(&name, dry_run, admin).await,
+        Verb::List => list(admin).await,
     }
 }
 
@@ -76,94 +77,45 @@ async fn add(
     name: &UserName,
     how: &How,
     grants: &[GrantText],
-    site: &Site,
+    admin: &Admin,
 ) -> Result<Report, Failure> {
-    let exists = || {
-        Failure::refused(format!(
-            "there is a line for {name} already; for a new password: authctl user passwd {name}"
-        ))
-    };
-    // Asked before the prompt, and again under the lock.
-    if site.editor()?.has_line(name) {
-        return Err(exists());
-    }
+    // Asked before the prompt, and again when it is done.
+    users::check_new(admin, name)?;
+    let file = admin.config().htpasswd.display();
     if how.dry_run {
-        let text = format!("would add {name} to {}", site.config.htpasswd.display());
+        let text = format!("would add {name} to {file}");
         return Ok(Report::done(text, json!({ "user": name.as_str(), "dry_run": true })));
     }
-    let hash = how.password(name).await?.hash(NEW_COST)?;
-    let database = site.database().await?;
-    let mut editor = site.editor()?;
-    if editor.has_line(name) {
-        return Err(exists());
-    }
-    editor.set(name, &hash);
-    set(&database, &editor, name, &Act::UserAdd(name)).await?;
+    let password = how.password(name).await?;
     let grantee = Grantee::User(name.clone());
     let rules: Vec<_> = grants.iter().map(|text| text.allow(&grantee, None)).collect();
-    database.rules().add(&rules, now()).await?;
-    let policy = database.policy().await?;
-    let held = policy.rules_naming(&grantee);
-    let mut text = format!("added {name} to {}", site.config.htpasswd.display());
+    let held = users::add(admin, name, &password, &rules).await?;
+    let mut text = format!("added {name} to {file}");
     if held.is_empty() {
         text.push_str(&format!(
             "\n{name} holds no grants of their own; to give one: authctl grant {name} 'team/**:pull,push'"
         ));
     } else {
-        text.push_str(&format!("\n{}", show_rules(held, site)));
+        text.push_str(&format!("\n{}", show_rules(&held, admin)));
     }
     Ok(Report::done(text, json!({ "user": name.as_str(), "added": true })))
 }
 
-async fn set_password(name: &UserName, how: &How, site: &Site) -> Result<Report, Failure> {
-    if !site.editor()?.has_line(name) {
-        return Err(site.no_such_user(name));
-    }
+async fn set_password(name: &UserName, how: &How, admin: &Admin) -> Result<Report, Failure> {
+    users::check_there(admin, name)?;
     if how.dry_run {
         let text =
             format!("would set a new password for {name}, and void the tokens of the old one");
         return Ok(Report::done(text, json!({ "user": name.as_str(), "dry_run": true })));
     }
-    let hash = how.password(name).await?.hash(NEW_COST)?;
-    let database = site.database().await?;
-    let mut editor = site.editor()?;
-    // Asked again under the lock: somebody may have removed the user meanwhile.
-    if !editor.has_line(name) {
-        return Err(site.no_such_user(name));
-    }
-    editor.set(name, &hash);
-    set(&database, &editor, name, &Act::UserPassword(name)).await?;
+    let password = how.password(name).await?;
+    users::set_password(admin, name, &password).await?;
     let text = format!("{name} has a new password; tokens of the old one are void within seconds");
     Ok(Report::done(text, json!({ "user": name.as_str(), "changed": true })))
 }
 
-/// Saves the file with the user's new line, and writes down by which act.
-async fn set(
-    database: &Store,
-    editor: &Editor,
-    name: &UserName,
-    act: &Act<'_>,
-) -> Result<(), Failure> {
-    let save = || editor.save().map_err(Failure::from);
-    database.seen_users().set(&editor.parse().fingerprints(), name, act, save).await
-}
-
-async fn remove(name: &UserName, dry_run: bool, site: &Site) -> Result<Report, Failure> {
-    let database = site.database().await?;
-    let mut editor = site.editor()?;
-    let grants = database.policy().await?.rules_naming(&Grantee::User(name.clone())).len();
-    if !editor.has_line(name) && grants == 0 {
-        return Err(Failure::refused(format!(
-            "no user {name} in {}, and no grants of that name",
-            site.config.htpasswd.display()
-        )));
-    }
-    if !dry_run {
-        // The user first: a crash in between leaves grants of nobody, which `grants` shows.
-        editor.remove(name);
-        let save = || editor.save().map_err(Failure::from);
-        database.seen_users().remove(&editor.parse().fingerprints(), name, save).await?;
-    }
+async fn remove(name: &UserName, dry_run: bool, admin: &Admin) -> Result<Report, Failure> {
+    let grants = users::remove(admin, name, dry_run).await?;
     let (verb, void) = if dry_run { ("would remove", "would be") } else { ("removed", "are") };
     let text = format!(
         "{verb} {name} and the grants of that name ({grants}); tokens of {name} {void} void within \
@@ -173,24 +125,17 @@ async fn remove(name: &UserName, dry_run: bool, site: &Site) -> Result<Report, F
     Ok(Report::done(text, json))
 }
 
-async fn list(site: &Site) -> Result<Report, Failure> {
-    let file = site.users();
-    let policy = site.database().await?.policy().await?;
-    let count = |name: &UserName| policy.rules_naming(&Grantee::User(name.clone())).len();
-    let rows: Vec<_> = file
-        .users
-        .iter()
-        .map(|(name, hash)| [name.to_string(), count(name).to_string(), hash.cost().to_string()])
-        .collect();
+async fn list(admin: &Admin) -> Result<Report, Failure> {
+    let (users, problems) = users::list(admin).await?;
+    let row =
+        |User { name, rules, cost }: &User| [name.to_string(), rules.to_string(), cost.to_string()];
+    let rows: Vec<_> = users.iter().map(row).collect();
     let mut text = table(["USER", "GRANTS", "BCRYPT COST"], &rows);
-    for problem in &file.problems {
-        text.push_str(&format!("\n{}, {problem}", site.config.htpasswd.display()));
+    for problem in &problems {
+        text.push_str(&format!("\n{}, {problem}", admin.config().htpasswd.display()));
     }
-    let users: Vec<_> = file
-        .users
-        .iter()
-        .map(|(name, hash)| json!({ "name": name.as_str(), "grants": count(name), "cost": hash.cost() }))
-        .collect();
-    let problems: Vec<_> = file.problems.iter().map(ToString::to_string).collect();
+    let one = |User { name, rules, cost }: &User| json!({ "name": name.as_str(), "grants": rules, "cost": cost });
+    let users: Vec<_> = users.iter().map(one).collect();
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
     Ok(Report::done(text, json!({ "users": users, "problems": problems })))
 }

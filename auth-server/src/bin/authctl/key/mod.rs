@@ -1,6 +1,7 @@
 //! `authctl key`: the keys that sign tokens.
 
 use auth_server::{
+    admin::Admin,
     audit::Act,
     certs::signing_certificate,
     config::Config,
@@ -10,10 +11,7 @@ use berth_shared::clock::{Clock, rfc3339};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::{
-    report::{Failure, Report, table, warn},
-    site::Site,
-};
+use crate::report::{Failure, Report, table, warn};
 
 #[cfg(test)]
 mod tests;
@@ -75,26 +73,26 @@ Examples:
   authctl key export > /etc/docker/registry/berth.pem    its rootcertbundle; restart it after that")]
 pub(crate) struct ExportArguments {}
 
-pub(crate) async fn run(site: &Site, verb: &Verb, clock: &Clock) -> Result<Report, Failure> {
-    let config = &site.config;
+pub(crate) async fn run(admin: &Admin, verb: &Verb, clock: &Clock) -> Result<Report, Failure> {
+    let config = admin.config();
     match verb {
-        Verb::Rotate(arguments) => arguments.run(site, clock).await,
+        Verb::Rotate(arguments) => arguments.run(admin, clock).await,
         Verb::List(_) => list(config, clock),
         Verb::Export(_) => export(config, clock),
     }
 }
 
 impl RotateArguments {
-    async fn run(&self, site: &Site, clock: &Clock) -> Result<Report, Failure> {
+    async fn run(&self, admin: &Admin, clock: &Clock) -> Result<Report, Failure> {
         let how = match (self.compromised, self.now) {
             (true, _) => How::Compromised,
             (false, true) => How::Now,
             (false, false) => How::InOrder,
         };
-        let rotated = rotate(&site.config.keys(), how, self.dry_run, clock)?;
+        let rotated = rotate(&admin.config().keys(), how, self.dry_run, clock)?;
         // A database that is out of order must not keep anybody from dropping a key that leaked.
         if !self.dry_run
-            && let Err(failure) = record(&rotated, site).await
+            && let Err(failure) = record(&rotated, admin).await
         {
             let reason = failure.reason();
             warn(&format!("the keys are rotated, and the audit does not know: {reason}"));
@@ -111,8 +109,8 @@ impl RotateArguments {
     }
 }
 
-async fn record(rotated: &Rotated, site: &Site) -> Result<(), Failure> {
-    let database = site.database().await?;
+async fn record(rotated: &Rotated, admin: &Admin) -> Result<(), Failure> {
+    let database = admin.database().await?;
     for key in &rotated.dropped {
         database.audit().record(&Act::KeyCompromised { key_id: &key.id }).await?;
     }

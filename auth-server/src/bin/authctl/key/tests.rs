@@ -13,19 +13,20 @@ struct Line {
     verb: Verb,
 }
 
-fn site(dir: &Path) -> Site {
+fn admin(dir: &Path) -> Admin {
     let author = Author::process(Clock::set(0));
-    Site { config: Config { data: dir.to_owned(), ..Config::default() }, author }
+    let config = Config { data: dir.to_owned(), ..Config::default() };
+    Admin::new(config, author, Clock::set(0))
 }
 
-fn typed(site: &Site, clock: &Clock, line: &str) -> Result<Report, Failure> {
+fn typed(admin: &Admin, clock: &Clock, line: &str) -> Result<Report, Failure> {
     let line = Line::parse_from(line.split(' '));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(run(site, &line.verb, clock))
+    runtime.block_on(run(admin, &line.verb, clock))
 }
 
-fn states(site: &Site, clock: &Clock) -> Vec<String> {
-    let report = typed(site, clock, "key list").unwrap();
+fn states(admin: &Admin, clock: &Clock) -> Vec<String> {
+    let report = typed(admin, clock, "key list").unwrap();
     let keys = report.json.as_array().unwrap();
     keys.iter().map(|key| key["state"].as_str().unwrap().to_owned()).collect()
 }
@@ -33,34 +34,34 @@ fn states(site: &Site, clock: &Clock) -> Vec<String> {
 #[test]
 fn keys_are_rotated_listed_and_exported() {
     let dir = tempfile::tempdir().unwrap();
-    let (site, clock) = (site(dir.path()), Clock::set(1_790_000_000));
-    let Err(Failure::Refused(reason)) = typed(&site, &clock, "key list") else { panic!() };
+    let (admin, clock) = (admin(dir.path()), Clock::set(1_790_000_000));
+    let Err(Failure::Refused(reason)) = typed(&admin, &clock, "key list") else { panic!() };
     assert!(reason.contains("start auth-server"), "{reason}");
-    SigningKeys::open(&site.config.keys(), &clock).unwrap();
-    assert_eq!(states(&site, &clock), ["active", "next"]);
+    SigningKeys::open(&admin.config().keys(), &clock).unwrap();
+    assert_eq!(states(&admin, &clock), ["active", "next"]);
 
     for line in ["key rotate", "key rotate --dry-run"] {
-        let Err(Failure::Refused(reason)) = typed(&site, &clock, line) else { panic!() };
+        let Err(Failure::Refused(reason)) = typed(&admin, &clock, line) else { panic!() };
         assert!(reason.contains("2026-09-21T14:19:20Z") && reason.contains("--now"), "{reason}");
     }
     clock.advance(Duration::from_secs(NEXT_AGE_SECS_MIN.unsigned_abs()));
-    let plan = typed(&site, &clock, "key rotate --dry-run").unwrap();
+    let plan = typed(&admin, &clock, "key rotate --dry-run").unwrap();
     assert!(plan.text.contains("would sign") && plan.text.contains("would make"), "{}", plan.text);
-    assert_eq!(states(&site, &clock), ["active", "next"]);
-    let rotated = typed(&site, &clock, "key rotate").unwrap();
+    assert_eq!(states(&admin, &clock), ["active", "next"]);
+    let rotated = typed(&admin, &clock, "key rotate").unwrap();
     assert_eq!(rotated.json["active"]["id"], plan.json["active"]["id"]);
     assert_eq!(rotated.json["retired"]["id"], plan.json["retired"]["id"]);
     assert!(rotated.text.contains("stays published until 2026-09-22"), "{}", rotated.text);
-    assert_eq!(states(&site, &clock), ["active", "next", "retired"]);
+    assert_eq!(states(&admin, &clock), ["active", "next", "retired"]);
 
-    let list = typed(&site, &clock, "key list").unwrap();
+    let list = typed(&admin, &clock, "key list").unwrap();
     let lines: Vec<_> = list.text.lines().collect();
     assert!(lines[0].starts_with("KEY ") && lines[0].ends_with("GOES"), "{}", lines[0]);
     assert!(lines[1].contains("ES256") && lines[1].contains("active"), "{}", lines[1]);
     assert!(lines[3].contains("retired") && lines[3].ends_with('Z'), "{}", lines[3]);
     assert!(list.text.contains("can sign from 2026-09-21T14:25:20Z"), "{}", list.text);
 
-    let export = typed(&site, &clock, "key export").unwrap();
+    let export = typed(&admin, &clock, "key export").unwrap();
     assert_eq!(export.json["key_id"], rotated.json["active"]["id"]);
     assert_eq!(export.text.matches("BEGIN CERTIFICATE").count(), 3);
     assert!(!export.text.contains("PRIVATE"));
@@ -69,17 +70,17 @@ fn keys_are_rotated_listed_and_exported() {
 #[test]
 fn keys_that_leaked_are_dropped_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let (site, clock) = (site(dir.path()), Clock::set(1_790_000_000));
-    SigningKeys::open(&site.config.keys(), &clock).unwrap();
-    let report = typed(&site, &clock, "key rotate --now").unwrap();
+    let (admin, clock) = (admin(dir.path()), Clock::set(1_790_000_000));
+    SigningKeys::open(&admin.config().keys(), &clock).unwrap();
+    let report = typed(&admin, &clock, "key rotate --now").unwrap();
     assert!(report.text.contains("within seconds"), "{}", report.text);
-    assert_eq!(states(&site, &clock), ["active", "next", "retired"]);
-    let plan = typed(&site, &clock, "key rotate --compromised --dry-run").unwrap();
+    assert_eq!(states(&admin, &clock), ["active", "next", "retired"]);
+    let plan = typed(&admin, &clock, "key rotate --compromised --dry-run").unwrap();
     assert_eq!(plan.json["dropped"].as_array().unwrap().len(), 3);
-    assert_eq!(states(&site, &clock), ["active", "next", "retired"]);
-    let report = typed(&site, &clock, "key rotate --compromised").unwrap();
+    assert_eq!(states(&admin, &clock), ["active", "next", "retired"]);
+    let report = typed(&admin, &clock, "key rotate --compromised").unwrap();
     assert_eq!(report.json["dropped"], plan.json["dropped"]);
     assert!(report.text.contains("every token that is out is void"), "{}", report.text);
     assert!(report.text.contains("backups"), "{}", report.text);
-    assert_eq!(states(&site, &clock), ["active", "next"]);
+    assert_eq!(states(&admin, &clock), ["active", "next"]);
 }

@@ -1,0 +1,92 @@
+//! Users and robots that share rules.
+
+use berth_shared::subject::{Grantee, GroupName, Subject};
+
+use super::{Admin, Error, Warning};
+
+/// A group that somebody is in or that a rule names.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// What it is called.
+    pub name: GroupName,
+    /// Who is in it.
+    pub members: Vec<Subject>,
+    /// How many rules name it.
+    pub rules: usize,
+}
+
+/// What may not be meant of `members`.
+///
+/// # Errors
+/// When the database cannot be used.
+pub async fn warnings(admin: &Admin, members: &[Subject]) -> Result<Vec<Warning>, Error> {
+    let policy = admin.policy().await?;
+    let own = members.iter().flat_map(|member| member.grantees().take(1));
+    Ok(own.filter_map(|grantee| Warning::of_nobody(&grantee, admin, &policy)).collect())
+}
+
+/// Puts `members` into `group`. Gives back those who were not in it; in a dry run nothing is done.
+///
+/// # Errors
+/// When the database cannot be written to; nobody is added then.
+pub async fn join(
+    admin: &Admin,
+    group: &GroupName,
+    members: &[Subject],
+    dry_run: bool,
+) -> Result<Vec<Subject>, Error> {
+    if dry_run {
+        return of_these(admin, group, members, false).await;
+    }
+    Ok(admin.database().await?.groups().join(group, members).await?)
+}
+
+/// Takes `members` out of `group`. Gives back those who were in it; in a dry run nothing is done.
+///
+/// # Errors
+/// When the database cannot be written to; nobody is taken out then.
+pub async fn leave(
+    admin: &Admin,
+    group: &GroupName,
+    members: &[Subject],
+    dry_run: bool,
+) -> Result<Vec<Subject>, Error> {
+    if dry_run {
+        return of_these(admin, group, members, true).await;
+    }
+    Ok(admin.database().await?.groups().leave(group, members).await?)
+}
+
+/// Those of `members` who are in the group already, or who are not.
+async fn of_these(
+    admin: &Admin,
+    group: &GroupName,
+    members: &[Subject],
+    are_in: bool,
+) -> Result<Vec<Subject>, Error> {
+    let policy = admin.policy().await?;
+    let now = policy.groups.get(group);
+    let is_in = |member: &&Subject| now.is_some_and(|now| now.contains(member)) == are_in;
+    Ok(members.iter().filter(is_in).cloned().collect())
+}
+
+/// Every group, by name.
+///
+/// # Errors
+/// When the database cannot be used.
+pub async fn list(admin: &Admin) -> Result<Vec<Group>, Error> {
+    let policy = admin.policy().await?;
+    let mut names: Vec<_> = policy.groups.keys().cloned().collect();
+    names.extend(policy.rules().into_iter().filter_map(|rule| match &rule.grantee {
+        Grantee::Group(group) => Some(group.clone()),
+        _ => None,
+    }));
+    names.sort();
+    names.dedup();
+    let group = |name: GroupName| Group {
+        members: policy.groups.get(&name).into_iter().flatten().cloned().collect(),
+        rules: policy.rules_naming(&Grantee::Group(name.clone())).len(),
+        name,
+    };
+    Ok(names.into_iter().map(group).collect())
+}

@@ -1,0 +1,121 @@
+//! What a person should know before something is done, which may be a typing error.
+
+use std::fmt;
+
+use berth_shared::{
+    pattern::Pattern,
+    subject::{Grantee, GroupName, RobotName, UserName},
+};
+
+use super::Admin;
+use crate::{acl::policy::Policy, certs::Found};
+
+/// Something that may not be what was meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// Nobody is called that.
+    Nobody(Nobody),
+    /// A rule is written with the registry's own name in front: it holds for a repository that
+    /// nobody means.
+    OwnHost {
+        /// The registry's name.
+        host: String,
+        /// What comes after it.
+        rest: String,
+    },
+    /// A rule for whoever is not signed in has the name of who is in it.
+    NameOfAnonymous,
+}
+
+/// Who is named and is not there: it may be somebody who is yet to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Nobody {
+    /// There is no such user.
+    User(UserName),
+    /// There is no such robot, and no such trust.
+    Robot(RobotName),
+    /// Nobody is in that group.
+    Group(GroupName),
+}
+
+impl Nobody {
+    /// Whether `grantee` is nobody.
+    #[must_use]
+    pub fn of(grantee: &Grantee, admin: &Admin, policy: &Policy) -> Option<Self> {
+        match grantee {
+            Grantee::User(name) if !admin.users().users.contains_key(name) => {
+                Some(Self::User(name.clone()))
+            }
+            Grantee::Robot(name)
+                if policy.robots.get(name).is_none() && policy.trusts.get(name).is_none() =>
+            {
+                Some(Self::Robot(name.clone()))
+            }
+            Grantee::Group(name) if !policy.groups.contains_key(name) => {
+                Some(Self::Group(name.clone()))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Nobody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(name) => write!(f, "there is no user {name}"),
+            Self::Robot(name) => write!(f, "there is no {name}"),
+            Self::Group(name) => write!(f, "nobody is in group:{name}"),
+        }
+    }
+}
+
+impl Warning {
+    /// That nobody is called `grantee`, if so.
+    pub(super) fn of_nobody(grantee: &Grantee, admin: &Admin, policy: &Policy) -> Option<Self> {
+        Nobody::of(grantee, admin, policy).map(Self::Nobody)
+    }
+
+    /// Of each pattern that begins with a name by which the registry is reached.
+    pub(super) fn of_host(patterns: &[&Pattern], admin: &Admin) -> Vec<Self> {
+        let Some(certificates) = &admin.config.certificates else { return Vec::new() };
+        let Ok(Found::Own { hosts } | Found::Berths { hosts, .. }) =
+            certificates.files().find(&admin.clock)
+        else {
+            return Vec::new();
+        };
+        let begins = |pattern: &&Pattern| {
+            let (host, rest) = pattern.as_str().split_once('/')?;
+            let is_own = hosts.iter().any(|own| own.to_string() == host);
+            is_own.then(|| Self::OwnHost { host: host.to_owned(), rest: rest.to_owned() })
+        };
+        patterns.iter().filter_map(begins).collect()
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody(nobody) => {
+                write!(f, "{nobody} yet; ")?;
+                match nobody {
+                    Nobody::User(name) => write!(f, "to add one: authctl user add {name}"),
+                    Nobody::Robot(name) => write!(
+                        f,
+                        "to make it: authctl robot create {name} (a secret) or authctl trust add {name} \
+                         (its issuer's tokens)"
+                    ),
+                    Nobody::Group(name) => {
+                        write!(f, "to add somebody: authctl group add {name} USER")
+                    }
+                }
+            }
+            Self::OwnHost { host, rest } => write!(
+                f,
+                "{host} is this registry's own name, which no repository's begins with: write {rest}"
+            ),
+            Self::NameOfAnonymous => f.write_str(
+                "nobody is signed in who is anonymous: a rule with ${user} never holds for them",
+            ),
+        }
+    }
+}
