@@ -8,7 +8,6 @@
 //! Tokens are verified here and minted in `auth-server` alone, so that the registry cannot mint.
 
 pub mod action;
-pub mod bundle;
 pub mod claimant;
 pub mod claims;
 pub mod client;

@@ -8,7 +8,7 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use berth_shared::{bundle::libtrust_id, claims::ClaimSet};
+use berth_shared::{claims::ClaimSet, keys::bundle::libtrust_id};
 use harness::{Options, Stack, image::Image};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData};
 use ring::{

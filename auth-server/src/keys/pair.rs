@@ -6,7 +6,7 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use berth_shared::bundle::libtrust_id;
+use berth_shared::keys::bundle::libtrust_id;
 use ring::{
     digest,
     rand::SystemRandom,

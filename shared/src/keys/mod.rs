@@ -1,7 +1,8 @@
 //! The public keys that tokens are verified with: a JSON Web Key Set (RFC 7517), each key bound to
-//! one algorithm.
+//! one algorithm; [`bundle`] takes them from certificates.
 
-pub(crate) mod key;
+pub mod bundle;
+mod key;
 
 use std::collections::HashMap;
 
@@ -12,9 +13,10 @@ use jsonwebtoken::{
 };
 use serde::Deserialize;
 
-use crate::{bundle::Bundle, clock::UnixSeconds};
-pub use key::InvalidKeySet;
-use key::Key;
+use self::{bundle::Bundle, key::Key};
+use crate::clock::UnixSeconds;
+
+pub use self::key::InvalidKeySet;
 
 /// The sizes of RSA keys that signatures are verified with.
 const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;

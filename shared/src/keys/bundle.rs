@@ -17,24 +17,22 @@ use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime, pem::PemObject};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, ring as algorithms};
 use x509_parser::{parse_x509_certificate, public_key::PublicKey, x509::SubjectPublicKeyInfo};
 
-use crate::{
-    clock::UnixSeconds,
-    keys::key::{InvalidKeySet, Key},
-};
+use super::key::{InvalidKeySet, Key};
+use crate::clock::UnixSeconds;
 
 /// The longest chain that a token may bring.
 const CHAIN_MAX: usize = 5;
 
 /// Certificates whose keys, and whose issues, sign tokens.
 #[derive(Debug, Clone)]
-pub(crate) struct Bundle {
+pub(super) struct Bundle {
     certificates: Vec<CertificateDer<'static>>,
     anchors: Vec<TrustAnchor<'static>>,
 }
 
 impl Bundle {
     /// Reads PEM certificates, and gives each one's key under its ids.
-    pub(crate) fn from_pem(pem: &[u8]) -> Result<(Self, Vec<(String, Key)>), InvalidKeySet> {
+    pub(super) fn from_pem(pem: &[u8]) -> Result<(Self, Vec<(String, Key)>), InvalidKeySet> {
         let refuse = |reason| InvalidKeySet::Key { id: String::new(), reason };
         let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
             .collect::<Result<_, _>>()
@@ -60,7 +58,7 @@ impl Bundle {
     }
 
     /// The key of the first certificate of `chain`, if the chain ends in the bundle at `now`.
-    pub(crate) fn key_of_chain(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Option<Key> {
+    pub(super) fn key_of_chain(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Option<Key> {
         if chain.len() > CHAIN_MAX {
             return None;
         }
