@@ -77,9 +77,8 @@ impl Reader {
         Ok(self.reading.into_inner().connection.close().await?)
     }
 
-    /// The policy as it stands in the database now.
-    /// Fails when the database is no longer the file that was opened: changes to the new one would
-    /// never be seen.
+    /// The policy as it stands in the database now; an error where that is no longer the file that was
+    /// opened, since changes to the new one would never be seen.
     pub(super) async fn policy(&self) -> Result<Arc<Policy>, Error> {
         if identity(&self.path).ok() != Some(self.file) {
             return Err(Error::Replaced(self.path.clone()));
