@@ -136,7 +136,48 @@ fn overlap(a: &Pattern, b: &Pattern) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use berth_shared::clock::Clock;
+
+    use super::{super::Nobody, *};
+    use crate::{audit::Author, config::Config};
+
+    #[tokio::test]
+    async fn what_is_given_is_held_until_it_is_taken_and_a_dry_run_takes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            data: dir.path().join("auth"),
+            htpasswd: dir.path().join("htpasswd"),
+            ..Config::default()
+        };
+        let clock = Clock::set(0);
+        let admin = Admin::new(config, Author::process(clock.clone()), clock);
+        let (grantee, pattern): (Grantee, Pattern) =
+            ("andrew".parse().unwrap(), "team/**".parse().unwrap());
+        let (effect, actions) = (Effect::Allow, Actions::ALL);
+        let rule = |grantee: &Grantee, pattern: &str| Rule {
+            grantee: grantee.clone(),
+            pattern: pattern.parse().unwrap(),
+            effect,
+            actions,
+            expires: None,
+        };
+        let nobody = Warning::Nobody(Nobody::User("andrew".parse().unwrap()));
+        let rules = [rule(&grantee, "team/**")];
+        assert_eq!(warnings(&admin, &grantee, &rules).await.unwrap(), [nobody]);
+        let own = [rule(&Grantee::Anonymous, "${user}/**")];
+        let warned = warnings(&admin, &Grantee::Anonymous, &own).await.unwrap();
+        assert_eq!(warned, [Warning::NameOfAnonymous]);
+        assert_eq!(add(&admin, &grantee, &rules).await.unwrap(), rules);
+        let push: Actions = "push".parse().unwrap();
+        for dry_run in [true, false] {
+            let taken = take(&admin, &grantee, &pattern, effect, push, dry_run).await.unwrap();
+            assert_eq!(taken, push, "the dry run took it");
+        }
+        let left = naming(&admin, &grantee).await.unwrap();
+        assert_eq!(left[0].actions, actions.difference(push));
+        let still = still_allowing(&admin, &grantee, &pattern, actions, false).await.unwrap();
+        assert_eq!(still, left);
+    }
 
     #[test]
     fn patterns_overlap_when_some_repository_is_in_both() {
