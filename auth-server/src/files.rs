@@ -9,7 +9,7 @@ use std::{
 };
 
 use berth_shared::{
-    files::{self as shared, directory_of, sync_directory, try_lock},
+    files::{self as shared, directory_of, sync_directory},
     owner::{Assumed, Error, Identity},
 };
 
@@ -60,9 +60,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let folder = directory_of(&target);
     let _assumed = as_owner(folder)?;
     let old = fs::metadata(&target).ok();
-    let mut unfinished = tempfile::Builder::new();
-    unfinished.prefix(".unfinished-");
-    let mut file = unfinished.tempfile_in(folder).map_err(failed)?;
+    let mut file = shared::unfinished(&target, PRIVATE).map_err(failed)?;
     let mode = old.as_ref().map_or(mode, |meta| meta.mode() & 0o777);
     file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
     if let Some(old) = old {
@@ -72,9 +70,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
         }
     }
     file.write_all(bytes).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(&target).map_err(|error| failed(error.error))?;
-    sync_directory(folder).map_err(failed)
+    shared::put(file, &target).map_err(failed)
 }
 
 /// Makes the directory `path` and those above it, closed to everybody but their owner, and makes
@@ -96,21 +92,22 @@ pub fn make_directory(path: &Path) -> Result<(), FileError> {
 }
 
 /// Takes the file at `path`, made where it is missing, for this process alone, for as long as it is
-/// open; `None` when another process has it.
+/// open. Who has it is waited for.
 ///
 /// # Errors
 /// When it cannot be opened or locked.
-pub fn lock(path: &Path) -> Result<Option<File>, FileError> {
-    try_lock(open_lock(path)?).map_err(|source| FileError::new("locking", path, source))
+pub fn lock(path: &Path) -> Result<File, FileError> {
+    let _assumed = as_owner(directory_of(path))?;
+    shared::lock(path).map_err(|source| FileError::new("locking", path, source))
 }
 
-/// Opens the file at `path`, made where it is missing, to be locked. What is no file is refused.
+/// The same without waiting; `None` when another process has it.
 ///
 /// # Errors
-/// When it cannot be opened.
-pub fn open_lock(path: &Path) -> Result<File, FileError> {
+/// When it cannot be opened or locked.
+pub fn try_lock(path: &Path) -> Result<Option<File>, FileError> {
     let _assumed = as_owner(directory_of(path))?;
-    shared::open_lock(path, PRIVATE).map_err(|source| FileError::new("locking", path, source))
+    shared::try_lock(path).map_err(|source| FileError::new("locking", path, source))
 }
 
 /// Reads a file whole; a pipe or a device is none.

@@ -227,5 +227,5 @@ async fn listen_for_metrics(
 
 /// Takes the data directory for this process alone.
 pub(crate) fn lock(data: &Path) -> Result<File, StartError> {
-    files::lock(&data.join("lock"))?.ok_or_else(|| StartError::Locked(data.to_owned()))
+    files::try_lock(&data.join("lock"))?.ok_or_else(|| StartError::Locked(data.to_owned()))
 }

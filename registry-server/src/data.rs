@@ -7,11 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use berth_shared::{
-    clock::Clock,
-    files::{open_lock, try_lock},
-    serve::tls::TlsError,
-};
+use berth_shared::{clock::Clock, files::try_lock, serve::tls::TlsError};
 
 use crate::{
     config::Config,
@@ -102,7 +98,7 @@ pub(crate) fn lock(data: &Path) -> Result<File, StartError> {
     let shown = data.display().to_string();
     let prepare = || {
         fs::create_dir_all(data)?;
-        try_lock(open_lock(&data.join("lock"), 0o600)?)
+        try_lock(&data.join("lock"))
     };
     prepare().map_err(preparing(&shown))?.ok_or(StartError::InUse(shown))
 }

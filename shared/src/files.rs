@@ -3,9 +3,12 @@
 //! many files a process may have open.
 
 use std::{
-    fs::{self, File, TryLockError},
-    io::{self, Read},
-    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+    fs::{self, File, Permissions, TryLockError},
+    io::{self, Read, Write},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{OpenOptionsExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -14,6 +17,7 @@ use nix::{
     fcntl::OFlag,
     sys::resource::{Resource, getrlimit, setrlimit},
 };
+use tempfile::NamedTempFile;
 
 /// What Linux gives a process that nobody gave more.
 const OPEN_FILES_LEAST: u64 = 1024;
@@ -38,17 +42,93 @@ pub fn open_file(path: &Path) -> io::Result<File> {
     regular(File::options().read(true).custom_flags(flags.bits()).open(path)?)
 }
 
-/// Opens the file at `path`, made with this mode where it is missing, to be locked. A link, a pipe or
-/// a device in its place is refused, and nothing is waited for.
+/// Opens a file to be locked, made where it is missing for its owner alone. A link, a pipe or a device
+/// in its place is refused, and nothing is waited for.
 ///
 /// # Errors
 /// When it cannot be opened.
-pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
+pub fn open_lock(path: &Path) -> io::Result<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     // For writing alone, the system would wait for somebody who reads a pipe.
     let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false).mode(mode);
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
     regular(options.custom_flags(flags.bits()).open(path)?)
+}
+
+/// Takes the file at `path`, as [`open_lock`] opens it, for this process alone, for as long as it is
+/// open. Who has it is waited for.
+///
+/// # Errors
+/// When it cannot be opened or locked.
+pub fn lock(path: &Path) -> io::Result<File> {
+    let file = open_lock(path)?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// The same without waiting; `None` when another process has it.
+///
+/// # Errors
+/// When it cannot be opened or locked.
+pub fn try_lock(path: &Path) -> io::Result<Option<File>> {
+    let file = open_lock(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// A new file beside `path`, to be written and then [put](put) there; dropped before, it is removed.
+/// It has what the process's mask leaves of `mode`.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn unfinished(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".unfinished-").permissions(Permissions::from_mode(mode));
+    builder.tempfile_in(directory_of(path))
+}
+
+/// Puts what is written in place of whatever lies at `path`, durably: either the old content is seen
+/// or the new.
+///
+/// # Errors
+/// When it cannot be synced or renamed.
+pub fn put(file: NamedTempFile, path: &Path) -> io::Result<()> {
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    sync_directory(directory_of(path))
+}
+
+/// The same where nothing lies at `path`.
+///
+/// # Errors
+/// When something does, and as [`put`].
+pub fn put_new(file: NamedTempFile, path: &Path) -> io::Result<()> {
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)?;
+    sync_directory(directory_of(path))
+}
+
+/// Puts these bytes in place of whatever lies at `path`, in a new file for everybody whom the
+/// process's mask lets read it, and as [`put`] does.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = unfinished(path, 0o666)?;
+    file.write_all(bytes)?;
+    put(file, path)
+}
+
+/// Gives a durable file another name in place of whatever lies there, durably.
+///
+/// # Errors
+/// When it cannot be renamed.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_directory(directory_of(to))
 }
 
 /// Makes a file; what an attempt that was broken off left there is removed.
@@ -115,19 +195,6 @@ pub fn path_of(file: &File) -> PathBuf {
 /// When it cannot be opened or synced.
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
-}
-
-/// Locks an open file for this process alone, for as long as it is open; `None` when another
-/// process has it.
-///
-/// # Errors
-/// When the system does not lock it.
-pub fn try_lock(file: File) -> io::Result<Option<File>> {
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
 }
 
 /// Asks the system for as many open files as it ever gives this process, and says how many that are.
@@ -197,9 +264,9 @@ mod tests {
             assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{name}");
         }
         for name in ["zeros", "pipe", "link"] {
-            assert!(open_lock(&at(name), 0o600).is_err(), "{name}");
+            assert!(open_lock(&at(name)).is_err(), "{name}");
         }
-        open_lock(&at("lock"), 0o600).unwrap();
+        open_lock(&at("lock")).unwrap();
         for name in ["zeros", "pipe", "missing"] {
             make_anew(&at(name)).unwrap();
         }
@@ -208,10 +275,32 @@ mod tests {
     #[test]
     fn a_file_is_locked_once() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || File::create(dir.path().join("lock")).unwrap();
-        let held = try_lock(open()).unwrap();
-        assert!(held.is_some() && try_lock(open()).unwrap().is_none());
+        let path = dir.path().join("lock");
+        let held = try_lock(&path).unwrap();
+        assert!(held.is_some() && try_lock(&path).unwrap().is_none());
         drop(held);
-        assert!(try_lock(open()).unwrap().is_some());
+        assert!(try_lock(&path).unwrap().is_some());
+        lock(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_put_whole_and_nothing_is_left_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        for text in ["one", "two"] {
+            replace(&path, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        let plain = dir.path().join("plain");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        fs::write(&plain, "").unwrap();
+        assert_eq!(mode(&path), mode(&plain));
+        let private = unfinished(&path, 0o600).unwrap();
+        let refused = put_new(private, &path).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        put_new(unfinished(&path, 0o600).unwrap(), &dir.path().join("new")).unwrap();
+        rename(&dir.path().join("new"), &path).unwrap();
+        assert_eq!(mode(&path) & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 }

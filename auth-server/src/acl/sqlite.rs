@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use berth_shared::files::{directory_of, open_lock, sync_directory};
+use berth_shared::files::{lock, put_new, unfinished};
 use log::LevelFilter;
 use sqlx::{
     ConnectOptions, Row, SqliteConnection,
@@ -62,10 +62,7 @@ pub(super) async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
 
 /// Keeps every other process from migrating the database at `path` for as long as the file is open.
 pub(super) fn migration_lock(path: &Path) -> io::Result<File> {
-    let path = path.with_extension("db.lock");
-    let file = open_lock(&path, crate::files::PRIVATE)?;
-    file.lock()?;
-    Ok(file)
+    lock(&path.with_extension("db.lock"))
 }
 
 /// Brings the database at `path` up to date; what an older version wrote is copied first.
@@ -112,15 +109,11 @@ pub(super) async fn data_version(connection: &mut SqliteConnection) -> Result<i6
 /// the copy is whole: one that breaks off is never taken for a copy.
 pub(super) async fn snapshot(connection: &mut SqliteConnection, to: &Path) -> Result<(), Error> {
     let failed = |source: io::Error| Error::Open { path: to.to_owned(), source: Box::new(source) };
-    let directory = directory_of(to);
     // SQLite writes into an empty file that is there; one that it makes itself is everybody's to
     // read.
-    let unfinished = tempfile::Builder::new().prefix(".unfinished-").tempfile_in(directory);
-    let unfinished = unfinished.map_err(failed)?;
-    let name = unfinished.path().to_str();
+    let file = unfinished(to, crate::files::PRIVATE).map_err(failed)?;
+    let name = file.path().to_str();
     let name = name.ok_or_else(|| failed(io::Error::other("the path is not UTF-8")))?;
     sqlx::query("VACUUM INTO $1").bind(name).execute(connection).await?;
-    unfinished.as_file().sync_all().map_err(failed)?;
-    unfinished.persist_noclobber(to).map_err(|error| failed(error.error))?;
-    sync_directory(directory).map_err(failed)
+    put_new(file, to).map_err(failed)
 }

@@ -183,7 +183,7 @@ fn check_is_ours(to: &Path) -> Result<(), Error> {
 
 /// Takes the directory of backups for this process alone.
 fn lock(to: &Path) -> Result<File, Error> {
-    files::lock(&to.join(LOCK))?.ok_or_else(|| Error::Busy(to.to_owned()))
+    files::try_lock(&to.join(LOCK))?.ok_or_else(|| Error::Busy(to.to_owned()))
 }
 
 /// Removes the files of the backup before, and of those that broke off: there are keys in them.

@@ -2,14 +2,14 @@
 //! swapped in by renaming, and swapped back when one of the renames fails.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs,
+    io::Write,
     path::{Path, PathBuf},
 };
 
 use berth_shared::{
     clock::{Clock, UnixSeconds},
-    files::{directory_of, sync_directory},
+    files::{directory_of, sync_directory, unfinished},
 };
 use tempfile::{NamedTempFile, TempDir};
 
@@ -111,13 +111,9 @@ fn stage_users(bytes: &[u8], htpasswd: &Path) -> Result<NamedTempFile, FileError
     let directory = directory_of(htpasswd);
     files::make_directory(directory)?;
     let failed = |source| FileError::new("writing", htpasswd, source);
-    let file = tempfile::Builder::new().prefix(".unfinished-").tempfile_in(directory);
-    let file = file.map_err(failed)?;
-    let write = |mut file: &File| {
-        io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()
-    };
-    write(file.as_file()).map_err(failed)?;
+    let mut file = unfinished(htpasswd, PRIVATE).map_err(failed)?;
+    let written = file.write_all(bytes).and_then(|()| file.as_file().sync_all());
+    written.map_err(failed)?;
     Ok(file)
 }
 

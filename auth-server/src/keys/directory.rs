@@ -14,10 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth_shared::{
-    clock::UnixSeconds,
-    files::{open_lock, sync_directory},
-};
+use berth_shared::{clock::UnixSeconds, files::sync_directory};
 use zeroize::Zeroizing;
 
 use super::{
@@ -42,9 +39,7 @@ const READINGS_MAX: usize = 4;
 /// # Errors
 /// When the lock beside the directory cannot be made.
 pub fn hold(settings: &Settings) -> Result<File, FileError> {
-    let path = settings.directory.with_extension("lock");
-    let locked = open_lock(&path, files::PRIVATE).and_then(|file| file.lock().map(|()| file));
-    locked.map_err(|source| FileError::new("locking", &path, source))
+    files::lock(&settings.directory.with_extension("lock"))
 }
 
 /// Does what is due, and reads the keys.

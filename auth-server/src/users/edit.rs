@@ -34,9 +34,7 @@ impl Editor {
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
-        let locked = PathBuf::from(name);
-        let lock = files::open_lock(&locked)?;
-        lock.lock().map_err(|source| FileError::new("locking", &locked, source))?;
+        let lock = files::lock(Path::new(&name))?;
         let mut bytes = match files::read(path) {
             Err(error) if error.is_missing() => HEADER.into(),
             read => read?,

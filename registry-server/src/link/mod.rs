@@ -7,8 +7,7 @@ mod revocations;
 mod rights;
 
 use std::{
-    fs, io,
-    io::Write,
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -23,7 +22,7 @@ use axum::{
 };
 use berth_shared::{
     client,
-    files::make_anew,
+    files::replace,
     keys::KeySet,
     link::{REVOCATIONS_PATH, Revocations},
     rights::Rights,
@@ -206,15 +205,6 @@ async fn ask(
         StatusCode::NOT_MODIFIED => Ok(None),
         status => Err(format!("auth-server answered {status} to {path_and_query}")),
     }
-}
-
-/// Replaces a file in one step, for the last good answers.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = make_anew(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
 }
 
 /// Keeps an answer for the next start; a failure costs only that.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth_shared::files::{directory_of, sync_directory};
+use berth_shared::files::{directory_of, put_new, unfinished};
 use futures_util::future::BoxFuture;
 use sqlx::SqliteConnection;
 use tempfile::TempDir;
@@ -48,17 +48,13 @@ impl Database {
 /// Writes a copy of what `connection` sees to the new file `to`, durably. `to` gets its name when
 /// the copy is whole: one that breaks off is never taken for a copy.
 pub(super) async fn snapshot(connection: &mut SqliteConnection, to: &Path) -> Result<(), Error> {
-    let directory = directory_of(to);
     // SQLite writes into an empty file that is there; one that it makes itself is for everybody to
     // read.
-    let unfinished = tempfile::Builder::new().prefix(".unfinished-").tempfile_in(directory);
-    let unfinished = unfinished.map_err(sqlx::Error::Io)?;
-    let name = unfinished.path().to_str();
+    let file = unfinished(to, 0o600).map_err(sqlx::Error::Io)?;
+    let name = file.path().to_str();
     let name = name.ok_or_else(|| sqlx::Error::Io(io::Error::other("the path is not UTF-8")))?;
     sqlx::query("VACUUM INTO $1").bind(name).execute(connection).await?;
-    unfinished.as_file().sync_all().map_err(sqlx::Error::Io)?;
-    unfinished.persist_noclobber(to).map_err(|error| sqlx::Error::Io(error.error))?;
-    Ok(sync_directory(directory).map_err(sqlx::Error::Io)?)
+    Ok(put_new(file, to).map_err(sqlx::Error::Io)?)
 }
 
 #[cfg(test)]

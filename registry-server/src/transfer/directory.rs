@@ -5,15 +5,12 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
 };
 
 use berth_shared::{
-    files::{
-        SMALL_FILE_BYTES_MAX, directory_of, make_anew, open_lock, open_regular, read_at_most,
-        sync_directory, try_lock,
-    },
+    files::{SMALL_FILE_BYTES_MAX, open_regular, read_at_most, rename, replace, try_lock},
     owner::{Identity, Place},
 };
 use serde::{Deserialize, Serialize};
@@ -105,8 +102,8 @@ impl Directory {
             )));
         }
         let path = place.path().join(LOCK);
-        let lock = place.within(|| open_lock(&path, 0o600)).map_err(doing("making", &path))?;
-        let lock = try_lock(lock).map_err(doing("locking", &path))?.ok_or_else(|| {
+        let lock = place.within(|| try_lock(&path)).map_err(doing("locking", &path))?;
+        let lock = lock.ok_or_else(|| {
             let root = root.display();
             Error::Refused(format!("another backup to {root} is under way"))
         })?;
@@ -163,15 +160,10 @@ impl Directory {
             copy(&file, &fresh(here.clone())?).map_err(doing("copying to", &here))?;
         }
         put(&here, &self.database())?;
-        let path = self.root.join("backup.json.new");
-        let write = || {
-            let mut file = make_anew(&path)?;
-            serde_json::to_writer_pretty(&mut file, description)?;
-            file.write_all(b"\n")?;
-            file.sync_all()
-        };
-        write().map_err(doing("writing", &path))?;
-        put(&path, &self.root.join(DESCRIPTION))
+        let path = self.root.join(DESCRIPTION);
+        let text = serde_json::to_string_pretty(description).map_err(io::Error::from);
+        let written = text.and_then(|text| replace(&path, format!("{text}\n").as_bytes()));
+        written.map_err(doing("writing", &path))
     }
 }
 
@@ -192,9 +184,5 @@ pub(super) fn fresh(path: PathBuf) -> Result<PathBuf, Error> {
 
 /// Gives a durable file its name, durably.
 pub(super) fn put(from: &Path, to: &Path) -> Result<(), Error> {
-    let rename = || {
-        fs::rename(from, to)?;
-        sync_directory(directory_of(to))
-    };
-    rename().map_err(doing("putting into place", to))
+    rename(from, to).map_err(doing("putting into place", to))
 }

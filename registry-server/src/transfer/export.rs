@@ -13,7 +13,11 @@ use std::{
 };
 
 use berth_shared::{
-    digest::Digest, files::make_anew, name::RepositoryName, reference::Reference, tag::Tag,
+    digest::Digest,
+    files::{make_anew, rename},
+    name::RepositoryName,
+    reference::Reference,
+    tag::Tag,
 };
 use futures_util::{StreamExt, future::BoxFuture};
 use serde::{Deserialize, Serialize};
@@ -244,7 +248,7 @@ impl Export {
         }
         let is_sound = hasher.finish() == blob.digest;
         let end = || match is_sound {
-            true => file.sync_all().and_then(|()| fs::rename(&partial, &path)),
+            true => file.sync_all().and_then(|()| rename(&partial, &path)),
             false => fs::remove_file(&partial),
         };
         layout.within(end).map_err(doing("writing", &path))?;

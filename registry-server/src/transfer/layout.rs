@@ -1,14 +1,13 @@
 //! An OCI image layout being written: blobs as they come, and at last the index that names them.
 
 use std::{
-    fs,
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use berth_shared::{
     digest::Digest,
-    files::{make_anew, read_at_most},
+    files::{read_at_most, replace, sync_directory},
     owner::Place,
     tag::Tag,
 };
@@ -76,8 +75,14 @@ impl Layout {
     pub(super) fn place(&self, digest: &Digest) -> Result<PathBuf, Error> {
         let path = self.blob(digest);
         if let Some(folder) = path.parent() {
-            let made = self.within(|| fs::create_dir_all(folder));
-            made.map_err(doing("making", folder))?;
+            let make = || {
+                if folder.is_dir() {
+                    return Ok(());
+                }
+                fs::create_dir_all(folder)?;
+                sync_directory(&self.root.join("blobs"))
+            };
+            self.within(make).map_err(doing("making", folder))?;
         }
         Ok(path)
     }
@@ -106,14 +111,7 @@ impl Layout {
 
     /// Writes a file as a whole.
     pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        let partial = path.with_extension("partial");
-        let write = || {
-            let mut file = make_anew(&partial)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&partial, path)
-        };
-        self.within(write).map_err(doing("writing", path))
+        self.within(|| replace(path, bytes)).map_err(doing("writing", path))
     }
 
     /// Works in the layout as whoever owns it, where root runs this.
