@@ -91,11 +91,7 @@ pub(crate) async fn keep(
         Renewal { files: certificates.files(), clock: clock.clone(), complaint: None };
     renewal.introduce();
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = shutdown.cancelled() => return,
-        }
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         let looked = tokio::task::spawn_blocking(move || {
             renewal.look();
             renewal

@@ -148,11 +148,7 @@ pub async fn start(
 
 async fn look_at_files(server: &Arc<AuthServer>, shutdown: &CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = shutdown.cancelled() => return,
-        }
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         if let Err(error) = server.refresh_users().await {
             tracing::error!(error = chain(&error), "reading the htpasswd file again");
         }
@@ -168,11 +164,7 @@ async fn clear_counters(server: &AuthServer, shutdown: &CancellationToken) {
     let mut ticks = tokio::time::interval_at(Instant::now() + MARK_INTERVAL, MARK_INTERVAL);
     // What was missed was no time that the server ran.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = shutdown.cancelled() => return,
-        }
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         match server.clear_counters().await {
             Ok(cleared) => tracing::debug!(cleared, "counters that no token needs any more"),
             Err(error) => tracing::error!(error = chain(&error), "clearing away old counters"),

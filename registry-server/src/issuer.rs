@@ -7,26 +7,21 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use berth_shared::{
-    clock::Clock,
     files::{SMALL_FILE_BYTES_MAX, read_at_most},
     keys::KeySet,
     link::Revocations,
     rights::Rights,
     subject::Subject,
     telemetry::chain,
-    watch::Stamp,
+    watch,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::link::AuthLink;
-
-/// How often the file with a foreign issuer's keys is looked at.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Where tokens come from; clones share what is kept.
 #[derive(Debug, Clone)]
@@ -84,23 +79,11 @@ impl Foreign {
 
     /// Looks at the file until `shutdown` and takes new keys into use.
     async fn keep_fresh(self, shutdown: CancellationToken) {
-        let clock = Clock::system();
-        let mut seen = Stamp::of(self.file.path(), &clock).ok();
-        let mut ticks = tokio::time::interval(RELOAD_INTERVAL);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = shutdown.cancelled() => return,
-            }
-            let Ok(now) = Stamp::of(self.file.path(), &clock) else { continue };
-            if seen.is_none_or(|seen| seen.may_differ_from(&now)) {
-                match read(&self.file) {
-                    Ok(keys) => self.keys.store(Arc::new(keys)),
-                    Err(error) => tracing::warn!(error, "keeping the issuer's old keys"),
-                }
-                seen = Some(now);
-            }
-        }
+        let read = || match read(&self.file) {
+            Ok(keys) => self.keys.store(Arc::new(keys)),
+            Err(error) => tracing::warn!(error, "keeping the issuer's old keys"),
+        };
+        watch::reload(&[self.file.path()], &shutdown, read).await;
     }
 }
 

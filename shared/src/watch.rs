@@ -4,15 +4,18 @@
 //! before each use. Unlike a notification this also sees a symbolic link that was swapped above
 //! the file, as Kubernetes does with mounted secrets.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{fs, io, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
-use std::os::unix::fs::MetadataExt;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, UnixSeconds};
 
 /// How long after its last change a file counts as still being written: within this time two
 /// changes can leave the same time stamp, so the stamp proves nothing.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// How often files are looked at that nobody looks at before each use.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What a file looked like when it was last read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +33,10 @@ impl Stamp {
     ///
     /// # Errors
     /// When the file is missing or cannot be looked at.
-    pub fn of(path: &Path, clock: &Clock) -> io::Result<Self> {
+    pub fn of(path: &Path) -> io::Result<Self> {
         let meta = fs::metadata(path)?;
-        let age: UnixSeconds = clock.now() - meta.ctime().max(meta.mtime());
+        // Compared with times that the file system gives, so a test's clock has no say in it.
+        let age: UnixSeconds = Clock::system().now() - meta.ctime().max(meta.mtime());
         Ok(Self {
             device: meta.dev(),
             inode: meta.ino(),
@@ -48,5 +52,28 @@ impl Stamp {
     #[must_use]
     pub fn may_differ_from(&self, now: &Self) -> bool {
         !self.settled || Self { settled: true, ..*self } != Self { settled: true, ..*now }
+    }
+
+    /// Whether the file at `path` surely holds what it did when it looked like this.
+    #[must_use]
+    pub fn still_holds(&self, path: &Path) -> bool {
+        Self::of(path).is_ok_and(|now| !self.may_differ_from(&now))
+    }
+}
+
+/// Looks at these files until `shutdown`, and has them read again each time that one of them may
+/// have changed. While one cannot be looked at, nothing is read.
+pub async fn reload(paths: &[&Path], shutdown: &CancellationToken, read: impl Fn()) {
+    let look = || paths.iter().map(|path| Stamp::of(path)).collect::<io::Result<Vec<_>>>();
+    let mut seen = look().ok();
+    let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        let Ok(now) = look() else { continue };
+        let may_differ =
+            |seen: &Vec<Stamp>| seen.iter().zip(&now).any(|(seen, now)| seen.may_differ_from(now));
+        if seen.as_ref().is_none_or(may_differ) {
+            read();
+            seen = Some(now);
+        }
     }
 }

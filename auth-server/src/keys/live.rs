@@ -4,7 +4,10 @@
 //! microsecond and misses no rotation. Keys that cannot be read change nothing: the old ones stay,
 //! and the log says why.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use arc_swap::ArcSwap;
 use berth_shared::{clock::Clock, telemetry::chain, watch::Stamp};
@@ -65,7 +68,7 @@ impl LiveKeys {
 
     fn look(&self, old: &Reading) -> Result<Reading, KeyError> {
         // The stamp is taken before the states: a change in between is seen again next time.
-        let stamp = self.stamp();
+        let stamp = Stamp::of(&self.states()).ok();
         let states = directory::states_in(&self.settings.directory)?;
         if old.stamp.is_some() && states.as_ref() == Some(&old.states) {
             return Ok(old.kept(stamp));
@@ -92,13 +95,11 @@ impl LiveKeys {
     /// The current keys, if the states surely look as they did when they were read.
     fn unchanged(&self) -> Option<Arc<SigningKeys>> {
         let current = self.current.load();
-        let (then, now) = (current.stamp.as_ref()?, self.stamp()?);
-        (!then.may_differ_from(&now)).then(|| Arc::clone(&current.keys))
+        current.stamp?.still_holds(&self.states()).then(|| Arc::clone(&current.keys))
     }
 
-    fn stamp(&self) -> Option<Stamp> {
-        // Compared with times that the file system gives, so a test's clock has no say in it.
-        Stamp::of(&self.settings.directory.join(directory::STATES), &Clock::system()).ok()
+    fn states(&self) -> PathBuf {
+        self.settings.directory.join(directory::STATES)
     }
 
     fn take_turn(&self) -> MutexGuard<'_, ()> {

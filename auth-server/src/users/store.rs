@@ -6,7 +6,7 @@
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
-use berth_shared::{clock::Clock, subject::UserName, telemetry::chain, watch::Stamp};
+use berth_shared::{subject::UserName, telemetry::chain, watch::Stamp};
 use tokio::sync::Mutex;
 
 use super::htpasswd::{Htpasswd, StoredHash};
@@ -103,7 +103,7 @@ impl Users {
     /// # Errors
     /// When it is missing or blank, or the database does not answer.
     pub async fn load(path: PathBuf, database: Arc<acl::store::Store>) -> Result<Self, LoadError> {
-        let stamp = stamp_of(&path);
+        let stamp = Stamp::of(&path).ok();
         let bytes = files::read(&path)?;
         let file = Htpasswd::parse(&bytes);
         if file.is_blank {
@@ -135,7 +135,7 @@ impl Users {
             return Ok(set);
         }
         // The stamp is taken before the bytes: a write in between is seen again next time.
-        let stamp = stamp_of(&self.path);
+        let stamp = Stamp::of(&self.path).ok();
         let old = self.current.load_full();
         let reading = match files::read(&self.path) {
             Ok(bytes) if bytes == old.bytes => old.looked_at(stamp, None),
@@ -161,8 +161,7 @@ impl Users {
     /// The current users, if the file surely looks as it did when they were read.
     fn unchanged(&self) -> Option<Arc<UserSet>> {
         let current = self.current.load();
-        let (then, now) = (current.stamp.as_ref()?, stamp_of(&self.path)?);
-        (!then.may_differ_from(&now)).then(|| Arc::clone(&current.set))
+        current.stamp?.still_holds(&self.path).then(|| Arc::clone(&current.set))
     }
 
     async fn changed(
@@ -191,11 +190,6 @@ impl Reading {
     fn looked_at(&self, stamp: Option<Stamp>, complaint: Option<String>) -> Self {
         Self { stamp, bytes: self.bytes.clone(), set: Arc::clone(&self.set), complaint }
     }
-}
-
-fn stamp_of(path: &std::path::Path) -> Option<Stamp> {
-    // Compared with times that the file system gives, so a test's clock has no say in it.
-    Stamp::of(path, &Clock::system()).ok()
 }
 
 fn report(path: &std::path::Path, file: &Htpasswd) {

@@ -115,8 +115,7 @@ impl Countdown {
     }
 
     fn validity(&mut self) -> io::Result<Validity> {
-        // Compared with times that the file system gives, so a test's clock has no say in it.
-        let stamp = Stamp::of(&self.path, &Clock::system())?;
+        let stamp = Stamp::of(&self.path)?;
         if let Some(seen) = self.seen
             && !seen.stamp.may_differ_from(&stamp)
         {
@@ -135,11 +134,7 @@ impl Countdown {
 /// Counts down until `shutdown`.
 pub async fn count_down(mut certificates: Vec<Countdown>, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = shutdown.cancelled() => return,
-        }
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         certificates.iter_mut().for_each(Countdown::look);
     }
 }

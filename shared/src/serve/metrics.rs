@@ -209,11 +209,8 @@ pub fn tell_memory(server: Server, memory: &Budget) {
 pub async fn keep_up(shutdown: CancellationToken) {
     let Ok(handle) = recorder() else { return };
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => handle.run_upkeep(),
-            () = shutdown.cancelled() => return,
-        }
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        handle.run_upkeep();
     }
 }
 

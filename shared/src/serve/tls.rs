@@ -1,10 +1,9 @@
 //! TLS with a certificate that is read again when its files change.
 
 use std::{
-    fmt, io,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -22,14 +21,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Clock,
     files::{SMALL_FILE_BYTES_MAX, read_at_most},
     telemetry::chain,
-    watch::Stamp,
+    watch,
 };
-
-/// How often the files are looked at.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The certificate and key in use, and where they came from.
 pub struct Tls {
@@ -110,22 +105,8 @@ impl Tls {
 
     /// Looks at the files until `shutdown` and takes a new pair into use as soon as it matches.
     pub async fn keep_fresh(self: Arc<Self>, shutdown: CancellationToken) {
-        let clock = Clock::system();
-        let mut seen = self.files.stamps(&clock).ok();
-        let mut ticks = tokio::time::interval(RELOAD_INTERVAL);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = shutdown.cancelled() => return,
-            }
-            let Ok(now) = self.files.stamps(&clock) else { continue };
-            if seen
-                .is_none_or(|seen| seen.0.may_differ_from(&now.0) || seen.1.may_differ_from(&now.1))
-            {
-                self.reload();
-                seen = Some(now);
-            }
-        }
+        let Files { certificate, key } = &self.files;
+        watch::reload(&[certificate, key], &shutdown, || self.reload()).await;
     }
 
     fn reload(&self) {
@@ -143,10 +124,6 @@ impl Tls {
 }
 
 impl Files {
-    fn stamps(&self, clock: &Clock) -> io::Result<(Stamp, Stamp)> {
-        Ok((Stamp::of(&self.certificate, clock)?, Stamp::of(&self.key, clock)?))
-    }
-
     fn read(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
         let read = |path: &Path, source| TlsError::Read { path: path.to_owned(), source };
         let bytes = |path: &Path| {
