@@ -1,15 +1,19 @@
 //! Asking a running server to do a job.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use axum::{
     body::Body,
     http::{HeaderValue, Method, Request, Uri, header},
 };
 use berth_shared::client::{self, ClientError};
+use futures_util::{StreamExt, TryStreamExt};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
+use tokio_util::{
+    codec::{FramedRead, LinesCodec, LinesCodecError},
+    io::StreamReader,
+};
 
 use super::{
     JOBS_PATH, Job,
@@ -37,15 +41,20 @@ impl Job {
         let (teller, told) = mpsc::channel(QUEUE);
         tokio::spawn(async move {
             let status = answer.status();
-            let mut lines = Lines::new(answer.into_body());
+            let body = answer.into_body().into_data_stream().map_err(io::Error::other);
+            let codec = LinesCodec::new_with_max_length(LINE_BYTES_MAX);
+            let mut lines = FramedRead::new(StreamReader::new(body), codec);
             // Whoever listens may leave while nothing is told; the server sees that we hang up.
             loop {
                 let line = tokio::select! {
                     line = lines.next() => line,
                     () = teller.closed() => return,
                 };
-                let Some(line) = line else { return };
-                let event = serde_json::from_slice(&line).unwrap_or_else(|_| Told::Failed {
+                let line = match line {
+                    None | Some(Err(LinesCodecError::Io(_))) => return,
+                    Some(line) => line.unwrap_or_default(),
+                };
+                let event = serde_json::from_str(&line).unwrap_or_else(|_| Told::Failed {
                     message: format!("the server answers {status}: is it of another version?"),
                 });
                 if teller.send(event).await.is_err() {
@@ -54,36 +63,5 @@ impl Job {
             }
         });
         Ok(told)
-    }
-}
-
-/// Cuts a body into lines.
-struct Lines {
-    body: Incoming,
-    rest: Vec<u8>,
-}
-
-impl Lines {
-    fn new(body: Incoming) -> Self {
-        Self { body, rest: Vec::new() }
-    }
-
-    async fn next(&mut self) -> Option<Vec<u8>> {
-        loop {
-            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-                let rest = self.rest.split_off(end + 1);
-                let mut line = std::mem::replace(&mut self.rest, rest);
-                line.pop();
-                return Some(line);
-            }
-            match self.body.frame().await {
-                Some(Ok(frame)) if self.rest.len() < LINE_BYTES_MAX => {
-                    if let Ok(data) = frame.into_data() {
-                        self.rest.extend_from_slice(&data);
-                    }
-                }
-                _ => return Some(std::mem::take(&mut self.rest)).filter(|rest| !rest.is_empty()),
-            }
-        }
     }
 }
