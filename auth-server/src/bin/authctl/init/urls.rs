@@ -1,6 +1,7 @@
 //! The public URLs of the registry's settings, and the hosts in them.
 
 use auth_server::{files, host::Host};
+use http::Uri;
 use toml_edit::{Array, DocumentMut, Item, value};
 
 use super::layout::Layout;
@@ -29,14 +30,11 @@ pub(super) fn read_urls(urls: &[String]) -> (Vec<Host>, u16) {
     let mut hosts = Vec::new();
     let mut port = None;
     for url in urls {
-        let authority = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
-        let (host, its_port) = match authority.rsplit_once(':') {
-            Some((host, digits)) if digits.parse::<u16>().is_ok() => (host, digits.parse().ok()),
-            _ => (authority, None),
-        };
-        if let Ok(host) = host.parse() {
+        let Ok(uri) = url.parse::<Uri>() else { continue };
+        let plain = uri.authority().filter(|authority| !authority.as_str().contains('@'));
+        if let Some(Ok(host)) = plain.map(|authority| authority.host().parse()) {
             hosts.push(host);
-            port.get_or_insert(its_port.unwrap_or(443));
+            port.get_or_insert(uri.port_u16().unwrap_or(443));
         }
     }
     (hosts, port.unwrap_or(PORT_DEFAULT))
