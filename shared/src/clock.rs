@@ -9,6 +9,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use serde::Serializer;
+
 /// Seconds since the Unix epoch: the unit of token claims and of both databases.
 pub type UnixSeconds = i64;
 
@@ -71,4 +73,12 @@ pub const LAST_WRITTEN: UnixSeconds = 253_402_300_799;
 pub fn rfc3339(seconds: UnixSeconds) -> String {
     let elapsed = Duration::from_secs(u64::try_from(seconds.min(LAST_WRITTEN)).unwrap_or(0));
     humantime::format_rfc3339_seconds(UNIX_EPOCH + elapsed).to_string()
+}
+
+/// For `serialize_with`: a time as [`rfc3339`] writes it.
+///
+/// # Errors
+/// What the serializer says.
+pub fn as_rfc3339<S: Serializer>(at: &UnixSeconds, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*at))
 }

@@ -1,10 +1,10 @@
 //! A row of the audit as it is read back, and its line of JSON.
 
 use berth_shared::{
-    clock::{UnixSeconds, rfc3339},
+    clock::{UnixSeconds, as_rfc3339},
     shown,
 };
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// What happened, and when. As JSON its detail stands beside the rest, not in an object of its own.
@@ -55,9 +55,4 @@ impl Row {
     pub fn line(&self) -> String {
         format!("{}\n", shown::json(&serde_json::to_string(self).unwrap_or_default()))
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-fn as_rfc3339<S: Serializer>(at: &UnixSeconds, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&rfc3339(*at))
 }

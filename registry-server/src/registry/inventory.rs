@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use berth_shared::{
-    clock::{UnixSeconds, rfc3339},
+    clock::{UnixSeconds, as_rfc3339},
     name::RepositoryName,
 };
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::Error;
 use crate::metadata::{
@@ -117,9 +117,4 @@ impl TryFrom<TagRow> for TaggedImage {
         let bytes = unsigned(row.size)?;
         Ok(Self { tag: row.name, digest: row.digest, bytes, pushed: row.updated })
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn as_rfc3339<S: Serializer>(seconds: &UnixSeconds, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&rfc3339(*seconds))
 }
