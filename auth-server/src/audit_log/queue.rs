@@ -1,9 +1,8 @@
 //! What waits to be written: bounded, in memory, and never in a client's way.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use data_encoding::HEXLOWER;
 use metrics::counter;
+use parking_lot::Mutex;
 use ring::{hmac, rand::SystemRandom};
 use tokio::sync::Notify;
 
@@ -49,7 +48,7 @@ impl Queue {
     /// Takes an entry, or counts it as lost. Does not wait.
     pub fn push(&self, entry: Entry) {
         let most = if entry.is_checked() { WAITING_MAX } else { COMMON_MAX };
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         if waiting.entries.len() < most {
             waiting.entries.push(entry);
         } else {
@@ -77,11 +76,7 @@ impl Queue {
 
     /// Everything that waits.
     pub(super) fn take(&self) -> Waiting {
-        std::mem::take(&mut *self.lock())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        std::mem::take(&mut *self.waiting.lock())
     }
 }
 

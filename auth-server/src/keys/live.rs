@@ -4,13 +4,11 @@
 //! microsecond and misses no rotation. Keys that cannot be read change nothing: the old ones stay,
 //! and the log says why.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
 use berth_shared::{clock::Clock, telemetry::chain, watch::Stamp};
+use parking_lot::Mutex;
 
 use super::{KeyError, SigningKeys, directory, settings::Settings, states::States};
 
@@ -55,7 +53,7 @@ impl LiveKeys {
         if let Some(keys) = self.unchanged() {
             return keys;
         }
-        let _turn = self.take_turn();
+        let _turn = self.turn.lock();
         if let Some(keys) = self.unchanged() {
             return keys;
         }
@@ -100,10 +98,6 @@ impl LiveKeys {
 
     fn states(&self) -> PathBuf {
         self.settings.directory.join(directory::STATES)
-    }
-
-    fn take_turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

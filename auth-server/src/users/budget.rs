@@ -6,13 +6,10 @@
 //! third, is no more than what all may owe at once, so that no wait of theirs comes from it alone.
 //! Guesses from several networks are what the bound of all is for.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use berth_shared::claimant::Network;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 /// Failures that may come at once before they are spread over time, in seconds' worth of them.
@@ -64,7 +61,7 @@ impl Budget {
     /// Holds the budget.
     pub(super) fn hold(&self) -> Held<'_> {
         // Nothing that is done under this lock can panic half-way.
-        let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let accounts = self.accounts.lock();
         Held { interval: self.interval, accounts }
     }
 }

@@ -9,12 +9,13 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use berth_shared::claimant::Network;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Who waits.
@@ -141,7 +142,7 @@ impl Shares {
     }
 
     fn take(&self, network: Network) -> Result<Share<'_>, Full> {
-        let mut taken = self.lock();
+        let mut taken = self.taken.lock();
         let own = taken.entry(network).or_default();
         if *own >= self.most {
             return Err(Full);
@@ -149,16 +150,11 @@ impl Shares {
         *own += 1;
         Ok(Share(self, network))
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Network, usize>> {
-        // Nothing that is done under this lock can panic half-way.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Share<'_> {
     fn drop(&mut self) {
-        let mut taken = self.0.lock();
+        let mut taken = self.0.taken.lock();
         if let Some(own) = taken.get_mut(&self.1) {
             *own -= 1;
             if *own == 0 {
@@ -219,11 +215,11 @@ mod tests {
         let (_, _running) = join(&queue, Standing::Known);
         let _first = join(&queue, STRANGER);
         assert_eq!(queue.turn(STRANGER).await.unwrap_err(), Full, "one network has a half");
-        assert_eq!(queue.waiting_by_network.lock().len(), 1);
+        assert_eq!(queue.waiting_by_network.taken.lock().len(), 1);
         let second = join(&queue, stranger(2));
         assert_eq!(queue.turn(stranger(3)).await.unwrap_err(), Full);
         drop(second);
-        assert_eq!(queue.waiting_by_network.lock().len(), 1, "who left is forgotten");
+        assert_eq!(queue.waiting_by_network.taken.lock().len(), 1, "who left is forgotten");
         let _second = join(&queue, stranger(2));
         let waiting = [join(&queue, Standing::Known), join(&queue, Standing::Known)];
         assert_eq!(queue.turn(Standing::Known).await.unwrap_err(), Full);

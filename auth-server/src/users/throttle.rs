@@ -15,15 +15,11 @@
 //!
 //! Names that no user has are treated as those that one has.
 
-use std::{
-    collections::HashSet,
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
 
 use berth_shared::claimant::{Claimant, Network, network_of};
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use ring::hmac;
 use tokio::time::Instant;
 
@@ -156,7 +152,7 @@ impl Throttle {
                 return Err(TooMany("password_failures_per_sec_max"));
             }
             let queue = self.failures.get_with(queue, Arc::default);
-            let mut failures = lock(&queue);
+            let mut failures = queue.lock();
             let delay = delay(failures.distinct.len() + failures.under_way).min(longest);
             let begins = failures.next.unwrap_or(now).max(open) + delay;
             if begins - now > self.delay_max {
@@ -185,7 +181,7 @@ impl Throttle {
     pub fn failed(&self, pair: Pair, tag: Tag) {
         self.wrong.insert(tag, ());
         let failures = self.failures.get_with(self.queue(pair).0, Arc::default);
-        let mut failures = lock(&failures);
+        let mut failures = failures.lock();
         if failures.distinct.len() < DISTINCT_MAX {
             failures.distinct.insert(tag);
         }
@@ -249,18 +245,13 @@ impl Guess {
 
 impl Drop for Guess {
     fn drop(&mut self) {
-        lock(&self.failures).under_way -= 1;
+        self.failures.lock().under_way -= 1;
         match (self.is_booked, self.is_wrong) {
             (true, false) => self.budget.hold().give_back(self.from),
             (false, true) => self.budget.hold().spend(self.from, Instant::now()),
             (true, true) | (false, false) => {}
         }
     }
-}
-
-/// Nothing that is done under these locks can panic half-way.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -326,7 +317,7 @@ mod tests {
         assert!(refused.all(|it| *it == TooMany("sign_in_delay_secs_max")));
         assert!(begun.elapsed() <= Duration::from_secs(10));
         drop(results);
-        assert_eq!(lock(&throttle.failures.get(&PAIR.network).unwrap()).under_way, 0);
+        assert_eq!(throttle.failures.get(&PAIR.network).unwrap().lock().under_way, 0);
     }
 
     #[tokio::test(start_paused = true)]

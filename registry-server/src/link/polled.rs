@@ -4,12 +4,13 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use arc_swap::ArcSwapOption;
 use axum::http::header;
 use berth_shared::files::read_at_most;
+use parking_lot::Mutex;
 
 use super::{TABLE_BYTES_MAX, ask, keep};
 
@@ -42,12 +43,12 @@ impl<T> Polled<T> {
 
     /// Asks for the document, if it has changed.
     pub(super) async fn poll(&self, socket: &Path) -> Result<(), String> {
-        let etag = lock(&self.etag).clone();
+        let etag = self.etag.lock().clone();
         let Some(answer) = ask(socket, self.path, etag.as_deref()).await? else { return Ok(()) };
         let read = (self.read)(answer.body());
         let document = read.map_err(|error| format!("auth-server's {}: {error}", self.path))?;
         let etag = answer.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
-        *lock(&self.etag) = etag.map(ToOwned::to_owned);
+        *self.etag.lock() = etag.map(ToOwned::to_owned);
         self.current.store(Some(Arc::new(document)));
         keep(self.file.clone(), answer.into_body()).await;
         Ok(())
@@ -58,9 +59,4 @@ impl<T> fmt::Debug for Polled<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Polled").field("path", &self.path).finish_non_exhaustive()
     }
-}
-
-/// Nothing that is done under these locks can panic half-way.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

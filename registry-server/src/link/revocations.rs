@@ -2,14 +2,15 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
 use berth_shared::link::{REVOCATIONS_PATH, Revocations};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::polled::{Polled, lock};
+use super::polled::Polled;
 
 #[derive(Debug)]
 pub(super) struct RevocationTable {
@@ -28,7 +29,7 @@ impl RevocationTable {
 
     /// How long ago the table was confirmed.
     pub(super) fn age(&self) -> Duration {
-        lock(&self.confirmed).elapsed()
+        self.confirmed.lock().elapsed()
     }
 
     pub(super) fn current(&self) -> Option<Arc<Revocations>> {
@@ -39,7 +40,7 @@ impl RevocationTable {
     pub(super) async fn poll(&self, socket: &Path) -> Result<(), String> {
         let asked = Instant::now();
         self.document.poll(socket).await?;
-        *lock(&self.confirmed) = asked;
+        *self.confirmed.lock() = asked;
         Ok(())
     }
 }

@@ -1,11 +1,9 @@
 //! A store that only pretends to delete: what a dry run works on.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use super::{Described, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store};
 
@@ -62,7 +60,7 @@ impl Store for Untouched {
     }
 
     async fn delete(&self, location: &Location) -> Result<(), Error> {
-        let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut deleted = self.deleted.lock();
         deleted.insert(location.clone());
         Ok(())
     }
@@ -73,7 +71,7 @@ impl Store for Untouched {
 
     async fn list(&self, shard: u8) -> Result<Listing, Error> {
         let mut listing = self.store.list(shard).await?;
-        let deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+        let deleted = self.deleted.lock();
         listing.objects.retain(|location| !deleted.contains(location));
         Ok(listing)
     }

@@ -1,12 +1,9 @@
 //! What limits turned away, told in one line per kind and minute: a flood of refusals must not
 //! become a flood of lines.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// How long a kind is silent after its line.
@@ -29,7 +26,7 @@ pub fn note(limit: &'static str) {
 
 /// How many were turned away since the last line, where another is due.
 fn count(limit: &'static str, now: Instant) -> Option<u64> {
-    let mut kinds = KINDS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut kinds = KINDS.lock();
     match kinds.get_mut(limit) {
         Some(kind) if now.duration_since(kind.told) < SILENCE => {
             kind.untold += 1;

@@ -5,10 +5,11 @@ use std::{
     fs, io,
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     net::{UnixListener, UnixStream},
     time::sleep,
@@ -44,7 +45,7 @@ impl SocketFile {
     /// # Errors
     /// What a person should read, when not.
     pub fn check(&self) -> Result<(), String> {
-        let expected = *self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        let expected = *self.identity.lock();
         match identity_of(&self.path) {
             Ok(found) if found == expected => Ok(()),
             _ => Err(format!("the socket {} is gone, or another file", self.path.display())),
@@ -85,7 +86,7 @@ impl UnixSocket {
         match bind(&self.file.path, self.group) {
             Ok((listener, identity)) => {
                 tracing::warn!(%socket, "the socket was gone, and was made again");
-                *self.file.identity.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+                *self.file.identity.lock() = identity;
                 self.listener = listener;
                 self.is_told = false;
             }

@@ -4,15 +4,13 @@
 //! goes on after a crash where the row stands. A commit inserts the blob's row last, so nothing
 //! half-written is ever visible.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use berth_shared::{
     clock::UnixSeconds,
     digest::{Algorithm, Digest},
 };
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Registry, content::Content};
@@ -303,7 +301,7 @@ struct Turn<'s> {
 impl Sessions {
     /// Whether a request works on the session, or waits to.
     fn is_active(&self, id: &UploadId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+        self.0.lock().contains_key(id)
     }
 
     /// Stops whoever works on the session and takes over once it has recorded what it received. Who
@@ -313,13 +311,8 @@ impl Sessions {
         // Before the session, which it looks at when it is dropped.
         let mut turn =
             Turn { sessions: self, id: id.clone(), superseded: superseded.clone(), permit: None };
-        let session = Arc::clone(
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default(),
-        );
-        let before = std::mem::replace(
-            &mut *session.superseded.lock().unwrap_or_else(PoisonError::into_inner),
-            superseded.clone(),
-        );
+        let session = Arc::clone(self.0.lock().entry(id.clone()).or_default());
+        let before = std::mem::replace(&mut *session.superseded.lock(), superseded.clone());
         before.cancel();
         let permit = Arc::clone(&session.turn).lock_owned();
         tokio::select! {
@@ -332,7 +325,7 @@ impl Sessions {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut sessions = self.sessions.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.sessions.0.lock();
         drop(self.permit.take());
         // Whoever waits for the turn holds the session too; the last one out removes it.
         if sessions.get(&self.id).is_some_and(|session| Arc::strong_count(session) == 1) {

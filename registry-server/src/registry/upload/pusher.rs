@@ -4,11 +4,12 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::metadata::upload::Pusher;
@@ -63,7 +64,7 @@ impl Pushers {
     /// Begins an upload of `pusher`, who may have `slots_max` slots at once: a number that holds
     /// for as long as they have an upload under way.
     pub(super) fn begin(&self, pusher: &Pusher, slots_max: usize) -> Pushing<'_> {
-        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut active = self.active.lock();
         let fresh = || {
             let share = Share {
                 slots: Semaphore::new(slots_max.min(Semaphore::MAX_PERMITS)),
@@ -146,7 +147,7 @@ impl Drop for Pushing<'_> {
     fn drop(&mut self) {
         let bytes = *self.unrecorded_bytes.get_mut();
         self.share.unrecorded_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        let mut active = self.pushers.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut active = self.pushers.active.lock();
         let Some(entry) = active.get_mut(&self.pusher) else { return };
         entry.uploads -= 1;
         if entry.uploads == 0 {
@@ -211,7 +212,7 @@ mod tests {
             scope.spawn(end_together);
             scope.spawn(end_together);
         });
-        assert!(pushers.active.lock().unwrap().is_empty());
+        assert!(pushers.active.lock().is_empty());
     }
 
     #[test]
@@ -224,6 +225,6 @@ mod tests {
         drop(other);
         assert_eq!(one.unrecorded_bytes(), 5);
         drop(one);
-        assert!(pushers.active.lock().unwrap().is_empty());
+        assert!(pushers.active.lock().is_empty());
     }
 }
