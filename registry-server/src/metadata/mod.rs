@@ -55,7 +55,7 @@ use readers::{Reader, Readers};
 use transaction::Transaction;
 use writer::{Work, Writer};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
 
 /// How long a connection waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
