@@ -1,16 +1,20 @@
 //! Blobs, and which repository links which.
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
-use sqlx::{FromRow, SqliteConnection};
+use sqlx::{AssertSqlSafe, FromRow, SqliteConnection};
 
 use super::{
     Database, Error, Transaction,
     column::{parse, signed, unsigned},
     key::Key,
-    repository::{self, spans_as_json},
+    list,
+    repository::{self, parts_of},
     upload::UploadId,
 };
-use crate::{reach::Reach, storage::Location};
+use crate::{
+    reach::{Reach, Span},
+    storage::Location,
+};
 
 /// A blob and the object that holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,26 +119,52 @@ impl Database {
         digest: &Digest,
         limit: u32,
     ) -> Result<Vec<Source>, Error> {
-        let rows: Vec<(String, bool)> = if reach.is_everything() {
+        let mut reader = self.reader().await?;
+        let mut rows: Vec<(String, bool)> = Vec::new();
+        if reach.is_everything() {
             let query = sqlx::query_as(
                 "SELECT r.name, TRUE FROM repository_blobs l CROSS JOIN repositories r
                  WHERE l.digest = $1 AND r.id = l.repository LIMIT 1",
             );
-            query.bind(digest.as_str()).fetch_all(&mut *self.reader().await?).await?
+            rows = query.bind(digest.as_str()).fetch_all(&mut *reader).await?;
         } else {
-            let query = sqlx::query_as(
-                "SELECT c.name, EXISTS (SELECT 1 FROM repository_blobs l
-                                        WHERE l.repository = c.id AND l.digest = $2)
-                 FROM (SELECT r.id, r.name FROM json_each($1) s CROSS JOIN repositories r
-                       WHERE r.name >= s.value ->> 0 AND r.name < s.value ->> 1 LIMIT $3) c",
-            );
-            let query = query.bind(spans_as_json(reach.spans())).bind(digest.as_str());
-            query.bind(limit).fetch_all(&mut *self.reader().await?).await?
-        };
+            let mut left = limit as usize;
+            for part in parts_of(reach.spans()) {
+                let found = sources_within(&mut reader, part, digest, left).await?;
+                left -= found.len();
+                rows.extend(found);
+                if left == 0 {
+                    break;
+                }
+            }
+        }
         let source =
             |(name, holds): (String, bool)| Ok(Source { repository: parse(&name)?, holds });
         rows.into_iter().map(source).collect()
     }
+}
+
+/// Up to `limit` repositories within the spans, and whether each links the blob.
+async fn sources_within(
+    connection: &mut SqliteConnection,
+    spans: Vec<&Span>,
+    digest: &Digest,
+    limit: usize,
+) -> Result<Vec<(String, bool)>, Error> {
+    let rows = list::pairs("", 3, spans.len());
+    let statement = format!(
+        "WITH s (low, high) AS (VALUES {rows})
+         SELECT c.name, EXISTS (SELECT 1 FROM repository_blobs l
+                                WHERE l.repository = c.id AND l.digest = $1)
+         FROM (SELECT r.id, r.name FROM s CROSS JOIN repositories r
+               WHERE r.name >= s.low AND r.name < s.high LIMIT $2) c"
+    );
+    let query = sqlx::query_as(AssertSqlSafe(statement));
+    let mut query = query.bind(digest.as_str()).bind(signed(limit as u64)?);
+    for span in spans {
+        query = query.bind(&span.from).bind(&span.to);
+    }
+    Ok(query.fetch_all(connection).await?)
 }
 
 /// What a commit makes of an upload: the blob, and where its present object lies if that is known not

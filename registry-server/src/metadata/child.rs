@@ -11,6 +11,7 @@ pub(crate) struct TagLack {
     pub(crate) id: RepositoryId,
     pub(crate) repository: String,
     pub(crate) tag: String,
+    #[sqlx(try_from = "i64")]
     pub(crate) lacking: u32,
     /// One of those.
     pub(crate) example: Option<String>,
@@ -34,13 +35,13 @@ impl Database {
                  UNION
                  SELECT m.repository, m.manifest FROM above a CROSS JOIN manifest_references m
                  WHERE m.repository = a.repository AND m.digest = a.digest AND m.kind = 'child'
-                 LIMIT $4
              )
-             SELECT t.name FROM above a CROSS JOIN tags t
+             SELECT t.name FROM (SELECT repository, digest FROM above LIMIT $4) a
+             CROSS JOIN tags t
              WHERE t.repository = a.repository AND t.digest = a.digest LIMIT $3",
         );
-        let tags = tags.bind(repository.as_str()).bind(manifest.as_str()).bind(limit);
-        Ok(tags.bind(above_max).fetch_all(&mut *self.reader().await?).await?)
+        let tags = tags.bind(repository.as_str()).bind(manifest.as_str()).bind(i64::from(limit));
+        Ok(tags.bind(i64::from(above_max)).fetch_all(&mut *self.reader().await?).await?)
     }
 
     /// The next `limit` tags of all repositories behind `last`, with what their indexes lack.
@@ -66,7 +67,7 @@ impl Database {
         Ok(lacks
             .bind(last.0)
             .bind(&last.1)
-            .bind(limit)
+            .bind(i64::from(limit))
             .fetch_all(&mut *self.reader().await?)
             .await?)
     }

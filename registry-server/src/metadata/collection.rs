@@ -93,7 +93,7 @@ impl Database {
         )
         .bind(from.repository)
         .bind(&from.digest)
-        .bind(page)
+        .bind(i64::from(page))
         .fetch_optional(&mut *self.reader().await?)
         .await?;
         let next = end.map(|(repository, digest)| Cursor { repository, digest });
@@ -108,7 +108,7 @@ impl Database {
         .bind(from.repository)
         .bind(&from.digest)
         .bind(cutoff)
-        .bind(page)
+        .bind(i64::from(page))
         .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(Part { found, next })
@@ -124,7 +124,7 @@ impl Database {
             "SELECT digest FROM blobs WHERE digest > $1 ORDER BY digest LIMIT 1 OFFSET $2",
         )
         .bind(&from.digest)
-        .bind(page)
+        .bind(i64::from(page))
         .fetch_optional(&mut *self.reader().await?)
         .await?;
         let found = sqlx::query_as(
@@ -134,7 +134,7 @@ impl Database {
              ORDER BY digest",
         )
         .bind(&from.digest)
-        .bind(page)
+        .bind(i64::from(page))
         .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(Part { found, next: end.map(|digest| Cursor { digest, ..Cursor::default() }) })
@@ -149,18 +149,18 @@ impl Database {
         last: &str,
         limit: u32,
     ) -> Result<Vec<Stale>, Error> {
+        // What refers to a subject is found by its reference. PostgreSQL lets `live` name itself once.
         let found = sqlx::query_as(
             "WITH RECURSIVE live (digest) AS (
                  SELECT digest FROM tags WHERE repository = $1
                  UNION
                  SELECT digest FROM manifest_touches WHERE repository = $1 AND touched >= $2
                  UNION
-                 SELECT r.digest FROM live l CROSS JOIN manifest_references r
-                 WHERE r.repository = $1 AND r.manifest = l.digest
-                 AND r.kind IN ('child', 'subject')
-                 UNION
-                 SELECT m.digest FROM live l CROSS JOIN manifests m
-                 WHERE m.repository = $1 AND m.subject = l.digest
+                 SELECT CASE WHEN r.manifest = l.digest THEN r.digest ELSE r.manifest END
+                 FROM live l CROSS JOIN manifest_references r
+                 WHERE (r.repository = $1 AND r.manifest = l.digest
+                        AND r.kind IN ('child', 'subject'))
+                 OR (r.repository = $1 AND r.digest = l.digest AND r.kind = 'subject')
              )
              SELECT r.id, r.name AS repository, m.digest, m.size, NULL AS location
              FROM repositories r CROSS JOIN manifest_touches t CROSS JOIN manifests m
@@ -171,7 +171,7 @@ impl Database {
         .bind(repository)
         .bind(cutoff)
         .bind(last)
-        .bind(limit)
+        .bind(i64::from(limit))
         .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(found)
@@ -185,7 +185,7 @@ impl Database {
     ) -> Result<Vec<RepositoryId>, Error> {
         let ids =
             sqlx::query_scalar("SELECT id FROM repositories WHERE id > $1 ORDER BY id LIMIT $2");
-        Ok(ids.bind(last).bind(page).fetch_all(&mut *self.reader().await?).await?)
+        Ok(ids.bind(last).bind(i64::from(page)).fetch_all(&mut *self.reader().await?).await?)
     }
 
     /// Looks at the next `page` repositories for those that hold nothing.
@@ -200,7 +200,7 @@ impl Database {
              FROM repositories r WHERE id > $1 ORDER BY id LIMIT $2",
         )
         .bind(from.repository)
-        .bind(page)
+        .bind(i64::from(page))
         .fetch_all(&mut *self.reader().await?)
         .await?;
         let next = rows.last().map(|(id, ..)| Cursor { repository: *id, digest: String::new() });

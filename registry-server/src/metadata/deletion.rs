@@ -67,7 +67,7 @@ impl Database {
         )
         .bind(repository)
         .bind(last)
-        .bind(limit)
+        .bind(i64::from(limit))
         .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(rows)
@@ -180,7 +180,7 @@ impl Transaction<'_> {
         )
         .bind(id)
         .bind(digest)
-        .bind(ROWS_MAX)
+        .bind(i64::from(ROWS_MAX))
         .fetch_all(&mut *self.connection)
         .await?;
         self.invalidate_tags(name, &tags);
@@ -209,7 +209,7 @@ impl Transaction<'_> {
              RETURNING name",
         )
         .bind(id)
-        .bind(ROWS_MAX)
+        .bind(i64::from(ROWS_MAX))
         .fetch_all(&mut *self.connection)
         .await?;
         self.invalidate_tags(name, &tags);
@@ -228,7 +228,7 @@ impl Transaction<'_> {
         )
         .bind(id)
         .bind(last)
-        .bind(ROWS_MAX)
+        .bind(i64::from(ROWS_MAX))
         .fetch_all(&mut *self.connection)
         .await?;
         let Some(end) = page.last() else { return Ok((0, None)) };

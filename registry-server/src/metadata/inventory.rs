@@ -44,7 +44,7 @@ impl Database {
                 "SELECT id, name FROM repositories WHERE name > $1 ORDER BY name LIMIT $2",
             )
             .bind(&last)
-            .bind(PAGE)
+            .bind(i64::from(PAGE))
             .fetch_all(&mut *self.reader().await?)
             .await?;
             let Some((_, end)) = page.last() else { return Ok(rows) };
@@ -87,8 +87,10 @@ impl Database {
              (SELECT COUNT(*) FROM manifest_touches m WHERE m.repository = $1
               AND m.digest NOT IN (SELECT digest FROM reached)) AS untagged,
              (SELECT COUNT(*) FROM held) AS blobs,
-             (SELECT COALESCE(SUM(IIF(is_shared, 0, size)), 0) FROM held) AS own,
-             (SELECT COALESCE(SUM(IIF(is_shared, size, 0)), 0) FROM held) AS shared
+             (SELECT CAST(COALESCE(SUM(CASE WHEN is_shared THEN 0 ELSE size END), 0) AS BIGINT)
+              FROM held) AS own,
+             (SELECT CAST(COALESCE(SUM(CASE WHEN is_shared THEN size ELSE 0 END), 0) AS BIGINT)
+              FROM held) AS shared
              FROM repositories r WHERE r.id = $1",
         )
         .bind(repository)
@@ -103,14 +105,15 @@ impl Database {
         while let Some(behind) = last {
             let bytes: i64;
             (bytes, last) = sqlx::query_as(
-                "SELECT COALESCE(SUM(IIF(is_shared, size, 0)), 0), MAX(digest) FROM (
+                "SELECT CAST(COALESCE(SUM(CASE WHEN is_shared THEN size ELSE 0 END), 0) AS BIGINT),
+                 MAX(digest) FROM (
                      SELECT b.digest, b.size, EXISTS (
                          SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest
                          LIMIT 1 OFFSET 1) AS is_shared
-                     FROM blobs b WHERE b.digest > $1 ORDER BY b.digest LIMIT $2)",
+                     FROM blobs b WHERE b.digest > $1 ORDER BY b.digest LIMIT $2) p",
             )
             .bind(behind)
-            .bind(PAGE)
+            .bind(i64::from(PAGE))
             .fetch_one(&mut *self.reader().await?)
             .await?;
             total += unsigned(bytes)?;
@@ -128,12 +131,12 @@ impl Database {
         loop {
             let last = rows.last().map_or("", |row| row.name.as_str());
             let page: Vec<TagRow> = sqlx::query_as(
-                "SELECT name, digest, updated, 0 AS size FROM tags
+                "SELECT name, digest, updated, CAST(0 AS BIGINT) AS size FROM tags
                  WHERE repository = $1 AND name > $2 ORDER BY name LIMIT $3",
             )
             .bind(id)
             .bind(last)
-            .bind(PAGE)
+            .bind(i64::from(PAGE))
             .fetch_all(&mut *self.reader().await?)
             .await?;
             if page.is_empty() {
@@ -149,7 +152,7 @@ impl Database {
     async fn image_size(&self, repository: RepositoryId, manifest: &str) -> Result<i64, Error> {
         let size = sqlx::query_scalar(
             "WITH RECURSIVE reached (digest) AS (
-                 SELECT $2
+                 SELECT digest FROM manifests WHERE repository = $1 AND digest = $2
                  UNION
                  SELECT m.digest FROM reached t CROSS JOIN manifest_references m
                  WHERE m.repository = $1 AND m.manifest = t.digest AND m.kind = 'child'
@@ -158,7 +161,7 @@ impl Database {
                  WHERE m.repository = $1 AND m.manifest = t.digest
                  AND m.kind IN ('config', 'layer')
              )
-             SELECT COALESCE(SUM(b.size), 0) FROM content c CROSS JOIN blobs b
+             SELECT CAST(COALESCE(SUM(b.size), 0) AS BIGINT) FROM content c CROSS JOIN blobs b
              WHERE b.digest = c.digest",
         );
         Ok(size.bind(repository).bind(manifest).fetch_one(&mut *self.reader().await?).await?)

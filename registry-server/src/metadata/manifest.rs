@@ -1,15 +1,16 @@
 //! Manifests: their exact bytes, what they name, and who refers to whom.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 use bytes::Bytes;
-use sqlx::FromRow;
+use sqlx::{AssertSqlSafe, FromRow};
 
 use super::{
     Database, Error, Transaction,
     column::{parse, signed, unsigned},
     key::Key,
+    list,
     repository::{self, RepositoryId},
 };
 
@@ -147,7 +148,7 @@ impl Database {
         digest: &Digest,
     ) -> Result<Option<u64>, Error> {
         let size: Option<i64> = sqlx::query_scalar(
-            "SELECT OCTET_LENGTH(m.bytes) FROM repositories r
+            "SELECT CAST(OCTET_LENGTH(m.bytes) AS BIGINT) FROM repositories r
              JOIN manifests m ON m.repository = r.id WHERE r.name = $1 AND m.digest = $2",
         )
         .bind(repository.as_str())
@@ -242,34 +243,48 @@ impl Transaction<'_> {
         repository: RepositoryId,
         references: &[Named],
     ) -> Result<Vec<Digest>, Error> {
-        let of = |is_blob: bool| {
-            let required = references
-                .iter()
-                .filter(|named| named.required && named.kind.is_blob() == is_blob)
-                .map(|named| named.digest.as_str());
-            serde_json::Value::from_iter(required).to_string()
+        let of = |is_blob: bool| -> Vec<&Digest> {
+            let required =
+                references.iter().filter(|named| named.required && named.kind.is_blob() == is_blob);
+            required.map(|named| &named.digest).collect()
         };
-        let blobs: Vec<String> = sqlx::query_scalar(
-            "SELECT w.value FROM json_each($2) w WHERE NOT EXISTS (
-                 SELECT 1 FROM repository_blobs l CROSS JOIN blobs b
-                 WHERE l.repository = $1 AND l.digest = w.value
-                 AND b.digest = l.digest AND b.damaged IS NULL)
-             ORDER BY w.key",
-        )
-        .bind(repository)
-        .bind(of(true))
-        .fetch_all(&mut *self.connection)
-        .await?;
-        let manifests: Vec<String> = sqlx::query_scalar(
-            "SELECT w.value FROM json_each($2) w WHERE NOT EXISTS (
-                 SELECT 1 FROM manifests m WHERE m.repository = $1 AND m.digest = w.value)
-             ORDER BY w.key",
-        )
-        .bind(repository)
-        .bind(of(false))
-        .fetch_all(&mut *self.connection)
-        .await?;
-        blobs.iter().chain(&manifests).map(|digest| parse(digest)).collect()
+        let (blobs, manifests) = (of(true), of(false));
+        let (mut held_blobs, mut held_manifests) = (HashSet::new(), HashSet::new());
+        for part in list::parts(&blobs) {
+            let places = list::places(2, part.len());
+            let statement = format!(
+                "SELECT l.digest FROM repository_blobs l CROSS JOIN blobs b
+                 WHERE l.repository = $1 AND l.digest IN ({places})
+                 AND b.digest = l.digest AND b.damaged IS NULL"
+            );
+            held_blobs.extend(self.held(statement, repository, part).await?);
+        }
+        for part in list::parts(&manifests) {
+            let places = list::places(2, part.len());
+            let statement = format!(
+                "SELECT digest FROM manifests WHERE repository = $1 AND digest IN ({places})"
+            );
+            held_manifests.extend(self.held(statement, repository, part).await?);
+        }
+        let mut missing = blobs;
+        missing.retain(|digest| !held_blobs.contains(digest.as_str()));
+        let below = manifests.into_iter();
+        missing.extend(below.filter(|digest| !held_manifests.contains(digest.as_str())));
+        Ok(missing.into_iter().cloned().collect())
+    }
+
+    /// Those of the digests that `statement` finds in the repository.
+    async fn held(
+        &mut self,
+        statement: String,
+        repository: RepositoryId,
+        digests: Vec<&&Digest>,
+    ) -> Result<Vec<String>, Error> {
+        let mut query = sqlx::query_scalar(AssertSqlSafe(statement)).bind(repository);
+        for digest in digests {
+            query = query.bind(digest.as_str());
+        }
+        Ok(query.fetch_all(&mut *self.connection).await?)
     }
 
     async fn insert_manifest(
@@ -308,20 +323,19 @@ impl Transaction<'_> {
         .bind(now)
         .execute(&mut *self.connection)
         .await?;
-        let named = new.references.iter().map(|named| {
-            serde_json::json!({ "digest": named.digest.as_str(), "kind": named.kind.word() })
-        });
-        // WHERE, so that ON is not read as that of a join.
-        sqlx::query(
-            "INSERT INTO manifest_references (repository, manifest, digest, kind)
-             SELECT $1, $2, value ->> 'digest', value ->> 'kind' FROM json_each($3) WHERE TRUE
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(repository)
-        .bind(manifest.digest.as_str())
-        .bind(serde_json::Value::from_iter(named).to_string())
-        .execute(&mut *self.connection)
-        .await?;
+        for part in list::parts(&new.references) {
+            let rows = list::pairs("$1, $2, ", 3, part.len());
+            let statement = format!(
+                "INSERT INTO manifest_references (repository, manifest, digest, kind)
+                 VALUES {rows} ON CONFLICT DO NOTHING"
+            );
+            let query = sqlx::query(AssertSqlSafe(statement)).bind(repository);
+            let mut query = query.bind(manifest.digest.as_str());
+            for named in part {
+                query = query.bind(named.digest.as_str()).bind(named.kind.word());
+            }
+            query.execute(&mut *self.connection).await?;
+        }
         self.touch_named(repository, &manifest.digest, now).await
     }
 }

@@ -16,6 +16,7 @@ mod faults;
 pub(crate) mod import;
 pub(crate) mod inventory;
 mod key;
+mod list;
 pub(crate) mod manifest;
 mod readers;
 pub(crate) mod referrer;

@@ -61,14 +61,16 @@ pub(crate) enum Answer {
 
 /// The lengths of the referrers that come next, which the rows tell without being read.
 const LOOK: &str = "SELECT m.digest,
-     COALESCE(OCTET_LENGTH(m.annotations), 0) + COALESCE(OCTET_LENGTH(m.artifact_type), 0) AS bytes
+     CAST(COALESCE(OCTET_LENGTH(m.annotations), 0) + COALESCE(OCTET_LENGTH(m.artifact_type), 0)
+          AS BIGINT) AS bytes
      FROM repositories r JOIN manifests m ON m.repository = r.id
      WHERE r.name = $1 AND m.subject = $2 AND m.digest > $3
      ORDER BY m.digest LIMIT $4";
 
 /// The same, of an artifact type: by the index that holds those alone, whatever else refers.
 const LOOK_OF_TYPE: &str = "SELECT m.digest,
-     COALESCE(OCTET_LENGTH(m.annotations), 0) + OCTET_LENGTH(m.artifact_type) AS bytes
+     CAST(COALESCE(OCTET_LENGTH(m.annotations), 0) + OCTET_LENGTH(m.artifact_type)
+          AS BIGINT) AS bytes
      FROM repositories r JOIN manifests m ON m.repository = r.id
      WHERE r.name = $1 AND m.subject = $2 AND m.artifact_type = $5 AND m.digest > $3
      ORDER BY m.digest LIMIT $4";
@@ -163,7 +165,7 @@ impl Database {
         .bind(repository.as_str())
         .bind(subject.as_str())
         .bind(last)
-        .bind(limit)
+        .bind(i64::from(limit))
         .fetch_all(&mut *self.reader().await?)
         .await?;
         digests.iter().map(|digest| parse(digest)).collect()
@@ -185,7 +187,7 @@ impl Database {
         .bind(repository)
         .bind(subject)
         .bind(last)
-        .bind(limit)
+        .bind(i64::from(limit))
         .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(digests)
@@ -200,7 +202,7 @@ impl Wanted<'_> {
     {
         let statement = if self.artifact_type.is_some() { of_type } else { all };
         let query = sqlx::query_as(statement).bind(self.repository.as_str());
-        let query = query.bind(self.subject.as_str()).bind(self.last).bind(limit);
+        let query = query.bind(self.subject.as_str()).bind(self.last).bind(i64::from(limit));
         match self.artifact_type {
             Some(artifact_type) => query.bind(artifact_type),
             None => query,

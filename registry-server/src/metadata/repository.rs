@@ -1,9 +1,13 @@
 //! Repositories: a name, and the number that the other tables know it by.
 
 use berth_shared::name::RepositoryName;
-use sqlx::{SqliteConnection, SqliteExecutor};
+use sqlx::{AssertSqlSafe, SqliteConnection, SqliteExecutor};
 
-use super::{Database, Error, column::parse};
+use super::{
+    Database, Error,
+    column::{parse, signed},
+    list,
+};
 use crate::reach::Span;
 
 /// A repository's number in the database.
@@ -18,10 +22,10 @@ pub(crate) struct Listed {
     pub(crate) has_manifests: bool,
 }
 
-/// An array of pairs, for `json_each`.
-pub(super) fn spans_as_json(spans: &[Span]) -> String {
-    let pairs = spans.iter().map(|span| vec![span.from.as_str(), span.to.as_str()]);
-    serde_json::Value::from_iter(pairs).to_string()
+/// Spans for a statement: one part after the other, filled up with such as hold nothing.
+pub(super) fn parts_of(spans: &[Span]) -> impl Iterator<Item = Vec<&Span>> {
+    static NOWHERE: Span = Span { from: String::new(), to: String::new() };
+    list::filled(spans, &NOWHERE)
 }
 
 /// The number of `name`, giving it one where it has none.
@@ -58,21 +62,33 @@ impl Database {
         spans: &[Span],
         limit: u32,
     ) -> Result<Vec<Listed>, Error> {
-        // No ORDER BY, which would sort all of them first: this walks span after span, each in the
-        // order of the index.
-        let rows: Vec<(String, bool)> = sqlx::query_as(
-            "SELECT r.name, EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
-             FROM json_each($1) s CROSS JOIN repositories r
-             WHERE r.name >= s.value ->> 0 AND r.name < s.value ->> 1 LIMIT $2",
-        )
-        .bind(spans_as_json(spans))
-        .bind(limit)
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
-        let listed = |(name, has_manifests): (String, bool)| {
-            Ok(Listed { name: parse(&name)?, has_manifests })
-        };
-        rows.into_iter().map(listed).collect()
+        let mut reader = self.reader().await?;
+        let mut left = limit as usize;
+        let mut listed = Vec::new();
+        for part in parts_of(spans) {
+            let rows = list::pairs("", 2, part.len());
+            // No ORDER BY, which would sort all of them first: this walks span after span, each in
+            // the order of the index.
+            let statement = format!(
+                "WITH s (low, high) AS (VALUES {rows})
+                 SELECT r.name, EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
+                 FROM s CROSS JOIN repositories r
+                 WHERE r.name >= s.low AND r.name < s.high LIMIT $1"
+            );
+            let mut query = sqlx::query_as(AssertSqlSafe(statement)).bind(signed(left as u64)?);
+            for span in part {
+                query = query.bind(&span.from).bind(&span.to);
+            }
+            let rows: Vec<(String, bool)> = query.fetch_all(&mut *reader).await?;
+            left -= rows.len();
+            for (name, has_manifests) in rows {
+                listed.push(Listed { name: parse(&name)?, has_manifests });
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(listed)
     }
 
     /// Whether `name` is a repository that holds a manifest.

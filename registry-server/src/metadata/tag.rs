@@ -65,7 +65,7 @@ impl Database {
         )
         .bind(repository.as_str())
         .bind(last)
-        .bind(limit)
+        .bind(i64::from(limit))
         .fetch_all(&mut *self.reader().await?)
         .await?;
         names.iter().map(|name| parse(name)).collect()
@@ -78,17 +78,17 @@ impl Database {
         last: &str,
         limit: u32,
     ) -> Result<Option<Extent>, Error> {
-        let (count, bytes, last): (u32, i64, Option<String>) = sqlx::query_as(
+        let (count, bytes, last): (i64, i64, Option<String>) = sqlx::query_as(
             "SELECT COUNT(*), COALESCE(SUM(LENGTH(n.name)), 0), MAX(n.name)
              FROM (SELECT t.name FROM repositories r JOIN tags t ON t.repository = r.id
                    WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT $3) n",
         )
         .bind(repository.as_str())
         .bind(last)
-        .bind(limit)
+        .bind(i64::from(limit))
         .fetch_one(&mut *self.reader().await?)
         .await?;
-        let bytes = unsigned(bytes)?;
+        let (count, bytes) = (unsigned(count)?, unsigned(bytes)?);
         Ok(last.map(|last| Extent { count, bytes, last }))
     }
 }
@@ -112,7 +112,7 @@ impl Database {
 /// A run of tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Extent {
-    pub(crate) count: u32,
+    pub(crate) count: u64,
     /// Of their names together.
     pub(crate) bytes: u64,
     /// The name of the last.

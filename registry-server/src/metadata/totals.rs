@@ -42,7 +42,7 @@ impl Database {
     pub(crate) async fn count_repositories(&self) -> Result<u64, Error> {
         self.count(
             "SELECT COUNT(*), MAX(name)
-             FROM (SELECT name FROM repositories WHERE name > $1 ORDER BY name LIMIT $2)",
+             FROM (SELECT name FROM repositories WHERE name > $1 ORDER BY name LIMIT $2) p",
         )
         .await
     }
@@ -51,7 +51,7 @@ impl Database {
     async fn count_uploads(&self) -> Result<u64, Error> {
         self.count(
             "SELECT COUNT(*), MAX(id)
-             FROM (SELECT id FROM uploads WHERE id > $1 ORDER BY id LIMIT $2)",
+             FROM (SELECT id FROM uploads WHERE id > $1 ORDER BY id LIMIT $2) p",
         )
         .await
     }
@@ -63,7 +63,7 @@ impl Database {
             let count: i64;
             (count, last) = sqlx::query_as(page)
                 .bind(behind)
-                .bind(PAGE)
+                .bind(i64::from(PAGE))
                 .fetch_one(&mut *self.reader().await?)
                 .await?;
             total += unsigned(count)?;
@@ -77,12 +77,12 @@ impl Database {
         while let Some(behind) = last {
             let (count, bytes, damaged): (i64, i64, i64);
             (count, bytes, damaged, last) = sqlx::query_as(
-                "SELECT COUNT(*), COALESCE(SUM(size), 0), COUNT(damaged), MAX(digest)
+                "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT), COUNT(damaged), MAX(digest)
                  FROM (SELECT digest, size, damaged FROM blobs
-                       WHERE digest > $1 ORDER BY digest LIMIT $2)",
+                       WHERE digest > $1 ORDER BY digest LIMIT $2) p",
             )
             .bind(behind)
-            .bind(PAGE)
+            .bind(i64::from(PAGE))
             .fetch_one(&mut *self.reader().await?)
             .await?;
             total.count += unsigned(count)?;
@@ -98,7 +98,7 @@ impl Database {
             "SELECT repository, digest FROM manifest_touches WHERE (repository, digest) > ($1, $2)
              ORDER BY repository, digest LIMIT 1 OFFSET $3",
             "SELECT COUNT(*) FROM (SELECT 1 FROM manifest_touches
-                                   WHERE (repository, digest) > ($1, $2) LIMIT $3)",
+                                   WHERE (repository, digest) > ($1, $2) LIMIT $3) p",
         )
         .await
     }
@@ -107,7 +107,7 @@ impl Database {
         self.count_in_repositories(
             "SELECT repository, name FROM tags WHERE (repository, name) > ($1, $2)
              ORDER BY repository, name LIMIT 1 OFFSET $3",
-            "SELECT COUNT(*) FROM (SELECT 1 FROM tags WHERE (repository, name) > ($1, $2) LIMIT $3)",
+            "SELECT COUNT(*) FROM (SELECT 1 FROM tags WHERE (repository, name) > ($1, $2) LIMIT $3) p",
         )
         .await
     }
@@ -124,7 +124,7 @@ impl Database {
             let next: Option<(i64, String)> = sqlx::query_as(skip)
                 .bind(last.0)
                 .bind(&last.1)
-                .bind(PAGE - 1)
+                .bind(i64::from(PAGE - 1))
                 .fetch_optional(&mut *self.reader().await?)
                 .await?;
             let Some(next) = next else { break };
@@ -134,7 +134,7 @@ impl Database {
         let left: i64 = sqlx::query_scalar(rest)
             .bind(last.0)
             .bind(&last.1)
-            .bind(PAGE)
+            .bind(i64::from(PAGE))
             .fetch_one(&mut *self.reader().await?)
             .await?;
         Ok(total + unsigned(left)?)

@@ -41,7 +41,8 @@ impl Transaction<'_> {
     ) -> Result<(), Error> {
         // CROSS JOIN, since SQLite would look at each reference of the repository for each of them.
         // UNION ALL, since UNION would throw away what it has seen without counting it for LIMIT:
-        // 4,096 indexes of the same 4,096 children are 16 million rows.
+        // 4,096 indexes of the same 4,096 children are 16 million rows. No more rows are made than are
+        // asked for behind it: PostgreSQL takes no LIMIT within.
         sqlx::query(
             "WITH RECURSIVE named (digest) AS (
                  SELECT digest FROM manifest_touches WHERE repository = $1 AND digest = $2
@@ -49,15 +50,14 @@ impl Transaction<'_> {
                  SELECT r.digest FROM named n CROSS JOIN manifest_references r
                  WHERE r.repository = $1 AND r.manifest = n.digest
                  AND r.kind IN ('child', 'subject')
-                 LIMIT $4
              )
              UPDATE manifest_touches SET touched = $3
-             WHERE repository = $1 AND digest IN (SELECT digest FROM named)",
+             WHERE repository = $1 AND digest IN (SELECT digest FROM named LIMIT $4)",
         )
         .bind(repository)
         .bind(digest.as_str())
         .bind(now)
-        .bind(TOUCHED_MAX)
+        .bind(i64::from(TOUCHED_MAX))
         .execute(&mut *self.connection)
         .await?;
         Ok(())

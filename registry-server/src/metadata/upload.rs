@@ -151,7 +151,7 @@ impl Database {
         )
         .bind(idle_since)
         .bind(last)
-        .bind(limit)
+        .bind(i64::from(limit))
         .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(rows.into_iter().map(|row| (row.id.clone(), Upload::try_from(row))).collect())
@@ -164,7 +164,7 @@ impl Database {
         pusher: &Pusher,
         idle_since: UnixSeconds,
         limit: u32,
-    ) -> Result<u32, Error> {
+    ) -> Result<u64, Error> {
         count_sessions(&mut *self.reader().await?, pusher, idle_since, limit).await
     }
 
@@ -178,7 +178,7 @@ impl Database {
         self.write(upload, move |tx, upload| {
             Box::pin(async move {
                 let has = count_sessions(&mut *tx.connection, &upload.pusher, idle_since, max);
-                let is_within = has.await? < max;
+                let is_within = has.await? < max.into();
                 if is_within {
                     tx.insert_upload(upload).await?;
                 }
@@ -229,12 +229,12 @@ impl Database {
         limit: u32,
     ) -> Result<u64, Error> {
         let bytes: i64 = sqlx::query_scalar(
-            "SELECT COALESCE(SUM(received), 0) FROM
-             (SELECT received FROM uploads WHERE pusher = $1 AND touched >= $2 LIMIT $3)",
+            "SELECT CAST(COALESCE(SUM(received), 0) AS BIGINT) FROM
+             (SELECT received FROM uploads WHERE pusher = $1 AND touched >= $2 LIMIT $3) s",
         )
         .bind(pusher.as_str())
         .bind(idle_since)
-        .bind(limit)
+        .bind(i64::from(limit))
         .fetch_one(&mut *self.reader().await?)
         .await?;
         unsigned(bytes)
@@ -246,13 +246,13 @@ async fn count_sessions(
     pusher: &Pusher,
     idle_since: UnixSeconds,
     limit: u32,
-) -> Result<u32, Error> {
+) -> Result<u64, Error> {
     let count = sqlx::query_scalar(
         "SELECT COUNT(*) FROM
-         (SELECT 1 FROM uploads WHERE pusher = $1 AND touched >= $2 LIMIT $3)",
+         (SELECT 1 FROM uploads WHERE pusher = $1 AND touched >= $2 LIMIT $3) s",
     );
-    let count = count.bind(pusher.as_str()).bind(idle_since).bind(limit);
-    Ok(count.fetch_one(database).await?)
+    let count = count.bind(pusher.as_str()).bind(idle_since).bind(i64::from(limit));
+    unsigned(count.fetch_one(database).await?)
 }
 
 impl Transaction<'_> {

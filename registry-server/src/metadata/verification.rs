@@ -58,7 +58,7 @@ impl Database {
              ORDER BY digest LIMIT $2",
         )
         .bind(&last.digest)
-        .bind(limit)
+        .bind(i64::from(limit))
         .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(rows.into())
@@ -79,7 +79,7 @@ impl Database {
         .bind(cutoff)
         .bind(last.checked)
         .bind(&last.digest)
-        .bind(limit)
+        .bind(i64::from(limit))
         .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(rows.into())
@@ -118,7 +118,7 @@ impl Database {
              ORDER BY 1 LIMIT $2",
         )
         .bind(digest.as_str())
-        .bind(limit)
+        .bind(i64::from(limit))
         .bind(manifest_of)
         .fetch_all(&mut *self.reader().await?)
         .await?;
@@ -139,7 +139,7 @@ impl Database {
         )
         .bind(last.0)
         .bind(&last.1)
-        .bind(limit)
+        .bind(i64::from(limit))
         .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(rows)

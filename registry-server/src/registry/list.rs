@@ -167,7 +167,7 @@ impl Registry {
     ) -> Result<Option<String>, Error> {
         let (mut last, mut bytes) = (last.to_owned(), 0);
         while let Some(extent) = self.database.tags_extent(repository, &last, EXTENT).await? {
-            bytes += extent.bytes + u64::from(extent.count) * TAG_FRAME_BYTES;
+            bytes += extent.bytes + extent.count * TAG_FRAME_BYTES;
             if bytes > bytes_max {
                 return Ok(Some(last));
             }

@@ -2,6 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
+use serde_json::json;
+
 use crate::{
     faults::{
         listening,
@@ -14,13 +16,14 @@ use crate::{
     metadata::collection::Cursor,
     reach::Reach,
     registry::{
-        Registry, event::Events, inventory::Inventory, list::PageRequest, upload::Progress, verify,
+        Error, Registry, event::Events, inventory::Inventory, list::PageRequest, upload::Progress,
+        verify,
     },
     transfer,
 };
 use berth_shared::{
     clock::Clock,
-    digest::Algorithm,
+    digest::{Algorithm, Digest},
     name::RepositoryName,
     rights::{Rights, Rule},
     subject::Grantee,
@@ -59,6 +62,37 @@ pub(super) async fn everything() {
     damage_and_repair(&registry, directory.path(), &clock).await;
     operations::litter(&registry, &clock).await.unwrap();
     move_about(&registry, directory.path(), &clock).await;
+    name_much().await;
+}
+
+/// More than stands in one statement.
+async fn name_much() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Clock::set(Clock::system().now());
+    let registry = sound(directory.path(), &clock).await;
+    operations::push_image(&registry).await.unwrap();
+    let many = |media_type: &str| {
+        let named = (0..300).map(|number| {
+            json!({ "mediaType": media_type, "digest": super::large::digest(number).as_str(), "size": 1 })
+        });
+        named.collect::<Vec<_>>()
+    };
+    // These may be missing, and are named all the same.
+    let layers = many("application/vnd.oci.image.layer.nondistributable.v1.tar");
+    let image = json!({ "schemaVersion": 2, "layers": layers }).to_string();
+    operations::put(&registry, &tag("foreign"), image.into()).await.unwrap();
+    for (list, media_type) in
+        [("layers", "a/b"), ("manifests", "application/vnd.oci.image.manifest.v1+json")]
+    {
+        let manifest = json!({ "schemaVersion": 2, list: many(media_type) }).to_string();
+        let refused = operations::put(&registry, &tag("missing"), manifest.into()).await;
+        let Err(Error::ManifestReferencesUnknown(missing)) = refused else {
+            panic!("{refused:?}");
+        };
+        let all: Vec<Digest> = (0..300).map(super::large::digest).collect();
+        assert_eq!(missing, all);
+    }
+    registry.database.close().await;
 }
 
 async fn read(registry: &Registry) {

@@ -59,7 +59,7 @@ impl Registry {
         self.refuse_when_full().await?;
         // Looked at here too, so that a flood of refusals never reaches the one writer.
         let max = self.settings().limits.sessions_per_subject_max;
-        if self.database.sessions_of(&pusher, self.idle_since(), max).await? >= max {
+        if self.database.sessions_of(&pusher, self.idle_since(), max).await? >= max.into() {
             return Err(self.too_many_sessions());
         }
         self.start_session(permit, pusher, algorithm, UploadId::fresh()?).await
