@@ -37,14 +37,15 @@ const WITHOUT_PLAN: [&str; 8] = [
 const OF_SQLX: [&str; 5] =
     ["_sqlx_migrations", "PRAGMA cache_size", "PRAGMA foreign_keys", "BEGIN", "-- "];
 
-/// What is wrong with the statements of the sources in `directory`, as they were run: one line each.
+/// What is wrong with the statements of the sources in `directory`, as they were run: one line each;
+/// and those statements, but for those of tests and of sqlx, each in every form that was run.
 /// `connection` is one to a database with much in its tables.
 pub(crate) async fn complaints(
     directory: &Path,
     run: &BTreeSet<String>,
     read_all: &[ReadsAll],
     connection: &mut SqliteConnection,
-) -> Vec<String> {
+) -> (Vec<String>, BTreeSet<String>) {
     let tables = tables(connection).await;
     let stands_for = |it: &ReadsAll, statement: &str| {
         if run.contains(it.statement) {
@@ -54,7 +55,7 @@ pub(crate) async fn complaints(
         }
     };
     let (own, of_tests) = literals::of(directory);
-    let mut complaints = Vec::new();
+    let (mut complaints, mut statements) = (Vec::new(), BTreeSet::new());
     for literal in &own {
         let as_run: Vec<&String> =
             run.iter().filter(|statement| literal.matches(statement)).collect();
@@ -62,6 +63,7 @@ pub(crate) async fn complaints(
             complaints.push(format!("was not run: {literal}"));
         }
         for statement in as_run {
+            statements.insert(statement.clone());
             let reads_all = scans(connection, statement, &tables).await;
             let is_listed = read_all.iter().any(|it| stands_for(it, statement));
             if !reads_all.is_empty() && !is_listed {
@@ -82,7 +84,7 @@ pub(crate) async fn complaints(
             complaints.push(format!("stands nowhere in the sources: {statement}"));
         }
     }
-    complaints
+    (complaints, statements)
 }
 
 /// The tables that are ours and may have many rows.
