@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use sqlx::SqliteConnection;
 use tempfile::TempDir;
 
-use super::{Database, Error};
+use crate::metadata::{Database, Error};
 
 impl Database {
     /// Writes a consistent copy of the database, as it is now, to the new file `to`, and makes it

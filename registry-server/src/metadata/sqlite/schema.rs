@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 
-use super::{Database, Error, MIGRATIONS};
+use super::MIGRATIONS;
+use crate::metadata::{Database, Error};
 
 /// Tables and indexes that SQLite keeps for itself are none of anybody's making. How the table of
 /// migrations is made is sqlx's affair, and changes with it.
