@@ -32,10 +32,12 @@ postgres_programs() {
     printf '%s\n' "${found[@]%/initdb}" | sort --version-sort | tail -n 1
 }
 
-# Prints where the program of the server's own tests lies.
+# Prints where the program of the server's own tests lies. Of the whole workspace, as `make test` has built them:
+# of one package alone, libraries would be built once more, with other features.
 build() {
-    (cd "$root" && cargo test --locked --quiet -p "berth-$server" --lib --no-run --message-format json) |
-        jq --raw-output 'select(.executable != null and .profile.test).executable'
+    (cd "$root" && cargo test --locked --quiet --workspace --lib --no-run --message-format json) |
+        jq --raw-output --arg name "${server/-/_}" \
+            'select(.executable != null and .profile.test and .target.name == $name).executable'
 }
 
 enter_sandbox prepare
