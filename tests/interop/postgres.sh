@@ -126,12 +126,25 @@ with_statements() {
 }
 
 # One to a line, so that the number of the line is that of the statement.
+preparation() { awk '{ printf "PREPARE s%d AS %s;\n", NR, $0 }' "$said/statements"; }
+
 prepare_all() {
     local errors
-    errors=$(awk '{ printf "PREPARE s%d AS %s;\n", NR, $0 }' "$said/statements" |
-        psql_plain --file - 2>&1 | with_statements)
+    errors=$(preparation | psql_plain --file - 2>&1 | with_statements)
     printf '%s' "$errors"
     [[ -z $errors ]]
+}
+
+# What PostgreSQL takes a place for is what the server puts there: it sends numbers of 64 bits and no others.
+place_types() {
+    local others
+    others=$( (
+        preparation
+        printf '%s\n' "SELECT statement, parameter_types FROM pg_prepared_statements" \
+            "WHERE NOT parameter_types::text[] <@ ARRAY['bigint', 'text', 'bytea', 'boolean'];"
+    ) | psql_plain --file - 2>&1)
+    printf '%s' "$others"
+    [[ -z $others ]]
 }
 
 # The server reads numbers of 64 bits, text, bytes and truth, and takes a number of another width for an error.
@@ -149,4 +162,5 @@ succeeds "$server: PostgreSQL takes the migrations" migrate
 succeeds "$server: they make the same tables, columns, keys, references and indexes" same_schema
 count=$(wc --lines <"$said/statements")
 succeeds "$server: PostgreSQL prepares each of $count statements" prepare_all
+succeeds "$server: their places are for what the server sends" place_types
 succeeds "$server: they answer in the types that the server reads" answer_types

@@ -101,14 +101,14 @@ impl Database {
             "SELECT r.id, r.name AS repository, l.digest, b.size, b.location
              FROM (SELECT repository, digest, touched FROM repository_blobs
                    WHERE (repository, digest) > ($1, $2)
-                   ORDER BY repository, digest LIMIT $4 + 1) l
+                   ORDER BY repository, digest LIMIT $4) l
              JOIN repositories r ON r.id = l.repository JOIN blobs b ON b.digest = l.digest
              WHERE {IS_STALE} ORDER BY l.repository, l.digest"
         )))
         .bind(from.repository)
         .bind(&from.digest)
         .bind(cutoff)
-        .bind(i64::from(page))
+        .bind(i64::from(page) + 1)
         .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(Part { found, next })
@@ -129,12 +129,12 @@ impl Database {
         .await?;
         let found = sqlx::query_as(
             "SELECT digest, location FROM
-             (SELECT digest, location FROM blobs WHERE digest > $1 ORDER BY digest LIMIT $2 + 1) b
+             (SELECT digest, location FROM blobs WHERE digest > $1 ORDER BY digest LIMIT $2) b
              WHERE NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest)
              ORDER BY digest",
         )
         .bind(&from.digest)
-        .bind(i64::from(page))
+        .bind(i64::from(page) + 1)
         .fetch_all(&mut *self.reader().await?)
         .await?;
         Ok(Part { found, next: end.map(|digest| Cursor { digest, ..Cursor::default() }) })
