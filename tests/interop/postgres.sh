@@ -22,6 +22,9 @@ need_postgres() {
         skip "PostgreSQL is missing: apt-get install postgresql"
     fi
     note "installing postgresql, because PostgreSQL is missing"
+    # Else the package starts a server of its own.
+    [[ -e /etc/postgresql-common/createcluster.conf ]] ||
+        install -D -m 0644 /dev/stdin /etc/postgresql-common/createcluster.conf <<<'create_main_cluster = false'
     apt_install postgresql || skip "PostgreSQL is missing, and postgresql could not be installed"
     postgres_programs >/dev/null || skip "PostgreSQL is missing, and postgresql did not bring it"
 }
