@@ -10,7 +10,7 @@ use std::{
 };
 
 use berth_shared::{
-    files::{open_regular, path_of},
+    files::{open_regular, path_of, sync_directory},
     owner::{Identity, Owner},
 };
 use nix::{
@@ -65,7 +65,7 @@ impl DiskStore {
     /// When a directory cannot be synced.
     pub fn sync_shards(&self, locations: &[Location]) -> io::Result<()> {
         let shards: BTreeSet<&str> = locations.iter().map(|it| &it.as_str()[..2]).collect();
-        shards.into_iter().try_for_each(|shard| File::open(self.root.join(shard))?.sync_all())
+        shards.into_iter().try_for_each(|shard| sync_directory(&self.root.join(shard)))
     }
 
     /// Makes the objects of another store this one's too: by a hard link, or where that cannot be
@@ -102,9 +102,9 @@ impl DiskStore {
         let (root, identity) = (Arc::clone(&self.root), self.identity);
         let sync = move || {
             for first in 0..=u8::MAX {
-                File::open(root.join(format!("{first:02x}")))?.sync_all()?;
+                sync_directory(&root.join(format!("{first:02x}")))?;
             }
-            File::open(root)?.sync_all()
+            sync_directory(&root)
         };
         let synced = on_disk(OPERATION, move || identity.within(sync));
         ended(synced).await.map_err(|source| Error::Io {

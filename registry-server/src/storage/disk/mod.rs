@@ -16,7 +16,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use berth_shared::{files::open_regular, owner::Identity};
+use berth_shared::{
+    files::{open_regular, sync_directory},
+    owner::Identity,
+};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use nix::fcntl::OFlag;
@@ -53,7 +56,7 @@ impl DiskStore {
                 _ => {}
             }
         }
-        File::open(root)?.sync_all()?;
+        sync_directory(root)?;
         // The names of the root and of the data directory must last too. What lies above that need
         // not be ours to open, nor be a directory that lasts: a descriptor's place is none.
         for above in root.ancestors().skip(1).take(2) {
@@ -219,7 +222,7 @@ impl Store for DiskStore {
             return Ok(());
         }
         self.run("syncing the directory of", location, |path| match path.parent() {
-            Some(directory) => File::open(directory)?.sync_all(),
+            Some(directory) => sync_directory(directory),
             None => Ok(()),
         })
         .await
