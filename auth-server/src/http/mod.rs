@@ -23,6 +23,7 @@ use berth_shared::{
     link,
     serve::{
         self,
+        etag::has_already,
         health::{Audience, HEALTHZ_PATH, READYZ_PATH},
         metrics::Names,
     },
@@ -140,11 +141,7 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response {
 fn tagged(request: &HeaderMap, content_type: &'static str, cache: &str, body: &str) -> Response {
     let hash = digest::digest(&digest::SHA256, body.as_bytes());
     let tag = format!("\"{}\"", HEXLOWER.encode(&hash.as_ref()[..16]));
-    let known = request.get_all(header::IF_NONE_MATCH).iter().any(|value| {
-        let tags = value.as_bytes().split(|byte| *byte == b',');
-        tags.map(<[u8]>::trim_ascii).any(|known| known == tag.as_bytes() || known == b"*")
-    });
-    let mut response = if known {
+    let mut response = if has_already(request, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(content_type))];

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::Response,
 };
-use berth_shared::digest::Digest;
+use berth_shared::{digest::Digest, serve::etag::has_already};
 
 use super::{
     CONTENT_DIGEST,
@@ -70,14 +70,7 @@ impl Call<'_> {
 
     /// Whether the client says that it has the content already.
     pub(super) fn has_already(&self, etag: &str) -> bool {
-        let tags =
-            self.parts.headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
-        // Compared weakly, as RFC 9110 §13.1.2 has it: proxies that compress weaken a tag.
-        let is_same = |tag: &str| {
-            let tag = tag.trim();
-            tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag
-        };
-        tags.is_some_and(|tags| tags.split(',').any(is_same))
+        has_already(&self.parts.headers, etag)
     }
 }
 

@@ -11,6 +11,7 @@ mod admission;
 mod arriving;
 pub mod budget;
 mod connection;
+pub mod etag;
 pub mod expiry;
 pub mod health;
 pub mod host;
