@@ -79,7 +79,7 @@ pub fn try_lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// A new file beside `path`, to be written and then [put](put) there; dropped before, it is removed.
+/// A new file beside `path`, to be written and then to be [`put`] there; dropped before, it is removed.
 /// It has what the process's mask leaves of `mode`.
 ///
 /// # Errors
