@@ -2,12 +2,13 @@
 //! alone, and dropped by the commit that deletes or moves it.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc,
     atomic::{AtomicU64, Ordering},
 };
 
 use berth_shared::{digest::Digest, name::RepositoryName, tag::Tag};
 use moka::sync::Cache as Moka;
+use parking_lot::Mutex;
 
 use super::{blob::LinkedBlob, key::Key, manifest::Manifest};
 
@@ -66,14 +67,14 @@ impl Cache {
 
     /// To be asked before the database is read.
     pub(super) fn generation(&self) -> Generation {
-        *self.generation.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.generation.lock()
     }
 
     pub(super) fn invalidate(&self, stale: &[Key]) {
         if stale.is_empty() {
             return;
         }
-        let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut generation = self.generation.lock();
         generation.0 += 1;
         for key in stale {
             match key {
@@ -84,7 +85,7 @@ impl Cache {
     }
 
     fn insert(&self, read_at: Generation, key: Key, value: Value) {
-        let generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = self.generation.lock();
         if *generation == read_at {
             self.entries.insert(key, value);
         }

@@ -6,9 +6,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::metadata::{Asker, Error};
@@ -41,7 +42,7 @@ impl<W> Queue<W> {
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes<W>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lanes.lock()
     }
 
     /// Puts work at the end of the asker's lane.
