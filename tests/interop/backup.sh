@@ -70,7 +70,7 @@ exports() {
     touch "$scratch/mine/letter"
     refused "export into a directory of something else" 'neither empty nor an OCI image layout' \
         verb export team/app:1 "$scratch/mine"
-    refused "export of a tag that is not there" 'no such manifest' verb export team/app:none "$scratch/none"
+    refused "export of a tag that is not there" 'team/app has no tag none' verb export team/app:none "$scratch/none"
     refused "export of a repository that is not there" 'no such repository' verb export team/none "$scratch/none"
     refused "export of what is no name" 'no repository name' verb export "$registry/Team" "$scratch/none"
 }
