@@ -250,7 +250,7 @@ impl Transaction<'_> {
         };
         let (blobs, manifests) = (of(true), of(false));
         let (mut held_blobs, mut held_manifests) = (HashSet::new(), HashSet::new());
-        for part in list::parts(&blobs) {
+        for part in list::parts(&in_order(blobs.clone())) {
             let places = list::places(2, part.len());
             let statement = format!(
                 "SELECT l.digest FROM repository_blobs l CROSS JOIN blobs b
@@ -259,7 +259,7 @@ impl Transaction<'_> {
             );
             held_blobs.extend(self.held(statement, repository, part).await?);
         }
-        for part in list::parts(&manifests) {
+        for part in list::parts(&in_order(manifests.clone())) {
             let places = list::places(2, part.len());
             let statement = format!(
                 "SELECT digest FROM manifests WHERE repository = $1 AND digest IN ({places})"
@@ -323,7 +323,9 @@ impl Transaction<'_> {
         .bind(now)
         .execute(&mut *self.connection)
         .await?;
-        for part in list::parts(&new.references) {
+        let mut references: Vec<&Named> = new.references.iter().collect();
+        references.sort_by(|a, b| a.digest.as_str().cmp(b.digest.as_str()));
+        for part in list::parts(&references) {
             let rows = list::pairs("$1, $2, ", 3, part.len());
             let statement = format!(
                 "INSERT INTO manifest_references (repository, manifest, digest, kind)
@@ -338,4 +340,11 @@ impl Transaction<'_> {
         }
         self.touch_named(repository, &manifest.digest, now).await
     }
+}
+
+/// Digests in the order in which the database has them, so that no part of a long list goes back over
+/// the pages of another.
+fn in_order(mut digests: Vec<&Digest>) -> Vec<&Digest> {
+    digests.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    digests
 }
