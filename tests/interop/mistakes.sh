@@ -91,10 +91,10 @@ registry_with() {
 # with_taken_port COMMAND: with a sed expression for the port that another program listens on.
 with_taken_port() {
     python3 - <<'PYTHON' >"$scratch/port" &
-import socket, time
+import signal, socket
 taken = socket.create_server(("127.0.0.1", 0))
 print(taken.getsockname()[1], flush=True)
-time.sleep(20)
+signal.pause()
 PYTHON
     local holder=$! status=0
     until [[ -s $scratch/port ]]; do sleep 0.05; done
