@@ -10,6 +10,7 @@ prepare() {
     need ctr containerd
     need ip iproute2
     need jq jq
+    need openssl openssl
     need_go cri-pull
     go_build cri-pull go -C "$root/tests/interop/cri-pull" install .
     need_binaries
@@ -190,6 +191,24 @@ kubelet_pulls_public_images() {
     shown cri anonymous
 }
 
+# What a node meets in the course of time: a tag that is mistyped, a registry that is restarted, a certificate that is renewed.
+kubelet_goes_on() {
+    refused "PullImage of a tag that is not there" 'not found' as_kubelet andrew "$andrew_password" "$app:missing"
+    stop registry-server
+    refused "PullImage while Berth is stopped" 'connection refused' as_kubelet andrew "$andrew_password" "$app:one"
+    start registry-server "$bin/registry-server" --config "$data/registry.toml"
+    wait_for 30 "registry-server to be healthy" "$bin/registry-server" --config "$data/registry.toml" health
+    succeeds "PullImage when it is back" as_kubelet andrew "$andrew_password" "$app:one"
+    local before
+    before=$(served_serial)
+    succeeds "the certificate is renewed" ctl cert renew
+    wait_for 30 "the new certificate to be served" serves_another_than "$before"
+    succeeds "PullImage with a renewed certificate" as_kubelet andrew "$andrew_password" "$app:many"
+}
+
+served_serial() { openssl s_client -connect "$registry" </dev/null 2>/dev/null | openssl x509 -noout -serial; }
+serves_another_than() { [[ $(served_serial) != "$1" ]]; }
+
 # A secret is checked at every pull: a kubelet that holds an old one does not get the image.
 revoked_right_is_gone() {
     ctl revoke reader 'team/**:pull' >/dev/null
@@ -219,5 +238,6 @@ pulls
 mounts_layers
 kubelet_pulls
 kubelet_pulls_public_images
+kubelet_goes_on
 revoked_right_is_gone
 finish_matrix
