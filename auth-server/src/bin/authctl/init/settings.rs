@@ -3,7 +3,6 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::Path,
-    slice,
 };
 
 use auth_server::{config::Config, files, host::Host};
@@ -115,15 +114,13 @@ fn update(
     if certificate.hosts_asked().is_none() && arguments.port().is_none() {
         return Ok(old);
     }
+    let has_dropped = certificate.hosts_dropped().iter().any(|host| old_hosts.contains(host));
     let hosts = certificate.hosts_asked().map_or(old_hosts, <[Host]>::to_vec);
     let port = arguments.port().unwrap_or(old_port);
     let wanted: Vec<_> = hosts.iter().map(|host| host.origin(port)).collect();
     // URLs that somebody has added stay, as long as what is asked for is there and comes first.
     let is_there = old.first() == wanted.first() && wanted.iter().all(|url| old.contains(url));
-    // Those of hosts that the certificate is to name no more do not.
-    let is_of = |url: &String, host: &Host| read_urls(slice::from_ref(url)).0.contains(host);
-    let has_dropped =
-        old.iter().any(|url| certificate.hosts_dropped().iter().any(|host| is_of(url, host)));
+    // Those of hosts that the certificate is to name no more go.
     if wanted.is_empty() || (is_there && !has_dropped) {
         Reached { path, listen, hosts: &hosts, port }.remark(steps);
         return Ok(old);
