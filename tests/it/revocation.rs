@@ -288,6 +288,20 @@ async fn a_token_that_expired_goes_on_for_the_session_that_it_began() {
 }
 
 #[tokio::test]
+async fn a_token_that_expired_goes_on_in_the_repository_of_its_session_alone() {
+    let (stack, ..) = with_tokens().await;
+    stack.grant("andrew", "other:push").await;
+    let both = stack.token("andrew", &[SCOPE, "repository:other:pull,push"]).await;
+    let location = start_upload(&stack.client, &both, "app").await;
+    stack.clock.advance(Duration::from_secs(1000));
+    let elsewhere = location.replace("/v2/app/", "/v2/other/");
+    assert_ne!(elsewhere, location);
+    stack.client.get(&both, &elsewhere).await.expect(401);
+    commit(&stack.client, &both, &elsewhere, &digest_of(b"some"), "some").await.expect(401);
+    patch(&stack.client, &both, &location, None, "some").await.expect(202);
+}
+
+#[tokio::test]
 async fn a_revoked_subject_cannot_go_on_with_a_session() {
     let (stack, andrew, _) = with_tokens().await;
     let location = start_upload(&stack.client, &andrew, "app").await;

@@ -155,7 +155,9 @@ impl Authorizer {
         let now = self.clock.now();
         match token.in_time(now) {
             Err(Refusal::Expired)
-                if session().await?.is_some_and(|session| session.extends(&token, now)) => {}
+                if session()
+                    .await?
+                    .is_some_and(|session| session.extends(access.repository(), &token, now)) => {}
             in_time => in_time.map_err(|refusal| denied(refusal.into()))?,
         }
         self.not_revoked(&token).map_err(denied)?;

@@ -53,11 +53,17 @@ pub(crate) struct SessionGrant {
 }
 
 impl SessionGrant {
-    /// Whether a token that has expired still goes for this session: it was in force when the
-    /// session began, which is not too long ago (auth R14).
-    pub(super) fn extends(&self, token: &VerifiedToken, now: UnixSeconds) -> bool {
+    /// Whether a token that has expired still goes for this session, asked for in its repository: it
+    /// was in force when the session began, which is not too long ago (auth R14).
+    pub(super) fn extends(
+        &self,
+        asked_in: Option<&RepositoryName>,
+        token: &VerifiedToken,
+        now: UnixSeconds,
+    ) -> bool {
         let claims = &token.claims;
-        claims.sub == self.subject
+        asked_in == Some(&self.repository)
+            && claims.sub == self.subject
             && claims.allows(&self.repository, Action::Push)
             && claims.nbf - LEEWAY_SECS <= self.started
             && self.started < claims.exp + LEEWAY_SECS
