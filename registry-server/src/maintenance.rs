@@ -30,7 +30,7 @@ pub(crate) async fn collect(registry: Registry, shutdown: CancellationToken) {
         last = tokio::time::Instant::now();
         let work = |events: Events| {
             let registry = registry.clone();
-            async move { registry.collect(&events).await }
+            async move { registry.collector.collect(&events).await }
         };
         match in_the_background(work, &shutdown).await {
             Some(Ok(summary)) => note_collection(&summary),
@@ -55,7 +55,7 @@ pub(crate) async fn verify(registry: Registry, shutdown: CancellationToken) {
         }
         let work = |events: Events| {
             let registry = registry.clone();
-            async move { registry.verify_due(&events).await }
+            async move { registry.verifier.verify_due(&events).await }
         };
         match in_the_background(work, &shutdown).await {
             Some(Ok(summary)) if summary.blobs > 0 => note_verification(&summary),

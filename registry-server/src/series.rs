@@ -91,7 +91,7 @@ impl Lookup {
     /// Sets what is not counted as it happens. A part that cannot be had keeps its last value.
     pub(crate) async fn refresh(self) {
         self.refresh_cheap();
-        if let Ok(free) = self.registry.store.free_bytes().await {
+        if let Ok(free) = self.registry.free_bytes().await {
             gauge!("berth_store_free_bytes").set(free as f64);
         }
         // In a task of its own: who asks for metrics waits a moment for it, and may give up.
@@ -101,7 +101,7 @@ impl Lookup {
 
     fn refresh_cheap(&self) {
         let settings = self.registry.settings();
-        let (receiving, receiving_max) = self.registry.uploads_receiving();
+        let (receiving, receiving_max) = self.registry.uploads.receiving();
         let interval = settings.collection.interval.unwrap_or_default();
         gauge!("berth_uploads_receiving").set(receiving as f64);
         gauge!("berth_uploads_receiving_max").set(receiving_max as f64);
@@ -112,8 +112,8 @@ impl Lookup {
         gauge!("berth_store_free_min_bytes").set(settings.limits.free_bytes_min as f64);
         gauge!("berth_read_only").set(f64::from(u8::from(settings.read_only)));
         gauge!("berth_collection_interval_seconds").set(interval.as_secs_f64());
-        metrics::tell_database_bytes(SERVER, self.registry.database.path());
-        let cache = self.registry.database.cache();
+        metrics::tell_database_bytes(SERVER, self.registry.database_path());
+        let cache = self.registry.cache();
         let (hits, misses) = cache.looks();
         counter!("berth_metadata_cache_total", "result" => "hit").absolute(hits);
         counter!("berth_metadata_cache_total", "result" => "miss").absolute(misses);
@@ -138,7 +138,7 @@ impl Lookup {
         if begun < *due {
             return;
         }
-        let totals = match self.registry.database.totals().await {
+        let totals = match self.registry.totals().await {
             Ok(totals) => totals,
             Err(error) => {
                 tracing::warn!(error = chain(&error), "counting what is stored");

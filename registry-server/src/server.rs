@@ -174,7 +174,7 @@ impl Server {
         if timeout(UPLOADS_TIME, uploads.wait()).await.is_err() {
             tracing::warn!(open = uploads.len(), "uploads still under way at the end");
         }
-        registry.database.close().await;
+        registry.close().await;
     }
 }
 

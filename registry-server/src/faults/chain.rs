@@ -33,12 +33,13 @@ async fn steps(numbers: &'static str, chain: &[&'static str]) -> (Summary, i64) 
     let before = sound(directory.path(), &clock).await;
     operations::push_image(&before).await.unwrap();
     for statement in [numbers].iter().chain(&LINKS).chain(chain) {
-        before.database.spoil(statement).await;
+        before.database().spoil(statement).await;
     }
     let counting = Faults::none();
     let registry = faulty(directory.path(), &clock, &counting).await;
     let began = counting.taken();
-    let summary = listening(async |events| registry.collect(&events).await).await.unwrap();
+    let summary =
+        listening(async |events| registry.collector.collect(&events).await).await.unwrap();
     (summary, counting.taken() - began)
 }
 
@@ -71,12 +72,12 @@ async fn unreached_manifests_are_read_by_pages() {
     let numbers = "CREATE TABLE n AS WITH RECURSIVE c (x) AS (VALUES (1) UNION ALL SELECT x + 1
                    FROM c WHERE x < 20) SELECT x, 'sha256:' || printf('%064x', x) AS digest FROM c";
     for statement in [numbers].iter().chain(&LINKS).chain(CHAINS[0]) {
-        registry.database.spoil(statement).await;
+        registry.database().spoil(statement).await;
     }
-    let id = registry.database.repository_ids(RepositoryId::default(), 1).await.unwrap()[0];
+    let id = registry.database().repository_ids(RepositoryId::default(), 1).await.unwrap()[0];
     let (mut pages, mut last) = (Vec::new(), String::new());
     loop {
-        let page = registry.database.unreached_manifests(id, clock.now() - 60, &last, 7).await;
+        let page = registry.database().unreached_manifests(id, clock.now() - 60, &last, 7).await;
         let page = page.unwrap();
         let Some(end) = page.last() else { break };
         last.clone_from(&end.digest);

@@ -38,11 +38,11 @@ const CONTENT: [&str; 9] = [
 async fn large(registry: &Registry) {
     operations::push_image(registry).await.unwrap();
     for statement in CONTENT {
-        registry.database.spoil(statement).await;
+        registry.database().spoil(statement).await;
     }
     let links = "INSERT INTO repository_blobs (repository, digest, touched)
                  SELECT 1, digest, 0 FROM n WHERE x <= 700";
-    registry.database.spoil(links).await;
+    registry.database().spoil(links).await;
 }
 
 /// Deletes, and hangs up when the first step is told.
@@ -55,7 +55,7 @@ async fn one_step(registry: &Registry) -> Result<Deleted, Error> {
     };
     let app = "app".parse().unwrap();
     tokio::select! {
-        deleted = registry.delete(&app, None, false, &events) => deleted,
+        deleted = registry.deletion.delete(&app, None, false, &events) => deleted,
         () = hang_up => unreachable!(),
     }
 }
@@ -66,22 +66,22 @@ async fn a_large_repository_goes_in_steps_and_everything_holds_between_them() {
     let clock = Clock::set(Clock::system().now());
     let registry = sound(directory.path(), &clock).await;
     large(&registry).await;
-    assert_eq!(registry.database.dangling().await.unwrap(), 0);
+    assert_eq!(registry.database().dangling().await.unwrap(), 0);
     let mut steps = 0;
     let deleted = loop {
         match one_step(&registry).await {
             Err(Error::Abandoned) => steps += 1,
             deleted => break deleted.unwrap(),
         }
-        assert_eq!(registry.database.broken_rules().await.unwrap(), Vec::<String>::new());
-        assert_eq!(registry.database.dangling().await.unwrap(), 0, "behind step {steps}");
+        assert_eq!(registry.database().broken_rules().await.unwrap(), Vec::<String>::new());
+        assert_eq!(registry.database().dangling().await.unwrap(), 0, "behind step {steps}");
     };
     assert!(steps >= 5, "{steps} steps");
     assert!(matches!(deleted, Deleted { manifests: 0, tags: 0, .. }), "{deleted:?}");
-    let (_, _, manifests) = registry.database.rows().await.unwrap();
+    let (_, _, manifests) = registry.database().rows().await.unwrap();
     assert_eq!(manifests, 0);
     let app = "app".parse().unwrap();
-    assert_eq!(registry.database.held(&app).await.unwrap().map(|held| held.rows), Some(0));
+    assert_eq!(registry.database().held(&app).await.unwrap().map(|held| held.rows), Some(0));
 }
 
 #[tokio::test]
@@ -93,10 +93,11 @@ async fn a_manifest_with_many_tags_goes_behind_the_last_of_them() {
     let (app, digest): (RepositoryName, String) =
         ("app".parse().unwrap(), format!("sha256:{:064x}", 7 * 7919));
     let many: Digest = digest.parse().unwrap();
-    let step = registry.database.delete_manifest(&app, &many).await.unwrap().unwrap();
+    let step = registry.database().delete_manifest(&app, &many).await.unwrap().unwrap();
     assert_eq!(step, Step { manifests: 0, tags: 500, left: vec![digest.clone()] });
     let many: Reference = digest.parse().unwrap();
-    let delete = async |events: Events| registry.delete(&app, Some(&many), false, &events).await;
+    let delete =
+        async |events: Events| registry.deletion.delete(&app, Some(&many), false, &events).await;
     let deleted = listening(delete).await.unwrap();
     assert!(matches!(deleted, Deleted { manifests: 1, tags: 600, .. }), "{deleted:?}");
     assert!(matches!(listening(delete).await, Err(Error::ManifestUnknown)));
@@ -109,11 +110,11 @@ async fn steps_of_damage(spoilt: &[&'static str]) -> i64 {
     let before = sound(directory.path(), &clock).await;
     operations::push_image(&before).await.unwrap();
     for statement in spoilt {
-        before.database.spoil(statement).await;
+        before.database().spoil(statement).await;
     }
     let (app, digest) = ("app".parse().unwrap(), operations::digest_of(&operations::BLOB));
     let counting = Faults::none();
-    let database = faulty(directory.path(), &clock, &counting).await.database;
+    let database = faulty(directory.path(), &clock, &counting).await.database().clone();
     let blob = database.linked_blob(&app, &digest).await.unwrap().unwrap().blob;
     assert!(!blob.damaged);
     let (began, now) = (counting.taken(), clock.now());
@@ -149,9 +150,9 @@ async fn the_size_of_a_manifest_is_told_without_its_annotations() {
         "INSERT OR IGNORE INTO manifest_touches (repository, digest, touched)
          SELECT 1, digest, 0 FROM manifests",
     ] {
-        before.database.spoil(statement).await;
+        before.database().spoil(statement).await;
     }
-    before.database.close().await;
+    before.database().close().await;
     // Whoever reads on behind the annotations goes from page to page, and these lead nowhere.
     let file = directory.path().join("registry.db");
     let mut bytes = std::fs::read(&file).unwrap();
@@ -160,7 +161,7 @@ async fn the_size_of_a_manifest_is_told_without_its_annotations() {
         page[..4].fill(0);
     }
     std::fs::write(&file, bytes).unwrap();
-    let database = sound(directory.path(), &clock).await.database;
+    let database = sound(directory.path(), &clock).await.database().clone();
     let (app, digest) = ("app".parse().unwrap(), format!("sha256:{:064x}", 1).parse().unwrap());
     assert_eq!(database.manifest_size(&app, &digest).await.unwrap(), Some(2));
     let behind = database.stored_manifest(&app, &digest).await;

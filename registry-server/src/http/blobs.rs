@@ -30,12 +30,12 @@ impl Call<'_> {
         let registry = &self.app.registry;
         let etag = format!("\"{digest}\"");
         if head {
-            let blob = registry.sound_blob(permit, digest).await?;
+            let blob = registry.blobs.find_sound(permit, digest).await?;
             let status =
                 if self.has_already(&etag) { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
             return Ok(describe(empty(status), digest, &etag, blob.size));
         }
-        let blob = registry.blob(permit, digest).await?;
+        let blob = registry.blobs.find(permit, digest).await?;
         let headers = &self.parts.headers;
         if self.has_already(&etag) {
             return Ok(describe(empty(StatusCode::NOT_MODIFIED), digest, &etag, blob.size));
@@ -47,7 +47,7 @@ impl Call<'_> {
         let shares = self.shares();
         match range.map_or(Wanted::Whole, |it| wanted(it, blob.size)) {
             Wanted::Whole => {
-                let stream = registry.read_blob(&shares, &blob, 0..blob.size).await?;
+                let stream = registry.blobs.read(&shares, &blob, 0..blob.size).await?;
                 let response = Response::new(Body::from_stream(stream));
                 Ok(describe(response, digest, &etag, blob.size))
             }
@@ -64,7 +64,7 @@ impl Call<'_> {
         permit: &Permit,
         digest: &Digest,
     ) -> Result<Response, Error> {
-        self.app.registry.delete_blob(permit, digest).await?;
+        self.app.registry.blobs.delete(permit, digest).await?;
         Ok(empty(StatusCode::ACCEPTED))
     }
 
@@ -82,7 +82,7 @@ async fn partial(
     parts: Vec<Range<u64>>,
 ) -> Result<(Response, u64), Error> {
     let (mut response, length) = if let [part] = &parts[..] {
-        let stream = registry.read_blob(shares, blob, part.clone()).await?;
+        let stream = registry.blobs.read(shares, blob, part.clone()).await?;
         let mut response = Response::new(Body::from_stream(stream));
         let range = value(content_range(part, blob.size));
         response.headers_mut().insert(header::CONTENT_RANGE, range);
@@ -90,7 +90,7 @@ async fn partial(
     } else {
         let frame = Multipart::new(blob, parts.clone());
         let (kind, length) = (value(frame.content_type()), frame.length());
-        let contents = registry.read_blob_parts(shares, blob, parts).await?;
+        let contents = registry.blobs.read_parts(shares, blob, parts).await?;
         let mut response = Response::new(frame.body(contents));
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         (response, length)

@@ -23,7 +23,7 @@ impl Call<'_> {
         head: bool,
     ) -> Result<Response, Error> {
         let memory = self.shares().memory;
-        let found = self.app.registry.manifest(permit, reference, &memory).await?;
+        let found = self.app.registry.manifests.find(permit, reference, &memory).await?;
         let manifest = Arc::clone(&found.manifest);
         let etag = format!("\"{}\"", manifest.digest);
         let (status, body) = if self.has_already(&etag) {
@@ -55,7 +55,7 @@ impl Call<'_> {
         let media_type = self.parts.headers.get(header::CONTENT_TYPE);
         let media_type = media_type.and_then(|it| it.to_str().ok()).map(without_parameters);
         let pushed =
-            registry.put_manifest(permit, reference, tags.clone(), media_type, bytes).await?;
+            registry.manifests.put(permit, reference, tags.clone(), media_type, bytes).await?;
         let mut response = empty(StatusCode::CREATED);
         let headers = response.headers_mut();
         let location = format!("/v2/{}/manifests/{}", permit.repository(), pushed.digest);
@@ -77,7 +77,7 @@ impl Call<'_> {
         permit: &Permit,
         reference: &Reference,
     ) -> Result<Response, Error> {
-        self.app.registry.delete_manifest(permit, reference).await?;
+        self.app.registry.manifests.delete(permit, reference).await?;
         Ok(empty(StatusCode::ACCEPTED))
     }
 }

@@ -38,18 +38,18 @@ impl Job {
     async fn attempt(self, registry: &Registry, events: &Events) -> Result<Outcome, Error> {
         Ok(match self {
             Self::Collect { dry_run: true } => {
-                Outcome::Collected(registry.collect_dry(events).await?)
+                Outcome::Collected(registry.collector.collect_dry(events).await?)
             }
             Self::Collect { dry_run: false } => {
                 if registry.is_read_only() {
                     return Err(Error::ReadOnly);
                 }
-                let summary = registry.collect(events).await?;
+                let summary = registry.collector.collect(events).await?;
                 maintenance::note_collection(&summary);
                 Outcome::Collected(summary)
             }
             Self::Verify { options } => {
-                let summary = registry.verify(options, events).await?;
+                let summary = registry.verifier.verify(options, events).await?;
                 maintenance::note_verification(&summary);
                 Outcome::Verified(summary)
             }
@@ -60,7 +60,10 @@ impl Job {
                     .map(|reference| reference.parse().map_err(|_| Error::ManifestUnknown))
                     .transpose()?;
                 Outcome::Deleted(
-                    registry.delete(&repository, reference.as_ref(), force, events).await?,
+                    registry
+                        .deletion
+                        .delete(&repository, reference.as_ref(), force, events)
+                        .await?,
                 )
             }
             Self::Hold => {

@@ -1,16 +1,20 @@
 //! Blobs: finding, reading, deleting.
 
-use std::{ops::Range, time::Duration};
+use std::ops::Range;
 
-use berth_shared::{clock::UnixSeconds, digest::Digest, telemetry::chain};
+use berth_shared::digest::Digest;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, future, stream, stream::BoxStream};
 
-use super::{Error, Registry, collect::before};
+use super::{
+    Error,
+    backend::{Backend, touched, warn_of_damage},
+    hash::Hasher,
+};
 use crate::{
     authz::permit::Permit,
     metadata::{
-        self, Asker,
+        Asker,
         blob::{Blob, Unlinked},
     },
     storage::{self, ObjectStream, Shares},
@@ -19,57 +23,47 @@ use crate::{
 /// A blob up to this size is hashed before it is served: it takes a fraction of a millisecond.
 const CHECKED_BYTES_MAX: u64 = 256 * 1024;
 
-impl Registry {
+/// The blobs of all repositories; clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Blobs {
+    backend: Backend,
+}
+
+impl Blobs {
+    pub(super) fn new(backend: Backend) -> Self {
+        Self { backend }
+    }
+
     /// The blob, if the repository links it. Its object is not looked at.
-    pub(crate) async fn blob(&self, permit: &Permit, digest: &Digest) -> Result<Blob, Error> {
-        let linked = self.database.linked_blob(permit.repository(), digest).await?;
+    pub(crate) async fn find(&self, permit: &Permit, digest: &Digest) -> Result<Blob, Error> {
+        let linked = self.backend.database.linked_blob(permit.repository(), digest).await?;
         let blob = linked.ok_or(Error::BlobUnknown)?.blob;
         if blob.damaged { Err(Error::BlobUnknown) } else { Ok(blob) }
     }
 
     /// The blob, if the repository links it and its object is sound: a client uploads nothing that
     /// it was told exists. So that what it was told holds for a while, this is a touch.
-    pub(crate) async fn sound_blob(&self, permit: &Permit, digest: &Digest) -> Result<Blob, Error> {
+    pub(crate) async fn find_sound(&self, permit: &Permit, digest: &Digest) -> Result<Blob, Error> {
         let repository = permit.repository();
-        let linked = self.database.linked_blob(repository, digest).await?;
+        let linked = self.backend.database.linked_blob(repository, digest).await?;
         let linked = linked.ok_or(Error::BlobUnknown)?;
-        if !self.is_sound(&linked.blob).await? {
+        if !self.backend.is_sound(&linked.blob).await? {
             return Err(Error::BlobUnknown);
         }
-        let grace = self.settings().collection.grace;
-        if self.touch_is_due(linked.touched, grace) {
-            let touch = self.database.touch_blob(repository, digest, self.clock.now()).await;
-            self.touched(touch, Error::BlobUnknown)?;
+        let grace = self.backend.settings().collection.grace;
+        if self.backend.touch_is_due(linked.touched, grace) {
+            let touch = self
+                .backend
+                .database
+                .touch_blob(repository, digest, self.backend.clock.now())
+                .await;
+            touched(touch, Error::BlobUnknown)?;
         }
         Ok(linked.blob)
     }
 
-    /// Whether a touch is to be written: at most once per quarter of the time that it lasts.
-    pub(super) fn touch_is_due(&self, touched: UnixSeconds, lasts: Duration) -> bool {
-        touched <= before(self.clock.now(), lasts / 4) && !self.is_read_only()
-    }
-
-    /// What a touch says: `gone` when what it was for is not there any more. One that could not be
-    /// written fails nobody: the touch before lasts a while yet.
-    pub(super) fn touched(
-        &self,
-        touch: Result<bool, metadata::Error>,
-        gone: Error,
-    ) -> Result<(), Error> {
-        match touch {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(gone),
-            // Where there is one of these there are many.
-            Err(metadata::Error::Busy) => Ok(()),
-            Err(error) => {
-                tracing::warn!(error = chain(&error), "recording a touch");
-                Ok(())
-            }
-        }
-    }
-
     /// Reads a part of the blob. A small blob is hashed before a byte of it is given out.
-    pub(crate) async fn read_blob(
+    pub(crate) async fn read(
         &self,
         shares: &Shares,
         blob: &Blob,
@@ -80,18 +74,20 @@ impl Registry {
         }
         let (start, length) = (part.start, part.end - part.start);
         // The store sees by itself that a whole object is too short, but not that a part is of one.
-        if length < blob.size && !self.is_sound(blob).await? {
+        if length < blob.size && !self.backend.is_sound(blob).await? {
             return Err(Error::BlobUnknown);
         }
-        match self.store.read_for(shares, &blob.location, start, length).await {
+        match self.backend.store.read_for(shares, &blob.location, start, length).await {
             Err(storage::Error::NotFound(_)) => {
                 // Pushed again meanwhile it lies elsewhere, and collected it is gone.
-                match self.database.blob(&blob.digest).await? {
-                    Some(now) if now.location != blob.location => {
-                        Ok(self.store.read_for(shares, &now.location, start, length).await?)
-                    }
+                match self.backend.database.blob(&blob.digest).await? {
+                    Some(now) if now.location != blob.location => Ok(self
+                        .backend
+                        .store
+                        .read_for(shares, &now.location, start, length)
+                        .await?),
                     Some(_) => {
-                        damaged(blob);
+                        warn_of_damage(blob);
                         Err(Error::BlobUnknown)
                     }
                     None => Err(Error::BlobUnknown),
@@ -103,7 +99,7 @@ impl Registry {
 
     /// Reads parts of the blob, each when the one before it has come to its end. A small blob is
     /// hashed once for all of them.
-    pub(crate) async fn read_blob_parts(
+    pub(crate) async fn read_parts(
         &self,
         shares: &Shares,
         blob: &Blob,
@@ -116,16 +112,16 @@ impl Registry {
         let mut parts = parts.into_iter();
         // What is missing is told before the answer has begun.
         let first = match parts.next() {
-            Some(part) => Some(Ok(self.read_blob(shares, blob, part).await?)),
+            Some(part) => Some(Ok(self.read(shares, blob, part).await?)),
             None => None,
         };
-        let (registry, blob) = (self.clone(), blob.clone());
+        let (blobs, blob) = (self.clone(), blob.clone());
         let shares = Shares { has_begun: true, ..shares.clone() };
         let asker = Asker::current();
         let others = stream::iter(parts).then(move |part| {
-            let (registry, shares, blob) = (registry.clone(), shares.clone(), blob.clone());
+            let (blobs, shares, blob) = (blobs.clone(), shares.clone(), blob.clone());
             let asker = asker.clone();
-            asker.scope(async move { registry.read_blob(&shares, &blob, part).await })
+            asker.scope(async move { blobs.read(&shares, &blob, part).await })
         });
         Ok(stream::iter(first).chain(others).boxed())
     }
@@ -133,11 +129,11 @@ impl Registry {
     async fn read_small(&self, shares: &Shares, blob: &Blob) -> Result<Bytes, Error> {
         let _file = shares.files.reserve(1).await?;
         let room = shares.memory.reserve(usize::try_from(blob.size).unwrap_or(usize::MAX)).await?;
-        let object = match self.store.read(&blob.location, 0, blob.size).await {
+        let object = match self.backend.store.read(&blob.location, 0, blob.size).await {
             Err(storage::Error::NotFound(_)) => {
                 // Collected or pushed again meanwhile, or really damaged.
-                if self.database.blob(&blob.digest).await?.is_some_and(|now| now == *blob) {
-                    damaged(blob);
+                if self.backend.database.blob(&blob.digest).await?.is_some_and(|now| now == *blob) {
+                    warn_of_damage(blob);
                 }
                 return Err(Error::BlobUnknown);
             }
@@ -152,27 +148,24 @@ impl Registry {
     }
 
     /// Takes the blob out of the repository.
-    pub(crate) async fn delete_blob(&self, permit: &Permit, digest: &Digest) -> Result<(), Error> {
-        match self.database.unlink_blob(permit.repository(), digest).await? {
+    pub(crate) async fn delete(&self, permit: &Permit, digest: &Digest) -> Result<(), Error> {
+        match self.backend.database.unlink_blob(permit.repository(), digest).await? {
             Unlinked::Done => Ok(()),
             Unlinked::NotLinked => Err(Error::BlobUnknown),
             Unlinked::StillNamed(by) => Err(Error::BlobReferenced { by }),
         }
     }
 
-    /// Whether the object is there with the right length, and nothing is known against it.
-    pub(crate) async fn is_sound(&self, blob: &Blob) -> Result<bool, Error> {
-        if blob.damaged {
-            return Ok(false);
+    /// Checks a blob that is read whole into memory; a damaged one is served no more.
+    async fn check_small(&self, blob: &Blob, bytes: &[Bytes]) -> Result<(), Error> {
+        let mut hasher = Hasher::new(blob.digest.algorithm());
+        hasher.update(bytes);
+        if hasher.finish() == blob.digest {
+            return Ok(());
         }
-        match self.store.length(&blob.location).await {
-            Ok(length) if length == blob.size => Ok(true),
-            Ok(_) | Err(storage::Error::NotFound(_)) => {
-                damaged(blob);
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
-        }
+        tracing::error!(digest = %blob.digest, "blob is damaged: push it again");
+        self.backend.record_damage(blob).await?;
+        Err(Error::BlobUnknown)
     }
 }
 
@@ -181,11 +174,4 @@ fn slice(whole: &Bytes, part: &Range<u64>) -> ObjectStream {
     let end = usize::try_from(part.end).unwrap_or(whole.len()).min(whole.len());
     let part = whole.slice(usize::try_from(part.start).unwrap_or(end).min(end)..end);
     stream::once(future::ready(Ok(part))).boxed()
-}
-
-fn damaged(blob: &Blob) {
-    tracing::error!(
-        digest = %blob.digest, object = blob.location.as_str(), size_bytes = blob.size,
-        "blob is damaged: its object is missing or too short; pushing it again repairs it"
-    );
 }

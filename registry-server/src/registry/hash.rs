@@ -2,10 +2,15 @@
 
 use berth_shared::digest::{Algorithm, Digest};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use sha2::{
     Digest as _, Sha256, Sha512,
     digest::common::hazmat::{SerializableState, SerializedState},
 };
+use tokio::task::spawn_blocking;
+
+use super::Error;
+use crate::storage::{Location, Store};
 
 /// A hash under way.
 #[derive(Clone)]
@@ -51,6 +56,34 @@ impl Hasher {
             Self::Sha256(hash) => chunks.iter().for_each(|chunk| hash.update(chunk)),
             Self::Sha512(hash) => chunks.iter().for_each(|chunk| hash.update(chunk)),
         }
+    }
+
+    /// The hash with a batch more, off the threads that serve the network.
+    pub(super) async fn updated(mut self, batch: Vec<Bytes>) -> Result<Self, Error> {
+        let hashed = spawn_blocking(move || {
+            self.update(&batch);
+            self
+        });
+        // A panic in there is the only way to fail, and then the digest is lost.
+        hashed.await.map_err(|_| Error::UploadInvalid("the hash was lost"))
+    }
+
+    /// The hash over the first `length` bytes of an object.
+    pub(super) async fn over(
+        store: &dyn Store,
+        location: &Location,
+        length: u64,
+        algorithm: Algorithm,
+    ) -> Result<Self, Error> {
+        let mut hasher = Self::new(algorithm);
+        if length == 0 {
+            return Ok(hasher);
+        }
+        let mut object = store.read(location, 0, length).await?;
+        while let Some(chunk) = object.next().await {
+            hasher = hasher.updated(vec![chunk?]).await?;
+        }
+        Ok(hasher)
     }
 
     pub(crate) fn finish(self) -> Digest {

@@ -7,17 +7,17 @@ use berth_shared::{
     digest::Digest,
     name::RepositoryName,
     rights::Rights,
-    serve::budget::{Busy, Reservation, Share},
+    serve::budget::{Budget, Busy, Reservation, Share},
     tag::Tag,
 };
 use futures_util::{StreamExt, stream, stream::BoxStream};
 use tokio::time::timeout;
 
-use super::{Error, Registry};
+use super::{Error, backend::Backend, matching::Matching};
 use crate::{
     authz::permit::Permit,
     metadata::{
-        Asker,
+        Asker, Database,
         referrer::{Answer, Referrer, Wanted},
     },
     reach::Reach,
@@ -47,7 +47,7 @@ const REFERRERS_BYTES: usize = 64 * 1024;
 
 /// How many pages of more are read at once: each connection that reads keeps room for the largest
 /// that it has read. A client has one, and all strangers together have two.
-pub(super) const LARGE_PAGES_MAX: usize = 4;
+const LARGE_PAGES_MAX: usize = 4;
 
 /// How long a request waits for its turn to read one.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -78,7 +78,8 @@ pub(crate) struct Page<T> {
 /// Reads the tags of a repository while a client takes them.
 #[derive(Clone)]
 struct TagReader {
-    registry: Registry,
+    database: Database,
+    memory: Budget,
     repository: RepositoryName,
     claimant: Arc<Claimant>,
     /// The tag that the answer ends with, if that is not the last one.
@@ -88,9 +89,8 @@ struct TagReader {
 impl TagReader {
     async fn page_behind(&self, last: String) -> Result<Page<Tag>, Error> {
         // The answer has begun: what it waits for is not broken off.
-        let room = self.registry.shares(&self.claimant).memory.wait_for(NAMES_BYTES).await;
-        let database = &self.registry.database;
-        let tags = database.tags_after(&self.repository, &last, PAGE_MAX + 1).await?;
+        let room = self.memory.share(Arc::clone(&self.claimant)).wait_for(NAMES_BYTES).await;
+        let tags = self.database.tags_after(&self.repository, &last, PAGE_MAX + 1).await?;
         let mut page = Page::cut(tags, PAGE_MAX, room);
         if let Some(end) = &self.end
             && page.items.last().is_some_and(|last| last.as_str() >= end.as_str())
@@ -122,7 +122,23 @@ pub(crate) struct AllTags {
     pub(crate) next: Option<String>,
 }
 
-impl Registry {
+/// The lists; clones share their turns.
+#[derive(Clone)]
+pub(crate) struct Lists {
+    backend: Backend,
+    memory: Budget,
+    /// Held while a large page of a list is read.
+    large_pages: Budget,
+    matching: Matching,
+}
+
+impl Lists {
+    pub(super) fn new(backend: Backend, memory: Budget, matching: Matching) -> Self {
+        // With one more, since the last of a budget is nobody's.
+        let large_pages = Budget::new("LARGE_PAGES_MAX", LARGE_PAGES_MAX + 1);
+        Self { backend, memory, large_pages, matching }
+    }
+
     /// The repository's tags behind `last` (end-8), for who asks for no page: the specification has
     /// fewer than all only where one is asked for. As text they have about `bytes_max` bytes at most.
     pub(crate) async fn all_tags(
@@ -133,13 +149,14 @@ impl Registry {
         bytes_max: u64,
     ) -> Result<AllTags, Error> {
         let page = PageRequest { limit: PAGE_MAX, last: last.to_owned() };
-        let first = self.tags(permit, &page, &self.shares(claimant).memory).await?;
+        let first = self.tags(permit, &page, &self.memory.share(Arc::clone(claimant))).await?;
         let Some(begin) = first.next.clone() else {
             return Ok(AllTags { first, rest: stream::empty().boxed(), next: None });
         };
         let next = self.end_of_tags(permit.repository(), &begin, bytes_max).await?;
         let reader = TagReader {
-            registry: self.clone(),
+            database: self.backend.database.clone(),
+            memory: self.memory.clone(),
             repository: permit.repository().clone(),
             claimant: Arc::clone(claimant),
             end: next.clone(),
@@ -166,7 +183,9 @@ impl Registry {
         bytes_max: u64,
     ) -> Result<Option<String>, Error> {
         let (mut last, mut bytes) = (last.to_owned(), 0);
-        while let Some(extent) = self.database.tags_extent(repository, &last, EXTENT).await? {
+        while let Some(extent) =
+            self.backend.database.tags_extent(repository, &last, EXTENT).await?
+        {
             bytes += extent.bytes + extent.count * TAG_FRAME_BYTES;
             if bytes > bytes_max {
                 return Ok(Some(last));
@@ -185,8 +204,8 @@ impl Registry {
     ) -> Result<Page<Tag>, Error> {
         let repository = permit.repository();
         let room = memory.reserve(NAMES_BYTES).await?;
-        let tags = self.database.tags_after(repository, &page.last, page.limit + 1).await?;
-        if tags.is_empty() && !self.database.repository_exists(repository).await? {
+        let tags = self.backend.database.tags_after(repository, &page.last, page.limit + 1).await?;
+        if tags.is_empty() && !self.backend.database.repository_exists(repository).await? {
             return Err(Error::NameUnknown);
         }
         Ok(Page::cut(tags, page.limit, room))
@@ -216,7 +235,7 @@ impl Registry {
                 REFERRERS_BYTES => None,
                 _ => self.turn_for_a_large_page().await?,
             };
-            match self.database.referrers(wanted, bytes_max).await? {
+            match self.backend.database.referrers(wanted, bytes_max).await? {
                 Answer::Page { referrers: items, next } => return Ok(Page { items, next, room }),
                 // By the next look it may have grown.
                 Answer::TooLarge(bytes) => bytes_max = bytes,
@@ -242,13 +261,13 @@ impl Registry {
         memory: &Share,
     ) -> Result<Page<RepositoryName>, Error> {
         let room = memory.reserve(NAMES_BYTES).await?;
-        let reach = Reach::of(rights, self.clock.now());
+        let reach = Reach::of(rights, self.backend.clock.now());
         let wanted = page.limit as usize + 1;
         let mut found: Vec<RepositoryName> = Vec::new();
         let mut last = page.last.clone();
         while found.len() < wanted {
             let spans = reach.spans_behind(&last);
-            let batch = self.database.repositories_within(&spans, CATALOG_BATCH).await?;
+            let batch = self.backend.database.repositories_within(&spans, CATALOG_BATCH).await?;
             let Some(end) = batch.last() else { break };
             last = end.name.to_string();
             let listed = batch.into_iter().filter(|it| it.has_manifests).map(|it| it.name);

@@ -3,6 +3,7 @@
 //! It knows neither HTTP nor how rights are found; whoever calls it shows a `Permit` for the
 //! repository. Its errors are those of the specification's table.
 
+mod backend;
 pub(crate) mod blob;
 pub mod collect;
 pub(crate) mod content;
@@ -10,6 +11,7 @@ pub mod delete;
 pub mod event;
 pub(crate) mod hash;
 mod incomplete;
+pub(crate) mod intake;
 pub mod inventory;
 pub(crate) mod list;
 pub(crate) mod manifest;
@@ -19,9 +21,8 @@ pub(crate) mod mount;
 pub mod upload;
 pub mod verify;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use berth_shared::{
     claimant::Claimant,
     clock::Clock,
@@ -32,9 +33,22 @@ use berth_shared::{
 };
 
 use crate::{
-    metadata::{self, Database, manifest::PutError, upload::InvalidUploadId},
-    storage::{self, Shares, Store, untouched::Untouched},
+    metadata::{
+        self, Cache, Database, manifest::PutError, totals::Totals, upload::InvalidUploadId,
+    },
+    storage::{self, Shares, Store},
 };
+use backend::Backend;
+use blob::Blobs;
+use collect::Collector;
+use delete::Deletion;
+use intake::Intake;
+use list::Lists;
+use manifest::Manifests;
+use matching::Matching;
+use mount::Mounts;
+use upload::Uploads;
+use verify::Verifier;
 
 /// Files that blobs are read from at once, unless the system has fewer to give. A client has a
 /// quarter.
@@ -78,27 +92,26 @@ pub struct Limits {
     pub sparse_manifests: bool,
 }
 
-/// A handle to the registry; clones share it.
+/// A registry: its parts, each with what it needs. Clones share them.
 #[derive(Clone)]
 pub struct Registry {
-    pub(crate) database: Database,
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) clock: Clock,
-    pub(crate) sessions: Arc<upload::Sessions>,
-    pushers: Arc<upload::Pushers>,
+    backend: Backend,
+    pub(crate) blobs: Blobs,
+    pub(crate) mounts: Mounts,
+    pub(crate) uploads: Uploads,
+    pub(crate) manifests: Manifests,
+    pub(crate) lists: Lists,
+    pub(crate) intake: Intake,
+    /// Deletes on request.
+    pub deletion: Deletion,
+    /// Collects garbage.
+    pub collector: Collector,
+    /// Verifies what is stored.
+    pub verifier: Verifier,
     /// What is on its way from clients and to them, in bytes.
     pub(crate) memory: Budget,
     /// The files that blobs are read from.
     pub(crate) files: Budget,
-    /// Held while a large page of a list is read.
-    pub(crate) large_pages: Budget,
-    /// Whose turn it is to compare names with rights.
-    matching: matching::Matching,
-    settings: Arc<ArcSwap<Settings>>,
-    /// Held by whoever copies objects; objects are deleted while nobody does.
-    holds: Arc<tokio::sync::RwLock<()>>,
-    /// One collection at a time.
-    maintenance: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Why the registry does not do what was asked.
@@ -262,21 +275,24 @@ impl Registry {
         clock: Clock,
         settings: Settings,
     ) -> Self {
-        database.limit_writes(settings.limits.write_time);
+        let backend = Backend::new(database, store, clock, settings);
+        let memory = Budget::new("memory_bytes_max", settings.limits.memory_bytes_max);
+        let (matching, maintenance) = (Matching::default(), Arc::default());
+        let uploads = Uploads::new(backend.clone(), settings.limits.uploads_max);
+        let deletion = Deletion::new(backend.clone());
         Self {
-            database,
-            store,
-            clock,
-            sessions: Arc::default(),
-            pushers: Arc::new(upload::Pushers::new(settings.limits.uploads_max)),
-            memory: Budget::new("memory_bytes_max", settings.limits.memory_bytes_max),
+            blobs: Blobs::new(backend.clone()),
+            mounts: Mounts::new(backend.clone(), matching.clone()),
+            manifests: Manifests::new(backend.clone(), deletion.clone()),
+            lists: Lists::new(backend.clone(), memory.clone(), matching),
+            intake: Intake::new(backend.clone()),
+            deletion,
+            collector: Collector::new(backend.clone(), uploads.clone(), Arc::clone(&maintenance)),
+            verifier: Verifier::new(backend.clone(), maintenance),
+            uploads,
+            memory,
             files: Budget::new("LimitNOFILE", BLOB_FILES_MAX),
-            // With one more, since the last of a budget is nobody's.
-            large_pages: Budget::new("LARGE_PAGES_MAX", list::LARGE_PAGES_MAX + 1),
-            matching: matching::Matching::default(),
-            settings: Arc::new(ArcSwap::from_pointee(settings)),
-            holds: Arc::default(),
-            maintenance: Arc::default(),
+            backend,
         }
     }
 
@@ -295,49 +311,29 @@ impl Registry {
     /// What holds at the moment.
     #[must_use]
     pub fn settings(&self) -> Settings {
-        **self.settings.load()
+        self.backend.settings()
     }
 
     /// Puts other settings in force. How many uploads receive at once and how much is in memory stay
     /// as they were.
     pub fn change_settings(&self, settings: Settings) {
-        self.database.limit_writes(settings.limits.write_time);
-        self.settings.store(Arc::new(settings));
+        self.backend.change_settings(settings);
     }
 
     /// Whether nothing may be changed.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        self.settings.load().read_only
+        self.backend.is_read_only()
     }
 
     /// Lets nothing be changed, or lets it again.
     pub fn set_read_only(&self, read_only: bool) {
-        self.settings.rcu(|settings| Settings { read_only, ..**settings });
-    }
-
-    /// How many uploads receive bytes now, and how many may at once.
-    pub(crate) fn uploads_receiving(&self) -> (usize, usize) {
-        self.pushers.slots()
+        self.backend.set_read_only(read_only);
     }
 
     /// Keeps every stored object from being deleted until the result is dropped.
     pub async fn hold(&self) -> tokio::sync::OwnedRwLockReadGuard<()> {
-        Arc::clone(&self.holds).read_owned().await
-    }
-
-    /// A registry on a copy of the database, whose store only pretends to delete. It lasts as long
-    /// as the directory that comes with it.
-    async fn copy_without_effect(&self) -> Result<(Self, tempfile::TempDir), Error> {
-        let (database, directory) = self.database.copy().await?;
-        let store = Arc::new(Untouched::new(Arc::clone(&self.store)));
-        // What may not be changed may still be asked about.
-        let settings = Settings { read_only: false, ..self.settings() };
-        let copy = Self {
-            sessions: Arc::clone(&self.sessions),
-            ..Self::new(database, store, self.clock.clone(), settings)
-        };
-        Ok((copy, directory))
+        self.collector.hold().await
     }
 
     /// Whether database and store answer.
@@ -345,14 +341,47 @@ impl Registry {
     /// # Errors
     /// Which of them does not.
     pub async fn check(&self) -> Result<(), Error> {
-        self.database.check().await?;
-        self.store.check().await?;
-        Ok(())
+        self.backend.check().await
+    }
+
+    /// How many bytes are free where objects lie.
+    pub(crate) async fn free_bytes(&self) -> Result<u64, Error> {
+        Ok(self.backend.store.free_bytes().await?)
+    }
+
+    /// Counts what is stored.
+    pub(crate) async fn totals(&self) -> Result<Totals, Error> {
+        Ok(self.backend.database.totals().await?)
+    }
+
+    /// Where the database lies.
+    pub(crate) fn database_path(&self) -> &Path {
+        self.backend.database.path()
+    }
+
+    /// What is kept before the database.
+    pub(crate) fn cache(&self) -> &Cache {
+        self.backend.database.cache()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn database(&self) -> &Database {
+        &self.backend.database
+    }
+
+    #[cfg(test)]
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.backend.store
+    }
+
+    /// Ends: what is being read is given up, and what is queued to be written is refused.
+    pub(crate) async fn close(&self) {
+        self.backend.database.close().await;
     }
 }
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("Registry").field("backend", &self.backend).finish_non_exhaustive()
     }
 }

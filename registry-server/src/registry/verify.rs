@@ -7,15 +7,16 @@ use std::{
 };
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, telemetry::chain};
-use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error, Registry,
-    collect::{before, millis},
+    Error,
+    backend::Backend,
+    collect::millis,
     event::{Event, Events},
     hash::Hasher,
+    incomplete,
 };
 use crate::{
     metadata::{
@@ -82,7 +83,19 @@ enum Found {
     OtherBytes,
 }
 
-impl Registry {
+/// Verifies; clones share their turn.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    backend: Backend,
+    /// Held against collection, which deletes what verification adopts.
+    maintenance: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Verifier {
+    pub(super) fn new(backend: Backend, maintenance: Arc<tokio::sync::Mutex<()>>) -> Self {
+        Self { backend, maintenance }
+    }
+
     /// Hashes everything that is stored.
     ///
     /// # Errors
@@ -93,7 +106,7 @@ impl Registry {
         events: &'r Events,
     ) -> BoxFuture<'r, Result<Summary, Error>> {
         Box::pin(async move {
-            if options.repair && self.is_read_only() {
+            if options.repair && self.backend.is_read_only() {
                 return Err(Error::ReadOnly);
             }
             let mut verification = Verification::new(self, options, events).await?;
@@ -108,35 +121,16 @@ impl Registry {
     /// As [`verify`](Self::verify).
     pub async fn verify_due(&self, events: &Events) -> Result<Summary, Error> {
         let mut verification = Verification::new(self, Options::default(), events).await?;
-        if let Some(every) = self.settings().verification.every {
-            verification.due(before(self.clock.now(), every)).await?;
+        if let Some(every) = self.backend.settings().verification.every {
+            verification.due(self.backend.before(every)).await?;
         }
         Ok(verification.finish())
-    }
-
-    /// Checks a blob that is read whole into memory; a damaged one is served no more.
-    pub(crate) async fn check_small(&self, blob: &Blob, bytes: &[Bytes]) -> Result<(), Error> {
-        let mut hasher = Hasher::new(blob.digest.algorithm());
-        hasher.update(bytes);
-        if hasher.finish() == blob.digest {
-            return Ok(());
-        }
-        tracing::error!(digest = %blob.digest, "blob is damaged: push it again");
-        self.record_damage(blob).await?;
-        Err(Error::BlobUnknown)
-    }
-
-    /// Sees to it that the blob is not served; a read-only registry goes on without a record.
-    async fn record_damage(&self, blob: &Blob) -> Result<bool, Error> {
-        if self.is_read_only() {
-            return Ok(true);
-        }
-        Ok(self.database.record_damage(blob, self.clock.now()).await?)
     }
 }
 
 struct Verification {
-    registry: Registry,
+    backend: Backend,
+    maintenance: Arc<tokio::sync::Mutex<()>>,
     events: Events,
     repair: bool,
     pace: Pace,
@@ -149,17 +143,19 @@ struct Verification {
 }
 
 impl Verification {
-    async fn new(registry: &Registry, options: Options, events: &Events) -> Result<Self, Error> {
+    async fn new(verifier: &Verifier, options: Options, events: &Events) -> Result<Self, Error> {
+        let Verifier { backend, maintenance } = verifier.clone();
         let rate =
-            options.bytes_per_sec_max.unwrap_or(registry.settings().verification.bytes_per_sec_max);
+            options.bytes_per_sec_max.unwrap_or(backend.settings().verification.bytes_per_sec_max);
         Ok(Self {
-            registry: registry.clone(),
+            total: backend.database.count_blobs().await?,
+            backend,
+            maintenance,
             events: events.clone(),
             repair: options.repair,
             pace: Pace::new(rate),
             started: Instant::now(),
             done: Summary::default(),
-            total: registry.database.count_blobs().await?,
             unsound: Vec::new(),
             sound: Vec::new(),
         })
@@ -167,10 +163,10 @@ impl Verification {
 
     async fn everything(&mut self) -> Result<(), Error> {
         self.manifests().await?;
-        self.done.incomplete = self.registry.tell_incomplete(&self.events).await?;
+        self.done.incomplete = incomplete::tell(&self.backend, &self.events).await?;
         let mut last = Checked::default();
         loop {
-            let page = self.registry.database.blobs_after(&last, PAGE).await?;
+            let page = self.backend.database.blobs_after(&last, PAGE).await?;
             let Some(next) = page.next.clone() else { break };
             last = next;
             self.blobs(page).await?;
@@ -184,8 +180,8 @@ impl Verification {
     /// Each blob that is due once: one that cannot be read now waits for the next time.
     async fn due(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
         let mut last = Checked::default();
-        while !self.registry.is_read_only() {
-            let page = self.registry.database.blobs_unchecked_since(cutoff, &last, PAGE).await?;
+        while !self.backend.is_read_only() {
+            let page = self.backend.database.blobs_unchecked_since(cutoff, &last, PAGE).await?;
             let Some(next) = page.next.clone() else { break };
             last = next;
             self.blobs(page).await?;
@@ -201,7 +197,7 @@ impl Verification {
     async fn manifests(&mut self) -> Result<(), Error> {
         let mut last = (RepositoryId::default(), String::new());
         loop {
-            let manifests = self.registry.database.manifests_after(&last, PAGE).await?;
+            let manifests = self.backend.database.manifests_after(&last, PAGE).await?;
             let Some(end) = manifests.last() else { return Ok(()) };
             last = (end.id, end.digest.clone());
             for manifest in &manifests {
@@ -210,7 +206,7 @@ impl Verification {
                     self.events.problem(format!("a manifest is named {name:?}: skipped")).await?;
                     continue;
                 };
-                let bytes = self.registry.database.stored_bytes(manifest).await?;
+                let bytes = self.backend.database.stored_bytes(manifest).await?;
                 let Some(bytes) = bytes else { continue };
                 self.done.manifests += 1;
                 if digest.algorithm().digest(&bytes) != digest {
@@ -249,10 +245,10 @@ impl Verification {
     /// Records those that were found sound since the last time: one wait for the disk for all.
     async fn record_sound(&mut self) -> Result<(), Error> {
         let sound = std::mem::take(&mut self.sound);
-        if sound.is_empty() || self.registry.is_read_only() {
+        if sound.is_empty() || self.backend.is_read_only() {
             return Ok(());
         }
-        Ok(self.registry.database.record_sound(sound, self.registry.clock.now()).await?)
+        Ok(self.backend.database.record_sound(sound, self.backend.clock.now()).await?)
     }
 
     async fn judge(&mut self, blob: &Blob, found: Found) -> Result<(), Error> {
@@ -270,7 +266,7 @@ impl Verification {
             Found::OtherBytes => "its object has other bytes",
         };
         // Replaced or collected meanwhile: then what was read says nothing.
-        if self.registry.record_damage(blob).await? {
+        if self.backend.record_damage(blob).await? {
             self.done.damaged += 1;
             self.unsound.push(blob.clone());
             self.say_damaged(&blob.digest, None, what.to_owned()).await?;
@@ -279,7 +275,7 @@ impl Verification {
     }
 
     async fn look_at(&mut self, blob: &Blob, location: &Location) -> Result<Found, Error> {
-        let store = &self.registry.store;
+        let store = &self.backend.store;
         match store.length(location).await {
             Ok(length) if length == blob.size => {}
             Ok(_) | Err(storage::Error::NotFound(_)) => return Ok(Found::Missing),
@@ -302,10 +298,10 @@ impl Verification {
     /// Looks for the bytes of damaged blobs among the objects that nothing owns.
     async fn search_orphans(&mut self) -> Result<(), Error> {
         // A collection would delete them meanwhile.
-        let turn = Arc::clone(&self.registry.maintenance).lock_owned().await;
+        let turn = Arc::clone(&self.maintenance).lock_owned().await;
         for shard in 0..=u8::MAX {
-            let listing = self.registry.store.list(shard).await?;
-            let owned = self.registry.database.owned_in(shard).await?;
+            let listing = self.backend.store.list(shard).await?;
+            let owned = self.backend.database.owned_in(shard).await?;
             for orphan in &owned.orphans(listing.objects) {
                 self.try_orphan(orphan).await?;
             }
@@ -315,7 +311,7 @@ impl Verification {
     }
 
     async fn try_orphan(&mut self, orphan: &Location) -> Result<(), Error> {
-        let Ok(length) = self.registry.store.length(orphan).await else { return Ok(()) };
+        let Ok(length) = self.backend.store.length(orphan).await else { return Ok(()) };
         for at in 0..self.unsound.len() {
             let blob = self.unsound[at].clone();
             if blob.size == length && self.look_at(&blob, orphan).await? == Found::Sound {
@@ -327,10 +323,10 @@ impl Verification {
     }
 
     async fn put_right(&mut self, blob: &Blob, sound: &Location, how: &str) -> Result<(), Error> {
-        if self.registry.is_read_only() {
+        if self.backend.is_read_only() {
             return Err(Error::ReadOnly);
         }
-        if self.registry.database.repair(blob, sound, self.registry.clock.now()).await? {
+        if self.backend.database.repair(blob, sound, self.backend.clock.now()).await? {
             self.done.repaired += 1;
             let event = Event::Repaired { digest: blob.digest.clone(), how: how.to_owned() };
             self.events.say(event).await?;
@@ -344,7 +340,7 @@ impl Verification {
         manifest_of: Option<RepositoryId>,
         what: String,
     ) -> Result<(), Error> {
-        let images = self.registry.database.images_with(digest, manifest_of, IMAGES_MAX).await?;
+        let images = self.backend.database.images_with(digest, manifest_of, IMAGES_MAX).await?;
         self.events.say(Event::Damaged { digest: digest.clone(), what, images }).await
     }
 

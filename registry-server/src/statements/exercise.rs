@@ -50,7 +50,7 @@ pub(super) async fn everything() {
         (operation.prepare)(&registry, &clock).await.unwrap();
         (operation.act)(&registry).await.unwrap();
         (operation.done)(&registry).await.unwrap();
-        registry.database.close().await;
+        registry.database().close().await;
     }
     let directory = tempfile::tempdir().unwrap();
     let clock = Clock::set(Clock::system().now());
@@ -92,7 +92,7 @@ async fn name_much() {
         let all: Vec<Digest> = (0..300).map(super::large::digest).collect();
         assert_eq!(missing, all);
     }
-    registry.database.close().await;
+    registry.database().close().await;
 }
 
 async fn read(registry: &Registry) {
@@ -100,10 +100,10 @@ async fn read(registry: &Registry) {
     let app = permit("app");
     let memory = shares(registry).memory;
     registry.check().await.unwrap();
-    registry.tags(&app, &page, &memory).await.unwrap();
-    registry.tags(&permit("absent"), &page, &memory).await.unwrap_err();
-    registry.catalog(&Rights::everything(), &page, &memory).await.unwrap();
-    let database = &registry.database;
+    registry.lists.tags(&app, &page, &memory).await.unwrap();
+    registry.lists.tags(&permit("absent"), &page, &memory).await.unwrap_err();
+    registry.lists.catalog(&Rights::everything(), &page, &memory).await.unwrap();
+    let database = registry.database();
     for rights in [Rights::everything(), rights([("allow", "app".to_owned())])] {
         let reach = Reach::of(&rights, 0);
         let found = database.mount_sources(&reach, &digest_of(&BLOB), 10).await.unwrap();
@@ -121,7 +121,7 @@ async fn read(registry: &Registry) {
     let subject = digest_of(&image());
     operations::put(registry, &tag("signature"), referrer(&subject)).await.unwrap();
     for artifact_type in [None, Some("a/signature")] {
-        let found = registry.referrers(&app, &subject, artifact_type, &page, &memory).await;
+        let found = registry.lists.referrers(&app, &subject, artifact_type, &page, &memory).await;
         assert_eq!(found.unwrap().items.len(), 1);
     }
     database.empty_repositories(&Cursor::default(), 10).await.unwrap();
@@ -131,19 +131,19 @@ async fn read(registry: &Registry) {
 async fn touch(registry: &Registry, clock: &Clock) {
     clock.advance(Duration::from_secs(10 * 60));
     let app = permit("app");
-    registry.sound_blob(&app, &digest_of(&BLOB)).await.unwrap();
+    registry.blobs.find_sound(&app, &digest_of(&BLOB)).await.unwrap();
     let image = tag(digest_of(&image()).as_str());
-    drop(registry.manifest(&app, &image, &shares(registry).memory).await.unwrap());
+    drop(registry.manifests.find(&app, &image, &shares(registry).memory).await.unwrap());
 }
 
 async fn damage_and_repair(registry: &Registry, root: &Path, clock: &Clock) {
-    let blob = registry.blob(&permit("app"), &digest_of(&BLOB)).await.unwrap();
+    let blob = registry.blobs.find(&permit("app"), &digest_of(&BLOB)).await.unwrap();
     let location = blob.location.as_str();
     let object = root.join("objects").join(&location[..2]).join(location);
     let right = std::fs::read(&object).unwrap();
     let verify = async |repair: bool| {
         let options = verify::Options { repair, bytes_per_sec_max: None };
-        listening(async |events| registry.verify(options, &events).await).await.unwrap()
+        listening(async |events| registry.verifier.verify(options, &events).await).await.unwrap()
     };
     std::fs::write(&object, vec![0; right.len()]).unwrap();
     assert_eq!(verify(false).await.damaged, 1);
@@ -158,21 +158,21 @@ async fn damage_and_repair(registry: &Registry, root: &Path, clock: &Clock) {
     settings.verification.every = Some(Duration::from_secs(60));
     registry.change_settings(settings);
     clock.advance(Duration::from_secs(60 * 60));
-    listening(async |events| registry.verify_due(&events).await).await.unwrap();
+    listening(async |events| registry.verifier.verify_due(&events).await).await.unwrap();
     let app = permit("app");
-    let started = registry.start_upload(&app, pusher(&app), Algorithm::Sha256).await;
+    let started = registry.uploads.start(&app, pusher(&app), Algorithm::Sha256).await;
     let Progress { id, .. } = started.unwrap();
     clock.advance(Duration::from_secs(60 * 60));
-    registry.upload_progress(&permit("app"), &id).await.unwrap_err();
-    listening(async |events| registry.collect_dry(&events).await).await.unwrap();
-    listening(async |events| registry.collect(&events).await).await.unwrap();
+    registry.uploads.progress(&permit("app"), &id).await.unwrap_err();
+    listening(async |events| registry.collector.collect_dry(&events).await).await.unwrap();
+    listening(async |events| registry.collector.collect(&events).await).await.unwrap();
 }
 
 /// What comes and goes other than by the API.
 async fn move_about(registry: &Registry, root: &Path, clock: &Clock) {
     let app: RepositoryName = "app".parse().unwrap();
-    registry.database.tag_since(&app, &"v1".parse().unwrap()).await.unwrap().unwrap();
-    registry.database.close().await;
+    registry.database().tag_since(&app, &"v1".parse().unwrap()).await.unwrap().unwrap();
+    registry.database().close().await;
     let inventory = Inventory::open(root).await.unwrap();
     assert!(inventory.repositories().await.unwrap().len() > 1);
     inventory.repository(&app).await.unwrap();
@@ -198,9 +198,9 @@ async fn move_about(registry: &Registry, root: &Path, clock: &Clock) {
     let registry = sound(root, clock).await;
     let image = tag(digest_of(&image()).as_str());
     let delete = async |events: Events| {
-        registry.delete(&app, Some(&tag("v1")), false, &events).await?;
-        registry.delete(&app, Some(&image), true, &events).await
+        registry.deletion.delete(&app, Some(&tag("v1")), false, &events).await?;
+        registry.deletion.delete(&app, Some(&image), true, &events).await
     };
     listening(delete).await.unwrap();
-    registry.database.close().await;
+    registry.database().close().await;
 }

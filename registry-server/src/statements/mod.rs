@@ -122,13 +122,13 @@ async fn steps(root: &Path, operation: &Operation) -> i64 {
     let clock = Clock::set(Clock::system().now());
     let before = faults::sound(root, &clock).await;
     (operation.prepare)(&before, &clock).await.unwrap();
-    before.database.close().await;
+    before.database().close().await;
     let counting = Faults::none();
     let registry = faults::faulty(root, &clock, &counting).await;
     let began = counting.taken();
     (operation.act)(&registry).await.unwrap();
     let taken = counting.taken() - began;
-    registry.database.close().await;
+    registry.database().close().await;
     taken
 }
 
@@ -159,7 +159,7 @@ async fn steps_of<T>(
     let began = counting.taken();
     work(&registry).await;
     let taken = counting.taken() - began;
-    registry.database.close().await;
+    registry.database().close().await;
     taken
 }
 
@@ -173,7 +173,7 @@ async fn the_catalog_costs_by_what_its_reader_may_see(filled: &Path) {
     ] {
         let taken = steps_of(filled, async |registry| {
             let memory = operations::shares(registry).memory;
-            let found = registry.catalog(&patterns, &page, &memory).await.unwrap();
+            let found = registry.lists.catalog(&patterns, &page, &memory).await.unwrap();
             assert_eq!(found.items.len().min(100), seen);
         });
         cost.push(taken.await);
@@ -194,7 +194,7 @@ async fn a_mount_without_a_source_costs_the_same_found_or_not(filled: &Path) {
     for digest in [large::digest(1), large::digest(2), large::digest(10 * large::ROWS)] {
         let taken = steps_of(filled, async |registry| {
             let reach = Reach::of(&rights, 0);
-            let found = registry.database.mount_sources(&reach, &digest, 1000).await.unwrap();
+            let found = registry.database().mount_sources(&reach, &digest, 1000).await.unwrap();
             assert!(!found.is_empty() && found.iter().all(|source| !source.holds));
             let may: Vec<&RepositoryName> = found
                 .iter()
@@ -214,7 +214,7 @@ async fn all_tags_are_in_answers_that_meet(filled: &Path) {
             let (app, asker) = (operations::permit("app"), Arc::new(Claimant::stranger(None)));
             let (mut names, mut answers, mut last) = (Vec::new(), 0, Some(String::new()));
             while let Some(begin) = last {
-                let list = registry.all_tags(&app, &begin, &asker, bytes_max).await.unwrap();
+                let list = registry.lists.all_tags(&app, &begin, &asker, bytes_max).await.unwrap();
                 let first = stream::once(future::ready(Ok(list.first)));
                 let mut pages = first.chain(list.rest);
                 while let Some(page) = pages.try_next().await.unwrap() {
@@ -244,7 +244,7 @@ async fn referrers_of_a_type_cost_by_how_many_they_are(filled: &Path) {
         let taken = steps_of(filled, async |registry| {
             let memory = operations::shares(registry).memory;
             let subject = large::digest(1);
-            let found = registry.referrers(&app, &subject, artifact_type, &page, &memory);
+            let found = registry.lists.referrers(&app, &subject, artifact_type, &page, &memory);
             let found = found.await.unwrap();
             assert_eq!((found.items.len(), found.next.is_some()), (count, next));
         });

@@ -15,15 +15,18 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error, Registry,
+    Error,
+    backend::Backend,
     event::{Event, Events, Kind},
+    upload::Uploads,
 };
 use crate::{
     metadata::{
         collection::{Collected, Cursor, Empty, Freed, Stale, Unlinked},
         upload::Upload,
     },
-    storage::Location,
+    registry,
+    storage::{Location, untouched::Untouched},
 };
 
 /// Rows that are looked at in one query.
@@ -72,7 +75,31 @@ pub struct Summary {
     pub millis: u64,
 }
 
-impl Registry {
+/// Collects garbage; clones share their turns.
+#[derive(Clone)]
+pub struct Collector {
+    backend: Backend,
+    uploads: Uploads,
+    /// Held by whoever copies objects; objects are deleted while nobody does.
+    holds: Arc<tokio::sync::RwLock<()>>,
+    /// One collection at a time.
+    maintenance: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Collector {
+    pub(super) fn new(
+        backend: Backend,
+        uploads: Uploads,
+        maintenance: Arc<tokio::sync::Mutex<()>>,
+    ) -> Self {
+        Self { backend, uploads, holds: Arc::default(), maintenance }
+    }
+
+    /// Keeps every stored object from being deleted until the result is dropped.
+    pub(super) async fn hold(&self) -> tokio::sync::OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.holds).read_owned().await
+    }
+
     /// Removes what nothing keeps alive, and tells `events` what goes and why.
     ///
     /// # Errors
@@ -90,7 +117,12 @@ impl Registry {
     /// As `collect`.
     pub fn collect_dry<'r>(&'r self, events: &'r Events) -> BoxFuture<'r, Result<Summary, Error>> {
         Box::pin(async move {
-            let (copy, _directory) = self.copy_without_effect().await?;
+            let (database, _directory) = self.backend.database.copy().await?;
+            let store = Arc::new(Untouched::new(Arc::clone(&self.backend.store)));
+            // What may not be changed may still be asked about.
+            let settings = registry::Settings { read_only: false, ..self.backend.settings() };
+            let backend = Backend::new(database, store, self.backend.clock.clone(), settings);
+            let copy = Self::new(backend.clone(), self.uploads.on(backend), Arc::default());
             let summary = copy.collect(events).await?;
             Ok(Summary { dry_run: true, ..summary })
         })
@@ -98,7 +130,9 @@ impl Registry {
 }
 
 struct Collection {
-    registry: Registry,
+    backend: Backend,
+    sessions: Uploads,
+    holds: Arc<tokio::sync::RwLock<()>>,
     events: Events,
     settings: Settings,
     now: UnixSeconds,
@@ -106,12 +140,15 @@ struct Collection {
 }
 
 impl Collection {
-    fn new(registry: &Registry, events: &Events) -> Self {
+    fn new(collector: &Collector, events: &Events) -> Self {
+        let Collector { backend, uploads, holds, .. } = collector.clone();
         Self {
-            registry: registry.clone(),
+            settings: backend.settings().collection,
+            now: backend.clock.now(),
+            backend,
+            sessions: uploads,
+            holds,
             events: events.clone(),
-            settings: registry.settings().collection,
-            now: registry.clock.now(),
             done: Summary::default(),
         }
     }
@@ -131,10 +168,10 @@ impl Collection {
     }
 
     async fn uploads(&mut self) -> Result<(), Error> {
-        let idle_since = self.registry.idle_since();
+        let idle_since = self.backend.idle_since();
         let mut last = String::new();
         loop {
-            let idle = self.registry.database.idle_uploads(&last, idle_since, PAGE).await?;
+            let idle = self.backend.database.idle_uploads(&last, idle_since, PAGE).await?;
             let Some((end, _)) = idle.last() else { return Ok(()) };
             last.clone_from(end);
             for (id, upload) in idle {
@@ -149,8 +186,8 @@ impl Collection {
     }
 
     async fn upload(&mut self, upload: &Upload, idle_since: UnixSeconds) -> Result<(), Error> {
-        self.may_go_on()?;
-        if !self.registry.end_idle_upload(upload, idle_since).await? {
+        self.backend.refuse_when_read_only()?;
+        if !self.sessions.end_idle(upload, idle_since).await? {
             return Ok(());
         }
         self.done.uploads += 1;
@@ -160,15 +197,10 @@ impl Collection {
         self.say(Kind::Upload, Some(upload.repository.as_str()), name, bytes, why).await
     }
 
-    /// Whoever makes the registry read-only counts on it that nothing changes from then on.
-    fn may_go_on(&self) -> Result<(), Error> {
-        if self.registry.is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
-    }
-
     async fn links(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
         let mut cursor = Cursor::default();
         loop {
-            let part = self.registry.database.stale_links(&cursor, PAGE, cutoff).await?;
+            let part = self.backend.database.stale_links(&cursor, PAGE, cutoff).await?;
             for step in part.found.chunks(STEP) {
                 self.unlink(step, cutoff).await?;
             }
@@ -182,10 +214,10 @@ impl Collection {
         let links = readable.iter().map(|(stale, _, digest)| (stale.clone(), digest.clone()));
         let links = links.collect();
         // A backup that is being written needs every object until it has its copy.
-        let free = Arc::clone(&self.registry.holds).write_owned().await;
-        self.may_go_on()?;
+        let free = Arc::clone(&self.holds).write_owned().await;
+        self.backend.refuse_when_read_only()?;
         let started = Instant::now();
-        let collected = self.registry.database.collect_links(links, cutoff).await?;
+        let collected = self.backend.database.collect_links(links, cutoff).await?;
         self.step_took(started);
         for ((_, repository, digest), collected) in readable.iter().zip(collected) {
             let (kind, bytes) = match &collected {
@@ -207,7 +239,7 @@ impl Collection {
     async fn unlinked(&mut self) -> Result<(), Error> {
         let mut cursor = Cursor::default();
         loop {
-            let part = self.registry.database.unlinked_blobs(&cursor, PAGE).await?;
+            let part = self.backend.database.unlinked_blobs(&cursor, PAGE).await?;
             for Unlinked { digest, location } in part.found {
                 match (digest.parse(), location.parse::<Location>()) {
                     (Ok(digest), Ok(_)) => self.delete_unlinked(digest).await?,
@@ -223,9 +255,9 @@ impl Collection {
     }
 
     async fn delete_unlinked(&mut self, digest: Digest) -> Result<(), Error> {
-        let free = Arc::clone(&self.registry.holds).write_owned().await;
-        self.may_go_on()?;
-        if let Some(freed) = self.registry.database.collect_unlinked(&digest).await? {
+        let free = Arc::clone(&self.holds).write_owned().await;
+        self.backend.refuse_when_read_only()?;
+        if let Some(freed) = self.backend.database.collect_unlinked(&digest).await? {
             let bytes = self.free(&freed).await?;
             self.done.blobs += 1;
             self.say(Kind::Blob, None, digest.as_str(), bytes, "no repository holds it").await?;
@@ -237,7 +269,7 @@ impl Collection {
     /// Deletes an object whose row is gone; gives the bytes that are free for it: none when it
     /// cannot be deleted, and then it is an orphan that the next run tries again.
     async fn free(&mut self, freed: &Freed) -> Result<u64, Error> {
-        match self.registry.store.delete(&freed.location).await {
+        match self.backend.store.delete(&freed.location).await {
             Ok(()) => {
                 self.done.bytes += freed.size;
                 Ok(freed.size)
@@ -251,11 +283,11 @@ impl Collection {
 
     async fn orphans(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
         for shard in 0..=u8::MAX {
-            let listing = self.registry.store.list(shard).await?;
+            let listing = self.backend.store.list(shard).await?;
             for name in listing.strange {
                 self.problem(format!("{name} lies among the objects and is none")).await?;
             }
-            let owned = self.registry.database.owned_in(shard).await?;
+            let owned = self.backend.database.owned_in(shard).await?;
             for orphan in &owned.orphans(listing.objects) {
                 self.delete_orphan(orphan, cutoff).await?;
             }
@@ -264,7 +296,7 @@ impl Collection {
     }
 
     async fn delete_orphan(&mut self, orphan: &Location, cutoff: UnixSeconds) -> Result<(), Error> {
-        let described = match self.registry.store.describe(orphan).await {
+        let described = match self.backend.store.describe(orphan).await {
             Ok(described) => described,
             // Somebody else deleted it.
             Err(crate::storage::Error::NotFound(_)) => return Ok(()),
@@ -273,8 +305,8 @@ impl Collection {
         if described.changed >= cutoff {
             return Ok(());
         }
-        self.may_go_on()?;
-        if let Err(error) = self.registry.store.delete(orphan).await {
+        self.backend.refuse_when_read_only()?;
+        if let Err(error) = self.backend.store.delete(orphan).await {
             return self.problem(format!("deleting an object: {}", chain(&error))).await;
         }
         self.done.orphans += 1;
@@ -286,7 +318,7 @@ impl Collection {
     async fn repositories(&mut self) -> Result<(), Error> {
         let mut cursor = Cursor::default();
         loop {
-            let part = self.registry.database.empty_repositories(&cursor, PAGE).await?;
+            let part = self.backend.database.empty_repositories(&cursor, PAGE).await?;
             for empty in part.found {
                 self.delete_empty(empty).await?;
             }
@@ -296,9 +328,9 @@ impl Collection {
     }
 
     async fn delete_empty(&mut self, empty: Empty) -> Result<(), Error> {
-        self.may_go_on()?;
+        self.backend.refuse_when_read_only()?;
         let name = empty.name.clone();
-        if self.registry.database.delete_empty(empty).await? {
+        if self.backend.database.delete_empty(empty).await? {
             self.done.repositories += 1;
             self.say(Kind::Repository, Some(&name), &name, 0, "it holds nothing").await?;
         }

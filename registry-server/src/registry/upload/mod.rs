@@ -4,30 +4,30 @@
 //! goes on after a crash where the row stands. A commit inserts the blob's row last, so nothing
 //! half-written is ever visible.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use berth_shared::{
     clock::UnixSeconds,
     digest::{Algorithm, Digest},
 };
-use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
 
-use super::{Error, Registry, content::Content};
+use super::{Error, backend::Backend, content::Content, hash::Hasher};
 use crate::{
     authz::permit::{Permit, SessionGrant},
     metadata::{
         blob::{Blob, PutBlob, Received},
         upload::{Pusher, Upload, UploadId},
     },
-    storage::Location,
+    storage::{self, Location},
 };
 
 mod pusher;
 mod receive;
+mod turn;
 
-pub(crate) use pusher::Pushers;
-use pusher::Pushing;
+use pusher::Pushers;
+use receive::{Ending, Reception};
+use turn::{Turn, Turns};
 
 /// How far a session has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,19 +47,44 @@ pub struct ChunkRange {
     pub last: u64,
 }
 
-impl Registry {
+/// The upload sessions; clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Uploads {
+    backend: Backend,
+    turns: Arc<Turns>,
+    pushers: Arc<Pushers>,
+}
+
+impl Uploads {
+    /// Sessions of which `uploads_max` receive bytes at once.
+    pub(super) fn new(backend: Backend, uploads_max: usize) -> Self {
+        Self { backend, turns: Arc::default(), pushers: Arc::new(Pushers::new(uploads_max)) }
+    }
+
+    /// The same sessions, over another backend.
+    pub(super) fn on(&self, backend: Backend) -> Self {
+        Self { backend, ..self.clone() }
+    }
+
+    /// How many uploads receive bytes now, and how many may at once.
+    pub(crate) fn receiving(&self) -> (usize, usize) {
+        self.pushers.slots()
+    }
+
     /// Starts a session whose bytes will be hashed with `algorithm`, and that counts to the share
     /// of `pusher`.
-    pub(crate) async fn start_upload(
+    pub(crate) async fn start(
         &self,
         permit: &Permit,
         pusher: Pusher,
         algorithm: Algorithm,
     ) -> Result<Progress, Error> {
-        self.refuse_when_full().await?;
+        self.backend.refuse_when_full().await?;
         // Looked at here too, so that a flood of refusals never reaches the one writer.
-        let max = self.settings().limits.sessions_per_subject_max;
-        if self.database.sessions_of(&pusher, self.idle_since(), max).await? >= max.into() {
+        let max = self.backend.settings().limits.sessions_per_subject_max;
+        if self.backend.database.sessions_of(&pusher, self.backend.idle_since(), max).await?
+            >= max.into()
+        {
             return Err(self.too_many_sessions());
         }
         self.start_session(permit, pusher, algorithm, UploadId::fresh()?).await
@@ -81,65 +106,55 @@ impl Registry {
             received: 0,
             algorithm,
             hash_state: None,
-            started: self.clock.now(),
+            started: self.backend.clock.now(),
         };
         let progress = Progress { id: upload.id.clone(), received: 0 };
         let (idle_since, max) =
-            (self.idle_since(), self.settings().limits.sessions_per_subject_max);
-        let is_within = self.database.start_upload(upload, idle_since, max).await?;
+            (self.backend.idle_since(), self.backend.settings().limits.sessions_per_subject_max);
+        let is_within = self.backend.database.start_upload(upload, idle_since, max).await?;
         if is_within { Ok(progress) } else { Err(self.too_many_sessions()) }
     }
 
     fn too_many_sessions(&self) -> Error {
-        let limits = self.settings().limits;
+        let limits = self.backend.settings().limits;
         let (max, idle_secs) = (limits.sessions_per_subject_max, limits.upload_idle.as_secs());
         Error::TooManySessions { max, idle_secs }
     }
 
     /// A session with an id that a test knows.
     #[cfg(test)]
-    pub(crate) async fn start_session_as(
-        &self,
-        permit: &Permit,
-        id: UploadId,
-    ) -> Result<(), Error> {
+    pub(crate) async fn start_as(&self, permit: &Permit, id: UploadId) -> Result<(), Error> {
         let claimant = berth_shared::claimant::Claimant::of(permit.subject(), None);
         let pusher = Pusher::of(&claimant);
         self.start_session(permit, pusher, Algorithm::Sha256, id).await.map(drop)
     }
 
     /// How far a session has come.
-    pub(crate) async fn upload_progress(
-        &self,
-        permit: &Permit,
-        id: &UploadId,
-    ) -> Result<Progress, Error> {
+    pub(crate) async fn progress(&self, permit: &Permit, id: &UploadId) -> Result<Progress, Error> {
         let upload = self.session(permit, id).await?;
         Ok(Progress { id: upload.id, received: upload.received })
     }
 
     /// Appends a chunk. A request that is still appending to the same session is stopped first;
     /// what it brought counts.
-    pub(crate) async fn append_upload(
+    pub(crate) async fn append(
         &self,
         permit: &Permit,
         id: &UploadId,
         range: Option<ChunkRange>,
         body: &mut Content,
     ) -> Result<Progress, Error> {
-        let turn = self.sessions.take_turn(id).await?;
+        let turn = self.turns.take(id).await?;
         let mut upload = self.session(permit, id).await?;
         in_order(&upload, range, body)?;
-        let pushing = self.begin_pushing(&upload);
-        let received = self.receive(&mut upload, body, &pushing, &turn.superseded).await;
-        let (hasher, ending) = received?;
+        let (hasher, ending) = self.receive(&mut upload, body, &turn).await?;
         self.record(&upload, &hasher).await?;
         ending.complete()?;
         Ok(Progress { id: upload.id, received: upload.received })
     }
 
     /// Appends the last chunk, if there is one, and makes the blob out of what was received.
-    pub(crate) async fn commit_upload(
+    pub(crate) async fn commit(
         &self,
         permit: &Permit,
         id: &UploadId,
@@ -147,12 +162,10 @@ impl Registry {
         range: Option<ChunkRange>,
         body: &mut Content,
     ) -> Result<(), Error> {
-        let turn = self.sessions.take_turn(id).await?;
+        let turn = self.turns.take(id).await?;
         let mut upload = self.session(permit, id).await?;
         in_order(&upload, range, body)?;
-        let pushing = self.begin_pushing(&upload);
-        let received = self.receive(&mut upload, body, &pushing, &turn.superseded).await;
-        let (hasher, ending) = received?;
+        let (hasher, ending) = self.receive(&mut upload, body, &turn).await?;
         if let Err(error) = ending.complete() {
             self.record(&upload, &hasher).await?;
             return Err(error);
@@ -164,20 +177,70 @@ impl Registry {
         self.make_blob(&upload, digest).await
     }
 
-    fn begin_pushing(&self, upload: &Upload) -> Pushing<'_> {
-        self.pushers.begin(&upload.pusher, self.settings().limits.uploads_per_subject_max)
+    async fn receive(
+        &self,
+        upload: &mut Upload,
+        body: &mut Content,
+        turn: &Turn<'_>,
+    ) -> Result<(Hasher, Ending), Error> {
+        let slots_max = self.backend.settings().limits.uploads_per_subject_max;
+        let pushing = self.pushers.begin(&upload.pusher, slots_max);
+        let (backend, superseded) = (&self.backend, &turn.superseded);
+        let reception = Reception { backend, pushing: &pushing, superseded };
+        let hasher = self.resume_hash(upload).await?;
+        reception.take(upload, hasher, body).await
+    }
+
+    /// Records how far the session has come, once its object is there for good: the bytes are
+    /// synced already, but after a power cut a file without a name would be none.
+    async fn record(&self, upload: &Upload, hasher: &Hasher) -> Result<(), Error> {
+        self.backend.store.sync_entry(&upload.location).await?;
+        let (state, now) = (hasher.state(), self.backend.clock.now());
+        let database = &self.backend.database;
+        Ok(database.record_received(&upload.id, upload.received, state, now).await?)
+    }
+
+    /// The hash over what the session holds: from its saved state, else by reading it again.
+    async fn resume_hash(&self, upload: &Upload) -> Result<Hasher, Error> {
+        let saved = upload.hash_state.as_deref();
+        match saved.and_then(|state| Hasher::from_state(upload.algorithm, state)) {
+            Some(hasher) => Ok(hasher),
+            None => self.hash_object(upload, upload.algorithm).await,
+        }
+    }
+
+    /// The digest of what the session holds, under the algorithm that the client wants.
+    async fn digest_of(
+        &self,
+        upload: &Upload,
+        hasher: Hasher,
+        algorithm: Algorithm,
+    ) -> Result<Digest, Error> {
+        if hasher.algorithm() == algorithm {
+            Ok(hasher.finish())
+        } else {
+            Ok(self.hash_object(upload, algorithm).await?.finish())
+        }
+    }
+
+    async fn hash_object(&self, upload: &Upload, algorithm: Algorithm) -> Result<Hasher, Error> {
+        let store = &*self.backend.store;
+        match Hasher::over(store, &upload.location, upload.received, algorithm).await {
+            Err(Error::Store(storage::Error::NotFound(_))) => Err(Error::UploadUnknown),
+            hasher => hasher,
+        }
     }
 
     /// Ends a session and drops what it received.
-    pub(crate) async fn cancel_upload(&self, permit: &Permit, id: &UploadId) -> Result<(), Error> {
-        let _turn = self.sessions.take_turn(id).await?;
+    pub(crate) async fn cancel(&self, permit: &Permit, id: &UploadId) -> Result<(), Error> {
+        let _turn = self.turns.take(id).await?;
         let upload = self.session(permit, id).await?;
         self.end_session(&upload).await
     }
 
     /// Whose session it is, and since when: what a token that expired meanwhile is judged by.
-    pub(crate) async fn session_grant(&self, id: &UploadId) -> Result<Option<SessionGrant>, Error> {
-        let upload = self.database.upload(id, self.idle_since()).await?;
+    pub(crate) async fn grant(&self, id: &UploadId) -> Result<Option<SessionGrant>, Error> {
+        let upload = self.backend.database.upload(id, self.backend.idle_since()).await?;
         Ok(upload.map(|upload| SessionGrant {
             repository: upload.repository,
             subject: upload.subject,
@@ -186,30 +249,25 @@ impl Registry {
     }
 
     /// Ends a session that was found idle. `false` when somebody works on it after all.
-    pub(crate) async fn end_idle_upload(
+    pub(crate) async fn end_idle(
         &self,
         upload: &Upload,
         idle_since: UnixSeconds,
     ) -> Result<bool, Error> {
         // A request that still appends records only at its end how far it came.
-        if self.sessions.is_active(&upload.id) {
+        if self.turns.is_active(&upload.id) {
             return Ok(false);
         }
-        let gone = self.database.end_idle_upload(&upload.id, idle_since).await?;
+        let gone = self.backend.database.end_idle_upload(&upload.id, idle_since).await?;
         if gone {
-            self.drop_object(&upload.location).await;
+            self.backend.drop_object(&upload.location).await;
         }
         Ok(gone)
     }
 
-    /// A session that was last touched before then is forgotten.
-    pub(super) fn idle_since(&self) -> UnixSeconds {
-        self.clock.now() - self.settings().limits.upload_idle.as_secs().cast_signed()
-    }
-
     /// The session, if it is of the permit's subject and repository; any other is unknown.
     async fn session(&self, permit: &Permit, id: &UploadId) -> Result<Upload, Error> {
-        let upload = self.database.upload(id, self.idle_since()).await?;
+        let upload = self.backend.database.upload(id, self.backend.idle_since()).await?;
         upload
             .filter(|upload| {
                 upload.repository == *permit.repository()
@@ -218,14 +276,9 @@ impl Registry {
             .ok_or(Error::UploadUnknown)
     }
 
-    pub(super) async fn refuse_when_full(&self) -> Result<(), Error> {
-        let free = self.store.free_bytes().await?;
-        if free < self.settings().limits.free_bytes_min { Err(Error::StoreFull) } else { Ok(()) }
-    }
-
     /// Makes the received object a blob of the repository; its bytes are durable already.
     async fn make_blob(&self, upload: &Upload, digest: &Digest) -> Result<(), Error> {
-        self.store.sync_entry(&upload.location).await?;
+        self.backend.store.sync_entry(&upload.location).await?;
         let blob = Blob {
             digest: digest.clone(),
             size: upload.received,
@@ -233,34 +286,26 @@ impl Registry {
             damaged: false,
         };
         let received = Received { blob, unsound: self.unsound_object_of(digest).await? };
-        let (id, repository, now) = (&upload.id, &upload.repository, self.clock.now());
-        let put = self.database.commit_blob(id, repository, received, now).await?;
+        let (id, repository, now) = (&upload.id, &upload.repository, self.backend.clock.now());
+        let put = self.backend.database.commit_blob(id, repository, received, now).await?;
         match put.ok_or(Error::UploadUnknown)? {
             PutBlob::New => {}
-            PutBlob::Kept => self.drop_object(&upload.location).await,
-            PutBlob::Replaced(old) => self.drop_object(&old).await,
+            PutBlob::Kept => self.backend.drop_object(&upload.location).await,
+            PutBlob::Replaced(old) => self.backend.drop_object(&old).await,
         }
         Ok(())
     }
 
     /// Where the digest's present object lies, if that is missing or of the wrong length.
     async fn unsound_object_of(&self, digest: &Digest) -> Result<Option<Location>, Error> {
-        let Some(blob) = self.database.blob(digest).await? else { return Ok(None) };
-        Ok(if self.is_sound(&blob).await? { None } else { Some(blob.location) })
+        let Some(blob) = self.backend.database.blob(digest).await? else { return Ok(None) };
+        Ok(if self.backend.is_sound(&blob).await? { None } else { Some(blob.location) })
     }
 
     async fn end_session(&self, upload: &Upload) -> Result<(), Error> {
-        self.database.end_upload(&upload.id).await?;
-        self.drop_object(&upload.location).await;
+        self.backend.database.end_upload(&upload.id).await?;
+        self.backend.drop_object(&upload.location).await;
         Ok(())
-    }
-
-    /// Deletes an object that no row names any more. A failure leaves an orphan and nothing worse.
-    async fn drop_object(&self, location: &Location) {
-        if let Err(error) = self.store.delete(location).await {
-            let error = berth_shared::telemetry::chain(&error);
-            tracing::warn!(object = location.as_str(), error, "leaving an orphan object behind");
-        }
     }
 }
 
@@ -276,82 +321,5 @@ fn in_order(upload: &Upload, range: Option<ChunkRange>, body: &Content) -> Resul
         (None, _) => Err(Error::UploadInvalid("the Content-Range ends before it begins")),
         (Some(announced), Some(length)) if announced != length => Err(Error::SizeInvalid),
         _ => Ok(()),
-    }
-}
-
-/// Who may work on which session: one request at a time, and the newest goes first.
-#[derive(Debug, Default)]
-pub(crate) struct Sessions(Mutex<HashMap<UploadId, Arc<Session>>>);
-
-#[derive(Debug, Default)]
-struct Session {
-    turn: Arc<tokio::sync::Mutex<()>>,
-    /// Cancelled to stop whoever has the turn.
-    superseded: Mutex<CancellationToken>,
-}
-
-/// The right to work on a session, until dropped.
-struct Turn<'s> {
-    sessions: &'s Sessions,
-    id: UploadId,
-    superseded: CancellationToken,
-    permit: Option<tokio::sync::OwnedMutexGuard<()>>,
-}
-
-impl Sessions {
-    /// Whether a request works on the session, or waits to.
-    fn is_active(&self, id: &UploadId) -> bool {
-        self.0.lock().contains_key(id)
-    }
-
-    /// Stops whoever works on the session and takes over once it has recorded what it received. Who
-    /// waits for that is stopped by the next one too: two requests of a session are there at most.
-    async fn take_turn(&self, id: &UploadId) -> Result<Turn<'_>, Error> {
-        let superseded = CancellationToken::new();
-        // Before the session, which it looks at when it is dropped.
-        let mut turn =
-            Turn { sessions: self, id: id.clone(), superseded: superseded.clone(), permit: None };
-        let session = Arc::clone(self.0.lock().entry(id.clone()).or_default());
-        let before = std::mem::replace(&mut *session.superseded.lock(), superseded.clone());
-        before.cancel();
-        let permit = Arc::clone(&session.turn).lock_owned();
-        tokio::select! {
-            permit = permit => turn.permit = Some(permit),
-            () = superseded.cancelled() => return Err(Error::Superseded),
-        }
-        Ok(turn)
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let mut sessions = self.sessions.0.lock();
-        drop(self.permit.take());
-        // Whoever waits for the turn holds the session too; the last one out removes it.
-        if sessions.get(&self.id).is_some_and(|session| Arc::strong_count(session) == 1) {
-            sessions.remove(&self.id);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn of_those_that_wait_for_a_session_the_last_alone_goes_on() {
-        let sessions = Sessions::default();
-        let id: UploadId = "0123456789abcdef0123456789abcdef".parse().unwrap();
-        let first = sessions.take_turn(&id).await.unwrap();
-        let mut second = Box::pin(sessions.take_turn(&id));
-        assert!(second.as_mut().now_or_never().is_none() && first.superseded.is_cancelled());
-        let mut third = Box::pin(sessions.take_turn(&id));
-        assert!(third.as_mut().now_or_never().is_none());
-        assert!(matches!(second.await, Err(Error::Superseded)));
-        drop(first);
-        drop(third.await.unwrap());
-        assert!(!sessions.is_active(&id), "nothing is kept of it");
     }
 }

@@ -2,17 +2,17 @@
 
 use std::{future::poll_fn, io, mem::replace, pin::pin, task::Poll, time::Duration};
 
-use berth_shared::digest::{Algorithm, Digest};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::pusher::{KeptOpen, Pushing, Slot};
 use crate::{
     metadata::upload::Upload,
     registry::{
-        Error, Registry,
+        Error,
+        backend::Backend,
         content::{Content, is_late},
         hash::Hasher,
     },
@@ -69,24 +69,29 @@ impl Ending {
     }
 }
 
-impl Registry {
+/// A request body on its way into the object of a session.
+pub(super) struct Reception<'r> {
+    pub(super) backend: &'r Backend,
+    pub(super) pushing: &'r Pushing<'r>,
+    pub(super) superseded: &'r CancellationToken,
+}
+
+impl Reception<'_> {
     /// Appends the body to the session's object and makes it durable, as far as it came. Gives
     /// the hash over all that the object now holds.
-    pub(super) async fn receive(
+    pub(super) async fn take(
         &self,
         upload: &mut Upload,
+        hasher: Hasher,
         body: &mut Content,
-        pushing: &Pushing<'_>,
-        superseded: &CancellationToken,
     ) -> Result<(Hasher, Ending), Error> {
-        let hasher = self.resume_hash(upload).await?;
         if body.length() == Some(0) && upload.received > 0 {
             return Ok((hasher, Ending::Complete));
         }
-        self.refuse_when_full().await?;
-        self.refuse_beyond_share(pushing, body.length().unwrap_or(0)).await?;
-        let mut object = Object::new(&*self.store, upload, hasher, pushing);
-        let ending = match self.pump(body, &mut object, superseded).await {
+        self.backend.refuse_when_full().await?;
+        self.refuse_beyond_share(body.length().unwrap_or(0)).await?;
+        let mut object = Object::new(&*self.backend.store, upload, hasher, self.pushing);
+        let ending = match self.pump(body, &mut object).await {
             Ok(ending) => ending,
             Err(error) => {
                 drop(object);
@@ -100,13 +105,14 @@ impl Registry {
 
     /// Refuses `more` bytes, which a client has announced, beyond what the unfinished uploads of
     /// its subject may hold.
-    async fn refuse_beyond_share(&self, pushing: &Pushing<'_>, more: u64) -> Result<(), Error> {
-        let limits = self.settings().limits;
+    async fn refuse_beyond_share(&self, more: u64) -> Result<(), Error> {
+        let limits = self.backend.settings().limits;
         let (max, sessions_max) =
             (limits.unfinished_bytes_per_subject_max, limits.sessions_per_subject_max);
-        let (pusher, idle_since) = (pushing.pusher(), self.idle_since());
-        let recorded = self.database.unfinished_bytes_of(pusher, idle_since, sessions_max).await?;
-        let bytes = recorded.saturating_add(pushing.unrecorded_bytes()).saturating_add(more);
+        let (pusher, idle_since) = (self.pushing.pusher(), self.backend.idle_since());
+        let database = &self.backend.database;
+        let recorded = database.unfinished_bytes_of(pusher, idle_since, sessions_max).await?;
+        let bytes = recorded.saturating_add(self.pushing.unrecorded_bytes()).saturating_add(more);
         if bytes <= max {
             return Ok(());
         }
@@ -116,8 +122,8 @@ impl Registry {
     /// Whether there still is room for more, every few MiB.
     async fn look_again(&self, object: &mut Object<'_>) -> Result<(), Error> {
         if object.received - object.looked_at >= CHECK_BYTES {
-            self.refuse_when_full().await?;
-            self.refuse_beyond_share(object.pushing, 0).await?;
+            self.backend.refuse_when_full().await?;
+            self.refuse_beyond_share(0).await?;
             object.looked_at = object.received;
         }
         Ok(())
@@ -125,7 +131,7 @@ impl Registry {
 
     /// Gives back the room that bytes take which the row does not count; on a full disk at once.
     async fn cut_back(&self, upload: &Upload) {
-        match self.store.write(&upload.location, upload.received).await {
+        match self.backend.store.write(&upload.location, upload.received).await {
             Ok(_) | Err(storage::Error::NotFound(_)) => {}
             Err(error) => {
                 let error = berth_shared::telemetry::chain(&error);
@@ -137,16 +143,11 @@ impl Registry {
     /// Receives the body, turn by turn, and makes durable what came. Within a turn one batch is
     /// received while the one before is hashed and written. Between turns nothing is in hand and no
     /// slot is held, for as long as the client thinks.
-    async fn pump(
-        &self,
-        body: &mut Content,
-        object: &mut Object<'_>,
-        superseded: &CancellationToken,
-    ) -> Result<Ending, Error> {
-        let pushing = object.pushing;
+    async fn pump(&self, body: &mut Content, object: &mut Object<'_>) -> Result<Ending, Error> {
+        let Self { pushing, superseded, .. } = *self;
         loop {
             self.look_again(object).await?;
-            let (slot, chunk) = match self.first_chunk(body, pushing, superseded).await {
+            let (slot, chunk) = match self.first_chunk(body).await {
                 Ok(first) => first,
                 Err(ending) => {
                     let _slot = pushing.slot().await;
@@ -183,12 +184,8 @@ impl Registry {
     /// A body that had nothing counts as awaited until it is asked again, also while bytes are there
     /// and all slots are taken. That time is charged to the client, whom the bytes give it back at
     /// the least rate; and where connections run out, its own looks as if it kept the server waiting.
-    async fn first_chunk<'p>(
-        &self,
-        body: &mut Content,
-        pushing: &'p Pushing<'_>,
-        superseded: &CancellationToken,
-    ) -> Result<(Slot<'p>, Bytes), Ending> {
+    async fn first_chunk(&self, body: &mut Content) -> Result<(Slot<'_>, Bytes), Ending> {
+        let Self { pushing, superseded, .. } = *self;
         loop {
             let slot = tokio::select! {
                 slot = pushing.slot() => slot.ok_or(Ending::Superseded)?,
@@ -206,52 +203,6 @@ impl Registry {
                 () = superseded.cancelled() => return Err(Ending::Superseded),
             }
         }
-    }
-
-    /// Records how far the session has come, once its object is there for good: the bytes are
-    /// synced already, but after a power cut a file without a name would be none.
-    pub(super) async fn record(&self, upload: &Upload, hasher: &Hasher) -> Result<(), Error> {
-        self.store.sync_entry(&upload.location).await?;
-        let (state, now) = (hasher.state(), self.clock.now());
-        Ok(self.database.record_received(&upload.id, upload.received, state, now).await?)
-    }
-
-    /// The hash over what the session holds: from its saved state, else by reading it again.
-    async fn resume_hash(&self, upload: &Upload) -> Result<Hasher, Error> {
-        let saved = upload.hash_state.as_deref();
-        match saved.and_then(|state| Hasher::from_state(upload.algorithm, state)) {
-            Some(hasher) => Ok(hasher),
-            None => self.hash_object(upload, upload.algorithm).await,
-        }
-    }
-
-    /// The digest of what the session holds, under the algorithm that the client wants.
-    pub(super) async fn digest_of(
-        &self,
-        upload: &Upload,
-        hasher: Hasher,
-        algorithm: Algorithm,
-    ) -> Result<Digest, Error> {
-        if hasher.algorithm() == algorithm {
-            Ok(hasher.finish())
-        } else {
-            Ok(self.hash_object(upload, algorithm).await?.finish())
-        }
-    }
-
-    async fn hash_object(&self, upload: &Upload, algorithm: Algorithm) -> Result<Hasher, Error> {
-        let mut hasher = Hasher::new(algorithm);
-        if upload.received == 0 {
-            return Ok(hasher);
-        }
-        let mut object = match self.store.read(&upload.location, 0, upload.received).await {
-            Err(storage::Error::NotFound(_)) => return Err(Error::UploadUnknown),
-            object => object?,
-        };
-        while let Some(chunk) = object.next().await {
-            hasher = hash(hasher, vec![chunk?]).await?;
-        }
-        Ok(hasher)
     }
 }
 
@@ -340,7 +291,7 @@ impl<'o> Object<'o> {
         if length == 0 {
             return Ok(());
         }
-        let hashing = hash(self.hasher.clone(), batch.clone());
+        let hashing = self.hasher.clone().updated(batch.clone());
         let writer = self.open().await?;
         let (hashed, written) = tokio::join!(hashing, writer.append(batch));
         written?;
@@ -367,13 +318,4 @@ impl<'o> Object<'o> {
     async fn finish(&mut self) -> Result<(), Error> {
         Ok(self.open().await?.sync().await?)
     }
-}
-
-async fn hash(mut hasher: Hasher, batch: Vec<Bytes>) -> Result<Hasher, Error> {
-    let hashed = spawn_blocking(move || {
-        hasher.update(&batch);
-        hasher
-    });
-    // A panic in there is the only way to fail, and then the digest is lost.
-    hashed.await.map_err(|_| Error::UploadInvalid("the hash was lost"))
 }

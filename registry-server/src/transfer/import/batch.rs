@@ -24,7 +24,7 @@ use crate::{
         import::Imported,
         manifest::NewManifest,
     },
-    registry::{self, hash::Hasher},
+    registry::{hash::Hasher, intake::Known},
     storage::{Location, disk::How},
 };
 
@@ -128,9 +128,10 @@ impl Import {
         digests.retain(|digest| !self.examined.contains_key(digest));
         digests.sort();
         for digest in digests {
-            let examined = match self.registry.database.blob(digest).await? {
-                Some(blob) if self.registry.is_sound(&blob).await? => Examined::Held(blob.size),
-                unsound => self.look_for(digest, unsound.map(|blob| blob.location)).await?,
+            let examined = match self.registry.intake.know(digest).await? {
+                Known::Sound(size) => Examined::Held(size),
+                Known::Unsound(object) => self.look_for(digest, Some(object)).await?,
+                Known::Nothing => self.look_for(digest, None).await?,
             };
             match &examined {
                 Examined::Held(size) => self.progress(*size),
@@ -190,7 +191,7 @@ impl Import {
         for manifest in manifests {
             let mut step = Step::in_repository(name);
             let digest = &manifest.manifest.digest;
-            let is_new = self.registry.database.manifest(name, digest).await?.is_none();
+            let is_new = !self.registry.intake.has_manifest(name, digest).await?;
             for named in manifest.references.iter().filter(|named| is_blob(named)) {
                 let can_link = self.gather(&named.digest, &mut step)?;
                 if is_new && can_link && linked.insert(named.digest.clone()) {
@@ -202,7 +203,7 @@ impl Import {
             self.add(step).await?;
         }
         for tag in tags {
-            match self.registry.database.tag_since(name, &tag.tag).await? {
+            match self.registry.intake.tag_since(name, &tag.tag).await? {
                 // Where both were pushed to, the last push wins, as it does within one registry.
                 Some((digest, since)) if digest == tag.digest || since >= tag.written => {
                     self.summary.present += 1;
@@ -260,12 +261,7 @@ impl Import {
         let blobs: Vec<Taken> = steps.iter().flat_map(|step| step.blobs.iter().cloned()).collect();
         let manifests = steps.iter().filter(|step| step.manifest.is_some()).count() as u64;
         let tags = steps.iter().filter(|step| step.tag.is_some()).count() as u64;
-        let now = self.registry.clock.now();
-        let imported = steps.into_iter().map(Imported::from).collect();
-        let written = self.registry.database.import(imported, now).await;
-        for superfluous in written.map_err(registry::Error::from)? {
-            self.registry.store.delete(&superfluous).await?;
-        }
+        self.registry.intake.write(steps.into_iter().map(Imported::from).collect()).await?;
         self.summary.manifests += manifests;
         self.summary.tags += tags;
         self.summary.blobs += blobs.len() as u64;

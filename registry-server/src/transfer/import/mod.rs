@@ -205,7 +205,7 @@ impl Import {
 
     async fn read(&self, name: &RepositoryName) -> Result<OldRepository, Error> {
         let (old, name) = (Arc::clone(&self.old), name.clone());
-        let (limits, now) = (self.registry.settings().limits, self.registry.clock.now());
+        let (limits, now) = (self.registry.settings().limits, self.registry.intake.now());
         let read = in_background(move || OldRepository::read(&old, &name, &limits, now));
         read.await.map_err(Error::Unreadable)
     }

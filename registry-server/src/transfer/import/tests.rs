@@ -12,7 +12,7 @@ use berth_shared::{clock::Clock, digest::Algorithm};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::Config;
+use crate::{config::Config, registry::intake::Known};
 
 /// A store as `distribution` writes it.
 struct Old {
@@ -130,20 +130,21 @@ impl Berth {
 
     async fn tag(&self, repository: &str, tag: &str) -> Option<Digest> {
         let (repository, tag) = (repository.parse().unwrap(), tag.parse().unwrap());
-        self.offline.registry.database.tag(&repository, &tag).await.unwrap()
+        self.offline.registry.database().tag(&repository, &tag).await.unwrap()
     }
 
     async fn manifest(&self, repository: &str, digest: &Digest) -> bool {
         let repository = repository.parse().unwrap();
-        self.offline.registry.database.manifest(&repository, digest).await.unwrap().is_some()
+        self.offline.registry.database().manifest(&repository, digest).await.unwrap().is_some()
     }
 
     /// Where the blob lies, if the repository holds it and it is sound.
     async fn blob(&self, repository: &str, digest: &Digest) -> Option<PathBuf> {
         let registry = &self.offline.registry;
         let repository = repository.parse().unwrap();
-        let linked = registry.database.linked_blob(&repository, digest).await.unwrap()?;
-        assert!(registry.is_sound(&linked.blob).await.unwrap(), "{digest}");
+        let linked = registry.database().linked_blob(&repository, digest).await.unwrap()?;
+        let known = registry.intake.know(digest).await.unwrap();
+        assert_eq!(known, Known::Sound(linked.blob.size), "{digest}");
         let location = linked.blob.location.as_str();
         let path = self.folder.path().join("data/objects").join(&location[..2]).join(location);
         assert_eq!(digest.algorithm().digest(&fs::read(&path).unwrap()), *digest);

@@ -1,0 +1,70 @@
+//! Content that comes from another registry's store, past any upload session.
+
+use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
+
+use super::{Error, backend::Backend};
+use crate::{metadata::import::Imported, storage::Location};
+
+/// What is known here about a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It is held, with so many bytes.
+    Sound(u64),
+    /// Its object is not what the row says.
+    Unsound(Location),
+    /// Nothing.
+    Nothing,
+}
+
+/// Takes in what a registry's store on disk held; clones share the backend.
+#[derive(Debug, Clone)]
+pub(crate) struct Intake {
+    backend: Backend,
+}
+
+impl Intake {
+    pub(super) fn new(backend: Backend) -> Self {
+        Self { backend }
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> UnixSeconds {
+        self.backend.clock.now()
+    }
+
+    /// What is known about the blob.
+    pub(crate) async fn know(&self, digest: &Digest) -> Result<Known, Error> {
+        Ok(match self.backend.database.blob(digest).await? {
+            Some(blob) if self.backend.is_sound(&blob).await? => Known::Sound(blob.size),
+            Some(blob) => Known::Unsound(blob.location),
+            None => Known::Nothing,
+        })
+    }
+
+    /// Whether the repository has the manifest.
+    pub(crate) async fn has_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, Error> {
+        Ok(self.backend.database.manifest(repository, digest).await?.is_some())
+    }
+
+    /// Where the tag leads, and since when.
+    pub(crate) async fn tag_since(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Option<(Digest, UnixSeconds)>, Error> {
+        Ok(self.backend.database.tag_since(repository, tag).await?)
+    }
+
+    /// Writes the rows. The objects that they name are durable.
+    pub(crate) async fn write(&self, imported: Vec<Imported>) -> Result<(), Error> {
+        let superfluous = self.backend.database.import(imported, self.now()).await?;
+        for object in superfluous {
+            self.backend.store.delete(&object).await?;
+        }
+        Ok(())
+    }
+}
