@@ -91,7 +91,7 @@ impl Lookup {
     /// Sets what is not counted as it happens. A part that cannot be had keeps its last value.
     pub(crate) async fn refresh(self) {
         self.refresh_cheap();
-        if let Ok(free) = self.registry.free_bytes().await {
+        if let Ok(Some(free)) = self.registry.free_bytes().await {
             gauge!("berth_store_free_bytes").set(free as f64);
         }
         // In a task of its own: who asks for metrics waits a moment for it, and may give up.

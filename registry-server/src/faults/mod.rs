@@ -22,7 +22,7 @@ use bytes::Bytes;
 use crate::{
     metadata::Database,
     registry::{Error, Limits, Registry, Settings, collect, event::Events, verify},
-    storage::{Store, disk::DiskStore},
+    storage::{Store, disk::DiskStore, parts::PartStore},
 };
 use operations::{OPERATIONS, Operation};
 use store::FaultyStore;
@@ -83,18 +83,33 @@ fn settings() -> Settings {
     }
 }
 
-fn disk(root: &Path) -> DiskStore {
-    DiskStore::open(&root.join("objects")).unwrap().without_durability()
+/// Makes a store in a data directory.
+type MakeStore = fn(&Path) -> Arc<dyn Store>;
+
+fn disk(root: &Path) -> Arc<dyn Store> {
+    Arc::new(DiskStore::open(&root.join("objects")).unwrap().without_durability())
+}
+
+fn parts(root: &Path) -> Arc<dyn Store> {
+    Arc::new(PartStore::open(&root.join("objects")))
 }
 
 pub(crate) async fn sound(root: &Path, clock: &Clock) -> Registry {
+    sound_on(disk, root, clock).await
+}
+
+async fn sound_on(store: MakeStore, root: &Path, clock: &Clock) -> Registry {
     let database = Database::open_without_durability(&root.join("registry.db")).await.unwrap();
-    Registry::new(database, Arc::new(disk(root)), clock.clone(), settings())
+    Registry::new(database, store(root), clock.clone(), settings())
 }
 
 pub(crate) async fn faulty(root: &Path, clock: &Clock, faults: &Faults) -> Registry {
+    faulty_on(disk, root, clock, faults).await
+}
+
+async fn faulty_on(store: MakeStore, root: &Path, clock: &Clock, faults: &Faults) -> Registry {
     let database = Database::open_faulty(&root.join("registry.db"), faults).await.unwrap();
-    let store: Arc<dyn Store> = Arc::new(FaultyStore::new(disk(root), faults.clone()));
+    let store = Arc::new(FaultyStore::new(store(root), faults.clone()));
     Registry::new(database, store, clock.clone(), settings())
 }
 
@@ -124,20 +139,22 @@ async fn collect_all(registry: &Registry, clock: &Clock, what: &str) {
         objects += registry.store().list(shard).await.unwrap().objects.len();
     }
     assert_eq!((objects, uploads), (usize::try_from(blobs).unwrap(), 0), "{what}");
+    let dead = registry.database().dead_objects(clock.now(), "", 1).await.unwrap();
+    assert!(dead.is_empty(), "{what}: {dead:?}");
 }
 
 /// Runs the operation with one step failing. `false` when it had fewer steps than that.
-async fn fail_at(number: i64, operation: &Operation) -> bool {
+async fn fail_at(number: i64, operation: &Operation, store: MakeStore) -> bool {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     let clock = Clock::set(Clock::system().now());
     let what = format!("{} with step {number} failing", operation.name);
-    let before = sound(root, &clock).await;
+    let before = sound_on(store, root, &clock).await;
     (operation.prepare)(&before, &clock).await.unwrap();
     drop(before);
 
     let faults = Faults::at(number);
-    let registry = faulty(root, &clock, &faults).await;
+    let registry = faulty_on(store, root, &clock, &faults).await;
     let outcome = (operation.act)(&registry).await;
     let failed = !faults.is_left();
     assert!(failed || outcome.is_ok(), "{what}: {outcome:?}");
@@ -149,7 +166,7 @@ async fn fail_at(number: i64, operation: &Operation) -> bool {
     }
     drop(registry);
 
-    let after = sound(root, &clock).await;
+    let after = sound_on(store, root, &clock).await;
     look_at(&after, &what).await;
     if outcome.is_ok() {
         (operation.done)(&after).await.unwrap_or_else(|error| panic!("{what}: lost: {error}"));
@@ -170,20 +187,36 @@ const ONE_BY_ONE: i64 = 60;
 /// How many registries fail at the same time.
 const AT_ONCE: i64 = 6;
 
+async fn fail_at_any_step(operation: &Operation, store: MakeStore) {
+    let mut number = 1;
+    loop {
+        let stride = if number < ONE_BY_ONE { 1 } else { 17 };
+        let round = (0..AT_ONCE).map(|nth| fail_at(number + nth * stride, operation, store));
+        let failed = futures_util::future::join_all(round).await;
+        if failed.contains(&false) {
+            assert!(failed[0] || number > 1, "{} has no step to fail", operation.name);
+            break;
+        }
+        number += AT_ONCE * stride;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_operation_survives_a_failure_at_any_step() {
     for operation in OPERATIONS {
-        let mut number = 1;
-        loop {
-            let stride = if number < ONE_BY_ONE { 1 } else { 17 };
-            let round = (0..AT_ONCE).map(|nth| fail_at(number + nth * stride, operation));
-            let failed = futures_util::future::join_all(round).await;
-            if failed.contains(&false) {
-                assert!(failed[0] || number > 1, "{} has no step to fail", operation.name);
-                break;
-            }
-            number += AT_ONCE * stride;
-        }
+        fail_at_any_step(operation, disk).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_survive_one_where_objects_are_made_of_parts() {
+    let uploads: Vec<&Operation> = OPERATIONS
+        .iter()
+        .filter(|it| it.name.contains("upload") || it.name.contains("pushing"))
+        .collect();
+    assert!(uploads.len() > 3, "{}", uploads.len());
+    for operation in uploads {
+        fail_at_any_step(operation, parts).await;
     }
 }
 

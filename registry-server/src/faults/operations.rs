@@ -19,7 +19,7 @@ use crate::{
     authz::permit::Permit,
     metadata::upload::{Pusher, UploadId},
     registry::{Error, Registry, content::Content, upload::Progress, verify},
-    storage::Shares,
+    storage::{Draft, Location, Shares},
 };
 
 /// An operation on the repository `app`.
@@ -179,7 +179,8 @@ pub(crate) async fn litter(registry: &Registry, clock: &Clock) -> Outcome {
     let Progress { id, .. } =
         registry.uploads.start(&permit, pusher(&permit), Algorithm::Sha256).await?;
     registry.uploads.append(&permit, &id, None, &mut content(&BLOB)).await?;
-    let mut orphan = registry.store().write(&crate::storage::Location::fresh()?, 0).await?;
+    let draft = Draft { location: Location::fresh()?, received: 0, state: None };
+    let mut orphan = registry.store().open(draft, 0).await?;
     orphan.append(vec![BLOB.clone()]).await?;
     clock.advance(std::time::Duration::from_secs(60 * 60));
     Ok(())

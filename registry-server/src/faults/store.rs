@@ -1,23 +1,24 @@
 //! A store whose N-th call fails, as disks do: a write may have written a part.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Faults;
 use crate::storage::{
-    Described, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store, disk::DiskStore,
+    Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Progress, Shares,
+    Store,
 };
 
 #[derive(Debug)]
 pub(super) struct FaultyStore {
-    store: DiskStore,
+    store: Arc<dyn Store>,
     faults: Faults,
 }
 
 impl FaultyStore {
-    pub(super) fn new(store: DiskStore, faults: Faults) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, faults: Faults) -> Self {
         Self { store, faults }
     }
 
@@ -63,25 +64,32 @@ impl Store for FaultyStore {
         self.store.read_for(shares, location, start, length).await
     }
 
-    async fn write(
-        &self,
-        location: &Location,
-        offset: u64,
-    ) -> Result<Box<dyn ObjectWriter>, Error> {
-        self.step(location)?;
-        let writer = self.store.write(location, offset).await?;
-        let (location, faults) = (location.clone(), self.faults.clone());
+    async fn open(&self, draft: Draft, claim: u64) -> Result<Box<dyn ObjectWriter>, Error> {
+        let location = draft.location.clone();
+        self.step(&location)?;
+        let (writer, faults) = (self.store.open(draft, claim).await?, self.faults.clone());
         Ok(Box::new(FaultyWriter { writer, location, faults }))
     }
 
-    async fn sync_entry(&self, location: &Location) -> Result<(), Error> {
-        self.step(location)?;
-        self.store.sync_entry(location).await
+    async fn cut_back(&self, draft: &Draft) -> Result<(), Error> {
+        self.step(&draft.location)?;
+        self.store.cut_back(draft).await
     }
 
-    async fn delete(&self, location: &Location) -> Result<(), Error> {
-        self.step(location)?;
-        self.store.delete(location).await
+    fn reads_unfinished(&self) -> bool {
+        self.store.reads_unfinished()
+    }
+
+    async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>> {
+        let mut results = Vec::new();
+        for one in dead {
+            let deleted = self.step(&one.location);
+            results.extend(match deleted {
+                Ok(()) => self.store.delete(std::slice::from_ref(one)).await,
+                Err(error) => vec![Err(error)],
+            });
+        }
+        results
     }
 
     async fn describe(&self, location: &Location) -> Result<Described, Error> {
@@ -97,7 +105,7 @@ impl Store for FaultyStore {
         self.store.list(shard).await
     }
 
-    async fn free_bytes(&self) -> Result<u64, Error> {
+    async fn free_bytes(&self) -> Result<Option<u64>, Error> {
         self.step(&nowhere())?;
         self.store.free_bytes().await
     }
@@ -113,6 +121,12 @@ struct FaultyWriter {
     faults: Faults,
 }
 
+impl FaultyWriter {
+    fn failure(&self) -> Error {
+        failure(&self.location)
+    }
+}
+
 #[async_trait]
 impl ObjectWriter for FaultyWriter {
     async fn append(&mut self, mut chunks: Vec<Bytes>) -> Result<(), Error> {
@@ -124,10 +138,18 @@ impl ObjectWriter for FaultyWriter {
         }
         chunks.truncate(1);
         self.writer.append(chunks).await?;
-        Err(failure(&self.location))
+        Err(self.failure())
     }
 
-    async fn sync(&mut self) -> Result<(), Error> {
-        if self.faults.step() { self.writer.sync().await } else { Err(failure(&self.location)) }
+    async fn checkpoint(&mut self) -> Result<Progress, Error> {
+        if self.faults.step() { self.writer.checkpoint().await } else { Err(self.failure()) }
+    }
+
+    async fn seal(&mut self) -> Result<Option<Progress>, Error> {
+        if self.faults.step() { self.writer.seal().await } else { Err(self.failure()) }
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Location, Error> {
+        if self.faults.step() { self.writer.finish().await } else { Err(self.failure()) }
     }
 }

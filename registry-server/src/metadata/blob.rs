@@ -9,11 +9,11 @@ use super::{
     key::Key,
     list,
     repository::{self, parts_of},
-    upload::UploadId,
+    upload::Upload,
 };
 use crate::{
     reach::{Reach, Span},
-    storage::Location,
+    storage::{Dead, Location},
 };
 
 /// A blob and the object that holds it.
@@ -176,24 +176,22 @@ pub(crate) struct Received {
 }
 
 impl Database {
-    /// Ends the session `id` and makes what it received a blob of `repository`. `None` when the
-    /// session has ended already.
+    /// Ends the session and makes what it received a blob of its repository. Gives the object that
+    /// goes for it, and `None` when the session has ended already, or somebody else recorded since.
     pub(crate) async fn commit_blob(
         &self,
-        id: &UploadId,
-        repository: &RepositoryName,
+        upload: &Upload,
         received: Received,
         now: UnixSeconds,
-    ) -> Result<Option<PutBlob>, Error> {
-        let given = (id.clone(), repository.clone(), received);
-        self.write(given, move |tx, (id, repository, received)| {
+    ) -> Result<Option<Vec<Dead>>, Error> {
+        self.write((upload.clone(), received), move |tx, (upload, received)| {
             Box::pin(async move {
-                if !tx.delete_upload(id).await? {
+                if !tx.delete_upload(upload).await? {
                     return Ok(None);
                 }
-                let put = tx.put_blob(received, now).await?;
-                tx.link_blob(repository, &received.blob.digest, now).await?;
-                Ok(Some(put))
+                let dead = tx.put_blob(received, now).await?;
+                tx.link_blob(&upload.repository, &received.blob.digest, now).await?;
+                Ok(Some(dead.into_iter().collect()))
             })
         })
         .await
@@ -242,12 +240,12 @@ impl Database {
 
 impl Transaction<'_> {
     /// Records that `blob` exists and lies where it says. When another object holds the digest and
-    /// is not `unsound`, that one stays and is returned; an unsound one gives way.
+    /// is not `unsound`, that one stays; an unsound one gives way. Gives the one that goes.
     pub(super) async fn put_blob(
         &mut self,
         Received { blob, unsound }: &Received,
         now: UnixSeconds,
-    ) -> Result<PutBlob, Error> {
+    ) -> Result<Option<Dead>, Error> {
         let row: Option<Row> =
             sqlx::query_as("SELECT digest, size, location, damaged FROM blobs WHERE digest = $1")
                 .bind(blob.digest.as_str())
@@ -255,10 +253,12 @@ impl Transaction<'_> {
                 .await?;
         let Some(old) = row.map(Blob::try_from).transpose()? else {
             insert(self.connection, blob, now).await?;
-            return Ok(PutBlob::New);
+            return Ok(None);
         };
         if unsound.as_ref() != Some(&old.location) {
-            return Ok(PutBlob::Kept);
+            let dead = Dead::finished(blob.location.clone(), blob.size);
+            self.bury(std::slice::from_ref(&dead), now).await?;
+            return Ok(Some(dead));
         }
         sqlx::query("UPDATE blobs SET size = $2, location = $3, checked = $4, damaged = NULL WHERE digest = $1")
             .bind(blob.digest.as_str())
@@ -268,7 +268,9 @@ impl Transaction<'_> {
             .execute(&mut *self.connection)
             .await?;
         self.invalidate(Key::BlobEverywhere);
-        Ok(PutBlob::Replaced(old.location))
+        let dead = Dead::finished(old.location, old.size);
+        self.bury(std::slice::from_ref(&dead), now).await?;
+        Ok(Some(dead))
     }
 
     /// As [`Database::mount`].
@@ -350,17 +352,6 @@ impl Transaction<'_> {
         self.invalidate(Key::Blob(repository.clone(), digest.clone()));
         Ok(if deleted > 0 { Unlinked::Done } else { Unlinked::NotLinked })
     }
-}
-
-/// What became of a blob that was received.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum PutBlob {
-    /// Nobody had it.
-    New,
-    /// A sound object held it already; the new object is to be dropped.
-    Kept,
-    /// The new object took the place of the unsound one at this location.
-    Replaced(Location),
 }
 
 /// What became of [`Database::unlink_blob`].

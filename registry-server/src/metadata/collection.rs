@@ -10,10 +10,13 @@ use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
 use sqlx::FromRow;
 
 use super::{
-    Database, Error, Transaction, column::parse, deletion::ROWS_MAX, key::Key,
+    Database, Error, Transaction,
+    column::{parse, unsigned},
+    deletion::ROWS_MAX,
+    key::Key,
     repository::RepositoryId,
 };
-use crate::storage::Location;
+use crate::storage::{Dead, Location};
 
 /// A place in a list that is read page by page.
 #[derive(Debug, Clone, Default)]
@@ -54,13 +57,6 @@ pub(crate) struct Empty {
     pub(crate) name: String,
 }
 
-/// An object that no row names any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Freed {
-    pub(crate) location: Location,
-    pub(crate) size: u64,
-}
-
 /// What became of a blob in a repository.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Collected {
@@ -69,7 +65,7 @@ pub(crate) enum Collected {
     /// It is gone here; other repositories hold it.
     Unlinked,
     /// It is gone altogether.
-    Freed(Freed),
+    Freed(Dead),
 }
 
 /// A blob goes from a repository when no manifest there names it, as whatever that is, and nobody
@@ -215,7 +211,8 @@ impl Database {
         let end = shard.checked_add(1).map_or("g".to_owned(), |next| format!("{next:02x}"));
         let found = sqlx::query_scalar(
             "SELECT location FROM blobs WHERE location >= $1 AND location < $2
-             UNION SELECT location FROM uploads WHERE location >= $1 AND location < $2",
+             UNION SELECT location FROM uploads WHERE location >= $1 AND location < $2
+             UNION SELECT location FROM dead_objects WHERE location >= $1 AND location < $2",
         )
         .bind(format!("{shard:02x}"))
         .bind(end)
@@ -244,12 +241,13 @@ impl Database {
         &self,
         stale: Vec<(Stale, Digest)>,
         cutoff: UnixSeconds,
+        now: UnixSeconds,
     ) -> Result<Vec<Collected>, Error> {
         self.write(stale, move |tx, stale| {
             Box::pin(async move {
                 let mut collected = Vec::with_capacity(stale.len());
                 for (stale, digest) in stale {
-                    collected.push(tx.collect_link(stale, digest, cutoff).await?);
+                    collected.push(tx.collect_link(stale, digest, cutoff, now).await?);
                 }
                 Ok(collected)
             })
@@ -258,8 +256,13 @@ impl Database {
     }
 
     /// Deletes a blob that no repository holds. `None` when one does.
-    pub(crate) async fn collect_unlinked(&self, digest: &Digest) -> Result<Option<Freed>, Error> {
-        self.write(digest.clone(), |tx, digest| Box::pin(tx.delete_unlinked(digest))).await
+    pub(crate) async fn collect_unlinked(
+        &self,
+        digest: &Digest,
+        now: UnixSeconds,
+    ) -> Result<Option<Dead>, Error> {
+        self.write(digest.clone(), move |tx, digest| Box::pin(tx.delete_unlinked(digest, now)))
+            .await
     }
 
     /// Deletes manifests that were found unreached, the first ones, as many as one transaction may
@@ -300,6 +303,7 @@ impl Transaction<'_> {
         stale: &Stale,
         digest: &Digest,
         cutoff: UnixSeconds,
+        now: UnixSeconds,
     ) -> Result<Collected, Error> {
         let gone = sqlx::query(sqlx::AssertSqlSafe(format!(
             "DELETE FROM repository_blobs AS l
@@ -317,11 +321,15 @@ impl Transaction<'_> {
         if let Ok(repository) = stale.repository.parse::<RepositoryName>() {
             self.invalidate(Key::Blob(repository, digest.clone()));
         }
-        let freed = self.delete_unlinked(digest).await?;
+        let freed = self.delete_unlinked(digest, now).await?;
         Ok(freed.map_or(Collected::Unlinked, Collected::Freed))
     }
 
-    async fn delete_unlinked(&mut self, digest: &Digest) -> Result<Option<Freed>, Error> {
+    async fn delete_unlinked(
+        &mut self,
+        digest: &Digest,
+        now: UnixSeconds,
+    ) -> Result<Option<Dead>, Error> {
         let row: Option<(String, i64)> = sqlx::query_as(
             "DELETE FROM blobs WHERE digest = $1
              AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = $1)
@@ -330,10 +338,10 @@ impl Transaction<'_> {
         .bind(digest.as_str())
         .fetch_optional(&mut *self.connection)
         .await?;
-        let freed = |(location, size): (String, i64)| {
-            Ok(Freed { location: parse(&location)?, size: super::column::unsigned(size)? })
-        };
-        row.map(freed).transpose()
+        let Some((location, size)) = row else { return Ok(None) };
+        let dead = Dead::finished(parse(&location)?, unsigned(size)?);
+        self.bury(std::slice::from_ref(&dead), now).await?;
+        Ok(Some(dead))
     }
 
     /// What may keep a manifest: a tag, an index, a subject, a touch since `cutoff`.

@@ -4,10 +4,10 @@ use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag
 
 use super::{
     Database, Transaction,
-    blob::{PutBlob, Received},
+    blob::Received,
     manifest::{NewManifest, PutError},
 };
-use crate::storage::Location;
+use crate::storage::Dead;
 
 /// A manifest or a tag, and what it needs.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Imported {
 }
 
 impl Database {
-    /// Writes the rows of all of them. Gives where objects lie that no row names any more.
+    /// Writes the rows of all of them. Gives the objects that no row names any more.
     ///
     /// # Errors
     /// When a manifest requires what is missing: then nothing is stored.
@@ -29,7 +29,7 @@ impl Database {
         &self,
         imported: Vec<Imported>,
         now: UnixSeconds,
-    ) -> Result<Vec<Location>, PutError> {
+    ) -> Result<Vec<Dead>, PutError> {
         self.write(imported, move |tx, imported| {
             Box::pin(async move {
                 let mut superfluous = Vec::new();
@@ -48,15 +48,11 @@ impl Transaction<'_> {
         &mut self,
         imported: &Imported,
         now: UnixSeconds,
-    ) -> Result<Vec<Location>, PutError> {
+    ) -> Result<Vec<Dead>, PutError> {
         let Imported { repository, blobs, links, manifest, tag } = imported;
         let mut superfluous = Vec::new();
         for received in blobs {
-            match self.put_blob(received, now).await? {
-                PutBlob::New => {}
-                PutBlob::Kept => superfluous.push(received.blob.location.clone()),
-                PutBlob::Replaced(old) => superfluous.push(old),
-            }
+            superfluous.extend(self.put_blob(received, now).await?);
         }
         for digest in links {
             self.link_blob(repository, digest, now).await?;

@@ -11,7 +11,7 @@ use super::{
     Database, Error, Transaction,
     column::{parse, signed, unsigned},
 };
-use crate::storage::{self, Location, is_random_hex, random_hex};
+use crate::storage::{self, Dead, Draft, is_random_hex, random_hex};
 
 /// The text is no id of an upload session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -79,9 +79,10 @@ pub(crate) struct Upload {
     pub(crate) subject: String,
     /// Whose share it counts to.
     pub(crate) pusher: Pusher,
-    pub(crate) location: Location,
-    /// How many bytes have been received and are durable.
-    pub(crate) received: u64,
+    /// What was received.
+    pub(crate) draft: Draft,
+    /// The fence: who recorded last may record and commit.
+    pub(crate) claim: u64,
     pub(crate) algorithm: Algorithm,
     /// The state of the hash over what was received.
     pub(crate) hash_state: Option<Vec<u8>>,
@@ -96,6 +97,8 @@ struct Row {
     pusher: String,
     location: String,
     received: i64,
+    draft: Option<String>,
+    claim: i64,
     algorithm: String,
     hash_state: Option<Vec<u8>>,
     started: i64,
@@ -110,12 +113,24 @@ impl TryFrom<Row> for Upload {
             repository: parse(&row.repository)?,
             subject: row.subject,
             pusher: Pusher::stored(row.pusher),
-            location: parse(&row.location)?,
-            received: unsigned(row.received)?,
+            draft: Draft {
+                location: parse(&row.location)?,
+                received: unsigned(row.received)?,
+                state: row.draft,
+            },
+            claim: unsigned(row.claim)?,
             algorithm: parse(&row.algorithm)?,
             hash_state: row.hash_state,
             started: row.started,
         })
+    }
+}
+
+impl Upload {
+    /// What was received, once nothing owns it any more.
+    pub(crate) fn dead(&self) -> Dead {
+        let Draft { location, received, state } = self.draft.clone();
+        Dead { location, size: received, draft: state }
     }
 }
 
@@ -127,7 +142,8 @@ impl Database {
         idle_since: UnixSeconds,
     ) -> Result<Option<Upload>, Error> {
         let row: Option<Row> = sqlx::query_as(
-            "SELECT id, repository, subject, pusher, location, received, algorithm, hash_state, started
+            "SELECT id, repository, subject, pusher, location, received, draft, claim, algorithm,
+                    hash_state, started
              FROM uploads WHERE id = $1 AND touched >= $2",
         )
         .bind(id.as_str())
@@ -146,7 +162,8 @@ impl Database {
         limit: u32,
     ) -> Result<Vec<(String, Result<Upload, Error>)>, Error> {
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT id, repository, subject, pusher, location, received, algorithm, hash_state, started
+            "SELECT id, repository, subject, pusher, location, received, draft, claim, algorithm,
+                    hash_state, started
              FROM uploads WHERE touched < $1 AND id > $2 ORDER BY id LIMIT $3",
         )
         .bind(idle_since)
@@ -188,35 +205,59 @@ impl Database {
         .await
     }
 
-    /// Records how far a session has come.
-    pub(crate) async fn record_received(
+    /// Records how far a session has come, and moves its fence on. `false` when it has ended, or
+    /// somebody else recorded since the upload was read.
+    pub(crate) async fn record_upload(
         &self,
-        id: &UploadId,
-        received: u64,
-        hash_state: Vec<u8>,
+        upload: &mut Upload,
         now: UnixSeconds,
-    ) -> Result<(), Error> {
-        self.write((id.clone(), hash_state), move |tx, (id, hash_state)| {
-            Box::pin(tx.record_received(id, received, hash_state, now))
-        })
-        .await
+    ) -> Result<bool, Error> {
+        let given = upload.clone();
+        let write = self.write(given, move |tx, upload| Box::pin(tx.record_upload(upload, now)));
+        let is_recorded = write.await?;
+        upload.claim += u64::from(is_recorded);
+        Ok(is_recorded)
     }
 
-    /// Ends a session. `false` when it had ended already.
-    pub(crate) async fn end_upload(&self, id: &UploadId) -> Result<bool, Error> {
-        self.write(id.clone(), |tx, id| Box::pin(tx.delete_upload(id))).await
+    /// Ends a session, whose object goes. `false` when it had ended already, or somebody else
+    /// recorded since the upload was read.
+    pub(crate) async fn end_upload(
+        &self,
+        upload: &Upload,
+        now: UnixSeconds,
+    ) -> Result<bool, Error> {
+        self.write(upload.clone(), move |tx, upload| {
+            Box::pin(async move {
+                let is_ended = tx.delete_upload(upload).await?;
+                if is_ended {
+                    tx.bury(&[upload.dead()], now).await?;
+                }
+                Ok(is_ended)
+            })
+        })
+        .await
     }
 
     /// Ends a session that nobody has touched since `idle_since`. `false` when somebody has.
     pub(crate) async fn end_idle_upload(
         &self,
-        id: &UploadId,
+        upload: &Upload,
         idle_since: UnixSeconds,
+        now: UnixSeconds,
     ) -> Result<bool, Error> {
-        self.write(id.clone(), move |tx, id| Box::pin(tx.delete_idle_upload(id, idle_since))).await
+        self.write(upload.clone(), move |tx, upload| {
+            Box::pin(async move {
+                let is_ended = tx.delete_idle_upload(&upload.id, idle_since).await?;
+                if is_ended {
+                    tx.bury(&[upload.dead()], now).await?;
+                }
+                Ok(is_ended)
+            })
+        })
+        .await
     }
 
-    /// Drops all sessions: what a copy cannot go on with.
+    /// Drops all sessions, and what was to be deleted: what a copy cannot go on with.
     pub(crate) async fn forget_uploads(&self) -> Result<(), Error> {
         self.write((), |tx, ()| Box::pin(tx.forget_uploads())).await
     }
@@ -259,16 +300,17 @@ impl Transaction<'_> {
     async fn insert_upload(&mut self, upload: &Upload) -> Result<(), Error> {
         sqlx::query(
             "INSERT INTO uploads
-             (id, repository, subject, pusher, location, received, algorithm, hash_state, started,
-              touched)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)",
+             (id, repository, subject, pusher, location, received, draft, algorithm, hash_state,
+              started, touched)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)",
         )
         .bind(upload.id.as_str())
         .bind(upload.repository.as_str())
         .bind(&upload.subject)
         .bind(upload.pusher.as_str())
-        .bind(upload.location.as_str())
-        .bind(signed(upload.received)?)
+        .bind(upload.draft.location.as_str())
+        .bind(signed(upload.draft.received)?)
+        .bind(&upload.draft.state)
         .bind(upload.algorithm.name())
         .bind(upload.hash_state.as_deref())
         .bind(upload.started)
@@ -277,28 +319,28 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    async fn record_received(
-        &mut self,
-        id: &UploadId,
-        received: u64,
-        hash_state: &[u8],
-        now: UnixSeconds,
-    ) -> Result<(), Error> {
-        sqlx::query(
-            "UPDATE uploads SET received = $2, hash_state = $3, touched = $4 WHERE id = $1",
+    async fn record_upload(&mut self, upload: &Upload, now: UnixSeconds) -> Result<bool, Error> {
+        let recorded = sqlx::query(
+            "UPDATE uploads SET received = $3, draft = $4, hash_state = $5, touched = $6,
+                                claim = claim + 1
+             WHERE id = $1 AND claim = $2",
         )
-        .bind(id.as_str())
-        .bind(signed(received)?)
-        .bind(hash_state)
+        .bind(upload.id.as_str())
+        .bind(signed(upload.claim)?)
+        .bind(signed(upload.draft.received)?)
+        .bind(&upload.draft.state)
+        .bind(upload.hash_state.as_deref())
         .bind(now)
         .execute(&mut *self.connection)
-        .await?;
-        Ok(())
+        .await?
+        .rows_affected();
+        Ok(recorded > 0)
     }
 
-    pub(super) async fn delete_upload(&mut self, id: &UploadId) -> Result<bool, Error> {
-        let deleted = sqlx::query("DELETE FROM uploads WHERE id = $1")
-            .bind(id.as_str())
+    pub(super) async fn delete_upload(&mut self, upload: &Upload) -> Result<bool, Error> {
+        let deleted = sqlx::query("DELETE FROM uploads WHERE id = $1 AND claim = $2")
+            .bind(upload.id.as_str())
+            .bind(signed(upload.claim)?)
             .execute(&mut *self.connection)
             .await?
             .rows_affected();
@@ -321,6 +363,62 @@ impl Transaction<'_> {
 
     async fn forget_uploads(&mut self) -> Result<(), Error> {
         sqlx::query("DELETE FROM uploads").execute(&mut *self.connection).await?;
-        Ok(())
+        self.forget_all_dead().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_shared::digest::Digest;
+
+    use super::*;
+    use crate::{
+        metadata::blob::{Blob, Received},
+        storage::Location,
+    };
+
+    fn upload() -> Upload {
+        Upload {
+            id: UploadId::fresh().unwrap(),
+            repository: "app".parse().unwrap(),
+            subject: "user:andrew".to_owned(),
+            pusher: Pusher::stored("subject:andrew".to_owned()),
+            draft: Draft { location: Location::fresh().unwrap(), received: 0, state: None },
+            claim: 0,
+            algorithm: Algorithm::Sha256,
+            hash_state: None,
+            started: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn who_was_overtaken_records_commits_and_ends_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(&directory.path().join("registry.db")).await.unwrap();
+        let begun = upload();
+        assert!(database.start_upload(begun.clone(), 0, 1).await.unwrap());
+        let (mut overtaken, mut newest) = (begun.clone(), begun);
+        newest.draft.received = 7;
+        newest.draft.state = Some("in the store's words".to_owned());
+        assert!(database.record_upload(&mut newest, 5).await.unwrap());
+
+        overtaken.draft.received = 3;
+        assert!(!database.record_upload(&mut overtaken, 6).await.unwrap());
+        assert!(!database.end_upload(&overtaken, 6).await.unwrap());
+        let digest: Digest = Algorithm::Sha256.digest(b"");
+        let received = |upload: &Upload| {
+            let location = upload.draft.location.clone();
+            let blob = Blob { digest: digest.clone(), size: 0, location, damaged: false };
+            Received { blob, unsound: None }
+        };
+        let put = database.commit_blob(&overtaken, received(&overtaken), 6).await.unwrap();
+        assert_eq!(put, None);
+        assert_eq!(database.dead_objects(100, "", 10).await.unwrap().len(), 0);
+
+        let recorded = database.upload(&newest.id, 0).await.unwrap().unwrap();
+        assert_eq!((&recorded.draft, recorded.claim), (&newest.draft, newest.claim));
+        let put = database.commit_blob(&newest, received(&newest), 7).await.unwrap();
+        assert_eq!(put, Some(Vec::new()));
+        assert!(database.upload(&newest.id, 0).await.unwrap().is_none());
     }
 }

@@ -12,7 +12,7 @@ use berth_shared::{
 use super::{Error, Settings};
 use crate::{
     metadata::{self, Database, blob::Blob},
-    storage::{self, Location, Store},
+    storage::{self, Dead, Store},
 };
 
 /// The backend of one registry; clones share it.
@@ -63,7 +63,8 @@ impl Backend {
 
     pub(super) async fn refuse_when_full(&self) -> Result<(), Error> {
         let free = self.store.free_bytes().await?;
-        if free < self.settings().limits.free_bytes_min { Err(Error::StoreFull) } else { Ok(()) }
+        let is_full = free.is_some_and(|free| free < self.settings().limits.free_bytes_min);
+        if is_full { Err(Error::StoreFull) } else { Ok(()) }
     }
 
     /// Whether database and store answer.
@@ -111,11 +112,29 @@ impl Backend {
         touched <= self.before(lasts / 4) && !self.is_read_only()
     }
 
-    /// Deletes an object that no row names any more. A failure leaves an orphan and nothing worse.
-    pub(super) async fn drop_object(&self, location: &Location) {
-        if let Err(error) = self.store.delete(location).await {
-            let error = chain(&error);
-            tracing::warn!(object = location.as_str(), error, "leaving an orphan object behind");
+    /// Deletes objects that the database has let go, and says of each what became of it. One that
+    /// stays is tried again by the next collection.
+    pub(super) async fn delete(&self, dead: &[Dead]) -> Result<Vec<Result<(), Error>>, Error> {
+        if dead.is_empty() {
+            return Ok(Vec::new());
+        }
+        let results = self.store.delete(dead).await;
+        let deleted = dead.iter().zip(&results).filter(|(_, result)| result.is_ok());
+        let deleted: Vec<_> = deleted.map(|(dead, _)| dead.location.clone()).collect();
+        if !deleted.is_empty() {
+            self.database.forget_dead(deleted).await?;
+        }
+        Ok(results.into_iter().map(|result| result.map_err(Error::from)).collect())
+    }
+
+    /// The same for whoever asked for something else, which is done already.
+    pub(super) async fn drop_objects(&self, dead: &[Dead]) {
+        let failed = match self.delete(dead).await {
+            Ok(results) => results.into_iter().find_map(Result::err),
+            Err(error) => Some(error),
+        };
+        if let Some(error) = failed {
+            tracing::warn!(error = chain(&error), "an object is left to the next collection");
         }
     }
 }

@@ -10,7 +10,7 @@ use sha2::{
 use tokio::task::spawn_blocking;
 
 use super::Error;
-use crate::storage::{Location, Store};
+use crate::storage::{self, Draft, Store};
 
 /// A hash under way.
 #[derive(Clone)]
@@ -68,19 +68,18 @@ impl Hasher {
         hashed.await.map_err(|_| Error::UploadInvalid("the hash was lost"))
     }
 
-    /// The hash over the first `length` bytes of an object.
+    /// The hash over what an object holds; when it holds less, there is no such upload.
     pub(super) async fn over(
         store: &dyn Store,
-        location: &Location,
-        length: u64,
+        object: &Draft,
         algorithm: Algorithm,
     ) -> Result<Self, Error> {
+        let mut chunks = match store.read(&object.location, 0, object.received).await {
+            Err(storage::Error::NotFound(_)) => return Err(Error::UploadUnknown),
+            chunks => chunks?,
+        };
         let mut hasher = Self::new(algorithm);
-        if length == 0 {
-            return Ok(hasher);
-        }
-        let mut object = store.read(location, 0, length).await?;
-        while let Some(chunk) = object.next().await {
+        while let Some(chunk) = chunks.next().await {
             hasher = hasher.updated(vec![chunk?]).await?;
         }
         Ok(hasher)

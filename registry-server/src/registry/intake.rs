@@ -62,9 +62,7 @@ impl Intake {
     /// Writes the rows. The objects that they name are durable.
     pub(crate) async fn write(&self, imported: Vec<Imported>) -> Result<(), Error> {
         let superfluous = self.backend.database.import(imported, self.now()).await?;
-        for object in superfluous {
-            self.backend.store.delete(&object).await?;
-        }
-        Ok(())
+        let deleted = self.backend.delete(&superfluous).await?;
+        deleted.into_iter().collect()
     }
 }

@@ -20,6 +20,8 @@ mod matching;
 pub(crate) mod mount;
 pub mod upload;
 pub mod verify;
+#[cfg(test)]
+mod version_4;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
@@ -344,8 +346,8 @@ impl Registry {
         self.backend.check().await
     }
 
-    /// How many bytes are free where objects lie.
-    pub(crate) async fn free_bytes(&self) -> Result<u64, Error> {
+    /// How many bytes are free where objects lie, if the store knows.
+    pub(crate) async fn free_bytes(&self) -> Result<Option<u64>, Error> {
         Ok(self.backend.store.free_bytes().await?)
     }
 

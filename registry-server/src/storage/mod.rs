@@ -5,6 +5,10 @@
 //! object without a row is an orphan.
 
 pub mod disk;
+#[cfg(test)]
+pub(crate) mod parts;
+#[cfg(test)]
+mod suite;
 pub mod untouched;
 
 use std::{fmt, io, str::FromStr};
@@ -137,6 +141,45 @@ pub struct Listing {
     pub strange: Vec<String>,
 }
 
+/// An unfinished object as it was last recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Where it is to lie.
+    pub location: Location,
+    /// How many of its bytes are durable.
+    pub received: u64,
+    /// What else the store has to remember of it, in words of its own.
+    pub state: Option<String>,
+}
+
+/// How far an unfinished object has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// How many bytes are durable.
+    pub durable: u64,
+    /// What else the store has to remember.
+    pub state: Option<String>,
+}
+
+/// An object that nothing owns any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dead {
+    /// Where it lies.
+    pub location: Location,
+    /// Its length in bytes.
+    pub size: u64,
+    /// What the store remembered of it, where it was not finished.
+    pub draft: Option<String>,
+}
+
+impl Dead {
+    /// An object that was finished.
+    #[must_use]
+    pub fn finished(location: Location, size: u64) -> Self {
+        Self { location, size, draft: None }
+    }
+}
+
 /// What a store knows about an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Described {
@@ -173,16 +216,18 @@ pub trait Store: fmt::Debug + Send + Sync {
         length: u64,
     ) -> Result<ObjectStream, Error>;
 
-    /// Opens an object for writing at `offset`, making it when `offset` is 0 and cutting off what
-    /// lies beyond. [`Error::NotFound`] when fewer than `offset` bytes are there.
-    async fn write(&self, location: &Location, offset: u64)
-    -> Result<Box<dyn ObjectWriter>, Error>;
+    /// Goes on with an unfinished object behind what is durable of it, or begins one. No two requests
+    /// work on one at once; `claim` is the session's fence, for names that nobody has recorded.
+    async fn open(&self, draft: Draft, claim: u64) -> Result<Box<dyn ObjectWriter>, Error>;
 
-    /// Makes the existence of an object durable; its bytes are made so by [`ObjectWriter::sync`].
-    async fn sync_entry(&self, location: &Location) -> Result<(), Error>;
+    /// Gives back the room of what was appended to an unfinished object and is not in the draft.
+    async fn cut_back(&self, draft: &Draft) -> Result<(), Error>;
 
-    /// Deletes an object; one that is missing is deleted already.
-    async fn delete(&self, location: &Location) -> Result<(), Error>;
+    /// Whether unfinished objects can be read. Where they cannot, a hash that is lost ends the session.
+    fn reads_unfinished(&self) -> bool;
+
+    /// Deletes objects, and says of each what became of it; one that is missing is deleted already.
+    async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>>;
 
     /// What is known about an object; [`Error::NotFound`] when there is none.
     async fn describe(&self, location: &Location) -> Result<Described, Error>;
@@ -190,19 +235,29 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Lists one shard.
     async fn list(&self, shard: u8) -> Result<Listing, Error>;
 
-    /// How many bytes may still be written before the store counts as full.
-    async fn free_bytes(&self) -> Result<u64, Error>;
+    /// How many bytes may still be written before the store counts as full; `None` where there is no
+    /// such number.
+    async fn free_bytes(&self) -> Result<Option<u64>, Error>;
 
     /// Whether the store answers.
     async fn check(&self) -> Result<(), Error>;
 }
 
-/// An object open for writing.
+/// An unfinished object, which grows. It may be dropped at any time, and another one opened on the
+/// draft that was recorded.
 #[async_trait]
 pub trait ObjectWriter: Send {
     /// Appends the chunks in order. After an error the object may hold any part of them.
+    /// [`Error::NotFound`] when it holds less than the draft says.
     async fn append(&mut self, chunks: Vec<Bytes>) -> Result<(), Error>;
 
-    /// Makes everything appended so far durable.
-    async fn sync(&mut self) -> Result<(), Error>;
+    /// Makes everything appended so far durable, and says what has to be recorded for that to hold.
+    async fn checkpoint(&mut self) -> Result<Progress, Error>;
+
+    /// Makes everything durable that finishing rests on, and says what has to be recorded before;
+    /// `None` where it rests on nothing.
+    async fn seal(&mut self) -> Result<Option<Progress>, Error>;
+
+    /// Makes it an object that lasts, and gives where it lies. May be repeated on the same draft.
+    async fn finish(self: Box<Self>) -> Result<Location, Error>;
 }

@@ -5,7 +5,9 @@ use std::{collections::HashSet, sync::Arc};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{Described, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store};
+use super::{
+    Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store,
+};
 
 /// Reads go through; what is deleted stays, and is not listed any more.
 #[derive(Debug)]
@@ -47,22 +49,21 @@ impl Store for Untouched {
         self.store.read_for(shares, location, start, length).await
     }
 
-    async fn write(
-        &self,
-        location: &Location,
-        offset: u64,
-    ) -> Result<Box<dyn ObjectWriter>, Error> {
-        self.store.write(location, offset).await
+    async fn open(&self, draft: Draft, claim: u64) -> Result<Box<dyn ObjectWriter>, Error> {
+        self.store.open(draft, claim).await
     }
 
-    async fn sync_entry(&self, location: &Location) -> Result<(), Error> {
-        self.store.sync_entry(location).await
+    async fn cut_back(&self, draft: &Draft) -> Result<(), Error> {
+        self.store.cut_back(draft).await
     }
 
-    async fn delete(&self, location: &Location) -> Result<(), Error> {
-        let mut deleted = self.deleted.lock();
-        deleted.insert(location.clone());
-        Ok(())
+    fn reads_unfinished(&self) -> bool {
+        self.store.reads_unfinished()
+    }
+
+    async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>> {
+        self.deleted.lock().extend(dead.iter().map(|it| it.location.clone()));
+        dead.iter().map(|_| Ok(())).collect()
     }
 
     async fn describe(&self, location: &Location) -> Result<Described, Error> {
@@ -76,7 +77,7 @@ impl Store for Untouched {
         Ok(listing)
     }
 
-    async fn free_bytes(&self) -> Result<u64, Error> {
+    async fn free_bytes(&self) -> Result<Option<u64>, Error> {
         self.store.free_bytes().await
     }
 

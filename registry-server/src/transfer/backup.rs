@@ -141,7 +141,7 @@ impl Backup {
         if length(&self.source, &blob.location).await? != Some(blob.size) {
             return self.missing(blob).await;
         }
-        self.target.delete(&blob.location).await?;
+        self.target.remove(&blob.location).await?;
         match self.target.take(&self.source, &blob.location).await {
             Err(storage::Error::NotFound(_)) => return self.missing(blob).await,
             taken => taken?,
@@ -190,7 +190,7 @@ impl Backup {
         for it in superfluous {
             match it {
                 Superfluous::Object(location) => {
-                    self.target.delete(&location).await?;
+                    self.target.remove(&location).await?;
                     self.done.removed += 1;
                 }
                 Superfluous::Partial(path) => {

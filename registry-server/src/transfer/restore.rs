@@ -159,7 +159,7 @@ impl Restoring {
         if is_sound(&self.target, blob).await? {
             return self.found_sound(blob).await;
         }
-        self.target.delete(&blob.location).await?;
+        self.target.remove(&blob.location).await?;
         let what = match self.target.take(&self.source, &blob.location).await {
             Err(storage::Error::NotFound(_)) => "its object is missing in the backup",
             Err(error) => return Err(error.into()),

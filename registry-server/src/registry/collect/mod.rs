@@ -22,11 +22,11 @@ use super::{
 };
 use crate::{
     metadata::{
-        collection::{Collected, Cursor, Empty, Freed, Stale, Unlinked},
+        collection::{Collected, Cursor, Empty, Stale, Unlinked},
         upload::Upload,
     },
     registry,
-    storage::{Location, untouched::Untouched},
+    storage::{Dead, Location, untouched::Untouched},
 };
 
 /// Rows that are looked at in one query.
@@ -34,6 +34,12 @@ const PAGE: u32 = 1000;
 
 /// Rows that are deleted in one transaction: what a push may have to wait for.
 const STEP: usize = 20;
+
+/// Why a blob leaves a repository.
+const UNNAMED: &str = "no manifest here names it";
+
+/// Why an object goes.
+const UNOWNED: &str = "no blob and no upload session owns it";
 
 /// When things go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +161,7 @@ impl Collection {
 
     async fn run(mut self) -> Result<Summary, Error> {
         let started = Instant::now();
+        self.dead_objects().await?;
         self.uploads().await?;
         if let Some(after) = self.settings.untagged_after {
             self.untagged(before(self.now, after)).await?;
@@ -191,8 +198,8 @@ impl Collection {
             return Ok(());
         }
         self.done.uploads += 1;
-        self.done.bytes += upload.received;
-        let (name, bytes) = (upload.id.as_str(), upload.received);
+        self.done.bytes += upload.draft.received;
+        let (name, bytes) = (upload.id.as_str(), upload.draft.received);
         let why = "nobody went on with it";
         self.say(Kind::Upload, Some(upload.repository.as_str()), name, bytes, why).await
     }
@@ -217,20 +224,26 @@ impl Collection {
         let free = Arc::clone(&self.holds).write_owned().await;
         self.backend.refuse_when_read_only()?;
         let started = Instant::now();
-        let collected = self.backend.database.collect_links(links, cutoff).await?;
+        let collected = self.backend.database.collect_links(links, cutoff, self.now).await?;
         self.step_took(started);
+        let mut freed = Vec::new();
         for ((_, repository, digest), collected) in readable.iter().zip(collected) {
-            let (kind, bytes) = match &collected {
-                Collected::Kept => continue,
-                Collected::Unlinked => (Kind::Link, 0),
-                Collected::Freed(freed) => (Kind::Blob, self.free(freed).await?),
-            };
-            let why = "no manifest here names it";
-            self.say(kind, Some(repository.as_str()), digest.as_str(), bytes, why).await?;
-            match kind {
-                Kind::Link => self.done.links += 1,
-                _ => self.done.blobs += 1,
+            match collected {
+                Collected::Kept => {}
+                Collected::Unlinked => {
+                    self.done.links += 1;
+                    let (repository, digest) = (Some(repository.as_str()), digest.as_str());
+                    self.say(Kind::Link, repository, digest, 0, UNNAMED).await?;
+                }
+                Collected::Freed(dead) => freed.push((repository, digest, dead)),
             }
+        }
+        let dead: Vec<Dead> = freed.iter().map(|(.., dead)| dead.clone()).collect();
+        let bytes = self.free(&dead).await?;
+        for ((repository, digest, _), bytes) in freed.into_iter().zip(bytes) {
+            self.done.blobs += 1;
+            let (repository, digest) = (Some(repository.as_str()), digest.as_str());
+            self.say(Kind::Blob, repository, digest, bytes, UNNAMED).await?;
         }
         drop(free);
         Ok(())
@@ -257,8 +270,8 @@ impl Collection {
     async fn delete_unlinked(&mut self, digest: Digest) -> Result<(), Error> {
         let free = Arc::clone(&self.holds).write_owned().await;
         self.backend.refuse_when_read_only()?;
-        if let Some(freed) = self.backend.database.collect_unlinked(&digest).await? {
-            let bytes = self.free(&freed).await?;
+        if let Some(dead) = self.backend.database.collect_unlinked(&digest, self.now).await? {
+            let bytes = self.free(&[dead]).await?.first().copied().unwrap_or_default();
             self.done.blobs += 1;
             self.say(Kind::Blob, None, digest.as_str(), bytes, "no repository holds it").await?;
         }
@@ -266,19 +279,49 @@ impl Collection {
         Ok(())
     }
 
-    /// Deletes an object whose row is gone; gives the bytes that are free for it: none when it
-    /// cannot be deleted, and then it is an orphan that the next run tries again.
-    async fn free(&mut self, freed: &Freed) -> Result<u64, Error> {
-        match self.backend.store.delete(&freed.location).await {
-            Ok(()) => {
-                self.done.bytes += freed.size;
-                Ok(freed.size)
-            }
-            Err(error) => {
-                self.problem(format!("deleting an object: {}", chain(&error))).await?;
-                Ok(0)
+    /// Deletes objects whose rows are gone; gives the bytes that are free for each: none where it
+    /// cannot be deleted, and then the next run tries it again.
+    async fn free(&mut self, dead: &[Dead]) -> Result<Vec<u64>, Error> {
+        let mut freed = Vec::with_capacity(dead.len());
+        for (dead, deleted) in dead.iter().zip(self.backend.delete(dead).await?) {
+            match deleted {
+                Ok(()) => freed.push(dead.size),
+                Err(error) => {
+                    self.problem(format!("deleting an object: {}", chain(&error))).await?;
+                    freed.push(0);
+                }
             }
         }
+        self.done.bytes += freed.iter().sum::<u64>();
+        Ok(freed)
+    }
+
+    /// Deletes what was let go and is still there: somebody died in between, or it could not be deleted.
+    async fn dead_objects(&mut self) -> Result<(), Error> {
+        let mut last = String::new();
+        loop {
+            let page = self.backend.database.dead_objects(self.now, &last, PAGE).await?;
+            let Some((end, _)) = page.last() else { return Ok(()) };
+            last.clone_from(end);
+            for (location, dead) in page {
+                match dead {
+                    Ok(dead) => self.dead_object(dead).await?,
+                    Err(error) => {
+                        self.problem(format!("object {location:?}: {error}: skipped")).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn dead_object(&mut self, dead: Dead) -> Result<(), Error> {
+        let free = Arc::clone(&self.holds).write_owned().await;
+        self.backend.refuse_when_read_only()?;
+        let bytes = self.free(std::slice::from_ref(&dead)).await?.first().copied();
+        drop(free);
+        let Some(bytes) = bytes.filter(|bytes| *bytes == dead.size) else { return Ok(()) };
+        self.done.orphans += 1;
+        self.say(Kind::Orphan, None, dead.location.as_str(), bytes, UNOWNED).await
     }
 
     async fn orphans(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
@@ -306,13 +349,13 @@ impl Collection {
             return Ok(());
         }
         self.backend.refuse_when_read_only()?;
-        if let Err(error) = self.backend.store.delete(orphan).await {
+        let dead = Dead::finished(orphan.clone(), described.length);
+        if let Some(Err(error)) = self.backend.store.delete(&[dead]).await.pop() {
             return self.problem(format!("deleting an object: {}", chain(&error))).await;
         }
         self.done.orphans += 1;
         self.done.bytes += described.length;
-        let why = "no blob and no upload session owns it";
-        self.say(Kind::Orphan, None, orphan.as_str(), described.length, why).await
+        self.say(Kind::Orphan, None, orphan.as_str(), described.length, UNOWNED).await
     }
 
     async fn repositories(&mut self) -> Result<(), Error> {

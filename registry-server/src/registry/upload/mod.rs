@@ -15,19 +15,19 @@ use super::{Error, backend::Backend, content::Content, hash::Hasher};
 use crate::{
     authz::permit::{Permit, SessionGrant},
     metadata::{
-        blob::{Blob, PutBlob, Received},
+        blob::{Blob, Received},
         upload::{Pusher, Upload, UploadId},
     },
-    storage::{self, Location},
+    storage::{Draft, Location},
 };
 
 mod pusher;
 mod receive;
 mod turn;
 
-use pusher::Pushers;
-use receive::{Ending, Reception};
-use turn::{Turn, Turns};
+use pusher::{Pushers, Pushing};
+use receive::Reception;
+use turn::Turns;
 
 /// How far a session has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,8 +102,8 @@ impl Uploads {
             repository: permit.repository().clone(),
             subject: permit.subject().claim().to_owned(),
             pusher,
-            location: Location::fresh()?,
-            received: 0,
+            draft: Draft { location: Location::fresh()?, received: 0, state: None },
+            claim: 0,
             algorithm,
             hash_state: None,
             started: self.backend.clock.now(),
@@ -132,7 +132,7 @@ impl Uploads {
     /// How far a session has come.
     pub(crate) async fn progress(&self, permit: &Permit, id: &UploadId) -> Result<Progress, Error> {
         let upload = self.session(permit, id).await?;
-        Ok(Progress { id: upload.id, received: upload.received })
+        Ok(Progress { id: upload.id, received: upload.draft.received })
     }
 
     /// Appends a chunk. A request that is still appending to the same session is stopped first;
@@ -147,10 +147,12 @@ impl Uploads {
         let turn = self.turns.take(id).await?;
         let mut upload = self.session(permit, id).await?;
         in_order(&upload, range, body)?;
-        let (hasher, ending) = self.receive(&mut upload, body, &turn).await?;
-        self.record(&upload, &hasher).await?;
-        ending.complete()?;
-        Ok(Progress { id: upload.id, received: upload.received })
+        let pushing = self.begin_pushing(&upload);
+        let (backend, superseded) = (&self.backend, &turn.superseded);
+        let reception = Reception { backend, pushing: &pushing, superseded };
+        let hasher = self.resume_hash(&upload).await?;
+        reception.append(&mut upload, hasher, body).await?;
+        Ok(Progress { id: upload.id, received: upload.draft.received })
     }
 
     /// Appends the last chunk, if there is one, and makes the blob out of what was received.
@@ -165,39 +167,20 @@ impl Uploads {
         let turn = self.turns.take(id).await?;
         let mut upload = self.session(permit, id).await?;
         in_order(&upload, range, body)?;
-        let (hasher, ending) = self.receive(&mut upload, body, &turn).await?;
-        if let Err(error) = ending.complete() {
-            self.record(&upload, &hasher).await?;
-            return Err(error);
-        }
-        if self.digest_of(&upload, hasher, digest.algorithm()).await? != *digest {
+        let pushing = self.begin_pushing(&upload);
+        let (backend, superseded) = (&self.backend, &turn.superseded);
+        let reception = Reception { backend, pushing: &pushing, superseded };
+        let hasher = self.resume_hash(&upload).await?;
+        let received = reception.finish(&mut upload, hasher, body, digest.algorithm()).await?;
+        if received != *digest {
             self.end_session(&upload).await?;
             return Err(Error::DigestMismatch);
         }
         self.make_blob(&upload, digest).await
     }
 
-    async fn receive(
-        &self,
-        upload: &mut Upload,
-        body: &mut Content,
-        turn: &Turn<'_>,
-    ) -> Result<(Hasher, Ending), Error> {
-        let slots_max = self.backend.settings().limits.uploads_per_subject_max;
-        let pushing = self.pushers.begin(&upload.pusher, slots_max);
-        let (backend, superseded) = (&self.backend, &turn.superseded);
-        let reception = Reception { backend, pushing: &pushing, superseded };
-        let hasher = self.resume_hash(upload).await?;
-        reception.take(upload, hasher, body).await
-    }
-
-    /// Records how far the session has come, once its object is there for good: the bytes are
-    /// synced already, but after a power cut a file without a name would be none.
-    async fn record(&self, upload: &Upload, hasher: &Hasher) -> Result<(), Error> {
-        self.backend.store.sync_entry(&upload.location).await?;
-        let (state, now) = (hasher.state(), self.backend.clock.now());
-        let database = &self.backend.database;
-        Ok(database.record_received(&upload.id, upload.received, state, now).await?)
+    fn begin_pushing(&self, upload: &Upload) -> Pushing<'_> {
+        self.pushers.begin(&upload.pusher, self.backend.settings().limits.uploads_per_subject_max)
     }
 
     /// The hash over what the session holds: from its saved state, else by reading it again.
@@ -205,29 +188,11 @@ impl Uploads {
         let saved = upload.hash_state.as_deref();
         match saved.and_then(|state| Hasher::from_state(upload.algorithm, state)) {
             Some(hasher) => Ok(hasher),
-            None => self.hash_object(upload, upload.algorithm).await,
-        }
-    }
-
-    /// The digest of what the session holds, under the algorithm that the client wants.
-    async fn digest_of(
-        &self,
-        upload: &Upload,
-        hasher: Hasher,
-        algorithm: Algorithm,
-    ) -> Result<Digest, Error> {
-        if hasher.algorithm() == algorithm {
-            Ok(hasher.finish())
-        } else {
-            Ok(self.hash_object(upload, algorithm).await?.finish())
-        }
-    }
-
-    async fn hash_object(&self, upload: &Upload, algorithm: Algorithm) -> Result<Hasher, Error> {
-        let store = &*self.backend.store;
-        match Hasher::over(store, &upload.location, upload.received, algorithm).await {
-            Err(Error::Store(storage::Error::NotFound(_))) => Err(Error::UploadUnknown),
-            hasher => hasher,
+            None if upload.draft.received == 0 => Ok(Hasher::new(upload.algorithm)),
+            None if self.backend.store.reads_unfinished() => {
+                Hasher::over(&*self.backend.store, &upload.draft, upload.algorithm).await
+            }
+            None => Err(Error::UploadUnknown),
         }
     }
 
@@ -258,11 +223,12 @@ impl Uploads {
         if self.turns.is_active(&upload.id) {
             return Ok(false);
         }
-        let gone = self.backend.database.end_idle_upload(&upload.id, idle_since).await?;
-        if gone {
-            self.backend.drop_object(&upload.location).await;
+        let (database, now) = (&self.backend.database, self.backend.clock.now());
+        let is_ended = database.end_idle_upload(upload, idle_since, now).await?;
+        if is_ended {
+            self.backend.drop_objects(&[upload.dead()]).await;
         }
-        Ok(gone)
+        Ok(is_ended)
     }
 
     /// The session, if it is of the permit's subject and repository; any other is unknown.
@@ -276,23 +242,18 @@ impl Uploads {
             .ok_or(Error::UploadUnknown)
     }
 
-    /// Makes the received object a blob of the repository; its bytes are durable already.
+    /// Makes the received object, which lasts, a blob of the repository.
     async fn make_blob(&self, upload: &Upload, digest: &Digest) -> Result<(), Error> {
-        self.backend.store.sync_entry(&upload.location).await?;
         let blob = Blob {
             digest: digest.clone(),
-            size: upload.received,
-            location: upload.location.clone(),
+            size: upload.draft.received,
+            location: upload.draft.location.clone(),
             damaged: false,
         };
         let received = Received { blob, unsound: self.unsound_object_of(digest).await? };
-        let (id, repository, now) = (&upload.id, &upload.repository, self.backend.clock.now());
-        let put = self.backend.database.commit_blob(id, repository, received, now).await?;
-        match put.ok_or(Error::UploadUnknown)? {
-            PutBlob::New => {}
-            PutBlob::Kept => self.backend.drop_object(&upload.location).await,
-            PutBlob::Replaced(old) => self.backend.drop_object(&old).await,
-        }
+        let now = self.backend.clock.now();
+        let dead = self.backend.database.commit_blob(upload, received, now).await?;
+        self.backend.drop_objects(&dead.ok_or(Error::UploadUnknown)?).await;
         Ok(())
     }
 
@@ -303,8 +264,9 @@ impl Uploads {
     }
 
     async fn end_session(&self, upload: &Upload) -> Result<(), Error> {
-        self.backend.database.end_upload(&upload.id).await?;
-        self.backend.drop_object(&upload.location).await;
+        if self.backend.database.end_upload(upload, self.backend.clock.now()).await? {
+            self.backend.drop_objects(&[upload.dead()]).await;
+        }
         Ok(())
     }
 }
@@ -312,8 +274,8 @@ impl Uploads {
 /// Whether the chunk begins where the session stands and is as long as it says.
 fn in_order(upload: &Upload, range: Option<ChunkRange>, body: &Content) -> Result<(), Error> {
     let Some(range) = range else { return Ok(()) };
-    if range.first != upload.received {
-        let progress = Progress { id: upload.id.clone(), received: upload.received };
+    if range.first != upload.draft.received {
+        let progress = Progress { id: upload.id.clone(), received: upload.draft.received };
         return Err(Error::OutOfOrder { progress });
     }
     let announced = range.last.checked_sub(range.first).and_then(|length| length.checked_add(1));

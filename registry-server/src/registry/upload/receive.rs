@@ -2,6 +2,7 @@
 
 use std::{future::poll_fn, io, mem::replace, pin::pin, task::Poll, time::Duration};
 
+use berth_shared::digest::{Algorithm, Digest};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::sleep;
@@ -16,7 +17,7 @@ use crate::{
         content::{Content, is_late},
         hash::Hasher,
     },
-    storage::{self, Location, ObjectWriter, Store},
+    storage::{self, Draft, Location, ObjectWriter, Progress, Store},
 };
 
 /// How much is gathered before it is hashed and written. Twice this is held per slot: one part on
@@ -77,30 +78,83 @@ pub(super) struct Reception<'r> {
 }
 
 impl Reception<'_> {
-    /// Appends the body to the session's object and makes it durable, as far as it came. Gives
-    /// the hash over all that the object now holds.
-    pub(super) async fn take(
+    /// Appends the body to what the session holds, makes it durable and records it, as far as it came.
+    pub(super) async fn append(
         &self,
         upload: &mut Upload,
         hasher: Hasher,
         body: &mut Content,
-    ) -> Result<(Hasher, Ending), Error> {
-        if body.length() == Some(0) && upload.received > 0 {
-            return Ok((hasher, Ending::Complete));
+    ) -> Result<(), Error> {
+        let mut object = Object::new(self, upload, hasher);
+        let received = self.receive(body, &mut object).await;
+        let (ending, _slot) = self.or_cut_back(upload, received).await?;
+        self.keep(upload, object).await?;
+        ending.complete()
+    }
+
+    /// Appends the last of the body, and makes what was received an object that lasts. Gives its
+    /// digest under `algorithm`.
+    pub(super) async fn finish(
+        &self,
+        upload: &mut Upload,
+        hasher: Hasher,
+        body: &mut Content,
+        algorithm: Algorithm,
+    ) -> Result<Digest, Error> {
+        let mut object = Object::new(self, upload, hasher);
+        let received = self.receive(body, &mut object).await;
+        let (ending, _slot) = self.or_cut_back(upload, received).await?;
+        if let Err(error) = ending.complete() {
+            self.keep(upload, object).await?;
+            return Err(error);
+        }
+        let (received, hasher) = (object.received, object.hasher.clone());
+        if object.seal().await? {
+            self.record(upload, object.draft.clone(), &object.hasher).await?;
+        }
+        let finished = object.finish().await;
+        upload.draft.location = self.or_cut_back(upload, finished).await?;
+        upload.draft.received = received;
+        if hasher.algorithm() == algorithm {
+            return Ok(hasher.finish());
+        }
+        Ok(Hasher::over(&*self.backend.store, &upload.draft, algorithm).await?.finish())
+    }
+
+    /// Makes durable what came, and records it.
+    async fn keep(&self, upload: &mut Upload, mut object: Object<'_>) -> Result<(), Error> {
+        let kept = object.checkpoint().await;
+        self.or_cut_back(upload, kept).await?;
+        let Object { draft, hasher, .. } = object;
+        self.record(upload, draft, &hasher).await
+    }
+
+    async fn record(
+        &self,
+        upload: &mut Upload,
+        draft: Draft,
+        hasher: &Hasher,
+    ) -> Result<(), Error> {
+        (upload.draft, upload.hash_state) = (draft, Some(hasher.state()));
+        let now = self.backend.clock.now();
+        match self.backend.database.record_upload(upload, now).await? {
+            true => Ok(()),
+            false => Err(Error::Superseded),
+        }
+    }
+
+    /// Takes the body in. Gives the slot under which the rest is to be done, too.
+    async fn receive(
+        &self,
+        body: &mut Content,
+        object: &mut Object<'_>,
+    ) -> Result<(Ending, Option<Slot<'_>>), Error> {
+        if body.length() == Some(0) && object.received > 0 {
+            return Ok((Ending::Complete, None));
         }
         self.backend.refuse_when_full().await?;
         self.refuse_beyond_share(body.length().unwrap_or(0)).await?;
-        let mut object = Object::new(&*self.backend.store, upload, hasher, self.pushing);
-        let ending = match self.pump(body, &mut object).await {
-            Ok(ending) => ending,
-            Err(error) => {
-                drop(object);
-                self.cut_back(upload).await;
-                return Err(error);
-            }
-        };
-        upload.received = object.received;
-        Ok((object.hasher, ending))
+        self.pump(body, object).await
     }
 
     /// Refuses `more` bytes, which a client has announced, beyond what the unfinished uploads of
@@ -129,31 +183,32 @@ impl Reception<'_> {
         Ok(())
     }
 
-    /// Gives back the room that bytes take which the row does not count; on a full disk at once.
-    async fn cut_back(&self, upload: &Upload) {
-        match self.backend.store.write(&upload.location, upload.received).await {
-            Ok(_) | Err(storage::Error::NotFound(_)) => {}
-            Err(error) => {
-                let error = berth_shared::telemetry::chain(&error);
-                tracing::warn!(upload = upload.id.as_str(), error, "cutting back an upload");
-            }
+    /// After a failure gives back the room that bytes take which the row does not count; on a full
+    /// disk at once.
+    async fn or_cut_back<T>(&self, upload: &Upload, result: Result<T, Error>) -> Result<T, Error> {
+        if result.is_err()
+            && let Err(error) = self.backend.store.cut_back(&upload.draft).await
+        {
+            let error = berth_shared::telemetry::chain(&error);
+            tracing::warn!(upload = upload.id.as_str(), error, "cutting back an upload");
         }
+        result
     }
 
-    /// Receives the body, turn by turn, and makes durable what came. Within a turn one batch is
+    /// Receives the body, turn by turn. Within a turn one batch is
     /// received while the one before is hashed and written. Between turns nothing is in hand and no
     /// slot is held, for as long as the client thinks.
-    async fn pump(&self, body: &mut Content, object: &mut Object<'_>) -> Result<Ending, Error> {
+    async fn pump(
+        &self,
+        body: &mut Content,
+        object: &mut Object<'_>,
+    ) -> Result<(Ending, Option<Slot<'_>>), Error> {
         let Self { pushing, superseded, .. } = *self;
         loop {
             self.look_again(object).await?;
             let (slot, chunk) = match self.first_chunk(body).await {
                 Ok(first) => first,
-                Err(ending) => {
-                    let _slot = pushing.slot().await;
-                    object.finish().await?;
-                    return Ok(ending);
-                }
+                Err(ending) => return Ok((ending, pushing.slot().await)),
             };
             let began = object.received;
             let (mut batch, mut ending) = gather(vec![chunk], body, superseded).await;
@@ -168,8 +223,7 @@ impl Reception<'_> {
             }
             object.store(batch).await?;
             if !matches!(ending, Ending::Full | Ending::Paused) {
-                object.finish().await?;
-                return Ok(ending);
+                return Ok((ending, Some(slot)));
             }
             object.rest().await?;
             drop(slot);
@@ -243,8 +297,11 @@ async fn gather(
 struct Object<'o> {
     store: &'o dyn Store,
     pushing: &'o Pushing<'o>,
-    location: Location,
+    /// As far as it is durable.
+    draft: Draft,
+    claim: u64,
     hasher: Hasher,
+    /// How much was appended.
     received: u64,
     /// How much was there when room was looked for.
     looked_at: u64,
@@ -254,17 +311,13 @@ struct Object<'o> {
 }
 
 impl<'o> Object<'o> {
-    fn new(
-        store: &'o dyn Store,
-        upload: &Upload,
-        hasher: Hasher,
-        pushing: &'o Pushing<'_>,
-    ) -> Self {
-        let (location, received) = (upload.location.clone(), upload.received);
+    fn new(reception: &Reception<'o>, upload: &Upload, hasher: Hasher) -> Self {
+        let received = upload.draft.received;
         Self {
-            store,
-            pushing,
-            location,
+            store: &*reception.backend.store,
+            pushing: reception.pushing,
+            draft: upload.draft.clone(),
+            claim: upload.claim,
             hasher,
             received,
             looked_at: received,
@@ -273,16 +326,12 @@ impl<'o> Object<'o> {
         }
     }
 
-    async fn open(&mut self) -> Result<&mut dyn ObjectWriter, Error> {
+    async fn open(&mut self) -> Result<&mut Box<dyn ObjectWriter>, Error> {
         let writer = match self.writer.take() {
             Some(writer) => writer,
-            None => match self.store.write(&self.location, self.received).await {
-                // The row counts more bytes than the object holds: nothing is appended to that.
-                Err(storage::Error::NotFound(_)) => return Err(Error::UploadUnknown),
-                writer => writer?,
-            },
+            None => self.store.open(self.draft.clone(), self.claim).await?,
         };
-        Ok(self.writer.insert(writer).as_mut())
+        Ok(self.writer.insert(writer))
     }
 
     /// Hashes and writes a batch, both at once and both off the threads that serve the network.
@@ -294,28 +343,61 @@ impl<'o> Object<'o> {
         let hashing = self.hasher.clone().updated(batch.clone());
         let writer = self.open().await?;
         let (hashed, written) = tokio::join!(hashing, writer.append(batch));
-        written?;
+        written.map_err(or_unknown)?;
         self.hasher = hashed?;
         self.received += length;
         self.pushing.note_received(length);
         Ok(())
     }
 
-    /// Closes the file for as long as the client thinks, unless it may stay open.
+    /// Closes the object for as long as the client thinks, unless it may stay open.
     async fn rest(&mut self) -> Result<(), Error> {
         if self.kept_open.is_none() {
             self.kept_open = self.pushing.keep_open();
         }
         if self.kept_open.is_none() {
             // An error of writing back is told to who has the file open at the time.
-            self.finish().await?;
+            self.checkpoint().await?;
             self.writer = None;
         }
         Ok(())
     }
 
     /// Makes all of it durable. An object without bytes is one too.
-    async fn finish(&mut self) -> Result<(), Error> {
-        Ok(self.open().await?.sync().await?)
+    async fn checkpoint(&mut self) -> Result<(), Error> {
+        let progress = self.open().await?.checkpoint().await.map_err(or_unknown)?;
+        self.advance(progress);
+        Ok(())
+    }
+
+    /// Whether something has to be recorded before it is finished.
+    async fn seal(&mut self) -> Result<bool, Error> {
+        let progress = self.open().await?.seal().await.map_err(or_unknown)?;
+        let is_needed = progress.is_some();
+        if let Some(progress) = progress {
+            self.advance(progress);
+        }
+        Ok(is_needed)
+    }
+
+    fn advance(&mut self, Progress { durable, state }: Progress) {
+        self.draft.received = durable;
+        self.draft.state = state;
+    }
+
+    async fn finish(mut self) -> Result<Location, Error> {
+        self.open().await?;
+        match self.writer {
+            Some(writer) => writer.finish().await.map_err(or_unknown),
+            None => Err(Error::UploadUnknown),
+        }
+    }
+}
+
+/// The row counts more bytes than the object holds: nothing is appended to that.
+fn or_unknown(error: storage::Error) -> Error {
+    match error {
+        storage::Error::NotFound(_) => Error::UploadUnknown,
+        error => error.into(),
     }
 }

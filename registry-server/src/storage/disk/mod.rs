@@ -1,16 +1,16 @@
 //! Objects as files: `objects/<2 hex>/<32 hex>` below the data directory.
 //!
 //! Reads and writes run on the blocking pool a piece at a time, so that a slow client holds no
-//! thread. While an upload is under way what was written is already being synced, so that the
-//! sync at its end is short.
+//! thread.
 
 mod intake;
 mod pieces;
+mod writer;
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, IoSlice, Seek, SeekFrom, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,19 +20,17 @@ use berth_shared::{
     files::{open_regular, sync_directory},
     owner::Identity,
 };
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use nix::fcntl::OFlag;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 pub use intake::How;
 pub(crate) use intake::copy;
 
-use super::{Described, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store};
+use super::{
+    Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store,
+};
 use pieces::{Pieces, Reader, read_piece};
-
-/// After how many written bytes an early sync starts.
-const EARLY_SYNC_BYTES: u64 = 16 * 1024 * 1024;
+use writer::DiskWriter;
 
 /// Objects in files below one directory.
 #[derive(Debug, Clone)]
@@ -88,6 +86,15 @@ impl DiskStore {
 
     fn path(&self, location: &Location) -> PathBuf {
         self.root.join(&location.as_str()[..2]).join(location.as_str())
+    }
+
+    /// Deletes an object; one that is missing is deleted already.
+    pub(crate) async fn remove(&self, location: &Location) -> Result<(), Error> {
+        self.run("deleting", location, |path| match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        })
+        .await
     }
 
     async fn stream(
@@ -187,53 +194,29 @@ impl Store for DiskStore {
         self.stream(reader, location, start, length).await
     }
 
-    async fn write(
-        &self,
-        location: &Location,
-        offset: u64,
-    ) -> Result<Box<dyn ObjectWriter>, Error> {
-        let file = self
-            .run("opening", location, move |path| {
-                let mut file = OpenOptions::new()
-                    .write(true)
-                    .create(offset == 0)
-                    .truncate(false)
-                    .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
-                    .open(path)?;
-                if file.metadata()?.len() < offset {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                file.set_len(offset)?;
-                file.seek(SeekFrom::Start(offset))?;
-                Ok(Arc::new(file))
-            })
-            .await?;
-        Ok(Box::new(DiskWriter {
-            location: location.clone(),
-            file,
-            durable: self.durable,
-            unsynced: 0,
-            early_sync: None,
-        }))
+    async fn open(&self, draft: Draft, _claim: u64) -> Result<Box<dyn ObjectWriter>, Error> {
+        Ok(Box::new(DiskWriter::new(self.clone(), draft)))
     }
 
-    async fn sync_entry(&self, location: &Location) -> Result<(), Error> {
-        if !self.durable {
-            return Ok(());
-        }
-        self.run("syncing the directory of", location, |path| match path.parent() {
-            Some(directory) => sync_directory(directory),
-            None => Ok(()),
-        })
-        .await
-    }
-
-    async fn delete(&self, location: &Location) -> Result<(), Error> {
-        self.run("deleting", location, |path| match fs::remove_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+    async fn cut_back(&self, draft: &Draft) -> Result<(), Error> {
+        let length = draft.received;
+        let cut = move |path: &Path| writer::open_at(path, length, false).map(drop);
+        match self.run("cutting back", &draft.location, cut).await {
+            Err(Error::NotFound(_)) => Ok(()),
             result => result,
-        })
-        .await
+        }
+    }
+
+    fn reads_unfinished(&self) -> bool {
+        true
+    }
+
+    async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>> {
+        let mut results = Vec::with_capacity(dead.len());
+        for Dead { location, .. } in dead {
+            results.push(self.remove(location).await);
+        }
+        results
     }
 
     async fn describe(&self, location: &Location) -> Result<Described, Error> {
@@ -256,12 +239,12 @@ impl Store for DiskStore {
         })
     }
 
-    async fn free_bytes(&self) -> Result<u64, Error> {
+    async fn free_bytes(&self) -> Result<Option<u64>, Error> {
         const OPERATION: &str = "asking for the free space of";
         let (root, identity) = (Arc::clone(&self.root), self.identity);
         let stat = move || identity.within(|| Ok(nix::sys::statvfs::statvfs(&*root)?));
         let stat = ended(on_disk(OPERATION, stat)).await;
-        stat.map(|stat| stat.blocks_available() * stat.fragment_size())
+        stat.map(|stat| Some(stat.blocks_available() * stat.fragment_size()))
             .map_err(|source| Error::Io { operation: OPERATION, location: nowhere(), source })
     }
 
@@ -286,74 +269,4 @@ fn list(directory: &Path, shard: u8) -> io::Result<Listing> {
 /// Stands for no object in an error about the store as a whole.
 fn nowhere() -> Location {
     Location("0".repeat(32))
-}
-
-struct DiskWriter {
-    location: Location,
-    file: Arc<File>,
-    durable: bool,
-    /// Bytes written since the last sync began.
-    unsynced: u64,
-    early_sync: Option<JoinHandle<io::Result<()>>>,
-}
-
-#[async_trait]
-impl ObjectWriter for DiskWriter {
-    async fn append(&mut self, chunks: Vec<Bytes>) -> Result<(), Error> {
-        let length: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        let file = Arc::clone(&self.file);
-        let written = on_disk("writing", move || write_chunks(&file, &chunks));
-        ended(written).await.map_err(|error| explain("writing", &self.location, error))?;
-        self.unsynced += length;
-        if self.durable && self.unsynced >= EARLY_SYNC_BYTES {
-            self.sync_early().await?;
-        }
-        Ok(())
-    }
-
-    async fn sync(&mut self) -> Result<(), Error> {
-        if !self.durable {
-            return Ok(());
-        }
-        self.await_early_sync().await?;
-        let file = Arc::clone(&self.file);
-        let synced = ended(on_disk("syncing", move || file.sync_data())).await;
-        self.unsynced = 0;
-        synced.map_err(|error| explain("syncing", &self.location, error))
-    }
-}
-
-impl DiskWriter {
-    /// Starts syncing what has been written, unless the sync before is still running.
-    async fn sync_early(&mut self) -> Result<(), Error> {
-        if self.early_sync.as_ref().is_some_and(|sync| !sync.is_finished()) {
-            return Ok(());
-        }
-        self.await_early_sync().await?;
-        let file = Arc::clone(&self.file);
-        self.early_sync = Some(on_disk("syncing", move || file.sync_data()));
-        self.unsynced = 0;
-        Ok(())
-    }
-
-    /// An error of an early sync must not be lost: the system reports each only once.
-    async fn await_early_sync(&mut self) -> Result<(), Error> {
-        let Some(sync) = self.early_sync.take() else { return Ok(()) };
-        ended(sync).await.map_err(|error| explain("syncing", &self.location, error))
-    }
-}
-
-fn write_chunks(mut file: &File, chunks: &[Bytes]) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> = chunks.iter().map(|chunk| IoSlice::new(chunk)).collect();
-    let mut rest = slices.as_mut_slice();
-    IoSlice::advance_slices(&mut rest, 0);
-    while !rest.is_empty() {
-        match file.write_vectored(rest) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => IoSlice::advance_slices(&mut rest, written),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
