@@ -18,6 +18,7 @@ use std::{
 
 use berth_shared::{clock::Clock, digest::Algorithm};
 use bytes::Bytes;
+use tempfile::TempDir;
 
 use crate::{
     metadata::Database,
@@ -83,6 +84,12 @@ fn settings() -> Settings {
     }
 }
 
+/// A directory in memory where there is one: durability is not what fails here, and some thousand data
+/// directories are made.
+fn scratch() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Makes a store in a data directory.
 type MakeStore = fn(&Path) -> Arc<dyn Store>;
 
@@ -145,7 +152,7 @@ async fn collect_all(registry: &Registry, clock: &Clock, what: &str) {
 
 /// Runs the operation with one step failing. `false` when it had fewer steps than that.
 async fn fail_at(number: i64, operation: &Operation, store: MakeStore) -> bool {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let root = directory.path();
     let clock = Clock::set(Clock::system().now());
     let what = format!("{} with step {number} failing", operation.name);
