@@ -21,12 +21,12 @@ use berth_shared::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::link::AuthLink;
+use crate::auth_client::AuthClient;
 
 /// Where tokens come from; clones share what is kept.
 #[derive(Debug, Clone)]
 pub(crate) enum Issuer {
-    Berth(AuthLink),
+    Berth(AuthClient),
     Foreign(Foreign),
 }
 
@@ -100,7 +100,7 @@ fn read(file: &KeyFile) -> Result<KeySet, String> {
 
 impl Issuer {
     /// The link to Berth's own `auth-server`.
-    pub(crate) fn link(&self) -> Option<&AuthLink> {
+    pub(crate) fn link(&self) -> Option<&AuthClient> {
         match self {
             Self::Berth(link) => Some(link),
             Self::Foreign(_) => None,
@@ -151,7 +151,7 @@ impl Issuer {
 
     /// Whether tokens can be verified.
     pub(crate) fn check(&self) -> Result<(), String> {
-        self.link().map_or(Ok(()), AuthLink::check)
+        self.link().map_or(Ok(()), AuthClient::check)
     }
 
     /// Keeps keys and revocations fresh until `shutdown`.

@@ -5,6 +5,7 @@
 //! [`metadata`] and [`storage`] keep. `issuer` is where tokens come from, and
 //! `link` talks to `auth-server`.
 
+mod auth_client;
 mod authz;
 pub mod config;
 pub mod data;
@@ -13,15 +14,14 @@ mod faults;
 pub mod http;
 mod issuer;
 pub mod jobs;
-mod link;
 mod maintenance;
 pub mod metadata;
+mod metrics;
 #[cfg(test)]
 #[path = "../../tests/plans/mod.rs"]
 mod plans;
 mod reach;
 pub mod registry;
-mod series;
 pub mod server;
 #[cfg(test)]
 mod statements;

@@ -7,9 +7,9 @@ use metrics::{counter, gauge};
 use tokio_util::sync::CancellationToken;
 
 use crate::registry::{
-    Error, Registry, collect,
+    Error, Registry,
     event::{Event, Events},
-    verify,
+    gc, verify,
 };
 
 /// How often the settings are looked at, at least: they may have changed.
@@ -112,7 +112,7 @@ fn note(event: &Event) {
 }
 
 /// The summary line of a collection, and its metrics.
-pub(crate) fn note_collection(summary: &collect::Summary) {
+pub(crate) fn note_collection(summary: &gc::Summary) {
     let removed = [
         ("manifest", summary.manifests),
         ("link", summary.links),

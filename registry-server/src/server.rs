@@ -20,16 +20,15 @@ use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    auth_client::AuthClient,
     authz::Authorizer,
     config::{Config, TlsFiles},
     data::{CONTROL_SOCKET, StartError, lock, open_registry, preparing},
     http::{self, App, basic::Exchange, origin::Origin},
     issuer::{Foreign, Issuer},
-    jobs,
-    link::AuthLink,
-    maintenance,
+    jobs, maintenance,
+    metrics::{Lookup, SERIES, SERVER},
     registry::{BLOB_FILES_MAX, Registry},
-    series::{self, Lookup},
 };
 
 /// Files besides those of connections, uploads that move and blobs: the database's, the requests to
@@ -76,7 +75,7 @@ impl Server {
         let registry = registry.with_blob_files(blob_files(&config));
         let foreign_subjects = config.foreign_issuer.is_some();
         let issuer = match config.foreign_issuer {
-            None => Issuer::Berth(AuthLink::open(&config.auth_socket, &config.data)),
+            None => Issuer::Berth(AuthClient::open(&config.auth_socket, &config.data)),
             Some(foreign) => {
                 Issuer::Foreign(Foreign::open(foreign).map_err(StartError::ForeignIssuer)?)
             }
@@ -159,7 +158,7 @@ impl Server {
         let verification = tokio::spawn(maintenance::verify(registry.clone(), shutdown.clone()));
         let routes = http::health_routes(self.app.clone(), Audience::Private)
             .merge(jobs::server::routes(registry.clone()));
-        let name = |listener| Name { server: series::SERVER, listener };
+        let name = |listener| Name { server: SERVER, listener };
         let (limits, stop) = (Limits::default(), shutdown.clone());
         let control = serve(self.control, name("control"), routes, limits.clone(), stop);
         if let Some((listener, routes)) = self.metrics {
@@ -189,7 +188,7 @@ fn blob_files(config: &Config) -> usize {
 
 /// From here on what happens is counted.
 fn record_metrics(clock: &Clock) -> Result<(), StartError> {
-    metrics::record(series::SERVER, env!("CARGO_PKG_VERSION"), clock, &series::SERIES)
+    metrics::record(SERVER, env!("CARGO_PKG_VERSION"), clock, &SERIES)
         .map_err(io::Error::other)
         .map_err(preparing("metrics"))
 }

@@ -15,9 +15,9 @@ use registry_server::{
         event::{Outcome, Told},
     },
     registry::{
-        collect::Summary,
         delete::Deleted,
         event::{Event, Kind},
+        gc::Summary,
     },
 };
 use serde_json::json;

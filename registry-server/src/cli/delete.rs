@@ -7,7 +7,7 @@ use clap::Args;
 use registry_server::{
     config::Config,
     jobs::{Job, event::Outcome},
-    registry::{collect::Settings, delete::Deleted},
+    registry::{delete::Deleted, gc::Settings},
 };
 
 use crate::{

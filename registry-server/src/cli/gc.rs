@@ -6,7 +6,7 @@ use clap::Args;
 use registry_server::{
     config::Config,
     jobs::{Job, event::Outcome},
-    registry::collect::Summary,
+    registry::gc::Summary,
 };
 
 use crate::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth_shared::{config::ConfigError, serve};
 use serde::Deserialize;
 
-use crate::registry::{self, collect, verify};
+use crate::registry::{self, gc, verify};
 
 /// The `[collection]` table.
 #[derive(Debug, Deserialize)]
@@ -25,7 +25,7 @@ impl Default for Collection {
 }
 
 impl Collection {
-    pub(super) fn settings(&self) -> Result<collect::Settings, ConfigError> {
+    pub(super) fn settings(&self) -> Result<gc::Settings, ConfigError> {
         // Elsewhere in the file 0 means never; here it would mean at once.
         if self.untagged_secs == Some(0) {
             return Err(ConfigError::value(
@@ -33,7 +33,7 @@ impl Collection {
                 "must be at least 1: leave it out to keep manifests without a tag for ever",
             ));
         }
-        Ok(collect::Settings {
+        Ok(gc::Settings {
             interval: unless_never(self.interval_secs),
             grace: Duration::from_secs(self.grace_secs),
             orphans_after: Duration::from_secs(self.orphan_secs),

@@ -3,7 +3,7 @@
 use berth_shared::clock::Clock;
 
 use super::{Faults, faulty, listening, operations, sound};
-use crate::{metadata::repository::RepositoryId, registry::collect::Summary};
+use crate::{metadata::repository::RepositoryId, registry::gc::Summary};
 
 /// So many manifests, untouched for long.
 const LINKS: [&str; 2] = [

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 use crate::{
     metadata::Database,
-    registry::{Error, Limits, Registry, Settings, collect, event::Events, verify},
+    registry::{Error, Limits, Registry, Settings, event::Events, gc, verify},
     storage::{Store, disk::DiskStore, parts::PartStore},
 };
 use operations::{OPERATIONS, Operation};
@@ -73,7 +73,7 @@ fn settings() -> Settings {
             unfinished_bytes_per_subject_max: 1 << 30,
             sparse_manifests: false,
         },
-        collection: collect::Settings {
+        collection: gc::Settings {
             interval: None,
             grace: Duration::ZERO,
             orphans_after: Duration::ZERO,

@@ -23,7 +23,7 @@ use ring::{hmac, rand::SystemRandom};
 use serde::Deserialize;
 
 use super::value;
-use crate::link::AuthLink;
+use crate::auth_client::AuthClient;
 
 /// How long a token is used again, unless it ends before.
 const KEPT: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ pub(crate) enum NoToken {
 /// Exchanges credentials for tokens; clones share what is kept.
 #[derive(Clone)]
 pub(crate) struct Exchange {
-    link: AuthLink,
+    link: AuthClient,
     service: Arc<str>,
     key: Arc<hmac::Key>,
     tokens: Cache<[u8; 32], Arc<str>>,
@@ -94,7 +94,7 @@ impl Exchange {
     ///
     /// # Errors
     /// When the system gives no randomness.
-    pub(crate) fn new(link: AuthLink, service: &str) -> Result<Self, ring::error::Unspecified> {
+    pub(crate) fn new(link: AuthClient, service: &str) -> Result<Self, ring::error::Unspecified> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?;
         Ok(Self {
             link,

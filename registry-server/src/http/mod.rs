@@ -26,6 +26,7 @@ mod uploads;
 
 use std::{io, sync::Arc};
 
+use ::metrics::counter;
 use axum::{
     Router,
     body::Body,
@@ -45,15 +46,14 @@ use berth_shared::{
 };
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
-use metrics::counter;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     authz::Authorizer,
     issuer::Issuer,
     metadata::Asker,
+    metrics,
     registry::{Registry, content::Content},
-    series,
 };
 use basic::Exchange;
 use call::Call;
@@ -70,7 +70,7 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// How requests are told apart in metrics.
-const NAMES: Names = Names { server: series::SERVER, endpoint: endpoint::word };
+const NAMES: Names = Names { server: metrics::SERVER, endpoint: endpoint::word };
 
 /// What the handlers need; clones share it.
 #[derive(Debug, Clone)]

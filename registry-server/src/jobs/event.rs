@@ -7,10 +7,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::registry::{
-    collect,
     delete::Deleted,
     event::{Event, Events},
-    verify,
+    gc, verify,
 };
 
 /// Things told that may wait for a slow listener.
@@ -38,7 +37,7 @@ pub enum Told<O> {
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Outcome {
     /// A collection is through.
-    Collected(collect::Summary),
+    Collected(gc::Summary),
     /// A verification is through.
     Verified(verify::Summary),
     /// Something was deleted on request.
@@ -163,7 +162,7 @@ mod tests {
     fn ends_are_told_in_these_words() {
         let ended = |outcome, expected: Value| is_written(&Told::Ended(outcome), &expected);
         ended(
-            Outcome::Collected(collect::Summary { dry_run: true, blobs: 3, ..Default::default() }),
+            Outcome::Collected(gc::Summary { dry_run: true, blobs: 3, ..Default::default() }),
             json!({
                 "event": "collected", "dry_run": true, "manifests": 0, "links": 0, "blobs": 3,
                 "uploads": 0, "orphans": 0, "repositories": 0, "bytes": 0, "problems": 0,

@@ -5,10 +5,10 @@
 
 mod backend;
 pub(crate) mod blob;
-pub mod collect;
 pub(crate) mod content;
 pub mod delete;
 pub mod event;
+pub mod gc;
 pub(crate) mod hash;
 mod incomplete;
 pub(crate) mod intake;
@@ -42,8 +42,8 @@ use crate::{
 };
 use backend::Backend;
 use blob::Blobs;
-use collect::Collector;
 use delete::Deletion;
+use gc::Collector;
 use intake::Intake;
 use list::Lists;
 use manifest::Manifests;
@@ -62,7 +62,7 @@ pub struct Settings {
     /// Bounds.
     pub limits: Limits,
     /// When things go.
-    pub collection: collect::Settings,
+    pub collection: gc::Settings,
     /// How often stored blobs are hashed again.
     pub verification: verify::Settings,
     /// Whether nothing may be changed, as during maintenance.

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     Error,
     backend::Backend,
-    collect::millis,
     event::{Event, Events},
+    gc::millis,
     hash::Hasher,
     incomplete,
 };

@@ -5,11 +5,11 @@
 //! object without a row is an orphan.
 
 pub mod disk;
+pub mod dry_run;
 #[cfg(test)]
 pub(crate) mod parts;
 #[cfg(test)]
 mod suite;
-pub mod untouched;
 
 use std::{fmt, io, str::FromStr};
 

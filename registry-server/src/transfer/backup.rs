@@ -96,7 +96,7 @@ pub fn backup(
         backup.snapshot.close().await;
         directory.commit(&new, &description)?;
         backup.remove(superfluous).await?;
-        backup.done.millis = registry::collect::millis(started.elapsed());
+        backup.done.millis = registry::gc::millis(started.elapsed());
         Ok(backup.done)
     })
 }

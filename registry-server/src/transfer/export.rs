@@ -93,7 +93,7 @@ pub fn export(
         export.write_blobs(&layout).await?;
         export.write_manifests(&images, &mut layout)?;
         layout.save()?;
-        export.done.millis = registry::collect::millis(started.elapsed());
+        export.done.millis = registry::gc::millis(started.elapsed());
         Ok(export.done)
     })
 }

@@ -98,7 +98,7 @@ pub fn restore(
         restoring.objects().await?;
         restoring.database.close().await;
         put(&new, &data.join("registry.db"))?;
-        restoring.done.millis = registry::collect::millis(started.elapsed());
+        restoring.done.millis = registry::gc::millis(started.elapsed());
         Ok(restoring.done)
     })
 }

@@ -25,12 +25,12 @@ const LAYERS: [&str; 15] = [
     "storage",
     "reach",
     "metadata",
-    "link",
+    "auth_client",
     "issuer",
     "authz",
     "registry",
     "maintenance",
-    "series",
+    "metrics",
     "jobs",
     "http",
     "config",
@@ -40,7 +40,7 @@ const LAYERS: [&str; 15] = [
 ];
 
 /// Those of them that speak HTTP.
-const SPEAK_HTTP: [&str; 5] = ["link", "jobs", "http", "config", "server"];
+const SPEAK_HTTP: [&str; 5] = ["auth_client", "jobs", "http", "config", "server"];
 
 fn modules(root: &str) -> Modules {
     let package = root.split('/').next().unwrap_or_default();

@@ -11,12 +11,12 @@ use super::{
 
 /// Reads go through; what is deleted stays, and is not listed any more.
 #[derive(Debug)]
-pub struct Untouched {
+pub struct DryRun {
     store: Arc<dyn Store>,
     deleted: Mutex<HashSet<Location>>,
 }
 
-impl Untouched {
+impl DryRun {
     /// Pretends on top of `store`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
@@ -25,7 +25,7 @@ impl Untouched {
 }
 
 #[async_trait]
-impl Store for Untouched {
+impl Store for DryRun {
     async fn length(&self, location: &Location) -> Result<u64, Error> {
         self.store.length(location).await
     }

@@ -59,7 +59,7 @@ const STARTING: Duration = Duration::from_secs(3);
 
 /// A handle to the link; clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct AuthLink(Arc<Link>);
+pub(crate) struct AuthClient(Arc<Link>);
 
 #[derive(Debug)]
 struct Link {
@@ -71,7 +71,7 @@ struct Link {
     is_up: AtomicBool,
 }
 
-impl AuthLink {
+impl AuthClient {
     /// A link over `socket` that keeps its last good answers in `directory`.
     pub(crate) fn open(socket: &Path, directory: &Path) -> Self {
         Self(Arc::new(Link {

@@ -26,7 +26,7 @@ use crate::{
         upload::Upload,
     },
     registry,
-    storage::{Dead, Location, untouched::Untouched},
+    storage::{Dead, Location, dry_run::DryRun},
 };
 
 /// Rows that are looked at in one query.
@@ -124,7 +124,7 @@ impl Collector {
     pub fn collect_dry<'r>(&'r self, events: &'r Events) -> BoxFuture<'r, Result<Summary, Error>> {
         Box::pin(async move {
             let (database, _directory) = self.backend.database.copy().await?;
-            let store = Arc::new(Untouched::new(Arc::clone(&self.backend.store)));
+            let store = Arc::new(DryRun::new(Arc::clone(&self.backend.store)));
             // What may not be changed may still be asked about.
             let settings = registry::Settings { read_only: false, ..self.backend.settings() };
             let backend = Backend::new(database, store, self.backend.clock.clone(), settings);
