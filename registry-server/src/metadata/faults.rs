@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use sqlx::ConnectOptions;
+use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 
 use super::{
     Cache, Database, Error, Writer, options,
@@ -36,6 +36,14 @@ impl Database {
         let step = move || progress.step();
         let writer = Writer::start_checked(writer, Arc::clone(&cache), STEPS, step).await?;
         Ok(Self { readers, writer, cache, path: path.into(), closing: Arc::default() })
+    }
+
+    /// Makes a database of what statements say, that another program wrote.
+    pub(crate) async fn make_from(path: &Path, statements: &'static str) {
+        let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+        let mut connection = options.foreign_keys(false).connect().await.unwrap();
+        sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     /// Writes what no program of ours writes.

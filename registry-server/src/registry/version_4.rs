@@ -5,12 +5,11 @@ use std::{fs, path::Path, time::Duration};
 use berth_shared::{clock::Clock, digest::Algorithm, subject::Subject};
 use bytes::Bytes;
 use futures_util::{TryStreamExt, stream};
-use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 
 use crate::{
     authz::permit::Permit,
     faults::{listening, operations::shares, sound},
-    metadata::upload::UploadId,
+    metadata::{Database, upload::UploadId},
     registry::content::Content,
 };
 
@@ -24,11 +23,7 @@ const OBJECTS: [(&str, &str); 3] = [
 const THEN: i64 = 1_795_956_568;
 
 async fn make(root: &Path) {
-    let options = SqliteConnectOptions::new().filename(root.join("registry.db"));
-    let options = options.create_if_missing(true).foreign_keys(false);
-    let mut connection = options.connect().await.unwrap();
-    sqlx::raw_sql(include_str!("version_4.sql")).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
+    Database::make_from(&root.join("registry.db"), include_str!("version_4.sql")).await;
     for (location, content) in OBJECTS {
         let directory = root.join("objects").join(&location[..2]);
         fs::create_dir_all(&directory).unwrap();
