@@ -2,7 +2,7 @@
 # `make test`: format, lints, tests, documentation, dependencies, and real clients.
 # As root on Debian it installs what is missing; otherwise it says what to install.
 # A step that cannot run here is skipped and counted; with CI=true a skip is a failure.
-# BERTH_JOBS says how many interop scripts run side by side, instead of as many as there are cores.
+# BERTH_JOBS says how many interop scripts run side by side, instead of one more than there are cores.
 # With BERTH_FULL=1, as `make test-full` has it, those of tests/full too, which build other projects first.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -10,7 +10,9 @@ cd "$(dirname "$0")/.." || exit
 passed=0 failed=0 skipped=0
 failures=()
 times=()
-jobs=${BERTH_JOBS:-$(nproc)}
+building=
+# One more than there are cores, since some scripts do little but wait.
+jobs=${BERTH_JOBS:-$(($(nproc) + 1))}
 logs=$(mktemp -d "${TMPDIR:-/tmp}/berth-test.XXXXXX")
 log=$logs/cargo
 trap 'rm -rf "$logs"' EXIT
@@ -36,6 +38,22 @@ step() { # name, command...
     if "$@"; then verdict "$name" 1 0 0; else verdict "$name" 0 1 0; fi
 }
 
+# The programs that the interop scripts start are built while the tests run, which wait more than they work.
+build_programs() {
+    cargo build --release --locked -p berth-auth-server -p berth-registry-server --bins >"$logs/release" 2>&1 &
+    building=$! building_since=$SECONDS
+}
+
+programs_are_built() {
+    local name="release build" status=0
+    wait "$building" || status=$?
+    heading "$name"
+    begun=$building_since
+    cat "$logs/release"
+    building=
+    if [ "$status" -eq 0 ]; then verdict "$name" 1 0 0; else verdict "$name" 0 1 0; fi
+}
+
 # The test programs count for themselves.
 cargo_tests() {
     heading "tests"
@@ -48,7 +66,7 @@ cargo_tests() {
     verdict "tests" "$ok" "$bad" 0
 }
 
-# The scripts of interop, each in namespaces of its own: as many side by side as there are cores.
+# The scripts of interop, each in namespaces of its own, several side by side.
 # What one printed is shown when it has ended.
 declare -A script_of=() begun_of=()
 
@@ -84,6 +102,7 @@ one_ends() {
 # What runs in the background does not hear Ctrl-C by itself.
 stop_scripts() {
     [ "${#script_of[@]}" -eq 0 ] || kill -TERM "${!script_of[@]}" 2>/dev/null
+    [ -z "$building" ] || kill -TERM "$building" 2>/dev/null
     wait
     exit 130
 }
@@ -125,13 +144,19 @@ fuzz_lock() { cargo metadata --locked --format-version 1 --manifest-path fuzz/Ca
 step "format" cargo fmt --all --check
 step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 step "lock file of the fuzz targets" fuzz_lock
+step "build of the tests" cargo test --workspace --locked --no-run
+build_programs
 cargo_tests
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 step "dependencies" dependencies
-step "release build" cargo build --release --locked -p berth-auth-server -p berth-registry-server --bins
+programs_are_built
 if [ "$failed" -eq 0 ] || [ -x target/release/registry-server ]; then
     export BERTH_BIN=$PWD/target/release
-    scripts=(tests/interop/*.sh)
+    # Those that take longest begin first.
+    scripts=(tests/interop/{fuzz-smoke,long-upload,import,compose,memory,proxies,honest}.sh)
+    for script in tests/interop/*.sh; do
+        [[ " ${scripts[*]} " == *" $script "* ]] || scripts+=("$script")
+    done
     [ -z "${BERTH_FULL:-}" ] || scripts+=(tests/full/*.sh)
     # Those that are only sourced by the others are not executable.
     for at in "${!scripts[@]}"; do
