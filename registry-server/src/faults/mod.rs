@@ -146,7 +146,7 @@ async fn collect_all(registry: &Registry, clock: &Clock, what: &str) {
         objects += registry.store().list(shard).await.unwrap().objects.len();
     }
     assert_eq!((objects, uploads), (usize::try_from(blobs).unwrap(), 0), "{what}");
-    let dead = registry.database().dead_objects(clock.now(), "", 1).await.unwrap();
+    let dead = registry.database().dead_objects(clock.now(), &Default::default(), 1).await.unwrap();
     assert!(dead.is_empty(), "{what}: {dead:?}");
 }
 

@@ -10,28 +10,32 @@ use super::{
 };
 use crate::storage::{Dead, Location};
 
+/// A place in the list of them: when one may be deleted, and where it lies, as it stands there.
+pub(crate) type Place = (UnixSeconds, String);
+
 impl Database {
-    /// Up to `limit` of those that may be deleted since `now`: each by its location as it stands
-    /// there, and as it can be read.
+    /// Up to `limit` of those behind `last` that may be deleted since `now`: each by its place in the
+    /// list, and as it can be read.
     pub(crate) async fn dead_objects(
         &self,
         now: UnixSeconds,
-        last: &str,
+        last: &Place,
         limit: u32,
-    ) -> Result<Vec<(String, Result<Dead, Error>)>, Error> {
-        let rows: Vec<(String, i64, Option<String>)> = sqlx::query_as(
-            "SELECT location, size, draft FROM dead_objects
-             WHERE location > $1 AND due <= $2 ORDER BY location LIMIT $3",
+    ) -> Result<Vec<(Place, Result<Dead, Error>)>, Error> {
+        let rows: Vec<(UnixSeconds, String, i64, Option<String>)> = sqlx::query_as(
+            "SELECT due, location, size, draft FROM dead_objects
+             WHERE (due, location) > ($1, $2) AND due <= $3 ORDER BY due, location LIMIT $4",
         )
-        .bind(last)
+        .bind(last.0)
+        .bind(&last.1)
         .bind(now)
         .bind(i64::from(limit))
         .fetch_all(&mut *self.reader().await?)
         .await?;
-        let dead = |(location, size, draft): (String, i64, _)| {
+        let dead = |(due, location, size, draft): (_, String, i64, _)| {
             let read = || Ok(Dead { location: parse(&location)?, size: unsigned(size)?, draft });
             let read = read();
-            (location, read)
+            ((due, location), read)
         };
         Ok(rows.into_iter().map(dead).collect())
     }

@@ -9,7 +9,7 @@ pub(crate) mod cache;
 pub(crate) mod child;
 pub(crate) mod collection;
 pub(crate) mod column;
-mod dead;
+pub(crate) mod dead;
 pub(crate) mod deletion;
 mod error;
 #[cfg(test)]

@@ -413,7 +413,7 @@ mod tests {
         };
         let put = database.commit_blob(&overtaken, received(&overtaken), 6).await.unwrap();
         assert_eq!(put, None);
-        assert_eq!(database.dead_objects(100, "", 10).await.unwrap().len(), 0);
+        assert_eq!(database.dead_objects(100, &Default::default(), 10).await.unwrap().len(), 0);
 
         let recorded = database.upload(&newest.id, 0).await.unwrap().unwrap();
         assert_eq!((&recorded.draft, recorded.claim), (&newest.draft, newest.claim));

@@ -12,7 +12,7 @@ pub(super) const ROWS: u32 = 100_000;
 
 /// All of it is in one repository, `app`, so that the number of its rows counts as well; but for one
 /// manifest in each of some others, and many that refer to one. Each manifest names the next one as its child.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "INSERT INTO repositories (id, name) SELECT n, IIF(n = 1, 'app', printf('other/%06d', n))
      FROM numbers",
     "INSERT INTO blobs (digest, size, location, created, checked)
@@ -35,6 +35,8 @@ const TABLES: [&str; 10] = [
     "INSERT INTO uploads (id, repository, subject, location, received, algorithm, started, touched)
      SELECT printf('%032x', n), 'app', 'andrew',
      printf('%032x', n + (SELECT MAX(n) FROM numbers)), 0, 'sha256', n, n FROM numbers",
+    "INSERT INTO dead_objects (location, size, due)
+     SELECT printf('%032x', n + 2 * (SELECT MAX(n) FROM numbers)), 1, n FROM numbers",
 ];
 
 /// The `number`-th digest.

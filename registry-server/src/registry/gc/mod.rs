@@ -23,6 +23,7 @@ use super::{
 use crate::{
     metadata::{
         collection::{Collected, Cursor, Empty, Stale, Unlinked},
+        dead::Place,
         upload::Upload,
     },
     registry,
@@ -298,12 +299,12 @@ impl Collection {
 
     /// Deletes what was let go and is still there: somebody died in between, or it could not be deleted.
     async fn dead_objects(&mut self) -> Result<(), Error> {
-        let mut last = String::new();
+        let mut last = Place::default();
         loop {
             let page = self.backend.database.dead_objects(self.now, &last, PAGE).await?;
             let Some((end, _)) = page.last() else { return Ok(()) };
             last.clone_from(end);
-            for (location, dead) in page {
+            for ((_, location), dead) in page {
                 match dead {
                     Ok(dead) => self.dead_object(dead).await?,
                     Err(error) => {
