@@ -1,7 +1,7 @@
 //! Every statement that a server makes, and how SQLite goes about it: a part of both servers' own
 //! tests.
 //!
-//! What is run is recorded, as sqlx tells it; what stands in the sources is read there. Each must be
+//! What is run is recorded, as sqlx tells it; what stands in the sources is read there, in those of the server and of what both servers share. Each must be
 //! the other: so nothing is forgotten, and nothing is put together of parts that nobody sees.
 
 mod literals;
@@ -37,11 +37,10 @@ const WITHOUT_PLAN: [&str; 8] = [
 const OF_SQLX: [&str; 5] =
     ["_sqlx_migrations", "PRAGMA cache_size", "PRAGMA foreign_keys", "BEGIN", "-- "];
 
-/// What is wrong with the statements of the sources in `directory`, as they were run: one line each;
-/// and those statements, but for those of tests and of sqlx, each in every form that was run.
-/// `connection` is one to a database with much in its tables.
+/// What is wrong with the statements of the sources, as they were run: one line each; and those
+/// statements, but for those of tests and of sqlx, each in every form that was run. `connection` is
+/// one to a database with much in its tables.
 pub(crate) async fn complaints(
-    directory: &Path,
     run: &BTreeSet<String>,
     read_all: &[ReadsAll],
     connection: &mut SqliteConnection,
@@ -54,7 +53,11 @@ pub(crate) async fn complaints(
             statement.starts_with(it.statement)
         }
     };
-    let (own, of_tests) = literals::of(directory);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut own, mut of_tests) = literals::of(&root.join("src"));
+    let shared = literals::of(&root.join("../shared/src/sqlite"));
+    own.extend(shared.0);
+    of_tests.extend(shared.1);
     let (mut complaints, mut statements) = (Vec::new(), BTreeSet::new());
     for literal in &own {
         let as_run: Vec<&String> =

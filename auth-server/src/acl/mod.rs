@@ -8,9 +8,8 @@
 //! file last showed them, [`tokens`]; [`apply`] makes all that what a file says. [`refresh_tokens`] and
 //! [`sign_in_addresses`] are kept here and are no part of the policy, and [`audit`] keeps what
 //! happened. [`store`] opens the database and has all of it; [`snapshot`] looks at one that is not
-//! open, and `schema` says what is in it that Berth did not make. Which rule decides is not known
-//! here: that is [`berth_shared::rights`],
-//! one function for both servers.
+//! open. Which rule decides is not known here: that is [`berth_shared::rights`], one function for both
+//! servers.
 //!
 //! **The counter.** One sequence serves the whole database. Whatever takes something away from a
 //! grantee moves the sequence on and writes its new value down as that grantee's counter, in the
@@ -33,7 +32,6 @@ mod row;
 pub mod rules;
 #[cfg(test)]
 mod samples;
-mod schema;
 pub mod sign_in_addresses;
 pub mod snapshot;
 mod sqlite;
@@ -45,6 +43,8 @@ pub mod users;
 mod writer;
 
 use std::path::PathBuf;
+
+use berth_shared::sqlite::Error as FileError;
 
 /// The database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -78,4 +78,15 @@ pub enum Error {
     /// A row holds something that no version of Berth writes.
     #[error("the database holds {0:?} where it should not")]
     Row(String),
+}
+
+impl From<FileError> for Error {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::File(path, source) => Self::Open { path, source: source.into() },
+            FileError::Migrate(path, source) => Self::Open { path, source: source.into() },
+            FileError::Newer(path) => Self::Newer(path),
+            FileError::Query(source) => Self::Query(source),
+        }
+    }
 }

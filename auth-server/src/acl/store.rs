@@ -2,7 +2,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use berth_shared::clock::{Clock, UnixSeconds};
+use berth_shared::{
+    clock::{Clock, UnixSeconds},
+    sqlite::{foreign_schema, migrate, snapshot},
+};
 use sqlx::Connection;
 
 use super::{
@@ -16,9 +19,8 @@ use super::{
     refresh_tokens::RefreshTokenTable,
     robots::RobotTable,
     rules::RuleTable,
-    schema,
     sign_in_addresses::AddressTable,
-    sqlite::{self, connect, create, identity, migrate, migration_lock},
+    sqlite::{MIGRATIONS, connect, create, identity, migration_lock},
     tokens::Tokens,
     trusts::TrustTable,
     users::SeenUserTable,
@@ -48,7 +50,7 @@ impl Store {
         let mut writer = connect(path).await?;
         // Server and authctl may both be the first to open it.
         let lock = migration_lock(path).map_err(failed)?;
-        migrate(&mut writer, path).await?;
+        migrate(&mut writer, &MIGRATIONS, path, |_| ()).await?;
         drop(lock);
         let reader = Reader::open(path, file).await?;
         Ok(Self { reader, writer: Writer::new(writer, Author::process(Clock::system())) })
@@ -77,7 +79,7 @@ impl Store {
     /// # Errors
     /// When a database does not answer.
     pub async fn foreign_schema(&self) -> Result<Option<String>, Error> {
-        schema::foreign(&mut *self.writer.lock().await).await
+        Ok(foreign_schema(&mut *self.writer.lock().await, &MIGRATIONS).await?)
     }
 
     /// Writes a consistent copy of the database, as it is now, to the new file `to`, durably.
@@ -85,7 +87,7 @@ impl Store {
     /// # Errors
     /// When the file is there already, or cannot be written.
     pub async fn snapshot(&self, to: &Path) -> Result<(), Error> {
-        sqlite::snapshot(&mut *self.writer.lock().await, to).await
+        Ok(snapshot(&mut *self.writer.lock().await, to).await?)
     }
 
     /// From now on nothing can be written, as on a full disk.
@@ -210,7 +212,7 @@ mod tests {
     use berth_shared::rights::Effect;
     use sqlx::migrate::Migrator;
 
-    use super::{super::sqlite::MIGRATIONS, *};
+    use super::*;
 
     #[tokio::test]
     async fn a_database_of_a_newer_version_is_refused() {

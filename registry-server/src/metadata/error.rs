@@ -1,6 +1,6 @@
 //! Why the database does not do what is asked.
 
-use berth_shared::serve::budget::Busy;
+use berth_shared::{serve::budget::Busy, sqlite::Error as FileError};
 use sqlx::migrate::MigrateError;
 
 /// The database failed.
@@ -31,4 +31,15 @@ pub enum Error {
     /// Somebody looks up too much at once.
     #[error(transparent)]
     TooManyLookups(#[from] Busy),
+}
+
+impl From<FileError> for Error {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::File(_, source) => Self::Query(sqlx::Error::Io(source)),
+            FileError::Migrate(_, source) => Self::Migrate(source),
+            FileError::Newer(_) => Self::Newer,
+            FileError::Query(source) => Self::Query(source),
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The registry's metadata in SQLite: repositories, links, manifests, tags, upload sessions.
 //!
 //! One writer commits what is queued together; several connections read. A file per noun holds the
-//! queries about it, each written once; what is SQLite's own lies in `sqlite/`. Nothing here knows HTTP or what a right is.
+//! queries about it, each written once; what is SQLite's own lies in `sqlite`. Nothing here knows HTTP or what a right is.
 
 mod asker;
 pub(crate) mod blob;
@@ -40,6 +40,7 @@ use std::{
     time::Duration,
 };
 
+use berth_shared::sqlite::pending;
 use futures_util::future::BoxFuture;
 use sqlx::{
     ConnectOptions, SqliteConnection,
@@ -51,7 +52,7 @@ pub(crate) use asker::Asker;
 pub(crate) use cache::Cache;
 pub use error::Error;
 use readers::{Reader, Readers};
-use sqlite::{MIGRATIONS, migrate, options, pending};
+use sqlite::{MIGRATIONS, migrate, options};
 use transaction::Transaction;
 use writer::{Work, Writer};
 
@@ -122,7 +123,7 @@ impl Database {
     pub async fn open_beside(path: &Path) -> Result<Self, Error> {
         let options = options(path).create_if_missing(false).pragma("query_only", "ON");
         let mut connection = options.connect().await?;
-        if pending(&mut connection).await?.is_some() {
+        if pending(&mut connection, &MIGRATIONS, path).await?.is_some() {
             return Err(Error::Older);
         }
         Self::with_writer(connection, options, path).await
@@ -138,7 +139,7 @@ impl Database {
             let options =
                 options(&path).create_if_missing(false).journal_mode(SqliteJournalMode::Delete);
             let mut connection = options.connect().await?;
-            if pending(&mut connection).await?.is_some() {
+            if pending(&mut connection, &MIGRATIONS, &path).await?.is_some() {
                 // `run` does not compile in a future that is sent to another thread.
                 let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
                 migrated.map_err(Error::Migrate)?;

@@ -1,11 +1,11 @@
-//! Whether a database has the tables, indexes, triggers and views that this program makes, and no
+//! Whether a database has the tables, indexes, triggers and views that its program makes, and no
 //! others: what a backup brings with it would act in the server's name.
 
 use std::collections::BTreeMap;
 
-use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
-
-use super::{Error, sqlite::MIGRATIONS};
+use sqlx::{
+    ConnectOptions, Connection, SqliteConnection, migrate::Migrator, sqlite::SqliteConnectOptions,
+};
 
 /// Tables and indexes that SQLite keeps for itself are none of anybody's making. How the table of
 /// migrations is made is sqlx's affair, and changes with it.
@@ -16,10 +16,17 @@ const SCHEMA: &str = "SELECT type, name,
 /// What each thing is and is called, and how it was made.
 type Schema = BTreeMap<(String, String), String>;
 
-/// What is in the database and is not of this program's making, or is missing in it.
-pub(super) async fn foreign(database: &mut SqliteConnection) -> Result<Option<String>, Error> {
+/// What is in the database and `migrations` do not make, or is missing in it; `None` when there is no
+/// such thing. The database is one that has been migrated.
+///
+/// # Errors
+/// When a database does not answer.
+pub async fn foreign_schema(
+    database: &mut SqliteConnection,
+    migrations: &Migrator,
+) -> Result<Option<String>, sqlx::Error> {
     let mut own = SqliteConnectOptions::new().in_memory(true).connect().await?;
-    MIGRATIONS.run_direct(None, &mut own, false).await.map_err(sqlx::Error::from)?;
+    migrations.run_direct(None, &mut own, false).await?;
     let expected = schema(sqlx::query_as(SCHEMA).fetch_all(&mut own).await?);
     own.close().await?;
     let found = schema(sqlx::query_as(SCHEMA).fetch_all(database).await?);
@@ -37,4 +44,27 @@ fn difference(expected: &Schema, found: &Schema) -> Option<String> {
     });
     let missing = || expected.keys().find(|it| !found.contains_key(it)).map(|it| ("no", it));
     foreign.or_else(missing).map(|(what, (kind, name))| format!("{what} {kind} {name:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_differs_or_is_missing() {
+        let schema = |rows: &[(&str, &str)]| {
+            rows.iter()
+                .map(|(name, sql)| (("table".into(), (*name).into()), (*sql).into()))
+                .collect()
+        };
+        let own = schema(&[("a", "1"), ("b", "2")]);
+        for (rows, found) in [
+            (&[("a", "1"), ("b", "2")][..], None),
+            (&[("a", "1"), ("b", "2"), ("c", "3")], Some("a table \"c\"")),
+            (&[("a", "1"), ("b", "3")], Some("another table \"b\"")),
+            (&[("a", "1")], Some("no table \"b\"")),
+        ] {
+            assert_eq!(difference(&own, &schema(rows)).as_deref(), found);
+        }
+    }
 }
