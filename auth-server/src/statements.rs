@@ -36,7 +36,7 @@ const POLICY: &str = "the policy is held as a whole, and read when an administra
 const PAGE: &str = "every row behind the id is one of the page, and the limit ends it";
 
 /// What reads all of a table, or sorts, or seems to.
-const READ_ALL: [ReadsAll; 19] = [
+const READ_ALL: [ReadsAll; 18] = [
     ReadsAll { statement: "SELECT grantee, counter FROM counters", why: POLICY },
     ReadsAll { statement: "SELECT grantee, pattern, effect, actions, expires FROM g", why: POLICY },
     ReadsAll { statement: "SELECT group_name, member FROM group_members", why: POLICY },
@@ -71,13 +71,8 @@ const READ_ALL: [ReadsAll; 19] = [
         why: PAGE,
     },
     ReadsAll {
-        statement: "DELETE FROM sign_in_addresses WHERE rowid IN ( SELECT rowid \
-                    FROM sign_in_addresses WHERE name",
+        statement: "DELETE FROM sign_in_addresses WHERE name = $1 AND",
         why: "sorts those of one name, as many as are kept and the new one",
-    },
-    ReadsAll {
-        statement: "INSERT INTO audit (at, event, subject, detail) SELECT",
-        why: "sorts the batch that is written, and nothing that is stored",
     },
     ReadsAll {
         statement: "SELECT id, at, event, subject, actor, detail, ring FROM audit WHERE id > $1",

@@ -1,9 +1,11 @@
 //! The table of the audit: acts in their own transactions, what clients caused in batches, and
 //! what was written, read back.
 
+use std::{iter, sync::Arc};
+
 use berth_shared::clock::UnixSeconds;
 use serde_json::{Map, Value};
-use sqlx::{Row as _, Sqlite, query::Query, sqlite::SqliteArguments};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite, query::Query, sqlite::SqliteArguments};
 
 use super::{
     Error,
@@ -18,6 +20,9 @@ const ACTS_MAX: i64 = 100_000;
 /// Rows that one call clears away at most, so that a smaller `rows_max` stops nothing for long:
 /// twice what a batch can bring.
 const CLEARED_MAX: i64 = 20_000;
+
+/// Rows in one statement: SQLite looks for each place among all of them, one by one.
+const PART_MAX: usize = 32;
 
 /// The rings that are not failures': acts, and what was given as it was asked for; see the eighth
 /// migration.
@@ -81,17 +86,24 @@ impl AuditTable<'_> {
     /// # Errors
     /// When the database cannot be written to; nothing is written then.
     pub async fn append(&self, entries: &[Entry], exported: i64) -> Result<(), Error> {
-        let batch = serde_json::to_string(entries)?;
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
-        sqlx::query(
-            "INSERT INTO audit (at, event, subject, detail)
-             SELECT value ->> 'at', value ->> 'event', value ->> 'subject', value -> 'detail'
-             FROM json_each($1) ORDER BY key",
-        )
-        .bind(batch)
-        .execute(&mut *transaction)
-        .await?;
+        // Most parts are of one length.
+        let (mut length, mut statement): (usize, Arc<str>) = (0, "".into());
+        for part in parts(entries) {
+            if length != part.len() {
+                length = part.len();
+                let rows = places(length);
+                let text = format!("INSERT INTO audit (at, event, subject, detail) VALUES {rows}");
+                statement = text.into();
+            }
+            let mut insert = sqlx::query(AssertSqlSafe(Arc::clone(&statement)));
+            for entry in part {
+                let (at, event, subject, detail) = entry.values()?;
+                insert = insert.bind(at).bind(event).bind(subject).bind(detail);
+            }
+            insert.execute(&mut *transaction).await?;
+        }
         sqlx::query("UPDATE audit_exported SET last_id = $1")
             .bind(exported)
             .execute(&mut *transaction)
@@ -123,7 +135,8 @@ impl AuditTable<'_> {
         let mut behind = 0;
         for (ring, beyond) in beyond {
             behind += sqlx::query_scalar::<_, i64>(
-                "SELECT COUNT(*) FROM (SELECT id FROM audit WHERE ring = $1 ORDER BY id LIMIT $2)
+                "SELECT COUNT(*)
+                 FROM (SELECT id FROM audit WHERE ring = $1 ORDER BY id LIMIT $2) AS oldest
                  WHERE id > $3",
             )
             .bind(&ring)
@@ -162,7 +175,7 @@ impl AuditTable<'_> {
             "SELECT id, at, event, subject, actor, detail, ring FROM audit
              WHERE id > $1 ORDER BY id LIMIT $2",
         );
-        self.read_rows(query.bind(id).bind(count)).await
+        self.read_rows(query.bind(id).bind(i64::from(count))).await
     }
 
     /// The newest rows that `filter` lets through, `count` at most, the oldest of them first.
@@ -174,16 +187,16 @@ impl AuditTable<'_> {
         let query = sqlx::query(
             "SELECT id, at, event, subject, actor, detail, ring FROM audit
              WHERE id >= COALESCE((SELECT MIN(id) FROM audit WHERE at >= $1), 0)
-               AND +at >= $1 AND +at < $2 AND ($3 IS NULL OR subject = $3)
-               AND ($4 IS NULL OR event GLOB $4)
+               AND +at >= $1 AND +at < $2 AND (CAST($3 AS TEXT) IS NULL OR subject = $3)
+               AND (CAST($4 AS TEXT) IS NULL OR event LIKE $4 ESCAPE '!')
              ORDER BY id DESC LIMIT $5",
         );
         let query = query
             .bind(filter.since.unwrap_or(i64::MIN))
             .bind(filter.until.unwrap_or(i64::MAX))
             .bind(&filter.subject)
-            .bind(&filter.event)
-            .bind(count);
+            .bind(filter.event.as_deref().map(like))
+            .bind(i64::from(count));
         let mut rows = self.read_rows(query).await?;
         rows.reverse();
         Ok(rows)
@@ -207,6 +220,32 @@ impl AuditTable<'_> {
         };
         rows.iter().map(read).collect()
     }
+}
+
+/// Parts of a batch, each of a power of two: so a statement has few forms, which connections keep
+/// prepared.
+fn parts(mut entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
+    iter::from_fn(move || {
+        let length = 1 << entries.len().min(PART_MAX).checked_ilog2()?;
+        let (part, rest) = entries.split_at(length);
+        entries = rest;
+        Some(part)
+    })
+}
+
+/// Places for so many rows of four values.
+fn places(rows: usize) -> String {
+    let row = |row| {
+        let first = 4 * row + 1;
+        format!("(${first}, ${}, ${}, ${})", first + 1, first + 2, first + 3)
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}
+
+/// A pattern in which `*` stands for anything, as `LIKE` knows it.
+fn like(pattern: &str) -> String {
+    let escaped = pattern.replace('!', "!!").replace('%', "!%").replace('_', "!_");
+    escaped.replace('*', "%")
 }
 
 fn read_detail(text: &str) -> Result<Map<String, Value>, Error> {
@@ -248,6 +287,8 @@ mod tests {
             (Filter { subject: some("and%"), ..none.clone() }, &[]),
             (Filter { event: some("*.add"), subject: some("bea"), ..none.clone() }, &all[2..3]),
             (Filter { event: some("user"), ..none.clone() }, &[]),
+            (Filter { event: some("user_add"), ..none.clone() }, &[]),
+            (Filter { event: some("%!"), ..none.clone() }, &[]),
         ] {
             assert_eq!(events(&store, &filter).await, expected, "{filter:?}");
         }
@@ -258,6 +299,19 @@ mod tests {
             "{\"id\":4,\"at\":\"1970-01-01T00:02:00Z\",\"event\":\"audit.gap\",\"subject\":null,\
              \"lost\":7}\n"
         );
+    }
+
+    #[test]
+    fn a_batch_has_few_forms_and_loses_nothing() {
+        for count in [0, 1, 2, 3, PART_MAX, PART_MAX + 1, 1000] {
+            let entries: Vec<Entry> = (0..count).map(|at| Entry::gap(at as i64, 1)).collect();
+            let parts: Vec<&[Entry]> = parts(&entries).collect();
+            assert!(parts.iter().all(|it| it.len().is_power_of_two() && it.len() <= PART_MAX));
+            let written = parts.concat();
+            let times = written.iter().map(|entry| entry.values().unwrap().0);
+            assert!(times.eq(0..count as i64));
+        }
+        assert_eq!(places(2), "($1, $2, $3, $4), ($5, $6, $7, $8)");
     }
 
     fn failed(known: Option<&str>, is_checked: bool) -> Entry {

@@ -46,11 +46,11 @@ pub(super) async fn clear(
 ) -> Result<u64, Error> {
     let mut transaction = begin(writer).await?;
     let mark = sqlx::query(
-        "INSERT INTO counter_marks (at, sequence)
-         SELECT MAX($1, $2, (SELECT COALESCE(MAX(at), $1) FROM counter_marks)), value
-         FROM sequence",
+        "INSERT INTO counter_marks (id, at, sequence)
+         SELECT COALESCE(MAX(id), 0) + 1, CASE WHEN MAX(at) > $1 THEN MAX(at) ELSE $1 END,
+         (SELECT value FROM sequence) FROM counter_marks",
     );
-    mark.bind(now).bind(latest).execute(&mut *transaction).await?;
+    mark.bind(now.max(latest)).execute(&mut *transaction).await?;
     let old: Option<(i64, i64)> = sqlx::query_as(
         "SELECT id, sequence FROM counter_marks
          WHERE at <= $1 AND id <= (SELECT MAX(id) FROM counter_marks) - $2

@@ -29,7 +29,7 @@ use crate::audit::Act;
 pub const PER_SUBJECT_MAX: i64 = 100;
 
 /// Rows that are read at once.
-const PAGE: u32 = 1000;
+const PAGE: i64 = 1000;
 
 /// A refresh token that is about to be kept.
 #[derive(Debug)]
@@ -92,9 +92,9 @@ impl RefreshTokenTable<'_> {
         idle.execute(&mut *transaction).await?;
         let subject = new.subject.claim();
         let beyond = sqlx::query(
-            "DELETE FROM refresh_tokens WHERE id IN (
+            "DELETE FROM refresh_tokens WHERE subject = $1 AND id NOT IN (
                  SELECT id FROM refresh_tokens WHERE subject = $1
-                 ORDER BY last_used DESC, id DESC LIMIT -1 OFFSET $2)",
+                 ORDER BY last_used DESC, id DESC LIMIT $2)",
         );
         beyond.bind(subject).bind(PER_SUBJECT_MAX - 1).execute(&mut *transaction).await?;
         let id = sqlx::query_scalar(

@@ -48,7 +48,7 @@ impl AddressTable<'_> {
              ORDER BY seen DESC LIMIT $2",
         );
         let mut reader = self.reader.lock().await;
-        let query = query.bind(now - KEPT_SECS).bind(ENTRIES_MAX);
+        let query = query.bind(now - KEPT_SECS).bind(i64::from(ENTRIES_MAX));
         let rows = query.fetch_all(&mut *reader).await?;
         let read = |row| {
             let (user, address) = (parse(row, "name")?, parse(row, "address")?);
@@ -78,18 +78,19 @@ impl AddressTable<'_> {
         let old = sqlx::query("DELETE FROM sign_in_addresses WHERE seen <= $1");
         old.bind(seen.seen - KEPT_SECS).execute(&mut *transaction).await?;
         let of_user = sqlx::query(
-            "DELETE FROM sign_in_addresses WHERE rowid IN (
-                 SELECT rowid FROM sign_in_addresses WHERE name = $1
-                 ORDER BY seen DESC, rowid DESC LIMIT -1 OFFSET $2)",
+            "DELETE FROM sign_in_addresses WHERE name = $1 AND address NOT IN (
+                 SELECT address FROM sign_in_addresses WHERE name = $1
+                 ORDER BY seen DESC, address LIMIT $2)",
         );
         let of_user = of_user.bind(seen.user.as_str()).bind(ADDRESSES_PER_USER_MAX);
         of_user.execute(&mut *transaction).await?;
         let of_all = sqlx::query(
-            "DELETE FROM sign_in_addresses WHERE rowid IN (
-                 SELECT rowid FROM sign_in_addresses WHERE seen > $1 ORDER BY seen, rowid
-                 LIMIT MAX(0, (SELECT value FROM sign_in_address_count) - $2))",
+            "DELETE FROM sign_in_addresses WHERE (name, address) IN (
+                 SELECT name, address FROM sign_in_addresses WHERE seen > $1 ORDER BY seen
+                 LIMIT (SELECT CASE WHEN value > $2 THEN value - $2 ELSE 0 END
+                        FROM sign_in_address_count))",
         );
-        let of_all = of_all.bind(seen.seen - KEPT_SECS).bind(ENTRIES_MAX);
+        let of_all = of_all.bind(seen.seen - KEPT_SECS).bind(i64::from(ENTRIES_MAX));
         of_all.execute(&mut *transaction).await?;
         Ok(transaction.commit().await?)
     }

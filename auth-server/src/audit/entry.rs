@@ -18,7 +18,7 @@ const CLIENT_ID_BYTES_MAX: usize = 64;
 const SCOPES_BYTES_MAX: usize = 1024;
 
 /// A row that is to be written. Nobody acted on the machine, so it has no actor.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     at: UnixSeconds,
     event: &'static str,
@@ -163,6 +163,13 @@ impl Entry {
     pub fn gap(at: UnixSeconds, lost: u64) -> Self {
         let detail = Detail { lost: Some(lost), ..Detail::default() };
         Self { at, event: "audit.gap", subject: None, detail }
+    }
+
+    /// What its row has: when it happened, what, whom it is about, and as an object of JSON what else is
+    /// known.
+    pub(crate) fn values(&self) -> serde_json::Result<(UnixSeconds, &str, Option<&str>, String)> {
+        let detail = serde_json::to_string(&self.detail)?;
+        Ok((self.at, self.event, self.subject.as_deref(), detail))
     }
 
     /// Whether a password was checked for it.
