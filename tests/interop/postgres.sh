@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
-# What registry-server says to its database is understood by PostgreSQL too: every statement that it makes is prepared
+# What both servers say to their databases is understood by PostgreSQL too: every statement that they make is prepared
 # there, over the tables that migrations/postgres makes, which are those of SQLite under the same names.
-# The statements come from the server's own test of them, which runs every operation and writes down what was said.
+# The statements come from each server's own test of them, which runs every operation and writes down what was said.
 # shellcheck source=tests/interop/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-server=registry-server
+# Each server's test of its statements.
+declare -A test_of=(
+    [registry-server]=statements::statements_cost_by_what_they_are_about
+    [auth-server]=statements::no_statement_reads_all_of_a_table
+)
 
 prepare() {
     need jq jq
     need setpriv util-linux
     need_postgres
     command -v cargo >/dev/null || skip "cargo is missing, which builds the test that writes the statements down"
-    build >/dev/null || fail "the tests of $server do not build"
+    build >/dev/null || fail "the tests of the servers do not build"
 }
 
 # Its programs lie beside each other, by version, where no path leads.
@@ -35,18 +39,16 @@ postgres_programs() {
     printf '%s\n' "${found[@]%/initdb}" | sort --version-sort | tail -n 1
 }
 
-# Prints where the program of the server's own tests lies. Of the whole workspace, as `make test` has built them:
-# of one package alone, libraries would be built once more, with other features.
+# Prints where the programs of the crates' own tests lie, each behind its name. Of the whole workspace, as `make test`
+# has built them: of one package alone, libraries would be built once more, with other features.
 build() {
     (cd "$root" && cargo test --locked --quiet --workspace --lib --no-run --message-format json) |
-        jq --raw-output --arg name "${server/-/_}" \
-            'select(.executable != null and .profile.test and .target.name == $name).executable'
+        jq --raw-output 'select(.executable != null and .profile.test) | "\(.target.name) \(.executable)"'
 }
 
 enter_sandbox prepare
 
 postgres=$scratch/postgres
-said=$scratch/said
 # It does not run as root, and must get at its directory.
 as_postgres=(setpriv --reuid postgres --regid postgres --init-groups env --chdir "$postgres")
 bin_of_postgres=$(postgres_programs)
@@ -64,16 +66,14 @@ start_postgres() {
 
 psql_plain() {
     "${as_postgres[@]}" "$bin_of_postgres/psql" --no-psqlrc --quiet --no-align --tuples-only --host "$postgres" \
-        --dbname postgres "$@"
+        --dbname "${server:-postgres}" "$@"
 }
 
 write_down() {
     mkdir -p "$said"
-    BERTH_SQL_DIR=$said "$(build)" --exact statements::statements_cost_by_what_they_are_about
+    BERTH_SQL_DIR=$said "$(build | awk -v name="${server/-/_}" '$1 == name { print $2 }')" --exact "${test_of[$server]}"
     [[ -s $said/statements && -s $said/schema ]]
 }
-
-migrations=$root/$server/migrations
 
 same_migrations() { diff <(ls "$migrations/sqlite") <(ls "$migrations/postgres"); }
 
@@ -99,6 +99,7 @@ SELECT 'column ' || table_name || '.' || column_name || ' ' || CASE
     WHEN data_type = 'text' AND collation_name = 'C' THEN 'TEXT'
     ELSE data_type || ' in the order of ' || COALESCE(collation_name, 'the database') END
     || CASE is_nullable WHEN 'NO' THEN ' required' ELSE '' END
+    || CASE is_generated WHEN 'ALWAYS' THEN ' generated' ELSE '' END
 FROM information_schema.columns WHERE table_schema = 'public';
 SELECT CASE contype WHEN 'p' THEN 'key' WHEN 'u' THEN 'unique' ELSE 'reference' END
     || ' ' || conrelid::regclass || ' (' || pg_temp.names(conrelid, conkey) || ')'
@@ -106,7 +107,7 @@ SELECT CASE contype WHEN 'p' THEN 'key' WHEN 'u' THEN 'unique' ELSE 'reference' 
            || ' (' || pg_temp.names(confrelid, confkey) || ') '
            || CASE confdeltype WHEN 'c' THEN 'CASCADE' WHEN 'a' THEN 'NO ACTION' ELSE confdeltype::text END
        ELSE '' END
-FROM pg_constraint WHERE connamespace = 'public'::regnamespace;
+FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'c';
 SELECT 'index ' || indexrelid::regclass || ' on ' || indrelid::regclass
     || ' (' || pg_temp.names(indrelid, indkey::smallint[]) || ')'
     || COALESCE(' where ' || trim(BOTH '()' FROM pg_get_expr(indpred, indrelid)), '')
@@ -158,12 +159,49 @@ answer_types() {
     [[ ! -s $scratch/types ]]
 }
 
+# What triggers keep in line and what is generated is compared with what the rows say.
+counts_are_right() {
+    local wrong
+    wrong=$(psql_plain --set ON_ERROR_STOP=1 --file - 2>&1 <<'SQL'
+INSERT INTO audit (at, event, subject, actor, detail) VALUES
+    (0, 'user.add', 'act', 'root', '{}'), (0, 'login.fail', 'guess', NULL, '{"checked":true}'),
+    (0, 'login.fail', 'unchecked', NULL, '{}'), (0, 'login.fail', 'robot.robot', NULL, '{}'),
+    (0, 'login.fail', NULL, NULL, '{"checked":true}'), (0, 'login.busy', 'busy', NULL, '{}'),
+    (0, 'token.deny', 'deny', NULL, '{}'), (0, 'token.deny', 'anonymous', NULL, '{}'),
+    (0, 'token.issue', 'issue', NULL, '{}'), (0, 'token.issue', 'issue', NULL, '{}');
+DELETE FROM audit WHERE subject IN ('robot.robot', 'issue') AND id <> (SELECT MAX(id) FROM audit);
+SELECT id, subject, ring FROM audit WHERE ring <> CASE subject WHEN 'anonymous' THEN 'issue' ELSE COALESCE(subject, 'nobody') END;
+SELECT r.ring, r.rows FROM audit_rings r WHERE rows <> (SELECT COUNT(*) FROM audit a WHERE a.ring = r.ring);
+INSERT INTO sign_in_addresses VALUES ('a', 'b', 0), ('a', 'c', 0), ('a', 'd', 0);
+INSERT INTO sign_in_addresses VALUES ('a', 'b', 1), ('b', 'b', 1)
+ON CONFLICT (name, address) DO UPDATE SET seen = excluded.seen;
+DELETE FROM sign_in_addresses WHERE address = 'b';
+SELECT 'addresses', value FROM sign_in_address_count WHERE value <> (SELECT COUNT(*) FROM sign_in_addresses);
+SELECT 'acts', value FROM policy_version WHERE value <> 0;
+INSERT INTO robots VALUES ('robot.a', 'a', 0, NULL, NULL);
+UPDATE robots SET last_used = 1;
+UPDATE robots SET expires = 1;
+DELETE FROM robots;
+INSERT INTO grants (grantee, pattern, actions, created) VALUES ('a', 'b', 'pull', 0), ('a', 'c', 'pull', 0);
+SELECT 'acts', value FROM policy_version WHERE value <> 4;
+SQL
+    )
+    printf '%s' "$wrong"
+    [[ -z $wrong ]]
+}
+
 start_postgres
-succeeds "$server: SQLite and PostgreSQL have the same migrations" same_migrations
-succeeds "$server: its own test writes down what it says" write_down
-succeeds "$server: PostgreSQL takes the migrations" migrate
-succeeds "$server: they make the same tables, columns, keys, references and indexes" same_schema
-count=$(wc --lines <"$said/statements")
-succeeds "$server: PostgreSQL prepares each of $count statements" prepare_all
-succeeds "$server: their places are for what the server sends" place_types
-succeeds "$server: they answer in the types that the server reads" answer_types
+for name in registry-server auth-server; do
+    psql_plain --command "CREATE DATABASE \"$name\""
+    server=$name said=$scratch/said/$name migrations=$root/$name/migrations
+    succeeds "$server: SQLite and PostgreSQL have the same migrations" same_migrations
+    succeeds "$server: its own test writes down what it says" write_down
+    succeeds "$server: PostgreSQL takes the migrations" migrate
+    succeeds "$server: they make the same tables, columns, keys, references and indexes" same_schema
+    count=$(wc --lines <"$said/statements")
+    succeeds "$server: PostgreSQL prepares each of $count statements" prepare_all
+    succeeds "$server: their places are for what the server sends" place_types
+    succeeds "$server: they answer in the types that the server reads" answer_types
+    [[ $server != auth-server ]] || succeeds "$server: what triggers count there is what the rows say" counts_are_right
+    server=
+done

@@ -5,6 +5,7 @@
 //! the other: so nothing is forgotten, and nothing is put together of parts that nobody sees.
 
 mod literals;
+pub(crate) mod portable;
 mod recording;
 
 use std::{collections::BTreeSet, path::Path};

@@ -13,20 +13,15 @@ use std::{
 use sqlx::SqliteConnection;
 
 /// A statement that only SQLite is told, by how it begins.
-struct OfSqlite {
-    statement: &'static str,
-    why: &'static str,
+pub(crate) struct OfSqlite {
+    pub(crate) statement: &'static str,
+    pub(crate) why: &'static str,
 }
 
-/// What is SQLite's own.
-const OF_SQLITE: [OfSqlite; 10] = [
-    OfSqlite { statement: "BEGIN IMMEDIATE", why: "the one writer takes its turn at once" },
-    OfSqlite { statement: "SAVEPOINT work", why: "transactions are not prepared" },
-    OfSqlite { statement: "RELEASE work", why: "the same" },
-    OfSqlite { statement: "ROLLBACK", why: "the same" },
-    OfSqlite { statement: "COMMIT", why: "the same" },
+/// What is SQLite's own in both servers.
+const OF_BOTH: [OfSqlite; 5] = [
     OfSqlite { statement: "VACUUM INTO $1", why: "copies the file" },
-    OfSqlite { statement: "PRAGMA integrity_check(1)", why: "looks through the file" },
+    OfSqlite { statement: "PRAGMA integrity_check", why: "looks through the file" },
     OfSqlite {
         statement: "SELECT EXISTS (SELECT 1 FROM sqlite_master",
         why: "asks a file whether it is a database of ours",
@@ -43,9 +38,11 @@ const OF_SQLITE: [OfSqlite; 10] = [
 
 /// What the schema has: a line for each column, key, index and reference.
 const SCHEMA: [&str; 5] = [
-    "SELECT 'column ' || t.name || '.' || c.name || ' ' || c.type
+    "SELECT 'column ' || t.name || '.' || c.name || ' '
+         || CASE c.type WHEN 'BIGINT' THEN 'INTEGER' ELSE c.type END
          || CASE WHEN c.\"notnull\" OR c.pk THEN ' required' ELSE '' END
-     FROM sqlite_schema t JOIN pragma_table_info(t.name) c
+         || CASE WHEN c.hidden > 1 THEN ' generated' ELSE '' END
+     FROM sqlite_schema t JOIN pragma_table_xinfo(t.name) c
      WHERE t.type = 'table' AND t.name NOT GLOB 'sqlite*' AND t.name NOT GLOB '*sqlx*'",
     "SELECT 'key ' || t.name || ' (' || GROUP_CONCAT(c.name, ', ' ORDER BY c.pk) || ')'
      FROM sqlite_schema t JOIN pragma_table_info(t.name) c
@@ -65,14 +62,20 @@ const SCHEMA: [&str; 5] = [
      FROM sqlite_schema i WHERE i.type = 'index' AND i.sql IS NOT NULL",
 ];
 
-/// Writes both files, where somebody asks for them, of all the program's `statements`.
-pub(super) async fn write(statements: &BTreeSet<String>, connection: &mut SqliteConnection) {
-    let (own, portable): (BTreeSet<&str>, BTreeSet<&str>) = statements
+/// Writes both files, where somebody asks for them, of all the program's `statements`, but for those
+/// that are SQLite's `own`.
+pub(crate) async fn write(
+    statements: &BTreeSet<String>,
+    own: &[OfSqlite],
+    connection: &mut SqliteConnection,
+) {
+    let of_sqlite = || OF_BOTH.iter().chain(own);
+    let (told, portable): (BTreeSet<&str>, BTreeSet<&str>) = statements
         .iter()
         .map(String::as_str)
-        .partition(|statement| OF_SQLITE.iter().any(|it| statement.starts_with(it.statement)));
-    for OfSqlite { statement, why } in OF_SQLITE {
-        let is_told = own.iter().any(|own| own.starts_with(statement));
+        .partition(|statement| of_sqlite().any(|it| statement.starts_with(it.statement)));
+    for OfSqlite { statement, why } in of_sqlite() {
+        let is_told = told.iter().any(|told| told.starts_with(statement));
         assert!(is_told && !why.is_empty(), "is listed and not needed: {statement}");
     }
     let Some(directory) = env::var_os("BERTH_SQL_DIR").map(PathBuf::from) else { return };
