@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use serde::Serializer;
+use serde::{Serialize, Serializer};
 
 /// Seconds since the Unix epoch: the unit of token claims and of both databases.
 pub type UnixSeconds = i64;
@@ -75,10 +75,14 @@ pub fn rfc3339(seconds: UnixSeconds) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + elapsed).to_string()
 }
 
-/// For `serialize_with`: a time as [`rfc3339`] writes it.
+/// For `serialize_with`: a time as [`rfc3339`] writes it, if there is one.
 ///
 /// # Errors
 /// What the serializer says.
-pub fn as_rfc3339<S: Serializer>(at: &UnixSeconds, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&rfc3339(*at))
+pub fn as_rfc3339<T, S>(at: &T, serializer: S) -> Result<S::Ok, S::Error>
+where
+    T: Copy + Into<Option<UnixSeconds>>,
+    S: Serializer,
+{
+    (*at).into().map(rfc3339).serialize(serializer)
 }

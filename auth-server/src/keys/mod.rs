@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use berth_shared::{
     claims::ClaimSet,
-    clock::{Clock, UnixSeconds, rfc3339},
+    clock::{Clock, UnixSeconds, as_rfc3339, rfc3339},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -121,12 +121,16 @@ pub struct KeyInfo {
     /// What it is good for.
     pub state: KeyState,
     /// When it was made.
+    #[serde(serialize_with = "as_rfc3339")]
     pub made: UnixSeconds,
     /// Since when it is in its state.
+    #[serde(serialize_with = "as_rfc3339")]
     pub since: UnixSeconds,
     /// From when on a next key can sign.
+    #[serde(serialize_with = "as_rfc3339")]
     pub signs_from: Option<UnixSeconds>,
     /// When a retired key is dropped.
+    #[serde(serialize_with = "as_rfc3339")]
     pub until: Option<UnixSeconds>,
 }
 

@@ -2,6 +2,7 @@
 //! keys may have leaked, all of them go at once.
 
 use berth_shared::clock::Clock;
+use serde::Serialize;
 
 use super::{
     KeyError, KeyInfo, KeyState, SigningKeys,
@@ -22,7 +23,7 @@ pub enum How {
 }
 
 /// What a rotation did, or would do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Rotated {
     /// The key that signs now; `None` while it is yet to be made.
     pub active: Option<KeyInfo>,

@@ -111,12 +111,13 @@ fn nothing(filter: &Filter, admin: &Admin) -> String {
 }
 
 fn show(rows: &[Row]) -> String {
-    let row = |row: &Row| {
-        let subject = row.subject.clone().unwrap_or_else(|| "-".to_owned());
-        [rfc3339(row.at), row.event.clone(), subject, what(row), by(row)]
+    let object = |row: &Row| {
+        let (at, what, by) = (rfc3339(row.at), what(row), by(row));
+        json!({ "at": at, "event": row.event, "subject": row.subject, "what": what, "by": by })
     };
-    let rows: Vec<_> = rows.iter().map(row).collect();
-    table(["TIME", "EVENT", "SUBJECT", "WHAT", "BY"], &rows)
+    let objects: Vec<_> = rows.iter().map(object).collect();
+    let headings = ["TIME", "EVENT", "SUBJECT", "WHAT", "BY"];
+    table(headings, ["at", "event", "subject", "what", "by"], "-", &objects)
 }
 
 fn text<'a>(row: &'a Row, key: &str) -> Option<&'a str> {

@@ -82,36 +82,33 @@ pub(crate) fn show_rules(rules: &[Rule], admin: &Admin) -> String {
         Grantee::User(name) if !users.contains_key(name) => "no such user",
         _ => "",
     };
-    let rows: Vec<_> = rules
-        .iter()
-        .map(|rule| {
-            let until = rule.expires.map_or_else(|| "never".to_owned(), rfc3339);
-            let remark = remark(rule).to_owned();
-            [
-                rule.grantee.to_string(),
-                rule.effect.to_string(),
-                rule.pattern.to_string(),
-                rule.actions.to_string(),
-                until,
-                remark,
-            ]
-        })
-        .collect();
-    table(["SUBJECT", "RULE", "REPOSITORIES", "ACTIONS", "EXPIRES", ""], &rows)
+    let object = |rule: &Rule| {
+        let mut object = json_rule(rule);
+        object["actions"] = rule.actions.to_string().into();
+        object["remark"] = remark(rule).into();
+        object
+    };
+    table(
+        ["SUBJECT", "RULE", "REPOSITORIES", "ACTIONS", "EXPIRES", ""],
+        ["subject", "effect", "pattern", "actions", "expires", "remark"],
+        "never",
+        &rules.iter().map(object).collect::<Vec<_>>(),
+    )
 }
 
 /// Rules for programs.
 pub(crate) fn json_rules(rules: &[Rule]) -> Value {
-    let one = |rule: &Rule| {
-        json!({
-            "subject": rule.grantee,
-            "effect": rule.effect,
-            "pattern": rule.pattern,
-            "actions": rule.actions,
-            "expires": rule.expires.map(rfc3339),
-        })
-    };
-    rules.iter().map(one).collect()
+    rules.iter().map(json_rule).collect()
+}
+
+fn json_rule(rule: &Rule) -> Value {
+    json!({
+        "subject": rule.grantee,
+        "effect": rule.effect,
+        "pattern": rule.pattern,
+        "actions": rule.actions,
+        "expires": rule.expires.map(rfc3339),
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use berth_shared::subject::{Grantee, GroupName, InvalidUserName, Subject};
 use clap::Subcommand;
 use serde_json::json;
 
-use crate::report::{Failure, Report, table, warn_of};
+use crate::report::{Failure, Report, warn_of};
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -90,20 +90,15 @@ async fn remove(arguments: &Members, admin: &Admin) -> Result<Report, Failure> {
 
 async fn list(admin: &Admin) -> Result<Report, Failure> {
     let groups = groups::list(admin).await?;
-    let json = groups.iter().map(|Group { name, members, rules }| {
+    let objects = groups.iter().map(|Group { name, members, rules }| {
         json!({ "name": name, "members": names(members), "rules": rules })
     });
-    let json = json.collect();
-    let row = |Group { name, members, rules }: &Group| {
-        [name.to_string(), rules.to_string(), names(members).join(", ")]
-    };
-    let rows: Vec<_> = groups.iter().map(row).collect();
-    let text = if rows.is_empty() {
-        "there are no groups; to make one: authctl group add devs USER".to_owned()
-    } else {
-        table(["GROUP", "RULES", "MEMBERS"], &rows)
-    };
-    Ok(Report::done(text, json))
+    Ok(Report::list(
+        objects.collect(),
+        ["GROUP", "RULES", "MEMBERS"],
+        ["name", "rules", "members"],
+        "there are no groups; to make one: authctl group add devs USER",
+    ))
 }
 
 fn names(members: &[Subject]) -> Vec<String> {

@@ -8,7 +8,7 @@ use berth_shared::{
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::report::{Failure, Report, table, warn};
+use crate::report::{Failure, Report, warn};
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -63,22 +63,12 @@ async fn list(arguments: &List, admin: &Admin) -> Result<Report, Failure> {
     if !admin.config().refresh_tokens {
         warn("refresh tokens are off, so that none is accepted: refresh_tokens in auth.toml");
     }
-    let row = |row: &RefreshTokenRow| {
-        [
-            row.id.to_string(),
-            row.subject.to_string(),
-            row.client.clone(),
-            rfc3339(row.created),
-            rfc3339(row.last_used),
-        ]
-    };
-    let text = if found.is_empty() {
-        "there are no refresh tokens".to_owned()
-    } else {
-        let rows: Vec<_> = found.iter().map(row).collect();
-        table(["ID", "SUBJECT", "CLIENT", "CREATED", "LAST USED"], &rows)
-    };
-    Ok(Report::done(text, found.iter().map(show).collect()))
+    Ok(Report::list(
+        found.iter().map(show).collect(),
+        ["ID", "SUBJECT", "CLIENT", "CREATED", "LAST USED"],
+        ["id", "subject", "client", "created", "last_used"],
+        "there are no refresh tokens",
+    ))
 }
 
 async fn revoke(arguments: &Revoke, admin: &Admin) -> Result<Report, Failure> {

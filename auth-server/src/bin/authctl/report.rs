@@ -38,6 +38,24 @@ impl Report {
         Self { text: text.into(), json, is_no: false }
     }
 
+    /// A list: a [`table`] for people, or what to do where there is nothing in it, and the same
+    /// objects for programs, but for a `remark`.
+    pub(crate) fn list<const N: usize>(
+        mut objects: Vec<Value>,
+        headings: [&str; N],
+        keys: [&str; N],
+        empty: &str,
+    ) -> Self {
+        let text = match objects.as_slice() {
+            [] => empty.to_owned(),
+            objects => table(headings, keys, "never", objects),
+        };
+        for object in objects.iter_mut().filter_map(Value::as_object_mut) {
+            object.remove("remark");
+        }
+        Self::done(text, Value::Array(objects))
+    }
+
     pub(crate) fn print(&self, is_json: bool) -> ExitCode {
         let told = if is_json && !self.json.is_null() {
             print(io::stdout(), &shown::json(&self.json.to_string()))
@@ -114,25 +132,36 @@ fn print(mut to: impl Write, text: &str) -> io::Result<()> {
     }
 }
 
-/// Rows under headings, aligned.
-pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
+/// Objects under headings, aligned: of each what is under `keys`, or `none` where that is nothing.
+pub(crate) fn table<const N: usize>(
+    headings: [&str; N],
+    keys: [&str; N],
+    none: &str,
+    objects: &[Value],
+) -> String {
     // A cell is a part of one line, whatever it holds.
-    let rows: Vec<[String; N]> =
-        rows.iter().map(|row| row.each_ref().map(|cell| shown(cell).to_string())).collect();
-    let mut widths = headings.map(str::len);
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |cells: [&str; N]| {
-        let padded: Vec<_> =
-            cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+    let row = |object: &Value| keys.map(|key| shown(&cell(&object[key], none)).to_string());
+    let mut rows: Vec<[String; N]> = vec![headings.map(str::to_owned)];
+    rows.extend(objects.iter().map(row));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<_> = (0..N).filter_map(width).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths);
+        let padded: Vec<_> = cells.map(|(cell, &width)| format!("{cell:width$}")).collect();
         padded.join("  ").trim_end().to_owned()
     };
-    let mut lines = vec![line(headings)];
-    lines.extend(rows.iter().map(|row| line(row.each_ref().map(String::as_str))));
-    lines.join("\n")
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn cell(value: &Value, none: &str) -> String {
+    match value {
+        Value::Null => none.to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => {
+            values.iter().map(|value| cell(value, none)).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -142,8 +171,8 @@ mod tests {
     #[test]
     fn what_would_move_the_cursor_or_add_a_line_is_written_out() {
         let mut told = Vec::new();
-        let rows = [["a\x1b[2J".to_owned(), "b\nc".to_owned()]];
-        print_lines(&mut told, &table(["NAME", "X"], &rows)).unwrap();
+        let objects = [json!({ "name": "a\x1b[2J", "x": "b\nc" })];
+        print_lines(&mut told, &table(["NAME", "X"], ["name", "x"], "", &objects)).unwrap();
         print_lines(&mut told, "no such user: \u{202e}\u{9b}\r").unwrap();
         let expected = "NAME        X\na\\u{1b}[2J  b\\nc\nno such user: \\u{202e}\\u{9b}\\r\n";
         assert_eq!(String::from_utf8(told).unwrap(), expected);
@@ -151,7 +180,8 @@ mod tests {
 
     #[test]
     fn tables_are_aligned_and_end_without_blanks() {
-        let rows = [["andrew".to_owned(), "a".to_owned()], ["b".to_owned(), String::new()]];
-        assert_eq!(table(["NAME", "X"], &rows), "NAME    X\nandrew  a\nb");
+        let objects = [json!({ "name": "andrew", "x": ["a", 1] }), json!({ "name": "b" })];
+        let shown = table(["NAME", "X"], ["name", "x"], "-", &objects);
+        assert_eq!(shown, "NAME    X\nandrew  a, 1\nb       -");
     }
 }

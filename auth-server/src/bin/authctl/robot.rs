@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     grant_text::{GrantText, show_rules},
-    report::{Failure, Report, table},
+    report::{Failure, Report},
     times,
 };
 
@@ -95,34 +95,22 @@ async fn create(arguments: &Create, admin: &Admin) -> Result<Report, Failure> {
 
 async fn list(admin: &Admin) -> Result<Report, Failure> {
     let robots = robots::list(admin).await?;
-    let row = |Listed { robot, rules }: &Listed| {
-        let remark = if robot.holds_at(admin.now()) { "" } else { "expired" };
-        [
-            robot.name.to_string(),
-            rules.to_string(),
-            rfc3339(robot.created),
-            robot.expires.map_or_else(|| "never".to_owned(), rfc3339),
-            robot.last_used.map_or_else(|| "never".to_owned(), rfc3339),
-            remark.to_owned(),
-        ]
-    };
-    let rows: Vec<_> = robots.iter().map(row).collect();
-    let text = if rows.is_empty() {
-        "there are no robots; to make one: authctl robot create ci --grant team/app:pull,push"
-            .to_owned()
-    } else {
-        table(["ROBOT", "RULES", "CREATED", "EXPIRES", "LAST USED", ""], &rows)
-    };
-    let json = robots.iter().map(|Listed { robot, rules }| {
+    let objects = robots.iter().map(|Listed { robot, rules }| {
         json!({
             "name": robot.name,
             "rules": rules,
             "created": rfc3339(robot.created),
             "expires": robot.expires.map(rfc3339),
             "last_used": robot.last_used.map(rfc3339),
+            "remark": if robot.holds_at(admin.now()) { "" } else { "expired" },
         })
     });
-    Ok(Report::done(text, json.collect()))
+    Ok(Report::list(
+        objects.collect(),
+        ["ROBOT", "RULES", "CREATED", "EXPIRES", "LAST USED", ""],
+        ["name", "rules", "created", "expires", "last_used", "remark"],
+        "there are no robots; to make one: authctl robot create ci --grant team/app:pull,push",
+    ))
 }
 
 async fn revoke(name: &RobotName, dry_run: bool, admin: &Admin) -> Result<Report, Failure> {

@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     grant_text::{GrantText, show_rules},
-    report::{Failure, Report, table, warn},
+    report::{Failure, Report, warn},
 };
 
 #[derive(Subcommand)]
@@ -244,24 +244,12 @@ fn json_trust(trust: &Trust, rules: usize) -> Value {
 
 async fn list(admin: &Admin) -> Result<Report, Failure> {
     let trusts = trusts::list(admin).await?;
-    let row = |Listed { trust, rules }: &Listed| {
-        [
-            trust.name.to_string(),
-            trust.issuer.to_string(),
-            trust.audience.to_string(),
-            trust.subject.to_string(),
-            rules.to_string(),
-            trust.last_used.map_or_else(|| "never".to_owned(), rfc3339),
-        ]
-    };
-    let rows: Vec<_> = trusts.iter().map(row).collect();
-    let text = if rows.is_empty() {
-        "there are no trusts; how to add one: authctl trust add --help".to_owned()
-    } else {
-        table(["TRUST", "ISSUER", "AUDIENCE", "SUBJECT", "RULES", "LAST USED"], &rows)
-    };
-    let json = trusts.iter().map(|Listed { trust, rules }| json_trust(trust, *rules));
-    Ok(Report::done(text, json.collect()))
+    Ok(Report::list(
+        trusts.iter().map(|Listed { trust, rules }| json_trust(trust, *rules)).collect(),
+        ["TRUST", "ISSUER", "AUDIENCE", "SUBJECT", "RULES", "LAST USED"],
+        ["name", "issuer", "audience", "subject", "rules", "last_used"],
+        "there are no trusts; how to add one: authctl trust add --help",
+    ))
 }
 
 async fn remove(name: &RobotName, dry_run: bool, admin: &Admin) -> Result<Report, Failure> {

@@ -127,15 +127,13 @@ async fn remove(name: &UserName, dry_run: bool, admin: &Admin) -> Result<Report,
 
 async fn list(admin: &Admin) -> Result<Report, Failure> {
     let (users, problems) = users::list(admin).await?;
-    let row =
-        |User { name, rules, cost }: &User| [name.to_string(), rules.to_string(), cost.to_string()];
-    let rows: Vec<_> = users.iter().map(row).collect();
-    let mut text = table(["USER", "GRANTS", "BCRYPT COST"], &rows);
+    let object = |User { name, rules, cost }: &User| json!({ "name": name.as_str(), "grants": rules, "cost": cost });
+    let users: Vec<_> = users.iter().map(object).collect();
+    let keys = ["name", "grants", "cost"];
+    let mut text = table(["USER", "GRANTS", "BCRYPT COST"], keys, "", &users);
     for problem in &problems {
         text.push_str(&format!("\n{}, {problem}", admin.config().htpasswd.display()));
     }
-    let one = |User { name, rules, cost }: &User| json!({ "name": name.as_str(), "grants": rules, "cost": cost });
-    let users: Vec<_> = users.iter().map(one).collect();
     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
     Ok(Report::done(text, json!({ "users": users, "problems": problems })))
 }

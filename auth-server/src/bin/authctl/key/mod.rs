@@ -5,11 +5,11 @@ use auth_server::{
     audit::Act,
     certs::signing_certificate,
     config::Config,
-    keys::{How, KeyInfo, KeyState, Rotated, SigningKeys, rotate},
+    keys::{How, KeyState, Rotated, SigningKeys, rotate},
 };
 use berth_shared::clock::{Clock, rfc3339};
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::report::{Failure, Report, table, warn};
 
@@ -97,13 +97,8 @@ impl RotateArguments {
             let reason = failure.reason();
             warn(&format!("the keys are rotated, and the audit does not know: {reason}"));
         }
-        let json = json!({
-            "active": rotated.active.as_ref().map(to_json),
-            "next": rotated.next.as_ref().map(to_json),
-            "retired": rotated.retired.as_ref().map(to_json),
-            "dropped": rotated.dropped.iter().map(to_json).collect::<Vec<_>>(),
-            "dry_run": self.dry_run,
-        });
+        let mut json = json!(rotated);
+        json["dry_run"] = self.dry_run.into();
         let lines = effects(&rotated, how, self.dry_run);
         Ok(Report::done(lines.join("\n"), json))
     }
@@ -170,25 +165,17 @@ fn effects(rotated: &Rotated, how: How, is_dry: bool) -> Vec<String> {
 
 fn list(config: &Config, clock: &Clock) -> Result<Report, Failure> {
     let keys = SigningKeys::read(&config.keys(), clock)?;
-    let row = |key: &KeyInfo| {
-        [
-            key.id.clone(),
-            algorithm(key),
-            key.state.to_string(),
-            rfc3339(key.made),
-            rfc3339(key.since),
-            key.until.map(rfc3339).unwrap_or_default(),
-        ]
-    };
-    let rows: Vec<_> = keys.list().map(row).collect();
-    let mut text = table(["KEY", "ALGORITHM", "STATE", "MADE", "SINCE", "GOES"], &rows);
+    let objects: Vec<_> = keys.list().map(|key| json!(key)).collect();
+    let headings = ["KEY", "ALGORITHM", "STATE", "MADE", "SINCE", "GOES"];
+    let members = ["id", "algorithm", "state", "made", "since", "until"];
+    let mut text = table(headings, members, "", &objects);
     let next = keys.list().find(|key| key.state == KeyState::Next);
     if let Some(from) = next.and_then(|key| key.signs_from) {
         let when =
             if from > clock.now() { format!("from {}", rfc3339(from)) } else { "now".into() };
         text.push_str(&format!("\n\nthe next key can sign {when}: authctl key rotate"));
     }
-    Ok(Report::done(text, keys.list().map(to_json).collect()))
+    Ok(Report::done(text, objects.into()))
 }
 
 fn export(config: &Config, clock: &Clock) -> Result<Report, Failure> {
@@ -199,20 +186,4 @@ fn export(config: &Config, clock: &Clock) -> Result<Report, Failure> {
         .collect::<Result<_, _>>()?;
     let data = json!({ "key_id": keys.active_id(), "certificates": certificates });
     Ok(Report::done(certificates.trim_end(), data))
-}
-
-fn algorithm(key: &KeyInfo) -> String {
-    json!(key.algorithm).as_str().unwrap_or_default().to_owned()
-}
-
-fn to_json(key: &KeyInfo) -> Value {
-    json!({
-        "id": key.id,
-        "algorithm": key.algorithm,
-        "state": key.state,
-        "made": rfc3339(key.made),
-        "since": rfc3339(key.since),
-        "signs_from": key.signs_from.map(rfc3339),
-        "until": key.until.map(rfc3339),
-    })
 }
