@@ -1,17 +1,19 @@
 //! From an issuer's token to the trust that it stands for: the order of the steps.
 
+use std::fmt::Display;
+
 use berth_shared::{
     clock::UnixSeconds,
     subject::RobotName,
-    token::{self, signed_claims, unverified},
+    token::{signed_claims, unverified},
 };
 
 use crate::{
     acl::policy::trusts::Trusts,
     trust::{
         Trust,
-        claims::{self, Claims, Mismatch},
-        keys::{IssuerKeys, Unavailable},
+        claims::{self, Claims},
+        keys::IssuerKeys,
     },
 };
 
@@ -19,24 +21,12 @@ use crate::{
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// Why a token stands for nobody. The client learns that it is wrong; the log learns this.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub(super) enum Refusal {
-    #[error("the token is longer than {TOKEN_BYTES_MAX} bytes")]
-    Long,
-    #[error(transparent)]
-    Token(#[from] token::Refusal),
-    #[error("the token cannot be used: {0}")]
-    Claims(#[from] Mismatch),
-    #[error("no trust of that name is for the token's issuer; authctl trust list shows them")]
-    NoTrust,
-    #[error("{trust} is not for the token: {mismatch}")]
-    NotMeant { trust: RobotName, mismatch: Mismatch },
-    #[error("{trust} is not for the token: {reason}")]
-    NotSigned { trust: RobotName, reason: token::Refusal },
-    #[error("both {0} and {1} are for the token: the client must send the name that is meant")]
-    Ambiguous(RobotName, RobotName),
-    #[error("{trust}: {reason}")]
-    Unavailable { trust: RobotName, reason: Unavailable },
+    /// It is no token that any trust is for.
+    Untrusted(String),
+    /// The keys of its issuer cannot be had now.
+    Unavailable(String),
 }
 
 /// Whether a secret is to be read as an issuer's token: three parts, of which a JSON object's
@@ -57,25 +47,29 @@ pub(super) async fn exchange<'a>(
     now: UnixSeconds,
 ) -> Result<&'a Trust, Refusal> {
     if token.len() > TOKEN_BYTES_MAX {
-        return Err(Refusal::Long);
+        return Err(untrusted(format!("the token is longer than {TOKEN_BYTES_MAX} bytes")));
     }
-    let (key_id, unverified): (String, Claims) = unverified(token)?;
-    let issuer = claims::issuer(&unverified)?;
+    let (key_id, unverified): (String, Claims) = unverified(token).map_err(untrusted)?;
+    let unusable = |reason| untrusted(format!("the token cannot be used: {reason}"));
+    let issuer = claims::issuer(&unverified).map_err(unusable)?;
     let is_asked = |trust: &&Trust| {
         trust.issuer.as_str() == issuer && name.is_none_or(|name| trust.name == *name)
     };
-    let mut refusal = Refusal::NoTrust;
+    let none = "no trust of that name is for the token's issuer; authctl trust list shows them";
+    let mut refusal = untrusted(none);
     let mut found: Option<&Trust> = None;
     for trust in trusts.iter().filter(is_asked) {
         match verify(trust, keys, &key_id, token, &unverified, now).await {
             Ok(()) => match found {
                 Some(first) => {
-                    return Err(Refusal::Ambiguous(first.name.clone(), trust.name.clone()));
+                    let both = format!("both {} and {}", first.name, trust.name);
+                    let hint = "the client must send the name that is meant";
+                    return Err(untrusted(format!("{both} are for the token: {hint}")));
                 }
                 None => found = Some(trust),
             },
             // Whether this one is meant too is not known, so that none may be taken.
-            Err(unavailable @ Refusal::Unavailable { .. }) => return Err(unavailable),
+            Err(unavailable @ Refusal::Unavailable(_)) => return Err(unavailable),
             Err(other) => refusal = other,
         }
     }
@@ -90,14 +84,18 @@ async fn verify(
     unverified: &Claims,
     now: UnixSeconds,
 ) -> Result<(), Refusal> {
-    let name = || trust.name.clone();
-    let not_meant = |mismatch| Refusal::NotMeant { trust: name(), mismatch };
-    trust.check(unverified, now).map_err(not_meant)?;
+    let name = &trust.name;
+    let not_meant =
+        |reason: &dyn Display| untrusted(format!("{name} is not for the token: {reason}"));
+    trust.check(unverified, now).map_err(|mismatch| not_meant(&mismatch))?;
     let keys = keys.for_token(trust, key_id).await;
-    let keys = keys.map_err(|reason| Refusal::Unavailable { trust: name(), reason })?;
-    let claims: Claims = signed_claims(&keys, token, now)
-        .map_err(|reason| Refusal::NotSigned { trust: name(), reason })?;
-    trust.check(&claims, now).map_err(not_meant)
+    let keys = keys.map_err(|reason| Refusal::Unavailable(format!("{name}: {reason}")))?;
+    let claims: Claims = signed_claims(&keys, token, now).map_err(|reason| not_meant(&reason))?;
+    trust.check(&claims, now).map_err(|mismatch| not_meant(&mismatch))
+}
+
+fn untrusted(reason: impl Display) -> Refusal {
+    Refusal::Untrusted(reason.to_string())
 }
 
 #[cfg(test)]

@@ -160,10 +160,9 @@ impl SignIn {
         let trust = trust.map_err(|refusal| {
             let known = name.and_then(|name| trusts.get(name));
             let known = known.map(|trust| Subject::Robot(trust.name.clone()));
-            let reason = refusal.to_string();
             match refusal {
-                exchange::Refusal::Unavailable { .. } => IssueError::IssuerDown { known, reason },
-                _ => IssueError::Untrusted { known, reason },
+                exchange::Refusal::Unavailable(reason) => IssueError::IssuerDown { known, reason },
+                exchange::Refusal::Untrusted(reason) => IssueError::Untrusted { known, reason },
             }
         })?;
         self.last_used.note(Used::Trust(trust.name.clone(), trust.created), trust.last_used);

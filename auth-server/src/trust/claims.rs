@@ -16,31 +16,8 @@ const SHOWN_CHARS_MAX: usize = 200;
 
 /// Why a token is not one that a trust is for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Mismatch {
-    /// A claim is missing, or something else than it must be.
-    #[error("the claim {0:?} is missing or of the wrong type")]
-    Unreadable(String),
-    /// Another issuer's.
-    #[error("it is another issuer's")]
-    Issuer,
-    /// For somebody else.
-    #[error("its audience is not {0:?}: the client must ask its issuer for exactly that")]
-    Audience(String),
-    /// About somebody else.
-    #[error("its subject {0:?} is not within the trust's")]
-    Subject(String),
-    /// A required claim says something else.
-    #[error("the claim {name:?} is {is:?} and not as required")]
-    Claim {
-        /// Which.
-        name: String,
-        /// What it says.
-        is: String,
-    },
-    /// It is not the time for it.
-    #[error(transparent)]
-    Time(#[from] token::Refusal),
-}
+#[error("{0}")]
+pub struct Mismatch(String);
 
 /// The `iss` of a token, by which its trusts are found.
 pub(crate) fn issuer(claims: &Claims) -> Result<&str, Mismatch> {
@@ -54,19 +31,24 @@ impl Trust {
     /// The first claim that says something else.
     pub fn check(&self, claims: &Claims, now: UnixSeconds) -> Result<(), Mismatch> {
         if issuer(claims)? != self.issuer.as_str() {
-            return Err(Mismatch::Issuer);
+            return Err(Mismatch("it is another issuer's".to_owned()));
         }
         if !audience_contains(claims, self.audience.as_str())? {
-            return Err(Mismatch::Audience(shown(self.audience.as_str())));
+            let wanted = shown(self.audience.as_str());
+            return Err(Mismatch(format!(
+                "its audience is not {wanted:?}: the client must ask its issuer for exactly that"
+            )));
         }
         let subject = text(claims, "sub")?;
         if !self.subject.matches(subject) {
-            return Err(Mismatch::Subject(shown(subject)));
+            let subject = shown(subject);
+            return Err(Mismatch(format!("its subject {subject:?} is not within the trust's")));
         }
         for (name, value) in self.claims.iter() {
             let is = text(claims, name)?;
             if is != value {
-                return Err(Mismatch::Claim { name: name.to_owned(), is: shown(is) });
+                let is = shown(is);
+                return Err(Mismatch(format!("the claim {name:?} is {is:?} and not as required")));
             }
         }
         in_time(claims, now)
@@ -74,7 +56,7 @@ impl Trust {
 }
 
 fn unreadable(name: &str) -> Mismatch {
-    Mismatch::Unreadable(name.to_owned())
+    Mismatch(format!("the claim {name:?} is missing or of the wrong type"))
 }
 
 fn text<'a>(claims: &'a Claims, name: &str) -> Result<&'a str, Mismatch> {
@@ -99,7 +81,7 @@ fn in_time(claims: &Claims, now: UnixSeconds) -> Result<(), Mismatch> {
     let required = |name| time(name).unwrap_or_else(|| Err(unreadable(name)));
     let (expires, issued) = (required("exp")?, required("iat")?);
     let begins = time("nbf").transpose()?.unwrap_or(issued);
-    Ok(token::in_time(begins.max(issued), expires, now)?)
+    token::in_time(begins.max(issued), expires, now).map_err(|error| Mismatch(error.to_string()))
 }
 
 /// What the log shows of a text that others wrote, who could make it as long as they like.

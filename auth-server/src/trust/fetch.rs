@@ -5,7 +5,7 @@
 //! down is the only place that is asked. Nor can it fill our log: of what it says, errors hold a
 //! bounded part.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use berth_shared::{keys::KeySet, telemetry::chain};
@@ -36,56 +36,8 @@ const ACCEPTED: &str = "application/json, application/jwk-set+json";
 
 /// Why an issuer's keys were not fetched.
 #[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// There is nothing to believe a server by.
-    #[error(
-        "the system has no root certificates: install its package ca-certificates, or name the \
-         issuer's own with --ca FILE"
-    )]
-    NoRoots,
-    /// The roots of the trust cannot be used.
-    #[error("the CA's certificates cannot be used: {0}")]
-    Ca(String),
-    /// The issuer's server did not answer.
-    #[error("asking {url}: {reason}")]
-    Exchange {
-        /// What was asked for.
-        url: String,
-        /// What happened.
-        reason: String,
-    },
-    /// It answered something else than 200.
-    #[error("{url} answered {status}; only 200 is taken, and redirects are not followed")]
-    Status {
-        /// What was asked for.
-        url: String,
-        /// What it answered.
-        status: StatusCode,
-    },
-    /// The answer is too long, or was cut off.
-    #[error("reading {url}: {reason}")]
-    Body {
-        /// What was asked for.
-        url: String,
-        /// What happened.
-        reason: String,
-    },
-    /// Everything together took too long.
-    #[error("no keys within {} s", FETCH_TIMEOUT.as_secs())]
-    Slow,
-    /// The discovery document cannot be used.
-    #[error("reading the issuer's discovery document: {0}")]
-    Discovery(String),
-    /// The document describes another issuer.
-    #[error("the discovery document is of the issuer {0:?}: write exactly that as --issuer")]
-    OtherIssuer(String),
-    /// Its keys are on another host.
-    #[error("the issuer's keys are elsewhere; if that is right, name their place: --keys-url {0}")]
-    Elsewhere(String),
-    /// The key set cannot be used.
-    #[error("the issuer's keys: {0}")]
-    Keys(String),
-}
+#[error("{0}")]
+pub struct FetchError(pub(super) String);
 
 #[derive(Deserialize)]
 struct Discovery {
@@ -95,7 +47,8 @@ struct Discovery {
 
 /// Gets the keys of an issuer, now.
 pub(super) async fn keys(remote: &Remote) -> Result<KeySet, FetchError> {
-    tokio::time::timeout(FETCH_TIMEOUT, fetch(remote)).await.map_err(|_| FetchError::Slow)?
+    let fetched = tokio::time::timeout(FETCH_TIMEOUT, fetch(remote)).await;
+    fetched.map_err(|_| FetchError(format!("no keys within {} s", FETCH_TIMEOUT.as_secs())))?
 }
 
 async fn fetch(remote: &Remote) -> Result<KeySet, FetchError> {
@@ -105,21 +58,31 @@ async fn fetch(remote: &Remote) -> Result<KeySet, FetchError> {
         None => discover(&client, &remote.issuer).await?,
     };
     let body = client.get(&url, KEY_SET_BYTES_MAX).await?;
-    KeySet::from_issuer(&body, KEYS_MAX).map_err(|error| FetchError::Keys(shown(&chain(&error))))
+    KeySet::from_issuer(&body, KEYS_MAX)
+        .map_err(|error| FetchError(format!("the issuer's keys: {}", shown(&chain(&error)))))
 }
 
 /// Where the issuer says its keys are.
 async fn discover(client: &Https, issuer: &IssuerUrl) -> Result<IssuerUrl, FetchError> {
-    let unreadable = |error: &dyn std::error::Error| FetchError::Discovery(shown(&chain(error)));
+    let unreadable = |error: &dyn std::error::Error| {
+        let reason = shown(&chain(error));
+        FetchError(format!("reading the issuer's discovery document: {reason}"))
+    };
     let url = issuer.discovery().map_err(|error| unreadable(&error))?;
     let body = client.get(&url, DISCOVERY_BYTES_MAX).await?;
     let found: Discovery = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
     if found.issuer != issuer.as_str() {
-        return Err(FetchError::OtherIssuer(shown(&found.issuer)));
+        let other = shown(&found.issuer);
+        return Err(FetchError(format!(
+            "the discovery document is of the issuer {other:?}: write exactly that as --issuer"
+        )));
     }
     let keys: IssuerUrl = found.jwks_uri.parse().map_err(|error| unreadable(&error))?;
     if !keys.is_beside(issuer) {
-        return Err(FetchError::Elsewhere(found.jwks_uri));
+        return Err(FetchError(format!(
+            "the issuer's keys are elsewhere; if that is right, name their place: --keys-url {}",
+            found.jwks_uri
+        )));
     }
     Ok(keys)
 }
@@ -134,7 +97,7 @@ impl Https {
             Some(pem) => roots_of(&pem),
             None => system_roots(),
         });
-        let roots = roots.await.map_err(|error| FetchError::Ca(error.to_string()))??;
+        let roots = roots.await.map_err(|error| unusable(&error))??;
         let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         // Plain http is for loopback literals alone: `IssuerUrl` has no other.
         let connector =
@@ -143,8 +106,7 @@ impl Https {
     }
 
     async fn get(&self, url: &IssuerUrl, bytes_max: usize) -> Result<Vec<u8>, FetchError> {
-        let named = || url.to_string();
-        let broken = |reason| FetchError::Exchange { url: named(), reason };
+        let broken = |reason| FetchError(format!("asking {url}: {reason}"));
         let request = Request::get(url.uri())
             .header(header::ACCEPT, ACCEPTED)
             .header(header::USER_AGENT, concat!("berth/", env!("CARGO_PKG_VERSION")))
@@ -155,12 +117,14 @@ impl Https {
         let answer = answer.map_err(|error| broken(shown(&chain(&error))))?;
         let (status, body) = (answer.status(), answer.into_body());
         if status != StatusCode::OK {
-            return Err(FetchError::Status { url: named(), status });
+            return Err(FetchError(format!(
+                "{url} answered {status}; only 200 is taken, and redirects are not followed"
+            )));
         }
         let body = Limited::new(body, bytes_max).collect().await;
         let body = body.map_err(|error| {
-            let reason = format!("{} (at most {bytes_max} bytes are read)", chain(&*error));
-            FetchError::Body { url: named(), reason }
+            let reason = chain(&*error);
+            FetchError(format!("reading {url}: {reason} (at most {bytes_max} bytes are read)"))
         })?;
         Ok(body.to_bytes().to_vec())
     }
@@ -177,17 +141,28 @@ pub fn check_ca(pem: &str) -> Result<(), FetchError> {
 fn roots_of(pem: &str) -> Result<RootCertStore, FetchError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|error| FetchError::Ca(error.to_string()))?;
-        roots.add(certificate).map_err(|error| FetchError::Ca(error.to_string()))?;
+        let certificate = certificate.map_err(|error| unusable(&error))?;
+        roots.add(certificate).map_err(|error| unusable(&error))?;
     }
     if roots.is_empty() {
-        return Err(FetchError::Ca("there is none in PEM form".to_owned()));
+        return Err(unusable(&"there is none in PEM form"));
     }
     Ok(roots)
+}
+
+fn unusable(reason: &dyn fmt::Display) -> FetchError {
+    FetchError(format!("the CA's certificates cannot be used: {reason}"))
 }
 
 fn system_roots() -> Result<RootCertStore, FetchError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() { Err(FetchError::NoRoots) } else { Ok(roots) }
+    if roots.is_empty() {
+        return Err(FetchError(
+            "the system has no root certificates: install its package ca-certificates, or name \
+             the issuer's own with --ca FILE"
+                .to_owned(),
+        ));
+    }
+    Ok(roots)
 }

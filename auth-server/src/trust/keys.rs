@@ -211,6 +211,10 @@ impl Slot {
 mod tests {
     use super::*;
 
+    fn slow() -> FetchError {
+        FetchError("no keys".to_owned())
+    }
+
     fn keys(id: &str) -> KeySet {
         let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
         let key = serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "x": x });
@@ -245,12 +249,12 @@ mod tests {
     #[test]
     fn the_last_good_keys_are_used_for_a_day_and_failures_are_remembered() {
         let (remote, mut slot) = (remote(), Slot::default());
-        slot.take(Err(FetchError::Slow), &remote, &need("a"), 1000);
+        slot.take(Err(slow()), &remote, &need("a"), 1000);
         assert!(slot.answer(&need("a"), 1000).is_err());
         assert!(!slot.is_due(&need("a"), 1009) && slot.is_due(&need("a"), 1010));
         slot.take(Ok(keys("a")), &remote, &need("a"), 1010);
         let later = 1010 + FRESH_SECS;
-        slot.take(Err(FetchError::Slow), &remote, &need("a"), later);
+        slot.take(Err(slow()), &remote, &need("a"), later);
         assert!(slot.answer(&need("a"), later).is_ok() && slot.answer(&need("b"), later).is_err());
         assert!(!slot.is_due(&need("a"), later + 9) && slot.is_due(&need("a"), later + 10));
         assert!(slot.answer(&need("a"), 1009 + KEPT_SECS).is_ok());
@@ -263,7 +267,7 @@ mod tests {
         let later = |trusted| Need { id: "a".to_owned(), trusted };
         slot.take(Ok(keys("a")), &remote, &need("a"), 1000);
         assert!(!slot.is_due(&later(1000), 1000) && slot.is_due(&later(1001), 1001));
-        slot.take(Err(FetchError::Slow), &remote, &later(1001), 1001);
+        slot.take(Err(slow()), &remote, &later(1001), 1001);
         assert!(slot.answer(&later(1001), 1001).is_err() && slot.answer(&need("a"), 1001).is_ok());
         assert!(!slot.is_due(&later(1001), 1010) && slot.is_due(&later(1001), 1011));
         // Made under a clock that was ahead: fetched for once, and not each time.

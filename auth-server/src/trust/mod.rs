@@ -100,22 +100,10 @@ pub struct RequiredClaim {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequiredClaims(BTreeMap<String, String>);
 
-/// A part of a trust makes no sense.
+/// A part of a trust makes no sense: what would.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidTrust {
-    /// The audience is empty or unreadable.
-    #[error("an audience is 1 to {TEXT_BYTES_MAX} bytes without line ends or blanks around it")]
-    Audience,
-    /// Not `NAME=VALUE`.
-    #[error("{0:?}: write NAME=VALUE, as in repository_owner_id=9919")]
-    Claim(String),
-    /// A claim that has an option of its own, or is a time.
-    #[error("the claim {0:?} is checked anyway: see --issuer, --audience and --subject")]
-    CheckedAnyway(String),
-    /// Two values for one claim.
-    #[error("the claim {0:?} is required twice")]
-    Twice(String),
-}
+#[error("{0}")]
+pub struct Invalid(String);
 
 impl KeySource {
     /// The keys in the database, as they were written down.
@@ -149,10 +137,12 @@ impl ExpectedAudience {
 }
 
 impl FromStr for ExpectedAudience {
-    type Err = InvalidTrust;
+    type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        is_text(text).then(|| Self(text.to_owned())).ok_or(InvalidTrust::Audience)
+        let rule = "without line ends or blanks around it";
+        let invalid = || Invalid(format!("an audience is 1 to {TEXT_BYTES_MAX} bytes {rule}"));
+        is_text(text).then(|| Self(text.to_owned())).ok_or_else(invalid)
     }
 }
 
@@ -163,13 +153,16 @@ impl fmt::Display for ExpectedAudience {
 }
 
 impl FromStr for RequiredClaim {
-    type Err = InvalidTrust;
+    type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let pair = text.split_once('=').filter(|(name, value)| is_text(name) && is_text(value));
-        let (name, value) = pair.ok_or_else(|| InvalidTrust::Claim(text.to_owned()))?;
+        let (name, value) = pair.ok_or_else(|| {
+            Invalid(format!("{text:?}: write NAME=VALUE, as in repository_owner_id=9919"))
+        })?;
         if CHECKED_CLAIMS.contains(&name) {
-            return Err(InvalidTrust::CheckedAnyway(name.to_owned()));
+            let options = "see --issuer, --audience and --subject";
+            return Err(Invalid(format!("the claim {name:?} is checked anyway: {options}")));
         }
         Ok(Self { name: name.to_owned(), value: value.to_owned() })
     }
@@ -180,11 +173,11 @@ impl RequiredClaims {
     ///
     /// # Errors
     /// When one is required twice.
-    pub fn all(claims: impl IntoIterator<Item = RequiredClaim>) -> Result<Self, InvalidTrust> {
+    pub fn all(claims: impl IntoIterator<Item = RequiredClaim>) -> Result<Self, Invalid> {
         let mut all = BTreeMap::new();
         for RequiredClaim { name, value } in claims {
             if all.insert(name.clone(), value).is_some() {
-                return Err(InvalidTrust::Twice(name));
+                return Err(Invalid(format!("the claim {name:?} is required twice")));
             }
         }
         Ok(Self(all))
@@ -224,15 +217,15 @@ mod tests {
     fn an_audience_is_never_empty_and_checked_claims_have_options_of_their_own() {
         assert!("reg.homelab.lan".parse::<ExpectedAudience>().is_ok());
         for bad in ["", " ", "a ", "a\n", &"a".repeat(TEXT_BYTES_MAX + 1)] {
-            assert_eq!(bad.parse::<ExpectedAudience>(), Err(InvalidTrust::Audience), "{bad:?}");
+            assert!(bad.parse::<ExpectedAudience>().is_err(), "{bad:?}");
         }
         let claim = "repository_owner_id=a=b".parse::<RequiredClaim>().unwrap();
         assert_eq!((claim.name.as_str(), claim.value.as_str()), ("repository_owner_id", "a=b"));
         for bad in ["", "a", "=b", "a=", "a= b", "sub=x", "aud=x", "exp=1"] {
             assert!(bad.parse::<RequiredClaim>().is_err(), "{bad}");
         }
-        let twice = RequiredClaims::all([claim.clone(), claim.clone()]);
-        assert_eq!(twice, Err(InvalidTrust::Twice(claim.name.clone())));
+        let twice = RequiredClaims::all([claim.clone(), claim.clone()]).unwrap_err();
+        assert!(twice.to_string().contains("required twice"), "{twice}");
         let once = RequiredClaims::all([claim]).unwrap();
         assert_eq!(RequiredClaims::from_json(&once.to_json().unwrap()), Some(once));
     }

@@ -7,7 +7,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{TEXT_BYTES_MAX, is_text};
+use super::{Invalid, TEXT_BYTES_MAX, is_text};
 
 /// What parts are told apart by.
 const SEPARATORS: [char; 2] = [':', '/'];
@@ -20,23 +20,6 @@ const ANY: &str = "*";
 /// A pattern such as `repo:org/app:ref:refs/heads/main` or `repo:org/*:environment:prod`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubjectPattern(String);
-
-/// The text is no pattern of subjects.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidSubjectPattern {
-    /// Empty, too long, or with characters that no subject has.
-    #[error("a subject is 1 to {TEXT_BYTES_MAX} bytes without line ends or blanks around it")]
-    Grammar,
-    /// A `*` beside something else.
-    #[error("{0:?}: * stands for one whole part between : and /, so {1:?} cannot be one")]
-    PartOfPart(String, String),
-    /// A `*` where it says whose the subject is.
-    #[error(
-        "{0:?} would trust subjects of others: write the first two parts out, as in \
-         repo:org/*:ref:refs/heads/main"
-    )]
-    Open(String),
-}
 
 impl SubjectPattern {
     /// The pattern as text.
@@ -75,19 +58,25 @@ fn fits(wanted: &str, piece: &str) -> bool {
 }
 
 impl FromStr for SubjectPattern {
-    type Err = InvalidSubjectPattern;
+    type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if !is_text(text) {
-            return Err(InvalidSubjectPattern::Grammar);
+            let rule = "without line ends or blanks around it";
+            return Err(Invalid(format!("a subject is 1 to {TEXT_BYTES_MAX} bytes {rule}")));
         }
         // Empty parts say nothing: those of spiffe:// do not count.
         let parts = || pieces(text).map(|piece| split(piece).0).filter(|part| !part.is_empty());
         if parts().take(LITERAL_PARTS_MIN).any(|part| part.contains(ANY)) {
-            return Err(InvalidSubjectPattern::Open(text.to_owned()));
+            return Err(Invalid(format!(
+                "{text:?} would trust subjects of others: write the first two parts out, as in \
+                 repo:org/*:ref:refs/heads/main"
+            )));
         }
         if let Some(part) = parts().find(|part| part.contains(ANY) && *part != ANY) {
-            return Err(InvalidSubjectPattern::PartOfPart(text.to_owned(), part.to_owned()));
+            return Err(Invalid(format!(
+                "{text:?}: * stands for one whole part between : and /, so {part:?} cannot be one"
+            )));
         }
         Ok(Self(text.to_owned()))
     }

@@ -4,6 +4,8 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use http::Uri;
 
+use super::Invalid;
+
 /// What OpenID Connect Discovery 1.0 §4 appends to an issuer.
 const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
 
@@ -16,17 +18,6 @@ const URL_BYTES_MAX: usize = 2048;
 pub struct IssuerUrl {
     text: String,
     uri: Uri,
-}
-
-/// The text is no address of an issuer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidUrl {
-    /// Not a URL, or one with a user name or a fragment.
-    #[error("{0:?} is no address such as https://token.actions.githubusercontent.com")]
-    Grammar(String),
-    /// Keys that anybody on the way could replace.
-    #[error("{0:?} is not https, and http is taken for loopback addresses alone")]
-    Plain(String),
 }
 
 impl IssuerUrl {
@@ -45,9 +36,9 @@ impl IssuerUrl {
     ///
     /// # Errors
     /// When the issuer has a query, or is too long for something to be appended.
-    pub(crate) fn discovery(&self) -> Result<Self, InvalidUrl> {
+    pub(crate) fn discovery(&self) -> Result<Self, Invalid> {
         if self.uri.query().is_some() {
-            return Err(InvalidUrl::Grammar(self.text.clone()));
+            return Err(unreadable(&self.text));
         }
         format!("{}{DISCOVERY_PATH}", self.text.trim_end_matches('/')).parse()
     }
@@ -65,10 +56,10 @@ impl IssuerUrl {
 }
 
 impl FromStr for IssuerUrl {
-    type Err = InvalidUrl;
+    type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let unreadable = || InvalidUrl::Grammar(text.chars().take(URL_BYTES_MAX).collect());
+        let unreadable = || unreadable(text);
         let uri: Uri = text.parse().map_err(|_| unreadable())?;
         let authority = uri.authority().map_or("@", |authority| authority.as_str());
         let host = uri.host().unwrap_or_default();
@@ -79,11 +70,20 @@ impl FromStr for IssuerUrl {
         match uri.scheme_str() {
             Some("https") => {}
             Some("http") if is_loopback(host) => {}
-            Some("http") => return Err(InvalidUrl::Plain(text.to_owned())),
+            Some("http") => {
+                let reason = "is not https, and http is taken for loopback addresses alone";
+                return Err(Invalid(format!("{text:?} {reason}")));
+            }
             _ => return Err(unreadable()),
         }
         Ok(Self { text: text.to_owned(), uri })
     }
+}
+
+fn unreadable(text: &str) -> Invalid {
+    let beginning: String = text.chars().take(URL_BYTES_MAX).collect();
+    let example = "https://token.actions.githubusercontent.com";
+    Invalid(format!("{beginning:?} is no address such as {example}"))
 }
 
 /// A literal address: what `localhost` stands for is another's to say.
