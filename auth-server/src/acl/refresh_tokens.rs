@@ -205,7 +205,7 @@ impl RefreshTokenTable<'_> {
             of.entry(&row.subject).or_default().push(row.id);
         }
         for (subject, ids) in of {
-            let act = Act::RefreshRevoke { subject, ids: &ids };
+            let act = Act::RefreshRevoke(subject, &ids);
             record(&mut transaction, self.writer.author(), &act).await?;
         }
         transaction.commit().await?;

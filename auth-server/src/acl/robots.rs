@@ -46,7 +46,7 @@ impl RobotTable<'_> {
         if made == 0 {
             return Ok(false);
         }
-        let act = Act::RobotCreate { name: &robot.name, expires: robot.expires };
+        let act = Act::RobotCreate(&robot.name, robot.expires);
         record(&mut transaction, self.writer.author(), &act).await?;
         add_all(&mut transaction, self.writer.author(), rules, robot.created).await?;
         transaction.commit().await?;

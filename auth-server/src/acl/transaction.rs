@@ -19,14 +19,14 @@ pub(super) async fn record(
     author: &Author,
     act: &Act<'_>,
 ) -> Result<(), Error> {
-    let mut detail = act.detail();
+    let (word, subject, mut detail) = act.parts();
     detail.extend(author.more().clone());
     sqlx::query(
         "INSERT INTO audit (at, event, subject, actor, detail) VALUES ($1, $2, $3, $4, $5)",
     )
     .bind(author.clock().now())
-    .bind(act.word())
-    .bind(act.subject())
+    .bind(word)
+    .bind(subject)
     .bind(author.name())
     .bind(Value::Object(detail).to_string())
     .execute(transaction)

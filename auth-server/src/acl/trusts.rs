@@ -53,7 +53,7 @@ impl TrustTable<'_> {
             return Ok(false);
         }
         let issuer = trust.issuer.as_str();
-        let act = Act::TrustAdd { name: &trust.name, issuer };
+        let act = Act::TrustAdd(&trust.name, issuer);
         record(&mut transaction, self.writer.author(), &act).await?;
         add_all(&mut transaction, self.writer.author(), rules, trust.created).await?;
         transaction.commit().await?;

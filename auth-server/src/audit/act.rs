@@ -1,6 +1,8 @@
 //! Acts of administration. Each is written down in the transaction that does it, so that both are
 //! there or neither.
 
+use std::fmt::Display;
+
 use berth_shared::{
     clock::{UnixSeconds, rfc3339},
     rights::Rule,
@@ -23,13 +25,8 @@ pub enum Act<'a> {
     GroupAdd(&'a GroupName, &'a Subject),
     /// Somebody was taken out of a group.
     GroupRemove(&'a GroupName, &'a Subject),
-    /// A robot was made.
-    RobotCreate {
-        /// What it is called.
-        name: &'a RobotName,
-        /// When its secret ends; never when absent.
-        expires: Option<UnixSeconds>,
-    },
+    /// A robot was made, whose secret ends then, or never.
+    RobotCreate(&'a RobotName, Option<UnixSeconds>),
     /// A robot was removed.
     RobotRevoke(&'a RobotName),
     /// `authctl` added a user.
@@ -49,128 +46,64 @@ pub enum Act<'a> {
     /// A backup, made at this time, was put in place.
     Restore(&'a str),
     /// Tokens are signed with this key from now on.
-    KeyRotate {
-        /// The new key.
-        key_id: &'a str,
-    },
+    KeyRotate(&'a str),
     /// A key is no longer used.
-    KeyRetire {
-        /// The old key.
-        key_id: &'a str,
-    },
+    KeyRetire(&'a str),
     /// A key was given up at once, with every token that it signed.
-    KeyCompromised {
-        /// The key that was given up.
-        key_id: &'a str,
-    },
-    /// Another issuer's word is believed.
-    TrustAdd {
-        /// Whom it lets sign in.
-        name: &'a RobotName,
-        /// Whose word it is.
-        issuer: &'a str,
-    },
+    KeyCompromised(&'a str),
+    /// The word of another issuer, this one, is believed.
+    TrustAdd(&'a RobotName, &'a str),
     /// Another issuer's word is believed no longer.
     TrustRemove(&'a RobotName),
-    /// Refresh tokens were taken back: one, or all of a subject.
-    RefreshRevoke {
-        /// Whose they were.
-        subject: &'a Subject,
-        /// Which, as `authctl refresh-tokens` calls them.
-        ids: &'a [i64],
-    },
+    /// Refresh tokens of a subject were taken back: which, as `authctl refresh-tokens` calls them.
+    RefreshRevoke(&'a Subject, &'a [i64]),
 }
 
 impl Act<'_> {
-    /// The event's word, one of [`EVENTS`](super::EVENTS).
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Grant(_) => "grant.add",
-            Self::Revoke(_) => "grant.remove",
-            Self::Deny(_) => "deny.add",
-            Self::DenyRemove(_) => "deny.remove",
-            Self::GroupAdd(..) => "group.add",
-            Self::GroupRemove(..) => "group.remove",
-            Self::RobotCreate { .. } => "robot.create",
-            Self::RobotRevoke(_) => "robot.revoke",
-            Self::UserAdd(_) => "user.add",
-            Self::UserPassword(_) => "user.passwd",
-            Self::UserRemove(..) => "user.remove",
-            Self::HtpasswdAdd(_) => "htpasswd.add",
-            Self::HtpasswdChange(_) => "htpasswd.change",
-            Self::HtpasswdRemove(_) => "htpasswd.remove",
-            Self::TokensRevoke(_) => "tokens.revoke",
-            Self::Restore(_) => "restore",
-            Self::KeyRotate { .. } => "key.rotate",
-            Self::KeyRetire { .. } => "key.retire",
-            Self::KeyCompromised { .. } => "key.compromised",
-            Self::TrustAdd { .. } => "trust.add",
-            Self::TrustRemove(_) => "trust.remove",
-            Self::RefreshRevoke { .. } => "refresh.revoke",
-        }
-    }
-
-    /// Whom it is about, where it is about somebody.
-    #[must_use]
-    pub fn subject(&self) -> Option<String> {
-        match self {
-            Self::Grant(rule) | Self::Revoke(rule) | Self::Deny(rule) | Self::DenyRemove(rule) => {
-                Some(rule.grantee.to_string())
+    /// The event's word, one of [`EVENTS`](super::EVENTS); whom it is about, where it is about
+    /// somebody; and what else there is to know.
+    pub fn parts(&self) -> (&'static str, Option<String>, Map<String, Value>) {
+        let (word, subject, detail): (_, Option<&dyn Display>, _) = match self {
+            Self::Grant(rule) => ("grant.add", Some(&rule.grantee), of_rule(rule)),
+            Self::Revoke(rule) => ("grant.remove", Some(&rule.grantee), of_rule(rule)),
+            Self::Deny(rule) => ("deny.add", Some(&rule.grantee), of_rule(rule)),
+            Self::DenyRemove(rule) => ("deny.remove", Some(&rule.grantee), of_rule(rule)),
+            Self::GroupAdd(group, member) => ("group.add", Some(member), json!({ "group": group })),
+            Self::GroupRemove(group, member) => {
+                ("group.remove", Some(member), json!({ "group": group }))
             }
-            Self::GroupAdd(_, member) | Self::GroupRemove(_, member) => Some(member.to_string()),
-            Self::RobotCreate { name, .. }
-            | Self::RobotRevoke(name)
-            | Self::TrustAdd { name, .. }
-            | Self::TrustRemove(name) => Some(name.to_string()),
-            Self::UserAdd(name)
-            | Self::UserPassword(name)
-            | Self::UserRemove(name, _)
-            | Self::HtpasswdAdd(name)
-            | Self::HtpasswdChange(name)
-            | Self::HtpasswdRemove(name) => Some(name.to_string()),
-            Self::TokensRevoke(grantee) => Some(grantee.to_string()),
-            Self::RefreshRevoke { subject, .. } => Some(subject.to_string()),
-            Self::Restore(_)
-            | Self::KeyRotate { .. }
-            | Self::KeyRetire { .. }
-            | Self::KeyCompromised { .. } => None,
-        }
-    }
-
-    /// What else there is to know.
-    #[must_use]
-    pub fn detail(&self) -> Map<String, Value> {
-        let value = match self {
-            Self::Grant(rule) | Self::Revoke(rule) | Self::Deny(rule) | Self::DenyRemove(rule) => {
-                let (pattern, actions) = (&rule.pattern, rule.actions.to_string());
-                let mut value = json!({ "pattern": pattern, "actions": actions });
-                if let Some(expires) = rule.expires {
-                    value["expires"] = rfc3339(expires).into();
-                }
-                value
+            Self::RobotCreate(name, end) => ("robot.create", Some(name), until(*end, json!({}))),
+            Self::RobotRevoke(name) => ("robot.revoke", Some(name), json!({})),
+            Self::UserAdd(name) => ("user.add", Some(name), json!({})),
+            Self::UserPassword(name) => ("user.passwd", Some(name), json!({})),
+            Self::UserRemove(name, rules) => ("user.remove", Some(name), json!({ "rules": rules })),
+            Self::HtpasswdAdd(name) => ("htpasswd.add", Some(name), json!({})),
+            Self::HtpasswdChange(name) => ("htpasswd.change", Some(name), json!({})),
+            Self::HtpasswdRemove(name) => ("htpasswd.remove", Some(name), json!({})),
+            Self::TokensRevoke(grantee) => ("tokens.revoke", Some(grantee), json!({})),
+            Self::Restore(made) => ("restore", None, json!({ "made": made })),
+            Self::KeyRotate(id) => ("key.rotate", None, json!({ "key_id": id })),
+            Self::KeyRetire(id) => ("key.retire", None, json!({ "key_id": id })),
+            Self::KeyCompromised(id) => ("key.compromised", None, json!({ "key_id": id })),
+            Self::TrustAdd(name, issuer) => ("trust.add", Some(name), json!({ "issuer": issuer })),
+            Self::TrustRemove(name) => ("trust.remove", Some(name), json!({})),
+            Self::RefreshRevoke(subject, ids) => {
+                ("refresh.revoke", Some(subject), json!({ "refresh_tokens": ids }))
             }
-            Self::GroupAdd(group, _) | Self::GroupRemove(group, _) => json!({ "group": group }),
-            Self::RobotCreate { expires, .. } => match expires {
-                Some(expires) => json!({ "expires": rfc3339(*expires) }),
-                None => json!({}),
-            },
-            Self::UserRemove(_, rules) => json!({ "rules": rules }),
-            Self::Restore(made) => json!({ "made": made }),
-            Self::KeyRotate { key_id }
-            | Self::KeyRetire { key_id }
-            | Self::KeyCompromised { key_id } => json!({ "key_id": key_id }),
-            Self::TrustAdd { issuer, .. } => json!({ "issuer": issuer }),
-            Self::RefreshRevoke { ids, .. } => json!({ "refresh_tokens": ids }),
-            Self::RobotRevoke(_)
-            | Self::TrustRemove(_)
-            | Self::UserAdd(_)
-            | Self::UserPassword(_)
-            | Self::HtpasswdAdd(_)
-            | Self::HtpasswdChange(_)
-            | Self::HtpasswdRemove(_)
-            | Self::TokensRevoke(_) => json!({}),
         };
-        if let Value::Object(detail) = value { detail } else { Map::new() }
+        let detail = if let Value::Object(detail) = detail { detail } else { Map::new() };
+        (word, subject.map(ToString::to_string), detail)
     }
+}
+
+fn of_rule(rule: &Rule) -> Value {
+    let actions = rule.actions.to_string();
+    until(rule.expires, json!({ "pattern": rule.pattern, "actions": actions }))
+}
+
+fn until(end: Option<UnixSeconds>, mut detail: Value) -> Value {
+    if let Some(end) = end {
+        detail["expires"] = rfc3339(end).into();
+    }
+    detail
 }

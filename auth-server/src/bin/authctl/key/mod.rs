@@ -106,14 +106,11 @@ impl RotateArguments {
 
 async fn record(rotated: &Rotated, admin: &Admin) -> Result<(), Failure> {
     let database = admin.database().await?;
-    for key in &rotated.dropped {
-        database.audit().record(&Act::KeyCompromised { key_id: &key.id }).await?;
-    }
-    if let Some(key) = &rotated.active {
-        database.audit().record(&Act::KeyRotate { key_id: &key.id }).await?;
-    }
-    if let Some(key) = &rotated.retired {
-        database.audit().record(&Act::KeyRetire { key_id: &key.id }).await?;
+    let dropped = rotated.dropped.iter().map(|key| Act::KeyCompromised(&key.id));
+    let active = rotated.active.iter().map(|key| Act::KeyRotate(&key.id));
+    let retired = rotated.retired.iter().map(|key| Act::KeyRetire(&key.id));
+    for act in dropped.chain(active).chain(retired) {
+        database.audit().record(&act).await?;
     }
     Ok(())
 }
