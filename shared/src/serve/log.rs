@@ -6,12 +6,10 @@
 use std::{
     fmt,
     net::IpAddr,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
 };
 
 use axum::{
@@ -22,7 +20,8 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Frame;
+use http_body_util::BodyExt;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::Instant;
 
@@ -110,7 +109,11 @@ pub async fn requests(State(names): State<Names>, mut request: Request, next: Ne
         received: Arc::clone(&received),
         sent: 0,
     };
-    request = request.map(|body| Body::new(Counted { body, count: Count::Received(received) }));
+    request = request.map(|body| {
+        Body::new(body.inspect_frame(move |frame| {
+            received.fetch_add(length(frame), Ordering::Relaxed);
+        }))
+    });
     let mut response = next.run(request).await;
     line.status = response.status();
     line.is_answered = true;
@@ -118,7 +121,11 @@ pub async fn requests(State(names): State<Names>, mut request: Request, next: Ne
     if let Ok(value) = HeaderValue::try_from(id.to_string()) {
         response.headers_mut().insert(REQUEST_ID_HEADER, value);
     }
-    response.map(|body| Body::new(Counted { body, count: Count::Sent(Box::new(line)) }))
+    response.map(|body| Body::new(body.inspect_frame(move |frame| line.sent(frame))))
+}
+
+fn length(frame: &Frame<Bytes>) -> u64 {
+    frame.data_ref().map_or(0, |data| data.len() as u64)
 }
 
 /// A path as far as it is logged: the line is kept until the answer has gone.
@@ -143,6 +150,12 @@ struct Line {
     fields: LogFields,
     received: Arc<AtomicU64>,
     sent: u64,
+}
+
+impl Line {
+    fn sent(&mut self, frame: &Frame<Bytes>) {
+        self.sent += length(frame);
+    }
 }
 
 impl Drop for Line {
@@ -199,46 +212,5 @@ impl Drop for Line {
         } else {
             log!(tracing::Level::INFO);
         }
-    }
-}
-
-enum Count {
-    Received(Arc<AtomicU64>),
-    Sent(Box<Line>),
-}
-
-/// A body whose bytes are counted on their way.
-struct Counted {
-    body: Body,
-    count: Count,
-}
-
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let poll = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &poll {
-            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-            match &mut self.count {
-                Count::Received(received) => {
-                    received.fetch_add(length, Ordering::Relaxed);
-                }
-                Count::Sent(line) => line.sent += length,
-            }
-        }
-        poll
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
