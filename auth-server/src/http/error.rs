@@ -84,15 +84,7 @@ impl Error {
             Refusal::Credentials => "no_credentials",
             Refusal::Internal | Refusal::IssuerDown | Refusal::Unavailable => "unavailable",
             Refusal::PasswordLong | Refusal::WrongCredentials => "wrong_credentials",
-            Refusal::BodyCut
-            | Refusal::BodyLate
-            | Refusal::BodyLong
-            | Refusal::GrantType
-            | Refusal::Method(_)
-            | Refusal::NoSuchPath
-            | Refusal::RefreshToken
-            | Refusal::Service
-            | Refusal::Subject => "invalid_request",
+            _ => "invalid_request",
         }
     }
 

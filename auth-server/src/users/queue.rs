@@ -6,13 +6,7 @@
 //! have half of the places, so that they fill the queue for one another alone, and those of one
 //! network half of that.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{collections::HashMap, sync::Arc};
 
 use berth_shared::claimant::Network;
 use parking_lot::Mutex;
@@ -38,8 +32,9 @@ pub(super) struct Queue {
     threads_max: usize,
     /// Held by strangers beside a thread, so that the rest of them do not stand in line for one.
     strangers: Arc<Semaphore>,
-    waiting: Places,
-    waiting_strangers: Places,
+    waiting: Semaphore,
+    waiting_max: usize,
+    waiting_strangers: Semaphore,
     waiting_by_network: Shares,
 }
 
@@ -59,19 +54,20 @@ impl Queue {
             threads: Arc::new(Semaphore::new(threads_max)),
             threads_max,
             strangers: Arc::new(Semaphore::new(threads_max)),
-            waiting: Places::new(waiting_max),
-            waiting_strangers: Places::new(waiting_max.div_ceil(2)),
+            waiting: Semaphore::new(waiting_max),
+            waiting_max,
+            waiting_strangers: Semaphore::new(waiting_max.div_ceil(2)),
             waiting_by_network: Shares::new(waiting_max.div_ceil(4)),
         }
     }
 
     /// Waits for a thread.
     pub(super) async fn turn(&self, standing: Standing) -> Result<Turn, Full> {
-        let _place = self.waiting.take()?;
+        let _place = self.waiting.try_acquire().map_err(|_| Full)?;
         let Standing::Stranger(network) = standing else {
             return Ok(Turn { _thread: acquire(&self.threads).await?, _stranger: None });
         };
-        let _among_strangers = self.waiting_strangers.take()?;
+        let _among_strangers = self.waiting_strangers.try_acquire().map_err(|_| Full)?;
         let _of_network = self.waiting_by_network.take(network)?;
         let stranger = acquire(&self.strangers).await?;
         Ok(Turn { _thread: acquire(&self.threads).await?, _stranger: Some(stranger) })
@@ -85,44 +81,14 @@ impl Queue {
 
     /// Checks that wait, and those that may at once.
     pub(super) fn waiting(&self) -> (usize, usize) {
-        (self.waiting.taken.load(Ordering::Relaxed), self.waiting.most)
+        let waiting = self.waiting_max.saturating_sub(self.waiting.available_permits());
+        (waiting, self.waiting_max)
     }
 }
 
 async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Full> {
     // It is never closed.
     Arc::clone(semaphore).acquire_owned().await.map_err(|_| Full)
-}
-
-/// Places to wait in.
-#[derive(Debug)]
-struct Places {
-    taken: AtomicUsize,
-    most: usize,
-}
-
-/// One of them, given back when dropped.
-struct Place<'a>(&'a Places);
-
-impl Places {
-    fn new(most: usize) -> Self {
-        Self { taken: AtomicUsize::new(0), most }
-    }
-
-    fn take(&self) -> Result<Place<'_>, Full> {
-        self.taken
-            .try_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
-                (now < self.most).then_some(now + 1)
-            })
-            .map(|_| Place(self))
-            .map_err(|_| Full)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 /// Places that each network has a share of. Remembers networks that somebody waits from, and no
