@@ -1,8 +1,10 @@
 //! Repository names, by the grammar of the OCI distribution specification ("Pulling manifests").
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::text::text_value;
 
 /// The longest repository name accepted, in bytes: many clients limit host and name together to 255.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -41,25 +43,7 @@ impl FromStr for RepositoryName {
     }
 }
 
-impl TryFrom<String> for RepositoryName {
-    type Error = InvalidName;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<RepositoryName> for String {
-    fn from(name: RepositoryName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for RepositoryName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+text_value!(RepositoryName: InvalidName);
 
 /// Whether `segment` is one path segment of a repository name.
 pub(crate) fn is_segment(segment: &str) -> bool {

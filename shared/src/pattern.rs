@@ -1,12 +1,13 @@
 //! Repository patterns of grants: anchored, `*` for one name segment, `**` for any depth.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     name::{NAME_BYTES_MAX, RepositoryName, is_segment},
     subject::UserName,
+    text::text_value,
 };
 
 /// Stands for the name of the user who asks.
@@ -161,25 +162,7 @@ impl FromStr for Pattern {
     }
 }
 
-impl TryFrom<String> for Pattern {
-    type Error = InvalidPattern;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Pattern> for String {
-    fn from(pattern: Pattern) -> Self {
-        pattern.0
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+text_value!(Pattern: InvalidPattern);
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,10 @@
 //! Tags: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::text::text_value;
 
 /// The longest tag accepted, in bytes.
 pub const TAG_BYTES_MAX: usize = 128;
@@ -41,25 +43,7 @@ impl FromStr for Tag {
     }
 }
 
-impl TryFrom<String> for Tag {
-    type Error = InvalidTag;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Tag> for String {
-    fn from(tag: Tag) -> Self {
-        tag.0
-    }
-}
-
-impl fmt::Display for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+text_value!(Tag: InvalidTag);
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,10 @@
 //! The names of users, robots and groups: one grammar, and which words mean something else.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::text::text_value;
 
 /// The longest name of a user, a robot or a group, in bytes; a robot's with its prefix.
 pub const USER_NAME_BYTES_MAX: usize = 64;
@@ -127,31 +129,7 @@ impl FromStr for GroupName {
     }
 }
 
-macro_rules! as_text {
-    ($($name:ident)*) => {$(
-        impl TryFrom<String> for $name {
-            type Error = InvalidUserName;
-
-            fn try_from(text: String) -> Result<Self, Self::Error> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    )*};
-}
-
-as_text!(UserName RobotName GroupName);
+text_value!(UserName: InvalidUserName, RobotName: InvalidUserName, GroupName: InvalidUserName);
 
 #[cfg(test)]
 mod tests {
