@@ -116,7 +116,7 @@ impl Bound {
         // Ends after the last request, whose entry it writes.
         let audit_end = CancellationToken::new();
         let audit = tokio::spawn(server.audit_writer().run(audit_end.clone()));
-        let (config, clock) = (server.config(), server.clock());
+        let (config, clock) = (server.config(), &server.clock);
         tokio::join!(
             private,
             others,

@@ -59,7 +59,7 @@ pub(crate) fn begin() {
 
 /// Sets what is not counted as it happens. A part that cannot be had keeps its last value.
 pub(crate) async fn refresh(server: Arc<AuthServer>) {
-    let checks = server.password_checks();
+    let checks = server.sign_in.verifier.load();
     gauge!("berth_password_cache_entries").set(checks.remembered as f64);
     counter!("berth_bcrypt_runs_total").absolute(server.bcrypt_runs());
     gauge!("berth_bcrypt_running").set(checks.running as f64);
@@ -67,11 +67,11 @@ pub(crate) async fn refresh(server: Arc<AuthServer>) {
     gauge!("berth_bcrypt_waiting").set(checks.waiting as f64);
     gauge!("berth_bcrypt_waiting_max").set(checks.waiting_max as f64);
     gauge!("berth_signing_keys").set(server.keys().files().count() as f64);
-    gauge!("berth_htpasswd_usable").set(f64::from(u8::from(server.is_htpasswd_usable())));
-    let (looks, reads) = server.looks_and_reads();
+    gauge!("berth_htpasswd_usable").set(f64::from(u8::from(server.subjects.users.is_usable())));
+    let (looks, reads) = server.database.looks_and_reads();
     counter!("berth_policy_looks_total").absolute(looks);
     counter!("berth_policy_reads_total").absolute(reads);
-    metrics::tell_memory(SERVER, server.memory());
+    metrics::tell_memory(SERVER, &server.memory);
     metrics::tell_database_bytes(SERVER, &server.config().database());
     let current = match server.current().await {
         Ok(current) => current,
@@ -80,9 +80,9 @@ pub(crate) async fn refresh(server: Arc<AuthServer>) {
             return;
         }
     };
-    let (policy, now) = (&current.policy, server.clock().now());
+    let (policy, now) = (&current.policy, server.clock.now());
     let robots = policy.robots.iter().filter(|robot| robot.holds_at(now)).count();
-    gauge!("berth_users").set(current.users.len() as f64);
+    gauge!("berth_users").set(current.users.hashes.len() as f64);
     gauge!("berth_robots").set(robots as f64);
     gauge!("berth_groups").set(policy.groups.len() as f64);
     for effect in [Effect::Allow, Effect::Deny] {

@@ -15,7 +15,7 @@ const ROWS_MIN: u64 = 1_000;
 const FILE_BYTES_MIN: u64 = 64 * 1024;
 
 /// With one file, what has just been written would go at every rotation.
-const FILES_MIN: u32 = 2;
+const FILES_MIN: u64 = 2;
 
 /// What is recorded, and how much of it is kept.
 #[derive(Debug, Clone, Deserialize)]
@@ -71,16 +71,16 @@ impl Settings {
     /// # Errors
     /// The first such value, with its key.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let least = |key, is_enough: bool, least: u64| {
-            let reason = format!("must be at least {least}");
-            if is_enough { Ok(()) } else { Err(ConfigError::value(key, reason)) }
-        };
-        least("audit.rows_max", self.rows_max >= ROWS_MIN, ROWS_MIN)?;
-        let is_enough = self.failure_rows_max >= ROWS_MIN;
-        least("audit.failure_rows_max", is_enough, ROWS_MIN)?;
-        let is_enough = self.file_bytes_max >= FILE_BYTES_MIN;
-        least("audit.file_bytes_max", is_enough, FILE_BYTES_MIN)?;
-        least("audit.files_max", self.files_max >= FILES_MIN, FILES_MIN.into())?;
+        for (key, value, least) in [
+            ("audit.rows_max", self.rows_max, ROWS_MIN),
+            ("audit.failure_rows_max", self.failure_rows_max, ROWS_MIN),
+            ("audit.file_bytes_max", self.file_bytes_max, FILE_BYTES_MIN),
+            ("audit.files_max", self.files_max.into(), FILES_MIN),
+        ] {
+            if value < least {
+                return Err(ConfigError::value(key, format!("must be at least {least}")));
+            }
+        }
         if self.file.as_ref().is_some_and(|file| file.as_os_str().is_empty()) {
             return Err(ConfigError::value("audit.file", "is a path, or \"off\""));
         }

@@ -200,34 +200,19 @@ impl Config {
     /// The keys in which `other` differs, but for the log's level: they take effect at a start.
     #[must_use]
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
-        // Compared by what they print, which is the same when they are.
-        let keys: [(&str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 17] = [
-            ("issuer", &self.issuer, &other.issuer),
-            ("services", &self.services, &other.services),
-            ("htpasswd", &self.htpasswd, &other.htpasswd),
-            ("data", &self.data, &other.data),
-            ("socket", &self.socket, &other.socket),
-            ("socket_group", &self.socket_group, &other.socket_group),
-            ("token_life_secs", &self.token_life_secs, &other.token_life_secs),
-            ("refresh_tokens", &self.refresh_tokens, &other.refresh_tokens),
-            (
-                "refresh_token_idle_days",
-                &self.refresh_token_idle_days,
-                &other.refresh_token_idle_days,
-            ),
-            ("key_algorithm", &self.key_algorithm, &other.key_algorithm),
-            ("key_ids", &self.key_ids, &other.key_ids),
-            ("log_format", &self.log_format, &other.log_format),
-            ("public", &self.public, &other.public),
-            ("certificates", &self.certificates, &other.certificates),
-            ("metrics", &self.metrics, &other.metrics),
-            ("audit", &self.audit, &other.audit),
-            ("limits", &self.limits, &other.limits),
-        ];
-        let differs = |(_, a, b): &(_, &dyn std::fmt::Debug, &dyn std::fmt::Debug)| {
-            format!("{a:?}") != format!("{b:?}")
-        };
-        keys.into_iter().filter(differs).map(|(key, ..)| key).collect()
+        let mut keys = Vec::new();
+        macro_rules! differ {
+            ($($key:ident)*) => {$(
+                // Compared by what they print, which is the same when they are.
+                if format!("{:?}", self.$key) != format!("{:?}", other.$key) {
+                    keys.push(stringify!($key));
+                }
+            )*};
+        }
+        differ!(issuer services htpasswd data socket socket_group token_life_secs refresh_tokens);
+        differ!(refresh_token_idle_days key_algorithm key_ids log_format public certificates);
+        differ!(metrics audit limits);
+        keys
     }
 
     /// Refuses values that make no sense. [`load`](Self::load) has done it.
@@ -249,16 +234,15 @@ impl Config {
         if self.socket_group.as_ref().is_some_and(String::is_empty) {
             return Err(ConfigError::value("socket_group", "names a group, such as \"berth\""));
         }
-        if !TOKEN_LIFE_SECS.contains(&self.token_life_secs) {
-            let (least, most) = (TOKEN_LIFE_SECS.start(), TOKEN_LIFE_SECS.end());
-            let reason = format!("{} is not within {least} to {most}", self.token_life_secs);
-            return Err(ConfigError::value("token_life_secs", reason));
-        }
-        if !REFRESH_TOKEN_IDLE_DAYS.contains(&self.refresh_token_idle_days) {
-            let (least, most) = (REFRESH_TOKEN_IDLE_DAYS.start(), REFRESH_TOKEN_IDLE_DAYS.end());
-            let reason =
-                format!("{} is not within {least} to {most}", self.refresh_token_idle_days);
-            return Err(ConfigError::value("refresh_token_idle_days", reason));
+        for (key, value, range) in [
+            ("token_life_secs", self.token_life_secs, TOKEN_LIFE_SECS),
+            ("refresh_token_idle_days", self.refresh_token_idle_days, REFRESH_TOKEN_IDLE_DAYS),
+        ] {
+            if !range.contains(&value) {
+                let (least, most) = (range.start(), range.end());
+                let reason = format!("{value} is not within {least} to {most}");
+                return Err(ConfigError::value(key, reason));
+            }
         }
         self.limits.check()?;
         self.metrics.map(metrics::Config::check).transpose()?;

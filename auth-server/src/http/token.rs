@@ -72,7 +72,7 @@ pub(super) async fn post(State(door): State<Door>, request: Request) -> Response
     let unreadable = |error| caller.unreadable(&door, error);
     let answer = async {
         let from_header = authorization(request.headers()).map_err(unreadable)?;
-        let memory = door.server.memory().share(Claimant::stranger(caller.address));
+        let memory = door.server.memory.share(Claimant::stranger(caller.address));
         let (_until_answered, body) = read_body(request.into_body(), &memory).await?;
         let parameters = Parameters::parse(&body);
         drop(body);

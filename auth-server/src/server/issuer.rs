@@ -1,25 +1,19 @@
 //! Tokens: what each says, and the signature under it.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::atomic::{AtomicI64, Ordering},
     time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use berth_shared::{
-    clock::{Clock, UnixSeconds},
-    telemetry::chain,
-};
+use berth_shared::{clock::Clock, telemetry::chain};
 use metrics::histogram;
 use tokio::time::Instant;
 
 use crate::{
     acl::policy::Policy,
     issue::{Issued, Request, issue},
-    keys::{KeyError, LiveKeys, SigningKeys},
+    keys::LiveKeys,
     random,
     sign_in::{
         credentials::SignedIn,
@@ -33,11 +27,11 @@ pub(super) struct Issuer {
     name: String,
     /// How long a token holds.
     life: Duration,
-    keys: LiveKeys,
+    pub(super) keys: LiveKeys,
     clock: Clock,
     /// The latest time that a token was issued at since the start, by a clock that may have been
     /// ahead.
-    latest: AtomicI64,
+    pub(super) latest: AtomicI64,
 }
 
 impl Issuer {
@@ -73,21 +67,6 @@ impl Issuer {
         histogram!("berth_token_signing_duration_seconds").record(begun.elapsed());
         let token = token.map_err(|error| IssueError::Broken(chain(&error)))?;
         Ok((issued, token))
-    }
-
-    /// The keys as they are now.
-    pub(super) fn keys(&self) -> Arc<SigningKeys> {
-        self.keys.fresh()
-    }
-
-    /// Does what has become due to the keys.
-    pub(super) fn tend_keys(&self) -> Result<(), KeyError> {
-        self.keys.tend()
-    }
-
-    /// When the latest token was issued since the start.
-    pub(super) fn latest(&self) -> UnixSeconds {
-        self.latest.load(Ordering::Relaxed)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::Ordering},
 };
 
 use berth_shared::{
@@ -31,10 +31,7 @@ use crate::{
         request::{Agent, Granted, IssueError, TokenRequest},
     },
     start_error::StartError,
-    users::{
-        store::Users,
-        verify::{Load, Verifier},
-    },
+    users::{store::Users, verify::Verifier},
 };
 
 mod issuer;
@@ -45,17 +42,17 @@ mod tests;
 /// The server without its listeners: everything that a request can ask for.
 pub struct AuthServer {
     config: Config,
-    clock: Clock,
-    database: Arc<Store>,
-    subjects: Subjects,
-    sign_in: SignIn,
+    pub(crate) clock: Clock,
+    pub(crate) database: Arc<Store>,
+    pub(crate) subjects: Subjects,
+    pub(crate) sign_in: SignIn,
     /// `None` where they are not issued.
     refresh_tokens: Option<Arc<RefreshTokens>>,
     issuer: Issuer,
     audit: Arc<Queue>,
     recorder: Recorder,
     /// The bodies of requests, in bytes.
-    memory: Budget,
+    pub(crate) memory: Budget,
     /// The private socket, once it is open.
     socket: OnceLock<SocketFile>,
 }
@@ -124,19 +121,9 @@ impl AuthServer {
         &self.config
     }
 
-    /// The clock that the server goes by.
-    pub(crate) fn clock(&self) -> &Clock {
-        &self.clock
-    }
-
-    /// What the bodies of requests may take.
-    pub(crate) fn memory(&self) -> &Budget {
-        &self.memory
-    }
-
     /// The keys that sign and verify tokens, as they are now.
     pub(crate) fn keys(&self) -> Arc<SigningKeys> {
-        self.issuer.keys()
+        self.issuer.keys.fresh()
     }
 
     /// The id of the key that signs.
@@ -150,7 +137,7 @@ impl AuthServer {
     /// # Errors
     /// When the keys' directory cannot be written to.
     pub fn tend_keys(&self) -> Result<(), KeyError> {
-        self.issuer.tend_keys()
+        self.issuer.keys.tend()
     }
 
     /// Clears away the counters that every token has outlived. To be called when the server has run
@@ -159,23 +146,14 @@ impl AuthServer {
     /// # Errors
     /// When the database cannot be written to.
     pub async fn clear_counters(&self) -> Result<u64, acl::Error> {
-        self.database.clear_counters(self.clock.now(), self.issuer.latest()).await
+        let latest = self.issuer.latest.load(Ordering::Relaxed);
+        self.database.clear_counters(self.clock.now(), latest).await
     }
 
     /// How many times bcrypt has run since the start.
     #[must_use]
     pub fn bcrypt_runs(&self) -> u64 {
-        self.sign_in.bcrypt_runs()
-    }
-
-    /// What the check of passwords is doing.
-    pub(crate) fn password_checks(&self) -> Load {
-        self.sign_in.load()
-    }
-
-    /// How many looks at the database there were, and how many found that the rules had changed.
-    pub(crate) fn looks_and_reads(&self) -> (u64, u64) {
-        self.database.looks_and_reads()
+        self.sign_in.verifier.runs()
     }
 
     /// Reads the htpasswd file again if it has changed.
@@ -183,12 +161,7 @@ impl AuthServer {
     /// # Errors
     /// When the database does not answer.
     pub async fn refresh_users(&self) -> Result<(), acl::Error> {
-        self.subjects.refresh_users().await
-    }
-
-    /// Whether the htpasswd file can be used, and the users are those in it.
-    pub(crate) fn is_htpasswd_usable(&self) -> bool {
-        self.subjects.is_htpasswd_usable()
+        self.subjects.users.fresh().await.map(|_| ())
     }
 
     /// Whether requests can be served, or what a person should know.

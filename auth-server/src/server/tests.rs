@@ -162,7 +162,7 @@ async fn a_refresh_token_of_another_credential_is_void_though_it_is_kept() {
     let server = server(dir.path()).await;
     let current = server.current().await.unwrap();
     let subject = Subject::User("andrew".parse().unwrap());
-    let own = current.users.get(&"andrew".parse().unwrap()).unwrap();
+    let own = current.users.hashes.get(&"andrew".parse().unwrap()).unwrap();
     let own = own.fingerprint(&"andrew".parse().unwrap());
     for (credential, is_good) in [(own, true), ("of another password".to_owned(), false)] {
         let token = RefreshToken::generate().unwrap();

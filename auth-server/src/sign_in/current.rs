@@ -28,7 +28,7 @@ impl Current {
     pub(crate) fn rights(&self, subject: &Subject, now: UnixSeconds) -> Rights {
         let is_gone = match subject {
             Subject::Anonymous => false,
-            Subject::User(name) => !self.users.contains(name),
+            Subject::User(name) => !self.users.hashes.contains_key(name),
             Subject::Robot(name) => !self.can_sign_in(name, now),
             Subject::Foreign(_) => true,
         };
@@ -39,7 +39,9 @@ impl Current {
     /// in.
     pub(super) fn credential(&self, subject: &Subject, now: UnixSeconds) -> Option<String> {
         match subject {
-            Subject::User(name) => self.users.get(name).map(|stored| stored.fingerprint(name)),
+            Subject::User(name) => {
+                self.users.hashes.get(name).map(|stored| stored.fingerprint(name))
+            }
             Subject::Robot(name) if self.can_sign_in(name, now) => {
                 self.policy.robots.secret_hash(name).map(ToOwned::to_owned)
             }
@@ -57,7 +59,7 @@ impl Current {
 /// Where users and rules are looked up.
 pub(crate) struct Subjects {
     database: Arc<Store>,
-    users: Users,
+    pub(crate) users: Users,
 }
 
 impl Subjects {
@@ -82,15 +84,5 @@ impl Subjects {
                 return Ok(Current { policy, users });
             }
         }
-    }
-
-    /// Reads the htpasswd file again if it has changed.
-    pub(crate) async fn refresh_users(&self) -> Result<(), acl::Error> {
-        self.users.fresh().await.map(|_| ())
-    }
-
-    /// Whether the htpasswd file can be used, and the users are those in it.
-    pub(crate) fn is_htpasswd_usable(&self) -> bool {
-        self.users.is_usable()
     }
 }

@@ -31,13 +31,13 @@ use crate::{
     trust::keys::IssuerKeys,
     users::{
         PASSWORD_BYTES_MAX,
-        verify::{Credentials, Load, Refusal, Verifier},
+        verify::{Credentials, Refusal, Verifier},
     },
 };
 
 /// Finds out who is asking.
 pub(crate) struct SignIn {
-    verifier: Verifier,
+    pub(crate) verifier: Verifier,
     issuer_keys: IssuerKeys,
     /// `None` where they are not issued, so that none is accepted.
     refresh_tokens: Option<Arc<RefreshTokens>>,
@@ -56,16 +56,6 @@ impl SignIn {
     ) -> Self {
         let issuer_keys = IssuerKeys::new(clock.clone());
         Self { verifier, issuer_keys, refresh_tokens, last_used, clock }
-    }
-
-    /// How many times bcrypt has run since the start.
-    pub(crate) fn bcrypt_runs(&self) -> u64 {
-        self.verifier.runs()
-    }
-
-    /// What the check of passwords is doing.
-    pub(crate) fn load(&self) -> Load {
-        self.verifier.load()
     }
 
     /// Whose credentials these are, or nobody's where none were shown.
@@ -107,7 +97,7 @@ impl SignIn {
     ) -> Result<SignedIn, IssueError> {
         let users = &current.users;
         let known = || {
-            let name = credentials.user.parse().ok().filter(|name| users.contains(name));
+            let name = credentials.user.parse().ok().filter(|name| users.hashes.contains_key(name));
             name.map(Subject::User)
         };
         // It tells nothing of the name, and costs nothing: neither is a guess.

@@ -21,7 +21,8 @@ const DUMMY_COST_DEFAULT: u32 = 10;
 /// The users of one reading of the file.
 #[derive(Default)]
 pub struct UserSet {
-    hashes: HashMap<UserName, StoredHash>,
+    /// Their stored passwords.
+    pub hashes: HashMap<UserName, StoredHash>,
     /// The cost that most users have: what an unknown user's check costs.
     pub modal_cost: u32,
     /// The largest cost that a user has: what is wrong is answered as if it had cost that.
@@ -29,32 +30,6 @@ pub struct UserSet {
     /// The policy's sequence once this reading's changes had been written to the database: rules
     /// and counters older than this do not know these users yet.
     pub reconciled: u64,
-}
-
-impl UserSet {
-    /// The stored password of `name`.
-    #[must_use]
-    pub fn get(&self, name: &UserName) -> Option<&StoredHash> {
-        self.hashes.get(name)
-    }
-
-    /// Whether there is such a user.
-    #[must_use]
-    pub fn contains(&self, name: &UserName) -> bool {
-        self.hashes.contains_key(name)
-    }
-
-    /// How many users there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.hashes.len()
-    }
-
-    /// Whether nobody can sign in.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.hashes.is_empty()
-    }
 }
 
 /// The file cannot be used, and there are no old users to go on with.
@@ -180,7 +155,7 @@ impl Users {
         }
         report(&self.path, &file);
         let set = adopt(&file, &self.database).await?;
-        tracing::info!(users = set.len(), "read {shown} again");
+        tracing::info!(users = set.hashes.len(), "read {shown} again");
         Ok(Reading { stamp, bytes, set, complaint: None })
     }
 }
@@ -238,12 +213,12 @@ mod tests {
         let path = dir.path().join("htpasswd");
         for text in ["", "\n\n", "a:$2y$04$cut"] {
             fs::write(&path, text).unwrap();
-            assert_eq!(users.fresh().await.unwrap().len(), 1, "{text:?}");
+            assert_eq!(users.fresh().await.unwrap().hashes.len(), 1, "{text:?}");
         }
         fs::remove_file(&path).unwrap();
-        assert_eq!(users.fresh().await.unwrap().len(), 1);
+        assert_eq!(users.fresh().await.unwrap().hashes.len(), 1);
         fs::write(&path, "# nobody is left\n").unwrap();
-        assert_eq!(users.fresh().await.unwrap().len(), 0);
+        assert_eq!(users.fresh().await.unwrap().hashes.len(), 0);
     }
 
     #[tokio::test]
@@ -253,7 +228,10 @@ mod tests {
         assert_eq!(users.fresh().await.unwrap().modal_cost, 4);
         fs::write(dir.path().join("htpasswd"), format!("a:{HASH}\nc:{HASH}\n")).unwrap();
         let set = users.fresh().await.unwrap();
-        assert!(set.contains(&"c".parse().unwrap()) && !set.contains(&"b".parse().unwrap()));
+        assert!(
+            set.hashes.contains_key(&"c".parse().unwrap())
+                && !set.hashes.contains_key(&"b".parse().unwrap())
+        );
         let policy = database.policy().await.unwrap();
         assert_eq!((policy.sequence, set.reconciled), (1, 1));
         assert!(policy.revocations.counters.contains_key(&"b".parse().unwrap()));
@@ -271,7 +249,7 @@ mod tests {
         let users = Users::load(link.clone(), Arc::new(store)).await.unwrap();
         fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink(&two, &link).unwrap();
-        assert!(users.fresh().await.unwrap().contains(&"b".parse().unwrap()));
+        assert!(users.fresh().await.unwrap().hashes.contains_key(&"b".parse().unwrap()));
     }
 
     #[tokio::test]

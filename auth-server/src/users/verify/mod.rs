@@ -174,7 +174,7 @@ impl Verifier {
         client: Option<IpAddr>,
     ) -> Result<UserName, Refusal> {
         let name = credentials.user.parse::<UserName>().ok();
-        let stored = name.as_ref().and_then(|name| users.get(name));
+        let stored = name.as_ref().and_then(|name| users.hashes.get(name));
         let password = Password::new(credentials.password.clone()).ok();
         let is_possible = stored.is_some() && password.is_some();
         let hash = match (stored, is_possible) {

@@ -83,7 +83,7 @@ async fn a_guess_counts_though_its_client_leaves() {
         tokio::pin!(leaving);
         assert!(futures_poll_once(leaving.as_mut()).await.is_none());
     }
-    let hash = users.get(&"andrew".parse().unwrap()).unwrap().as_str();
+    let hash = users.hashes.get(&"andrew".parse().unwrap()).unwrap().as_str();
     let tag = verifier.tag_of("andrew", hash, b"a guess");
     while !verifier.throttle.is_known_wrong(&tag) {
         tokio::task::yield_now().await;
