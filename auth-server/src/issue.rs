@@ -14,6 +14,7 @@ use berth_shared::{
     rights::{Effect, Rights, Rule},
     scope::Scope,
     subject::Subject,
+    text::words,
 };
 
 /// The longest life of a token, in seconds: beyond a day it would be a password.
@@ -51,26 +52,16 @@ pub struct Request<'a> {
     pub id: String,
 }
 
-/// How much of what was asked for a token does not say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Withheld {
-    /// It says all of it; also when nothing was asked for.
-    Nothing,
-    /// It lacks a scope, or an action of one that was asked for by name.
-    Part,
-    /// It allows nothing that was asked for.
-    Everything,
-}
-
-impl Withheld {
-    /// The word for it in metrics.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Nothing => "nothing",
-            Self::Part => "part",
-            Self::Everything => "everything",
-        }
+words! {
+    /// How much of what was asked for a token does not say.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Withheld {
+        /// It says all of it; also when nothing was asked for.
+        Nothing = "nothing",
+        /// It lacks a scope, or an action of one that was asked for by name.
+        Part = "part",
+        /// It allows nothing that was asked for.
+        Everything = "everything",
     }
 }
 

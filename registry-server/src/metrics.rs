@@ -161,7 +161,7 @@ fn begin() {
     for refusal in
         [Malformed, UnknownKey, Signature, IssuedElsewhere, Audience, NotYet, Expired, Revoked]
     {
-        let reason = Refusal::word(&refusal);
+        let reason = Refusal::word(refusal);
         counter!("berth_requests_denied_total", "reason" => reason).increment(0);
     }
     for reason in ["no_token", "bad_password", "insufficient_scope", "unavailable"] {

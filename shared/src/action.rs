@@ -4,31 +4,25 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// One thing that may be done to a repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Action {
-    /// Read blobs, manifests, tags and referrers.
-    Pull,
-    /// Upload blobs, put manifests, move tags. A grant of it implies `pull`.
-    Push,
-    /// Delete blobs, manifests and tags.
-    Delete,
+use crate::text::words;
+
+words! {
+    /// One thing that may be done to a repository.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Action {
+        /// Read blobs, manifests, tags and referrers.
+        Pull = "pull",
+        /// Upload blobs, put manifests, move tags. A grant of it implies `pull`.
+        Push = "push",
+        /// Delete blobs, manifests and tags.
+        Delete = "delete",
+    }
 }
 
 impl Action {
     /// Every action there is, in the order in which they are written out.
     pub const ALL: [Self; 3] = [Self::Pull, Self::Push, Self::Delete];
-
-    /// The word used in scopes, grants and tokens.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Pull => "pull",
-            Self::Push => "push",
-            Self::Delete => "delete",
-        }
-    }
 
     fn bit(self) -> u8 {
         1 << self as u8

@@ -32,6 +32,6 @@ pub mod sqlite;
 pub mod subject;
 pub mod tag;
 pub mod telemetry;
-mod text;
+pub mod text;
 pub mod token;
 pub mod watch;

@@ -11,29 +11,21 @@ use crate::{
     name::RepositoryName,
     pattern::Pattern,
     subject::{Grantee, UserName},
+    text::words,
 };
 
-/// What a rule does with the actions that it names.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Effect {
-    /// It gives them.
-    #[default]
-    Allow,
-    /// It takes them away, whatever gives them.
-    Deny,
-}
-
-impl Effect {
-    /// The word that the database and people read.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-        }
+words! {
+    /// What a rule does with the actions that it names.
+    #[derive(
+        Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    )]
+    #[serde(rename_all = "lowercase")]
+    pub enum Effect {
+        /// It gives them.
+        #[default]
+        Allow = "allow",
+        /// It takes them away, whatever gives them.
+        Deny = "deny",
     }
 }
 

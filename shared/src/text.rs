@@ -1,4 +1,4 @@
-//! What every value with a grammar is besides: text again, and read from text by serde.
+//! Values as text: what every value with a grammar is besides, and enums whose variants are words.
 
 /// For types that can be read from text and say theirs by `as_str`: shown as that, and by
 /// `#[serde(try_from = "String", into = "String")]` read and written as it.
@@ -27,3 +27,28 @@ macro_rules! text_value {
 }
 
 pub(crate) use text_value;
+
+/// An enum, `Copy`, of which each variant has a word: for metrics, the log, a database or people.
+#[macro_export]
+macro_rules! words {
+    ($(#[$about:meta])* $vis:vis enum $name:ident {
+        $($(#[$of_it:meta])* $variant:ident = $word:literal,)*
+    }) => {
+        $(#[$about])*
+        $vis enum $name {
+            $($(#[$of_it])* $variant,)*
+        }
+
+        impl $name {
+            /// The word for it.
+            #[must_use]
+            $vis const fn word(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)*
+                }
+            }
+        }
+    };
+}
+
+pub use words;

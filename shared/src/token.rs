@@ -13,6 +13,7 @@ use crate::{
     clock::UnixSeconds,
     keys::KeySet,
     subject::Subject,
+    text::words,
 };
 
 /// What a token must say to be taken: who issued it, and for which service.
@@ -36,53 +37,37 @@ pub struct VerifiedToken {
     pub subject: Subject,
 }
 
-/// Why a token is not taken. The client learns `invalid_token`; the log learns which.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Not a JWT of the right shape.
-    #[error("the token is malformed")]
-    Malformed,
-    /// Signed by a key that is not in the set.
-    #[error("the token's key id is not known")]
-    UnknownKey,
-    /// The signature or its algorithm is wrong.
-    #[error("the token's signature does not verify")]
-    Signature,
-    /// Issued by somebody else.
-    #[error("the token was issued by somebody else")]
-    Issuer,
-    /// Meant for another service.
-    #[error("the token is for another service")]
-    Audience,
-    /// Not yet in force.
-    #[error("the token is not yet in force: compare the clocks of issuer and server")]
-    NotYet,
-    /// Its time is over.
-    #[error("the token has expired")]
-    Expired,
-    /// It names a key of its own making, where a key is not even to be named.
-    #[error("the token's header brings a key along (jwk, jku or x5u), as no issuer has to")]
-    BringsKey,
-    /// A right was taken away since it was issued.
-    #[error("the token was revoked")]
-    Revoked,
-}
-
-impl Refusal {
-    /// The word for it in metrics.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::UnknownKey => "unknown_key",
-            Self::Signature => "signature",
-            Self::Issuer => "issuer",
-            Self::Audience => "audience",
-            Self::NotYet => "not_yet",
-            Self::Expired => "expired",
-            Self::BringsKey => "brings_key",
-            Self::Revoked => "revoked",
-        }
+words! {
+    /// Why a token is not taken. The client learns `invalid_token`; the log learns which.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+    pub enum Refusal {
+        /// Not a JWT of the right shape.
+        #[error("the token is malformed")]
+        Malformed = "malformed",
+        /// Signed by a key that is not in the set.
+        #[error("the token's key id is not known")]
+        UnknownKey = "unknown_key",
+        /// The signature or its algorithm is wrong.
+        #[error("the token's signature does not verify")]
+        Signature = "signature",
+        /// Issued by somebody else.
+        #[error("the token was issued by somebody else")]
+        Issuer = "issuer",
+        /// Meant for another service.
+        #[error("the token is for another service")]
+        Audience = "audience",
+        /// Not yet in force.
+        #[error("the token is not yet in force: compare the clocks of issuer and server")]
+        NotYet = "not_yet",
+        /// Its time is over.
+        #[error("the token has expired")]
+        Expired = "expired",
+        /// It names a key of its own making, where a key is not even to be named.
+        #[error("the token's header brings a key along (jwk, jku or x5u), as no issuer has to")]
+        BringsKey = "brings_key",
+        /// A right was taken away since it was issued.
+        #[error("the token was revoked")]
+        Revoked = "revoked",
     }
 }
 

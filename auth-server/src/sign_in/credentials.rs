@@ -1,6 +1,6 @@
 //! What a client shows, and who it turns out to be.
 
-use berth_shared::{clock::UnixSeconds, subject::Subject};
+use berth_shared::{clock::UnixSeconds, subject::Subject, text::words};
 use zeroize::Zeroizing;
 
 use crate::users::verify::Credentials;
@@ -33,31 +33,20 @@ impl Presented {
     }
 }
 
-/// By what a subject has shown who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Method {
-    /// Nothing was shown.
-    Anonymous,
-    /// A user's password.
-    Password,
-    /// A refresh token.
-    RefreshToken,
-    /// A robot's secret.
-    Robot,
-    /// A token of an issuer that is trusted.
-    Trust,
-}
-
-impl Method {
-    /// The word for it in metrics.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Anonymous => "anonymous",
-            Self::Password => "password",
-            Self::RefreshToken => "refresh_token",
-            Self::Robot => "robot",
-            Self::Trust => "trust",
-        }
+words! {
+    /// By what a subject has shown who it is.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Method {
+        /// Nothing was shown.
+        Anonymous = "anonymous",
+        /// A user's password.
+        Password = "password",
+        /// A refresh token.
+        RefreshToken = "refresh_token",
+        /// A robot's secret.
+        Robot = "robot",
+        /// A token of an issuer that is trusted.
+        Trust = "trust",
     }
 }
 

@@ -239,7 +239,7 @@ impl fmt::Debug for Authorizer {
 /// them: what a client writes makes no series.
 fn count_verification(keys: &KeySet, token: &str, verified: &Result<VerifiedToken, Refusal>) {
     let key = keys.id_named_by(token).unwrap_or("other").to_owned();
-    let result = verified.as_ref().map_or_else(Refusal::word, |_| "good");
+    let result = verified.as_ref().map_or_else(|refusal| refusal.word(), |_| "good");
     counter!("berth_token_verifications_total", "key" => key, "result" => result).increment(1);
 }
 

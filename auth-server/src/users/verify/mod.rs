@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use berth_shared::subject::UserName;
+use berth_shared::{subject::UserName, text::words};
 use moka::future::Cache;
 use ring::{hmac, rand::SystemRandom};
 use tokio::time::Instant;
@@ -63,23 +63,25 @@ pub enum Refusal {
     Broken,
 }
 
-/// What a check came to, and how much it took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It was right, by bcrypt.
-    Right,
-    /// It was right, and that was remembered.
-    RememberedRight,
-    /// An equal login was being checked: this one got what came of that.
-    Shared,
-    /// It was wrong, by bcrypt.
-    Wrong,
-    /// It was wrong, and that was remembered.
-    RememberedWrong,
-    /// Too many others waited.
-    Busy,
-    /// The check could not be made.
-    Broken,
+words! {
+    /// What a check came to, and how much it took.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Outcome {
+        /// It was right, by bcrypt.
+        Right = "right",
+        /// It was right, and that was remembered.
+        RememberedRight = "remembered_right",
+        /// An equal login was being checked: this one got what came of that.
+        Shared = "shared",
+        /// It was wrong, by bcrypt.
+        Wrong = "wrong",
+        /// It was wrong, and that was remembered.
+        RememberedWrong = "remembered_wrong",
+        /// Too many others waited.
+        Busy = "busy",
+        /// The check could not be made.
+        Broken = "broken",
+    }
 }
 
 impl Outcome {
@@ -92,19 +94,6 @@ impl Outcome {
         Self::Busy,
         Self::Broken,
     ];
-
-    /// The word for it in metrics.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Right => "right",
-            Self::RememberedRight => "remembered_right",
-            Self::Shared => "shared",
-            Self::Wrong => "wrong",
-            Self::RememberedWrong => "remembered_wrong",
-            Self::Busy => "busy",
-            Self::Broken => "broken",
-        }
-    }
 }
 
 impl From<Result<(), Refusal>> for Outcome {
