@@ -129,6 +129,16 @@ pub enum Found {
     },
 }
 
+impl Found {
+    /// The names and addresses that it holds for.
+    pub fn hosts(&self) -> &[Host] {
+        match self {
+            Self::Missing => &[],
+            Self::Own { hosts } | Self::Berths { hosts, .. } => hosts,
+        }
+    }
+}
+
 impl CertificateFiles {
     /// The server's certificate.
     #[must_use]

@@ -48,20 +48,10 @@ pub enum Error {
     /// There is a user of this name.
     #[error("there is a line for {0} already; for a new password: authctl user passwd {0}")]
     UserThere(UserName),
-    /// There is no user of this name.
-    #[error("no user {name} in {}; to add one: authctl user add {name}", file.display())]
-    NoUser {
-        /// Who was meant.
-        name: UserName,
-        /// The users' file.
-        file: PathBuf,
-    },
-    /// There is neither a user nor a rule of this name.
-    #[error("no user {name} in {}, and no grants of that name", file.display())]
-    NothingOfUser {
-        /// Who was meant.
-        name: UserName,
-        /// The users' file.
-        file: PathBuf,
-    },
+    /// There is no user of this name in the users' file.
+    #[error("no user {0} in {file}; to add one: authctl user add {0}", file = .1.display())]
+    NoUser(UserName, PathBuf),
+    /// There is neither a user of this name in the users' file nor a rule.
+    #[error("no user {0} in {file}, and no grants of that name", file = .1.display())]
+    NothingOfUser(UserName, PathBuf),
 }

@@ -87,8 +87,7 @@ pub async fn remove(admin: &Admin, name: &UserName, dry_run: bool) -> Result<usi
     let mut editor = admin.editor()?;
     let rules = rules::naming(admin, &Grantee::User(name.clone())).await?.len();
     if !editor.has_line(name) && rules == 0 {
-        let file = admin.config.htpasswd.clone();
-        return Err(Error::NothingOfUser { name: name.clone(), file });
+        return Err(Error::NothingOfUser(name.clone(), admin.config.htpasswd.clone()));
     }
     if !dry_run {
         // The user first: a crash in between leaves rules of nobody, which a list shows.
@@ -123,7 +122,7 @@ fn there(editor: &Editor, name: &UserName, admin: &Admin) -> Result<(), Error> {
     if editor.has_line(name) {
         return Ok(());
     }
-    Err(Error::NoUser { name: name.clone(), file: admin.config.htpasswd.clone() })
+    Err(Error::NoUser(name.clone(), admin.config.htpasswd.clone()))
 }
 
 /// Saves the file with the user's new line, and writes down by which act.

@@ -8,7 +8,7 @@ use berth_shared::{
 };
 
 use super::Admin;
-use crate::{acl::policy::Policy, certs::Found};
+use crate::acl::policy::Policy;
 
 /// Something that may not be what was meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,14 +78,10 @@ impl Warning {
     /// Of each pattern that begins with a name by which the registry is reached.
     pub(super) fn of_host(patterns: &[&Pattern], admin: &Admin) -> Vec<Self> {
         let Some(certificates) = &admin.config.certificates else { return Vec::new() };
-        let Ok(Found::Own { hosts } | Found::Berths { hosts, .. }) =
-            certificates.files().find(&admin.clock)
-        else {
-            return Vec::new();
-        };
+        let Ok(found) = certificates.files().find(&admin.clock) else { return Vec::new() };
         let begins = |pattern: &&Pattern| {
             let (host, rest) = pattern.as_str().split_once('/')?;
-            let is_own = hosts.iter().any(|own| own.to_string() == host);
+            let is_own = found.hosts().iter().any(|own| own.to_string() == host);
             is_own.then(|| Self::OwnHost { host: host.to_owned(), rest: rest.to_owned() })
         };
         patterns.iter().filter_map(begins).collect()

@@ -7,8 +7,23 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{error::Error, lines::Lines, settings::Settings};
-use crate::{acl::store::Store, audit::Row, files::FileError};
+use super::{lines::Lines, settings::Settings};
+use crate::{
+    acl::{self, store::Store},
+    audit::Row,
+    files::FileError,
+};
+
+/// Why a step was not finished.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("writing the audit to the database")]
+    Database(#[from] acl::Error),
+    #[error("writing the file of the audit")]
+    File(#[from] FileError),
+    #[error("writing the file of the audit broke off: restart auth-server")]
+    Broken,
+}
 
 /// The files, and how far they have come.
 pub struct Export {
@@ -25,9 +40,7 @@ pub struct Export {
 struct Files {
     /// But for what was turned away.
     all: Lines,
-    acts: Beside,
-    failures: Beside,
-    busy: Beside,
+    beside: [Beside; 3],
 }
 
 /// A file beside the other, which may be further on than that.
@@ -50,9 +63,11 @@ impl Export {
     pub fn new(path: &Path, settings: &Settings) -> Self {
         let files = Files {
             all: Lines::new(path.to_owned(), settings),
-            acts: Beside::new("acts", Row::is_act, path, settings),
-            failures: Beside::new("failures", Row::is_guess, path, settings),
-            busy: Beside::new("busy", Row::is_turned_away, path, settings),
+            beside: [
+                Beside::new("acts", Row::is_act, path, settings),
+                Beside::new("failures", Row::is_guess, path, settings),
+                Beside::new("busy", Row::is_turned_away, path, settings),
+            ],
         };
         Self { files: Some(files), exported: 0, is_placed: false, missed: 0 }
     }
@@ -65,7 +80,7 @@ impl Export {
         }
         let Some(files) = &mut self.files else { return Err(Error::Broken) };
         self.exported = end_of(&files.all, store).await?.unwrap_or_default().max(self.exported);
-        for beside in [&mut files.acts, &mut files.failures, &mut files.busy] {
+        for beside in &mut files.beside {
             beside.exported = end_of(&beside.lines, store).await?.unwrap_or_default();
         }
         self.is_placed = true;
@@ -88,9 +103,7 @@ impl Export {
 impl Files {
     /// Those beside first: what is in the file of all is written down as done.
     fn append(&mut self, rows: &[Row]) -> Result<(), FileError> {
-        self.acts.append(rows)?;
-        self.failures.append(rows)?;
-        self.busy.append(rows)?;
+        self.beside.iter_mut().try_for_each(|beside| beside.append(rows))?;
         let answered: Vec<Row> = rows.iter().filter(|row| !row.is_turned_away()).cloned().collect();
         if answered.is_empty() { Ok(()) } else { self.all.append(&answered) }
     }

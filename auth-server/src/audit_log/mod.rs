@@ -10,7 +10,6 @@
 //!
 //! What is written down is [`crate::audit`]'s, and SQL stays in [`crate::acl::audit`].
 
-mod error;
 pub mod export;
 pub mod lines;
 pub mod queue;

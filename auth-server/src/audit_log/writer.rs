@@ -17,8 +17,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    error::Error,
-    export::Export,
+    export::{Error, Export},
     queue::{Queue, count_lost},
     settings::Settings,
 };

@@ -49,7 +49,6 @@ pub struct AuthServer {
     /// `None` where they are not issued.
     refresh_tokens: Option<Arc<RefreshTokens>>,
     issuer: Issuer,
-    audit: Arc<Queue>,
     recorder: Recorder,
     /// The bodies of requests, in bytes.
     pub(crate) memory: Budget,
@@ -89,8 +88,7 @@ impl AuthServer {
             sign_in: SignIn::new(verifier, refresh_tokens.clone(), last_used, clock.clone()),
             refresh_tokens,
             issuer: Issuer::new(issuer, life, keys, clock.clone()),
-            recorder: Recorder::new(Arc::clone(&audit), config.audit.issue, clock.clone()),
-            audit,
+            recorder: Recorder::new(audit, config.audit.issue, clock.clone()),
             memory: Budget::new("memory_bytes_max", config.limits.memory_bytes_max),
             config,
             clock,
@@ -109,7 +107,7 @@ impl AuthServer {
 
     /// What writes down what clients cause, while the server is served.
     pub(crate) fn audit_writer(&self) -> Writer {
-        let (store, queue) = (Arc::clone(&self.database), Arc::clone(&self.audit));
+        let (store, queue) = (Arc::clone(&self.database), Arc::clone(&self.recorder.queue));
         let settings = &self.config.audit;
         let export = settings.file(&self.config.data).map(|path| Export::new(&path, settings));
         Writer::new(store, queue, settings, export, self.clock.clone())

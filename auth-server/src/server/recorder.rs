@@ -12,7 +12,7 @@ use crate::{
 
 /// Notes what clients cause.
 pub(super) struct Recorder {
-    queue: Arc<Queue>,
+    pub(super) queue: Arc<Queue>,
     /// Whether what was given as it was asked for is noted too.
     records_issues: bool,
     clock: Clock,

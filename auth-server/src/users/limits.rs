@@ -55,25 +55,22 @@ impl Limits {
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let positive = [
-            ("limits.password_queue_max", self.password_queue_max as u64),
-            ("limits.password_failures_per_sec_max", u64::from(self.password_failures_per_sec_max)),
-            ("limits.connections_max", self.connections_max as u64),
-            ("limits.connections_per_network_max", self.connections_per_network_max as u64),
-            ("limits.connection_idle_secs_max", self.connection_idle_secs_max),
-            ("limits.transfer_bytes_per_sec_min", self.transfer_bytes_per_sec_min),
-            ("limits.body_idle_secs_max", self.body_idle_secs_max),
+        let counted = [
+            ("limits.password_queue_max", self.password_queue_max as u64, 1),
+            ("limits.password_failures_per_sec_max", self.password_failures_per_sec_max.into(), 1),
+            ("limits.connections_max", self.connections_max as u64, 1),
+            ("limits.connections_per_network_max", self.connections_per_network_max as u64, 1),
+            ("limits.connection_idle_secs_max", self.connection_idle_secs_max, 1),
+            ("limits.transfer_bytes_per_sec_min", self.transfer_bytes_per_sec_min, 1),
+            ("limits.body_idle_secs_max", self.body_idle_secs_max, 1),
+            ("limits.password_cache_max", self.password_cache_max, 0),
+            ("limits.password_cache_secs", self.password_cache_secs, 0),
         ];
-        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
+        if let Some((key, ..)) = counted.iter().find(|(_, value, least)| value < least) {
             return Err(ConfigError::value(key, "must be at least 1"));
         }
-        let others = [
-            ("limits.password_cache_max", self.password_cache_max),
-            ("limits.password_cache_secs", self.password_cache_secs),
-        ];
         // What is longer or more could not be waited for, or counted.
-        let mut all = positive.iter().chain(&others);
-        if let Some((key, _)) = all.find(|(_, value)| *value > u32::MAX.into()) {
+        if let Some((key, ..)) = counted.iter().find(|(_, value, _)| *value > u32::MAX.into()) {
             return Err(ConfigError::value(key, "must be at most 4294967295"));
         }
         if !SIGN_IN_DELAY_SECS.contains(&self.sign_in_delay_secs_max) {

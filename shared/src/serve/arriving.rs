@@ -5,7 +5,6 @@
 
 use std::{
     error::Error,
-    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -22,16 +21,9 @@ use super::{
 };
 
 /// The client sent less than the least rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the body came more slowly than the least rate")]
 pub struct Late;
-
-impl fmt::Display for Late {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the body came more slowly than the least rate")
-    }
-}
-
-impl Error for Late {}
 
 impl Late {
     /// Whether this is what stands behind `error`.

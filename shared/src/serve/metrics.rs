@@ -93,43 +93,28 @@ impl Config {
 /// One name among the metrics, and what a reader is told about it.
 #[derive(Debug, Clone, Copy)]
 pub struct Series {
-    kind: Kind,
     name: &'static str,
     help: &'static str,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
+    describe: fn(&'static str, &'static str),
 }
 
 impl Series {
     /// Something that only grows.
     #[must_use]
     pub const fn counter(name: &'static str, help: &'static str) -> Self {
-        Self { kind: Kind::Counter, name, help }
+        Self { name, help, describe: |name, help| describe_counter!(name, help) }
     }
 
     /// Something as it stands.
     #[must_use]
     pub const fn gauge(name: &'static str, help: &'static str) -> Self {
-        Self { kind: Kind::Gauge, name, help }
+        Self { name, help, describe: |name, help| describe_gauge!(name, help) }
     }
 
     /// How long something took.
     #[must_use]
     pub const fn histogram(name: &'static str, help: &'static str) -> Self {
-        Self { kind: Kind::Histogram, name, help }
-    }
-
-    fn describe(self) {
-        match self.kind {
-            Kind::Counter => describe_counter!(self.name, self.help),
-            Kind::Gauge => describe_gauge!(self.name, self.help),
-            Kind::Histogram => describe_histogram!(self.name, self.help),
-        }
+        Self { name, help, describe: |name, help| describe_histogram!(name, help) }
     }
 }
 
@@ -156,7 +141,9 @@ pub fn record(
     series: &[Series],
 ) -> Result<(), String> {
     recorder()?;
-    COMMON.iter().chain(series).for_each(|series| series.describe());
+    for Series { name, help, describe } in COMMON.iter().chain(series) {
+        describe(name, help);
+    }
     gauge!("berth_build_info", "server" => server, "version" => version).set(1.0);
     gauge!("berth_process_start_time_seconds", "server" => server).set(clock.now() as f64);
     Ok(())

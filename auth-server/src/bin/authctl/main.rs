@@ -15,7 +15,6 @@ mod key;
 mod policy_file;
 mod refresh_tokens;
 mod report;
-mod revoke;
 mod revoke_tokens;
 mod robot;
 mod secret;
@@ -87,7 +86,7 @@ enum DatabaseVerb {
     /// Allow somebody to do something.
     Grant(grants::GrantArguments),
     /// Take a grant back; tokens that rest on it are void within seconds.
-    Revoke(revoke::RevokeArguments),
+    Revoke(grants::RevokeArguments),
     /// Forbid something, whatever grants allow it.
     Deny(grants::DenyArguments),
     /// List grants and denies.
@@ -127,11 +126,12 @@ Examples:
 Repositories are written without the registry's host. In patterns * is one segment and ** any
 number of them; quote them for the shell. Actions: pull, push, delete, and * for all.";
 
-fn main() -> ExitCode {
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
     let matches = Arguments::command().get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let is_json = arguments.json;
-    match run(arguments, &verb_of(&matches)) {
+    match run(arguments, &verb_of(&matches)).await {
         Ok(report) => report.print(is_json),
         Err(failure) => failure.print(is_json),
     }
@@ -148,7 +148,7 @@ fn verb_of(matches: &ArgMatches) -> String {
     names.join(" ")
 }
 
-fn run(arguments: Arguments, verb: &str) -> Result<Report, Failure> {
+async fn run(arguments: Arguments, verb: &str) -> Result<Report, Failure> {
     secrecy::close_process()?;
     berth_shared::crypto::install();
     // Read by hand, since an argument parser would offer arguments for them as well.
@@ -157,9 +157,6 @@ fn run(arguments: Arguments, verb: &str) -> Result<Report, Failure> {
     // Before anything makes this process another user's.
     let author = Author::person(Clock::system(), verb, sudo_user.as_deref());
     let find = site::Search { config: arguments.config, data, author };
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::from)
-    };
     match arguments.verb {
         Verb::Completion { shell } => {
             let mut script = Vec::new();
@@ -172,17 +169,11 @@ fn run(arguments: Arguments, verb: &str) -> Result<Report, Failure> {
         )),
         Verb::Init(arguments) => {
             Identity::of(&arguments.data())?.become_for_good()?;
-            runtime()?.block_on(init::run(&arguments, find.author))
+            init::run(&arguments, find.author).await
         }
-        Verb::Key(verb) => {
-            let admin = find.admin()?;
-            runtime()?.block_on(key::run(&admin, &verb, &Clock::system()))
-        }
+        Verb::Key(verb) => key::run(&find.admin()?, &verb, &Clock::system()).await,
         Verb::Cert(verb) => cert::run(&verb, find.admin_if_any()?.as_ref()),
-        Verb::OnDatabase(verb) => {
-            let admin = find.admin()?;
-            runtime()?.block_on(verb.run(&admin))
-        }
+        Verb::OnDatabase(verb) => verb.run(&find.admin()?).await,
     }
 }
 
@@ -194,7 +185,7 @@ impl DatabaseVerb {
             Self::Robot(verb) => robot::run(verb, admin).await,
             Self::Trust(verb) => trust::run(verb, admin).await,
             Self::Grant(arguments) => grants::grant(&arguments, admin).await,
-            Self::Revoke(arguments) => revoke::run(&arguments, admin).await,
+            Self::Revoke(arguments) => grants::revoke(&arguments, admin).await,
             Self::Deny(arguments) => grants::deny(&arguments, admin).await,
             Self::Grants(arguments) => grants::list(&arguments, admin).await,
             Self::Explain(arguments) => explain::run(&arguments, admin).await,

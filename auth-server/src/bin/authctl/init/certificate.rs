@@ -11,8 +11,10 @@ use crate::report::Failure;
 /// What certificate there is, and which hosts are wanted.
 pub(super) struct Plan {
     found: Found,
-    asked: Option<Vec<Host>>,
-    wanted: Vec<Host>,
+    /// The hosts that were named in this run.
+    pub(super) asked: Option<Vec<Host>>,
+    /// The hosts for a first run.
+    pub(super) wanted: Vec<Host>,
 }
 
 impl Plan {
@@ -25,19 +27,14 @@ impl Plan {
         let asked = arguments.host.as_ref().map(|list| list.0.clone());
         let asked = asked.filter(|hosts| !hosts.is_empty());
         let known = match &found {
-            Found::Own { hosts } | Found::Berths { hosts, .. } => hosts.clone(),
             Found::Missing => hosts_in(layout),
+            found => found.hosts().to_vec(),
         };
         // An owner's certificate says by which names the registry is reached.
         let wanted = asked.clone().unwrap_or(known);
         let wanted =
             if wanted.is_empty() { vec![Host::Name("localhost".to_owned())] } else { wanted };
         Ok(Self { found, asked, wanted })
-    }
-
-    /// The hosts that were named in this run.
-    pub(super) fn hosts_asked(&self) -> Option<&[Host]> {
-        self.asked.as_deref()
     }
 
     /// The hosts that Berth's certificate names so far, and is to name no more.
@@ -48,11 +45,6 @@ impl Plan {
             }
             Found::Own { .. } | Found::Missing => Vec::new(),
         }
-    }
-
-    /// The hosts for a first run.
-    pub(super) fn hosts_wanted(&self) -> &[Host] {
-        &self.wanted
     }
 
     /// Whether the certificate is of Berth's own CA, which clients must be told to trust.

@@ -46,14 +46,14 @@ pub(super) fn registry(
         return update(arguments, certificate, layout, steps);
     }
     let port = arguments.port().unwrap_or(PORT_DEFAULT);
-    let urls: Vec<_> = certificate.hosts_wanted().iter().map(|host| host.origin(port)).collect();
+    let urls: Vec<_> = certificate.wanted.iter().map(|host| host.origin(port)).collect();
     let listen =
         arguments.listen.map_or_else(|| format!("[::]:{port}"), |address| address.to_string());
     let text = registry_text(layout, &urls, &listen);
     if steps.begin(format!("{} for {}", path.display(), urls.join(", "))) {
         files::replace(path, text.as_bytes(), files::PRIVATE)?;
     }
-    let reached = Reached { path, listen: &listen, hosts: certificate.hosts_wanted(), port };
+    let reached = Reached { path, listen: &listen, hosts: &certificate.wanted, port };
     reached.remark(steps);
     Ok(urls)
 }
@@ -111,11 +111,11 @@ fn update(
         let path = path.display();
         steps.remark(format!("{path} still listens on {listen}: write {asked} there yourself"));
     }
-    if certificate.hosts_asked().is_none() && arguments.port().is_none() {
+    if certificate.asked.is_none() && arguments.port().is_none() {
         return Ok(old);
     }
     let has_dropped = certificate.hosts_dropped().iter().any(|host| old_hosts.contains(host));
-    let hosts = certificate.hosts_asked().map_or(old_hosts, <[Host]>::to_vec);
+    let hosts = certificate.asked.clone().unwrap_or(old_hosts);
     let port = arguments.port().unwrap_or(old_port);
     let wanted: Vec<_> = hosts.iter().map(|host| host.origin(port)).collect();
     // URLs that somebody has added stay, as long as what is asked for is there and comes first.
