@@ -43,10 +43,7 @@ pub fn hold(settings: &Settings) -> Result<File, FileError> {
 }
 
 /// Does what is due, and reads the keys.
-pub(super) fn settle(
-    settings: &Settings,
-    now: UnixSeconds,
-) -> Result<(SigningKeys, States), KeyError> {
+pub(super) fn settle(settings: &Settings, now: UnixSeconds) -> Result<SigningKeys, KeyError> {
     let directory = &settings.directory;
     files::make_directory(directory)?;
     let _lock = hold(settings)?;
@@ -66,7 +63,7 @@ pub(super) fn settle(
         write(directory, &states)?;
     }
     remove_unnamed(directory, &states)?;
-    Ok((load_all(directory, &states, settings.ids)?, states))
+    load_all(directory, states, settings.ids)
 }
 
 /// Makes the keys that are missing, and lets a changed algorithm take effect when it can.
@@ -126,11 +123,8 @@ pub(super) fn remove_unnamed(directory: &Path, states: &States) -> Result<(), Ke
     Ok(synced.map_err(|source| FileError::new("syncing", directory, source))?)
 }
 
-/// The keys as they are now, and their states.
-pub(super) fn read(
-    settings: &Settings,
-    now: UnixSeconds,
-) -> Result<(SigningKeys, States), KeyError> {
+/// The keys as they are now.
+pub(super) fn read(settings: &Settings, now: UnixSeconds) -> Result<SigningKeys, KeyError> {
     let directory = &settings.directory;
     let mut tries = 0..READINGS_MAX;
     loop {
@@ -138,9 +132,9 @@ pub(super) fn read(
             Some(states) => states,
             None => States::taken_over(key_files(directory)?, settings.algorithm, now),
         };
-        match load_all(directory, &states, settings.ids) {
+        match load_all(directory, states, settings.ids) {
             Err(KeyError::File(error)) if error.is_missing() && tries.next().is_some() => {}
-            keys => return keys.map(|keys| (keys, states)),
+            keys => return keys,
         }
     }
 }
@@ -156,9 +150,9 @@ pub(super) fn states_in(directory: &Path) -> Result<Option<States>, KeyError> {
     }
 }
 
-fn load_all(directory: &Path, states: &States, ids: KeyIds) -> Result<SigningKeys, KeyError> {
+fn load_all(directory: &Path, states: States, ids: KeyIds) -> Result<SigningKeys, KeyError> {
     let keys = states.keys.iter().map(|key| load(directory, key, ids));
-    SigningKeys::new(keys.collect::<Result<_, _>>()?, directory)
+    SigningKeys::new(keys.collect::<Result<_, _>>()?, states, directory)
 }
 
 fn load(directory: &Path, entry: &Entry, ids: KeyIds) -> Result<SigningKey, KeyError> {

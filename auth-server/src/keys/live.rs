@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use berth_shared::{clock::Clock, telemetry::chain, watch::Stamp};
 use parking_lot::Mutex;
 
-use super::{KeyError, SigningKeys, directory, settings::Settings, states::States};
+use super::{KeyError, SigningKeys, directory, settings::Settings};
 
 /// The keys, read again whenever their states have changed.
 pub struct LiveKeys {
@@ -24,7 +24,6 @@ pub struct LiveKeys {
 struct Reading {
     /// `None` when it has to be read again in any case.
     stamp: Option<Stamp>,
-    states: States,
     keys: Arc<SigningKeys>,
     /// What has been reported, so that it is said once.
     complaint: Option<String>,
@@ -36,9 +35,9 @@ impl LiveKeys {
     /// # Errors
     /// As that.
     pub fn open(settings: &Settings, clock: &Clock) -> Result<Self, KeyError> {
-        let (keys, states) = directory::settle(settings, clock.now())?;
+        let keys = directory::settle(settings, clock.now())?;
         // The first use reads them once more, since the stamp must be older than what is read.
-        let reading = Reading { stamp: None, states, keys: Arc::new(keys), complaint: None };
+        let reading = Reading { stamp: None, keys: Arc::new(keys), complaint: None };
         Ok(Self {
             settings: settings.clone(),
             clock: clock.clone(),
@@ -68,14 +67,14 @@ impl LiveKeys {
         // The stamp is taken before the states: a change in between is seen again next time.
         let stamp = Stamp::of(&self.states()).ok();
         let states = directory::states_in(&self.settings.directory)?;
-        if old.stamp.is_some() && states.as_ref() == Some(&old.states) {
-            return Ok(old.kept(stamp));
+        if old.stamp.is_some() && states.as_ref() == Some(&old.keys.states) {
+            return Ok(Reading { stamp, keys: Arc::clone(&old.keys), complaint: None });
         }
-        let (keys, states) = directory::read(&self.settings, self.clock.now())?;
+        let keys = directory::read(&self.settings, self.clock.now())?;
         if keys.active_id() != old.keys.active_id() {
             tracing::info!(key = keys.active_id(), "another key signs");
         }
-        Ok(Reading { stamp, states, keys: Arc::new(keys), complaint: None })
+        Ok(Reading { stamp, keys: Arc::new(keys), complaint: None })
     }
 
     /// Does what time has made due: retired keys go, and a changed algorithm takes effect.
@@ -84,7 +83,7 @@ impl LiveKeys {
     /// When the directory cannot be written to; the next call tries again.
     pub fn tend(&self) -> Result<(), KeyError> {
         let _ = self.fresh();
-        if self.current.load().states.is_due(self.settings.algorithm, self.clock.now()) {
+        if self.current.load().keys.states.is_due(self.settings.algorithm, self.clock.now()) {
             SigningKeys::open(&self.settings, &self.clock)?;
         }
         Ok(())
@@ -102,17 +101,11 @@ impl LiveKeys {
 }
 
 impl Reading {
-    /// The same keys after another look.
-    fn kept(&self, stamp: Option<Stamp>) -> Self {
-        let (states, keys) = (self.states.clone(), Arc::clone(&self.keys));
-        Self { stamp, states, keys, complaint: None }
-    }
-
     /// The same keys after a look that failed, which is tried again at the next use.
     fn failed(&self, complaint: String) -> Self {
         if self.complaint.as_ref() != Some(&complaint) {
             tracing::error!(error = complaint, "the signing keys stay as they were");
         }
-        Self { complaint: Some(complaint), ..self.kept(None) }
+        Self { stamp: None, keys: Arc::clone(&self.keys), complaint: Some(complaint) }
     }
 }

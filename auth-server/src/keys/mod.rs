@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 
 use crate::files::FileError;
 use pair::Pair;
+use states::States;
 
 pub use directory::hold;
 pub use live::LiveKeys;
@@ -102,6 +103,7 @@ pub enum KeyError {
 pub struct SigningKeys {
     /// The one that signs comes first.
     keys: Vec<SigningKey>,
+    states: States,
     jwks: String,
 }
 
@@ -141,7 +143,7 @@ impl SigningKeys {
     /// # Errors
     /// When the directory cannot be read or written, or a key in it is not fit to sign.
     pub fn open(settings: &Settings, clock: &Clock) -> Result<Self, KeyError> {
-        directory::settle(settings, clock.now()).map(|(keys, _)| keys)
+        directory::settle(settings, clock.now())
     }
 
     /// Reads the keys of `settings`, and changes nothing.
@@ -149,16 +151,16 @@ impl SigningKeys {
     /// # Errors
     /// When there are none, or one is not fit to sign.
     pub fn read(settings: &Settings, clock: &Clock) -> Result<Self, KeyError> {
-        directory::read(settings, clock.now()).map(|(keys, _)| keys)
+        directory::read(settings, clock.now())
     }
 
-    fn new(mut keys: Vec<SigningKey>, directory: &Path) -> Result<Self, KeyError> {
+    fn new(mut keys: Vec<SigningKey>, states: States, directory: &Path) -> Result<Self, KeyError> {
         keys.sort_by_key(|key| (key.info.state, -key.info.since, key.info.id.clone()));
         if keys.first().is_none_or(|key| key.info.state != KeyState::Active) {
             return Err(KeyError::NoKey(directory.display().to_string()));
         }
         let jwks = json!({ "keys": keys.iter().map(SigningKey::jwk).collect::<Vec<_>>() });
-        Ok(Self { jwks: jwks.to_string(), keys })
+        Ok(Self { jwks: jwks.to_string(), states, keys })
     }
 
     /// Where each key lies and when it was made, the one that signs first.
@@ -169,6 +171,11 @@ impl SigningKeys {
     /// What is known of each key: the one that signs, the next, and the retired ones.
     pub fn list(&self) -> impl Iterator<Item = &KeyInfo> {
         self.keys.iter().map(|key| &key.info)
+    }
+
+    /// What is known of the key in this state; of the first, if several are.
+    pub fn of(&self, state: KeyState) -> Option<&KeyInfo> {
+        self.list().find(|key| key.state == state)
     }
 
     /// The public halves, as a JSON Web Key Set (RFC 7517).

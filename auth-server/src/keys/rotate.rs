@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     KeyError, KeyInfo, KeyState, SigningKeys,
-    directory::{hold, make, read, remove_unnamed, write},
+    directory::{hold, make, read, remove_unnamed, settle, write},
     settings::Settings,
 };
 
@@ -48,21 +48,19 @@ pub fn rotate(
     clock: &Clock,
 ) -> Result<Rotated, KeyError> {
     let now = clock.now();
-    // What is missing or due comes first, so that there is a next key to rotate to.
-    let before = if is_dry {
-        SigningKeys::read(settings, clock)?
-    } else {
-        SigningKeys::open(settings, clock)?
-    };
     if is_dry {
-        check_age(&before, how, now)?;
-        return Ok(plan(&before, how));
+        let keys = read(settings, now)?;
+        check_age(&keys, how, now)?;
+        return Ok(plan(&keys, how));
     }
+    // What is missing or due comes first, so that there is a next key to rotate to.
+    settle(settings, now)?;
     let directory = &settings.directory;
     let _lock = hold(settings)?;
-    let (before, mut states) = read(settings, now)?;
+    let before = read(settings, now)?;
     // Looked at under the lock: of two rotations at once the second comes too early.
     check_age(&before, how, now)?;
+    let mut states = before.states.clone();
     if how == How::Compromised {
         states.keys.clear();
         states.add_next(make(directory, settings.algorithm, now)?, now);
@@ -73,16 +71,11 @@ pub fn rotate(
     // From here on the new keys are in use; what is done before can be done again.
     write(directory, &states)?;
     remove_unnamed(directory, &states)?;
-    let (after, _) = read(settings, now)?;
-    let find = |state| after.list().find(|key| key.state == state).cloned();
-    let planned = plan(&before, how);
-    let retired = planned.retired.and_then(|key| after.list().find(|it| it.id == key.id).cloned());
-    Ok(Rotated {
-        active: find(KeyState::Active),
-        next: find(KeyState::Next),
-        retired,
-        dropped: planned.dropped,
-    })
+    let after = read(settings, now)?;
+    let Rotated { retired, dropped, .. } = plan(&before, how);
+    let retired = retired.and_then(|key| after.list().find(|it| it.id == key.id).cloned());
+    let [active, next] = [KeyState::Active, KeyState::Next].map(|state| after.of(state).cloned());
+    Ok(Rotated { active, next, retired, dropped })
 }
 
 /// Refuses while somebody may not know the next key yet.
@@ -90,22 +83,17 @@ fn check_age(keys: &SigningKeys, how: How, now: i64) -> Result<(), KeyError> {
     if how != How::InOrder {
         return Ok(());
     }
-    let next = keys.list().find(|key| key.state == KeyState::Next);
+    let next = keys.of(KeyState::Next);
     // A directory that an older Berth left has none; the server makes it when it starts.
     let signs_from = next.and_then(|key| key.signs_from).unwrap_or(now + super::NEXT_AGE_SECS_MIN);
     if signs_from > now { Err(KeyError::TooYoung(signs_from)) } else { Ok(()) }
 }
 
 fn plan(keys: &SigningKeys, how: How) -> Rotated {
-    let find = |state| keys.list().find(|key| key.state == state).cloned();
     if how == How::Compromised {
         let dropped = keys.list().cloned().collect();
         return Rotated { active: None, next: None, retired: None, dropped };
     }
-    Rotated {
-        active: find(KeyState::Next),
-        next: None,
-        retired: find(KeyState::Active),
-        dropped: Vec::new(),
-    }
+    let [active, retired] = [KeyState::Next, KeyState::Active].map(|state| keys.of(state).cloned());
+    Rotated { active, next: None, retired, dropped: Vec::new() }
 }

@@ -19,8 +19,16 @@ mod tests;
 #[derive(Subcommand)]
 pub(crate) enum Verb {
     Rotate(RotateArguments),
-    List(ListArguments),
-    Export(ExportArguments),
+    /// List the keys: which one signs, which will, and when the old ones go.
+    #[command(after_help = LIST_HELP)]
+    List,
+    /// Write certificates over all published keys to standard output, for a registry that verifies
+    /// tokens by a certificate bundle.
+    ///
+    /// The next key is among them, so that the bundle outlives one rotation. Write it again after
+    /// each.
+    #[command(after_help = EXPORT_HELP)]
+    Export,
 }
 
 /// Let the next key sign; the old one stays published until nothing that it signed is in use.
@@ -52,33 +60,24 @@ pub(crate) struct RotateArguments {
     dry_run: bool,
 }
 
-/// List the keys: which one signs, which will, and when the old ones go.
-#[derive(Args)]
-#[command(after_help = "\
+const LIST_HELP: &str = "\
 Examples:
   authctl key list
   authctl key list --json
 
 active signs; next is published and signs after authctl key rotate; retired signs no more and stays
-published until the time under GOES. What is listed here is what /keys publishes.")]
-pub(crate) struct ListArguments {}
+published until the time under GOES. What is listed here is what /keys publishes.";
 
-/// Write certificates over all published keys to standard output, for a registry that verifies
-/// tokens by a certificate bundle.
-///
-/// The next key is among them, so that the bundle outlives one rotation. Write it again after each.
-#[derive(Args)]
-#[command(after_help = "\
+const EXPORT_HELP: &str = "\
 Examples:
-  authctl key export > /etc/docker/registry/berth.pem    its rootcertbundle; restart it after that")]
-pub(crate) struct ExportArguments {}
+  authctl key export > /etc/docker/registry/berth.pem    its rootcertbundle; restart it after that";
 
 pub(crate) async fn run(admin: &Admin, verb: &Verb, clock: &Clock) -> Result<Report, Failure> {
     let config = admin.config();
     match verb {
         Verb::Rotate(arguments) => arguments.run(admin, clock).await,
-        Verb::List(_) => list(config, clock),
-        Verb::Export(_) => export(config, clock),
+        Verb::List => list(config, clock),
+        Verb::Export => export(config, clock),
     }
 }
 
@@ -94,7 +93,7 @@ impl RotateArguments {
         if !self.dry_run
             && let Err(failure) = record(&rotated, admin).await
         {
-            let reason = failure.reason();
+            let reason = failure.reason;
             warn(&format!("the keys are rotated, and the audit does not know: {reason}"));
         }
         let mut json = json!(rotated);
@@ -166,8 +165,7 @@ fn list(config: &Config, clock: &Clock) -> Result<Report, Failure> {
     let headings = ["KEY", "ALGORITHM", "STATE", "MADE", "SINCE", "GOES"];
     let members = ["id", "algorithm", "state", "made", "since", "until"];
     let mut text = table(headings, members, "", &objects);
-    let next = keys.list().find(|key| key.state == KeyState::Next);
-    if let Some(from) = next.and_then(|key| key.signs_from) {
+    if let Some(from) = keys.of(KeyState::Next).and_then(|key| key.signs_from) {
         let when =
             if from > clock.now() { format!("from {}", rfc3339(from)) } else { "now".into() };
         text.push_str(&format!("\n\nthe next key can sign {when}: authctl key rotate"));

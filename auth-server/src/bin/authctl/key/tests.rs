@@ -35,13 +35,13 @@ fn states(admin: &Admin, clock: &Clock) -> Vec<String> {
 fn keys_are_rotated_listed_and_exported() {
     let dir = tempfile::tempdir().unwrap();
     let (admin, clock) = (admin(dir.path()), Clock::set(1_790_000_000));
-    let Err(Failure::Refused(reason)) = typed(&admin, &clock, "key list") else { panic!() };
+    let Err(Failure { reason, .. }) = typed(&admin, &clock, "key list") else { panic!() };
     assert!(reason.contains("start auth-server"), "{reason}");
     SigningKeys::open(&admin.config().keys(), &clock).unwrap();
     assert_eq!(states(&admin, &clock), ["active", "next"]);
 
     for line in ["key rotate", "key rotate --dry-run"] {
-        let Err(Failure::Refused(reason)) = typed(&admin, &clock, line) else { panic!() };
+        let Err(Failure { reason, .. }) = typed(&admin, &clock, line) else { panic!() };
         assert!(reason.contains("2026-09-21T14:19:20Z") && reason.contains("--now"), "{reason}");
     }
     clock.advance(Duration::from_secs(NEXT_AGE_SECS_MIN.unsigned_abs()));
