@@ -128,9 +128,7 @@ pub(crate) fn run(verb: &Verb, admin: Option<&Admin>) -> Result<Report, Failure>
             }
             hosts.unwrap_or(old)
         }
-        (Found::Missing, false) => {
-            hosts.ok_or_else(|| Failure::Usage("--host names no host".to_owned()))?
-        }
+        (Found::Missing, false) => hosts.ok_or_else(|| Failure::usage("--host names no host"))?,
     };
     let names: Vec<_> = hosts.iter().map(ToString::to_string).collect();
     let names = names.join(", ");

@@ -163,9 +163,8 @@ async fn run(arguments: Arguments, verb: &str) -> Result<Report, Failure> {
             clap_complete::generate(shell, &mut Arguments::command(), "authctl", &mut script);
             Ok(Report::done(String::from_utf8_lossy(&script).trim_end(), Value::Null))
         }
-        Verb::Init(_) if find.config.is_some() => Err(Failure::Usage(
-            "init makes the settings itself: say where with --data DIR, not with --config"
-                .to_owned(),
+        Verb::Init(_) if find.config.is_some() => Err(Failure::usage(
+            "init makes the settings itself: say where with --data DIR, not with --config",
         )),
         Verb::Init(arguments) => {
             Identity::of(&arguments.data())?.become_for_good()?;

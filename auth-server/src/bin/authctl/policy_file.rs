@@ -257,7 +257,7 @@ mod tests {
         };
         apply_text("[allow]\nandrew = [\"a:pull\"]\n").await.unwrap();
         let refused = apply_text("[allow]\nnobody = [\"b:pull\"]\nandrew = [\"a**:pull\"]\n").await;
-        let Err(Failure::Refused(reason)) = refused else { panic!("it was taken") };
+        let Err(Failure { reason, .. }) = refused else { panic!("it was taken") };
         assert!(reason.contains("nothing was changed") && reason.contains("line 3"), "{reason}");
         assert!(reason.contains("for any depth"), "{reason}");
         assert_eq!(rules().await, ["andrew a:pull"]);

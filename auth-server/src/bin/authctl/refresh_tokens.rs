@@ -106,7 +106,7 @@ fn one_subject(grantee: &Grantee) -> Result<Subject, Failure> {
     match grantee {
         Grantee::User(name) => Ok(Subject::User(name.clone())),
         Grantee::Robot(name) => Ok(Subject::Robot(name.clone())),
-        other => Err(Failure::Usage(format!(
+        other => Err(Failure::usage(format!(
             "--subject {other}: only a user or a robot has refresh tokens of their own"
         ))),
     }

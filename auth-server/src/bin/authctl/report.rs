@@ -25,11 +25,9 @@ pub(crate) struct Report {
 
 /// Why a verb did nothing.
 #[derive(Debug)]
-pub(crate) enum Failure {
-    /// It cannot be done.
-    Refused(String),
-    /// It was asked for in the wrong way.
-    Usage(String),
+pub(crate) struct Failure {
+    pub(crate) reason: String,
+    code: u8,
 }
 
 impl Report {
@@ -77,33 +75,30 @@ impl Report {
 }
 
 impl Failure {
+    /// It cannot be done.
     pub(crate) fn refused(reason: impl Into<String>) -> Self {
-        Self::Refused(reason.into())
+        Self { reason: reason.into(), code: 1 }
     }
 
-    pub(crate) fn reason(&self) -> &str {
-        match self {
-            Self::Refused(reason) | Self::Usage(reason) => reason,
-        }
+    /// It was asked for in the wrong way.
+    pub(crate) fn usage(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), code: 2 }
     }
 
     pub(crate) fn print(&self, is_json: bool) -> ExitCode {
-        let (reason, code) = match self {
-            Self::Refused(reason) => (reason, 1),
-            Self::Usage(reason) => (reason, 2),
-        };
+        let Self { reason, code } = self;
         // Where that cannot be told either, the exit code says it.
         if is_json {
             let _ = print(io::stdout(), &shown::json(&json!({ "error": reason }).to_string()));
         }
         let _ = print_lines(io::stderr(), &format!("authctl: {}", reason.trim_end()));
-        ExitCode::from(code)
+        ExitCode::from(*code)
     }
 }
 
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::Refused(chain(&error))
+        Self::refused(chain(&error))
     }
 }
 

@@ -22,8 +22,8 @@ const INTERRUPTED: i32 = 130;
 /// Asks on the terminal, twice. Whoever ends it with Ctrl-C gets their terminal back as it was.
 pub(crate) async fn prompt(name: &str) -> Result<Password, Failure> {
     if !io::stdin().is_terminal() {
-        return Err(Failure::Usage(
-            "there is no terminal to ask for the password on: use --password-stdin".to_owned(),
+        return Err(Failure::usage(
+            "there is no terminal to ask for the password on: use --password-stdin",
         ));
     }
     let terminal = std::fs::File::open("/dev/tty")?;

@@ -121,7 +121,7 @@ async fn add(arguments: Add, admin: &Admin) -> Result<Report, Failure> {
     let (dry_run, grant) = (arguments.dry_run, arguments.grant.clone());
     if arguments.issuer.as_str() == admin.config().issuer {
         let reason = "--issuer: that is Berth itself, whose tokens need no trust";
-        return Err(Failure::Usage(reason.to_owned()));
+        return Err(Failure::usage(reason));
     }
     let trust = read(arguments, admin)?;
     let name = &trust.name;
@@ -147,7 +147,7 @@ async fn add(arguments: Add, admin: &Admin) -> Result<Report, Failure> {
 fn read(arguments: Add, admin: &Admin) -> Result<Trust, Failure> {
     let Add { name, issuer, audience, subject, claim, keys_url, keys, ca, .. } = arguments;
     let claims =
-        RequiredClaims::all(claim).map_err(|error| Failure::Usage(format!("--claim: {error}")))?;
+        RequiredClaims::all(claim).map_err(|error| Failure::usage(format!("--claim: {error}")))?;
     let keys = if let Some(path) = keys {
         let keys = read_file(&path)?.parse::<InlineKeys>();
         let unreadable = |error| format!("{}: {}", path.display(), chain(&error));
@@ -322,7 +322,7 @@ mod tests {
         let one = &listed.json[0];
         assert_eq!((&one["name"], &one["rules"]), (&json!("robot.ci"), &json!(1)));
         assert_eq!(one["claims"], json!({ "owner_id": "7" }));
-        let Err(Failure::Refused(again)) = typed(&words, &admin).await else { panic!() };
+        let Err(Failure { reason: again, .. }) = typed(&words, &admin).await else { panic!() };
         assert!(again.contains("authctl trust remove robot.ci"), "{again}");
         typed(&["remove", "ci", "--dry-run"], &admin).await.unwrap();
         typed(&["remove", "robot.ci"], &admin).await.unwrap();

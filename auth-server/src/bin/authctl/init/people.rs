@@ -60,7 +60,7 @@ impl Plan {
         let name = name
             .unwrap_or(USER_DEFAULT)
             .parse()
-            .map_err(|error| Failure::Usage(format!("--user: {error}")))?;
+            .map_err(|error| Failure::usage(format!("--user: {error}")))?;
         let password = if arguments.password_stdin {
             Some(secret::from_stdin()?)
         } else {

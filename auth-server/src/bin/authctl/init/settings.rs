@@ -53,43 +53,31 @@ pub(super) fn registry(
     if steps.begin(format!("{} for {}", path.display(), urls.join(", "))) {
         files::replace(path, text.as_bytes(), files::PRIVATE)?;
     }
-    let reached = Reached { path, listen: &listen, hosts: &certificate.wanted, port };
-    reached.remark(steps);
+    remark_on_reach(steps, path, &listen, &certificate.wanted, port);
     Ok(urls)
 }
 
-/// Where the settings listen, and where clients look for it.
-struct Reached<'a> {
-    path: &'a Path,
-    listen: &'a str,
-    hosts: &'a [Host],
-    /// That of the URLs.
-    port: u16,
-}
-
-impl Reached<'_> {
-    /// Says what clients would not reach, unless a proxy stands in front.
-    fn remark(&self, steps: &mut Steps) {
-        let Self { path, listen, hosts, port } = self;
-        let Ok(address) = listen.parse::<SocketAddr>() else { return };
-        let path = path.display();
-        if address.ip() == Ipv4Addr::UNSPECIFIED && hosts.iter().any(Host::is_ipv6) {
-            steps.remark(format!(
-                "{path} listens on {listen}, where nothing arrives by IPv6: write [::]:{port} there"
-            ));
-        }
-        if address.ip().is_loopback() && !hosts.iter().all(Host::is_local) {
-            steps.remark(format!(
-                "{path} listens on {listen}, which this machine alone reaches: right behind a proxy on \
+/// Says what clients of these hosts and this port would not reach of where the settings listen,
+/// unless a proxy stands in front.
+fn remark_on_reach(steps: &mut Steps, path: &Path, listen: &str, hosts: &[Host], port: u16) {
+    let Ok(address) = listen.parse::<SocketAddr>() else { return };
+    let path = path.display();
+    if address.ip() == Ipv4Addr::UNSPECIFIED && hosts.iter().any(Host::is_ipv6) {
+        steps.remark(format!(
+            "{path} listens on {listen}, where nothing arrives by IPv6: write [::]:{port} there"
+        ));
+    }
+    if address.ip().is_loopback() && !hosts.iter().all(Host::is_local) {
+        steps.remark(format!(
+            "{path} listens on {listen}, which this machine alone reaches: right behind a proxy on \
                  it, else write [::]:{port} there"
-            ));
-        } else if address.port() != *port {
-            steps.remark(format!(
-                "{path} listens on port {}, while clients come to port {port}: right behind a proxy, \
+        ));
+    } else if address.port() != port {
+        steps.remark(format!(
+            "{path} listens on port {}, while clients come to port {port}: right behind a proxy, \
                  else give --port {0}",
-                address.port()
-            ));
-        }
+            address.port()
+        ));
     }
 }
 
@@ -122,7 +110,7 @@ fn update(
     let is_there = old.first() == wanted.first() && wanted.iter().all(|url| old.contains(url));
     // Those of hosts that the certificate is to name no more go.
     if wanted.is_empty() || (is_there && !has_dropped) {
-        Reached { path, listen, hosts: &hosts, port }.remark(steps);
+        remark_on_reach(steps, path, listen, &hosts, port);
         return Ok(old);
     }
     set_urls(&mut document, &wanted);
@@ -134,7 +122,7 @@ fn update(
         steps.remark("a registry-server that runs reads its settings when it starts: restart it");
     }
     let listen = document.get("listen").and_then(Item::as_str).unwrap_or_default();
-    Reached { path, listen, hosts: &hosts, port }.remark(steps);
+    remark_on_reach(steps, path, listen, &hosts, port);
     Ok(wanted)
 }
 
