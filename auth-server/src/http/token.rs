@@ -41,7 +41,7 @@ use crate::{
     issue::Withheld,
     sign_in::{
         credentials::Presented,
-        request::{Agent, Granted, IssueError, TokenRequest},
+        request::{Agent, Granted, IssueError, TokenRequest, Why},
     },
 };
 
@@ -137,31 +137,27 @@ async fn answer(
 
 fn refused(error: IssueError) -> Error {
     use Refusal as R;
-    let limit = match &error {
-        IssueError::Busy { limit, .. } => Some(*limit),
-        _ => None,
+    let (known, why) = match error {
+        IssueError::Refused { known, why } => (known, why),
+        IssueError::Database(error) => return Error::because(R::Unavailable, chain(&error)),
+        IssueError::Broken(cause) => return Error::because(R::Internal, cause),
     };
-    let (mut refused, known) = match error {
+    let mut refused = match why {
         // A name that no user has may be a password typed in the wrong field: it is not logged.
-        IssueError::Wrong { known: None, .. } => {
-            (Error::because(R::WrongCredentials, "no such user or robot"), None)
+        Why::Wrong { .. } if known.is_none() => {
+            Error::because(R::WrongCredentials, "no such user or robot")
         }
-        IssueError::Wrong { known, .. } => {
-            (Error::because(R::WrongCredentials, "wrong password or secret"), known)
+        Why::Wrong { .. } => Error::because(R::WrongCredentials, "wrong password or secret"),
+        Why::PasswordLong => Error::because(R::PasswordLong, "a password of more than 72 bytes"),
+        Why::Untrusted(reason) => Error::because(R::WrongCredentials, reason),
+        Why::IssuerDown(reason) => Error::because(R::IssuerDown, reason),
+        Why::Busy(limit) => {
+            let mut busy = Error::refused(R::Busy);
+            busy.log().limit = Some(limit);
+            busy
         }
-        IssueError::PasswordLong { known } => {
-            (Error::because(R::PasswordLong, "a password of more than 72 bytes"), known)
-        }
-        IssueError::Untrusted { known, reason } => {
-            (Error::because(R::WrongCredentials, reason), known)
-        }
-        IssueError::IssuerDown { known, reason } => (Error::because(R::IssuerDown, reason), known),
-        IssueError::Busy { known, .. } => (Error::refused(R::Busy), known),
-        IssueError::Database(error) => (Error::because(R::Unavailable, chain(&error)), None),
-        IssueError::Broken(cause) => (Error::because(R::Internal, cause), None),
     };
     refused.log().subject = known.map(|name| name.to_string());
-    refused.log().limit = limit;
     refused
 }
 

@@ -7,7 +7,7 @@ use berth_shared::{clock::Clock, subject::Subject};
 use crate::{
     audit::entry::{Entry, Source, Token},
     audit_log::Queue,
-    sign_in::request::{Agent, Granted, IssueError, TokenRequest},
+    sign_in::request::{Agent, Granted, IssueError, TokenRequest, Why},
 };
 
 /// Notes what clients cause.
@@ -46,25 +46,20 @@ impl Recorder {
                 };
                 Entry::token(at, &token, source())
             }
-            Err(IssueError::Wrong { known, is_checked }) => {
-                let reason = "wrong name, password or secret";
-                Entry::login_fail(at, reason, known.as_ref(), tag(known), source())
-                    .checked(*is_checked)
-            }
-            Err(IssueError::PasswordLong { known }) => {
-                let reason = "a password of more than 72 bytes, which bcrypt cannot check";
-                Entry::login_fail(at, reason, known.as_ref(), tag(known), source())
-            }
-            Err(IssueError::Untrusted { known, .. }) => {
-                let reason = "a token of another issuer that stands for nobody";
-                Entry::login_fail(at, reason, known.as_ref(), tag(known), source())
-            }
-            Err(IssueError::IssuerDown { known, .. }) => {
-                let reason = "the keys of the token's issuer cannot be had";
-                Entry::login_fail(at, reason, known.as_ref(), tag(known), source())
-            }
-            Err(IssueError::Busy { known, .. }) => {
+            Err(IssueError::Refused { known, why: Why::Busy(_) }) => {
                 Entry::login_busy(at, known.as_ref(), tag(known), source())
+            }
+            Err(IssueError::Refused { known, why }) => {
+                let reason = match why {
+                    Why::PasswordLong => {
+                        "a password of more than 72 bytes, which bcrypt cannot check"
+                    }
+                    Why::Untrusted(_) => "a token of another issuer that stands for nobody",
+                    Why::IssuerDown(_) => "the keys of the token's issuer cannot be had",
+                    Why::Wrong { .. } | Why::Busy(_) => "wrong name, password or secret",
+                };
+                Entry::login_fail(at, reason, known.as_ref(), tag(known), source())
+                    .checked(matches!(why, Why::Wrong { is_checked: true }))
             }
             Err(IssueError::Database(_) | IssueError::Broken(_)) => return,
         };

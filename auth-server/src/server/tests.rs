@@ -6,7 +6,10 @@ use super::*;
 use crate::{
     acl::refresh_tokens::NewRefreshToken,
     secrets::refresh::RefreshToken,
-    sign_in::{credentials::Presented, request::Agent},
+    sign_in::{
+        credentials::Presented,
+        request::{Agent, Why},
+    },
     users::{Password, verify::Credentials},
 };
 use berth_shared::{
@@ -115,7 +118,7 @@ async fn a_new_password_voids_old_tokens_and_gives_good_ones_at_once() {
     assert!(is_void(&server, &old).await);
     assert!(!is_void(&server, &new).await);
     let refused = sign_in(&server, "one").await;
-    assert!(matches!(refused, Err(IssueError::Wrong { known: Some(_), .. })));
+    assert!(matches!(refused, Err(IssueError::Refused { known: Some(_), why: Why::Wrong { .. } })));
 }
 
 #[tokio::test]
@@ -178,7 +181,11 @@ async fn a_refresh_token_of_another_credential_is_void_though_it_is_kept() {
         match shown {
             Ok(signed_in) => assert!(is_good && signed_in.subject == subject),
             Err(refused) => {
-                assert!(!is_good && matches!(refused, IssueError::Wrong { known: Some(_), .. }));
+                let is_wrong = matches!(
+                    refused,
+                    IssueError::Refused { known: Some(_), why: Why::Wrong { .. } }
+                );
+                assert!(!is_good && is_wrong);
             }
         }
     }

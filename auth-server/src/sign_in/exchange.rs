@@ -8,6 +8,7 @@ use berth_shared::{
     token::{signed_claims, unverified},
 };
 
+use super::request::Why;
 use crate::{
     acl::policy::trusts::Trusts,
     trust::{
@@ -19,15 +20,6 @@ use crate::{
 
 /// The longest token that is looked at, in bytes. The known issuers make tokens of 1 to 3 KiB.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
-
-/// Why a token stands for nobody. The client learns that it is wrong; the log learns this.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    /// It is no token that any trust is for.
-    Untrusted(String),
-    /// The keys of its issuer cannot be had now.
-    Unavailable(String),
-}
 
 /// Whether a secret is to be read as an issuer's token: three parts, of which a JSON object's
 /// encoding is the first. Robots' secrets never look so.
@@ -45,7 +37,7 @@ pub(super) async fn exchange<'a>(
     name: Option<&RobotName>,
     token: &str,
     now: UnixSeconds,
-) -> Result<&'a Trust, Refusal> {
+) -> Result<&'a Trust, Why> {
     if token.len() > TOKEN_BYTES_MAX {
         return Err(untrusted(format!("the token is longer than {TOKEN_BYTES_MAX} bytes")));
     }
@@ -56,7 +48,7 @@ pub(super) async fn exchange<'a>(
         trust.issuer.as_str() == issuer && name.is_none_or(|name| trust.name == *name)
     };
     let none = "no trust of that name is for the token's issuer; authctl trust list shows them";
-    let mut refusal = untrusted(none);
+    let mut why = untrusted(none);
     let mut found: Option<&Trust> = None;
     for trust in trusts.iter().filter(is_asked) {
         match verify(trust, keys, &key_id, token, &unverified, now).await {
@@ -69,11 +61,11 @@ pub(super) async fn exchange<'a>(
                 None => found = Some(trust),
             },
             // Whether this one is meant too is not known, so that none may be taken.
-            Err(unavailable @ Refusal::Unavailable(_)) => return Err(unavailable),
-            Err(other) => refusal = other,
+            Err(unavailable @ Why::IssuerDown(_)) => return Err(unavailable),
+            Err(other) => why = other,
         }
     }
-    found.ok_or(refusal)
+    found.ok_or(why)
 }
 
 async fn verify(
@@ -83,19 +75,19 @@ async fn verify(
     token: &str,
     unverified: &Claims,
     now: UnixSeconds,
-) -> Result<(), Refusal> {
+) -> Result<(), Why> {
     let name = &trust.name;
     let not_meant =
         |reason: &dyn Display| untrusted(format!("{name} is not for the token: {reason}"));
     trust.check(unverified, now).map_err(|mismatch| not_meant(&mismatch))?;
     let keys = keys.for_token(trust, key_id).await;
-    let keys = keys.map_err(|reason| Refusal::Unavailable(format!("{name}: {reason}")))?;
+    let keys = keys.map_err(|reason| Why::IssuerDown(format!("{name}: {reason}")))?;
     let claims: Claims = signed_claims(&keys, token, now).map_err(|reason| not_meant(&reason))?;
     trust.check(&claims, now).map_err(|mismatch| not_meant(&mismatch))
 }
 
-fn untrusted(reason: impl Display) -> Refusal {
-    Refusal::Untrusted(reason.to_string())
+fn untrusted(reason: impl Display) -> Why {
+    Why::Untrusted(reason.to_string())
 }
 
 #[cfg(test)]

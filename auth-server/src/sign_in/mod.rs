@@ -23,7 +23,7 @@ use self::{
     exchange::{exchange, is_token},
     last_used::{LastUsed, Used},
     refresh::RefreshTokens,
-    request::IssueError,
+    request::{IssueError, Why},
 };
 use crate::{
     acl::policy::robots::Robot,
@@ -72,7 +72,8 @@ impl SignIn {
             }
             Some(Presented::Bearer(secret)) => return self.machine(current, None, secret).await,
             Some(Presented::RefreshToken(token)) => {
-                let wrong = IssueError::Wrong { known: None, is_checked: false };
+                let why = Why::Wrong { is_checked: false };
+                let wrong = IssueError::Refused { known: None, why };
                 let refresh_tokens = self.refresh_tokens.as_ref().ok_or(wrong)?;
                 return refresh_tokens.sign_in(current, token).await;
             }
@@ -96,23 +97,23 @@ impl SignIn {
         client: Option<IpAddr>,
     ) -> Result<SignedIn, IssueError> {
         let users = &current.users;
-        let known = || {
+        let refused = |why| {
             let name = credentials.user.parse().ok().filter(|name| users.hashes.contains_key(name));
-            name.map(Subject::User)
+            IssueError::Refused { known: name.map(Subject::User), why }
         };
         // It tells nothing of the name, and costs nothing: neither is a guess.
         if credentials.password.len() > PASSWORD_BYTES_MAX {
             if is_token(&credentials.password) {
-                let reason = "a token is shown under the name robot.NAME, or alone".to_owned();
-                return Err(IssueError::Untrusted { known: known(), reason });
+                let reason = "a token is shown under the name robot.NAME, or alone";
+                return Err(refused(Why::Untrusted(reason.to_owned())));
             }
-            return Err(IssueError::PasswordLong { known: known() });
+            return Err(refused(Why::PasswordLong));
         }
         let name = self.verifier.verify(users, credentials, client).await;
         let name = name.map_err(|refusal| match refusal {
-            Refusal::Wrong => IssueError::Wrong { known: known(), is_checked: true },
-            Refusal::StillWrong => IssueError::Wrong { known: known(), is_checked: false },
-            Refusal::Busy(limit) => IssueError::Busy { known: known(), limit },
+            Refusal::Wrong => refused(Why::Wrong { is_checked: true }),
+            Refusal::StillWrong => refused(Why::Wrong { is_checked: false }),
+            Refusal::Busy(limit) => refused(Why::Busy(limit)),
             Refusal::Broken => IssueError::Broken(refusal.to_string()),
         })?;
         if let Some(client) = client {
@@ -150,10 +151,7 @@ impl SignIn {
         let trust = trust.map_err(|refusal| {
             let known = name.and_then(|name| trusts.get(name));
             let known = known.map(|trust| Subject::Robot(trust.name.clone()));
-            match refusal {
-                exchange::Refusal::Unavailable(reason) => IssueError::IssuerDown { known, reason },
-                exchange::Refusal::Untrusted(reason) => IssueError::Untrusted { known, reason },
-            }
+            IssueError::Refused { known, why: refusal }
         })?;
         self.last_used.note(Used::Trust(trust.name.clone(), trust.created), trust.last_used);
         let subject = Subject::Robot(trust.name.clone());
@@ -177,7 +175,7 @@ impl SignIn {
         let Some(robot) = robot.filter(is_it) else {
             let known = name.and_then(|name| robots.get(name)).or(robot);
             let known = known.map(|robot| Subject::Robot(robot.name.clone()));
-            return Err(IssueError::Wrong { known, is_checked: false });
+            return Err(IssueError::Refused { known, why: Why::Wrong { is_checked: false } });
         };
         self.last_used.note(Used::Robot(robot.name.clone(), robot.created), robot.last_used);
         let subject = Subject::Robot(robot.name.clone());

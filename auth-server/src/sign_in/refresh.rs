@@ -21,7 +21,7 @@ use super::{
     credentials::{Method, SignedIn},
     current::Current,
     last_used::{LastUsed, Used},
-    request::IssueError,
+    request::{IssueError, Why},
 };
 use crate::{
     acl::{refresh_tokens::NewRefreshToken, store::Store},
@@ -65,7 +65,8 @@ impl RefreshTokens {
         current: &Current,
         shown: &str,
     ) -> Result<SignedIn, IssueError> {
-        let wrong = |known| IssueError::Wrong { known, is_checked: false };
+        let why = || Why::Wrong { is_checked: false };
+        let wrong = |known| IssueError::Refused { known, why: why() };
         let token: RefreshToken = shown.parse().map_err(|_| wrong(None))?;
         // Looked up after the policy was read: what ends it meanwhile voids the token issued here.
         let row = self.database.refresh_tokens().find(&token.hash()).await?;

@@ -40,21 +40,28 @@ pub(crate) struct Granted {
 /// Why there is no token.
 #[derive(Debug)]
 pub(crate) enum IssueError {
-    /// The credentials are wrong; `known` is the user or robot, if there is one of that name.
-    /// `is_checked` says whether a password was checked to find that out.
-    Wrong { known: Option<Subject>, is_checked: bool },
-    /// The token of another issuer stands for nobody; `reason` is for the log.
-    Untrusted { known: Option<Subject>, reason: String },
-    /// The issuer's keys cannot be had now; `reason` is for the log.
-    IssuerDown { known: Option<Subject>, reason: String },
-    /// The password is longer than any that is checked; `known` as above.
-    PasswordLong { known: Option<Subject> },
-    /// Too many password checks or guesses are waiting, by the limit of that name; `known` as above.
-    Busy { known: Option<Subject>, limit: &'static str },
+    /// What was shown is not good; `known` is the user or robot of the name that was shown, if there
+    /// is one.
+    Refused { known: Option<Subject>, why: Why },
     /// The database does not answer.
     Database(acl::Error),
     /// What should not happen.
     Broken(String),
+}
+
+/// Why nobody signs in with what was shown.
+#[derive(Debug)]
+pub(crate) enum Why {
+    /// The credentials are wrong. Whether a password was checked to find that out.
+    Wrong { is_checked: bool },
+    /// The token of another issuer stands for nobody, for this reason, which the log is told.
+    Untrusted(String),
+    /// The issuer's keys cannot be had now, for this reason, which the log is told.
+    IssuerDown(String),
+    /// The password is longer than any that is checked.
+    PasswordLong,
+    /// Too many password checks or guesses are waiting, by the limit of that name.
+    Busy(&'static str),
 }
 
 impl From<acl::Error> for IssueError {
