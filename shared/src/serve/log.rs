@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -22,13 +23,14 @@ use axum::{
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::BodyExt;
+use metrics::{Label, counter, histogram};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::Instant;
 
 use super::{
     PeerAddress,
     health::{HEALTHZ_PATH, READYZ_PATH},
-    metrics::{Ended, Names},
+    metrics::{Names, class},
     refusals,
 };
 use crate::link::{KEYS_PATH, REVOCATIONS_PATH};
@@ -100,11 +102,10 @@ pub async fn requests(State(names): State<Names>, mut request: Request, next: Ne
         began: Instant::now(),
         names,
         endpoint: (names.endpoint)(request.method(), request.uri().path()),
-        is_answered: false,
         method: request.method().clone(),
         path: shortened(request.uri().path()),
         client: request.extensions().get::<PeerAddress>().and_then(|peer| peer.0),
-        status: StatusCode::OK,
+        status: None,
         fields: LogFields::default(),
         received: Arc::clone(&received),
         sent: 0,
@@ -115,8 +116,7 @@ pub async fn requests(State(names): State<Names>, mut request: Request, next: Ne
         }))
     });
     let mut response = next.run(request).await;
-    line.status = response.status();
-    line.is_answered = true;
+    line.status = Some(response.status());
     line.fields = response.extensions_mut().remove::<LogFields>().unwrap_or_default();
     if let Ok(value) = HeaderValue::try_from(id.to_string()) {
         response.headers_mut().insert(REQUEST_ID_HEADER, value);
@@ -142,17 +142,33 @@ struct Line {
     began: Instant,
     names: Names,
     endpoint: &'static str,
-    is_answered: bool,
     method: Method,
     path: String,
     client: Option<IpAddr>,
-    status: StatusCode,
+    /// `None` when the client left before there was an answer.
+    status: Option<StatusCode>,
     fields: LogFields,
     received: Arc<AtomicU64>,
     sent: u64,
 }
 
 impl Line {
+    /// Counts the request, once it has come to its end.
+    fn count(&self, took: Duration, received_bytes: u64) {
+        let status = self.status.map_or("none".into(), |status| status.as_str().to_owned());
+        let labels = [
+            Label::from_static_parts("server", self.names.server),
+            Label::from_static_parts("endpoint", self.endpoint),
+            Label::from_static_parts("method", class(&self.method)),
+            Label::new("status", status),
+        ];
+        counter!("berth_requests_total", labels.iter()).increment(1);
+        let whole = &labels[..2];
+        histogram!("berth_request_duration_seconds", whole.iter()).record(took);
+        counter!("berth_received_bytes_total", whole.iter()).increment(received_bytes);
+        counter!("berth_sent_bytes_total", whole.iter()).increment(self.sent);
+    }
+
     fn sent(&mut self, frame: &Frame<Bytes>) {
         self.sent += length(frame);
     }
@@ -162,23 +178,13 @@ impl Drop for Line {
     fn drop(&mut self) {
         let took = self.began.elapsed();
         let received_bytes = self.received.load(Ordering::Relaxed);
-        Ended {
-            names: self.names,
-            method: &self.method,
-            endpoint: self.endpoint,
-            status: self.is_answered.then_some(self.status),
-            took,
-            received_bytes,
-            sent_bytes: self.sent,
-        }
-        .count();
+        self.count(took, received_bytes);
         macro_rules! log {
             ($level:expr) => {
                 tracing::event!(
                     $level,
                     request = %self.id,
-                    // None where the client left before there was an answer.
-                    status = self.is_answered.then_some(self.status.as_u16()),
+                    status = self.status.map(|status| status.as_u16()),
                     client = self.fields.client.or(self.client).map(tracing::field::display),
                     subject = self.fields.subject,
                     repository = self.fields.repository,
@@ -197,7 +203,7 @@ impl Drop for Line {
         // Asked every few seconds, by health checks and by the registry. Keys that are new are worth
         // a line.
         let is_probe = self.path == REVOCATIONS_PATH
-            || self.path == KEYS_PATH && self.status == StatusCode::NOT_MODIFIED;
+            || self.path == KEYS_PATH && self.status == Some(StatusCode::NOT_MODIFIED);
         // Whoever looks has told the log what it found.
         let is_health = [HEALTHZ_PATH, READYZ_PATH].contains(&self.path.as_str());
         if let Some(limit) = self.fields.limit {
@@ -205,7 +211,7 @@ impl Drop for Line {
         }
         if self.fields.limit.is_some() || is_health {
             log!(tracing::Level::DEBUG);
-        } else if self.status.is_server_error() {
+        } else if self.status.is_some_and(|status| status.is_server_error()) {
             log!(tracing::Level::ERROR);
         } else if is_probe {
             log!(tracing::Level::DEBUG);

@@ -10,7 +10,7 @@
 use std::{net::SocketAddr, path::Path, sync::OnceLock, time::Duration};
 
 use axum::{Router, routing::get};
-use http::{Method, StatusCode, header};
+use http::{Method, header};
 use metrics::{Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Deserialize;
@@ -211,38 +211,8 @@ fn recorder() -> Result<PrometheusHandle, String> {
     RECORDED.get_or_init(install).clone()
 }
 
-/// A request that has come to its end.
-pub(super) struct Ended<'a> {
-    pub(super) names: Names,
-    pub(super) method: &'a Method,
-    pub(super) endpoint: &'static str,
-    /// `None` when the client left before there was an answer.
-    pub(super) status: Option<StatusCode>,
-    pub(super) took: Duration,
-    pub(super) received_bytes: u64,
-    pub(super) sent_bytes: u64,
-}
-
-impl Ended<'_> {
-    pub(super) fn count(&self) {
-        let (server, endpoint) = (self.names.server, self.endpoint);
-        let status = self.status.map_or("none".into(), |status| status.as_str().to_owned());
-        let labels = [
-            metrics::Label::from_static_parts("server", server),
-            metrics::Label::from_static_parts("endpoint", endpoint),
-            metrics::Label::from_static_parts("method", class(self.method)),
-            metrics::Label::new("status", status),
-        ];
-        counter!("berth_requests_total", labels.iter()).increment(1);
-        let whole = &labels[..2];
-        metrics::histogram!("berth_request_duration_seconds", whole.iter()).record(self.took);
-        counter!("berth_received_bytes_total", whole.iter()).increment(self.received_bytes);
-        counter!("berth_sent_bytes_total", whole.iter()).increment(self.sent_bytes);
-    }
-}
-
 /// Whether a method reads or writes: clients can make up others.
-fn class(method: &Method) -> &'static str {
+pub(super) fn class(method: &Method) -> &'static str {
     match *method {
         Method::GET | Method::HEAD => "read",
         Method::POST | Method::PUT | Method::PATCH | Method::DELETE => "write",
