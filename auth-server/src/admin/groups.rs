@@ -25,49 +25,29 @@ pub async fn warnings(admin: &Admin, members: &[Subject]) -> Result<Vec<Warning>
     Ok(own.filter_map(|grantee| Warning::of_nobody(&grantee, admin, &policy)).collect())
 }
 
-/// Puts `members` into `group`. Gives back those who were not in it; in a dry run nothing is done.
+/// Puts `members` into `group`, or takes them out of it. Gives back those for whom that changed
+/// something; in a dry run nothing is done.
 ///
 /// # Errors
-/// When the database cannot be written to; nobody is added then.
-pub async fn join(
+/// When the database cannot be written to; nothing is changed then.
+pub async fn change(
     admin: &Admin,
     group: &GroupName,
     members: &[Subject],
+    joins: bool,
     dry_run: bool,
 ) -> Result<Vec<Subject>, Error> {
-    if dry_run {
-        return of_these(admin, group, members, false).await;
-    }
-    Ok(admin.database().await?.groups().join(group, members).await?)
-}
-
-/// Takes `members` out of `group`. Gives back those who were in it; in a dry run nothing is done.
-///
-/// # Errors
-/// When the database cannot be written to; nobody is taken out then.
-pub async fn leave(
-    admin: &Admin,
-    group: &GroupName,
-    members: &[Subject],
-    dry_run: bool,
-) -> Result<Vec<Subject>, Error> {
-    if dry_run {
-        return of_these(admin, group, members, true).await;
-    }
-    Ok(admin.database().await?.groups().leave(group, members).await?)
-}
-
-/// Those of `members` who are in the group already, or who are not.
-async fn of_these(
-    admin: &Admin,
-    group: &GroupName,
-    members: &[Subject],
-    are_in: bool,
-) -> Result<Vec<Subject>, Error> {
-    let policy = admin.policy().await?;
-    let now = policy.groups.get(group);
-    let is_in = |member: &&Subject| now.is_some_and(|now| now.contains(member)) == are_in;
-    Ok(members.iter().filter(is_in).cloned().collect())
+    let database = admin.database().await?;
+    Ok(match (dry_run, joins) {
+        (false, true) => database.groups().join(group, members).await?,
+        (false, false) => database.groups().leave(group, members).await?,
+        (true, _) => {
+            let policy = database.policy().await?;
+            let now = policy.groups.get(group);
+            let is_in = |member: &Subject| now.is_some_and(|now| now.contains(member));
+            members.iter().filter(|member| is_in(member) != joins).cloned().collect()
+        }
+    })
 }
 
 /// Every group, by name.

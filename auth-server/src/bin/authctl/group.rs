@@ -66,7 +66,7 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
 async fn add(arguments: &Members, admin: &Admin) -> Result<Report, Failure> {
     let Members { group, members, dry_run } = arguments;
     warn_of(&groups::warnings(admin, members).await?);
-    let joined = groups::join(admin, group, members, *dry_run).await?;
+    let joined = groups::change(admin, group, members, true, *dry_run).await?;
     let verb = match (*dry_run, members.len()) {
         (true, _) => "would be in",
         (false, 1) => "is in",
@@ -78,7 +78,7 @@ async fn add(arguments: &Members, admin: &Admin) -> Result<Report, Failure> {
 
 async fn remove(arguments: &Members, admin: &Admin) -> Result<Report, Failure> {
     let Members { group, members, dry_run } = arguments;
-    let left = groups::leave(admin, group, members, *dry_run).await?;
+    let left = groups::change(admin, group, members, false, *dry_run).await?;
     let verb = if *dry_run { "would leave" } else { "left" };
     let mut lines: Vec<_> =
         left.iter().map(|member| format!("{member} {verb} group:{group}")).collect();

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -175,20 +175,17 @@ fn read_ca(path: &Path) -> Result<String, Failure> {
     Ok(pem)
 }
 
+/// A pipe is fine, since who types names it.
 fn read_file(path: &Path) -> Result<String, Failure> {
     let failed = |reason: String| Failure::refused(format!("reading {}: {reason}", path.display()));
-    let text = read_text(path).map_err(|error| failed(error.to_string()))?;
+    let mut text = String::new();
+    // One byte more than may be, to be told.
+    let most = KEY_SET_BYTES_MAX as u64 + 1;
+    let read = File::open(path).and_then(|file| file.take(most).read_to_string(&mut text));
+    read.map_err(|error| failed(error.to_string()))?;
     if text.len() > KEY_SET_BYTES_MAX {
         return Err(failed(format!("it is longer than {KEY_SET_BYTES_MAX} bytes")));
     }
-    Ok(text)
-}
-
-/// One byte more than may be, to be told; a pipe is fine, since who types names it.
-fn read_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let most = KEY_SET_BYTES_MAX as u64 + 1;
-    File::open(path)?.take(most).read_to_string(&mut text)?;
     Ok(text)
 }
 

@@ -144,11 +144,11 @@ pub(crate) async fn run(arguments: &Arguments, author: Author) -> Result<Report,
     certificate.carry_out(&layout, &clock, &mut steps)?;
     let database = open(&auth, &clock, &mut steps).await?.map(|database| database.acting(author));
     let made = people.carry_out(&database, &auth, &mut steps).await?;
-    let next = next::Next { urls: &urls, layout: &layout, certificate: &certificate, made: &made };
+    let ca = certificate.is_berths().then(|| layout.certificates.ca_pem());
     let mut text = steps.lines.join("\n");
     if !steps.is_dry {
         let gap = if text.is_empty() { "" } else { "\n\n" };
-        text.push_str(&format!("{gap}{}", next.text()));
+        text.push_str(&format!("{gap}{}", next::text(&urls, ca.as_deref(), &made)));
     } else if text.is_empty() {
         text.push_str("nothing is missing");
     }
@@ -158,7 +158,7 @@ pub(crate) async fn run(arguments: &Arguments, author: Author) -> Result<Report,
         "registry": layout.registry_toml,
         "public_urls": urls,
         "certificate": layout.certificates.server_pem(),
-        "ca": certificate.is_berths().then(|| layout.certificates.ca_pem()),
+        "ca": ca,
         "user": made.user,
         "password": made.password.as_ref().map(|password| password.as_str()),
     });

@@ -1,80 +1,69 @@
 //! What to type next: how to sign in, and how clients are told to trust the CA.
 
+use std::path::Path;
+
 use auth_server::host::Host;
 
-use super::{certificate, layout::Layout, people::Made};
+use super::people::Made;
 
-/// What the text depends on.
-pub(super) struct Next<'a> {
-    pub(super) urls: &'a [String],
-    pub(super) layout: &'a Layout,
-    pub(super) certificate: &'a certificate::Plan,
-    pub(super) made: &'a Made,
+/// What to do now, at `urls`. The certificate of `ca` is to be trusted, if there is one of Berth's.
+pub(super) fn text(urls: &[String], ca: Option<&Path>, made: &Made) -> String {
+    let authority =
+        |url: &'_ String| url.split_once("://").map_or(url.clone(), |(_, rest)| rest.to_owned());
+    // Image names with an IPv6 address are none for docker and podman.
+    let named = urls.iter().map(authority).find(|host| !host.starts_with('['));
+    let first = || urls.first().map_or_else(|| "localhost:5000".to_owned(), authority);
+    let host = &named.unwrap_or_else(first);
+    let mut text = String::new();
+    if let (Some(user), Some(password)) = (&made.user, &made.password) {
+        text.push_str(&format!(
+            "The password of {user}, shown this once:\n\n  {}\n\n",
+            password.as_str()
+        ));
+    }
+    match &made.user {
+        Some(user) => text.push_str(&format!("Sign in:\n\n  docker login {host} -u {user}\n\n")),
+        None => text.push_str(&format!(
+            "Nobody can sign in yet; add a user, then sign in:\n\n  authctl user add NAME --grant \
+             '**:*'\n  docker login {host} -u NAME\n\n"
+        )),
+    }
+    if host.starts_with('[') {
+        text.push_str(
+            "docker and podman take no IPv6 address in the name of an image: give the machine a name \
+             and run init again with --host NAME; crane and curl go on as it is.\n\n",
+        );
+    }
+    text.push_str(&match ca {
+        Some(ca) => trust(host, ca),
+        None => "The certificate is your own: clients that trust its issuer need nothing more."
+            .to_owned(),
+    });
+    text
 }
 
-impl Next<'_> {
-    pub(super) fn text(&self) -> String {
-        let authority = |url: &'_ String| {
-            url.split_once("://").map_or(url.clone(), |(_, rest)| rest.to_owned())
-        };
-        // Image names with an IPv6 address are none for docker and podman.
-        let named = self.urls.iter().map(authority).find(|host| !host.starts_with('['));
-        let first = || self.urls.first().map_or_else(|| "localhost:5000".to_owned(), authority);
-        let host = &named.unwrap_or_else(first);
-        let mut text = String::new();
-        if let (Some(user), Some(password)) = (&self.made.user, &self.made.password) {
-            text.push_str(&format!(
-                "The password of {user}, shown this once:\n\n  {}\n\n",
-                password.as_str()
-            ));
-        }
-        match &self.made.user {
-            Some(user) => text.push_str(&format!("Sign in:\n\n  docker login {host} -u {user}\n\n")),
-            None => text.push_str(&format!(
-                "Nobody can sign in yet; add a user, then sign in:\n\n  authctl user add NAME --grant \
-                 '**:*'\n  docker login {host} -u NAME\n\n"
-            )),
-        }
-        if host.starts_with('[') {
-            text.push_str(
-                "docker and podman take no IPv6 address in the name of an image: give the machine a name \
-                 and run init again with --host NAME; crane and curl go on as it is.\n\n",
-            );
-        }
-        text.push_str(&self.trust(host));
-        text
-    }
-
-    fn trust(&self, host: &str) -> String {
-        if !self.certificate.is_berths() {
-            return "The certificate is your own: clients that trust its issuer need nothing more."
-                .to_owned();
-        }
-        let ca = self.layout.certificates.ca_pem();
-        let ca = ca.display();
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        let local = if name.parse::<Host>().is_ok_and(|host| host.is_local()) {
-            "\n\nDocker does not check the certificate of localhost and 127.0.0.0/8; there it needs none of \
-             this."
-        } else {
-            ""
-        };
-        let copy = |tool: &str, folder: &str| {
-            format!(
-                "  {tool:<11}sudo mkdir -p {folder}/{host} && sudo cp {ca} {folder}/{host}/ca.crt"
-            )
-        };
-        format!(
-            "Tell each client to trust Berth's CA ({ca}):\n\n{}\n{}\n{}\n\n\
-             containerd needs no hosts.toml for it. A Kubernetes node looks there if its \
-             /etc/containerd/config.toml says so, which containerd 1 does not by itself:\n\n  \
-             [plugins.\"io.containerd.grpc.v1.cri\".registry]\n    \
-             config_path = \"/etc/containerd/certs.d\"\n\n\
-             A pull secret names the port too: kubectl create secret docker-registry \
-             --docker-server={host} …{local}",
-            copy("docker", "/etc/docker/certs.d"),
-            copy("podman", "/etc/containers/certs.d"),
-            copy("containerd", "/etc/containerd/certs.d"),
-        )
-    }
+fn trust(host: &str, ca: &Path) -> String {
+    let ca = ca.display();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let local = if name.parse::<Host>().is_ok_and(|host| host.is_local()) {
+        "\n\nDocker does not check the certificate of localhost and 127.0.0.0/8; there it needs none of \
+         this."
+    } else {
+        ""
+    };
+    let copy = |tool: &str, folder: &str| {
+        format!("  {tool:<11}sudo mkdir -p {folder}/{host} && sudo cp {ca} {folder}/{host}/ca.crt")
+    };
+    format!(
+        "Tell each client to trust Berth's CA ({ca}):\n\n{}\n{}\n{}\n\n\
+         containerd needs no hosts.toml for it. A Kubernetes node looks there if its \
+         /etc/containerd/config.toml says so, which containerd 1 does not by itself:\n\n  \
+         [plugins.\"io.containerd.grpc.v1.cri\".registry]\n    \
+         config_path = \"/etc/containerd/certs.d\"\n\n\
+         A pull secret names the port too: kubectl create secret docker-registry \
+         --docker-server={host} …{local}",
+        copy("docker", "/etc/docker/certs.d"),
+        copy("podman", "/etc/containers/certs.d"),
+        copy("containerd", "/etc/containerd/certs.d"),
+    )
 }

@@ -106,11 +106,13 @@ impl Plan {
             Self::One(name, given) if old.is_none() => {
                 if steps.begin(format!("the user {name} with the grant **:*")) {
                     give_everything(database.as_ref(), Grantee::User(name.clone())).await?;
-                    let (chosen, shown) = choose(given)?;
+                    let chosen = match given {
+                        Some(given) => given,
+                        None => Password::new(password.insert(secret::random()?).clone())?,
+                    };
                     let mut editor = Editor::open(path)?;
                     editor.set(&name, &chosen.hash(NEW_COST)?);
                     editor.save()?;
-                    password = shown;
                 }
             }
             Self::Nobody if old.is_none() => {
@@ -125,17 +127,6 @@ impl Plan {
             database.seen_users().reconcile(&users.fingerprints()).await?;
         }
         Ok(Made { user: users.users.into_keys().next(), password })
-    }
-}
-
-/// The given password, or a random one that must be shown.
-fn choose(given: Option<Password>) -> Result<(Password, Option<Zeroizing<String>>), Failure> {
-    match given {
-        Some(password) => Ok((password, None)),
-        None => {
-            let random = secret::random()?;
-            Ok((Password::new(random.clone())?, Some(random)))
-        }
     }
 }
 

@@ -70,12 +70,12 @@ fn remark_on_reach(steps: &mut Steps, path: &Path, listen: &str, hosts: &[Host],
     if address.ip().is_loopback() && !hosts.iter().all(Host::is_local) {
         steps.remark(format!(
             "{path} listens on {listen}, which this machine alone reaches: right behind a proxy on \
-                 it, else write [::]:{port} there"
+             it, else write [::]:{port} there"
         ));
     } else if address.port() != port {
         steps.remark(format!(
             "{path} listens on port {}, while clients come to port {port}: right behind a proxy, \
-                 else give --port {0}",
+             else give --port {0}",
             address.port()
         ));
     }
