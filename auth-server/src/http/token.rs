@@ -59,7 +59,7 @@ pub(super) async fn get(State(door): State<Door>, request: Request) -> Response 
     let answer = match authorization(request.headers()) {
         Ok(presented) => {
             let is_offline = parameters.first("offline_token") == Some("true");
-            answer(&door, &parameters, Shown { presented, is_offline }, &caller).await
+            answer(&door, &parameters, presented, is_offline, &caller).await
         }
         Err(error) => Err(caller.unreadable(&door, error)),
     };
@@ -88,24 +88,18 @@ pub(super) async fn post(State(door): State<Door>, request: Request) -> Response
         };
         refuse_other_grants(&parameters, refreshes)?;
         let is_offline = parameters.first("access_type") == Some("offline");
-        answer(&door, &parameters, Shown { presented, is_offline }, &caller).await
+        answer(&door, &parameters, presented, is_offline, &caller).await
     };
     respond(answer.await, caller.address)
-}
-
-/// What a request shows, and whether it asks for a refresh token.
-struct Shown {
-    presented: Option<Presented>,
-    is_offline: bool,
 }
 
 async fn answer(
     door: &Door,
     parameters: &Parameters,
-    shown: Shown,
+    presented: Option<Presented>,
+    is_offline: bool,
     caller: &Caller,
 ) -> Result<Response, Error> {
-    let Shown { presented, is_offline } = shown;
     let server = &door.server;
     let service = server
         .service(parameters.first("service"))

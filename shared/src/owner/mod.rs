@@ -36,6 +36,19 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Whether this user may read a file, as far as its mode says.
+    #[must_use]
+    pub fn may_read(self, file: &std::fs::Metadata) -> bool {
+        let bit = if file.uid() == self.user {
+            0o400
+        } else if file.gid() == self.group {
+            0o040
+        } else {
+            0o004
+        };
+        file.mode() & bit != 0
+    }
+
     /// Gives the process the groups that the owner's own processes have: the servers share files by
     /// one of them. In a container nobody may be known by the number.
     fn take_groups(self) -> Result<(), nix::Error> {
@@ -292,19 +305,4 @@ fn switch(owner: Owner) -> io::Result<Owner> {
     setfsgid(Gid::from_raw(before.group));
     setfsuid(Uid::from_raw(before.user));
     Err(io::ErrorKind::PermissionDenied.into())
-}
-
-impl Owner {
-    /// Whether this user may read a file, as far as its mode says.
-    #[must_use]
-    pub fn may_read(self, file: &std::fs::Metadata) -> bool {
-        let bit = if file.uid() == self.user {
-            0o400
-        } else if file.gid() == self.group {
-            0o040
-        } else {
-            0o004
-        };
-        file.mode() & bit != 0
-    }
 }

@@ -15,7 +15,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{
-    report::{Failure, Report, table, warn},
+    report::{Report, Told, table, warn},
     times,
 };
 
@@ -75,7 +75,7 @@ fn matches(pattern: &str, word: &str) -> bool {
     }
 }
 
-pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Result<Report, Failure> {
+pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Told {
     let Arguments { since, until, subject, event, limit } = arguments;
     let subject = subject.as_ref().map(ToString::to_string);
     let filter = Filter { since: *since, until: *until, subject, event: event.clone() };

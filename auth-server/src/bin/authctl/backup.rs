@@ -7,7 +7,7 @@ use berth_shared::{clock::Clock, telemetry::chain};
 use clap::Args;
 use serde_json::json;
 
-use crate::report::{Failure, Report};
+use crate::report::{Failure, Report, Told};
 
 /// Copy database, signing keys and users to a directory, while the server runs.
 ///
@@ -36,17 +36,14 @@ pub(crate) struct RestoreArguments {
     dry_run: bool,
 }
 
-pub(crate) async fn backup(arguments: &BackupArguments, admin: &Admin) -> Result<Report, Failure> {
+pub(crate) async fn backup(arguments: &BackupArguments, admin: &Admin) -> Told {
     let to = &arguments.directory;
     let contents = backup::backup(admin.config(), to, Clock::system().now()).await.map_err(hint)?;
     let text = format!("backed up {} files to {}", contents.files.len(), to.display());
     Ok(Report::done(text, json!(contents)))
 }
 
-pub(crate) async fn restore(
-    arguments: &RestoreArguments,
-    admin: &Admin,
-) -> Result<Report, Failure> {
+pub(crate) async fn restore(arguments: &RestoreArguments, admin: &Admin) -> Told {
     let from = &arguments.directory;
     if arguments.dry_run {
         let contents =

@@ -11,7 +11,7 @@ use berth_shared::{clock::Clock, owner::Identity};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::report::{Failure, Report, warn};
+use crate::report::{Failure, Report, Told, warn};
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -84,7 +84,7 @@ impl Place {
     }
 }
 
-pub(crate) fn run(verb: &Verb, admin: Option<&Admin>) -> Result<Report, Failure> {
+pub(crate) fn run(verb: &Verb, admin: Option<&Admin>) -> Told {
     let clock = Clock::system();
     let (place, hosts, is_renewal) = match verb {
         Verb::Init { host, place } => (place, Some(host), false),

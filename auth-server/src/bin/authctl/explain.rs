@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::{
     grant_text::{json_rules, now, write},
-    report::{Failure, Report, warn_of},
+    report::{Report, Told, warn_of},
 };
 
 #[derive(Args)]
@@ -51,7 +51,7 @@ impl FromStr for Question {
     }
 }
 
-pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Result<Report, Failure> {
+pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Told {
     warn_of(&rules::warnings(admin, &arguments.grantee, &[]).await?);
     let policy = admin.policy().await?;
     Ok(answer(&arguments.grantee, &arguments.question, &policy))

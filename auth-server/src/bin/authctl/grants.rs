@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     grant_text::{GrantText, json_rules, show_rules, write},
-    report::{Failure, Report, warn_of},
+    report::{Failure, Report, Told, warn_of},
     times,
 };
 
@@ -75,14 +75,14 @@ pub(crate) struct ListArguments {
     grantee: Option<Grantee>,
 }
 
-pub(crate) async fn grant(arguments: &GrantArguments, admin: &Admin) -> Result<Report, Failure> {
+pub(crate) async fn grant(arguments: &GrantArguments, admin: &Admin) -> Told {
     let GrantArguments { grantee, grants, expires, dry_run } = arguments;
     let rules: Vec<_> = grants.iter().map(|text| text.allow(grantee, *expires)).collect();
     let (did, key) = if *dry_run { ("would grant", "would_grant") } else { ("granted", "granted") };
     add(grantee, &rules, *dry_run, [did, key], admin).await
 }
 
-pub(crate) async fn deny(arguments: &DenyArguments, admin: &Admin) -> Result<Report, Failure> {
+pub(crate) async fn deny(arguments: &DenyArguments, admin: &Admin) -> Told {
     let DenyArguments { grantee, denies, remove, expires, dry_run } = arguments;
     if *remove {
         return remove_denies(grantee, denies, *dry_run, admin).await;
@@ -100,7 +100,7 @@ async fn add(
     dry_run: bool,
     [did, key]: [&str; 2],
     admin: &Admin,
-) -> Result<Report, Failure> {
+) -> Told {
     warn_of(&rules::warnings(admin, grantee, rules).await?);
     if dry_run {
         let text = format!("{did}:\n{}", show_rules(rules, admin));
@@ -111,7 +111,7 @@ async fn add(
     Ok(Report::done(text, json!({ key: json_rules(rules), "holds": json_rules(&held) })))
 }
 
-pub(crate) async fn list(arguments: &ListArguments, admin: &Admin) -> Result<Report, Failure> {
+pub(crate) async fn list(arguments: &ListArguments, admin: &Admin) -> Told {
     let rules: Vec<Rule> = match &arguments.grantee {
         Some(grantee) => {
             warn_of(&rules::warnings(admin, grantee, &[]).await?);
@@ -151,7 +151,7 @@ struct Taken {
     rules: Vec<Rule>,
 }
 
-pub(crate) async fn revoke(arguments: &RevokeArguments, admin: &Admin) -> Result<Report, Failure> {
+pub(crate) async fn revoke(arguments: &RevokeArguments, admin: &Admin) -> Told {
     let RevokeArguments { grantee, grants, dry_run } = arguments;
     let mut taken = Taken::default();
     let mut still = Vec::new();
@@ -180,7 +180,7 @@ async fn remove_denies(
     denies: &[GrantText],
     dry_run: bool,
     admin: &Admin,
-) -> Result<Report, Failure> {
+) -> Told {
     let mut taken = Taken::default();
     for text in denies {
         take(admin, grantee, text, Effect::Deny, dry_run, &mut taken).await?;

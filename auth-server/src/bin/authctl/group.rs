@@ -8,7 +8,7 @@ use berth_shared::subject::{Grantee, GroupName, InvalidUserName, Subject};
 use clap::Subcommand;
 use serde_json::json;
 
-use crate::report::{Failure, Report, warn_of};
+use crate::report::{Report, Told, warn_of};
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -55,7 +55,7 @@ pub(crate) fn member(text: &str) -> Result<Subject, InvalidUserName> {
     }
 }
 
-pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
+pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
     match verb {
         Verb::Add(members) => add(&members, admin).await,
         Verb::Remove(members) => remove(&members, admin).await,
@@ -63,7 +63,7 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
     }
 }
 
-async fn add(arguments: &Members, admin: &Admin) -> Result<Report, Failure> {
+async fn add(arguments: &Members, admin: &Admin) -> Told {
     let Members { group, members, dry_run } = arguments;
     warn_of(&groups::warnings(admin, members).await?);
     let joined = groups::change(admin, group, members, true, *dry_run).await?;
@@ -76,7 +76,7 @@ async fn add(arguments: &Members, admin: &Admin) -> Result<Report, Failure> {
     Ok(Report::done(text, json!({ "group": group, "added": names(&joined), "dry_run": dry_run })))
 }
 
-async fn remove(arguments: &Members, admin: &Admin) -> Result<Report, Failure> {
+async fn remove(arguments: &Members, admin: &Admin) -> Told {
     let Members { group, members, dry_run } = arguments;
     let left = groups::change(admin, group, members, false, *dry_run).await?;
     let verb = if *dry_run { "would leave" } else { "left" };
@@ -88,7 +88,7 @@ async fn remove(arguments: &Members, admin: &Admin) -> Result<Report, Failure> {
     Ok(Report { text: lines.join("\n"), json, is_no: left.len() < members.len() })
 }
 
-async fn list(admin: &Admin) -> Result<Report, Failure> {
+async fn list(admin: &Admin) -> Told {
     let groups = groups::list(admin).await?;
     let objects = groups.iter().map(|Group { name, members, rules }| {
         json!({ "name": name, "members": names(members), "rules": rules })

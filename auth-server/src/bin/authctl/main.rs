@@ -29,7 +29,7 @@ use auth_server::{admin::Admin, audit::Author};
 use berth_shared::{clock::Clock, owner::Identity, secrecy};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use report::{Failure, Report};
+use report::{Failure, Report, Told};
 use serde_json::Value;
 
 /// Administers Berth: users, grants, certificates, and the first set-up.
@@ -148,7 +148,7 @@ fn verb_of(matches: &ArgMatches) -> String {
     names.join(" ")
 }
 
-async fn run(arguments: Arguments, verb: &str) -> Result<Report, Failure> {
+async fn run(arguments: Arguments, verb: &str) -> Told {
     secrecy::close_process()?;
     berth_shared::crypto::install();
     // Read by hand, since an argument parser would offer arguments for them as well.
@@ -177,7 +177,7 @@ async fn run(arguments: Arguments, verb: &str) -> Result<Report, Failure> {
 }
 
 impl DatabaseVerb {
-    async fn run(self, admin: &Admin) -> Result<Report, Failure> {
+    async fn run(self, admin: &Admin) -> Told {
         match self {
             Self::User(verb) => user::run(verb, admin).await,
             Self::Group(verb) => group::run(verb, admin).await,

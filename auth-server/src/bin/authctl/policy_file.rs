@@ -28,7 +28,7 @@ use toml::Spanned;
 use crate::{
     grant_text::{GrantText, json_rules, now, write},
     group::member,
-    report::{Failure, Report, warn, warn_of},
+    report::{Failure, Report, Told, warn, warn_of},
     times,
 };
 
@@ -115,7 +115,7 @@ fn entry_of_rule(text: &str) -> Result<(GrantText, Option<UnixSeconds>), String>
     Ok((grant.parse()?, Some(end)))
 }
 
-pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
+pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
     match verb {
         Verb::Export => {
             let (text, json) = export(&*admin.policy().await?);
@@ -125,7 +125,7 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
     }
 }
 
-async fn apply(path: &Path, prune: bool, dry_run: bool, admin: &Admin) -> Result<Report, Failure> {
+async fn apply(path: &Path, prune: bool, dry_run: bool, admin: &Admin) -> Told {
     let text = if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map(|_| text)

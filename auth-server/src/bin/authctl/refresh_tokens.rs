@@ -8,7 +8,7 @@ use berth_shared::{
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::report::{Failure, Report, warn};
+use crate::report::{Failure, Report, Told, warn};
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -50,14 +50,14 @@ pub(crate) struct Revoke {
     dry_run: bool,
 }
 
-pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
+pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
     match verb {
         Verb::List(arguments) => list(&arguments, admin).await,
         Verb::Revoke(arguments) => revoke(&arguments, admin).await,
     }
 }
 
-async fn list(arguments: &List, admin: &Admin) -> Result<Report, Failure> {
+async fn list(arguments: &List, admin: &Admin) -> Told {
     let subject = arguments.subject.as_ref().map(one_subject).transpose()?;
     let found = admin.database().await?.refresh_tokens().list(subject.as_ref()).await?;
     if !admin.config().refresh_tokens {
@@ -71,7 +71,7 @@ async fn list(arguments: &List, admin: &Admin) -> Result<Report, Failure> {
     ))
 }
 
-async fn revoke(arguments: &Revoke, admin: &Admin) -> Result<Report, Failure> {
+async fn revoke(arguments: &Revoke, admin: &Admin) -> Told {
     let Revoke { ids, dry_run } = arguments;
     let database = admin.database().await?;
     let there = database.refresh_tokens().list(None).await?;

@@ -30,6 +30,9 @@ pub(crate) struct Failure {
     code: u8,
 }
 
+/// What came of a verb.
+pub(crate) type Told = Result<Report, Failure>;
+
 impl Report {
     /// A report that all went well.
     pub(crate) fn done(text: impl Into<String>, json: Value) -> Self {

@@ -5,7 +5,7 @@ use berth_shared::subject::Grantee;
 use clap::Args;
 use serde_json::json;
 
-use crate::report::{Failure, Report, warn};
+use crate::report::{Report, Told, warn};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     dry_run: bool,
 }
 
-pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Result<Report, Failure> {
+pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Told {
     let Arguments { grantee, dry_run } = arguments;
     let database = admin.database().await?;
     if let Some(nobody) = Nobody::of(grantee, admin, &*database.policy().await?) {

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     grant_text::{GrantText, show_rules},
-    report::{Failure, Report},
+    report::{Report, Told},
     times,
 };
 
@@ -60,7 +60,7 @@ pub(crate) struct Create {
     dry_run: bool,
 }
 
-pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
+pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
     match verb {
         Verb::Create(arguments) => create(&arguments, admin).await,
         Verb::List => list(admin).await,
@@ -68,7 +68,7 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
     }
 }
 
-async fn create(arguments: &Create, admin: &Admin) -> Result<Report, Failure> {
+async fn create(arguments: &Create, admin: &Admin) -> Told {
     let Create { name, grant, expires, dry_run } = arguments;
     if *dry_run {
         robots::check_new(admin, name).await?;
@@ -93,7 +93,7 @@ async fn create(arguments: &Create, admin: &Admin) -> Result<Report, Failure> {
     Ok(Report::done(text, json))
 }
 
-async fn list(admin: &Admin) -> Result<Report, Failure> {
+async fn list(admin: &Admin) -> Told {
     let robots = robots::list(admin).await?;
     let objects = robots.iter().map(|Listed { robot, rules }| {
         json!({
@@ -113,7 +113,7 @@ async fn list(admin: &Admin) -> Result<Report, Failure> {
     ))
 }
 
-async fn revoke(name: &RobotName, dry_run: bool, admin: &Admin) -> Result<Report, Failure> {
+async fn revoke(name: &RobotName, dry_run: bool, admin: &Admin) -> Told {
     robots::remove(admin, name, dry_run).await?;
     let [verb, be] = if dry_run { ["would remove", "would be"] } else { ["removed", "are"] };
     let text = format!("{verb} {name}; its secret and its tokens {be} void within seconds");

@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     grant_text::{GrantText, show_rules},
-    report::{Failure, Report, warn},
+    report::{Failure, Report, Told, warn},
 };
 
 #[derive(Subcommand)]
@@ -109,7 +109,7 @@ Kubernetes, one service account; the cluster's keys are written down, so that no
 
 docs/OPERATING.md has the workflow and the pod.";
 
-pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
+pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
     match verb {
         Verb::Add(arguments) => add(*arguments, admin).await,
         Verb::List => list(admin).await,
@@ -117,7 +117,7 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
     }
 }
 
-async fn add(arguments: Add, admin: &Admin) -> Result<Report, Failure> {
+async fn add(arguments: Add, admin: &Admin) -> Told {
     let (dry_run, grant) = (arguments.dry_run, arguments.grant.clone());
     if arguments.issuer.as_str() == admin.config().issuer {
         let reason = "--issuer: that is Berth itself, whose tokens need no trust";
@@ -239,7 +239,7 @@ fn json_trust(trust: &Trust, rules: usize) -> Value {
     })
 }
 
-async fn list(admin: &Admin) -> Result<Report, Failure> {
+async fn list(admin: &Admin) -> Told {
     let trusts = trusts::list(admin).await?;
     Ok(Report::list(
         trusts.iter().map(|Listed { trust, rules }| json_trust(trust, *rules)).collect(),
@@ -249,7 +249,7 @@ async fn list(admin: &Admin) -> Result<Report, Failure> {
     ))
 }
 
-async fn remove(name: &RobotName, dry_run: bool, admin: &Admin) -> Result<Report, Failure> {
+async fn remove(name: &RobotName, dry_run: bool, admin: &Admin) -> Told {
     trusts::remove(admin, name, dry_run).await?;
     let [verb, be] = if dry_run { ["would remove", "would be"] } else { ["removed", "are"] };
     let text = format!("{verb} {name}; the tokens that were got by it {be} void within seconds");

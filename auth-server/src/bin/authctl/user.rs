@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     grant_text::{GrantText, show_rules},
-    report::{Failure, Report, table},
+    report::{Failure, Report, Told, table},
     secret,
 };
 
@@ -64,7 +64,7 @@ impl How {
     }
 }
 
-pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
+pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
     match verb {
         Verb::Add { name, how, grant } => add(&name, &how, &grant, admin).await,
         Verb::Passwd { name, how } => set_password(&name, &how, admin).await,
@@ -73,12 +73,7 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Result<Report, Failure> {
     }
 }
 
-async fn add(
-    name: &UserName,
-    how: &How,
-    grants: &[GrantText],
-    admin: &Admin,
-) -> Result<Report, Failure> {
+async fn add(name: &UserName, how: &How, grants: &[GrantText], admin: &Admin) -> Told {
     // Asked before the prompt, and again when it is done.
     users::check_new(admin, name)?;
     let file = admin.config().htpasswd.display();
@@ -101,7 +96,7 @@ async fn add(
     Ok(Report::done(text, json!({ "user": name.as_str(), "added": true })))
 }
 
-async fn set_password(name: &UserName, how: &How, admin: &Admin) -> Result<Report, Failure> {
+async fn set_password(name: &UserName, how: &How, admin: &Admin) -> Told {
     users::check_there(admin, name)?;
     if how.dry_run {
         let text =
@@ -114,7 +109,7 @@ async fn set_password(name: &UserName, how: &How, admin: &Admin) -> Result<Repor
     Ok(Report::done(text, json!({ "user": name.as_str(), "changed": true })))
 }
 
-async fn remove(name: &UserName, dry_run: bool, admin: &Admin) -> Result<Report, Failure> {
+async fn remove(name: &UserName, dry_run: bool, admin: &Admin) -> Told {
     let grants = users::remove(admin, name, dry_run).await?;
     let (verb, void) = if dry_run { ("would remove", "would be") } else { ("removed", "are") };
     let text = format!(
@@ -125,7 +120,7 @@ async fn remove(name: &UserName, dry_run: bool, admin: &Admin) -> Result<Report,
     Ok(Report::done(text, json))
 }
 
-async fn list(admin: &Admin) -> Result<Report, Failure> {
+async fn list(admin: &Admin) -> Told {
     let (users, problems) = users::list(admin).await?;
     let object = |User { name, rules, cost }: &User| json!({ "name": name.as_str(), "grants": rules, "cost": cost });
     let users: Vec<_> = users.iter().map(object).collect();

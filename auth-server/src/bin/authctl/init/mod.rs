@@ -20,7 +20,7 @@ use serde_json::json;
 
 use crate::{
     cert::HostList,
-    report::{Failure, Report},
+    report::{Failure, Report, Told},
 };
 use layout::Layout;
 
@@ -131,7 +131,7 @@ impl Steps {
     }
 }
 
-pub(crate) async fn run(arguments: &Arguments, author: Author) -> Result<Report, Failure> {
+pub(crate) async fn run(arguments: &Arguments, author: Author) -> Told {
     let clock = Clock::system();
     let mut steps = Steps { is_dry: arguments.dry_run, lines: Vec::new() };
     // Whatever can be refused is refused before anything is written.

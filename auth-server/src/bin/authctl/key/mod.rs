@@ -11,7 +11,7 @@ use berth_shared::clock::{Clock, rfc3339};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::report::{Failure, Report, table, warn};
+use crate::report::{Failure, Report, Told, table, warn};
 
 #[cfg(test)]
 mod tests;
@@ -72,7 +72,7 @@ const EXPORT_HELP: &str = "\
 Examples:
   authctl key export > /etc/docker/registry/berth.pem    its rootcertbundle; restart it after that";
 
-pub(crate) async fn run(admin: &Admin, verb: &Verb, clock: &Clock) -> Result<Report, Failure> {
+pub(crate) async fn run(admin: &Admin, verb: &Verb, clock: &Clock) -> Told {
     let config = admin.config();
     match verb {
         Verb::Rotate(arguments) => arguments.run(admin, clock).await,
@@ -82,7 +82,7 @@ pub(crate) async fn run(admin: &Admin, verb: &Verb, clock: &Clock) -> Result<Rep
 }
 
 impl RotateArguments {
-    async fn run(&self, admin: &Admin, clock: &Clock) -> Result<Report, Failure> {
+    async fn run(&self, admin: &Admin, clock: &Clock) -> Told {
         let how = match (self.compromised, self.now) {
             (true, _) => How::Compromised,
             (false, true) => How::Now,
@@ -159,7 +159,7 @@ fn effects(rotated: &Rotated, how: How, is_dry: bool) -> Vec<String> {
     lines
 }
 
-fn list(config: &Config, clock: &Clock) -> Result<Report, Failure> {
+fn list(config: &Config, clock: &Clock) -> Told {
     let keys = SigningKeys::read(&config.keys(), clock)?;
     let objects: Vec<_> = keys.list().map(|key| json!(key)).collect();
     let headings = ["KEY", "ALGORITHM", "STATE", "MADE", "SINCE", "GOES"];
@@ -173,7 +173,7 @@ fn list(config: &Config, clock: &Clock) -> Result<Report, Failure> {
     Ok(Report::done(text, objects.into()))
 }
 
-fn export(config: &Config, clock: &Clock) -> Result<Report, Failure> {
+fn export(config: &Config, clock: &Clock) -> Told {
     let keys = SigningKeys::open(&config.keys(), clock)?;
     let certificates: String = keys
         .files()
