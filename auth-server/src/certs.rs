@@ -100,7 +100,6 @@ pub struct Certificates {
 
 impl Certificates {
     /// The files in these places.
-    #[must_use]
     pub fn files(&self) -> CertificateFiles {
         let ca = self.ca.as_ref().unwrap_or(&self.directory).clone();
         CertificateFiles { certs: self.directory.clone(), ca }
@@ -141,25 +140,21 @@ impl Found {
 
 impl CertificateFiles {
     /// The server's certificate.
-    #[must_use]
     pub fn server_pem(&self) -> PathBuf {
         self.certs.join("server.pem")
     }
 
     /// The server's key.
-    #[must_use]
     pub fn server_key(&self) -> PathBuf {
         self.certs.join("server.key")
     }
 
     /// The CA's certificate, which clients are told to trust.
-    #[must_use]
     pub fn ca_pem(&self) -> PathBuf {
         self.ca.join("ca.pem")
     }
 
     /// The CA's key.
-    #[must_use]
     pub fn ca_key(&self) -> PathBuf {
         self.ca.join("ca.key")
     }

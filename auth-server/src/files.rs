@@ -37,13 +37,11 @@ impl FileError {
     }
 
     /// Whether it is there, and the process may not do that with it.
-    #[must_use]
     pub fn is_forbidden(&self) -> bool {
         self.source.kind() == io::ErrorKind::PermissionDenied
     }
 
     /// Whether it is not there.
-    #[must_use]
     pub fn is_missing(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }

@@ -31,7 +31,6 @@ pub struct InvalidHost(String);
 
 impl Host {
     /// The host with its port as clients write it; the port of HTTPS is left out.
-    #[must_use]
     pub fn with_port(&self, port: u16) -> String {
         let host = match self {
             Self::Address(IpAddr::V6(address)) => format!("[{address}]"),
@@ -41,19 +40,16 @@ impl Host {
     }
 
     /// Whether it is an IPv6 address.
-    #[must_use]
     pub fn is_ipv6(&self) -> bool {
         matches!(self, Self::Address(IpAddr::V6(_)))
     }
 
     /// The origin of `host` on `port`.
-    #[must_use]
     pub fn origin(&self, port: u16) -> String {
         format!("https://{}", self.with_port(port))
     }
 
     /// Whether docker takes any certificate from this host, or none at all.
-    #[must_use]
     pub fn is_local(&self) -> bool {
         match self {
             Self::Address(address) => address.is_loopback(),

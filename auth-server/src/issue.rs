@@ -77,7 +77,6 @@ pub struct Issued {
 }
 
 /// Decides what the token says.
-#[must_use]
 pub fn issue(request: Request<'_>) -> Issued {
     let now = request.now;
     let life = i64::try_from(request.life.as_secs()).unwrap_or(i64::MAX);

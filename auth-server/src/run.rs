@@ -72,19 +72,16 @@ impl Bound {
     }
 
     /// The server itself.
-    #[must_use]
     pub fn server(&self) -> &Arc<AuthServer> {
         &self.server
     }
 
     /// Where the public listener listens, if there is one.
-    #[must_use]
     pub fn public_address(&self) -> Option<SocketAddr> {
         self.public.as_ref().and_then(|(listener, _)| listener.local_addr())
     }
 
     /// Where metrics are read, if they are.
-    #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref().and_then(|(listener, _)| listener.local_addr())
     }

@@ -63,13 +63,11 @@ impl Actions {
     pub const ALL: Self = Self(0b111);
 
     /// Whether nothing is in the set.
-    #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// Whether `action` is in the set.
-    #[must_use]
     pub fn contains(self, action: Action) -> bool {
         self.0 & action.bit() != 0
     }

@@ -21,7 +21,6 @@ pub enum Claimant {
 
 impl Claimant {
     /// Whose share a request is counted on that `subject` makes from `address`.
-    #[must_use]
     pub fn of(subject: &Subject, address: Option<IpAddr>) -> Self {
         match subject {
             Subject::Anonymous => Self::stranger(address),
@@ -30,13 +29,11 @@ impl Claimant {
     }
 
     /// Whose share a request is counted on before anybody signed in.
-    #[must_use]
     pub fn stranger(address: Option<IpAddr>) -> Self {
         Self::Network(address.map(network_of))
     }
 
     /// Whether nobody signed in.
-    #[must_use]
     pub fn is_stranger(&self) -> bool {
         matches!(self, Self::Network(_))
     }
@@ -54,7 +51,6 @@ impl fmt::Display for Claimant {
 }
 
 /// The network that an address is in: a /24 of IPv4, a /64 of IPv6.
-#[must_use]
 pub fn network_of(address: IpAddr) -> IpNet {
     let address = address.to_canonical();
     let prefix = if address.is_ipv4() { 24 } else { 64 };
@@ -64,7 +60,6 @@ pub fn network_of(address: IpAddr) -> IpNet {
 
 /// The site that a network is of, as far as one customer of a provider may have many: a /24 of IPv4,
 /// a /48 of IPv6.
-#[must_use]
 pub fn site_of(network: IpNet) -> IpNet {
     match network {
         IpNet::V4(_) => network,

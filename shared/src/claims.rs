@@ -57,7 +57,6 @@ pub enum Audience {
 
 impl Audience {
     /// Whether `service` is among them.
-    #[must_use]
     pub fn contains(&self, service: &str) -> bool {
         match self {
             Self::One(one) => one == service,
@@ -95,7 +94,6 @@ impl From<&Scope> for Access {
 
 impl ClaimSet {
     /// The actions that the token allows on `repository`. A foreign issuer's `*` covers all.
-    #[must_use]
     pub fn actions_on(&self, repository: &RepositoryName) -> Actions {
         self.access
             .iter()
@@ -116,7 +114,6 @@ impl ClaimSet {
     }
 
     /// Whether the token holds the literal `registry:catalog:*`.
-    #[must_use]
     pub fn allows_catalog(&self) -> bool {
         self.access.iter().any(|access| {
             access.kind == "registry"
@@ -126,7 +123,6 @@ impl ClaimSet {
     }
 
     /// Whether the token allows `action` on `repository`.
-    #[must_use]
     pub fn allows(&self, repository: &RepositoryName, action: Action) -> bool {
         self.actions_on(repository).contains(action)
     }

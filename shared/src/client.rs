@@ -73,7 +73,6 @@ pub struct Pool {
 
 impl Pool {
     /// A pool without connections.
-    #[must_use]
     pub fn new(socket: &Path) -> Self {
         let room = Arc::new(Semaphore::new(UNDER_WAY_MAX));
         Self { connections: Connections::to(socket, IDLE_MAX), room }

@@ -26,7 +26,6 @@ enum Source {
 
 impl Clock {
     /// The machine's clock.
-    #[must_use]
     pub fn system() -> Self {
         Self(Source::System)
     }
@@ -46,7 +45,6 @@ impl Clock {
     }
 
     /// The time now.
-    #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place where the time is read")]
     pub fn now(&self) -> UnixSeconds {
         match &self.0 {
@@ -69,7 +67,6 @@ pub const LAST_WRITTEN: UnixSeconds = 253_402_300_799;
 
 /// `seconds` as RFC 3339 in UTC, such as `2026-11-23T10:00:00Z`. What lies before 1970 or behind
 /// [`LAST_WRITTEN`] is written as that.
-#[must_use]
 pub fn rfc3339(seconds: UnixSeconds) -> String {
     let elapsed = Duration::from_secs(u64::try_from(seconds.min(LAST_WRITTEN)).unwrap_or(0));
     humantime::format_rfc3339_seconds(UNIX_EPOCH + elapsed).to_string()

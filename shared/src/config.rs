@@ -90,7 +90,6 @@ pub fn address<'de, D: Deserializer<'de>>(value: D) -> Result<SocketAddr, D::Err
 }
 
 /// `path` as seen from the folder in which the configuration file `config` lies.
-#[must_use]
 pub fn beside(config: &Path, path: &Path) -> PathBuf {
     config.parent().unwrap_or(Path::new("")).join(path)
 }

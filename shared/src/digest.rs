@@ -19,7 +19,6 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// The name in front of the colon.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
@@ -28,7 +27,6 @@ impl Algorithm {
     }
 
     /// How many hexadecimal digits follow the colon.
-    #[must_use]
     pub fn hex_length(self) -> usize {
         match self {
             Self::Sha256 => 64,
@@ -37,7 +35,6 @@ impl Algorithm {
     }
 
     /// The digest of `bytes` under this algorithm.
-    #[must_use]
     pub fn digest(self, bytes: &[u8]) -> Digest {
         match self {
             Self::Sha256 => Digest::from_hash(self, &Sha256::digest(bytes)),
@@ -73,7 +70,6 @@ pub struct InvalidDigest;
 
 impl Digest {
     /// Wraps a finished hash. The length of `hash` must be that of `algorithm`.
-    #[must_use]
     pub fn from_hash(algorithm: Algorithm, hash: &[u8]) -> Self {
         debug_assert_eq!(hash.len() * 2, algorithm.hex_length());
         let mut text = String::with_capacity(algorithm.name().len() + 1 + hash.len() * 2);
@@ -84,19 +80,16 @@ impl Digest {
     }
 
     /// The algorithm in front of the colon.
-    #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
     /// The digest as text, `algorithm:hex`.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
     /// The hexadecimal digits behind the colon.
-    #[must_use]
     pub fn hex(&self) -> &str {
         &self.text[self.algorithm.name().len() + 1..]
     }

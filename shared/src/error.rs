@@ -59,20 +59,17 @@ struct Entry {
 
 impl ErrorBody {
     /// A body with one error.
-    #[must_use]
     pub fn new(code: Code, message: impl Into<String>, detail: Value) -> Self {
         Self { errors: vec![Entry { code, message: message.into(), detail }] }
     }
 
     /// The same error once for each detail, as for every missing blob of a manifest.
-    #[must_use]
     pub fn for_each(code: Code, message: &str, details: impl IntoIterator<Item = Value>) -> Self {
         let entry = |detail| Entry { code, message: message.to_owned(), detail };
         Self { errors: details.into_iter().map(entry).collect() }
     }
 
     /// The body as JSON.
-    #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }

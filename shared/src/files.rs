@@ -23,7 +23,6 @@ use tempfile::NamedTempFile;
 const OPEN_FILES_LEAST: u64 = 1024;
 
 /// The directory that `path` is in: the one at work where the path is a bare name.
-#[must_use]
 pub fn directory_of(path: &Path) -> &Path {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     directory.unwrap_or(Path::new("."))
@@ -184,7 +183,6 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 }
 
 /// The path that leads to an open file, whatever has become of its name.
-#[must_use]
 pub fn path_of(file: &File) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }

@@ -39,7 +39,6 @@ pub struct Revocations {
 
 impl Revocations {
     /// The smallest counter that a token of `subject` must carry to be good.
-    #[must_use]
     pub fn least_for(&self, subject: &Subject) -> u64 {
         subject
             .grantees()

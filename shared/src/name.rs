@@ -25,7 +25,6 @@ pub struct InvalidName;
 
 impl RepositoryName {
     /// The name as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

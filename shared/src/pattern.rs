@@ -52,20 +52,17 @@ pub enum InvalidPattern {
 
 impl Pattern {
     /// The pattern that every repository is within.
-    #[must_use]
     pub fn everything() -> Self {
         Self("**".to_owned())
     }
 
     /// The pattern as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The pattern with the name of `user` where `${user}` stands. `None` when one stands there
     /// and the name is no segment of a repository's name: it must not reach out of its place.
-    #[must_use]
     pub fn for_user(&self, user: Option<&UserName>) -> Option<Self> {
         if !self.0.split('/').any(|segment| segment == USER) {
             return Some(self.clone());
@@ -94,7 +91,6 @@ impl Pattern {
     }
 
     /// Whether `name` is within the pattern.
-    #[must_use]
     pub fn matches(&self, name: &RepositoryName) -> bool {
         if !self.0.contains('*') {
             return self.0 == name.as_str();
@@ -109,7 +105,6 @@ impl Pattern {
     }
 
     /// Whether every repository is within the pattern.
-    #[must_use]
     pub fn matches_everything(&self) -> bool {
         let count = |wanted| self.0.split('/').filter(|segment| *segment == wanted).count();
         let (single, any) = (count("*"), count("**"));

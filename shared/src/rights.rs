@@ -69,14 +69,12 @@ pub struct Rule {
 
 impl Rule {
     /// Whether the rule still holds at `now`.
-    #[must_use]
     pub fn holds_at(&self, now: UnixSeconds) -> bool {
         self.expires.is_none_or(|expires| now < expires)
     }
 
     /// The actions that the rule decides about. Allowing `push` allows `pull`, which no client can
     /// push without; denying `push` leaves `pull`.
-    #[must_use]
     pub fn decides(&self) -> Actions {
         match self.effect {
             Effect::Allow => self.actions.with_implied(),
@@ -86,7 +84,6 @@ impl Rule {
 
     /// The rule as it stands for `user`, whose name replaces `${user}`; `None` when it says
     /// nothing about them.
-    #[must_use]
     pub fn for_user(&self, user: Option<&UserName>) -> Option<Self> {
         Some(Self { pattern: self.pattern.for_user(user)?, ..self.clone() })
     }
@@ -101,7 +98,6 @@ pub struct Rights {
 
 impl Rights {
     /// The right to do anything anywhere.
-    #[must_use]
     pub fn everything() -> Self {
         let rule = Rule {
             grantee: Grantee::Everyone,
@@ -114,7 +110,6 @@ impl Rights {
     }
 
     /// Every action allowed on `repository` at `now`.
-    #[must_use]
     pub fn actions_on(&self, repository: &RepositoryName, now: UnixSeconds) -> Actions {
         let all = |effect| {
             self.deciding(repository, now)

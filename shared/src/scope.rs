@@ -30,7 +30,6 @@ pub enum Scope {
 
 impl Scope {
     /// The scope for `actions` on `name`.
-    #[must_use]
     pub fn repository(name: RepositoryName, actions: impl Into<Actions>) -> Self {
         Self::Repository { name, actions: actions.into() }
     }
@@ -38,7 +37,6 @@ impl Scope {
     /// Reads one scope: the type up to the first colon, the actions behind the last, the name
     /// between. A class such as `repository(plugin)` is read as its type. Unknown actions of a
     /// repository are left out. `None` when nothing usable remains.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (kind, rest) = text.split_once(':')?;
         let (name, actions) = rest.rsplit_once(':')?;

@@ -9,7 +9,6 @@ use std::{borrow::Cow, fmt, fmt::Write};
 pub struct Shown<'t>(&'t str);
 
 /// Wraps a text so that it can be printed.
-#[must_use]
 pub fn shown(text: &str) -> Shown<'_> {
     Shown(text)
 }
@@ -24,14 +23,12 @@ impl fmt::Display for Shown<'_> {
 }
 
 /// Text of several lines for people.
-#[must_use]
 pub fn lines(text: &str) -> String {
     let lines: Vec<_> = text.split('\n').map(|line| shown(line).to_string()).collect();
     lines.join("\n")
 }
 
 /// JSON without such characters: it has them within strings alone, where JSON has an escape too.
-#[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
     if !text.contains(is_control) {
         return text.into();

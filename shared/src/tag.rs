@@ -21,7 +21,6 @@ pub struct InvalidTag;
 
 impl Tag {
     /// The tag as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

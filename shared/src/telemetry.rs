@@ -110,7 +110,6 @@ impl<W: io::Write> io::Write for Lines<W> {
 
 /// An error with everything that caused it, in one line. A cause that the text before it has said
 /// already is not said again.
-#[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

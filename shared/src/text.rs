@@ -41,7 +41,6 @@ macro_rules! words {
 
         impl $name {
             /// The word for it.
-            #[must_use]
             $vis const fn word(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)*

@@ -49,13 +49,11 @@ impl Stamp {
 
     /// Whether a file that now looks like `now` may hold something else than when it looked like
     /// `self`. Errs on the side of yes while the file is fresh.
-    #[must_use]
     pub fn may_differ_from(&self, now: &Self) -> bool {
         !self.settled || Self { settled: true, ..*self } != Self { settled: true, ..*now }
     }
 
     /// Whether the file at `path` surely holds what it did when it looked like this.
-    #[must_use]
     pub fn still_holds(&self, path: &Path) -> bool {
         Self::of(path).is_ok_and(|now| !self.may_differ_from(&now))
     }

@@ -43,25 +43,21 @@ pub struct Admin {
 impl Admin {
     /// The installation of these settings. Nothing is opened yet; what is done is written down as
     /// done by `author`.
-    #[must_use]
     pub fn new(config: Config, author: Author, clock: Clock) -> Self {
         Self { config, author, clock, database: OnceCell::new() }
     }
 
     /// The settings.
-    #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
     /// Who works on it.
-    #[must_use]
     pub fn author(&self) -> &Author {
         &self.author
     }
 
     /// The time.
-    #[must_use]
     pub fn now(&self) -> UnixSeconds {
         self.clock.now()
     }
@@ -87,7 +83,6 @@ impl Admin {
     }
 
     /// The users as the file has them; nobody while there is no file.
-    #[must_use]
     pub fn users(&self) -> Htpasswd {
         files::read(&self.config.htpasswd)
             .map_or_else(|_| Htpasswd::default(), |bytes| Htpasswd::parse(&bytes))

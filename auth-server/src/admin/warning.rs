@@ -40,7 +40,6 @@ pub enum Nobody {
 
 impl Nobody {
     /// Whether `grantee` is nobody.
-    #[must_use]
     pub fn of(grantee: &Grantee, admin: &Admin, policy: &Policy) -> Option<Self> {
         match grantee {
             Grantee::User(name) if !admin.users().users.contains_key(name) => {

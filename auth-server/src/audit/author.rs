@@ -21,13 +21,11 @@ pub struct Author {
 
 impl Author {
     /// The running server.
-    #[must_use]
     pub fn server(clock: Clock) -> Self {
         Self { clock, name: SERVER.to_owned(), more: Map::new() }
     }
 
     /// Whoever started this process, by number alone.
-    #[must_use]
     pub fn process(clock: Clock) -> Self {
         let uid = getuid();
         let more = Map::from_iter([("uid".to_owned(), json!(uid.as_raw()))]);
@@ -36,7 +34,6 @@ impl Author {
 
     /// Who started this process, which carries out `verb`. To be asked before the process becomes
     /// another user. Who called sudo is what the environment claims, and stands beside the name.
-    #[must_use]
     pub fn person(clock: Clock, verb: &str, sudo_user: Option<&str>) -> Self {
         let mut author = Self::process(clock);
         if let Some(name) = name_of(getuid()) {
@@ -50,13 +47,11 @@ impl Author {
     }
 
     /// The clock that this author goes by.
-    #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
     /// What stands as actor.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -40,7 +40,6 @@ pub struct Source {
 
 impl Source {
     /// From the client's address, the parameter `client_id` and the header `User-Agent`.
-    #[must_use]
     pub fn new(client: Option<IpAddr>, client_id: Option<&str>, user_agent: Option<&str>) -> Self {
         Self {
             client: client.map(|client| client.to_canonical()),
@@ -99,7 +98,6 @@ struct Detail {
 
 impl Entry {
     /// `token.issue`, or `token.deny` when less was given than asked for.
-    #[must_use]
     pub fn token(at: UnixSeconds, token: &Token<'_>, source: Source) -> Self {
         let event = match token.withheld {
             Withheld::Nothing => "token.issue",
@@ -119,7 +117,6 @@ impl Entry {
 
     /// `login.fail`. `known` is the user or robot of the name that was shown, `name_tag` stands for
     /// a name that nobody has.
-    #[must_use]
     pub fn login_fail(
         at: UnixSeconds,
         reason: &'static str,
@@ -139,7 +136,6 @@ impl Entry {
     }
 
     /// `login.busy`: a sign-in that was turned away before its password was looked at.
-    #[must_use]
     pub fn login_busy(
         at: UnixSeconds,
         known: Option<&Subject>,
@@ -152,14 +148,12 @@ impl Entry {
 
     /// `refresh.issue`: a refresh token was given out; `id` is what `authctl refresh-tokens` calls
     /// it.
-    #[must_use]
     pub fn refresh_issue(at: UnixSeconds, subject: &Subject, id: i64, source: Source) -> Self {
         let detail = Detail { refresh_token: Some(id), source, ..Detail::default() };
         Self { at, event: "refresh.issue", subject: Some(subject.to_string()), detail }
     }
 
     /// `audit.gap`: so many entries before this one were lost.
-    #[must_use]
     pub fn gap(at: UnixSeconds, lost: u64) -> Self {
         let detail = Detail { lost: Some(lost), ..Detail::default() };
         Self { at, event: "audit.gap", subject: None, detail }

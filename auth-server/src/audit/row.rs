@@ -32,26 +32,22 @@ pub struct Row {
 
 impl Row {
     /// Whether it is an act of administration, which no client can cause.
-    #[must_use]
     pub fn is_act(&self) -> bool {
         self.ring == "act"
     }
 
     /// Whether a user's password was guessed at, which comes no faster than passwords are checked:
     /// all other failures come as often as somebody likes.
-    #[must_use]
     pub fn is_guess(&self) -> bool {
         self.ring == "guess"
     }
 
     /// Whether nothing was looked at for it: a sign-in that was turned away, as often as anybody likes.
-    #[must_use]
     pub fn is_turned_away(&self) -> bool {
         self.ring == "busy"
     }
 
     /// The row as a line of JSON, with its end.
-    #[must_use]
     pub fn line(&self) -> String {
         format!("{}\n", shown::json(&serde_json::to_string(self).unwrap_or_default()))
     }

@@ -59,7 +59,6 @@ struct LineId {
 
 impl Export {
     /// To the file at `path`, and to three beside it. They are opened when they are needed.
-    #[must_use]
     pub fn new(path: &Path, settings: &Settings) -> Self {
         let files = Files {
             all: Lines::new(path.to_owned(), settings),

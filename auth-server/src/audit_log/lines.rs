@@ -40,7 +40,6 @@ struct Current {
 
 impl Lines {
     /// The file of these settings at `path`. It is opened when it is needed.
-    #[must_use]
     pub fn new(path: PathBuf, settings: &Settings) -> Self {
         let Settings { file_bytes_max: bytes_max, files_max, .. } = *settings;
         Self { path, bytes_max, files_max, current: None }

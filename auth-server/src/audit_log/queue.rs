@@ -63,7 +63,6 @@ impl Queue {
     }
 
     /// What stands for a name that nobody has: it may be a password typed in the wrong field.
-    #[must_use]
     pub fn tag(&self, name: &str) -> String {
         let tag = hmac::sign(&self.key, name.as_bytes());
         HEXLOWER.encode(&tag.as_ref()[..TAG_BYTES])

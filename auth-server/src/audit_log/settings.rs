@@ -58,7 +58,6 @@ impl Settings {
     }
 
     /// The file of JSON lines, for a server whose data lies in `data`.
-    #[must_use]
     pub fn file(&self, data: &Path) -> Option<PathBuf> {
         match &self.file {
             None => Some(data.join("audit.jsonl")),

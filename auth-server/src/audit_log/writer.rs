@@ -54,7 +54,6 @@ pub struct Writer {
 
 impl Writer {
     /// A writer of what comes through `queue`, to the table and to the files.
-    #[must_use]
     pub fn new(
         store: Arc<Store>,
         queue: Arc<Queue>,

@@ -126,7 +126,6 @@ impl Default for Config {
 
 /// The settings file that is meant when nobody names one: that in the directory `BERTH_DATA`, which
 /// is given; without one that of a checkout, if it is there, else the one of the system.
-#[must_use]
 pub fn default_file(data: Option<OsString>) -> PathBuf {
     match data.filter(|data| !data.is_empty()) {
         Some(data) => Path::new(&data).join("auth.toml"),
@@ -175,19 +174,16 @@ impl Config {
     }
 
     /// How long a token holds.
-    #[must_use]
     pub fn token_life(&self) -> Duration {
         Duration::from_secs(self.token_life_secs.into())
     }
 
     /// The database file.
-    #[must_use]
     pub fn database(&self) -> PathBuf {
         self.data.join(DATABASE)
     }
 
     /// What is said of the signing keys.
-    #[must_use]
     pub fn keys(&self) -> keys::Settings {
         keys::Settings {
             directory: self.data.join("keys"),
@@ -198,7 +194,6 @@ impl Config {
     }
 
     /// The keys in which `other` differs, but for the log's level: they take effect at a start.
-    #[must_use]
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
         let mut keys = Vec::new();
         macro_rules! differ {

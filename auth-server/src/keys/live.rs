@@ -47,7 +47,6 @@ impl LiveKeys {
     }
 
     /// The keys as the directory has them now.
-    #[must_use]
     pub fn fresh(&self) -> Arc<SigningKeys> {
         if let Some(keys) = self.unchanged() {
             return keys;

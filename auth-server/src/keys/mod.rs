@@ -179,13 +179,11 @@ impl SigningKeys {
     }
 
     /// The public halves, as a JSON Web Key Set (RFC 7517).
-    #[must_use]
     pub fn jwks(&self) -> &str {
         &self.jwks
     }
 
     /// The id of the key that signs.
-    #[must_use]
     pub fn active_id(&self) -> &str {
         &self.active().info.id
     }

@@ -53,13 +53,11 @@ impl<K: Kind> Secret<K> {
     }
 
     /// The secret itself, to be shown once.
-    #[must_use]
     pub fn expose(&self) -> &str {
         &self.text
     }
 
     /// What the database keeps: SHA-256, as hex.
-    #[must_use]
     pub fn hash(&self) -> String {
         HEXLOWER.encode(digest::digest(&digest::SHA256, self.text.as_bytes()).as_ref())
     }

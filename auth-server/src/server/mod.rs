@@ -114,7 +114,6 @@ impl AuthServer {
     }
 
     /// The settings that the server was opened with.
-    #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -125,7 +124,6 @@ impl AuthServer {
     }
 
     /// The id of the key that signs.
-    #[must_use]
     pub fn key_id(&self) -> String {
         self.keys().active_id().to_owned()
     }
@@ -149,7 +147,6 @@ impl AuthServer {
     }
 
     /// How many times bcrypt has run since the start.
-    #[must_use]
     pub fn bcrypt_runs(&self) -> u64 {
         self.sign_in.verifier.runs()
     }

@@ -84,7 +84,6 @@ struct Need {
 
 impl IssuerKeys {
     /// Nothing is known yet.
-    #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self { clock, issuers: Cache::new(ISSUERS_MAX) }
     }

@@ -107,13 +107,11 @@ pub struct Invalid(String);
 
 impl KeySource {
     /// The keys in the database, as they were written down.
-    #[must_use]
     pub fn inline_text(&self) -> Option<&str> {
         if let Self::Inline(keys) = self { Some(&keys.text) } else { None }
     }
 
     /// The server that gives the keys.
-    #[must_use]
     pub fn remote(&self) -> Option<&Remote> {
         if let Self::Remote(remote) = self { Some(remote) } else { None }
     }
@@ -130,7 +128,6 @@ impl FromStr for InlineKeys {
 
 impl ExpectedAudience {
     /// The audience as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -197,7 +194,6 @@ impl RequiredClaims {
     }
 
     /// Reads what [`to_json`](Self::to_json) wrote; `None` when it did not.
-    #[must_use]
     pub fn from_json(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok().map(Self)
     }

@@ -23,13 +23,11 @@ pub struct SubjectPattern(String);
 
 impl SubjectPattern {
     /// The pattern as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Whether `subject` is within the pattern.
-    #[must_use]
     pub fn matches(&self, subject: &str) -> bool {
         let (mut wanted, mut parts) = (pieces(&self.0), pieces(subject));
         loop {

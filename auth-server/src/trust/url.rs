@@ -22,7 +22,6 @@ pub struct IssuerUrl {
 
 impl IssuerUrl {
     /// The address as it was written.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }

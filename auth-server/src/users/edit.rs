@@ -47,13 +47,11 @@ impl Editor {
     }
 
     /// What the file says now.
-    #[must_use]
     pub fn parse(&self) -> Htpasswd {
         Htpasswd::parse(&self.bytes)
     }
 
     /// Whether any line has this name, whatever its password looks like.
-    #[must_use]
     pub fn has_line(&self, name: &UserName) -> bool {
         self.lines().any(|line| is_of(line, name))
     }

@@ -24,19 +24,16 @@ pub struct StoredHash {
 
 impl StoredHash {
     /// The hash as it stands in the file.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
     /// Its bcrypt cost.
-    #[must_use]
     pub fn cost(&self) -> u32 {
         self.cost
     }
 
     /// Tells two stored passwords of `user` apart without holding either.
-    #[must_use]
     pub fn fingerprint(&self, user: &UserName) -> String {
         let mut context = digest::Context::new(&digest::SHA256);
         for part in [user.as_str(), "\0", &self.text] {
@@ -164,7 +161,6 @@ pub struct Htpasswd {
 
 impl Htpasswd {
     /// Reads the bytes of a file.
-    #[must_use]
     pub fn parse(bytes: &[u8]) -> Self {
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
         let mut file = Self { is_blank: bytes.trim_ascii().is_empty(), ..Self::default() };
@@ -196,7 +192,6 @@ impl Htpasswd {
     }
 
     /// The users and the fingerprints of their stored passwords.
-    #[must_use]
     pub fn fingerprints(&self) -> BTreeMap<UserName, String> {
         self.users.iter().map(|(name, hash)| (name.clone(), hash.fingerprint(name))).collect()
     }

@@ -42,7 +42,6 @@ pub struct Limits {
 
 impl Limits {
     /// What the listener of `public` lets clients hold.
-    #[must_use]
     pub fn of_connections(&self) -> serve::Limits {
         serve::Limits {
             connections_max: self.connections_max,

@@ -58,7 +58,6 @@ impl Password {
     }
 
     /// The password as bytes.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }

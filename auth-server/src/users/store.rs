@@ -128,7 +128,6 @@ impl Users {
     }
 
     /// Whether the file could be used when it was last looked at.
-    #[must_use]
     pub fn is_usable(&self) -> bool {
         self.current.load().complaint.is_none()
     }

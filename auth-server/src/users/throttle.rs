@@ -96,7 +96,6 @@ struct Failures {
 
 impl Throttle {
     /// A throttle that remembers nothing yet.
-    #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
             failures: Cache::builder().max_capacity(ENTRIES_MAX).time_to_idle(REMEMBERED).build(),
@@ -109,7 +108,6 @@ impl Throttle {
     }
 
     /// The name `user` as `client` sends it.
-    #[must_use]
     pub fn pair(&self, key: &hmac::Key, user: &str, client: Option<IpAddr>) -> Pair {
         let tag = |from: &[u8]| {
             let mut context = hmac::Context::with_key(key);
@@ -130,7 +128,6 @@ impl Throttle {
 
     /// Whether this password was checked lately, and was wrong: no second check is needed. The tag
     /// holds the stored hash, so that a new password is checked.
-    #[must_use]
     pub fn is_known_wrong(&self, tag: &Tag) -> bool {
         self.wrong.get(tag).is_some()
     }
@@ -194,7 +191,6 @@ impl Throttle {
 
     /// Whether this password was right before, however long ago that was checked. The tag holds the
     /// stored hash, so that a password that was changed is a guess.
-    #[must_use]
     pub fn is_proved(&self, tag: &Tag) -> bool {
         self.proved.get(tag).is_some()
     }
@@ -232,7 +228,6 @@ pub struct Guess {
 
 impl Guess {
     /// Whether whoever guesses has never signed in from where they are.
-    #[must_use]
     pub fn is_of_a_stranger(&self) -> bool {
         self.is_booked
     }

@@ -100,7 +100,6 @@ impl Bundle {
 
 /// The key id of libtrust, which distribution 2.x, GitLab, Harbor and docker_auth use: the first
 /// 240 bits of the SHA-256 of the DER public key, in base32 groups of four.
-#[must_use]
 pub fn libtrust_id(public_key_der: &[u8]) -> String {
     let hash = digest(&SHA256, public_key_der);
     let text = BASE32_NOPAD.encode(&hash.as_ref()[..30]);

@@ -79,20 +79,17 @@ impl KeySet {
     }
 
     /// How many keys are in the set.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
     /// Whether no token could be verified.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
     /// The id of the key of this set that a token names; `None` when it names none of them, or shows
     /// a certificate chain. For metrics: what a token says of itself counts for nothing.
-    #[must_use]
     pub fn id_named_by(&self, token: &str) -> Option<&str> {
         let header = decode_header(token).ok().filter(|header| header.x5c.is_none())?;
         let (id, _) = self.keys.get_key_value(header.kid.as_deref()?)?;
@@ -100,7 +97,6 @@ impl KeySet {
     }
 
     /// Whether a key of this id is in the set.
-    #[must_use]
     pub fn has(&self, id: &str) -> bool {
         self.keys.contains_key(id)
     }

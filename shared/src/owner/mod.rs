@@ -37,7 +37,6 @@ pub struct Owner {
 
 impl Owner {
     /// Whether this user may read a file, as far as its mode says.
-    #[must_use]
     pub fn may_read(self, file: &std::fs::Metadata) -> bool {
         let bit = if file.uid() == self.user {
             0o400
@@ -251,25 +250,21 @@ impl Identity {
     }
 
     /// Whether this thread works as this user already.
-    #[must_use]
     pub fn is_current(self) -> bool {
         self.0.is_none_or(|owner| owner.user == setfsuid(Uid::from_raw(NOBODY)).as_raw())
     }
 
     /// The user, if root runs the program and this is another.
-    #[must_use]
     pub fn foreign(self) -> Option<Owner> {
         self.0.filter(|owner| owner.user != ROOT.user)
     }
 
     /// Root, where root runs the program: for what no other user may do.
-    #[must_use]
     pub fn of_root() -> Self {
         Self(geteuid().is_root().then_some(ROOT))
     }
 
     /// Whether a file with this metadata is this user's own. To the process as it is, any may be.
-    #[must_use]
     pub fn owns(self, file: &std::fs::Metadata) -> bool {
         self.0.is_none_or(|owner| owner.user == file.uid())
     }

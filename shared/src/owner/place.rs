@@ -71,25 +71,21 @@ impl Place {
     }
 
     /// The directory, open for nothing but going on from there.
-    #[must_use]
     pub fn handle(&self) -> &File {
         &self.handle
     }
 
     /// A path that leads to this directory and no other for as long as it is open.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Who works in it.
-    #[must_use]
     pub fn identity(&self) -> Identity {
         self.identity
     }
 
     /// Whether this thread may go there by names alone, as SQLite does, which knows no other way.
-    #[must_use]
     pub fn is_reached_by_name(&self) -> bool {
         !self.is_replaceable && self.identity.is_current()
     }
@@ -103,7 +99,6 @@ impl Place {
     }
 
     /// Whether `name` is in the directory.
-    #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.within(|| fs::exists(self.path.join(name))).unwrap_or_default()
     }

@@ -65,13 +65,11 @@ impl Settings {
     }
 
     /// Where they lie.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// What they say.
-    #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }

@@ -27,7 +27,6 @@ pub struct Late;
 
 impl Late {
     /// Whether this is what stands behind `error`.
-    #[must_use]
     pub fn is_behind(error: &(dyn Error + 'static)) -> bool {
         let mut cause = Some(error);
         while let Some(error) = cause {

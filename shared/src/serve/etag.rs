@@ -3,7 +3,6 @@
 use http::{HeaderMap, header};
 
 /// Whether the request says that its client has the content with this tag.
-#[must_use]
 pub fn has_already(request: &HeaderMap, etag: &str) -> bool {
     let tags = request.get_all(header::IF_NONE_MATCH).iter();
     let mut tags = tags.flat_map(|tags| tags.as_bytes().split(|byte| *byte == b','));

@@ -51,14 +51,12 @@ pub struct Validity {
 
 impl Validity {
     /// That of the first certificate of a PEM text; `None` when there is none.
-    #[must_use]
     pub fn of_pem(pem: &[u8]) -> Option<Self> {
         let (_, pem) = parse_x509_pem(pem).ok()?;
         pem.parse_x509().ok().map(|certificate| Self::of(&certificate))
     }
 
     /// That of a certificate.
-    #[must_use]
     pub fn of(certificate: &X509Certificate<'_>) -> Self {
         let validity = certificate.validity();
         Self {
@@ -71,7 +69,6 @@ impl Validity {
 impl Countdown {
     /// Counts down the first certificate in the PEM file at `path`. `name` is its label in the
     /// metric, and `advice` what to do when the end is near.
-    #[must_use]
     pub fn new(name: &'static str, path: PathBuf, advice: &'static str, clock: Clock) -> Self {
         Self { name, path, advice, clock, seen: None, warned: None }
     }

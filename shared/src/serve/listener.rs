@@ -74,7 +74,6 @@ impl Listener {
     }
 
     /// The file of a Unix socket, which has to stay where it is. `None` for TCP.
-    #[must_use]
     pub fn socket_file(&self) -> Option<SocketFile> {
         match self {
             Self::Tcp(..) => None,
@@ -83,7 +82,6 @@ impl Listener {
     }
 
     /// The TCP address that was bound, for port 0. `None` for a Unix socket.
-    #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(listener, _) => listener.local_addr().ok(),

@@ -100,19 +100,16 @@ pub struct Series {
 
 impl Series {
     /// Something that only grows.
-    #[must_use]
     pub const fn counter(name: &'static str, help: &'static str) -> Self {
         Self { name, help, describe: |name, help| describe_counter!(name, help) }
     }
 
     /// Something as it stands.
-    #[must_use]
     pub const fn gauge(name: &'static str, help: &'static str) -> Self {
         Self { name, help, describe: |name, help| describe_gauge!(name, help) }
     }
 
     /// How long something took.
-    #[must_use]
     pub const fn histogram(name: &'static str, help: &'static str) -> Self {
         Self { name, help, describe: |name, help| describe_histogram!(name, help) }
     }

@@ -28,7 +28,6 @@ pub enum Subject {
 
 impl Subject {
     /// The `sub` claim: the user name, or nothing for anonymous.
-    #[must_use]
     pub fn claim(&self) -> &str {
         match self {
             Self::Anonymous => "",
@@ -66,7 +65,6 @@ impl Subject {
     }
 
     /// What `${user}` stands for in a pattern: the name of a user.
-    #[must_use]
     pub fn user(&self) -> Option<&UserName> {
         if let Self::User(name) = self { Some(name) } else { None }
     }

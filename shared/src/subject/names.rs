@@ -57,7 +57,6 @@ pub struct GroupName(String);
 
 impl UserName {
     /// The name as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -65,7 +64,6 @@ impl UserName {
 
 impl RobotName {
     /// The name as text, with its prefix.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -73,7 +71,6 @@ impl RobotName {
 
 impl GroupName {
     /// The name as text, without the prefix that grants write.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -227,7 +227,6 @@ impl Verifier {
     }
 
     /// How many times bcrypt has run.
-    #[must_use]
     pub fn runs(&self) -> u64 {
         self.runs.load(Ordering::Relaxed)
     }

@@ -83,25 +83,21 @@ struct Waiting {
 
 impl Budget {
     /// A budget of `max`, which clients know by the name of its `limit`.
-    #[must_use]
     pub fn new(limit: &'static str, max: usize) -> Self {
         Self(Arc::new(Inner { limit, max: max.max(SHARES), state: Mutex::default() }))
     }
 
     /// The share of a client.
-    #[must_use]
     pub fn share(&self, claimant: impl Into<Arc<Claimant>>) -> Share {
         Share { budget: self.clone(), claimant: claimant.into() }
     }
 
     /// How much is reserved.
-    #[must_use]
     pub fn held(&self) -> usize {
         self.state().held
     }
 
     /// How much may be reserved.
-    #[must_use]
     pub fn max(&self) -> usize {
         self.0.max
     }
@@ -239,13 +235,11 @@ impl Share {
     }
 
     /// How much could be reserved now.
-    #[must_use]
     pub fn room(&self) -> usize {
         self.budget.room(&self.budget.state(), &self.claimant)
     }
 
     /// How much the client may hold.
-    #[must_use]
     pub fn max(&self) -> usize {
         self.budget.share_max()
     }
@@ -333,7 +327,6 @@ pub struct Reservation {
 
 impl Reservation {
     /// How much it is.
-    #[must_use]
     pub fn amount(&self) -> usize {
         self.amount
     }
