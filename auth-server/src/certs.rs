@@ -164,17 +164,17 @@ impl CertificateFiles {
     /// # Errors
     /// When a file cannot be read, or a certificate is there without its key.
     pub fn find(&self, clock: &Clock) -> Result<Found, CertError> {
-        if !is_there(&self.server_pem())? {
+        let pem = self.server_pem();
+        if !is_there(&pem)? {
             return Ok(Found::Missing);
         }
         if !is_there(&self.server_key())? {
-            return Err(CertError::Half(self.server_pem(), self.server_key()));
+            return Err(CertError::Half(pem, self.server_key()));
         }
-        let der = read_certificate(&self.server_pem())?;
-        let unreadable = || CertError::Unreadable { what: "certificate", path: self.server_pem() };
+        let der = read_certificate(&pem)?;
         let (_, certificate) =
-            x509_parser::parse_x509_certificate(&der).map_err(|_| unreadable())?;
-        let names = certificate.subject_alternative_name().map_err(|_| unreadable())?;
+            x509_parser::parse_x509_certificate(&der).map_err(|_| no_certificate(&pem))?;
+        let names = certificate.subject_alternative_name().map_err(|_| no_certificate(&pem))?;
         let hosts = names.map_or_else(Vec::new, |names| {
             names.value.general_names.iter().filter_map(read_host).collect()
         });
@@ -183,7 +183,7 @@ impl CertificateFiles {
         }
         let ca_der = read_certificate(&self.ca_pem())?;
         let (_, ca) = x509_parser::parse_x509_certificate(&ca_der)
-            .map_err(|_| CertError::Unreadable { what: "certificate", path: self.ca_pem() })?;
+            .map_err(|_| no_certificate(&self.ca_pem()))?;
         if certificate.verify_signature(Some(ca.public_key())).is_err() {
             return Ok(Found::Own { hosts });
         }
@@ -314,7 +314,7 @@ fn read_certificate(path: &Path) -> Result<Vec<u8>, CertError> {
     let bytes = files::read(path)?;
     match parse_x509_pem(&bytes) {
         Ok((_, pem)) if pem.label == "CERTIFICATE" => Ok(pem.contents),
-        _ => Err(CertError::Unreadable { what: "certificate", path: path.to_owned() }),
+        _ => Err(no_certificate(path)),
     }
 }
 
@@ -322,7 +322,11 @@ fn read_certificate(path: &Path) -> Result<Vec<u8>, CertError> {
 fn end_of(path: &Path) -> Result<UnixSeconds, CertError> {
     Validity::of_pem(&files::read(path)?)
         .map(|validity| validity.not_after)
-        .ok_or_else(|| CertError::Unreadable { what: "certificate", path: path.to_owned() })
+        .ok_or_else(|| no_certificate(path))
+}
+
+fn no_certificate(path: &Path) -> CertError {
+    CertError::Unreadable { what: "certificate", path: path.to_owned() }
 }
 
 /// What may not be looked at is not taken for missing.

@@ -25,23 +25,14 @@ pub struct Row {
     /// What else is known.
     #[serde(flatten)]
     pub detail: Map<String, Value>,
-    /// The ring that it is kept in: what the table says, and nobody is told.
+    /// The ring that it is kept in: what the table says, and nobody is told. `act` is for acts of
+    /// administration, which no client can cause; `guess` for guesses at a user's password, which
+    /// come no faster than passwords are checked: all other failures come as often as somebody likes.
     #[serde(skip)]
     pub ring: String,
 }
 
 impl Row {
-    /// Whether it is an act of administration, which no client can cause.
-    pub fn is_act(&self) -> bool {
-        self.ring == "act"
-    }
-
-    /// Whether a user's password was guessed at, which comes no faster than passwords are checked:
-    /// all other failures come as often as somebody likes.
-    pub fn is_guess(&self) -> bool {
-        self.ring == "guess"
-    }
-
     /// Whether nothing was looked at for it: a sign-in that was turned away, as often as anybody likes.
     pub fn is_turned_away(&self) -> bool {
         self.ring == "busy"

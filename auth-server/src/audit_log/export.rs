@@ -46,7 +46,8 @@ struct Files {
 /// A file beside the other, which may be further on than that.
 struct Beside {
     lines: Lines,
-    has: fn(&Row) -> bool,
+    /// The ring of the rows that are in it.
+    ring: &'static str,
     /// The last row in it.
     exported: i64,
 }
@@ -63,9 +64,9 @@ impl Export {
         let files = Files {
             all: Lines::new(path.to_owned(), settings),
             beside: [
-                Beside::new("acts", Row::is_act, path, settings),
-                Beside::new("failures", Row::is_guess, path, settings),
-                Beside::new("busy", Row::is_turned_away, path, settings),
+                Beside::new("acts", "act", path, settings),
+                Beside::new("failures", "guess", path, settings),
+                Beside::new("busy", "busy", path, settings),
             ],
         };
         Self { files: Some(files), exported: 0, is_placed: false, missed: 0 }
@@ -109,12 +110,12 @@ impl Files {
 }
 
 impl Beside {
-    fn new(word: &str, has: fn(&Row) -> bool, path: &Path, settings: &Settings) -> Self {
-        Self { lines: Lines::new(beside(path, word), settings), has, exported: 0 }
+    fn new(word: &str, ring: &'static str, path: &Path, settings: &Settings) -> Self {
+        Self { lines: Lines::new(beside(path, word), settings), ring, exported: 0 }
     }
 
     fn append(&mut self, rows: &[Row]) -> Result<(), FileError> {
-        let is_new = |row: &&Row| (self.has)(row) && row.id > self.exported;
+        let is_new = |row: &&Row| row.ring == self.ring && row.id > self.exported;
         let rows: Vec<Row> = rows.iter().filter(is_new).cloned().collect();
         if let Some(last) = rows.last() {
             self.lines.append(&rows)?;

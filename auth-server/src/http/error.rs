@@ -9,7 +9,7 @@ use axum::{
 };
 use berth_shared::{
     error::{Code, ErrorBody},
-    serve::{budget::Busy, log::LogFields},
+    serve::log::LogFields,
 };
 use serde::Serialize;
 
@@ -71,10 +71,10 @@ impl Error {
         Self { refusal, log: Box::new(log) }
     }
 
-    /// A refusal because of what is in memory already.
-    pub(super) fn crowded(busy: Busy) -> Self {
-        let log = LogFields { limit: Some(busy.limit), ..LogFields::default() };
-        Self { refusal: Refusal::Crowded, log: Box::new(log) }
+    /// A refusal because of the limit of this name.
+    pub(super) fn limited(refusal: Refusal, limit: &'static str) -> Self {
+        let log = LogFields { limit: Some(limit), ..LogFields::default() };
+        Self { refusal, log: Box::new(log) }
     }
 
     /// Why, in the few words that metrics tell apart.

@@ -145,11 +145,7 @@ fn refused(error: IssueError) -> Error {
         Why::PasswordLong => Error::because(R::PasswordLong, "a password of more than 72 bytes"),
         Why::Untrusted(reason) => Error::because(R::WrongCredentials, reason),
         Why::IssuerDown(reason) => Error::because(R::IssuerDown, reason),
-        Why::Busy(limit) => {
-            let mut busy = Error::refused(R::Busy);
-            busy.log().limit = Some(limit);
-            busy
-        }
+        Why::Busy(limit) => Error::limited(R::Busy, limit),
     };
     refused.log().subject = known.map(|name| name.to_string());
     refused
@@ -160,7 +156,8 @@ async fn read_body(body: Body, memory: &Share) -> Result<(Reservation, Zeroizing
     const MOST: usize = link::TOKEN_BODY_BYTES_MAX;
     let announced = body.size_hint().upper().and_then(|length| usize::try_from(length).ok());
     let bytes = announced.unwrap_or(MOST).min(MOST) * BODY_COPIES;
-    let room = memory.reserve(bytes).await.map_err(Error::crowded)?;
+    let room = memory.reserve(bytes).await;
+    let room = room.map_err(|busy| Error::limited(Refusal::Crowded, busy.limit))?;
     let whole = Limited::new(body, link::TOKEN_BODY_BYTES_MAX).collect();
     match timeout(link::TOKEN_BODY_TIMEOUT, whole).await {
         Ok(Ok(body)) => Ok((room, Zeroizing::new(body.to_bytes().to_vec()))),
@@ -168,11 +165,7 @@ async fn read_body(body: Body, memory: &Share) -> Result<(Reservation, Zeroizing
         Ok(Err(error)) if !Late::is_behind(&*error) => {
             Err(Error::because(Refusal::BodyCut, error.to_string()))
         }
-        Ok(Err(_)) | Err(_) => {
-            let mut late = Error::refused(Refusal::BodyLate);
-            late.log().limit = Some(link::TOKEN_BODY_LIMIT);
-            Err(late)
-        }
+        Ok(Err(_)) | Err(_) => Err(Error::limited(Refusal::BodyLate, link::TOKEN_BODY_LIMIT)),
     }
 }
 

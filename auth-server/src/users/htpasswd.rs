@@ -169,7 +169,7 @@ impl Htpasswd {
         for (number, line) in (1..).zip(lines) {
             let read = read_line(line);
             // What follows the last newline is empty, unless the file ends without one.
-            file.is_cut |= number == last && read.as_ref().is_err_and(|kind| !kind.is_duplicate());
+            file.is_cut |= number == last && read.is_err();
             file.take(number, read);
         }
         file
@@ -194,12 +194,6 @@ impl Htpasswd {
     /// The users and the fingerprints of their stored passwords.
     pub fn fingerprints(&self) -> BTreeMap<UserName, String> {
         self.users.iter().map(|(name, hash)| (name.clone(), hash.fingerprint(name))).collect()
-    }
-}
-
-impl ProblemKind {
-    fn is_duplicate(&self) -> bool {
-        matches!(self, Self::Duplicate(_))
     }
 }
 

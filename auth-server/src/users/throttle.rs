@@ -222,20 +222,9 @@ pub struct Guess {
     budget: Arc<Budget>,
     from: Network,
     /// Whether it was booked in the budget when its turn was given: a stranger's.
-    is_booked: bool,
-    is_wrong: bool,
-}
-
-impl Guess {
-    /// Whether whoever guesses has never signed in from where they are.
-    pub fn is_of_a_stranger(&self) -> bool {
-        self.is_booked
-    }
-
-    /// A check was spent on a wrong password.
-    pub fn was_wrong(&mut self) {
-        self.is_wrong = true;
-    }
+    pub(super) is_booked: bool,
+    /// Whether a check was spent on it, and it was wrong.
+    pub(super) is_wrong: bool,
 }
 
 impl Drop for Guess {
@@ -345,7 +334,7 @@ mod tests {
         let throttle = Throttle::new(limits);
         let begun = Instant::now();
         for n in 0..100 {
-            throttle.turn(pair(n)).await.ok().unwrap().was_wrong();
+            throttle.turn(pair(n)).await.ok().unwrap().is_wrong = true;
         }
         // 50 at once, and ten a second from then on.
         assert_eq!(begun.elapsed().as_secs(), 4);
@@ -368,7 +357,7 @@ mod tests {
         let turns: Vec<_> = turns.into_iter().filter_map(Result::ok).collect();
         // 50 at once, and ten a second for the ten seconds that anybody waits.
         assert_eq!((turns.len(), begun.elapsed().as_secs()), (151, 10));
-        assert!(turns.iter().all(Guess::is_of_a_stranger));
+        assert!(turns.iter().all(|turn| turn.is_booked));
         // All of them were right, or left.
         drop(turns);
         assert_eq!(waits(&throttle, pair(201)).await, Duration::ZERO);

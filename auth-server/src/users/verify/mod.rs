@@ -269,7 +269,7 @@ impl Verifier {
 
     async fn check(&self, attempt: Attempt) -> Result<(), Refusal> {
         let begun = Instant::now();
-        let is_stranger = attempt.guess.as_ref().is_some_and(Guess::is_of_a_stranger);
+        let is_stranger = attempt.guess.as_ref().is_some_and(|guess| guess.is_booked);
         let standing =
             if is_stranger { Standing::Stranger(attempt.pair.network()) } else { Standing::Known };
         let turn = self.queue.turn(standing).await;
@@ -293,7 +293,7 @@ impl Verifier {
                 run(&dummy(attempt.cost_max), attempt.cost_max)?;
             }
             if let Some(guess) = attempt.guess.as_mut().filter(|_| !is_right) {
-                guess.was_wrong();
+                guess.is_wrong = true;
             }
             Ok::<_, bcrypt::BcryptError>((attempt, is_right))
         });
