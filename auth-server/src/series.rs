@@ -67,7 +67,7 @@ pub(crate) async fn refresh(server: Arc<AuthServer>) {
     gauge!("berth_bcrypt_waiting").set(checks.waiting as f64);
     gauge!("berth_bcrypt_waiting_max").set(checks.waiting_max as f64);
     gauge!("berth_signing_keys").set(server.keys().files().count() as f64);
-    gauge!("berth_htpasswd_usable").set(f64::from(u8::from(server.subjects.users.is_usable())));
+    gauge!("berth_htpasswd_usable").set(f64::from(u8::from(server.users.is_usable())));
     let (looks, reads) = server.database.looks_and_reads();
     counter!("berth_policy_looks_total").absolute(looks);
     counter!("berth_policy_reads_total").absolute(reads);

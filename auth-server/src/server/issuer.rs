@@ -24,22 +24,17 @@ use crate::{
 /// Makes tokens, and signs them.
 pub(super) struct Issuer {
     /// The `iss` of every token.
-    name: String,
+    pub(super) name: String,
     /// How long a token holds.
-    life: Duration,
+    pub(super) life: Duration,
     pub(super) keys: LiveKeys,
-    clock: Clock,
+    pub(super) clock: Clock,
     /// The latest time that a token was issued at since the start, by a clock that may have been
     /// ahead.
     pub(super) latest: AtomicI64,
 }
 
 impl Issuer {
-    /// An issuer of this name, whose tokens hold for `life`.
-    pub(super) fn new(name: String, life: Duration, keys: LiveKeys, clock: Clock) -> Self {
-        Self { name, life, keys, clock, latest: AtomicI64::default() }
-    }
-
     /// A token for somebody who has signed in, by rules and counter of `policy`.
     pub(super) fn issue(
         &self,

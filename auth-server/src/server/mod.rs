@@ -2,7 +2,10 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use berth_shared::{
@@ -25,12 +28,13 @@ use crate::{
     sign_in::{
         SignIn,
         credentials::{Method, SignedIn},
-        current::{Current, Subjects},
+        current::Current,
         last_used::LastUsed,
         refresh::RefreshTokens,
         request::{Agent, Granted, IssueError, TokenRequest},
     },
     start_error::StartError,
+    trust::keys::IssuerKeys,
     users::{store::Users, verify::Verifier},
 };
 
@@ -44,10 +48,8 @@ pub struct AuthServer {
     config: Config,
     pub(crate) clock: Clock,
     pub(crate) database: Arc<Store>,
-    pub(crate) subjects: Subjects,
+    pub(crate) users: Users,
     pub(crate) sign_in: SignIn,
-    /// `None` where they are not issued.
-    refresh_tokens: Option<Arc<RefreshTokens>>,
     issuer: Issuer,
     recorder: Recorder,
     /// The bodies of requests, in bytes.
@@ -80,15 +82,29 @@ impl AuthServer {
         let refresh_tokens = config.refresh_tokens.then(|| {
             let (database, last_used) = (Arc::clone(&database), Arc::clone(&last_used));
             let idle_days = config.refresh_token_idle_days;
-            Arc::new(RefreshTokens::new(database, last_used, idle_days, clock.clone()))
+            RefreshTokens::new(database, last_used, idle_days, clock.clone())
         });
-        let (issuer, life) = (config.issuer.clone(), config.token_life());
-        Ok(Arc::new(Self {
-            subjects: Subjects::new(Arc::clone(&database), users),
-            sign_in: SignIn::new(verifier, refresh_tokens.clone(), last_used, clock.clone()),
+        let sign_in = SignIn {
+            verifier,
+            issuer_keys: IssuerKeys::new(clock.clone()),
             refresh_tokens,
-            issuer: Issuer::new(issuer, life, keys, clock.clone()),
-            recorder: Recorder::new(audit, config.audit.issue, clock.clone()),
+            last_used,
+            clock: clock.clone(),
+        };
+        let issuer = Issuer {
+            name: config.issuer.clone(),
+            life: config.token_life(),
+            keys,
+            clock: clock.clone(),
+            latest: AtomicI64::default(),
+        };
+        let records_issues = config.audit.issue;
+        let recorder = Recorder { queue: audit, records_issues, clock: clock.clone() };
+        Ok(Arc::new(Self {
+            users,
+            sign_in,
+            issuer,
+            recorder,
             memory: Budget::new("memory_bytes_max", config.limits.memory_bytes_max),
             config,
             clock,
@@ -156,7 +172,7 @@ impl AuthServer {
     /// # Errors
     /// When the database does not answer.
     pub async fn refresh_users(&self) -> Result<(), acl::Error> {
-        self.subjects.users.fresh().await.map(|_| ())
+        self.users.fresh().await.map(|_| ())
     }
 
     /// Whether requests can be served, or what a person should know.
@@ -176,7 +192,7 @@ impl AuthServer {
 
     /// Users and rules as they are now.
     pub(crate) async fn current(&self) -> Result<Current, acl::Error> {
-        self.subjects.current().await
+        Current::of(&self.database, &self.users).await
     }
 
     /// What `subject` may do now; somebody who is gone has no rights.
@@ -222,7 +238,7 @@ impl AuthServer {
         request: &TokenRequest<'_>,
     ) -> Option<Zeroizing<String>> {
         let subject = &signed_in.subject;
-        let refresh_tokens = self.refresh_tokens.as_ref()?;
+        let refresh_tokens = self.sign_in.refresh_tokens.as_ref()?;
         let kept = refresh_tokens.issue(current, subject, request.agent.id).await?;
         self.recorder.refresh_token(kept.id, subject, request);
         Some(kept.token)

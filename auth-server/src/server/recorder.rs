@@ -14,16 +14,11 @@ use crate::{
 pub(super) struct Recorder {
     pub(super) queue: Arc<Queue>,
     /// Whether what was given as it was asked for is noted too.
-    records_issues: bool,
-    clock: Clock,
+    pub(super) records_issues: bool,
+    pub(super) clock: Clock,
 }
 
 impl Recorder {
-    /// Notes in `queue`.
-    pub(super) fn new(queue: Arc<Queue>, records_issues: bool, clock: Clock) -> Self {
-        Self { queue, records_issues, clock }
-    }
-
     /// Notes what came of a request for a token. Whatever failed for the server's own sake is in
     /// the log alone.
     pub(super) fn request(&self, request: &TokenRequest<'_>, result: &Result<Granted, IssueError>) {

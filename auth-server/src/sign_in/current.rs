@@ -17,13 +17,31 @@ use crate::{
 /// they are used as they are, and the token may be void, which is safe.
 const READINGS_MAX: usize = 8;
 
-/// Users and rules that belong together; see [`Subjects::current`].
+/// Users and rules that belong together; see [`of`](Self::of).
 pub(crate) struct Current {
     pub(crate) policy: Arc<Policy>,
     pub(crate) users: Arc<UserSet>,
 }
 
 impl Current {
+    /// The rules, and users that are no older than they.
+    ///
+    /// The order is a security property. The policy, with its sequence, is read first and the
+    /// users are made fresh after it: a password that is changed or a user who is removed later
+    /// raises the sequence, so a token that carries the one read here is void. If making them
+    /// fresh has raised it itself, the policy is read again, since a token for the new password
+    /// would be void otherwise; and the users are looked at again after that, for the same reason.
+    pub(crate) async fn of(database: &Store, users: &Users) -> Result<Self, acl::Error> {
+        let mut tries = 0..READINGS_MAX;
+        loop {
+            let policy = database.policy().await?;
+            let users = users.fresh().await?;
+            if users.reconciled <= policy.sequence || tries.next().is_none() {
+                return Ok(Self { policy, users });
+            }
+        }
+    }
+
     /// What `subject` may do; somebody who is gone has no rights.
     pub(crate) fn rights(&self, subject: &Subject, now: UnixSeconds) -> Rights {
         let is_gone = match subject {
@@ -53,36 +71,5 @@ impl Current {
     fn can_sign_in(&self, robot: &RobotName, now: UnixSeconds) -> bool {
         self.policy.robots.get(robot).is_some_and(|robot| robot.holds_at(now))
             || self.policy.trusts.get(robot).is_some()
-    }
-}
-
-/// Where users and rules are looked up.
-pub(crate) struct Subjects {
-    database: Arc<Store>,
-    pub(crate) users: Users,
-}
-
-impl Subjects {
-    /// The rules of `database`, and `users`, who were reconciled with it.
-    pub(crate) fn new(database: Arc<Store>, users: Users) -> Self {
-        Self { database, users }
-    }
-
-    /// The rules, and users that are no older than they.
-    ///
-    /// The order is a security property. The policy, with its sequence, is read first and the
-    /// users are made fresh after it: a password that is changed or a user who is removed later
-    /// raises the sequence, so a token that carries the one read here is void. If making them
-    /// fresh has raised it itself, the policy is read again, since a token for the new password
-    /// would be void otherwise; and the users are looked at again after that, for the same reason.
-    pub(crate) async fn current(&self) -> Result<Current, acl::Error> {
-        let mut tries = 0..READINGS_MAX;
-        loop {
-            let policy = self.database.policy().await?;
-            let users = self.users.fresh().await?;
-            if users.reconciled <= policy.sequence || tries.next().is_none() {
-                return Ok(Current { policy, users });
-            }
-        }
     }
 }

@@ -38,26 +38,14 @@ use crate::{
 /// Finds out who is asking.
 pub(crate) struct SignIn {
     pub(crate) verifier: Verifier,
-    issuer_keys: IssuerKeys,
+    pub(crate) issuer_keys: IssuerKeys,
     /// `None` where they are not issued, so that none is accepted.
-    refresh_tokens: Option<Arc<RefreshTokens>>,
-    last_used: Arc<LastUsed>,
-    clock: Clock,
+    pub(crate) refresh_tokens: Option<RefreshTokens>,
+    pub(crate) last_used: Arc<LastUsed>,
+    pub(crate) clock: Clock,
 }
 
 impl SignIn {
-    /// By passwords that `verifier` checks, by secrets and tokens of robots, and by refresh tokens
-    /// where there are any.
-    pub(crate) fn new(
-        verifier: Verifier,
-        refresh_tokens: Option<Arc<RefreshTokens>>,
-        last_used: Arc<LastUsed>,
-        clock: Clock,
-    ) -> Self {
-        let issuer_keys = IssuerKeys::new(clock.clone());
-        Self { verifier, issuer_keys, refresh_tokens, last_used, clock }
-    }
-
     /// Whose credentials these are, or nobody's where none were shown.
     pub(crate) async fn subject(
         &self,

@@ -8,7 +8,7 @@ use berth_shared::{
     clock::{Clock, UnixSeconds, rfc3339},
     pattern::Pattern,
     rights::{Effect, Rule},
-    subject::Grantee,
+    subject::{Grantee, RobotName},
 };
 use serde_json::{Value, json};
 
@@ -37,11 +37,6 @@ impl FromStr for GrantText {
 }
 
 impl GrantText {
-    /// The rule that allows this to `grantee`.
-    pub(crate) fn allow(&self, grantee: &Grantee, expires: Option<UnixSeconds>) -> Rule {
-        self.rule(grantee, Effect::Allow, expires)
-    }
-
     pub(crate) fn rule(
         &self,
         grantee: &Grantee,
@@ -51,6 +46,26 @@ impl GrantText {
         let (pattern, actions) = (self.pattern.clone(), self.actions);
         Rule { grantee: grantee.clone(), pattern, effect, actions, expires }
     }
+}
+
+/// The rules by which `grantee` gets these, or is denied them.
+pub(crate) fn rules(
+    texts: &[GrantText],
+    grantee: &Grantee,
+    effect: Effect,
+    expires: Option<UnixSeconds>,
+) -> Vec<Rule> {
+    texts.iter().map(|text| text.rule(grantee, effect, expires)).collect()
+}
+
+/// What whoever was just made may do: `held`, or how to give it something.
+pub(crate) fn first_rights(name: &RobotName, held: &[Rule], admin: &Admin) -> String {
+    if held.is_empty() {
+        return format!(
+            "It may do nothing yet; to change that: authctl grant {name} 'team/**:pull'"
+        );
+    }
+    show_rules(held, admin)
 }
 
 /// The time now, for grants that end.

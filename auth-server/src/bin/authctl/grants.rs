@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
-    grant_text::{GrantText, json_rules, show_rules, write},
+    grant_text::{self, GrantText, json_rules, show_rules, write},
     report::{Failure, Report, Told, warn_of},
     times,
 };
@@ -77,7 +77,7 @@ pub(crate) struct ListArguments {
 
 pub(crate) async fn grant(arguments: &GrantArguments, admin: &Admin) -> Told {
     let GrantArguments { grantee, grants, expires, dry_run } = arguments;
-    let rules: Vec<_> = grants.iter().map(|text| text.allow(grantee, *expires)).collect();
+    let rules = grant_text::rules(grants, grantee, Effect::Allow, *expires);
     let (did, key) = if *dry_run { ("would grant", "would_grant") } else { ("granted", "granted") };
     add(grantee, &rules, *dry_run, [did, key], admin).await
 }
@@ -87,8 +87,7 @@ pub(crate) async fn deny(arguments: &DenyArguments, admin: &Admin) -> Told {
     if *remove {
         return remove_denies(grantee, denies, *dry_run, admin).await;
     }
-    let rules: Vec<_> =
-        denies.iter().map(|text| text.rule(grantee, Effect::Deny, *expires)).collect();
+    let rules = grant_text::rules(denies, grantee, Effect::Deny, *expires);
     let (did, key) = if *dry_run { ("would deny", "would_deny") } else { ("denied", "denied") };
     add(grantee, &rules, *dry_run, [did, key], admin).await
 }

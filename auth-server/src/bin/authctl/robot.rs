@@ -6,13 +6,14 @@ use auth_server::admin::{
 };
 use berth_shared::{
     clock::{UnixSeconds, rfc3339},
+    rights::Effect,
     subject::{Grantee, RobotName},
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::{
-    grant_text::{GrantText, show_rules},
+    grant_text::{GrantText, first_rights, rules},
     report::{Report, Told},
     times,
 };
@@ -76,13 +77,9 @@ async fn create(arguments: &Create, admin: &Admin) -> Told {
         return Ok(Report::done(text, json!({ "name": name, "dry_run": true })));
     }
     let grantee = Grantee::Robot(name.clone());
-    let rules: Vec<_> = grant.iter().map(|text| text.allow(&grantee, None)).collect();
+    let rules = rules(grant, &grantee, Effect::Allow, None);
     let Created { secret, rules: held } = robots::create(admin, name, &rules, *expires).await?;
-    let rights = if held.is_empty() {
-        format!("It may do nothing yet; to change that: authctl grant {name} 'team/**:pull'")
-    } else {
-        show_rules(&held, admin)
-    };
+    let rights = first_rights(name, &held, admin);
     let text = format!(
         "made {name} with {}\n{rights}\n\nIts secret, shown this once:\n\n  {}\n",
         ends(*expires),

@@ -18,6 +18,7 @@ use auth_server::{
 };
 use berth_shared::{
     clock::rfc3339,
+    rights::Effect,
     subject::{Grantee, RobotName},
     telemetry::chain,
 };
@@ -25,7 +26,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    grant_text::{GrantText, show_rules},
+    grant_text::{GrantText, first_rights, rules},
     report::{Failure, Report, Told, warn},
 };
 
@@ -126,18 +127,14 @@ async fn add(arguments: Add, admin: &Admin) -> Told {
     let trust = read(arguments, admin)?;
     let name = &trust.name;
     let grantee = Grantee::Robot(name.clone());
-    let rules: Vec<_> = grant.iter().map(|text| text.allow(&grantee, None)).collect();
+    let rules = rules(&grant, &grantee, Effect::Allow, None);
     if dry_run {
         trusts::check_new(admin, name).await?;
         let text = format!("would trust {}\n{}", summary(&trust), keys_remark(&trust).await);
         return Ok(Report::done(text, json!({ "name": name, "dry_run": true })));
     }
     let held = trusts::add(admin, &trust, &rules).await?;
-    let rights = if held.is_empty() {
-        format!("It may do nothing yet; to change that: authctl grant {name} 'team/**:pull'")
-    } else {
-        show_rules(&held, admin)
-    };
+    let rights = first_rights(name, &held, admin);
     let keys = keys_remark(&trust).await;
     let text = format!("trusts {}\n{keys}\n{rights}", summary(&trust));
     Ok(Report::done(text, json_trust(&trust, held.len())))

@@ -7,12 +7,15 @@ use auth_server::{
     },
     users::Password,
 };
-use berth_shared::subject::{Grantee, UserName};
+use berth_shared::{
+    rights::Effect,
+    subject::{Grantee, UserName},
+};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::{
-    grant_text::{GrantText, show_rules},
+    grant_text::{GrantText, rules, show_rules},
     report::{Failure, Report, Told, table},
     secret,
 };
@@ -83,7 +86,7 @@ async fn add(name: &UserName, how: &How, grants: &[GrantText], admin: &Admin) ->
     }
     let password = how.password(name).await?;
     let grantee = Grantee::User(name.clone());
-    let rules: Vec<_> = grants.iter().map(|text| text.allow(&grantee, None)).collect();
+    let rules = rules(grants, &grantee, Effect::Allow, None);
     let held = users::add(admin, name, &password, &rules).await?;
     let mut text = format!("added {name} to {file}");
     if held.is_empty() {
