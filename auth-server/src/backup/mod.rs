@@ -11,7 +11,7 @@ use std::{
     fs::{self, File, Permissions},
     io,
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use berth_shared::{
@@ -59,9 +59,38 @@ pub enum Error {
     /// The data directory cannot be had alone.
     #[error(transparent)]
     Locked(#[from] StartError),
-    /// It is refused, and nothing was changed: says why, and what to do.
+    /// The server has no database, so that a backup would hold nothing.
+    #[error(
+        "there is no database {}, so nothing was backed up: --config FILE names another server",
+        .0.display()
+    )]
+    NoDatabase(PathBuf),
+    /// What is there is none of ours.
+    #[error("{} is neither empty nor a backup of auth-server: name a directory of its own", .0.display())]
+    Foreign(PathBuf),
+    /// Another backup is being written there.
+    #[error("another backup is being written to {}", .0.display())]
+    Busy(PathBuf),
+    /// There is no backup, or it is of another version.
     #[error("{0}")]
-    Refused(String),
+    NoBackup(String),
+    /// A file is not what it was when the backup was made.
+    #[error(
+        "{} is damaged or missing, and nothing was changed: restore another backup",
+        .0.display()
+    )]
+    Damaged(PathBuf),
+    /// Its database has what this program does not make, such as a trigger.
+    #[error("{} is not as Berth makes it, and nothing was changed: it has {found}", path.display())]
+    ForeignSchema {
+        /// The database.
+        path: PathBuf,
+        /// What.
+        found: String,
+    },
+    /// Something would be overwritten.
+    #[error("{} is there already: --force moves it aside", .0.display())]
+    Exists(PathBuf),
 }
 
 /// What a backup holds.
@@ -86,10 +115,7 @@ pub async fn backup(config: &Config, to: &Path, now: UnixSeconds) -> Result<Cont
     // Opening would make it: an empty backup would take the place of a good one.
     let database = config.database();
     if !database.exists() {
-        return Err(Error::Refused(format!(
-            "there is no database {}, so nothing was backed up: --config FILE names another server",
-            database.display()
-        )));
+        return Err(Error::NoDatabase(database));
     }
     files::make_directory(to)?;
     check_is_ours(to)?;
@@ -152,17 +178,12 @@ fn check_is_ours(to: &Path) -> Result<(), Error> {
     }
     let is_left_over = names.iter().any(|name| name == LOCK)
         && names.iter().all(|name| name == LOCK || name.starts_with(FILES));
-    if names.is_empty() || is_left_over {
-        return Ok(());
-    }
-    let refusal = "is neither empty nor a backup of auth-server: name a directory of its own";
-    Err(Error::Refused(format!("{} {refusal}", to.display())))
+    if names.is_empty() || is_left_over { Ok(()) } else { Err(Error::Foreign(to.to_owned())) }
 }
 
 /// Takes the directory of backups for this process alone.
 fn lock(to: &Path) -> Result<File, Error> {
-    let busy = || Error::Refused(format!("another backup is being written to {}", to.display()));
-    files::try_lock(&to.join(LOCK))?.ok_or_else(busy)
+    files::try_lock(&to.join(LOCK))?.ok_or_else(|| Error::Busy(to.to_owned()))
 }
 
 /// Removes the files of the backup before, and of those that broke off: there are keys in them.
@@ -182,14 +203,14 @@ fn read_contents(backup: &Path) -> Result<Contents, Error> {
         if error.is_forbidden() {
             return Error::File(error);
         }
-        Error::Refused(format!("{} holds no backup of auth-server", backup.display()))
+        Error::NoBackup(format!("{} holds no backup of auth-server", backup.display()))
     })?;
     let contents: Contents = serde_json::from_slice(&text).map_err(|error| {
-        Error::Refused(format!("{} is not of a backup of auth-server: {error}", path.display()))
+        Error::NoBackup(format!("{} is not of a backup of auth-server: {error}", path.display()))
     })?;
     if contents.format != FORMAT {
         let format = contents.format;
-        return Err(Error::Refused(format!("the backup has form {format}: use a newer Berth")));
+        return Err(Error::NoBackup(format!("the backup has form {format}: use a newer Berth")));
     }
     // What it names is put into the data directory: these files and no others.
     let is_plain = |name: &str| !name.contains('/') && !matches!(name, "" | "." | "..");
@@ -201,7 +222,7 @@ fn read_contents(backup: &Path) -> Result<Contents, Error> {
     let has_keys = names.len() < contents.files.len();
     if names != [DATABASE, HTPASSWD] || !has_keys || !is_plain(&contents.directory) {
         let path = path.display();
-        return Err(Error::Refused(format!(
+        return Err(Error::NoBackup(format!(
             "{path} must name {DATABASE}, {HTPASSWD}, the keys, and nothing else"
         )));
     }

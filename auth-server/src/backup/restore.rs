@@ -43,8 +43,7 @@ pub async fn restore(
     let htpasswd = fs::canonicalize(&config.htpasswd).unwrap_or_else(|_| config.htpasswd.clone());
     let old = [config.keys().directory, htpasswd.clone(), config.database()];
     if let Some(there) = old.iter().find(|path| path.exists() && !force) {
-        let there = there.display();
-        return Err(Error::Refused(format!("{there} is there already: --force moves it aside")));
+        return Err(Error::Exists(there.clone()));
     }
     let staged = stage(config, from, &contents, by).await?;
     // Beside its place, which may be on another file system or another user's to write.
@@ -88,12 +87,7 @@ async fn stage(
         let bytes = match files::read_long(&file) {
             Err(error) if error.is_forbidden() => return Err(error.into()),
             Ok(bytes) if hash(&bytes) == *digest => bytes,
-            _ => {
-                return Err(Error::Refused(format!(
-                    "{} is damaged or missing, and nothing was changed: restore another backup",
-                    file.display()
-                )));
-            }
+            _ => return Err(Error::Damaged(file)),
         };
         files::replace(&path.join(name), &bytes, PRIVATE)?;
     }
@@ -101,10 +95,7 @@ async fn stage(
     store.check().await?;
     if let Some(found) = store.foreign_schema().await? {
         let path = from.join(&contents.directory).join(DATABASE);
-        return Err(Error::Refused(format!(
-            "{} is not as Berth makes it, and nothing was changed: it has {found}",
-            path.display()
-        )));
+        return Err(Error::ForeignSchema { path, found });
     }
     // No token that is out carries more than the database in place says. Where that is lost, the
     // time in seconds stands for it: the sequence counts acts of administration, and those are
