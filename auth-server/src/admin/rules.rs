@@ -161,7 +161,7 @@ mod tests {
             actions,
             expires: None,
         };
-        let nobody = Warning::Nobody(Nobody::User("andrew".parse().unwrap()));
+        let nobody = Warning::Nobody(Nobody(Grantee::User("andrew".parse().unwrap())));
         let rules = [rule(&grantee, "team/**")];
         assert_eq!(warnings(&admin, &grantee, &rules).await.unwrap(), [nobody]);
         let own = [rule(&Grantee::Anonymous, "${user}/**")];

@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use berth_shared::{
-    pattern::Pattern,
-    subject::{Grantee, GroupName, RobotName, UserName},
-};
+use berth_shared::{pattern::Pattern, subject::Grantee};
 
 use super::Admin;
 use crate::acl::policy::Policy;
@@ -29,41 +26,29 @@ pub enum Warning {
 
 /// Who is named and is not there: it may be somebody who is yet to come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Nobody {
-    /// There is no such user.
-    User(UserName),
-    /// There is no such robot, and no such trust.
-    Robot(RobotName),
-    /// Nobody is in that group.
-    Group(GroupName),
-}
+pub struct Nobody(pub(super) Grantee);
 
 impl Nobody {
-    /// Whether `grantee` is nobody.
+    /// Whether `grantee` is nobody: a user, a robot and a trust, or a group that is not there.
     pub fn of(grantee: &Grantee, admin: &Admin, policy: &Policy) -> Option<Self> {
-        match grantee {
-            Grantee::User(name) if !admin.users().users.contains_key(name) => {
-                Some(Self::User(name.clone()))
+        let is_there = match grantee {
+            Grantee::User(name) => admin.users().users.contains_key(name),
+            Grantee::Robot(name) => {
+                policy.robots.get(name).is_some() || policy.trusts.get(name).is_some()
             }
-            Grantee::Robot(name)
-                if policy.robots.get(name).is_none() && policy.trusts.get(name).is_none() =>
-            {
-                Some(Self::Robot(name.clone()))
-            }
-            Grantee::Group(name) if !policy.groups.contains_key(name) => {
-                Some(Self::Group(name.clone()))
-            }
-            _ => None,
-        }
+            Grantee::Group(name) => policy.groups.contains_key(name),
+            Grantee::Everyone | Grantee::Anonymous => true,
+        };
+        (!is_there).then(|| Self(grantee.clone()))
     }
 }
 
 impl fmt::Display for Nobody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::User(name) => write!(f, "there is no user {name}"),
-            Self::Robot(name) => write!(f, "there is no {name}"),
-            Self::Group(name) => write!(f, "nobody is in group:{name}"),
+        match &self.0 {
+            Grantee::User(name) => write!(f, "there is no user {name}"),
+            Grantee::Group(name) => write!(f, "nobody is in group:{name}"),
+            other => write!(f, "there is no {other}"),
         }
     }
 }
@@ -92,16 +77,16 @@ impl fmt::Display for Warning {
         match self {
             Self::Nobody(nobody) => {
                 write!(f, "{nobody} yet; ")?;
-                match nobody {
-                    Nobody::User(name) => write!(f, "to add one: authctl user add {name}"),
-                    Nobody::Robot(name) => write!(
-                        f,
-                        "to make it: authctl robot create {name} (a secret) or authctl trust add {name} \
-                         (its issuer's tokens)"
-                    ),
-                    Nobody::Group(name) => {
+                match &nobody.0 {
+                    Grantee::User(name) => write!(f, "to add one: authctl user add {name}"),
+                    Grantee::Group(name) => {
                         write!(f, "to add somebody: authctl group add {name} USER")
                     }
+                    other => write!(
+                        f,
+                        "to make it: authctl robot create {other} (a secret) or authctl trust add \
+                         {other} (its issuer's tokens)"
+                    ),
                 }
             }
             Self::OwnHost { host, rest } => write!(
