@@ -5,6 +5,7 @@
 
 use std::{
     error::Error,
+    iter,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -28,14 +29,7 @@ pub struct Late;
 impl Late {
     /// Whether this is what stands behind `error`.
     pub fn is_behind(error: &(dyn Error + 'static)) -> bool {
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            if error.is::<Self>() {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
+        iter::successors(Some(error), |&error| error.source()).any(|error| error.is::<Self>())
     }
 }
 

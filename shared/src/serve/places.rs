@@ -52,7 +52,8 @@ pub(super) struct Places {
 struct Held {
     next: u64,
     holders: HashMap<u64, Holder>,
-    per_network: HashMap<IpNet, usize>,
+    /// How many of each network; of none, who has no share.
+    per_network: HashMap<Option<IpNet>, usize>,
 }
 
 struct Holder {
@@ -145,27 +146,23 @@ impl Places {
 
 impl Held {
     fn is_at_share(&self, network: IpNet, most: usize) -> bool {
-        self.per_network.get(&network).is_some_and(|count| *count >= most)
+        self.per_network.get(&Some(network)).is_some_and(|count| *count >= most)
     }
 
     fn insert(&mut self, holder: Holder) -> u64 {
         let id = self.next;
         self.next += 1;
-        if let Some(network) = holder.network {
-            *self.per_network.entry(network).or_default() += 1;
-        }
+        *self.per_network.entry(holder.network).or_default() += 1;
         self.holders.insert(id, holder);
         id
     }
 
     fn remove(&mut self, id: u64) -> Option<Holder> {
         let holder = self.holders.remove(&id)?;
-        if let Some(network) = holder.network
-            && let Some(count) = self.per_network.get_mut(&network)
-        {
+        if let Some(count) = self.per_network.get_mut(&holder.network) {
             *count -= 1;
             if *count == 0 {
-                self.per_network.remove(&network);
+                self.per_network.remove(&holder.network);
             }
         }
         Some(holder)
@@ -262,7 +259,7 @@ mod tests {
         // Told, it counts no more, and gives nothing back twice.
         drop(first);
         assert!(take(&places, "192.0.2.8").await.is_some() && told(second.as_ref()));
-        let network = "192.0.2.0/24".parse().unwrap();
+        let network = Some("192.0.2.0/24".parse().unwrap());
         assert_eq!(places.held().per_network.get(&network), Some(&1), "the third has the only one");
     }
 

@@ -11,8 +11,9 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 static KINDS: Mutex<BTreeMap<&'static str, Kind>> = Mutex::new(BTreeMap::new());
 
+#[derive(Default)]
 struct Kind {
-    told: Instant,
+    told: Option<Instant>,
     untold: u64,
 }
 
@@ -27,21 +28,13 @@ pub fn note(limit: &'static str) {
 /// How many were turned away since the last line, where another is due.
 fn count(limit: &'static str, now: Instant) -> Option<u64> {
     let mut kinds = KINDS.lock();
-    match kinds.get_mut(limit) {
-        Some(kind) if now.duration_since(kind.told) < SILENCE => {
-            kind.untold += 1;
-            None
-        }
-        Some(kind) => {
-            let untold = std::mem::take(&mut kind.untold) + 1;
-            kind.told = now;
-            Some(untold)
-        }
-        None => {
-            kinds.insert(limit, Kind { told: now, untold: 0 });
-            Some(1)
-        }
+    let kind = kinds.entry(limit).or_default();
+    kind.untold += 1;
+    if kind.told.is_some_and(|told| now.duration_since(told) < SILENCE) {
+        return None;
     }
+    kind.told = Some(now);
+    Some(std::mem::take(&mut kind.untold))
 }
 
 #[cfg(test)]
