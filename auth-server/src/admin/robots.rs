@@ -9,23 +9,6 @@ use berth_shared::{
 use super::{Admin, Error, rules::naming};
 use crate::{acl::policy::robots::Robot, secrets::robot::RobotSecret};
 
-/// A robot that was made. Has no `Debug`: the secret is a credential, and kept nowhere.
-pub struct Created {
-    /// Its secret.
-    pub secret: RobotSecret,
-    /// The rules that name it.
-    pub rules: Vec<Rule>,
-}
-
-/// A robot, and how many rules name it.
-#[derive(Debug, Clone)]
-pub struct Listed {
-    /// The robot.
-    pub robot: Robot,
-    /// How many rules name it.
-    pub rules: usize,
-}
-
 /// Whether a robot of this name can be made.
 ///
 /// # Errors
@@ -42,7 +25,8 @@ pub async fn check_new(admin: &Admin, name: &RobotName) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes a robot with its first rules.
+/// Makes a robot with its first rules. Gives its secret, which is kept nowhere, and the rules that
+/// name it.
 ///
 /// # Errors
 /// As [`check_new`], and when the database cannot be written to; nothing is made then.
@@ -51,27 +35,24 @@ pub async fn create(
     name: &RobotName,
     rules: &[Rule],
     expires: Option<UnixSeconds>,
-) -> Result<Created, Error> {
+) -> Result<(RobotSecret, Vec<Rule>), Error> {
     check_new(admin, name).await?;
     let secret = RobotSecret::generate().map_err(|_| Error::Randomness)?;
     let robot = Robot { name: name.clone(), created: admin.now(), expires, last_used: None };
     if !admin.database().await?.robots().create(&robot, &secret, rules).await? {
         return Err(Error::RobotThere(name.clone()));
     }
-    Ok(Created { secret, rules: naming(admin, &Grantee::Robot(name.clone())).await? })
+    Ok((secret, naming(admin, &Grantee::Robot(name.clone())).await?))
 }
 
-/// Every robot, by name.
+/// Every robot, by name, and how many rules name it.
 ///
 /// # Errors
 /// When the database cannot be used.
-pub async fn list(admin: &Admin) -> Result<Vec<Listed>, Error> {
+pub async fn list(admin: &Admin) -> Result<Vec<(Robot, usize)>, Error> {
     let policy = admin.policy().await?;
-    let listed = |robot: &Robot| Listed {
-        robot: robot.clone(),
-        rules: policy.rules_naming(&Grantee::Robot(robot.name.clone())).len(),
-    };
-    Ok(policy.robots.iter().map(listed).collect())
+    let rules = |name: &RobotName| policy.rules_naming(&Grantee::Robot(name.clone())).len();
+    Ok(policy.robots.iter().map(|robot| (robot.clone(), rules(&robot.name))).collect())
 }
 
 /// Removes a robot with its rules and groups, and voids its tokens; in a dry run nothing is done.

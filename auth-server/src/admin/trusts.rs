@@ -8,15 +8,6 @@ use berth_shared::{
 use super::{Admin, Error, rules::naming};
 use crate::{acl::policy::Policy, trust::Trust};
 
-/// A trust, and how many rules name it.
-#[derive(Debug, Clone)]
-pub struct Listed {
-    /// The trust.
-    pub trust: Trust,
-    /// How many rules name it.
-    pub rules: usize,
-}
-
 /// Whether a trust of this name can be added.
 ///
 /// # Errors
@@ -40,17 +31,14 @@ pub async fn add(admin: &Admin, trust: &Trust, rules: &[Rule]) -> Result<Vec<Rul
     naming(admin, &Grantee::Robot(name.clone())).await
 }
 
-/// Every trust, by name.
+/// Every trust, by name, and how many rules name it.
 ///
 /// # Errors
 /// When the database cannot be used.
-pub async fn list(admin: &Admin) -> Result<Vec<Listed>, Error> {
+pub async fn list(admin: &Admin) -> Result<Vec<(Trust, usize)>, Error> {
     let policy = admin.policy().await?;
-    let listed = |trust: &Trust| Listed {
-        trust: trust.clone(),
-        rules: policy.rules_naming(&Grantee::Robot(trust.name.clone())).len(),
-    };
-    Ok(policy.trusts.iter().map(listed).collect())
+    let rules = |name: &RobotName| policy.rules_naming(&Grantee::Robot(name.clone())).len();
+    Ok(policy.trusts.iter().map(|trust| (trust.clone(), rules(&trust.name))).collect())
 }
 
 /// Removes a trust with its rules and groups, and voids its tokens; in a dry run nothing is done.

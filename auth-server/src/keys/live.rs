@@ -66,14 +66,14 @@ impl LiveKeys {
         // The stamp is taken before the states: a change in between is seen again next time.
         let stamp = Stamp::of(&self.states()).ok();
         let states = directory::states_in(&self.settings.directory)?;
-        if old.stamp.is_some() && states.as_ref() == Some(&old.keys.states) {
-            return Ok(Reading { stamp, keys: Arc::clone(&old.keys), complaint: None });
+        let mut keys = Arc::clone(&old.keys);
+        if old.stamp.is_none() || states.as_ref() != Some(&keys.states) {
+            keys = Arc::new(directory::read(&self.settings, self.clock.now())?);
         }
-        let keys = directory::read(&self.settings, self.clock.now())?;
         if keys.active_id() != old.keys.active_id() {
             tracing::info!(key = keys.active_id(), "another key signs");
         }
-        Ok(Reading { stamp, keys: Arc::new(keys), complaint: None })
+        Ok(Reading { stamp, keys, complaint: None })
     }
 
     /// Does what time has made due: retired keys go, and a changed algorithm takes effect.

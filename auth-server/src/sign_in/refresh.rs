@@ -65,8 +65,7 @@ impl RefreshTokens {
         current: &Current,
         shown: &str,
     ) -> Result<SignedIn, IssueError> {
-        let why = || Why::Wrong { is_checked: false };
-        let wrong = |known| IssueError::Refused { known, why: why() };
+        let wrong = |known| IssueError::Refused { known, why: Why::Wrong { is_checked: false } };
         let token: RefreshToken = shown.parse().map_err(|_| wrong(None))?;
         // Looked up after the policy was read: what ends it meanwhile voids the token issued here.
         let row = self.database.refresh_tokens().find(&token.hash()).await?;

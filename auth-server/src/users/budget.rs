@@ -25,15 +25,13 @@ const NETWORKS_KEPT: usize = 256;
 /// The failures of all, and of each network. What a stranger may turn out to have wrong is booked
 /// before it is checked, and given back if it was right.
 #[derive(Debug)]
-pub(super) struct Budget {
-    /// In how long a failure of all is paid off.
-    interval: Duration,
-    accounts: Mutex<Accounts>,
-}
+pub(super) struct Budget(Mutex<Accounts>);
 
 /// What is owed.
-#[derive(Debug, Default)]
-struct Accounts {
+#[derive(Debug)]
+pub(super) struct Accounts {
+    /// In how long a failure of all is paid off.
+    interval: Duration,
     all: Account,
     networks: HashMap<Network, Account>,
 }
@@ -44,50 +42,41 @@ struct Account {
     paid_off: Option<Instant>,
 }
 
-/// The budget, held by somebody who decides by it: strangers who come together must not all find it
-/// as the first did.
-pub(super) struct Held<'a> {
-    interval: Duration,
-    accounts: MutexGuard<'a, Accounts>,
-}
-
 impl Budget {
     /// A budget of so many failures per second.
     pub(super) fn new(failures_per_sec_max: u32) -> Self {
         let interval = Duration::from_secs(1) / failures_per_sec_max.max(1);
-        Self { interval, accounts: Mutex::default() }
+        let (all, networks) = (Account::default(), HashMap::new());
+        Self(Mutex::new(Accounts { interval, all, networks }))
     }
 
-    /// Holds the budget.
-    pub(super) fn hold(&self) -> Held<'_> {
-        // Nothing that is done under this lock can panic half-way.
-        let accounts = self.accounts.lock();
-        Held { interval: self.interval, accounts }
+    /// Holds the budget while somebody decides by it: strangers who come together must not all find
+    /// it as the first did. Nothing that is done under this lock can panic half-way.
+    pub(super) fn hold(&self) -> MutexGuard<'_, Accounts> {
+        self.0.lock()
     }
 }
 
-impl Held<'_> {
+impl Accounts {
     /// When the next check of a stranger from `network` may begin.
     pub(super) fn next(&self, network: Network, now: Instant) -> Instant {
-        let own = self.accounts.networks.get(&network).map_or(now, |own| own.next(now));
-        self.accounts.all.next(now).max(own)
+        let own = self.networks.get(&network).map_or(now, |own| own.next(now));
+        self.all.next(now).max(own)
     }
 
     /// Books a failure of `network`.
     pub(super) fn spend(&mut self, network: Network, now: Instant) {
-        let Accounts { all, networks } = &mut *self.accounts;
-        all.spend(now, self.interval);
-        if networks.len() >= NETWORKS_KEPT {
-            networks.retain(|_, account| account.owes(now));
+        self.all.spend(now, self.interval);
+        if self.networks.len() >= NETWORKS_KEPT {
+            self.networks.retain(|_, account| account.owes(now));
         }
-        networks.entry(network).or_default().spend(now, self.interval * SHARES);
+        self.networks.entry(network).or_default().spend(now, self.interval * SHARES);
     }
 
     /// Takes back what was booked for `network`.
     pub(super) fn give_back(&mut self, network: Network) {
-        let Accounts { all, networks } = &mut *self.accounts;
-        all.give_back(self.interval);
-        if let Some(own) = networks.get_mut(&network) {
+        self.all.give_back(self.interval);
+        if let Some(own) = self.networks.get_mut(&network) {
             own.give_back(self.interval * SHARES);
         }
     }
@@ -142,12 +131,12 @@ mod tests {
         let booked = exhaust(&budget, network(1), now);
         assert_eq!(booked, 51, "a third of what all have in fifteen seconds");
         let elsewhere = |now| budget.hold().next(network(2), now) - now;
-        assert!(elsewhere(now) <= budget.interval);
+        assert!(elsewhere(now) <= budget.hold().interval);
         // It goes on as it can: others wait for one check at most.
         for secs in 1..60 {
             let now = now + Duration::from_secs(secs);
             exhaust(&budget, network(1), now);
-            assert!(elsewhere(now) <= budget.interval, "after {secs} s");
+            assert!(elsewhere(now) <= budget.hold().interval, "after {secs} s");
         }
     }
 
@@ -170,6 +159,6 @@ mod tests {
             let now = begun + Duration::from_millis(50) * n;
             budget.hold().spend(network(n), now);
         }
-        assert!(budget.hold().accounts.networks.len() <= NETWORKS_KEPT);
+        assert!(budget.hold().networks.len() <= NETWORKS_KEPT);
     }
 }

@@ -1,9 +1,6 @@
 //! `authctl robot`: secrets for machines.
 
-use auth_server::admin::{
-    Admin,
-    robots::{self, Created, Listed},
-};
+use auth_server::admin::{Admin, robots};
 use berth_shared::{
     clock::{UnixSeconds, rfc3339},
     rights::Effect,
@@ -78,7 +75,7 @@ async fn create(arguments: &Create, admin: &Admin) -> Told {
     }
     let grantee = Grantee::Robot(name.clone());
     let rules = rules(grant, &grantee, Effect::Allow, None);
-    let Created { secret, rules: held } = robots::create(admin, name, &rules, *expires).await?;
+    let (secret, held) = robots::create(admin, name, &rules, *expires).await?;
     let rights = first_rights(name, &held, admin);
     let text = format!(
         "made {name} with {}\n{rights}\n\nIts secret, shown this once:\n\n  {}\n",
@@ -92,7 +89,7 @@ async fn create(arguments: &Create, admin: &Admin) -> Told {
 
 async fn list(admin: &Admin) -> Told {
     let robots = robots::list(admin).await?;
-    let objects = robots.iter().map(|Listed { robot, rules }| {
+    let objects = robots.iter().map(|(robot, rules)| {
         json!({
             "name": robot.name,
             "rules": rules,

@@ -7,10 +7,7 @@ use std::{
 };
 
 use auth_server::{
-    admin::{
-        Admin,
-        trusts::{self, Listed},
-    },
+    admin::{Admin, trusts},
     trust::{
         ExpectedAudience, InlineKeys, KEY_SET_BYTES_MAX, KeySource, Remote, RequiredClaim,
         RequiredClaims, Trust, check_ca, keys::try_out, pattern::SubjectPattern, url::IssuerUrl,
@@ -239,7 +236,7 @@ fn json_trust(trust: &Trust, rules: usize) -> Value {
 async fn list(admin: &Admin) -> Told {
     let trusts = trusts::list(admin).await?;
     Ok(Report::list(
-        trusts.iter().map(|Listed { trust, rules }| json_trust(trust, *rules)).collect(),
+        trusts.iter().map(|(trust, rules)| json_trust(trust, *rules)).collect(),
         ["TRUST", "ISSUER", "AUDIENCE", "SUBJECT", "RULES", "LAST USED"],
         ["name", "issuer", "audience", "subject", "rules", "last_used"],
         "there are no trusts; how to add one: authctl trust add --help",
