@@ -59,13 +59,10 @@ pub(crate) fn begin() {
 
 /// Sets what is not counted as it happens. A part that cannot be had keeps its last value.
 pub(crate) async fn refresh(server: Arc<AuthServer>) {
-    let checks = server.sign_in.verifier.load();
-    gauge!("berth_password_cache_entries").set(checks.remembered as f64);
+    for (name, value) in server.sign_in.verifier.load() {
+        gauge!(name).set(value as f64);
+    }
     counter!("berth_bcrypt_runs_total").absolute(server.bcrypt_runs());
-    gauge!("berth_bcrypt_running").set(checks.running as f64);
-    gauge!("berth_bcrypt_running_max").set(checks.running_max as f64);
-    gauge!("berth_bcrypt_waiting").set(checks.waiting as f64);
-    gauge!("berth_bcrypt_waiting_max").set(checks.waiting_max as f64);
     gauge!("berth_signing_keys").set(server.keys().files().count() as f64);
     gauge!("berth_htpasswd_usable").set(f64::from(u8::from(server.users.is_usable())));
     let (looks, reads) = server.database.looks_and_reads();

@@ -53,6 +53,7 @@ pub(super) fn from_form(
     parameters: &Parameters,
     refreshes: bool,
 ) -> Result<Option<Presented>, Error> {
+    let wrong = |cause| Err(Error::because(Refusal::WrongCredentials, cause));
     let user = parameters.all("username").next();
     let password = parameters.all("password").next();
     let token = parameters.first("refresh_token").filter(|_| refreshes);
@@ -63,12 +64,8 @@ pub(super) fn from_form(
         (Some("refresh_token") | None, _, _, Some(token)) => {
             Ok(Some(Presented::RefreshToken(Zeroizing::new(token.to_owned()))))
         }
-        (Some("refresh_token"), ..) if refreshes => {
-            Err(Error::because(Refusal::WrongCredentials, "no refresh token in the form"))
-        }
-        (Some("password"), ..) => {
-            Err(Error::because(Refusal::WrongCredentials, "no username or no password in the form"))
-        }
+        (Some("refresh_token"), ..) if refreshes => wrong("no refresh token in the form"),
+        (Some("password"), ..) => wrong("no username or no password in the form"),
         _ => Ok(None),
     }
 }

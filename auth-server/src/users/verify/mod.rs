@@ -108,16 +108,6 @@ impl From<Result<(), Refusal>> for Outcome {
     }
 }
 
-/// What the verifier is doing.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Load {
-    pub(crate) remembered: u64,
-    pub(crate) running: usize,
-    pub(crate) running_max: usize,
-    pub(crate) waiting: usize,
-    pub(crate) waiting_max: usize,
-}
-
 /// Checks passwords.
 pub struct Verifier {
     key: hmac::Key,
@@ -218,12 +208,17 @@ impl Verifier {
         self.throttle.succeeded(pair);
     }
 
-    /// What is under way, and what is remembered.
-    pub(crate) fn load(&self) -> Load {
+    /// What is under way, and what is remembered, by the names of the metrics.
+    pub(crate) fn load(&self) -> [(&'static str, u64); 5] {
         let (running, running_max) = self.queue.running();
         let (waiting, waiting_max) = self.queue.waiting();
-        let remembered = self.successes.entry_count();
-        Load { remembered, running, running_max, waiting, waiting_max }
+        [
+            ("berth_password_cache_entries", self.successes.entry_count()),
+            ("berth_bcrypt_running", running as u64),
+            ("berth_bcrypt_running_max", running_max as u64),
+            ("berth_bcrypt_waiting", waiting as u64),
+            ("berth_bcrypt_waiting_max", waiting_max as u64),
+        ]
     }
 
     /// How many times bcrypt has run.
