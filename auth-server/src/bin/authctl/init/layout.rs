@@ -28,25 +28,32 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(arguments: &Arguments) -> Result<Self, Failure> {
         let data = real(&arguments.data())?;
-        let below = |name| real(&data.join(name));
-        let (auth_data, run) = (below("auth")?, below("run")?);
         let certs = given(arguments.certs.as_ref());
-        let (auth, registry, certs, ca) = if arguments.split {
-            let certs = real(&certs.unwrap_or_else(|| data.join("certs")))?;
-            (auth_data.clone(), below("registry")?, certs, below("ca")?)
-        } else {
-            let certs = real(&certs.unwrap_or_else(|| "certs".into()))?;
-            (data.clone(), data, certs.clone(), certs)
-        };
-        let own = given(arguments.config_dir.as_ref()).map(|dir| real(&dir)).transpose()?;
+        if arguments.split {
+            let (auth, registry) = (real(&data.join("auth"))?, real(&data.join("registry"))?);
+            let own = given(arguments.config_dir.as_ref()).map(|dir| real(&dir)).transpose()?;
+            return Ok(Self {
+                auth_toml: own.as_ref().unwrap_or(&auth).join("auth.toml"),
+                registry_toml: own.as_ref().unwrap_or(&registry).join("registry.toml"),
+                htpasswd: auth.join("htpasswd"),
+                socket: real(&data.join("run"))?.join("auth.sock"),
+                certificates: CertificateFiles {
+                    certs: real(&certs.unwrap_or_else(|| data.join("certs")))?,
+                    ca: real(&data.join("ca"))?,
+                },
+                auth_data: auth,
+                registry_data: registry,
+            });
+        }
+        let certs = real(&certs.unwrap_or_else(|| "certs".into()))?;
         Ok(Self {
-            auth_toml: own.as_ref().unwrap_or(&auth).join("auth.toml"),
-            registry_toml: own.as_ref().unwrap_or(&registry).join("registry.toml"),
-            htpasswd: auth.join("htpasswd"),
-            auth_data,
-            registry_data: registry,
-            socket: run.join("auth.sock"),
-            certificates: CertificateFiles { certs, ca },
+            auth_toml: data.join("auth.toml"),
+            registry_toml: data.join("registry.toml"),
+            htpasswd: data.join("htpasswd"),
+            auth_data: real(&data.join("auth"))?,
+            registry_data: real(&data.join("registry"))?,
+            socket: real(&data.join("run"))?.join("auth.sock"),
+            certificates: CertificateFiles { certs: certs.clone(), ca: certs },
         })
     }
 
