@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::metadata::{Asker, Error};
@@ -41,13 +41,9 @@ impl<W> Queue<W> {
         Arc::new(Self { lanes, filled: Notify::new() })
     }
 
-    fn lanes(&self) -> MutexGuard<'_, Lanes<W>> {
-        self.lanes.lock()
-    }
-
     /// Puts work at the end of the asker's lane.
     pub(super) fn put(self: &Arc<Self>, asker: Asker, work: W) -> Result<Place<W>, Error> {
-        let mut lanes = self.lanes();
+        let mut lanes = self.lanes.lock();
         if lanes.is_closed {
             return Err(Error::Closed);
         }
@@ -68,7 +64,7 @@ impl<W> Queue<W> {
 
     /// Takes the first of whose turn it is.
     pub(super) fn take(&self) -> Option<W> {
-        let mut lanes = self.lanes();
+        let mut lanes = self.lanes.lock();
         let asker = lanes.turns.pop_front()?;
         let lane = lanes.work.get_mut(&asker)?;
         let (_, work) = lane.pop_front()?;
@@ -84,7 +80,7 @@ impl<W> Queue<W> {
     pub(super) async fn is_filled(&self) -> bool {
         loop {
             {
-                let lanes = self.lanes();
+                let lanes = self.lanes.lock();
                 if lanes.is_closed || !lanes.turns.is_empty() {
                     return !lanes.is_closed;
                 }
@@ -95,7 +91,7 @@ impl<W> Queue<W> {
 
     /// Takes no more, and drops what was not begun.
     pub(super) fn close(&self) {
-        let mut lanes = self.lanes();
+        let mut lanes = self.lanes.lock();
         lanes.is_closed = true;
         lanes.turns.clear();
         let dropped = std::mem::take(&mut lanes.work);
@@ -105,16 +101,16 @@ impl<W> Queue<W> {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.lanes().is_closed
+        self.lanes.lock().is_closed
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lanes().work.values().map(VecDeque::len).sum()
+        self.lanes.lock().work.values().map(VecDeque::len).sum()
     }
 
     /// Takes a piece of work out before its turn; `None` when it was begun.
     fn give_up(&self, asker: &Asker, number: u64) -> Option<W> {
-        let mut lanes = self.lanes();
+        let mut lanes = self.lanes.lock();
         let lane = lanes.work.get_mut(asker)?;
         let at = lane.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         let (_, work) = lane.remove(at)?;
@@ -179,7 +175,7 @@ mod tests {
         assert!(places.remove(0).give_up());
         assert_eq!((queue.take(), queue.take(), queue.take()), (Some(1), Some(3), None));
         drop(queue.put(subject("gone"), 5).unwrap());
-        assert!(queue.lanes().turns.is_empty() && queue.lanes().work.is_empty());
+        assert!(queue.lanes.lock().turns.is_empty() && queue.lanes.lock().work.is_empty());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -39,39 +39,34 @@ impl Watch {
         Self { ends: Mutex::new(ends), shortened: Notify::new() }
     }
 
-    fn ends(&self) -> MutexGuard<'_, Ends> {
-        self.ends.lock()
-    }
-
     /// How long a write may wait for its turn.
     pub(super) fn limit(&self) -> Duration {
-        self.ends().limit
+        self.ends.lock().limit
     }
 
     pub(super) fn set_limit(&self, most: Duration) {
-        self.ends().limit = most;
+        self.ends.lock().limit = most;
     }
 
     /// Watches the work that begins.
     pub(super) fn begin(&self) {
-        let mut ends = self.ends();
+        let mut ends = self.ends.lock();
         ends.work = Some(Instant::now() + ends.limit / WORK_PART);
     }
 
     /// Watches no more.
     pub(super) fn end(&self) {
-        self.ends().work = None;
+        self.ends.lock().work = None;
     }
 
     /// Lets no work take longer than this from now on.
     pub(super) fn stop_within(&self, most: Duration) {
-        let end = Instant::now() + most;
-        self.ends().all = Some(end);
+        self.ends.lock().all = Some(Instant::now() + most);
         self.shortened.notify_one();
     }
 
     fn at(&self) -> Option<Instant> {
-        let ends = self.ends();
+        let ends = self.ends.lock();
         let work = ends.work?;
         Some(ends.all.map_or(work, |all| all.min(work)))
     }
