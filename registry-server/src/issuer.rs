@@ -68,13 +68,9 @@ pub(crate) struct Foreign {
 impl Foreign {
     /// Reads the issuer's keys.
     pub(crate) fn open(config: ForeignIssuer) -> Result<Self, String> {
-        let keys = Arc::new(ArcSwap::from_pointee(read(&config.keys)?));
-        Ok(Self {
-            realm: config.realm.into(),
-            file: config.keys,
-            keys,
-            revocations: Arc::default(),
-        })
+        let ForeignIssuer { realm, keys: file } = config;
+        let keys = Arc::new(ArcSwap::from_pointee(read(&file)?));
+        Ok(Self { realm: realm.into(), file, keys, revocations: Arc::default() })
     }
 
     /// Looks at the file until `shutdown` and takes new keys into use.

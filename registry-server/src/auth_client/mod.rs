@@ -136,10 +136,8 @@ impl AuthClient {
         if self.0.keys.current().is_some() && self.0.revocations.current().is_some() {
             return Ok(());
         }
-        Err(format!(
-            "auth-server has not answered yet on {}: is it running?",
-            self.0.socket.display()
-        ))
+        let socket = self.0.socket.display();
+        Err(format!("auth-server has not answered yet on {socket}: is it running?"))
     }
 
     /// Polls until `shutdown`.

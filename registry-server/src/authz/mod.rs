@@ -170,10 +170,7 @@ impl Authorizer {
         if !is_covered {
             return Err(challenge(Reason::InsufficientScope(subject)).into());
         }
-        let permit = match access {
-            Access::AnyToken | Access::Catalog => None,
-            Access::Repository { name, .. } => Some(Permit::new(subject, (*name).clone())),
-        };
+        let permit = access.repository().map(|name| Permit::new(subject, name.clone()));
         Ok(Authorized { token, permit })
     }
 

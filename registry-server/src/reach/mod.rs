@@ -84,14 +84,12 @@ impl Reach {
 
     /// Where those of its names are that come behind `last`.
     pub(crate) fn spans_behind(&self, last: &str) -> Vec<Span> {
+        if last.is_empty() {
+            return self.spans.clone();
+        }
         let least = format!("{last}{BEFORE_ALL}");
-        let behind = self.spans.iter().filter(|span| last.is_empty() || span.to > least);
-        behind
-            .map(|span| match last {
-                "" => span.clone(),
-                _ => Span { from: span.from.clone().max(least.clone()), to: span.to.clone() },
-            })
-            .collect()
+        let behind = self.spans.iter().filter(|span| span.to > least).cloned();
+        behind.map(|Span { from, to }| Span { from: from.max(least.clone()), to }).collect()
     }
 }
 
