@@ -1,14 +1,15 @@
 //! Blobs, and which repository links which.
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
-use sqlx::{AssertSqlSafe, FromRow, SqliteConnection};
+use sqlx::{AssertSqlSafe, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Database, Error, Transaction,
-    column::{parse, signed, unsigned},
+    column::Column,
     key::Key,
     list,
     repository::{self, parts_of},
+    statement::{Row, Statements, row},
     upload::Upload,
 };
 use crate::{
@@ -41,33 +42,21 @@ pub(crate) struct Source {
     pub(crate) holds: bool,
 }
 
-#[derive(FromRow)]
-pub(super) struct Row {
-    pub(super) digest: String,
-    size: i64,
-    location: String,
-    damaged: Option<UnixSeconds>,
-}
-
-#[derive(FromRow)]
-struct LinkedRow {
-    #[sqlx(flatten)]
-    row: Row,
-    touched: UnixSeconds,
-}
-
-impl TryFrom<Row> for Blob {
-    type Error = Error;
-
-    fn try_from(row: Row) -> Result<Self, Error> {
+impl Row for Blob {
+    fn of(row: &SqliteRow) -> Result<Self, Error> {
         Ok(Self {
-            digest: parse(&row.digest)?,
-            size: unsigned(row.size)?,
-            location: parse(&row.location)?,
-            damaged: row.damaged.is_some(),
+            digest: Column::at(row, "digest")?,
+            size: Column::at(row, "size")?,
+            location: Column::at(row, "location")?,
+            damaged: Option::<UnixSeconds>::at(row, "damaged")?.is_some(),
         })
     }
 }
+
+row!(LinkedBlob { touched }, blob);
+row!(Source { repository, holds });
+
+const BLOB: &str = "SELECT digest, size, location, damaged FROM blobs WHERE digest = $1";
 
 impl Database {
     /// The blob, as far as `repository` links it.
@@ -76,38 +65,27 @@ impl Database {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<LinkedBlob>, Error> {
-        if let Some(blob) = self.cache().blob(repository, digest) {
+        let key = Key::Blob(repository.clone(), digest.clone());
+        if let Some(blob) = self.cache().get(&key) {
             return Ok(Some(blob));
         }
         let read_at = self.cache().generation();
-        let row: Option<LinkedRow> = sqlx::query_as(
+        let statement =
             "SELECT b.digest, b.size, b.location, b.damaged, l.touched FROM repositories r
              JOIN repository_blobs l ON l.repository = r.id
              JOIN blobs b ON b.digest = l.digest
-             WHERE r.name = $1 AND l.digest = $2",
-        )
-        .bind(repository.as_str())
-        .bind(digest.as_str())
-        .fetch_optional(&mut *self.reader().await?)
-        .await?;
-        let linked = |row: LinkedRow| {
-            Ok::<_, Error>(LinkedBlob { blob: row.row.try_into()?, touched: row.touched })
-        };
-        let blob = row.map(linked).transpose()?;
+             WHERE r.name = $1 AND l.digest = $2";
+        let blob: Option<LinkedBlob> =
+            self.reader().await?.optional(statement, (repository, digest)).await?;
         if let Some(blob) = &blob {
-            self.cache().keep_blob(read_at, repository, blob);
+            self.cache().keep(read_at, key, blob.clone());
         }
         Ok(blob)
     }
 
     /// The blob, whoever links it.
     pub(crate) async fn blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
-        let row: Option<Row> =
-            sqlx::query_as("SELECT digest, size, location, damaged FROM blobs WHERE digest = $1")
-                .bind(digest.as_str())
-                .fetch_optional(&mut *self.reader().await?)
-                .await?;
-        row.map(Blob::try_from).transpose()
+        self.reader().await?.optional(BLOB, digest).await
     }
 
     /// Up to `limit` repositories that may be within `reach`, and whether each links the blob.
@@ -120,51 +98,41 @@ impl Database {
         limit: u32,
     ) -> Result<Vec<Source>, Error> {
         let mut reader = self.reader().await?;
-        let mut rows: Vec<(String, bool)> = Vec::new();
         if reach.is_everything() {
-            let query = sqlx::query_as(
-                "SELECT r.name, TRUE FROM repository_blobs l CROSS JOIN repositories r
-                 WHERE l.digest = $1 AND r.id = l.repository LIMIT 1",
-            );
-            rows = query.bind(digest.as_str()).fetch_all(&mut *reader).await?;
-        } else {
-            let mut left = limit as usize;
-            for part in parts_of(reach.spans()) {
-                let found = sources_within(&mut reader, part, digest, left).await?;
-                left -= found.len();
-                rows.extend(found);
-                if left == 0 {
-                    break;
-                }
-            }
+            let statement = "SELECT r.name AS repository, TRUE AS holds
+                 FROM repository_blobs l CROSS JOIN repositories r
+                 WHERE l.digest = $1 AND r.id = l.repository LIMIT 1";
+            return reader.all(statement, digest).await;
         }
-        let source =
-            |(name, holds): (String, bool)| Ok(Source { repository: parse(&name)?, holds });
-        rows.into_iter().map(source).collect()
+        let mut sources = Vec::new();
+        for part in parts_of(reach.spans()) {
+            let left = u64::from(limit) - sources.len() as u64;
+            if left == 0 {
+                break;
+            }
+            sources.extend(sources_within(&mut reader, &part, digest, left).await?);
+        }
+        Ok(sources)
     }
 }
 
 /// Up to `limit` repositories within the spans, and whether each links the blob.
 async fn sources_within(
     connection: &mut SqliteConnection,
-    spans: Vec<&Span>,
+    spans: &[&Span],
     digest: &Digest,
-    limit: usize,
-) -> Result<Vec<(String, bool)>, Error> {
+    limit: u64,
+) -> Result<Vec<Source>, Error> {
     let rows = list::pairs("", 3, spans.len());
     let statement = format!(
         "WITH s (low, high) AS (VALUES {rows})
-         SELECT c.name, EXISTS (SELECT 1 FROM repository_blobs l
-                                WHERE l.repository = c.id AND l.digest = $1)
+         SELECT c.name AS repository,
+         EXISTS (SELECT 1 FROM repository_blobs l
+                 WHERE l.repository = c.id AND l.digest = $1) AS holds
          FROM (SELECT r.id, r.name FROM s CROSS JOIN repositories r
                WHERE r.name >= s.low AND r.name < s.high LIMIT $2) c"
     );
-    let query = sqlx::query_as(AssertSqlSafe(statement));
-    let mut query = query.bind(digest.as_str()).bind(signed(limit as u64)?);
-    for span in spans {
-        query = query.bind(&span.from).bind(&span.to);
-    }
-    Ok(query.fetch_all(connection).await?)
+    connection.all(AssertSqlSafe(statement), (digest, limit, spans)).await
 }
 
 /// What a commit makes of an upload: the blob, and where its present object lies if that is known not
@@ -221,7 +189,13 @@ impl Database {
     ) -> Result<bool, Error> {
         let given = (repository.clone(), digest.clone());
         self.write(given, move |tx, (repository, digest)| {
-            Box::pin(tx.touch_blob(repository, digest, now))
+            Box::pin(async move {
+                let statement = "UPDATE repository_blobs SET touched = $3 WHERE digest = $2
+                     AND repository = (SELECT id FROM repositories WHERE name = $1)";
+                let touched = tx.run(statement, (repository, digest, now)).await?;
+                tx.invalidate(Key::Blob(repository.clone(), digest.clone()));
+                Ok(touched > 0)
+            })
         })
         .await
     }
@@ -233,8 +207,25 @@ impl Database {
         digest: &Digest,
     ) -> Result<Unlinked, Error> {
         let given = (repository.clone(), digest.clone());
-        self.write(given, |tx, (repository, digest)| Box::pin(tx.unlink_blob(repository, digest)))
-            .await
+        self.write(given, |tx, (repository, digest)| {
+            Box::pin(async move {
+                let Some(id) = repository::find(tx.connection, repository).await? else {
+                    return Ok(Unlinked::NotLinked);
+                };
+                let naming = "SELECT manifest FROM manifest_references
+                     WHERE repository = $1 AND digest = $2 AND kind <> 'subject'
+                     ORDER BY manifest LIMIT 1";
+                if let Some(manifest) = tx.optional(naming, (id, digest)).await? {
+                    return Ok(Unlinked::StillNamed(manifest));
+                }
+                let statement =
+                    "DELETE FROM repository_blobs WHERE repository = $1 AND digest = $2";
+                let deleted = tx.run(statement, (id, digest)).await?;
+                tx.invalidate(Key::Blob(repository.clone(), digest.clone()));
+                Ok(if deleted > 0 { Unlinked::Done } else { Unlinked::NotLinked })
+            })
+        })
+        .await
     }
 }
 
@@ -246,29 +237,23 @@ impl Transaction<'_> {
         Received { blob, unsound }: &Received,
         now: UnixSeconds,
     ) -> Result<Option<Dead>, Error> {
-        let row: Option<Row> =
-            sqlx::query_as("SELECT digest, size, location, damaged FROM blobs WHERE digest = $1")
-                .bind(blob.digest.as_str())
-                .fetch_optional(&mut *self.connection)
-                .await?;
-        let Some(old) = row.map(Blob::try_from).transpose()? else {
-            insert(self.connection, blob, now).await?;
+        let Blob { digest, size, location, .. } = blob;
+        let Some(old) = self.optional::<Blob>(BLOB, digest).await? else {
+            let statement = "INSERT INTO blobs (digest, size, location, created, checked)
+                 VALUES ($1, $2, $3, $4, $4)";
+            self.run(statement, (digest, size, location, now)).await?;
             return Ok(None);
         };
-        if unsound.as_ref() != Some(&old.location) {
-            let dead = Dead::finished(blob.location.clone(), blob.size);
-            self.bury(std::slice::from_ref(&dead), now).await?;
-            return Ok(Some(dead));
-        }
-        sqlx::query("UPDATE blobs SET size = $2, location = $3, checked = $4, damaged = NULL WHERE digest = $1")
-            .bind(blob.digest.as_str())
-            .bind(signed(blob.size)?)
-            .bind(blob.location.as_str())
-            .bind(now)
-            .execute(&mut *self.connection)
-            .await?;
-        self.invalidate(Key::BlobEverywhere);
-        let dead = Dead::finished(old.location, old.size);
+        let dead = if unsound.as_ref() == Some(&old.location) {
+            let statement =
+                "UPDATE blobs SET size = $2, location = $3, checked = $4, damaged = NULL
+                 WHERE digest = $1";
+            self.run(statement, (digest, size, location, now)).await?;
+            self.invalidate(Key::BlobEverywhere);
+            Dead::finished(old.location, old.size)
+        } else {
+            Dead::finished(location.clone(), *size)
+        };
         self.bury(std::slice::from_ref(&dead), now).await?;
         Ok(Some(dead))
     }
@@ -280,77 +265,17 @@ impl Transaction<'_> {
         digest: &Digest,
         now: UnixSeconds,
     ) -> Result<bool, Error> {
-        let exists: bool =
-            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = $1)")
-                .bind(digest.as_str())
-                .fetch_one(&mut *self.connection)
-                .await?;
-        if !exists {
+        let statement = "SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = $1)";
+        if !self.one::<bool>(statement, digest).await? {
             return Ok(false);
         }
         let id = repository::ensure(self.connection, repository).await?;
-        sqlx::query(
-            "INSERT INTO repository_blobs (repository, digest, touched) VALUES ($1, $2, $3)
-             ON CONFLICT (repository, digest) DO UPDATE SET touched = excluded.touched",
-        )
-        .bind(id)
-        .bind(digest.as_str())
-        .bind(now)
-        .execute(&mut *self.connection)
-        .await?;
+        let statement = "INSERT INTO repository_blobs (repository, digest, touched)
+             VALUES ($1, $2, $3)
+             ON CONFLICT (repository, digest) DO UPDATE SET touched = excluded.touched";
+        self.run(statement, (id, digest, now)).await?;
         self.invalidate(Key::Blob(repository.clone(), digest.clone()));
         Ok(true)
-    }
-
-    async fn touch_blob(
-        &mut self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        now: UnixSeconds,
-    ) -> Result<bool, Error> {
-        let touched = sqlx::query(
-            "UPDATE repository_blobs SET touched = $3 WHERE digest = $2
-             AND repository = (SELECT id FROM repositories WHERE name = $1)",
-        )
-        .bind(repository.as_str())
-        .bind(digest.as_str())
-        .bind(now)
-        .execute(&mut *self.connection)
-        .await?
-        .rows_affected();
-        self.invalidate(Key::Blob(repository.clone(), digest.clone()));
-        Ok(touched > 0)
-    }
-
-    async fn unlink_blob(
-        &mut self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Unlinked, Error> {
-        let Some(id) = repository::find(&mut *self.connection, repository).await? else {
-            return Ok(Unlinked::NotLinked);
-        };
-        let referrer: Option<String> = sqlx::query_scalar(
-            "SELECT manifest FROM manifest_references
-             WHERE repository = $1 AND digest = $2 AND kind <> 'subject'
-             ORDER BY manifest LIMIT 1",
-        )
-        .bind(id)
-        .bind(digest.as_str())
-        .fetch_optional(&mut *self.connection)
-        .await?;
-        if let Some(manifest) = referrer {
-            return Ok(Unlinked::StillNamed(parse(&manifest)?));
-        }
-        let deleted =
-            sqlx::query("DELETE FROM repository_blobs WHERE repository = $1 AND digest = $2")
-                .bind(id)
-                .bind(digest.as_str())
-                .execute(&mut *self.connection)
-                .await?
-                .rows_affected();
-        self.invalidate(Key::Blob(repository.clone(), digest.clone()));
-        Ok(if deleted > 0 { Unlinked::Done } else { Unlinked::NotLinked })
     }
 }
 
@@ -363,21 +288,4 @@ pub(crate) enum Unlinked {
     NotLinked,
     /// This manifest of the repository names it.
     StillNamed(Digest),
-}
-
-async fn insert(
-    connection: &mut SqliteConnection,
-    blob: &Blob,
-    now: UnixSeconds,
-) -> Result<(), Error> {
-    sqlx::query(
-        "INSERT INTO blobs (digest, size, location, created, checked) VALUES ($1, $2, $3, $4, $4)",
-    )
-    .bind(blob.digest.as_str())
-    .bind(signed(blob.size)?)
-    .bind(blob.location.as_str())
-    .bind(now)
-    .execute(connection)
-    .await?;
-    Ok(())
 }

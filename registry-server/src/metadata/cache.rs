@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use berth_shared::{digest::Digest, name::RepositoryName, tag::Tag};
+use berth_shared::digest::Digest;
 use moka::sync::Cache as Moka;
 use parking_lot::Mutex;
 
@@ -19,12 +19,29 @@ const BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// entries than it may until it tidies up, after 64 of them.
 const MANIFEST_BYTES_MAX: usize = 64 * 1024;
 
-#[derive(Debug, Clone)]
-enum Value {
-    Blob(LinkedBlob),
-    Manifest(Arc<Manifest>),
-    Tag(Digest),
+/// What is kept: each kind of value, by its own name.
+macro_rules! kept {
+    ($($kind:ident($value:ty)),*) => {
+        #[derive(Debug, Clone)]
+        pub(super) enum Value { $($kind($value)),* }
+
+        $(
+            impl From<$value> for Value {
+                fn from(value: $value) -> Self {
+                    Self::$kind(value)
+                }
+            }
+
+            impl From<Value> for Option<$value> {
+                fn from(value: Value) -> Self {
+                    if let Value::$kind(value) = value { Some(value) } else { None }
+                }
+            }
+        )*
+    };
 }
+
+kept!(Blob(LinkedBlob), Manifest(Arc<Manifest>), Tag(Digest));
 
 /// The cache in front of the database.
 #[derive(Debug)]
@@ -58,11 +75,14 @@ impl Cache {
         self.entries.weighted_size()
     }
 
-    fn get(&self, key: &Key) -> Option<Value> {
+    pub(super) fn get<T>(&self, key: &Key) -> Option<T>
+    where
+        Option<T>: From<Value>,
+    {
         let found = self.entries.get(key);
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
-        found
+        found?.into()
     }
 
     /// To be asked before the database is read.
@@ -84,69 +104,17 @@ impl Cache {
         }
     }
 
-    fn insert(&self, read_at: Generation, key: Key, value: Value) {
+    /// Keeps what was read, unless it is too large or may be stale.
+    pub(super) fn keep(&self, read_at: Generation, key: Key, value: impl Into<Value>) {
+        let value = value.into();
+        if matches!(&value, Value::Manifest(manifest) if manifest.bytes.len() > MANIFEST_BYTES_MAX)
+        {
+            return;
+        }
         let generation = self.generation.lock();
         if *generation == read_at {
             self.entries.insert(key, value);
         }
-    }
-
-    pub(super) fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Option<LinkedBlob> {
-        match self.get(&Key::Blob(repository.clone(), digest.clone()))? {
-            Value::Blob(blob) => Some(blob),
-            Value::Manifest(_) | Value::Tag(_) => None,
-        }
-    }
-
-    pub(super) fn keep_blob(
-        &self,
-        read_at: Generation,
-        repository: &RepositoryName,
-        linked: &LinkedBlob,
-    ) {
-        let key = Key::Blob(repository.clone(), linked.blob.digest.clone());
-        self.insert(read_at, key, Value::Blob(linked.clone()));
-    }
-
-    pub(super) fn manifest(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Option<Arc<Manifest>> {
-        match self.get(&Key::Manifest(repository.clone(), digest.clone()))? {
-            Value::Manifest(manifest) => Some(manifest),
-            Value::Blob(_) | Value::Tag(_) => None,
-        }
-    }
-
-    pub(super) fn keep_manifest(
-        &self,
-        read_at: Generation,
-        repository: &RepositoryName,
-        manifest: &Arc<Manifest>,
-    ) {
-        if manifest.bytes.len() <= MANIFEST_BYTES_MAX {
-            let key = Key::Manifest(repository.clone(), manifest.digest.clone());
-            self.insert(read_at, key, Value::Manifest(Arc::clone(manifest)));
-        }
-    }
-
-    pub(super) fn tag(&self, repository: &RepositoryName, tag: &Tag) -> Option<Digest> {
-        match self.get(&Key::Tag(repository.clone(), tag.clone()))? {
-            Value::Tag(digest) => Some(digest),
-            Value::Blob(_) | Value::Manifest(_) => None,
-        }
-    }
-
-    pub(super) fn keep_tag(
-        &self,
-        read_at: Generation,
-        repository: &RepositoryName,
-        tag: &Tag,
-        digest: &Digest,
-    ) {
-        let key = Key::Tag(repository.clone(), tag.clone());
-        self.insert(read_at, key, Value::Tag(digest.clone()));
     }
 }
 

@@ -7,14 +7,14 @@
 use std::collections::HashSet;
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
-use sqlx::FromRow;
+use sqlx::AssertSqlSafe;
 
 use super::{
     Database, Error, Transaction,
-    column::{parse, unsigned},
     deletion::ROWS_MAX,
     key::Key,
     repository::RepositoryId,
+    statement::{Statements, row},
 };
 use crate::storage::{Dead, Location};
 
@@ -33,7 +33,7 @@ pub(crate) struct Part<T> {
 }
 
 /// Something that a repository holds and nothing keeps alive.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub(crate) struct Stale {
     pub(crate) id: RepositoryId,
     pub(crate) repository: String,
@@ -44,7 +44,7 @@ pub(crate) struct Stale {
 }
 
 /// A blob that no repository holds.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub(crate) struct Unlinked {
     pub(crate) digest: String,
     pub(crate) location: String,
@@ -74,6 +74,10 @@ const IS_STALE: &str = "l.touched < $3 AND NOT EXISTS (
     SELECT 1 FROM manifest_references m
     WHERE m.repository = l.repository AND m.digest = l.digest AND m.kind <> 'subject')";
 
+row!(Cursor { repository, digest });
+row!(Stale { id, repository, digest, size, location });
+row!(Unlinked { digest, location });
+
 impl Database {
     /// Looks at the next `page` blobs of repositories for those that nothing has kept alive since
     /// `cutoff`.
@@ -83,30 +87,20 @@ impl Database {
         page: u32,
         cutoff: UnixSeconds,
     ) -> Result<Part<Stale>, Error> {
-        let end: Option<(RepositoryId, String)> = sqlx::query_as(
-            "SELECT repository, digest FROM repository_blobs
-             WHERE (repository, digest) > ($1, $2) ORDER BY repository, digest LIMIT 1 OFFSET $3",
-        )
-        .bind(from.repository)
-        .bind(&from.digest)
-        .bind(i64::from(page))
-        .fetch_optional(&mut *self.reader().await?)
-        .await?;
-        let next = end.map(|(repository, digest)| Cursor { repository, digest });
-        let found = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        let Cursor { repository, digest } = from;
+        let statement = "SELECT repository, digest FROM repository_blobs
+             WHERE (repository, digest) > ($1, $2) ORDER BY repository, digest LIMIT 1 OFFSET $3";
+        let next = self.reader().await?.optional(statement, (repository, digest, page)).await?;
+        let statement = format!(
             "SELECT r.id, r.name AS repository, l.digest, b.size, b.location
              FROM (SELECT repository, digest, touched FROM repository_blobs
                    WHERE (repository, digest) > ($1, $2)
                    ORDER BY repository, digest LIMIT $4) l
              JOIN repositories r ON r.id = l.repository JOIN blobs b ON b.digest = l.digest
              WHERE {IS_STALE} ORDER BY l.repository, l.digest"
-        )))
-        .bind(from.repository)
-        .bind(&from.digest)
-        .bind(cutoff)
-        .bind(i64::from(page) + 1)
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
+        );
+        let values = (repository, digest, cutoff, u64::from(page) + 1);
+        let found = self.reader().await?.all(AssertSqlSafe(statement), values).await?;
         Ok(Part { found, next })
     }
 
@@ -116,23 +110,16 @@ impl Database {
         from: &Cursor,
         page: u32,
     ) -> Result<Part<Unlinked>, Error> {
-        let end: Option<String> = sqlx::query_scalar(
-            "SELECT digest FROM blobs WHERE digest > $1 ORDER BY digest LIMIT 1 OFFSET $2",
-        )
-        .bind(&from.digest)
-        .bind(i64::from(page))
-        .fetch_optional(&mut *self.reader().await?)
-        .await?;
-        let found = sqlx::query_as(
-            "SELECT digest, location FROM
+        let statement =
+            "SELECT digest FROM blobs WHERE digest > $1 ORDER BY digest LIMIT 1 OFFSET $2";
+        let end: Option<String> =
+            self.reader().await?.optional(statement, (&from.digest, page)).await?;
+        let statement = "SELECT digest, location FROM
              (SELECT digest, location FROM blobs WHERE digest > $1 ORDER BY digest LIMIT $2) b
              WHERE NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest)
-             ORDER BY digest",
-        )
-        .bind(&from.digest)
-        .bind(i64::from(page) + 1)
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
+             ORDER BY digest";
+        let values = (&from.digest, u64::from(page) + 1);
+        let found = self.reader().await?.all(statement, values).await?;
         Ok(Part { found, next: end.map(|digest| Cursor { digest, ..Cursor::default() }) })
     }
 
@@ -146,8 +133,7 @@ impl Database {
         limit: u32,
     ) -> Result<Vec<Stale>, Error> {
         // What refers to a subject is found by its reference. PostgreSQL lets `live` name itself once.
-        let found = sqlx::query_as(
-            "WITH RECURSIVE live (digest) AS (
+        let statement = "WITH RECURSIVE live (digest) AS (
                  SELECT digest FROM tags WHERE repository = $1
                  UNION
                  SELECT digest FROM manifest_touches WHERE repository = $1 AND touched >= $2
@@ -162,15 +148,8 @@ impl Database {
              FROM repositories r CROSS JOIN manifest_touches t CROSS JOIN manifests m
              WHERE r.id = $1 AND t.repository = r.id AND t.digest > $3
              AND t.digest NOT IN (SELECT digest FROM live)
-             AND m.repository = t.repository AND m.digest = t.digest ORDER BY t.digest LIMIT $4",
-        )
-        .bind(repository)
-        .bind(cutoff)
-        .bind(last)
-        .bind(i64::from(limit))
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
-        Ok(found)
+             AND m.repository = t.repository AND m.digest = t.digest ORDER BY t.digest LIMIT $4";
+        self.reader().await?.all(statement, (repository, cutoff, last, limit)).await
     }
 
     /// Up to `page` repositories behind `last`, by their numbers.
@@ -179,9 +158,8 @@ impl Database {
         last: RepositoryId,
         page: u32,
     ) -> Result<Vec<RepositoryId>, Error> {
-        let ids =
-            sqlx::query_scalar("SELECT id FROM repositories WHERE id > $1 ORDER BY id LIMIT $2");
-        Ok(ids.bind(last).bind(i64::from(page)).fetch_all(&mut *self.reader().await?).await?)
+        let statement = "SELECT id FROM repositories WHERE id > $1 ORDER BY id LIMIT $2";
+        self.reader().await?.all(statement, (last, page)).await
     }
 
     /// Looks at the next `page` repositories for those that hold nothing.
@@ -190,15 +168,12 @@ impl Database {
         from: &Cursor,
         page: u32,
     ) -> Result<Part<Empty>, Error> {
-        let rows: Vec<(RepositoryId, String, bool)> = sqlx::query_as(
+        let statement =
             "SELECT id, name, NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
              AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.repository = r.id)
-             FROM repositories r WHERE id > $1 ORDER BY id LIMIT $2",
-        )
-        .bind(from.repository)
-        .bind(i64::from(page))
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
+             FROM repositories r WHERE id > $1 ORDER BY id LIMIT $2";
+        let rows: Vec<(RepositoryId, String, bool)> =
+            self.reader().await?.all(statement, (from.repository, page)).await?;
         let next = rows.last().map(|(id, ..)| Cursor { repository: *id, digest: String::new() });
         let empty = rows.into_iter().filter(|(_, _, is_empty)| *is_empty);
         let found = empty.map(|(id, name, _)| Empty { id, name }).collect();
@@ -209,15 +184,10 @@ impl Database {
     /// is there before its object.
     pub(crate) async fn owned_in(&self, shard: u8) -> Result<Owned, Error> {
         let end = shard.checked_add(1).map_or("g".to_owned(), |next| format!("{next:02x}"));
-        let found = sqlx::query_scalar(
-            "SELECT location FROM blobs WHERE location >= $1 AND location < $2
+        let statement = "SELECT location FROM blobs WHERE location >= $1 AND location < $2
              UNION SELECT location FROM uploads WHERE location >= $1 AND location < $2
-             UNION SELECT location FROM dead_objects WHERE location >= $1 AND location < $2",
-        )
-        .bind(format!("{shard:02x}"))
-        .bind(end)
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
+             UNION SELECT location FROM dead_objects WHERE location >= $1 AND location < $2";
+        let found = self.reader().await?.all(statement, (format!("{shard:02x}"), end)).await?;
         Ok(Owned(found.into_iter().collect()))
     }
 }
@@ -293,7 +263,15 @@ impl Database {
 
     /// Deletes a repository, if it still holds nothing.
     pub(crate) async fn delete_empty(&self, empty: Empty) -> Result<bool, Error> {
-        self.write(empty, |tx, empty| Box::pin(tx.delete_empty(empty))).await
+        self.write(empty, |tx, Empty { id, name }| {
+            Box::pin(async move {
+                let statement = "DELETE FROM repositories WHERE id = $1 AND name = $2
+                     AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = $1)
+                     AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.repository = $1)";
+                Ok(tx.run(statement, (id, name)).await? > 0)
+            })
+        })
+        .await
     }
 }
 
@@ -305,16 +283,11 @@ impl Transaction<'_> {
         cutoff: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<Collected, Error> {
-        let gone = sqlx::query(sqlx::AssertSqlSafe(format!(
+        let statement = format!(
             "DELETE FROM repository_blobs AS l
              WHERE l.repository = $1 AND l.digest = $2 AND {IS_STALE}"
-        )))
-        .bind(stale.id)
-        .bind(digest.as_str())
-        .bind(cutoff)
-        .execute(&mut *self.connection)
-        .await?
-        .rows_affected();
+        );
+        let gone = self.run(AssertSqlSafe(statement), (stale.id, digest, cutoff)).await?;
         if gone == 0 {
             return Ok(Collected::Kept);
         }
@@ -330,16 +303,13 @@ impl Transaction<'_> {
         digest: &Digest,
         now: UnixSeconds,
     ) -> Result<Option<Dead>, Error> {
-        let row: Option<(String, i64)> = sqlx::query_as(
-            "DELETE FROM blobs WHERE digest = $1
+        let statement = "DELETE FROM blobs WHERE digest = $1
              AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = $1)
-             RETURNING location, size",
-        )
-        .bind(digest.as_str())
-        .fetch_optional(&mut *self.connection)
-        .await?;
-        let Some((location, size)) = row else { return Ok(None) };
-        let dead = Dead::finished(parse(&location)?, unsigned(size)?);
+             RETURNING location, size";
+        let Some((location, size)) = self.optional(statement, digest).await? else {
+            return Ok(None);
+        };
+        let dead = Dead::finished(location, size);
         self.bury(std::slice::from_ref(&dead), now).await?;
         Ok(Some(dead))
     }
@@ -352,8 +322,7 @@ impl Transaction<'_> {
         digest: &Digest,
         cutoff: UnixSeconds,
     ) -> Result<bool, Error> {
-        let gone = sqlx::query(
-            "DELETE FROM manifests AS m WHERE m.repository = $1 AND m.digest = $2
+        let statement = "DELETE FROM manifests AS m WHERE m.repository = $1 AND m.digest = $2
              AND EXISTS (SELECT 1 FROM manifest_touches k WHERE k.repository = m.repository
                          AND k.digest = m.digest AND k.touched < $3)
              AND NOT EXISTS (SELECT 1 FROM tags t
@@ -362,29 +331,9 @@ impl Transaction<'_> {
                              WHERE r.repository = m.repository AND r.digest = m.digest
                              AND r.kind = 'child')
              AND NOT EXISTS (SELECT 1 FROM manifests s
-                             WHERE s.repository = m.repository AND s.digest = m.subject)",
-        )
-        .bind(stale.id)
-        .bind(digest.as_str())
-        .bind(cutoff)
-        .execute(&mut *self.connection)
-        .await?
-        .rows_affected();
+                             WHERE s.repository = m.repository AND s.digest = m.subject)";
+        let gone = self.run(statement, (stale.id, digest, cutoff)).await?;
         self.invalidate(Key::Manifest(repository.clone(), digest.clone()));
-        Ok(gone > 0)
-    }
-
-    async fn delete_empty(&mut self, empty: &Empty) -> Result<bool, Error> {
-        let gone = sqlx::query(
-            "DELETE FROM repositories WHERE id = $1 AND name = $2
-             AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = $1)
-             AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.repository = $1)",
-        )
-        .bind(empty.id)
-        .bind(&empty.name)
-        .execute(&mut *self.connection)
-        .await?
-        .rows_affected();
         Ok(gone > 0)
     }
 }

@@ -8,9 +8,9 @@ use berth_shared::{digest::Digest, name::RepositoryName};
 
 use super::{
     Database, Error, Transaction,
-    column::unsigned,
     key::Key,
     repository::{self, RepositoryId},
+    statement::{Statements, row},
 };
 
 /// Rows that are deleted in one transaction: what a push may have to wait for. A manifest and what
@@ -34,20 +34,17 @@ pub(crate) struct Step {
     pub(crate) left: Vec<String>,
 }
 
+row!(Held { id, rows });
+
 impl Database {
     /// What a repository holds: its tags, manifests and blobs, counted. `None` when there is no such
     /// repository.
     pub(crate) async fn held(&self, name: &RepositoryName) -> Result<Option<Held>, Error> {
-        let row: Option<(RepositoryId, i64)> = sqlx::query_as(
-            "SELECT id, (SELECT COUNT(*) FROM tags t WHERE t.repository = r.id)
+        let statement = "SELECT id, (SELECT COUNT(*) FROM tags t WHERE t.repository = r.id)
              + (SELECT COUNT(*) FROM manifests m WHERE m.repository = r.id)
-             + (SELECT COUNT(*) FROM repository_blobs l WHERE l.repository = r.id)
-             FROM repositories r WHERE r.name = $1",
-        )
-        .bind(name.as_str())
-        .fetch_optional(&mut *self.reader().await?)
-        .await?;
-        row.map(|(id, rows)| Ok(Held { id, rows: unsigned(rows)? })).transpose()
+             + (SELECT COUNT(*) FROM repository_blobs l WHERE l.repository = r.id) AS rows
+             FROM repositories r WHERE r.name = $1";
+        self.reader().await?.optional(statement, name).await
     }
 
     /// Up to `limit` manifests behind `last`, and whether another manifest names each.
@@ -57,24 +54,15 @@ impl Database {
         last: &str,
         limit: u32,
     ) -> Result<Vec<(String, bool)>, Error> {
-        let rows = sqlx::query_as(
-            "SELECT m.digest, EXISTS (
+        let statement = "SELECT m.digest, EXISTS (
                  SELECT 1 FROM manifest_references r
                  WHERE r.repository = m.repository AND r.digest = m.digest
                  AND r.kind IN ('child', 'subject'))
              FROM manifests m WHERE m.repository = $1 AND m.digest > $2
-             ORDER BY m.digest LIMIT $3",
-        )
-        .bind(repository)
-        .bind(last)
-        .bind(i64::from(limit))
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
-        Ok(rows)
+             ORDER BY m.digest LIMIT $3";
+        self.reader().await?.all(statement, (repository, last, limit)).await
     }
-}
 
-impl Database {
     /// Deletes the manifest if it has few tags, else some of them: then `left` names it. `None` when
     /// it is not there.
     pub(crate) async fn delete_manifest(
@@ -83,7 +71,17 @@ impl Database {
         digest: &Digest,
     ) -> Result<Option<Step>, Error> {
         let given = (name.clone(), digest.clone());
-        self.write(given, |tx, (name, digest)| Box::pin(tx.delete_manifest(name, digest))).await
+        self.write(given, |tx, (name, digest)| {
+            Box::pin(async move {
+                let Some(id) = repository::find(tx.connection, name).await? else {
+                    return Ok(None);
+                };
+                let mut step = Step::default();
+                let is_there = tx.delete_one(id, name, digest.as_str(), &mut step).await?;
+                Ok(is_there.then_some(step))
+            })
+        })
+        .await
     }
 
     /// Deletes manifests that no other manifest names, from the end of the list, until the step is
@@ -106,7 +104,17 @@ impl Database {
         id: RepositoryId,
         name: &RepositoryName,
     ) -> Result<u64, Error> {
-        self.write(name.clone(), move |tx, name| Box::pin(tx.delete_tags(id, name))).await
+        self.write(name.clone(), move |tx, name| {
+            Box::pin(async move {
+                let statement = "DELETE FROM tags WHERE repository = $1 AND name IN (
+                         SELECT name FROM tags WHERE repository = $1 ORDER BY name LIMIT $2)
+                     RETURNING name";
+                let tags: Vec<String> = tx.all(statement, (id, ROWS_MAX)).await?;
+                tx.invalidate_tags(name, &tags);
+                Ok(tags.len() as u64)
+            })
+        })
+        .await
     }
 
     /// Takes those of the next blobs behind `last` out of the repository that no manifest there
@@ -118,26 +126,30 @@ impl Database {
         last: String,
     ) -> Result<(u64, Option<String>), Error> {
         self.write((name.clone(), last), move |tx, (name, last)| {
-            Box::pin(tx.unlink_after(id, name, last))
+            Box::pin(async move {
+                let statement = "SELECT digest FROM repository_blobs
+                     WHERE repository = $1 AND digest > $2 ORDER BY digest LIMIT $3";
+                let mut page: Vec<String> = tx.all(statement, (id, last, ROWS_MAX)).await?;
+                let looked_at = page.len() as u64;
+                let Some(end) = page.pop() else { return Ok((0, None)) };
+                let statement = "DELETE FROM repository_blobs AS l
+                     WHERE l.repository = $1 AND l.digest > $2 AND l.digest <= $3 AND NOT EXISTS (
+                         SELECT 1 FROM manifest_references m
+                         WHERE m.repository = l.repository AND m.digest = l.digest
+                         AND m.kind <> 'subject')
+                     RETURNING digest";
+                let gone: Vec<String> = tx.all(statement, (id, last, &end)).await?;
+                for digest in gone.iter().filter_map(|digest| digest.parse().ok()) {
+                    tx.invalidate(Key::Blob(name.clone(), digest));
+                }
+                Ok((looked_at, Some(end)))
+            })
         })
         .await
     }
 }
 
 impl Transaction<'_> {
-    async fn delete_manifest(
-        &mut self,
-        name: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Option<Step>, Error> {
-        let Some(id) = repository::find(&mut *self.connection, name).await? else {
-            return Ok(None);
-        };
-        let mut step = Step::default();
-        let is_there = self.delete_one(id, name, digest.as_str(), &mut step).await?;
-        Ok(is_there.then_some(step))
-    }
-
     async fn delete_unnamed(
         &mut self,
         id: RepositoryId,
@@ -173,84 +185,23 @@ impl Transaction<'_> {
         digest: &str,
         step: &mut Step,
     ) -> Result<bool, Error> {
-        let tags: Vec<String> = sqlx::query_scalar(
-            "DELETE FROM tags WHERE repository = $1 AND name IN (
+        let statement = "DELETE FROM tags WHERE repository = $1 AND name IN (
                  SELECT name FROM tags WHERE repository = $1 AND digest = $2 LIMIT $3)
-             RETURNING name",
-        )
-        .bind(id)
-        .bind(digest)
-        .bind(i64::from(ROWS_MAX))
-        .fetch_all(&mut *self.connection)
-        .await?;
+             RETURNING name";
+        let tags: Vec<String> = self.all(statement, (id, digest, ROWS_MAX)).await?;
         self.invalidate_tags(name, &tags);
         step.tags += tags.len() as u64;
         if tags.len() as u64 >= ROWS_MAX.into() {
             step.left.push(digest.to_owned());
             return Ok(true);
         }
-        let gone = sqlx::query("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
-            .bind(id)
-            .bind(digest)
-            .execute(&mut *self.connection)
-            .await?
-            .rows_affected();
+        let statement = "DELETE FROM manifests WHERE repository = $1 AND digest = $2";
+        let gone = self.run(statement, (id, digest)).await?;
         if let Ok(digest) = digest.parse() {
             self.invalidate(Key::Manifest(name.clone(), digest));
         }
         step.manifests += gone;
         Ok(gone > 0)
-    }
-
-    async fn delete_tags(&mut self, id: RepositoryId, name: &RepositoryName) -> Result<u64, Error> {
-        let tags: Vec<String> = sqlx::query_scalar(
-            "DELETE FROM tags WHERE repository = $1 AND name IN (
-                 SELECT name FROM tags WHERE repository = $1 ORDER BY name LIMIT $2)
-             RETURNING name",
-        )
-        .bind(id)
-        .bind(i64::from(ROWS_MAX))
-        .fetch_all(&mut *self.connection)
-        .await?;
-        self.invalidate_tags(name, &tags);
-        Ok(tags.len() as u64)
-    }
-
-    async fn unlink_after(
-        &mut self,
-        id: RepositoryId,
-        name: &RepositoryName,
-        last: &str,
-    ) -> Result<(u64, Option<String>), Error> {
-        let page: Vec<String> = sqlx::query_scalar(
-            "SELECT digest FROM repository_blobs WHERE repository = $1 AND digest > $2
-             ORDER BY digest LIMIT $3",
-        )
-        .bind(id)
-        .bind(last)
-        .bind(i64::from(ROWS_MAX))
-        .fetch_all(&mut *self.connection)
-        .await?;
-        let Some(end) = page.last() else { return Ok((0, None)) };
-        let gone: Vec<String> = sqlx::query_scalar(
-            "DELETE FROM repository_blobs AS l
-             WHERE l.repository = $1 AND l.digest > $2 AND l.digest <= $3 AND NOT EXISTS (
-                 SELECT 1 FROM manifest_references m
-                 WHERE m.repository = l.repository AND m.digest = l.digest
-                 AND m.kind <> 'subject')
-             RETURNING digest",
-        )
-        .bind(id)
-        .bind(last)
-        .bind(end)
-        .fetch_all(&mut *self.connection)
-        .await?;
-        for digest in &gone {
-            if let Ok(digest) = digest.parse() {
-                self.invalidate(Key::Blob(name.clone(), digest));
-            }
-        }
-        Ok((page.len() as u64, Some(end.clone())))
     }
 
     /// How many things a manifest names: rows that go with it.
@@ -259,14 +210,9 @@ impl Transaction<'_> {
         repository: RepositoryId,
         digest: &str,
     ) -> Result<u64, Error> {
-        let count: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM manifest_references WHERE repository = $1 AND manifest = $2",
-        )
-        .bind(repository)
-        .bind(digest)
-        .fetch_one(&mut *self.connection)
-        .await?;
-        unsigned(count)
+        let statement =
+            "SELECT COUNT(*) FROM manifest_references WHERE repository = $1 AND manifest = $2";
+        self.one(statement, (repository, digest)).await
     }
 
     /// The manifests that one names.
@@ -275,35 +221,21 @@ impl Transaction<'_> {
         id: RepositoryId,
         digest: &str,
     ) -> Result<Vec<String>, Error> {
-        let below = sqlx::query_scalar(
-            "SELECT digest FROM manifest_references
-             WHERE repository = $1 AND manifest = $2 AND kind IN ('child', 'subject')",
-        )
-        .bind(id)
-        .bind(digest)
-        .fetch_all(&mut *self.connection)
-        .await?;
-        Ok(below)
+        let statement = "SELECT digest FROM manifest_references
+             WHERE repository = $1 AND manifest = $2 AND kind IN ('child', 'subject')";
+        self.all(statement, (id, digest)).await
     }
 
     /// Whether a manifest names the one.
     async fn is_named(&mut self, id: RepositoryId, digest: &str) -> Result<bool, Error> {
-        let named = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM manifest_references
-             WHERE repository = $1 AND digest = $2 AND kind IN ('child', 'subject'))",
-        )
-        .bind(id)
-        .bind(digest)
-        .fetch_one(&mut *self.connection)
-        .await?;
-        Ok(named)
+        let statement = "SELECT EXISTS (SELECT 1 FROM manifest_references
+             WHERE repository = $1 AND digest = $2 AND kind IN ('child', 'subject'))";
+        self.one(statement, (id, digest)).await
     }
 
     fn invalidate_tags(&mut self, name: &RepositoryName, tags: &[String]) {
-        for tag in tags {
-            if let Ok(tag) = tag.parse() {
-                self.invalidate(Key::Tag(name.clone(), tag));
-            }
+        for tag in tags.iter().filter_map(|tag| tag.parse().ok()) {
+            self.invalidate(Key::Tag(name.clone(), tag));
         }
     }
 }

@@ -3,7 +3,7 @@
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
 use super::{
-    Database, Transaction,
+    Database,
     blob::Received,
     manifest::{NewManifest, PutError},
 };
@@ -33,36 +33,23 @@ impl Database {
         self.write(imported, move |tx, imported| {
             Box::pin(async move {
                 let mut superfluous = Vec::new();
-                for one in imported {
-                    superfluous.extend(tx.import(one, now).await?);
+                for Imported { repository, blobs, links, manifest, tag } in imported {
+                    for received in blobs {
+                        superfluous.extend(tx.put_blob(received, now).await?);
+                    }
+                    for digest in links {
+                        tx.link_blob(repository, digest, now).await?;
+                    }
+                    if let Some(manifest) = manifest {
+                        tx.put_manifest(repository, manifest, now).await?;
+                    }
+                    if let Some((tag, digest, written)) = tag {
+                        tx.put_tag(repository, tag, digest, (*written).min(now)).await?;
+                    }
                 }
                 Ok(superfluous)
             })
         })
         .await
-    }
-}
-
-impl Transaction<'_> {
-    async fn import(
-        &mut self,
-        imported: &Imported,
-        now: UnixSeconds,
-    ) -> Result<Vec<Dead>, PutError> {
-        let Imported { repository, blobs, links, manifest, tag } = imported;
-        let mut superfluous = Vec::new();
-        for received in blobs {
-            superfluous.extend(self.put_blob(received, now).await?);
-        }
-        for digest in links {
-            self.link_blob(repository, digest, now).await?;
-        }
-        if let Some(manifest) = manifest {
-            self.put_manifest(repository, manifest, now).await?;
-        }
-        if let Some((tag, digest, written)) = tag {
-            self.put_tag(repository, tag, digest, (*written).min(now)).await?;
-        }
-        Ok(superfluous)
     }
 }

@@ -4,14 +4,14 @@ use std::{collections::HashSet, sync::Arc};
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 use bytes::Bytes;
-use sqlx::{AssertSqlSafe, FromRow};
+use sqlx::AssertSqlSafe;
 
 use super::{
     Database, Error, Transaction,
-    column::{parse, signed, unsigned},
     key::Key,
     list,
     repository::{self, RepositoryId},
+    statement::Statements,
 };
 
 /// A manifest as it was pushed.
@@ -77,13 +77,6 @@ pub(crate) struct Needs {
     pub(crate) children: Vec<Digest>,
 }
 
-#[derive(FromRow)]
-struct ManifestRow {
-    media_type: String,
-    bytes: Vec<u8>,
-    touched: UnixSeconds,
-}
-
 impl Database {
     /// The manifest of `repository` with this digest.
     pub(crate) async fn manifest(
@@ -103,7 +96,7 @@ impl Database {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Option<Arc<Manifest>> {
-        self.cache().manifest(repository, digest)
+        self.cache().get(&Key::Manifest(repository.clone(), digest.clone()))
     }
 
     /// The manifest as the database has it.
@@ -113,30 +106,23 @@ impl Database {
         digest: &Digest,
     ) -> Result<Option<Arc<Manifest>>, Error> {
         let read_at = self.cache().generation();
-        let row: Option<ManifestRow> = sqlx::query_as(
-            "SELECT m.media_type, m.bytes, t.touched FROM repositories r
+        let statement = "SELECT m.media_type, m.bytes, t.touched FROM repositories r
              CROSS JOIN manifests m CROSS JOIN manifest_touches t
              WHERE r.name = $1 AND m.repository = r.id AND m.digest = $2
-             AND t.repository = m.repository AND t.digest = m.digest",
-        )
-        .bind(repository.as_str())
-        .bind(digest.as_str())
-        .fetch_optional(&mut *self.reader().await?)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let manifest = Arc::new(Manifest {
-            digest: digest.clone(),
-            media_type: row.media_type,
-            bytes: row.bytes.into(),
-            touched: row.touched,
-        });
+             AND t.repository = m.repository AND t.digest = m.digest";
+        let row: Option<(_, Vec<u8>, _)> =
+            self.reader().await?.optional(statement, (repository, digest)).await?;
+        let Some((media_type, bytes, touched)) = row else { return Ok(None) };
+        let bytes = Bytes::from(bytes);
+        let manifest = Arc::new(Manifest { digest: digest.clone(), media_type, bytes, touched });
         // What is served must be what was pushed: the pair of the check at the push. Whoever is told
         // that it is not here pushes it again, and that repairs it.
         if digest.algorithm().digest(&manifest.bytes) != *digest {
             tracing::error!(%repository, %digest, "manifest is damaged: push it again");
             return Ok(None);
         }
-        self.cache().keep_manifest(read_at, repository, &manifest);
+        let key = Key::Manifest(repository.clone(), manifest.digest.clone());
+        self.cache().keep(read_at, key, Arc::clone(&manifest));
         Ok(Some(manifest))
     }
 
@@ -147,15 +133,9 @@ impl Database {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<u64>, Error> {
-        let size: Option<i64> = sqlx::query_scalar(
-            "SELECT CAST(OCTET_LENGTH(m.bytes) AS BIGINT) FROM repositories r
-             JOIN manifests m ON m.repository = r.id WHERE r.name = $1 AND m.digest = $2",
-        )
-        .bind(repository.as_str())
-        .bind(digest.as_str())
-        .fetch_optional(&mut *self.reader().await?)
-        .await?;
-        size.map(unsigned).transpose()
+        let statement = "SELECT CAST(OCTET_LENGTH(m.bytes) AS BIGINT) FROM repositories r
+             JOIN manifests m ON m.repository = r.id WHERE r.name = $1 AND m.digest = $2";
+        self.reader().await?.optional(statement, (repository, digest)).await
     }
 
     /// What the manifest needs: its blobs, and the manifests below it.
@@ -164,19 +144,13 @@ impl Database {
         repository: &RepositoryName,
         manifest: &Digest,
     ) -> Result<Needs, Error> {
-        let rows: Vec<(String, bool)> = sqlx::query_as(
-            "SELECT m.digest, m.kind = 'child' FROM repositories r
+        let statement = "SELECT m.digest, m.kind = 'child' FROM repositories r
              JOIN manifest_references m ON m.repository = r.id
-             WHERE r.name = $1 AND m.manifest = $2 AND m.kind <> 'subject' ORDER BY m.digest",
-        )
-        .bind(repository.as_str())
-        .bind(manifest.as_str())
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
+             WHERE r.name = $1 AND m.manifest = $2 AND m.kind <> 'subject' ORDER BY m.digest";
         let mut needs = Needs::default();
-        for (digest, is_child) in rows {
-            let list = if is_child { &mut needs.children } else { &mut needs.blobs };
-            list.push(parse(&digest)?);
+        let named = self.reader().await?.all(statement, (repository, manifest)).await?;
+        for (digest, is_child) in named {
+            if is_child { needs.children.push(digest) } else { needs.blobs.push(digest) }
         }
         Ok(needs)
     }
@@ -257,34 +231,24 @@ impl Transaction<'_> {
                  WHERE l.repository = $1 AND l.digest IN ({places})
                  AND b.digest = l.digest AND b.damaged IS NULL"
             );
-            held_blobs.extend(self.held(statement, repository, part).await?);
+            let held =
+                self.all::<Digest>(AssertSqlSafe(statement), (repository, &part[..])).await?;
+            held_blobs.extend(held);
         }
         for part in list::parts(&in_order(manifests.clone())) {
             let places = list::places(2, part.len());
             let statement = format!(
                 "SELECT digest FROM manifests WHERE repository = $1 AND digest IN ({places})"
             );
-            held_manifests.extend(self.held(statement, repository, part).await?);
+            let held =
+                self.all::<Digest>(AssertSqlSafe(statement), (repository, &part[..])).await?;
+            held_manifests.extend(held);
         }
         let mut missing = blobs;
-        missing.retain(|digest| !held_blobs.contains(digest.as_str()));
+        missing.retain(|digest| !held_blobs.contains(*digest));
         let below = manifests.into_iter();
-        missing.extend(below.filter(|digest| !held_manifests.contains(digest.as_str())));
+        missing.extend(below.filter(|digest| !held_manifests.contains(*digest)));
         Ok(missing.into_iter().cloned().collect())
-    }
-
-    /// Those of the digests that `statement` finds in the repository.
-    async fn held(
-        &mut self,
-        statement: String,
-        repository: RepositoryId,
-        digests: Vec<&&Digest>,
-    ) -> Result<Vec<String>, Error> {
-        let mut query = sqlx::query_scalar(AssertSqlSafe(statement)).bind(repository);
-        for digest in digests {
-            query = query.bind(digest.as_str());
-        }
-        Ok(query.fetch_all(&mut *self.connection).await?)
     }
 
     async fn insert_manifest(
@@ -293,52 +257,35 @@ impl Transaction<'_> {
         new: &NewManifest,
         now: UnixSeconds,
     ) -> Result<(), Error> {
-        let manifest = &new.manifest;
-        sqlx::query(
-            "INSERT INTO manifests
+        let NewManifest { manifest, artifact_type, subject, annotations, references } = new;
+        let Manifest { digest, media_type, bytes, .. } = manifest;
+        let statement = "INSERT INTO manifests
              (repository, digest, media_type, artifact_type, subject, annotations, size, pushed,
               bytes)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
              ON CONFLICT (repository, digest) DO UPDATE
              SET media_type = excluded.media_type, pushed = excluded.pushed,
-             bytes = excluded.bytes",
-        )
-        .bind(repository)
-        .bind(manifest.digest.as_str())
-        .bind(&manifest.media_type)
-        .bind(new.artifact_type.as_deref())
-        .bind(new.subject.as_ref().map(Digest::as_str))
-        .bind(new.annotations.as_deref())
-        .bind(signed(manifest.bytes.len() as u64)?)
-        .bind(now)
-        .bind(&manifest.bytes[..])
-        .execute(&mut *self.connection)
-        .await?;
-        sqlx::query(
-            "INSERT INTO manifest_touches (repository, digest, touched) VALUES ($1, $2, $3)
-             ON CONFLICT (repository, digest) DO UPDATE SET touched = excluded.touched",
-        )
-        .bind(repository)
-        .bind(manifest.digest.as_str())
-        .bind(now)
-        .execute(&mut *self.connection)
-        .await?;
-        let mut references: Vec<&Named> = new.references.iter().collect();
-        references.sort_by(|a, b| a.digest.as_str().cmp(b.digest.as_str()));
+             bytes = excluded.bytes";
+        let (size, bytes) = (bytes.len() as u64, &bytes[..]);
+        let row =
+            (repository, digest, media_type, artifact_type, subject, annotations, size, now, bytes);
+        self.run(statement, row).await?;
+        let statement = "INSERT INTO manifest_touches (repository, digest, touched)
+             VALUES ($1, $2, $3)
+             ON CONFLICT (repository, digest) DO UPDATE SET touched = excluded.touched";
+        self.run(statement, (repository, digest, now)).await?;
+        let mut references: Vec<_> =
+            references.iter().map(|named| (named.digest.as_str(), named.kind.word())).collect();
+        references.sort_by_key(|(digest, _)| *digest);
         for part in list::parts(&references) {
             let rows = list::pairs("$1, $2, ", 3, part.len());
             let statement = format!(
                 "INSERT INTO manifest_references (repository, manifest, digest, kind)
                  VALUES {rows} ON CONFLICT DO NOTHING"
             );
-            let query = sqlx::query(AssertSqlSafe(statement)).bind(repository);
-            let mut query = query.bind(manifest.digest.as_str());
-            for named in part {
-                query = query.bind(named.digest.as_str()).bind(named.kind.word());
-            }
-            query.execute(&mut *self.connection).await?;
+            self.run(AssertSqlSafe(statement), (repository, digest, &part[..])).await?;
         }
-        self.touch_named(repository, &manifest.digest, now).await
+        self.touch_named(repository, digest, now).await
     }
 }
 

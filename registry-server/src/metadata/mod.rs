@@ -8,7 +8,7 @@ pub(crate) mod blob;
 pub(crate) mod cache;
 pub(crate) mod child;
 pub(crate) mod collection;
-pub(crate) mod column;
+mod column;
 pub(crate) mod dead;
 pub(crate) mod deletion;
 mod error;
@@ -23,6 +23,7 @@ mod readers;
 pub(crate) mod referrer;
 pub(crate) mod repository;
 mod sqlite;
+mod statement;
 pub(crate) mod tag;
 pub(crate) mod totals;
 mod touch;
@@ -53,6 +54,7 @@ pub(crate) use cache::Cache;
 pub use error::Error;
 use readers::{Reader, Readers};
 use sqlite::{MIGRATIONS, migrate, options};
+use statement::Statements;
 use transaction::Transaction;
 use writer::{Work, Writer};
 
@@ -156,8 +158,7 @@ impl Database {
         if self.writer.has_ended() {
             return Err(Error::Closed);
         }
-        sqlx::query("SELECT 1").execute(&mut *self.reader().await?).await?;
-        Ok(())
+        self.reader().await?.run("SELECT 1", ()).await.map(drop)
     }
 
     /// Closes all connections: when this returns, nothing of the database is open, and all of it is

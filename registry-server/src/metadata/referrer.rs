@@ -4,15 +4,13 @@
 
 use berth_shared::{digest::Digest, name::RepositoryName};
 use futures_util::TryStreamExt;
-use sqlx::{
-    Connection, FromRow, Sqlite, SqliteConnection, query::QueryAs, sqlite::SqliteArguments,
-    sqlite::SqliteRow,
-};
+use sqlx::{Connection, SqliteConnection};
 
 use super::{
     Database, Error,
-    column::{parse, unsigned},
+    column::Bind,
     repository::RepositoryId,
+    statement::{Row, Statements, query, row},
 };
 
 /// How much a page of referrers has at most, as the distribution specification has it for manifests.
@@ -87,8 +85,6 @@ const READ_OF_TYPE: &str = "SELECT m.digest, m.media_type, m.size, m.artifact_ty
      WHERE r.name = $1 AND m.subject = $2 AND m.artifact_type = $5 AND m.digest > $3
      ORDER BY m.digest LIMIT $4";
 
-type Asked<'q, R> = QueryAs<'q, Sqlite, R, SqliteArguments>;
-
 /// How far a page goes.
 struct Measured {
     count: u32,
@@ -98,34 +94,7 @@ struct Measured {
     more: bool,
 }
 
-#[derive(FromRow)]
-struct LookRow {
-    digest: String,
-    bytes: i64,
-}
-
-#[derive(FromRow)]
-struct ReferrerRow {
-    digest: String,
-    media_type: String,
-    size: i64,
-    artifact_type: Option<String>,
-    annotations: Option<String>,
-}
-
-impl TryFrom<ReferrerRow> for Referrer {
-    type Error = Error;
-
-    fn try_from(row: ReferrerRow) -> Result<Self, Error> {
-        Ok(Self {
-            digest: parse(&row.digest)?,
-            media_type: row.media_type,
-            size: unsigned(row.size)?,
-            artifact_type: row.artifact_type,
-            annotations: row.annotations,
-        })
-    }
-}
+row!(Referrer { digest, media_type, size, artifact_type, annotations });
 
 impl Database {
     /// A page of the manifests that refer to a subject, if it has at most `bytes_max` bytes.
@@ -141,11 +110,10 @@ impl Database {
         if page.bytes > bytes_max {
             return Ok(Answer::TooLarge(page.bytes));
         }
-        let rows: Vec<ReferrerRow> = match page.count {
+        let referrers = match page.count {
             0 => Vec::new(),
-            count => wanted.ask(READ, READ_OF_TYPE, count).fetch_all(&mut *snapshot).await?,
+            count => snapshot.all(wanted.by(READ, READ_OF_TYPE), wanted.values(count)).await?,
         };
-        let referrers = rows.into_iter().map(Referrer::try_from).collect::<Result<_, _>>()?;
         Ok(Answer::Page { referrers, next: page.more.then_some(page.end) })
     }
 
@@ -157,18 +125,11 @@ impl Database {
         last: &str,
         limit: u32,
     ) -> Result<Vec<Digest>, Error> {
-        let digests: Vec<String> = sqlx::query_scalar(
+        let statement =
             "SELECT m.digest FROM repositories r JOIN manifests m ON m.repository = r.id
              WHERE r.name = $1 AND m.subject = $2 AND m.digest > $3
-             ORDER BY m.digest LIMIT $4",
-        )
-        .bind(repository.as_str())
-        .bind(subject.as_str())
-        .bind(last)
-        .bind(i64::from(limit))
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
-        digests.iter().map(|digest| parse(digest)).collect()
+             ORDER BY m.digest LIMIT $4";
+        self.reader().await?.all(statement, (repository, subject, last, limit)).await
     }
 
     /// As [`referrers_after`](Self::referrers_after), for collection: one that cannot be read is
@@ -180,33 +141,22 @@ impl Database {
         last: &str,
         limit: u32,
     ) -> Result<Vec<String>, Error> {
-        let digests = sqlx::query_scalar(
-            "SELECT digest FROM manifests WHERE repository = $1 AND subject = $2 AND digest > $3
-             ORDER BY digest LIMIT $4",
-        )
-        .bind(repository)
-        .bind(subject)
-        .bind(last)
-        .bind(i64::from(limit))
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
-        Ok(digests)
+        let statement = "SELECT digest FROM manifests
+             WHERE repository = $1 AND subject = $2 AND digest > $3 ORDER BY digest LIMIT $4";
+        self.reader().await?.all(statement, (repository, subject, last, limit)).await
     }
 }
 
 impl Wanted<'_> {
-    /// The next `limit` of them, by one of the two statements.
-    fn ask<R>(&self, all: &'static str, of_type: &'static str, limit: u32) -> Asked<'_, R>
-    where
-        R: for<'r> FromRow<'r, SqliteRow>,
-    {
-        let statement = if self.artifact_type.is_some() { of_type } else { all };
-        let query = sqlx::query_as(statement).bind(self.repository.as_str());
-        let query = query.bind(self.subject.as_str()).bind(self.last).bind(i64::from(limit));
-        match self.artifact_type {
-            Some(artifact_type) => query.bind(artifact_type),
-            None => query,
-        }
+    /// The one of both statements that finds them.
+    fn by(&self, all: &'static str, of_type: &'static str) -> &'static str {
+        if self.artifact_type.is_some() { of_type } else { all }
+    }
+
+    /// What either says that the next `limit` of them are. A place that it does not have is left
+    /// alone.
+    fn values(&self, limit: u32) -> impl Bind {
+        (self.repository, self.subject, self.last, limit, self.artifact_type)
     }
 }
 
@@ -216,9 +166,11 @@ async fn measure(connection: &mut SqliteConnection, wanted: Wanted<'_>) -> Resul
     if wanted.limit == 0 {
         return Ok(page);
     }
-    let mut rows = wanted.ask::<LookRow>(LOOK, LOOK_OF_TYPE, wanted.limit + 1).fetch(connection);
+    let look = query(wanted.by(LOOK, LOOK_OF_TYPE), wanted.values(wanted.limit + 1))?;
+    let mut rows = look.fetch(connection);
     while let Some(row) = rows.try_next().await? {
-        let bytes = usize::try_from(row.bytes).unwrap_or(0).saturating_add(DESCRIPTOR_BYTES);
+        let (end, bytes): (_, u64) = Row::of(&row)?;
+        let bytes = usize::try_from(bytes).unwrap_or(0).saturating_add(DESCRIPTOR_BYTES);
         let is_full = page.count == wanted.limit
             || (page.count > 0 && page.bytes.saturating_add(bytes) > PAGE_BYTES_MAX);
         if is_full {
@@ -227,7 +179,7 @@ async fn measure(connection: &mut SqliteConnection, wanted: Wanted<'_>) -> Resul
         }
         page.count += 1;
         page.bytes = page.bytes.saturating_add(bytes);
-        page.end = row.digest;
+        page.end = end;
     }
     Ok(page)
 }

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use sqlx::{SqliteConnection, migrate::Migrator, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
-use super::{Database, Error};
+use super::{Database, Error, statement::Statements};
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
 
@@ -46,9 +46,7 @@ impl Database {
 
     /// What is wrong with the file itself; `None` when nothing is.
     pub(crate) async fn integrity(&self) -> Result<Option<String>, Error> {
-        let found: String = sqlx::query_scalar("PRAGMA integrity_check(1)")
-            .fetch_one(&mut *self.reader().await?)
-            .await?;
+        let found: String = self.reader().await?.one("PRAGMA integrity_check(1)", ()).await?;
         Ok(Some(found).filter(|found| found != "ok"))
     }
 

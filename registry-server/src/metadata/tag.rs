@@ -2,12 +2,7 @@
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
-use super::{
-    Database, Error, Transaction,
-    column::{parse, unsigned},
-    key::Key,
-    repository,
-};
+use super::{Database, Error, Transaction, key::Key, repository, statement::Statements};
 
 impl Database {
     /// What the tag points to.
@@ -16,21 +11,17 @@ impl Database {
         repository: &RepositoryName,
         tag: &Tag,
     ) -> Result<Option<Digest>, Error> {
-        if let Some(digest) = self.cache().tag(repository, tag) {
+        let key = Key::Tag(repository.clone(), tag.clone());
+        if let Some(digest) = self.cache().get(&key) {
             return Ok(Some(digest));
         }
         let read_at = self.cache().generation();
-        let digest: Option<String> = sqlx::query_scalar(
-            "SELECT t.digest FROM repositories r JOIN tags t ON t.repository = r.id
-             WHERE r.name = $1 AND t.name = $2",
-        )
-        .bind(repository.as_str())
-        .bind(tag.as_str())
-        .fetch_optional(&mut *self.reader().await?)
-        .await?;
-        let digest: Option<Digest> = digest.as_deref().map(parse).transpose()?;
+        let statement = "SELECT t.digest FROM repositories r JOIN tags t ON t.repository = r.id
+             WHERE r.name = $1 AND t.name = $2";
+        let digest: Option<Digest> =
+            self.reader().await?.optional(statement, (repository, tag)).await?;
         if let Some(digest) = &digest {
-            self.cache().keep_tag(read_at, repository, tag, digest);
+            self.cache().keep(read_at, key, digest.clone());
         }
         Ok(digest)
     }
@@ -41,15 +32,10 @@ impl Database {
         repository: &RepositoryName,
         tag: &Tag,
     ) -> Result<Option<(Digest, UnixSeconds)>, Error> {
-        let row: Option<(String, UnixSeconds)> = sqlx::query_as(
-            "SELECT t.digest, t.updated FROM repositories r JOIN tags t ON t.repository = r.id
-             WHERE r.name = $1 AND t.name = $2",
-        )
-        .bind(repository.as_str())
-        .bind(tag.as_str())
-        .fetch_optional(&mut *self.reader().await?)
-        .await?;
-        row.map(|(digest, updated)| Ok((parse(&digest)?, updated))).transpose()
+        let statement = "SELECT t.digest, t.updated
+             FROM repositories r JOIN tags t ON t.repository = r.id
+             WHERE r.name = $1 AND t.name = $2";
+        self.reader().await?.optional(statement, (repository, tag)).await
     }
 
     /// Up to `limit` tags of `repository` behind `last`, in byte order.
@@ -59,16 +45,9 @@ impl Database {
         last: &str,
         limit: u32,
     ) -> Result<Vec<Tag>, Error> {
-        let names: Vec<String> = sqlx::query_scalar(
-            "SELECT t.name FROM repositories r JOIN tags t ON t.repository = r.id
-             WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT $3",
-        )
-        .bind(repository.as_str())
-        .bind(last)
-        .bind(i64::from(limit))
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
-        names.iter().map(|name| parse(name)).collect()
+        let statement = "SELECT t.name FROM repositories r JOIN tags t ON t.repository = r.id
+             WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT $3";
+        self.reader().await?.all(statement, (repository, last, limit)).await
     }
 
     /// How far up to `limit` tags of `repository` behind `last` reach; `None` when there are none.
@@ -78,22 +57,14 @@ impl Database {
         last: &str,
         limit: u32,
     ) -> Result<Option<Extent>, Error> {
-        let (count, bytes, last): (i64, i64, Option<String>) = sqlx::query_as(
-            "SELECT COUNT(*), COALESCE(SUM(LENGTH(n.name)), 0), MAX(n.name)
+        let statement = "SELECT COUNT(*), COALESCE(SUM(LENGTH(n.name)), 0), MAX(n.name)
              FROM (SELECT t.name FROM repositories r JOIN tags t ON t.repository = r.id
-                   WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT $3) n",
-        )
-        .bind(repository.as_str())
-        .bind(last)
-        .bind(i64::from(limit))
-        .fetch_one(&mut *self.reader().await?)
-        .await?;
-        let (count, bytes) = (unsigned(count)?, unsigned(bytes)?);
+                   WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT $3) n";
+        let (count, bytes, last): (_, _, Option<_>) =
+            self.reader().await?.one(statement, (repository, last, limit)).await?;
         Ok(last.map(|last| Extent { count, bytes, last }))
     }
-}
 
-impl Database {
     /// Removes the tag and leaves its manifest, whose digest it gives. `None` when it is not there.
     pub(crate) async fn delete_tag(
         &self,
@@ -103,7 +74,17 @@ impl Database {
     ) -> Result<Option<Digest>, Error> {
         let given = (repository.clone(), tag.clone());
         self.write(given, move |tx, (repository, tag)| {
-            Box::pin(tx.delete_tag(repository, tag, now))
+            Box::pin(async move {
+                let Some(id) = repository::find(tx.connection, repository).await? else {
+                    return Ok(None);
+                };
+                tx.touch_tagged(id, tag, now).await?;
+                let statement =
+                    "DELETE FROM tags WHERE repository = $1 AND name = $2 RETURNING digest";
+                let digest = tx.optional(statement, (id, tag)).await?;
+                tx.invalidate(Key::Tag(repository.clone(), tag.clone()));
+                Ok(digest)
+            })
         })
         .await
     }
@@ -130,40 +111,13 @@ impl Transaction<'_> {
     ) -> Result<(), Error> {
         let id = repository::ensure(self.connection, repository).await?;
         self.touch_tagged(id, tag, now).await?;
-        sqlx::query(
-            "INSERT INTO tags (repository, name, digest, updated) VALUES ($1, $2, $3, $4)
+        let statement = "INSERT INTO tags (repository, name, digest, updated)
+             VALUES ($1, $2, $3, $4)
              ON CONFLICT (repository, name) DO UPDATE
-             SET digest = excluded.digest, updated = excluded.updated",
-        )
-        .bind(id)
-        .bind(tag.as_str())
-        .bind(digest.as_str())
-        .bind(now)
-        .execute(&mut *self.connection)
-        .await?;
+             SET digest = excluded.digest, updated = excluded.updated";
+        self.run(statement, (id, tag, digest, now)).await?;
         self.touch_named(id, digest, now).await?;
         self.invalidate(Key::Tag(repository.clone(), tag.clone()));
         Ok(())
-    }
-
-    async fn delete_tag(
-        &mut self,
-        repository: &RepositoryName,
-        tag: &Tag,
-        now: UnixSeconds,
-    ) -> Result<Option<Digest>, Error> {
-        let Some(id) = repository::find(&mut *self.connection, repository).await? else {
-            return Ok(None);
-        };
-        self.touch_tagged(id, tag, now).await?;
-        let digest: Option<String> = sqlx::query_scalar(
-            "DELETE FROM tags WHERE repository = $1 AND name = $2 RETURNING digest",
-        )
-        .bind(id)
-        .bind(tag.as_str())
-        .fetch_optional(&mut *self.connection)
-        .await?;
-        self.invalidate(Key::Tag(repository.clone(), tag.clone()));
-        digest.as_deref().map(parse).transpose()
     }
 }

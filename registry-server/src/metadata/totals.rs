@@ -1,7 +1,7 @@
 //! How much there is of everything, counted in pages by key: whoever else reads waits for a page
 //! and not for a table.
 
-use super::{Database, Error, column::unsigned};
+use super::{Database, Error, statement::Statements};
 
 /// Rows that are counted in one statement.
 const PAGE: u32 = 10_000;
@@ -60,13 +60,9 @@ impl Database {
     async fn count(&self, page: &'static str) -> Result<u64, Error> {
         let (mut total, mut last) = (0, Some(String::new()));
         while let Some(behind) = last {
-            let count: i64;
-            (count, last) = sqlx::query_as(page)
-                .bind(behind)
-                .bind(i64::from(PAGE))
-                .fetch_one(&mut *self.reader().await?)
-                .await?;
-            total += unsigned(count)?;
+            let count: u64;
+            (count, last) = self.reader().await?.one(page, (behind, PAGE)).await?;
+            total += count;
         }
         Ok(total)
     }
@@ -75,19 +71,16 @@ impl Database {
     pub(crate) async fn count_blobs(&self) -> Result<BlobTotals, Error> {
         let (mut total, mut last) = (BlobTotals::default(), Some(String::new()));
         while let Some(behind) = last {
-            let (count, bytes, damaged): (i64, i64, i64);
-            (count, bytes, damaged, last) = sqlx::query_as(
+            let statement =
                 "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT), COUNT(damaged), MAX(digest)
                  FROM (SELECT digest, size, damaged FROM blobs
-                       WHERE digest > $1 ORDER BY digest LIMIT $2) p",
-            )
-            .bind(behind)
-            .bind(i64::from(PAGE))
-            .fetch_one(&mut *self.reader().await?)
-            .await?;
-            total.count += unsigned(count)?;
-            total.bytes += unsigned(bytes)?;
-            total.damaged += unsigned(damaged)?;
+                       WHERE digest > $1 ORDER BY digest LIMIT $2) p";
+            let (count, bytes, damaged): (u64, u64, u64);
+            (count, bytes, damaged, last) =
+                self.reader().await?.one(statement, (behind, PAGE)).await?;
+            total.count += count;
+            total.bytes += bytes;
+            total.damaged += damaged;
         }
         Ok(total)
     }
@@ -120,23 +113,13 @@ impl Database {
         rest: &'static str,
     ) -> Result<u64, Error> {
         let (mut total, mut last) = (0, (0_i64, String::new()));
-        loop {
-            let next: Option<(i64, String)> = sqlx::query_as(skip)
-                .bind(last.0)
-                .bind(&last.1)
-                .bind(i64::from(PAGE - 1))
-                .fetch_optional(&mut *self.reader().await?)
-                .await?;
-            let Some(next) = next else { break };
+        while let Some(next) =
+            self.reader().await?.optional(skip, (last.0, &last.1, PAGE - 1)).await?
+        {
             total += u64::from(PAGE);
             last = next;
         }
-        let left: i64 = sqlx::query_scalar(rest)
-            .bind(last.0)
-            .bind(&last.1)
-            .bind(i64::from(PAGE))
-            .fetch_one(&mut *self.reader().await?)
-            .await?;
-        Ok(total + unsigned(left)?)
+        let left: u64 = self.reader().await?.one(rest, (last.0, &last.1, PAGE)).await?;
+        Ok(total + left)
     }
 }

@@ -5,7 +5,9 @@
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
-use super::{Database, Error, Transaction, key::Key, repository::RepositoryId};
+use super::{
+    Database, Error, Transaction, key::Key, repository::RepositoryId, statement::Statements,
+};
 
 /// Manifests that one push touches at most, those first that it names itself: as many as one
 /// manifest may name, and as many again below those. An index of indexes can reach any number of
@@ -24,7 +26,13 @@ impl Database {
     ) -> Result<bool, Error> {
         let given = (repository.clone(), digest.clone());
         self.write(given, move |tx, (repository, digest)| {
-            Box::pin(tx.touch_manifest(repository, digest, now))
+            Box::pin(async move {
+                let statement = "UPDATE manifest_touches SET touched = $3 WHERE digest = $2
+                     AND repository = (SELECT id FROM repositories WHERE name = $1)";
+                let touched = tx.run(statement, (repository, digest, now)).await?;
+                tx.invalidate(Key::Manifest(repository.clone(), digest.clone()));
+                Ok(touched > 0)
+            })
         })
         .await
     }
@@ -43,8 +51,7 @@ impl Transaction<'_> {
         // UNION ALL, since UNION would throw away what it has seen without counting it for LIMIT:
         // 4,096 indexes of the same 4,096 children are 16 million rows. No more rows are made than are
         // asked for behind it: PostgreSQL takes no LIMIT within.
-        sqlx::query(
-            "WITH RECURSIVE named (digest) AS (
+        let statement = "WITH RECURSIVE named (digest) AS (
                  SELECT digest FROM manifest_touches WHERE repository = $1 AND digest = $2
                  UNION ALL
                  SELECT r.digest FROM named n CROSS JOIN manifest_references r
@@ -52,15 +59,8 @@ impl Transaction<'_> {
                  AND r.kind IN ('child', 'subject')
              )
              UPDATE manifest_touches SET touched = $3
-             WHERE repository = $1 AND digest IN (SELECT digest FROM named LIMIT $4)",
-        )
-        .bind(repository)
-        .bind(digest.as_str())
-        .bind(now)
-        .bind(i64::from(TOUCHED_MAX))
-        .execute(&mut *self.connection)
-        .await?;
-        Ok(())
+             WHERE repository = $1 AND digest IN (SELECT digest FROM named LIMIT $4)";
+        self.run(statement, (repository, digest, now, TOUCHED_MAX)).await.map(drop)
     }
 
     /// Touches the manifest that is about to lose the tag.
@@ -70,35 +70,8 @@ impl Transaction<'_> {
         tag: &Tag,
         now: UnixSeconds,
     ) -> Result<(), Error> {
-        sqlx::query(
-            "UPDATE manifest_touches SET touched = $3 WHERE repository = $1
-             AND digest = (SELECT digest FROM tags WHERE repository = $1 AND name = $2)",
-        )
-        .bind(repository)
-        .bind(tag.as_str())
-        .bind(now)
-        .execute(&mut *self.connection)
-        .await?;
-        Ok(())
-    }
-
-    async fn touch_manifest(
-        &mut self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        now: UnixSeconds,
-    ) -> Result<bool, Error> {
-        let touched = sqlx::query(
-            "UPDATE manifest_touches SET touched = $3 WHERE digest = $2
-             AND repository = (SELECT id FROM repositories WHERE name = $1)",
-        )
-        .bind(repository.as_str())
-        .bind(digest.as_str())
-        .bind(now)
-        .execute(&mut *self.connection)
-        .await?
-        .rows_affected();
-        self.invalidate(Key::Manifest(repository.clone(), digest.clone()));
-        Ok(touched > 0)
+        let statement = "UPDATE manifest_touches SET touched = $3 WHERE repository = $1
+             AND digest = (SELECT digest FROM tags WHERE repository = $1 AND name = $2)";
+        self.run(statement, (repository, tag, now)).await.map(drop)
     }
 }

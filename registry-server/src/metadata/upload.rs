@@ -5,11 +5,12 @@ use std::{fmt, str::FromStr};
 use berth_shared::{
     claimant::Claimant, clock::UnixSeconds, digest::Algorithm, name::RepositoryName,
 };
-use sqlx::{FromRow, SqliteExecutor};
+use sqlx::sqlite::SqliteRow;
 
 use super::{
     Database, Error, Transaction,
-    column::{parse, signed, unsigned},
+    column::{Column, same, text},
+    statement::{Row, Statements, row},
 };
 use crate::storage::{self, Dead, Draft, is_random_hex, random_hex};
 
@@ -50,23 +51,14 @@ impl fmt::Display for UploadId {
 }
 
 /// To whose share an upload counts, as the database holds it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, sqlx::Type)]
+#[sqlx(transparent)]
 pub(crate) struct Pusher(String);
 
 impl Pusher {
     /// As whom `claimant` pushes.
     pub(crate) fn of(claimant: &Claimant) -> Self {
         Self(claimant.to_string())
-    }
-
-    /// As the database holds it.
-    fn stored(text: String) -> Self {
-        Self(text)
-    }
-
-    /// As text.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
     }
 }
 
@@ -89,39 +81,21 @@ pub(crate) struct Upload {
     pub(crate) started: UnixSeconds,
 }
 
-#[derive(FromRow)]
-struct Row {
-    id: String,
-    repository: String,
-    subject: String,
-    pusher: String,
-    location: String,
-    received: i64,
-    draft: Option<String>,
-    claim: i64,
-    algorithm: String,
-    hash_state: Option<Vec<u8>>,
-    started: i64,
-}
+/// Sessions of a pusher; no more of them are counted than it may have.
+const SESSIONS: &str = "SELECT COUNT(*) FROM
+     (SELECT 1 FROM uploads WHERE pusher = $1 AND touched >= $2 LIMIT $3) s";
 
-impl TryFrom<Row> for Upload {
-    type Error = Error;
+text!(UploadId::as_str);
+same!(Pusher);
+row!(Upload { id, repository, subject, pusher, claim, algorithm, hash_state, started }, draft);
 
-    fn try_from(row: Row) -> Result<Self, Error> {
+impl Row for Draft {
+    fn of(row: &SqliteRow) -> Result<Self, Error> {
+        let state = Column::at(row, "draft")?;
         Ok(Self {
-            id: parse(&row.id)?,
-            repository: parse(&row.repository)?,
-            subject: row.subject,
-            pusher: Pusher::stored(row.pusher),
-            draft: Draft {
-                location: parse(&row.location)?,
-                received: unsigned(row.received)?,
-                state: row.draft,
-            },
-            claim: unsigned(row.claim)?,
-            algorithm: parse(&row.algorithm)?,
-            hash_state: row.hash_state,
-            started: row.started,
+            location: Column::at(row, "location")?,
+            received: Column::at(row, "received")?,
+            state,
         })
     }
 }
@@ -141,16 +115,10 @@ impl Database {
         id: &UploadId,
         idle_since: UnixSeconds,
     ) -> Result<Option<Upload>, Error> {
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT id, repository, subject, pusher, location, received, draft, claim, algorithm,
-                    hash_state, started
-             FROM uploads WHERE id = $1 AND touched >= $2",
-        )
-        .bind(id.as_str())
-        .bind(idle_since)
-        .fetch_optional(&mut *self.reader().await?)
-        .await?;
-        row.map(Upload::try_from).transpose()
+        let statement = "SELECT id, repository, subject, pusher, location, received, draft, claim,
+                    algorithm, hash_state, started
+             FROM uploads WHERE id = $1 AND touched >= $2";
+        self.reader().await?.optional(statement, (id, idle_since)).await
     }
 
     /// Up to `limit` sessions behind the id `last` that were last touched before `idle_since`: each
@@ -161,17 +129,10 @@ impl Database {
         idle_since: UnixSeconds,
         limit: u32,
     ) -> Result<Vec<(String, Result<Upload, Error>)>, Error> {
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT id, repository, subject, pusher, location, received, draft, claim, algorithm,
-                    hash_state, started
-             FROM uploads WHERE touched < $1 AND id > $2 ORDER BY id LIMIT $3",
-        )
-        .bind(idle_since)
-        .bind(last)
-        .bind(i64::from(limit))
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
-        Ok(rows.into_iter().map(|row| (row.id.clone(), Upload::try_from(row))).collect())
+        let statement = "SELECT id, repository, subject, pusher, location, received, draft, claim,
+                    algorithm, hash_state, started
+             FROM uploads WHERE touched < $1 AND id > $2 ORDER BY id LIMIT $3";
+        self.reader().await?.all(statement, (idle_since, last, limit)).await
     }
 
     /// How many sessions the pusher has that were touched since `idle_since`; counted no further
@@ -182,7 +143,19 @@ impl Database {
         idle_since: UnixSeconds,
         limit: u32,
     ) -> Result<u64, Error> {
-        count_sessions(&mut *self.reader().await?, pusher, idle_since, limit).await
+        self.reader().await?.one(SESSIONS, (pusher, idle_since, limit)).await
+    }
+
+    /// The bytes that such sessions hold together; no more than `limit` of them are added up.
+    pub(crate) async fn unfinished_bytes_of(
+        &self,
+        pusher: &Pusher,
+        idle_since: UnixSeconds,
+        limit: u32,
+    ) -> Result<u64, Error> {
+        let statement = "SELECT CAST(COALESCE(SUM(received), 0) AS BIGINT) FROM
+             (SELECT received FROM uploads WHERE pusher = $1 AND touched >= $2 LIMIT $3) s";
+        self.reader().await?.one(statement, (pusher, idle_since, limit)).await
     }
 
     /// Records a new session, unless its pusher has `max` of them or more. Whether it did.
@@ -194,8 +167,8 @@ impl Database {
     ) -> Result<bool, Error> {
         self.write(upload, move |tx, upload| {
             Box::pin(async move {
-                let has = count_sessions(&mut *tx.connection, &upload.pusher, idle_since, max);
-                let is_within = has.await? < max.into();
+                let has: u64 = tx.one(SESSIONS, (&upload.pusher, idle_since, max)).await?;
+                let is_within = has < max.into();
                 if is_within {
                     tx.insert_upload(upload).await?;
                 }
@@ -212,11 +185,19 @@ impl Database {
         upload: &mut Upload,
         now: UnixSeconds,
     ) -> Result<bool, Error> {
-        let given = upload.clone();
-        let write = self.write(given, move |tx, upload| Box::pin(tx.record_upload(upload, now)));
-        let is_recorded = write.await?;
-        upload.claim += u64::from(is_recorded);
-        Ok(is_recorded)
+        let write =
+            self.write(upload.clone(), move |tx, Upload { id, claim, draft, hash_state, .. }| {
+                Box::pin(async move {
+                    let statement = "UPDATE uploads SET received = $3, draft = $4, hash_state = $5,
+                                        touched = $6, claim = claim + 1
+                     WHERE id = $1 AND claim = $2";
+                    let Draft { received, state, .. } = draft;
+                    tx.run(statement, (id, claim, received, state, hash_state, now)).await
+                })
+            });
+        let recorded = write.await?;
+        upload.claim += recorded;
+        Ok(recorded > 0)
     }
 
     /// Ends a session, whose object goes. `false` when it had ended already, or somebody else
@@ -247,7 +228,8 @@ impl Database {
     ) -> Result<bool, Error> {
         self.write(upload.clone(), move |tx, upload| {
             Box::pin(async move {
-                let is_ended = tx.delete_idle_upload(&upload.id, idle_since).await?;
+                let statement = "DELETE FROM uploads WHERE id = $1 AND touched < $2";
+                let is_ended = tx.run(statement, (&upload.id, idle_since)).await? > 0;
                 if is_ended {
                     tx.bury(&[upload.dead()], now).await?;
                 }
@@ -259,111 +241,36 @@ impl Database {
 
     /// Drops all sessions, and what was to be deleted: what a copy cannot go on with.
     pub(crate) async fn forget_uploads(&self) -> Result<(), Error> {
-        self.write((), |tx, ()| Box::pin(tx.forget_uploads())).await
+        self.write((), |tx, ()| {
+            Box::pin(async move {
+                tx.run("DELETE FROM uploads", ()).await?;
+                tx.run("DELETE FROM dead_objects", ()).await.map(drop)
+            })
+        })
+        .await
     }
-
-    /// The bytes that such sessions hold together; no more than `limit` of them are added up.
-    pub(crate) async fn unfinished_bytes_of(
-        &self,
-        pusher: &Pusher,
-        idle_since: UnixSeconds,
-        limit: u32,
-    ) -> Result<u64, Error> {
-        let bytes: i64 = sqlx::query_scalar(
-            "SELECT CAST(COALESCE(SUM(received), 0) AS BIGINT) FROM
-             (SELECT received FROM uploads WHERE pusher = $1 AND touched >= $2 LIMIT $3) s",
-        )
-        .bind(pusher.as_str())
-        .bind(idle_since)
-        .bind(i64::from(limit))
-        .fetch_one(&mut *self.reader().await?)
-        .await?;
-        unsigned(bytes)
-    }
-}
-
-async fn count_sessions(
-    database: impl SqliteExecutor<'_>,
-    pusher: &Pusher,
-    idle_since: UnixSeconds,
-    limit: u32,
-) -> Result<u64, Error> {
-    let count = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM
-         (SELECT 1 FROM uploads WHERE pusher = $1 AND touched >= $2 LIMIT $3) s",
-    );
-    let count = count.bind(pusher.as_str()).bind(idle_since).bind(i64::from(limit));
-    unsigned(count.fetch_one(database).await?)
 }
 
 impl Transaction<'_> {
     async fn insert_upload(&mut self, upload: &Upload) -> Result<(), Error> {
-        sqlx::query(
-            "INSERT INTO uploads
+        let statement = "INSERT INTO uploads
              (id, repository, subject, pusher, location, received, draft, algorithm, hash_state,
               started, touched)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)",
-        )
-        .bind(upload.id.as_str())
-        .bind(upload.repository.as_str())
-        .bind(&upload.subject)
-        .bind(upload.pusher.as_str())
-        .bind(upload.draft.location.as_str())
-        .bind(signed(upload.draft.received)?)
-        .bind(&upload.draft.state)
-        .bind(upload.algorithm.name())
-        .bind(upload.hash_state.as_deref())
-        .bind(upload.started)
-        .execute(&mut *self.connection)
-        .await?;
-        Ok(())
-    }
-
-    async fn record_upload(&mut self, upload: &Upload, now: UnixSeconds) -> Result<bool, Error> {
-        let recorded = sqlx::query(
-            "UPDATE uploads SET received = $3, draft = $4, hash_state = $5, touched = $6,
-                                claim = claim + 1
-             WHERE id = $1 AND claim = $2",
-        )
-        .bind(upload.id.as_str())
-        .bind(signed(upload.claim)?)
-        .bind(signed(upload.draft.received)?)
-        .bind(&upload.draft.state)
-        .bind(upload.hash_state.as_deref())
-        .bind(now)
-        .execute(&mut *self.connection)
-        .await?
-        .rows_affected();
-        Ok(recorded > 0)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)";
+        let Upload {
+            id, repository, subject, pusher, draft, algorithm, hash_state, started, ..
+        } = upload;
+        let Draft { location, received, state } = draft;
+        let session = (
+            id, repository, subject, pusher, location, received, state, algorithm, hash_state,
+            started,
+        );
+        self.run(statement, session).await.map(drop)
     }
 
     pub(super) async fn delete_upload(&mut self, upload: &Upload) -> Result<bool, Error> {
-        let deleted = sqlx::query("DELETE FROM uploads WHERE id = $1 AND claim = $2")
-            .bind(upload.id.as_str())
-            .bind(signed(upload.claim)?)
-            .execute(&mut *self.connection)
-            .await?
-            .rows_affected();
-        Ok(deleted > 0)
-    }
-
-    async fn delete_idle_upload(
-        &mut self,
-        id: &UploadId,
-        idle_since: UnixSeconds,
-    ) -> Result<bool, Error> {
-        let gone = sqlx::query("DELETE FROM uploads WHERE id = $1 AND touched < $2")
-            .bind(id.as_str())
-            .bind(idle_since)
-            .execute(&mut *self.connection)
-            .await?
-            .rows_affected();
-        Ok(gone > 0)
-    }
-
-    async fn forget_uploads(&mut self) -> Result<(), Error> {
-        sqlx::query("DELETE FROM uploads").execute(&mut *self.connection).await?;
-        self.forget_all_dead().await
+        let statement = "DELETE FROM uploads WHERE id = $1 AND claim = $2";
+        Ok(self.run(statement, (&upload.id, upload.claim)).await? > 0)
     }
 }
 
@@ -382,7 +289,7 @@ mod tests {
             id: UploadId::fresh().unwrap(),
             repository: "app".parse().unwrap(),
             subject: "user:andrew".to_owned(),
-            pusher: Pusher::stored("subject:andrew".to_owned()),
+            pusher: Pusher("subject:andrew".to_owned()),
             draft: Draft { location: Location::fresh().unwrap(), received: 0, state: None },
             claim: 0,
             algorithm: Algorithm::Sha256,

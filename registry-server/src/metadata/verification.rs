@@ -4,10 +4,10 @@ use berth_shared::{clock::UnixSeconds, digest::Digest};
 
 use super::{
     Database, Error, Transaction,
-    blob::{Blob, Row},
-    column::signed,
+    blob::Blob,
     key::Key,
     repository::RepositoryId,
+    statement::{Statements, row},
 };
 use crate::storage::Location;
 
@@ -28,23 +28,26 @@ pub(crate) struct Checked {
     digest: String,
 }
 
-#[derive(sqlx::FromRow)]
-struct CheckedRow {
-    #[sqlx(flatten)]
-    row: Row,
-    checked: UnixSeconds,
+/// A manifest as it lies in the database.
+#[derive(Debug)]
+pub(crate) struct StoredManifest {
+    pub(crate) id: RepositoryId,
+    pub(crate) repository: String,
+    pub(crate) digest: String,
 }
 
-impl From<Vec<CheckedRow>> for BlobPage {
-    fn from(rows: Vec<CheckedRow>) -> Self {
+row!(Checked { checked, digest });
+row!(StoredManifest { id, repository, digest });
+
+impl From<Vec<(Checked, Result<Blob, Error>)>> for BlobPage {
+    fn from(rows: Vec<(Checked, Result<Blob, Error>)>) -> Self {
         let mut page = Self::default();
-        for CheckedRow { row, checked } in rows {
-            let digest = row.digest.clone();
-            match row.try_into() {
+        for (checked, blob) in rows {
+            match blob {
                 Ok(blob) => page.blobs.push(blob),
-                Err(_) => page.unreadable.push(digest.clone()),
+                Err(_) => page.unreadable.push(checked.digest.clone()),
             }
-            page.next = Some(Checked { checked, digest });
+            page.next = Some(checked);
         }
         page
     }
@@ -53,14 +56,9 @@ impl From<Vec<CheckedRow>> for BlobPage {
 impl Database {
     /// Up to `limit` blobs behind `last`, in byte order of their digests.
     pub(crate) async fn blobs_after(&self, last: &Checked, limit: u32) -> Result<BlobPage, Error> {
-        let rows: Vec<CheckedRow> = sqlx::query_as(
-            "SELECT digest, size, location, damaged, checked FROM blobs WHERE digest > $1
-             ORDER BY digest LIMIT $2",
-        )
-        .bind(&last.digest)
-        .bind(i64::from(limit))
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
+        let statement = "SELECT digest, size, location, damaged, checked FROM blobs
+             WHERE digest > $1 ORDER BY digest LIMIT $2";
+        let rows: Vec<_> = self.reader().await?.all(statement, (&last.digest, limit)).await?;
         Ok(rows.into())
     }
 
@@ -72,16 +70,10 @@ impl Database {
         last: &Checked,
         limit: u32,
     ) -> Result<BlobPage, Error> {
-        let rows: Vec<CheckedRow> = sqlx::query_as(
-            "SELECT digest, size, location, damaged, checked FROM blobs
-             WHERE checked < $1 AND (checked, digest) > ($2, $3) ORDER BY checked, digest LIMIT $4",
-        )
-        .bind(cutoff)
-        .bind(last.checked)
-        .bind(&last.digest)
-        .bind(i64::from(limit))
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
+        let statement = "SELECT digest, size, location, damaged, checked FROM blobs
+             WHERE checked < $1 AND (checked, digest) > ($2, $3) ORDER BY checked, digest LIMIT $4";
+        let values = (cutoff, last.checked, &last.digest, limit);
+        let rows: Vec<_> = self.reader().await?.all(statement, values).await?;
         Ok(rows.into())
     }
 
@@ -93,8 +85,7 @@ impl Database {
         manifest_of: Option<RepositoryId>,
         limit: u32,
     ) -> Result<Vec<String>, Error> {
-        let images = sqlx::query_scalar(
-            "WITH RECURSIVE above (repository, digest) AS (
+        let statement = "WITH RECURSIVE above (repository, digest) AS (
                  SELECT m.repository, m.manifest
                  FROM repository_blobs l CROSS JOIN manifest_references m
                  WHERE l.digest = $1 AND m.repository = l.repository AND m.digest = l.digest
@@ -115,14 +106,8 @@ impl Database {
              AND NOT EXISTS (SELECT 1 FROM manifest_references m
                              WHERE m.repository = a.repository AND m.digest = a.digest
                              AND m.kind = 'child')
-             ORDER BY 1 LIMIT $2",
-        )
-        .bind(digest.as_str())
-        .bind(i64::from(limit))
-        .bind(manifest_of)
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
-        Ok(images)
+             ORDER BY 1 LIMIT $2";
+        self.reader().await?.all(statement, (digest, limit, manifest_of)).await
     }
 
     /// Up to `limit` manifests behind `last`.
@@ -131,18 +116,11 @@ impl Database {
         last: &(RepositoryId, String),
         limit: u32,
     ) -> Result<Vec<StoredManifest>, Error> {
-        let rows = sqlx::query_as(
-            "SELECT r.id, r.name AS repository, t.digest
+        let statement = "SELECT r.id, r.name AS repository, t.digest
              FROM manifest_touches t CROSS JOIN repositories r
              WHERE (t.repository, t.digest) > ($1, $2) AND r.id = t.repository
-             ORDER BY t.repository, t.digest LIMIT $3",
-        )
-        .bind(last.0)
-        .bind(&last.1)
-        .bind(i64::from(limit))
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
-        Ok(rows)
+             ORDER BY t.repository, t.digest LIMIT $3";
+        self.reader().await?.all(statement, (last.0, &last.1, limit)).await
     }
 
     /// The bytes of a manifest, whatever they are; `None` when it has gone meanwhile.
@@ -150,22 +128,10 @@ impl Database {
         &self,
         manifest: &StoredManifest,
     ) -> Result<Option<Vec<u8>>, Error> {
-        let query =
-            sqlx::query_scalar("SELECT bytes FROM manifests WHERE repository = $1 AND digest = $2");
-        let query = query.bind(manifest.id).bind(&manifest.digest);
-        Ok(query.fetch_optional(&mut *self.reader().await?).await?)
+        let statement = "SELECT bytes FROM manifests WHERE repository = $1 AND digest = $2";
+        self.reader().await?.optional(statement, (manifest.id, &manifest.digest)).await
     }
-}
 
-/// A manifest as it lies in the database.
-#[derive(Debug, sqlx::FromRow)]
-pub(crate) struct StoredManifest {
-    pub(crate) id: RepositoryId,
-    pub(crate) repository: String,
-    pub(crate) digest: String,
-}
-
-impl Database {
     /// Records that the objects at the blobs' locations were found sound.
     pub(crate) async fn record_sound(
         &self,
@@ -198,8 +164,18 @@ impl Database {
         now: UnixSeconds,
     ) -> Result<bool, Error> {
         let given = (blob.clone(), location.clone());
-        self.write(given, move |tx, (blob, location)| Box::pin(tx.repair(blob, location, now)))
-            .await
+        self.write(given, move |tx, (blob, location)| {
+            Box::pin(async move {
+                let statement = "UPDATE blobs
+                     SET location = $3, size = $4, checked = $5, damaged = NULL
+                     WHERE digest = $1 AND location = $2";
+                let values = (&blob.digest, &blob.location, location, blob.size, now);
+                let found = tx.run(statement, values).await?;
+                tx.invalidate(Key::BlobEverywhere);
+                Ok(found > 0)
+            })
+        })
+        .await
     }
 }
 
@@ -210,43 +186,13 @@ impl Transaction<'_> {
         damaged: bool,
         now: UnixSeconds,
     ) -> Result<bool, Error> {
-        let found = sqlx::query(
-            "UPDATE blobs SET checked = $3,
+        let statement = "UPDATE blobs SET checked = $3,
              damaged = CASE WHEN $4 THEN COALESCE(damaged, $3) ELSE damaged END
-             WHERE digest = $1 AND location = $2",
-        )
-        .bind(blob.digest.as_str())
-        .bind(blob.location.as_str())
-        .bind(now)
-        .bind(damaged)
-        .execute(&mut *self.connection)
-        .await?
-        .rows_affected();
+             WHERE digest = $1 AND location = $2";
+        let found = self.run(statement, (&blob.digest, &blob.location, now, damaged)).await?;
         if damaged {
             self.invalidate(Key::BlobEverywhere);
         }
-        Ok(found > 0)
-    }
-
-    async fn repair(
-        &mut self,
-        blob: &Blob,
-        location: &Location,
-        now: UnixSeconds,
-    ) -> Result<bool, Error> {
-        let found = sqlx::query(
-            "UPDATE blobs SET location = $3, size = $4, checked = $5, damaged = NULL
-             WHERE digest = $1 AND location = $2",
-        )
-        .bind(blob.digest.as_str())
-        .bind(blob.location.as_str())
-        .bind(location.as_str())
-        .bind(signed(blob.size)?)
-        .bind(now)
-        .execute(&mut *self.connection)
-        .await?
-        .rows_affected();
-        self.invalidate(Key::BlobEverywhere);
         Ok(found > 0)
     }
 }
