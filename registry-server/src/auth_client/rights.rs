@@ -32,8 +32,6 @@ async fn fetch(claim: &str, socket: &Path) -> Result<Arc<Rights>, String> {
     let query =
         form_urlencoded::Serializer::new(String::new()).append_pair("subject", claim).finish();
     let answer = ask(socket, &format!("{RIGHTS_PATH}?{query}"), None).await?;
-    let answer = answer.ok_or("no rights came")?;
-    let rights = serde_json::from_slice(answer.body())
-        .map_err(|error| format!("auth-server's rights: {error}"))?;
-    Ok(Arc::new(rights))
+    let rights = serde_json::from_slice(answer.ok_or("no rights came")?.body());
+    rights.map(Arc::new).map_err(|error| format!("auth-server's rights: {error}"))
 }
