@@ -110,7 +110,7 @@ impl Database {
             if left == 0 {
                 break;
             }
-            sources.extend(sources_within(&mut reader, &part, digest, left).await?);
+            sources.extend(sources_within(reader.connection(), &part, digest, left).await?);
         }
         Ok(sources)
     }

@@ -93,7 +93,27 @@ impl Database {
         digests: Vec<String>,
     ) -> Result<Step, Error> {
         self.write((name.clone(), digests), move |tx, (name, digests)| {
-            Box::pin(tx.delete_unnamed(id, name, digests.clone()))
+            Box::pin(async move {
+                let (mut step, mut rows, mut digests) = (Step::default(), 0, digests.clone());
+                while rows < ROWS_MAX.into() && step.left.is_empty() {
+                    let Some(digest) = digests.pop() else { break };
+                    rows += 1;
+                    if tx.is_named(id, &digest).await? {
+                        continue;
+                    }
+                    rows += tx.references_of(id, &digest).await?;
+                    let below = tx.named_by(id, &digest).await?;
+                    let tags = step.tags;
+                    tx.delete_one(id, name, &digest, &mut step).await?;
+                    rows += step.tags - tags;
+                    if step.left.is_empty() {
+                        digests.extend(below);
+                    }
+                }
+                digests.append(&mut step.left);
+                step.left = digests;
+                Ok(step)
+            })
         })
         .await
     }
@@ -150,33 +170,6 @@ impl Database {
 }
 
 impl Transaction<'_> {
-    async fn delete_unnamed(
-        &mut self,
-        id: RepositoryId,
-        name: &RepositoryName,
-        mut digests: Vec<String>,
-    ) -> Result<Step, Error> {
-        let (mut step, mut rows) = (Step::default(), 0);
-        while rows < ROWS_MAX.into() && step.left.is_empty() {
-            let Some(digest) = digests.pop() else { break };
-            rows += 1;
-            if self.is_named(id, &digest).await? {
-                continue;
-            }
-            rows += self.references_of(id, &digest).await?;
-            let below = self.named_by(id, &digest).await?;
-            let tags = step.tags;
-            self.delete_one(id, name, &digest, &mut step).await?;
-            rows += step.tags - tags;
-            if step.left.is_empty() {
-                digests.extend(below);
-            }
-        }
-        digests.append(&mut step.left);
-        step.left = digests;
-        Ok(step)
-    }
-
     /// Deletes one manifest with its tags. `false` when it is not there.
     async fn delete_one(
         &mut self,

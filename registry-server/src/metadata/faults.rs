@@ -7,6 +7,7 @@ use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 use super::{
     Cache, Database, Error, Writer, options,
     readers::{self, Readers},
+    statement::Statements,
 };
 use crate::faults::Faults;
 
@@ -56,7 +57,7 @@ impl Database {
     pub(crate) async fn broken_rules(&self) -> Result<Vec<String>, Error> {
         let rows: Vec<(String, Option<i64>)> =
             sqlx::query_as("SELECT \"table\", rowid FROM pragma_foreign_key_check")
-                .fetch_all(&mut *self.reader().await?)
+                .fetch_all(self.reader().await?.connection())
                 .await?;
         let dangling: Vec<String> = sqlx::query_scalar(
             "SELECT m.digest FROM manifest_references m
@@ -64,7 +65,7 @@ impl Database {
                  SELECT 1 FROM repository_blobs l JOIN blobs b ON b.digest = l.digest
                  WHERE l.repository = m.repository AND l.digest = m.digest)",
         )
-        .fetch_all(&mut *self.reader().await?)
+        .fetch_all(self.reader().await?.connection())
         .await?;
         Ok(rows.into_iter().map(|(table, _)| table).chain(dangling).collect())
     }
@@ -75,13 +76,13 @@ impl Database {
             "SELECT COUNT(*) FROM manifest_references r WHERE r.kind IN ('child', 'subject')
                      AND NOT EXISTS (SELECT 1 FROM manifests m
                                      WHERE m.repository = r.repository AND m.digest = r.digest)";
-        Ok(sqlx::query_scalar(query).fetch_one(&mut *self.reader().await?).await?)
+        Ok(sqlx::query_scalar(query).fetch_one(self.reader().await?.connection()).await?)
     }
 
     /// How many blobs, upload sessions and manifests there are.
     pub(crate) async fn rows(&self) -> Result<(i64, i64, i64), Error> {
         let query = "SELECT (SELECT COUNT(*) FROM blobs), (SELECT COUNT(*) FROM uploads),
                      (SELECT COUNT(*) FROM manifests)";
-        Ok(sqlx::query_as(query).fetch_one(&mut *self.reader().await?).await?)
+        Ok(sqlx::query_as(query).fetch_one(self.reader().await?.connection()).await?)
     }
 }

@@ -70,7 +70,7 @@ impl Database {
 
     /// The repository of that name, if it has content.
     pub(crate) async fn holding(&self, name: &RepositoryName) -> Result<Option<Holding>, Error> {
-        let found = repository::find(&mut *self.reader().await?, name).await?;
+        let found = repository::find(self.reader().await?.connection(), name).await?;
         match found {
             Some(id) => self.holding_of(id).await,
             None => Ok(None),
@@ -130,7 +130,8 @@ impl Database {
         repository: &RepositoryName,
     ) -> Result<Vec<TaggedImage>, Error> {
         let mut rows: Vec<TaggedImage> = Vec::new();
-        let Some(id) = repository::find(&mut *self.reader().await?, repository).await? else {
+        let Some(id) = repository::find(self.reader().await?.connection(), repository).await?
+        else {
             return Ok(rows);
         };
         loop {

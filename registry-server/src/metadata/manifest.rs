@@ -217,38 +217,37 @@ impl Transaction<'_> {
         repository: RepositoryId,
         references: &[Named],
     ) -> Result<Vec<Digest>, Error> {
-        let of = |is_blob: bool| -> Vec<&Digest> {
-            let required =
-                references.iter().filter(|named| named.required && named.kind.is_blob() == is_blob);
-            required.map(|named| &named.digest).collect()
-        };
-        let (blobs, manifests) = (of(true), of(false));
-        let (mut held_blobs, mut held_manifests) = (HashSet::new(), HashSet::new());
-        for part in list::parts(&in_order(blobs.clone())) {
-            let places = list::places(2, part.len());
-            let statement = format!(
-                "SELECT l.digest FROM repository_blobs l CROSS JOIN blobs b
-                 WHERE l.repository = $1 AND l.digest IN ({places})
-                 AND b.digest = l.digest AND b.damaged IS NULL"
-            );
-            let held =
-                self.all::<Digest>(AssertSqlSafe(statement), (repository, &part[..])).await?;
-            held_blobs.extend(held);
+        let mut missing = Vec::new();
+        for are_blobs in [true, false] {
+            let is_one = |it: &&Named| it.required && it.kind.is_blob() == are_blobs;
+            let required: Vec<_> =
+                references.iter().filter(is_one).map(|named| &named.digest).collect();
+            // In the order in which the database has them, so that no part of a long list goes back
+            // over the pages of another.
+            let mut in_order = required.clone();
+            in_order.sort_by_key(|digest| digest.as_str());
+            let mut held = HashSet::new();
+            for part in list::parts(&in_order) {
+                let places = list::places(2, part.len());
+                let statement = if are_blobs {
+                    format!(
+                        "SELECT l.digest FROM repository_blobs l CROSS JOIN blobs b
+                         WHERE l.repository = $1 AND l.digest IN ({places})
+                         AND b.digest = l.digest AND b.damaged IS NULL"
+                    )
+                } else {
+                    format!(
+                        "SELECT digest FROM manifests
+                         WHERE repository = $1 AND digest IN ({places})"
+                    )
+                };
+                let found: Vec<Digest> =
+                    self.all(AssertSqlSafe(statement), (repository, &part[..])).await?;
+                held.extend(found);
+            }
+            missing.extend(required.into_iter().filter(|digest| !held.contains(*digest)).cloned());
         }
-        for part in list::parts(&in_order(manifests.clone())) {
-            let places = list::places(2, part.len());
-            let statement = format!(
-                "SELECT digest FROM manifests WHERE repository = $1 AND digest IN ({places})"
-            );
-            let held =
-                self.all::<Digest>(AssertSqlSafe(statement), (repository, &part[..])).await?;
-            held_manifests.extend(held);
-        }
-        let mut missing = blobs;
-        missing.retain(|digest| !held_blobs.contains(*digest));
-        let below = manifests.into_iter();
-        missing.extend(below.filter(|digest| !held_manifests.contains(*digest)));
-        Ok(missing.into_iter().cloned().collect())
+        Ok(missing)
     }
 
     async fn insert_manifest(
@@ -287,11 +286,4 @@ impl Transaction<'_> {
         }
         self.touch_named(repository, digest, now).await
     }
-}
-
-/// Digests in the order in which the database has them, so that no part of a long list goes back over
-/// the pages of another.
-fn in_order(mut digests: Vec<&Digest>) -> Vec<&Digest> {
-    digests.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-    digests
 }

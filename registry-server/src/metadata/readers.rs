@@ -5,7 +5,6 @@
 //! place or another turn is awaited.
 
 use std::{
-    ops::{Deref, DerefMut},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,7 +24,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Asker, Error};
+use super::{Asker, Error, statement::Statements};
 
 /// Connections that read for clients at once. A client has a quarter of them, and all strangers
 /// together have half, so that there always is one soon for somebody else.
@@ -112,16 +111,8 @@ impl Readers {
     }
 }
 
-impl Deref for Reader {
-    type Target = SqliteConnection;
-
-    fn deref(&self) -> &SqliteConnection {
-        &self.connection
-    }
-}
-
-impl DerefMut for Reader {
-    fn deref_mut(&mut self) -> &mut SqliteConnection {
+impl Statements for Reader {
+    fn connection(&mut self) -> &mut SqliteConnection {
         &mut self.connection
     }
 }
@@ -292,7 +283,7 @@ mod tests {
         for _ in 0..LOOKUPS_MAX / 4 {
             let mut reader = client("mallory").scope(database.reader()).await.unwrap();
             let mut reading =
-                Box::pin(async move { sqlx::query(LONG).execute(&mut *reader).await });
+                Box::pin(async move { sqlx::query(LONG).execute(reader.connection()).await });
             let begun = async {
                 for _ in 0..10 {
                     yield_now().await;

@@ -105,7 +105,7 @@ impl Database {
     ) -> Result<Answer, Error> {
         // What is measured is what is read.
         let mut reader = self.reader().await?;
-        let mut snapshot = reader.begin().await?;
+        let mut snapshot = reader.connection().begin().await?;
         let page = measure(&mut snapshot, wanted).await?;
         if page.bytes > bytes_max {
             return Ok(Answer::TooLarge(page.bytes));

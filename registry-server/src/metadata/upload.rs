@@ -189,8 +189,7 @@ impl Database {
             self.write(upload.clone(), move |tx, Upload { id, claim, draft, hash_state, .. }| {
                 Box::pin(async move {
                     let statement = "UPDATE uploads SET received = $3, draft = $4, hash_state = $5,
-                                        touched = $6, claim = claim + 1
-                     WHERE id = $1 AND claim = $2";
+                             touched = $6, claim = claim + 1 WHERE id = $1 AND claim = $2";
                     let Draft { received, state, .. } = draft;
                     tx.run(statement, (id, claim, received, state, hash_state, now)).await
                 })

@@ -6,7 +6,7 @@ use berth_shared::{claimant::Claimant, subject::Subject};
 use tokio::task::yield_now;
 
 use super::*;
-use crate::metadata::Database;
+use crate::metadata::{Database, statement::Statements};
 
 const FOR_EVER: &str = "WITH RECURSIVE c (x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM c)";
 
@@ -30,7 +30,7 @@ async fn write(database: &Database, name: &str) -> Result<(), Error> {
 
 async fn names(database: &Database) -> Vec<String> {
     let query = sqlx::query_scalar("SELECT name FROM repositories ORDER BY name");
-    query.fetch_all(&mut *database.reader().await.unwrap()).await.unwrap()
+    query.fetch_all(database.reader().await.unwrap().connection()).await.unwrap()
 }
 
 /// Writes a row and then goes on with `then` for ever.
@@ -176,7 +176,7 @@ async fn closing_drops_what_is_not_begun_and_interrupts_what_is() {
     let mut reader = database.reader().await.unwrap();
     let read = tokio::spawn(async move {
         let statement = sqlx::AssertSqlSafe(format!("{FOR_EVER} SELECT COUNT(*) FROM c"));
-        sqlx::query(statement).execute(&mut *reader).await.map(drop)
+        sqlx::query(statement).execute(reader.connection()).await.map(drop)
     });
     database.close().await;
     let (mut dropped, mut interrupted) = (0, 0);
