@@ -40,7 +40,7 @@ impl Database {
         let readers = self.readers.clone();
         Box::pin(async move {
             let mut reader = readers.get().await?;
-            Ok(snapshot(&mut reader, &to).await?)
+            Ok(snapshot(reader.connection(), &to).await?)
         })
     }
 
@@ -56,7 +56,7 @@ impl Database {
     /// # Errors
     /// When a database does not answer.
     pub(crate) async fn foreign_schema(&self) -> Result<Option<String>, Error> {
-        Ok(foreign_schema(&mut *self.reader().await?, &MIGRATIONS).await?)
+        Ok(foreign_schema(self.reader().await?.connection(), &MIGRATIONS).await?)
     }
 
     /// A copy of the database in a directory of its own, which lasts as long as the result.
