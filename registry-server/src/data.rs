@@ -7,13 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use berth_shared::{clock::Clock, files::try_lock, serve::tls::TlsError};
+use berth_shared::{clock::Clock, files::try_lock, owner::Owner, serve::tls::TlsError};
 
 use crate::{
     config::Config,
     metadata::{self, Database},
     registry::Registry,
-    storage::disk::DiskStore,
+    storage::disk::{DiskStore, How, TakingIn},
 };
 
 /// The control socket's name within the data directory.
@@ -57,8 +57,7 @@ pub enum StartError {
 pub struct Offline {
     /// The registry in it.
     pub registry: Registry,
-    /// The store under it.
-    pub store: DiskStore,
+    store: DiskStore,
     _lock: File,
 }
 
@@ -72,6 +71,16 @@ impl Offline {
         let (registry, store) = open_registry(config, clock).await?;
         Ok(Self { registry, store, _lock: lock })
     }
+
+    /// Takes files into the store, which is `owner`'s, if that is another than who runs this.
+    pub(crate) fn taking_in(&self, how: How, owner: Option<Owner>) -> TakingIn {
+        TakingIn::new(self.store.clone(), how, owner)
+    }
+}
+
+/// The objects that lie in a data directory, as they are there.
+pub(crate) fn store(data: &Path) -> DiskStore {
+    DiskStore::at(&data.join("objects"))
 }
 
 /// Opens what lies in the data directory, which is locked.

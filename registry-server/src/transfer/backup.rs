@@ -5,35 +5,24 @@
 //!
 //! Where root runs this for somebody else's registry, what is read is read as that user.
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{path::PathBuf, time::Instant};
 
-use berth_shared::{
-    clock::{Clock, rfc3339},
-    owner::Identity,
-};
+use berth_shared::clock::{Clock, rfc3339};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tempfile::TempPath;
 
 use super::{
+    blobs::{Blobs, is_there},
     directory::{Description, Directory},
     error::{Error, doing},
     quiet::Quiet,
 };
 use crate::{
-    metadata::{Database, blob::Blob, totals::BlobTotals, verification::Checked},
-    registry::{
-        self,
-        event::{Event, Events},
-    },
-    storage::{self, Location, Store, disk::DiskStore},
+    metadata::{Database, blob::Blob},
+    registry::{self, event::Events},
+    storage::Location,
 };
-
-/// Blobs that are read from the database at once.
-const PAGE: u32 = 256;
-
-/// Images that a report names per blob.
-const IMAGES_MAX: u32 = 20;
 
 /// What was backed up.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,148 +69,73 @@ pub fn backup(
         let snapshot = Database::open_at_rest(new.to_path_buf()).await?;
         // An upload cannot go on in another store.
         snapshot.forget_uploads().await?;
-        let mut backup = Backup {
-            total: snapshot.count_blobs().await?,
-            snapshot,
-            source: DiskStore::at(&data.join("objects")),
-            target: directory.new_store()?,
-            identity: directory.identity(),
-            quiet,
-            events,
-            done: Summary::default(),
-        };
-        backup.objects().await?;
+        let blobs = Blobs::new(snapshot, directory.copying_from(&data)?, events).await?;
+        let mut backup = Backup { blobs, quiet, done: Summary::default() };
+        while let Some(blobs) = backup.blobs.next().await? {
+            for blob in &blobs {
+                backup.object(blob).await?;
+            }
+            backup.blobs.progress().await?;
+        }
         let superfluous = backup.superfluous().await?;
         let description = backup.describe(made).await?;
-        backup.snapshot.close().await;
+        let Backup { blobs, mut done, .. } = backup;
+        blobs.database.close().await;
         directory.commit(&new, &description)?;
-        backup.remove(superfluous).await?;
-        backup.done.millis = registry::gc::millis(started.elapsed());
-        Ok(backup.done)
+        for location in &superfluous {
+            blobs.objects.remove(location).await?;
+            done.removed += 1;
+        }
+        done.millis = registry::gc::millis(started.elapsed());
+        Ok(done)
     })
 }
 
 struct Backup {
-    snapshot: Database,
-    source: DiskStore,
-    target: DiskStore,
-    /// Who works in the directory of the backup.
-    identity: Identity,
+    blobs: Blobs,
     quiet: Quiet,
-    events: Events,
-    total: BlobTotals,
     done: Summary,
 }
 
 impl Backup {
-    async fn objects(&mut self) -> Result<(), Error> {
-        let mut last = Checked::default();
-        loop {
-            let page = self.snapshot.blobs_after(&last, PAGE).await?;
-            let Some(next) = page.next else { break };
-            last = next;
-            for digest in page.unreadable {
-                self.done.missing += 1;
-                self.events.problem(format!("blob {digest:?} cannot be read: skipped")).await?;
-            }
-            for blob in &page.blobs {
-                self.object(blob).await?;
-            }
-            self.progress().await?;
-        }
-        Ok(self.target.sync().await?)
-    }
-
     async fn object(&mut self, blob: &Blob) -> Result<(), Error> {
-        self.done.blobs += 1;
-        self.done.bytes += blob.size;
-        if length(&self.target, &blob.location).await? == Some(blob.size) {
+        self.blobs.done.count += 1;
+        self.blobs.done.bytes += blob.size;
+        let objects = &self.blobs.objects;
+        if is_there(objects.target(), blob).await? {
             return Ok(());
         }
-        if length(&self.source, &blob.location).await? != Some(blob.size) {
-            return self.missing(blob).await;
+        if is_there(objects.source(), blob).await? && objects.take(&blob.location).await? {
+            self.done.added += 1;
+            self.done.added_bytes += blob.size;
+            return Ok(());
         }
-        self.target.remove(&blob.location).await?;
-        match self.target.take(&self.source, &blob.location).await {
-            Err(storage::Error::NotFound(_)) => return self.missing(blob).await,
-            taken => taken?,
-        }
-        self.done.added += 1;
-        self.done.added_bytes += blob.size;
-        Ok(())
-    }
-
-    async fn missing(&mut self, blob: &Blob) -> Result<(), Error> {
         if !self.quiet.lasts() {
             let message = "the server stopped meanwhile: start the backup again";
             return Err(Error::Refused(message.to_owned()));
         }
-        self.done.missing += 1;
-        let images = self.snapshot.images_with(&blob.digest, None, IMAGES_MAX).await?;
-        let what = "its object is missing, too short or not readable, so it is not in the backup"
-            .to_owned();
-        let digest = blob.digest.clone();
-        Ok(self.events.say(Event::Damaged { digest, what, images }).await?)
+        let what = "its object is missing, too short or not readable, so it is not in the backup";
+        self.blobs.damaged(blob, what).await
     }
 
+    /// What the backup says of itself.
     async fn describe(&mut self, made: String) -> Result<Description, Error> {
-        let repositories = self.snapshot.count_repositories().await?;
-        let manifests = self.snapshot.count_manifests().await?;
-        (self.done.repositories, self.done.manifests) = (repositories, manifests);
-        let BlobTotals { count: blobs, bytes, .. } = self.total;
+        let Blobs { database, total, done, .. } = &self.blobs;
+        let repositories = database.count_repositories().await?;
+        let manifests = database.count_manifests().await?;
+        let (blobs, bytes, missing) = (done.count, done.bytes, done.damaged);
+        self.done = Summary { repositories, manifests, blobs, bytes, missing, ..self.done };
+        let (blobs, bytes) = (total.count, total.bytes);
         Ok(Description { repositories, manifests, blobs, bytes, ..Description::new(made) })
     }
 
-    /// What lies among the objects and the snapshot does not name.
-    async fn superfluous(&self) -> Result<Vec<Superfluous>, Error> {
+    /// The objects that the snapshot does not name.
+    async fn superfluous(&self) -> Result<Vec<Location>, Error> {
         let mut found = Vec::new();
         for shard in 0..=u8::MAX {
-            let listing = self.target.list(shard).await?;
-            let orphans = self.snapshot.owned_in(shard).await?.orphans(listing.objects);
-            found.extend(orphans.into_iter().map(Superfluous::Object));
-            // What a copy that was broken off left behind.
-            let partial = listing.strange.into_iter().filter(|it| it.ends_with(".partial"));
-            found.extend(partial.map(|path| Superfluous::Partial(path.into())));
+            let objects = self.blobs.objects.list(shard).await?;
+            found.extend(self.blobs.database.owned_in(shard).await?.orphans(objects));
         }
         Ok(found)
-    }
-
-    async fn remove(&mut self, superfluous: Vec<Superfluous>) -> Result<(), Error> {
-        for it in superfluous {
-            match it {
-                Superfluous::Object(location) => {
-                    self.target.remove(&location).await?;
-                    self.done.removed += 1;
-                }
-                Superfluous::Partial(path) => {
-                    let removed = self.identity.within(|| fs::remove_file(&path));
-                    removed.map_err(doing("removing", &path))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn progress(&self) -> Result<(), Error> {
-        let BlobTotals { count: total, bytes: bytes_total, .. } = self.total;
-        let (done, bytes_done) = (self.done.blobs, self.done.bytes);
-        Ok(self.events.say(Event::Progress { done, total, bytes_done, bytes_total }).await?)
-    }
-}
-
-/// What a backup has no use for any more.
-enum Superfluous {
-    Object(Location),
-    Partial(PathBuf),
-}
-
-/// The length of an object; `None` when there is none.
-pub(super) async fn length(
-    store: &DiskStore,
-    location: &Location,
-) -> Result<Option<u64>, storage::Error> {
-    match store.length(location).await {
-        Err(storage::Error::NotFound(_)) => Ok(None),
-        length => length.map(Some),
     }
 }

@@ -11,12 +11,15 @@ use std::{
 
 use berth_shared::{
     files::{SMALL_FILE_BYTES_MAX, open_regular, read_at_most, rename, replace, try_lock},
-    owner::{Identity, Place},
+    owner::Place,
 };
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, doing};
-use crate::storage::disk::{DiskStore, copy};
+use crate::{
+    data,
+    storage::disk::{Copying, DiskStore, copy},
+};
 
 /// The form that this program writes, and the newest that it reads.
 const FORMAT: u32 = 1;
@@ -26,6 +29,9 @@ const DESCRIPTION: &str = "backup.json";
 
 /// Held by whoever writes. A directory with it is one of ours, though no backup be whole in it.
 const LOCK: &str = "backup.lock";
+
+/// Where objects lie, here as in a data directory.
+const OBJECTS: &str = "objects";
 
 /// The database of a backup that is not whole yet.
 const NEW: &str = "registry.db.new";
@@ -110,11 +116,6 @@ impl Directory {
         Ok((Self { root: place.path().to_owned(), place }, lock))
     }
 
-    /// Who works in it.
-    pub(super) fn identity(&self) -> Identity {
-        self.place.identity()
-    }
-
     pub(super) fn database(&self) -> PathBuf {
         self.root.join("registry.db")
     }
@@ -129,17 +130,23 @@ impl Directory {
         }
     }
 
-    /// The objects, as they are there.
-    pub(super) fn store(&self) -> DiskStore {
-        DiskStore::at(&self.root.join("objects")).worked_in_by(self.place.identity())
+    /// What backs up the objects of a data directory. Every directory that it needs is made.
+    pub(super) fn copying_from(&self, data: &Path) -> Result<Copying, Error> {
+        let objects = self.root.join(OBJECTS);
+        let made = self.place.within(|| DiskStore::open(&objects).map(drop));
+        made.map_err(doing("making", &objects))?;
+        Ok(Copying::new(data::store(data), self.store()))
     }
 
-    /// The objects, with every directory that they need.
-    pub(super) fn new_store(&self) -> Result<DiskStore, Error> {
-        let objects = self.root.join("objects");
-        let made = self.place.within(|| DiskStore::open(&objects).map(|_| ()));
-        made.map_err(doing("making", &objects))?;
-        Ok(self.store())
+    /// What restores the objects into a data directory, likewise.
+    pub(super) fn copying_to(&self, data: &Path) -> Result<Copying, Error> {
+        let objects = data.join(OBJECTS);
+        let target = DiskStore::open(&objects).map_err(doing("making", &objects))?;
+        Ok(Copying::new(self.store(), target))
+    }
+
+    fn store(&self) -> DiskStore {
+        DiskStore::at(&self.root.join(OBJECTS)).worked_in_by(self.place.identity())
     }
 
     /// Copies the database to a new file, which this thread's user makes.

@@ -30,13 +30,14 @@ use super::{
     quiet::Quiet,
 };
 use crate::{
+    data,
     metadata::{Database, blob::Blob, manifest::Manifest},
     registry::{
         self,
         event::{Event, Events},
         hash::Hasher,
     },
-    storage::{self, Store, disk::DiskStore},
+    storage::{self, Store},
 };
 
 /// Rows that are read from the database at once.
@@ -77,7 +78,7 @@ pub fn export(
         let _quiet = Quiet::over(&data).await?;
         let mut export = Export {
             database: Database::open_beside(&data.join("registry.db")).await?,
-            store: DiskStore::at(&data.join("objects")),
+            store: Arc::new(data::store(&data)),
             repository,
             events,
             manifests: BTreeMap::new(),
@@ -100,7 +101,7 @@ pub fn export(
 
 struct Export {
     database: Database,
-    store: DiskStore,
+    store: Arc<dyn Store>,
     repository: RepositoryName,
     events: Events,
     /// What is to be written.

@@ -1,6 +1,7 @@
 //! Content that comes and goes other than by the API: imports, exports, backups, restoring.
 
 pub mod backup;
+mod blobs;
 mod directory;
 mod error;
 pub mod export;

@@ -11,31 +11,21 @@ use std::{
     time::Instant,
 };
 
-use berth_shared::{clock::Clock, owner::Identity};
+use berth_shared::clock::Clock;
 use futures_util::{StreamExt, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    backup::length,
+    blobs::{Blobs, is_there},
     directory::{Directory, fresh, put},
     error::{Error, doing},
 };
 use crate::{
     data::lock,
-    metadata::{Database, blob::Blob, totals::BlobTotals, verification::Checked},
-    registry::{
-        self,
-        event::{Event, Events},
-        hash::Hasher,
-    },
-    storage::{self, Store, disk::DiskStore},
+    metadata::{Database, blob::Blob, totals::BlobTotals},
+    registry::{self, event::Events, hash::Hasher},
+    storage::Store,
 };
-
-/// Blobs that are read from the database at once.
-const PAGE: u32 = 256;
-
-/// Images that a report names per blob.
-const IMAGES_MAX: u32 = 20;
 
 /// What was restored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,24 +72,20 @@ pub fn restore(
             let path = path.display();
             return Err(Error::Refused(format!("{path} is not as Berth makes it: it has {found}")));
         }
-        let objects = data.join("objects");
-        let target = DiskStore::open(&objects).map_err(doing("making", &objects))?;
-        let repositories = database.count_repositories().await?;
-        let manifests = database.count_manifests().await?;
-        let mut restoring = Restoring {
-            source: directory.store(),
-            target: target.worked_in_by(Identity::of(&data)?),
-            total: database.count_blobs().await?,
-            database,
-            clock,
-            events,
-            done: Summary { made: description.made, repositories, manifests, ..Summary::default() },
-        };
-        restoring.objects().await?;
-        restoring.database.close().await;
+        let (repositories, manifests) =
+            (database.count_repositories().await?, database.count_manifests().await?);
+        let mut blobs = Blobs::new(database, directory.copying_to(&data)?, events).await?;
+        while let Some(page) = blobs.next().await? {
+            for blob in &page {
+                restore_blob(&mut blobs, blob, &clock).await?;
+                blobs.progress().await?;
+            }
+        }
+        blobs.database.close().await;
         put(&new, &data.join("registry.db"))?;
-        restoring.done.millis = registry::gc::millis(started.elapsed());
-        Ok(restoring.done)
+        let BlobTotals { count, bytes, damaged } = blobs.done;
+        let (made, millis) = (description.made, registry::gc::millis(started.elapsed()));
+        Ok(Summary { made, repositories, manifests, blobs: count, bytes, damaged, millis })
     })
 }
 
@@ -123,79 +109,32 @@ fn take_data(data: &Path) -> Result<File, Error> {
     Ok(lock)
 }
 
-struct Restoring {
-    source: DiskStore,
-    target: DiskStore,
-    database: Database,
-    clock: Clock,
-    events: Events,
-    total: BlobTotals,
-    done: Summary,
-}
-
-impl Restoring {
-    async fn objects(&mut self) -> Result<(), Error> {
-        let mut last = Checked::default();
-        loop {
-            let page = self.database.blobs_after(&last, PAGE).await?;
-            let Some(next) = page.next else { break };
-            last = next;
-            for digest in page.unreadable {
-                self.done.damaged += 1;
-                self.events.problem(format!("blob {digest:?} cannot be read: skipped")).await?;
-            }
-            for blob in &page.blobs {
-                self.blob(blob).await?;
-                self.progress().await?;
-            }
-        }
-        Ok(self.target.sync().await?)
+async fn restore_blob(blobs: &mut Blobs, blob: &Blob, clock: &Clock) -> Result<(), Error> {
+    blobs.done.count += 1;
+    blobs.done.bytes += blob.size;
+    let (database, objects) = (&blobs.database, &blobs.objects);
+    let mut what = "its object is missing in the backup";
+    // Of an attempt before this one.
+    let mut is_right = is_sound(objects.target(), blob).await?;
+    if !is_right && objects.take(&blob.location).await? {
+        is_right = is_sound(objects.target(), blob).await?;
+        what = "its object has other bytes in the backup";
     }
-
-    async fn blob(&mut self, blob: &Blob) -> Result<(), Error> {
-        self.done.blobs += 1;
-        self.done.bytes += blob.size;
-        // Of an attempt before this one.
-        if is_sound(&self.target, blob).await? {
-            return self.found_sound(blob).await;
-        }
-        self.target.remove(&blob.location).await?;
-        let what = match self.target.take(&self.source, &blob.location).await {
-            Err(storage::Error::NotFound(_)) => "its object is missing in the backup",
-            Err(error) => return Err(error.into()),
-            Ok(()) if is_sound(&self.target, blob).await? => return self.found_sound(blob).await,
-            Ok(()) => "its object has other bytes in the backup",
-        };
-        self.found_damaged(blob, what).await
+    if !is_right {
+        // It is not served then, and a push of the same digest takes its place.
+        database.record_damage(blob, clock.now()).await?;
+        return blobs.damaged(blob, what).await;
     }
-
-    /// A blob that was marked as damaged may have sound bytes by now.
-    async fn found_sound(&self, blob: &Blob) -> Result<(), Error> {
-        if blob.damaged {
-            self.database.repair(blob, &blob.location, self.clock.now()).await?;
-        }
-        Ok(())
+    if blob.damaged {
+        // It was marked, and may have had sound bytes since.
+        database.repair(blob, &blob.location, clock.now()).await?;
     }
-
-    /// Marks the blob, so that it is not served and a push of the same digest takes its place.
-    async fn found_damaged(&mut self, blob: &Blob, what: &str) -> Result<(), Error> {
-        self.done.damaged += 1;
-        let images = self.database.images_with(&blob.digest, None, IMAGES_MAX).await?;
-        let (digest, what) = (blob.digest.clone(), what.to_owned());
-        self.database.record_damage(blob, self.clock.now()).await?;
-        Ok(self.events.say(Event::Damaged { digest, what, images }).await?)
-    }
-
-    async fn progress(&self) -> Result<(), Error> {
-        let BlobTotals { count: total, bytes: bytes_total, .. } = self.total;
-        let (done, bytes_done) = (self.done.blobs, self.done.bytes);
-        Ok(self.events.say(Event::Progress { done, total, bytes_done, bytes_total }).await?)
-    }
+    Ok(())
 }
 
 /// Whether the blob's object is there and has the right bytes.
-async fn is_sound(store: &DiskStore, blob: &Blob) -> Result<bool, Error> {
-    if length(store, &blob.location).await? != Some(blob.size) {
+async fn is_sound(store: &dyn Store, blob: &Blob) -> Result<bool, Error> {
+    if !is_there(store, blob).await? {
         return Ok(false);
     }
     let mut object = store.read(&blob.location, 0, blob.size).await?;

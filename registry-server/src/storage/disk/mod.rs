@@ -3,8 +3,9 @@
 //! Reads and writes run on the blocking pool a piece at a time, so that a slow client holds no
 //! thread.
 
-mod intake;
+mod copying;
 mod pieces;
+mod taking_in;
 mod writer;
 
 use std::{
@@ -23,8 +24,9 @@ use berth_shared::{
 use futures_util::{StreamExt, stream};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-pub use intake::How;
-pub(crate) use intake::copy;
+pub(crate) use copying::{Copying, copy};
+pub use taking_in::How;
+pub(crate) use taking_in::TakingIn;
 
 use super::{
     Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store,
@@ -139,6 +141,19 @@ impl DiskStore {
         let done = on_disk(operation, move || identity.within(|| work(&path)));
         ended(done).await.map_err(|error| explain(operation, location, error))
     }
+
+    /// The same on the directory of the store as a whole.
+    async fn on_root<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (root, identity) = (Arc::clone(&self.root), self.identity);
+        let done = on_disk(operation, move || identity.within(|| work(&root)));
+        // Stands for no object.
+        let location = Location("0".repeat(32));
+        ended(done).await.map_err(|source| Error::Io { operation, location, source })
+    }
 }
 
 /// Does file work on the blocking pool. The event lets tests count what a request costs.
@@ -229,23 +244,13 @@ impl Store for DiskStore {
     }
 
     async fn list(&self, shard: u8) -> Result<Listing, Error> {
-        const OPERATION: &str = "listing the directory of";
-        let (directory, identity) = (self.root.join(format!("{shard:02x}")), self.identity);
-        let listed = on_disk(OPERATION, move || identity.within(|| list(&directory, shard)));
-        ended(listed).await.map_err(|source| Error::Io {
-            operation: OPERATION,
-            location: nowhere(),
-            source,
-        })
+        self.on_root("listing the directory of", move |root| list(root, shard)).await
     }
 
     async fn free_bytes(&self) -> Result<Option<u64>, Error> {
-        const OPERATION: &str = "asking for the free space of";
-        let (root, identity) = (Arc::clone(&self.root), self.identity);
-        let stat = move || identity.within(|| Ok(nix::sys::statvfs::statvfs(&*root)?));
-        let stat = ended(on_disk(OPERATION, stat)).await;
-        stat.map(|stat| Some(stat.blocks_available() * stat.fragment_size()))
-            .map_err(|source| Error::Io { operation: OPERATION, location: nowhere(), source })
+        let stat = |root: &Path| Ok(nix::sys::statvfs::statvfs(root)?);
+        let stat = self.on_root("asking for the free space of", stat).await?;
+        Ok(Some(stat.blocks_available() * stat.fragment_size()))
     }
 
     async fn check(&self) -> Result<(), Error> {
@@ -253,20 +258,16 @@ impl Store for DiskStore {
     }
 }
 
-fn list(directory: &Path, shard: u8) -> io::Result<Listing> {
-    let mut listing = Listing::default();
-    for entry in fs::read_dir(directory)? {
+fn list(root: &Path, shard: u8) -> io::Result<Listing> {
+    let (shard, mut listing) = (format!("{shard:02x}"), Listing::default());
+    let directory = root.join(&shard);
+    for entry in fs::read_dir(&directory)? {
         let name = entry?.file_name();
         let location = name.to_str().and_then(|name| name.parse::<Location>().ok());
-        match location.filter(|it| it.as_str().starts_with(&format!("{shard:02x}"))) {
+        match location.filter(|it| it.as_str().starts_with(&shard)) {
             Some(location) => listing.objects.push(location),
             None => listing.strange.push(directory.join(name).display().to_string()),
         }
     }
     Ok(listing)
-}
-
-/// Stands for no object in an error about the store as a whole.
-fn nowhere() -> Location {
-    Location("0".repeat(32))
 }

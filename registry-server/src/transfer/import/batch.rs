@@ -275,22 +275,23 @@ impl Import {
     async fn take_in(&mut self, blobs: Vec<Taken>) -> Result<(), Error> {
         let options = self.options;
         for taken in &blobs {
-            let (disk, old, one) = (self.disk.clone(), Arc::clone(&self.old), taken.clone());
+            let (taking_in, old) = (self.taking_in.clone(), Arc::clone(&self.old));
+            let one = taken.clone();
             let done = in_background(move || {
                 // What was put in its place, or written to it, since it was looked at is another.
                 let content = old.blob(&one.received.blob.digest)?.map_err(io::Error::other)?;
                 if State::of(&content.meta) != one.state || !may_be_taken(&old, &content, options) {
                     return Err(io::Error::other("it has changed meanwhile"));
                 }
-                disk.take_in(&content.file, &one.received.blob.location, options.how, options.owner)
+                taking_in.take(&content.file, &one.received.blob.location)
             });
             done.await.map_err(|error| refused(options.how, &taken.from, error))?;
             self.progress(taken.received.blob.size);
         }
         let locations: Vec<Location> =
             blobs.iter().map(|it| it.received.blob.location.clone()).collect();
-        let disk = self.disk.clone();
-        let synced = in_background(move || disk.sync_shards(&locations)).await;
+        let taking_in = self.taking_in.clone();
+        let synced = in_background(move || taking_in.sync(&locations)).await;
         synced.map_err(|source| Error::Io {
             operation: "syncing the objects in",
             path: PathBuf::from("Berth's store"),

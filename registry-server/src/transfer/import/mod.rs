@@ -32,7 +32,7 @@ use crate::{
     registry::{self, Registry},
     storage::{
         self,
-        disk::{DiskStore, How},
+        disk::{How, TakingIn},
     },
 };
 use batch::{Batch, Examined};
@@ -135,7 +135,7 @@ pub async fn run(
     }
     let mut import = Import {
         registry: offline.registry.clone(),
-        disk: offline.store.clone(),
+        taking_in: offline.taking_in(options.how, options.owner),
         old,
         options,
         tell,
@@ -157,7 +157,7 @@ async fn in_background<T: Send + 'static>(
 
 struct Import {
     registry: Registry,
-    disk: DiskStore,
+    taking_in: TakingIn,
     old: Arc<OldStore>,
     options: Options,
     tell: Tell,

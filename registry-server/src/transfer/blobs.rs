@@ -1,0 +1,76 @@
+//! The blobs of a database one after the other, and where their objects come from and go to: what
+//! backing up and restoring have in common.
+
+use super::error::Error;
+use crate::{
+    metadata::{Database, blob::Blob, totals::BlobTotals, verification::Checked},
+    registry::event::{Event, Events},
+    storage::{self, Store, disk::Copying},
+};
+
+/// Blobs that are read from the database at once.
+const PAGE: u32 = 256;
+
+/// Images that a report names per blob.
+const IMAGES_MAX: u32 = 20;
+
+pub(super) struct Blobs {
+    pub(super) database: Database,
+    pub(super) objects: Copying,
+    events: Events,
+    last: Checked,
+    pub(super) total: BlobTotals,
+    /// Those that were come across.
+    pub(super) done: BlobTotals,
+}
+
+impl Blobs {
+    pub(super) async fn new(
+        database: Database,
+        objects: Copying,
+        events: Events,
+    ) -> Result<Self, Error> {
+        let (total, last, done) =
+            (database.count_blobs().await?, Checked::default(), BlobTotals::default());
+        Ok(Self { database, objects, events, last, total, done })
+    }
+
+    /// The next of them. Behind the last one is nothing, and all entries are durable then. What
+    /// cannot be read is told and counts as damaged.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<Blob>>, Error> {
+        let page = self.database.blobs_after(&self.last, PAGE).await?;
+        let Some(next) = page.next else {
+            self.objects.sync().await?;
+            return Ok(None);
+        };
+        self.last = next;
+        for digest in page.unreadable {
+            self.done.damaged += 1;
+            self.events.problem(format!("blob {digest:?} cannot be read: skipped")).await?;
+        }
+        Ok(Some(page.blobs))
+    }
+
+    /// Tells what is wrong with a blob, and which images need it.
+    pub(super) async fn damaged(&mut self, blob: &Blob, what: &str) -> Result<(), Error> {
+        self.done.damaged += 1;
+        let images = self.database.images_with(&blob.digest, None, IMAGES_MAX).await?;
+        let (digest, what) = (blob.digest.clone(), what.to_owned());
+        Ok(self.events.say(Event::Damaged { digest, what, images }).await?)
+    }
+
+    /// Tells how far it is.
+    pub(super) async fn progress(&self) -> Result<(), Error> {
+        let BlobTotals { count: total, bytes: bytes_total, .. } = self.total;
+        let BlobTotals { count: done, bytes: bytes_done, .. } = self.done;
+        Ok(self.events.say(Event::Progress { done, total, bytes_done, bytes_total }).await?)
+    }
+}
+
+/// Whether an object lies there that has this length.
+pub(super) async fn is_there(store: &dyn Store, blob: &Blob) -> Result<bool, storage::Error> {
+    match store.length(&blob.location).await {
+        Err(storage::Error::NotFound(_)) => Ok(false),
+        length => Ok(length? == blob.size),
+    }
+}
