@@ -1,6 +1,6 @@
 //! `registry-server backup`: everything that is stored, while the server runs.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::path::PathBuf;
 
 use berth_shared::clock::Clock;
 use clap::Args;
@@ -10,10 +10,7 @@ use registry_server::{
     transfer::backup::{Summary, backup},
 };
 
-use crate::{
-    outcome::Outcome,
-    output::{self, Failure, bytes, count},
-};
+use crate::output::{self, Ended, bytes, count};
 
 /// Back up everything that is stored, while pushes go on.
 ///
@@ -30,19 +27,10 @@ pub(crate) struct Arguments {
     to: PathBuf,
 }
 
-pub(crate) async fn run(
-    arguments: &Arguments,
-    config: &Config,
-    json: bool,
-) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
     let (data, to) = (config.data.clone(), arguments.to.clone());
-    let events = tell(|events| async move {
-        backup(data, to, Clock::system(), events).await.map(Outcome::BackedUp)
-    });
-    let ended = |outcome: &Outcome| match outcome {
-        Outcome::BackedUp(summary) => Some((summarise(summary), summary.missing > 0)),
-        _ => None,
-    };
+    let events = tell(|events| backup(data, to, Clock::system(), events));
+    let ended = |summary: &Summary| Some((summarise(summary), summary.missing > 0));
     output::follow(events, json, ended).await
 }
 

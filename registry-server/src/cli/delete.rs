@@ -1,7 +1,5 @@
 //! `registry-server delete`: delete a tag, a manifest, or a repository.
 
-use std::process::ExitCode;
-
 use berth_shared::{name::RepositoryName, reference::Reference};
 use clap::Args;
 use registry_server::{
@@ -11,7 +9,7 @@ use registry_server::{
 };
 
 use crate::{
-    output::{self, Failure, count},
+    output::{self, Ended, count},
     site,
 };
 
@@ -62,11 +60,7 @@ impl Image {
     }
 }
 
-pub(crate) async fn run(
-    arguments: &Arguments,
-    config: &Config,
-    json: bool,
-) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
     let Image { repository, reference } = &arguments.image;
     let job = Job::Delete {
         repository: repository.to_string(),

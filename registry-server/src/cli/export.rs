@@ -1,6 +1,6 @@
 //! `registry-server export`: images for other tools.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::path::PathBuf;
 
 use clap::Args;
 use registry_server::{
@@ -11,8 +11,7 @@ use registry_server::{
 
 use crate::{
     delete::Image,
-    outcome::Outcome,
-    output::{self, Failure, bytes, count},
+    output::{self, Ended, bytes, count},
 };
 
 /// Write images into an OCI image layout, which crane and oras read, and skopeo and podman where the
@@ -36,20 +35,11 @@ pub(crate) struct Arguments {
     to: PathBuf,
 }
 
-pub(crate) async fn run(
-    arguments: &Arguments,
-    config: &Config,
-    json: bool,
-) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
     let Image { repository, reference } = arguments.image.clone();
     let (data, to) = (config.data.clone(), arguments.to.clone());
-    let events = tell(|events| async move {
-        export(data, repository, reference, to, events).await.map(Outcome::Exported)
-    });
-    let ended = |outcome: &Outcome| match outcome {
-        Outcome::Exported(summary) => Some((summarise(summary), summary.damaged > 0)),
-        _ => None,
-    };
+    let events = tell(|events| export(data, repository, reference, to, events));
+    let ended = |summary: &Summary| Some((summarise(summary), summary.damaged > 0));
     output::follow(events, json, ended).await
 }
 

@@ -1,7 +1,5 @@
 //! `registry-server gc`: garbage collection on demand.
 
-use std::process::ExitCode;
-
 use clap::Args;
 use registry_server::{
     config::Config,
@@ -10,7 +8,7 @@ use registry_server::{
 };
 
 use crate::{
-    output::{self, Failure, bytes, count},
+    output::{self, Ended, bytes, count},
     site,
 };
 
@@ -25,11 +23,7 @@ pub(crate) struct Arguments {
     dry_run: bool,
 }
 
-pub(crate) async fn run(
-    arguments: &Arguments,
-    config: &Config,
-    json: bool,
-) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
     let events = site::start(Job::Collect { dry_run: arguments.dry_run }, config).await?;
     let ended = |outcome: &Outcome| match outcome {
         Outcome::Collected(summary) => Some((summarise(summary), summary.problems > 0)),

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use berth_shared::{clock::Clock, owner::Identity, telemetry::chain};
+use berth_shared::{clock::Clock, owner::Identity};
 use clap::Args;
 use indicatif::ProgressBar;
 use registry_server::{
@@ -15,7 +15,7 @@ use registry_server::{
     },
 };
 
-use crate::output::{self, Failure, bytes, count};
+use crate::output::{self, Ended, Failure, bytes, count};
 
 /// Take over a store that registry:2 or registry:3 wrote, with its repositories and tags.
 ///
@@ -61,7 +61,7 @@ pub(crate) async fn run(
     config: &Config,
     identity: Identity,
     json: bool,
-) -> Result<ExitCode, Failure> {
+) -> Ended {
     let offline = open(config).await?;
     let how = match arguments {
         Arguments { adopt: true, .. } => How::Adopt,
@@ -74,7 +74,7 @@ pub(crate) async fn run(
     let tell = Arc::new(move |event: Event| show(&shown, &event, json));
     let imported = import::run(&offline, &arguments.directory, options, tell).await;
     bar.finish_and_clear();
-    let summary = imported.map_err(|error| Failure(chain(&error)))?;
+    let summary = imported?;
     if json {
         output::json(&Event::Imported(summary.clone()));
     } else {
@@ -94,7 +94,7 @@ async fn open(config: &Config) -> Result<Offline, Failure> {
             "a registry-server runs on {data}: stop it for the time of the import, which links \
              files that the server's user may not reach, then start it again"
         )),
-        error => Failure(chain(&error)),
+        error => error.into(),
     })
 }
 

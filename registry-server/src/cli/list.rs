@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use berth_shared::{clock::rfc3339, name::RepositoryName, telemetry::chain};
+use berth_shared::{clock::rfc3339, name::RepositoryName};
 use clap::Args;
 use registry_server::{
     config::Config,
@@ -13,7 +13,7 @@ use registry_server::{
 };
 
 use crate::{
-    output::{self, Failure, bytes, count},
+    output::{self, Ended, bytes, count},
     site,
 };
 
@@ -26,24 +26,14 @@ pub(crate) struct Arguments {
     repository: Option<RepositoryName>,
 }
 
-pub(crate) async fn run(
-    arguments: &Arguments,
-    config: &Config,
-    json: bool,
-) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
     site::is_there(config)?;
-    let inventory = Inventory::open(&config.data).await.map_err(failure)?;
+    let inventory = Inventory::open(&config.data).await?;
     match &arguments.repository {
-        None => repositories(&inventory, json).await,
-        Some(name) => tags(&inventory, name, json).await,
+        None => repositories(&inventory, json).await?,
+        Some(name) => tags(&inventory, name, json).await?,
     }
-    .map_err(failure)?;
     Ok(ExitCode::SUCCESS)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn failure(error: Error) -> Failure {
-    Failure(chain(&error))
 }
 
 async fn repositories(inventory: &Inventory, json: bool) -> Result<(), Error> {

@@ -7,7 +7,6 @@ mod export;
 mod gc;
 mod import;
 mod list;
-mod outcome;
 mod output;
 mod read_only;
 mod restore;
@@ -26,11 +25,10 @@ use berth_shared::{
     owner::{Identity, Settings},
     secrecy,
     serve::health,
-    telemetry::chain,
 };
 use clap::{CommandFactory, Parser, Subcommand};
 use nix::sys::stat::{Mode, umask};
-use output::Failure;
+use output::{Ended, Failure};
 use registry_server::{config::Config, data::CONTROL_SOCKET};
 
 /// Serves the OCI distribution API from disk to holders of Berth's tokens.
@@ -100,12 +98,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<ExitCode, Failure> {
+fn run(cli: Cli) -> Ended {
     if matches!(cli.verb, None | Some(Verb::Serve)) {
         // A server with the system's own ways is better than none.
         let _ = allocator::give_back_large_blocks();
     }
-    secrecy::close_process().map_err(|error| Failure(error.to_string()))?;
+    secrecy::close_process()?;
     if let Some(Verb::Completion { shell }) = cli.verb {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "registry-server", &mut script);
@@ -115,21 +113,19 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let path = cli.config.unwrap_or_else(site::configuration);
     let verb = cli.verb.unwrap_or(Verb::Serve);
     let (config, identity, socket) = verb.prepare(&path)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure(error.to_string()))?;
-    runtime.block_on(async {
-        match (&verb, socket) {
-            // Root asks its own server by the file that was looked at, whatever has its name now.
-            (Verb::Health, Some(socket)) => {
-                let (way, name) = (path_of(&socket), config.data.join(CONTROL_SOCKET));
-                let (way_shown, name) = (way.display().to_string(), name.display().to_string());
-                let answer = health::ask(&way).await;
-                answer.map_err(|error| Failure(error.replace(&way_shown, &name)))?;
-                Ok(ExitCode::SUCCESS)
-            }
-            _ => verb.run(&path, config, identity, cli.json).await,
-        }
-    })
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(verb.run(&path, config, identity, socket, cli.json))
+}
+
+/// Asks a server whether it is ready: root its own by the file that was looked at, whatever has its
+/// name now.
+async fn health(data: &Path, own: Option<File>) -> Ended {
+    let name = data.join(CONTROL_SOCKET);
+    let way = own.as_ref().map_or_else(|| name.clone(), path_of);
+    let (shown, name) = (way.display().to_string(), name.display().to_string());
+    let answer = health::ask(&way).await;
+    answer.map_err(|error| Failure(error.replace(&shown, &name)))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Verb {
@@ -137,13 +133,11 @@ impl Verb {
     /// verb has something to do for root too, on files until it says otherwise. A server that root
     /// runs is root's, wherever it runs: its socket too, which is given back for `health`.
     fn prepare(&self, path: &Path) -> Result<(Config, Identity, Option<File>), Failure> {
-        let failed = |error| Failure(chain(&error));
         if matches!(self, Self::Serve) {
-            let config = Config::read(path).map_err(|error| Failure(chain(&error)))?;
-            return Ok((config, Identity::UNCHANGED, None));
+            return Ok((Config::read(path)?, Identity::UNCHANGED, None));
         }
-        let settings = Settings::read(path).map_err(|error| Failure(chain(&error)))?;
-        let config = Config::of(&settings).map_err(|error| Failure(chain(&error)))?;
+        let settings = Settings::read(path)?;
+        let config = Config::of(&settings)?;
         let identity = site::identity(&settings, &config)?;
         let own = matches!(self, Self::Health).then(|| site::roots_socket(&config.data)).flatten();
         match self {
@@ -153,9 +147,9 @@ impl Verb {
                 if writes && identity.foreign().is_some() {
                     site::refuse_links(&config.data)?;
                 }
-                identity.enter().map_err(failed)?;
+                identity.enter()?;
             }
-            _ => identity.become_for_good().map_err(failed)?,
+            _ => identity.become_for_good()?,
         }
         Ok((config, identity, own))
     }
@@ -165,14 +159,12 @@ impl Verb {
         settings: &Path,
         config: Config,
         identity: Identity,
+        own_socket: Option<File>,
         json: bool,
-    ) -> Result<ExitCode, Failure> {
+    ) -> Ended {
         match self {
             Self::Serve => serve::run(settings, config).await,
-            Self::Health => {
-                health::ask(&config.data.join(CONTROL_SOCKET)).await.map_err(Failure)?;
-                Ok(ExitCode::SUCCESS)
-            }
+            Self::Health => health(&config.data, own_socket).await,
             Self::Gc(arguments) => gc::run(&arguments, &config, json).await,
             Self::Verify(arguments) => verify::run(&arguments, &config, json).await,
             Self::Delete(arguments) => delete::run(&arguments, &config, json).await,

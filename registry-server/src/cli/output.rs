@@ -1,12 +1,16 @@
 //! What the verbs print: text for people, a line of JSON per event for programs.
 
 use std::{
+    error::Error,
     io::{self, Write},
     process::ExitCode,
     sync::OnceLock,
 };
 
-use berth_shared::shown::{self, shown};
+use berth_shared::{
+    shown::{self, shown},
+    telemetry::chain,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use registry_server::{
     jobs::event::{Outcome, Told},
@@ -21,6 +25,16 @@ pub(crate) struct Failure(pub(crate) String);
 
 /// Why standard output could not be written, at first.
 static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
+
+/// How a verb ended.
+pub(crate) type Ended = Result<ExitCode, Failure>;
+
+/// With its causes.
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(chain(&error))
+    }
+}
 
 impl Failure {
     /// Tells it: people on standard error, and programs on standard output as well.
@@ -117,7 +131,7 @@ pub(crate) async fn follow<O: Serialize>(
     mut events: mpsc::Receiver<Told<O>>,
     as_json: bool,
     ended: impl Fn(&O) -> Option<(String, bool)>,
-) -> Result<ExitCode, Failure> {
+) -> Ended {
     let bar = progress_bar();
     while let Some(event) = events.recv().await {
         if let Told::Failed { message } = event {
@@ -177,5 +191,41 @@ fn show(event: &Event) {
         Event::Repaired { digest, how } => line(&format!("repaired: {digest}: {how}")),
         Event::Problem { message } => complain(&shown(&format!("skipped: {message}")).to_string()),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_server::transfer::{backup, export, restore};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn ends_are_told_in_these_words() {
+        fn ended(summary: impl Serialize, expected: &Value) {
+            assert_eq!(serde_json::to_value(Told::Ended(summary)).unwrap(), *expected);
+        }
+        ended(
+            backup::Summary { blobs: 2, ..Default::default() },
+            &json!({
+                "event": "backed-up", "repositories": 0, "manifests": 0, "blobs": 2, "bytes": 0,
+                "added": 0, "added_bytes": 0, "removed": 0, "missing": 0, "millis": 0,
+            }),
+        );
+        ended(
+            restore::Summary { made: "then".into(), ..Default::default() },
+            &json!({
+                "event": "restored", "made": "then", "repositories": 0, "manifests": 0, "blobs": 0,
+                "bytes": 0, "damaged": 0, "millis": 0,
+            }),
+        );
+        ended(
+            export::Summary { images: 1, ..Default::default() },
+            &json!({
+                "event": "exported", "images": 1, "manifests": 0, "blobs": 0, "bytes": 0,
+                "damaged": 0, "millis": 0,
+            }),
+        );
     }
 }

@@ -1,7 +1,5 @@
 //! `registry-server read-only`: let pulls go on and nothing else.
 
-use std::process::ExitCode;
-
 use clap::{Args, ValueEnum};
 use registry_server::{
     config::Config,
@@ -9,7 +7,7 @@ use registry_server::{
     jobs::{Job, event::Outcome},
 };
 
-use crate::output::{self, Failure};
+use crate::output::{self, Ended, Failure};
 
 /// Switch the running server to read-only, or back: pulls go on, pushes and deletes are refused.
 ///
@@ -27,11 +25,7 @@ enum Switch {
     Off,
 }
 
-pub(crate) async fn run(
-    arguments: &Arguments,
-    config: &Config,
-    json: bool,
-) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
     let job = Job::ReadOnly { on: arguments.switch == Switch::On };
     let socket = config.data.join(CONTROL_SOCKET);
     let events = job.ask(&socket).await.map_err(|_| {

@@ -1,6 +1,6 @@
 //! `registry-server restore`: put a backup back.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::path::PathBuf;
 
 use berth_shared::clock::Clock;
 use clap::Args;
@@ -10,10 +10,7 @@ use registry_server::{
     transfer::restore::{Summary, restore},
 };
 
-use crate::{
-    outcome::Outcome,
-    output::{self, Failure, bytes, count},
-};
+use crate::output::{self, Ended, bytes, count};
 
 /// Restore a backup into a data directory that has no registry yet.
 ///
@@ -27,19 +24,10 @@ pub(crate) struct Arguments {
     from: PathBuf,
 }
 
-pub(crate) async fn run(
-    arguments: &Arguments,
-    config: &Config,
-    json: bool,
-) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
     let (data, from) = (config.data.clone(), arguments.from.clone());
-    let events = tell(|events| async move {
-        restore(data, from, Clock::system(), events).await.map(Outcome::Restored)
-    });
-    let ended = |outcome: &Outcome| match outcome {
-        Outcome::Restored(summary) => Some((summarise(summary), summary.damaged > 0)),
-        _ => None,
-    };
+    let events = tell(|events| restore(data, from, Clock::system(), events));
+    let ended = |summary: &Summary| Some((summarise(summary), summary.damaged > 0));
     output::follow(events, json, ended).await
 }
 

@@ -13,14 +13,13 @@ use berth_shared::{
 use registry_server::{config::Config, registry::Registry, server::Server};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::output::Failure;
+use crate::output::{Ended, Failure};
 
-pub(crate) async fn run(path: &Path, config: Config) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(path: &Path, config: Config) -> Ended {
     let log = telemetry::init(&config.log, config.log_format).map_err(Failure)?;
-    let shutdown = shutdown::on_signal().map_err(|error| Failure(error.to_string()))?;
+    let shutdown = shutdown::on_signal()?;
     let reload = Reload { path: path.to_owned(), at_start: config.clone(), log };
-    let server = Server::start(config, Clock::system());
-    let server = server.await.map_err(|error| Failure(chain(&error)))?;
+    let server = Server::start(config, Clock::system()).await?;
     tokio::spawn(hear_signals(reload, server.registry()));
     if let Some(address) = server.local_addr() {
         tracing::info!(%address, "registry-server is serving");

@@ -10,7 +10,6 @@ use std::{
 use berth_shared::{
     clock::Clock,
     owner::{Identity, Settings},
-    telemetry::chain,
 };
 use nix::fcntl::OFlag;
 use registry_server::{
@@ -55,32 +54,20 @@ pub(crate) async fn start(
     job: Job,
     config: &Config,
 ) -> Result<mpsc::Receiver<Told<Outcome>>, Failure> {
-    match open(config).await? {
-        None => {
-            let socket = config.data.join(CONTROL_SOCKET);
-            job.ask(&socket).await.map_err(|error| Failure(chain(&error)))
-        }
-        Some(offline) => {
-            Ok(tell(async move |events| job.run(offline.registry.clone(), events).await))
-        }
-    }
-}
-
-/// Opens the data directory for this program alone. `None` when a server uses it.
-pub(crate) async fn open(config: &Config) -> Result<Option<Offline>, Failure> {
     is_there(config)?;
     match Offline::open(config, Clock::system()).await {
-        Ok(offline) => Ok(Some(offline)),
-        Err(StartError::InUse(_)) => Ok(None),
-        Err(error) => Err(Failure(chain(&error))),
+        Err(StartError::InUse(_)) => Ok(job.ask(&config.data.join(CONTROL_SOCKET)).await?),
+        offline => {
+            let offline = offline?;
+            Ok(tell(async move |events| job.run(offline.registry.clone(), events).await))
+        }
     }
 }
 
 /// Who works on the data directory, where root types the verb: its owner. Decided, and become,
 /// before there is a second thread and before anything in there is opened.
 pub(crate) fn identity(settings: &Settings, config: &Config) -> Result<Identity, Failure> {
-    let identity = Identity::of_server(settings, &config.data, DATABASE);
-    identity.map_err(|error| Failure(chain(&error)))
+    Ok(Identity::of_server(settings, &config.data, DATABASE)?)
 }
 
 /// Says at once what is wrong where root is to fill a directory of somebody else's: that one's

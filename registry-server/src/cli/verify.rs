@@ -1,7 +1,5 @@
 //! `registry-server verify`: hash what is stored.
 
-use std::process::ExitCode;
-
 use clap::Args;
 use registry_server::{
     config::Config,
@@ -10,7 +8,7 @@ use registry_server::{
 };
 
 use crate::{
-    output::{self, Failure, bytes, count},
+    output::{self, Ended, bytes, count},
     site,
 };
 
@@ -30,11 +28,7 @@ pub(crate) struct Arguments {
     rate: Option<u64>,
 }
 
-pub(crate) async fn run(
-    arguments: &Arguments,
-    config: &Config,
-    json: bool,
-) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
     let bytes_per_sec_max = arguments.rate.map(|mib| mib.saturating_mul(1024 * 1024));
     let options = Options { repair: arguments.repair, bytes_per_sec_max };
     let events = site::start(Job::Verify { options }, config).await?;

@@ -9,7 +9,7 @@ use std::{path::PathBuf, time::Instant};
 
 use berth_shared::clock::{Clock, rfc3339};
 use futures_util::future::BoxFuture;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tempfile::TempPath;
 
 use super::{
@@ -25,7 +25,8 @@ use crate::{
 };
 
 /// What was backed up.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename = "backed-up")]
 pub struct Summary {
     /// Repositories in the backup.
     pub repositories: u64,

@@ -20,7 +20,7 @@ use berth_shared::{
     tag::Tag,
 };
 use futures_util::{StreamExt, future::BoxFuture};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::task::spawn_blocking;
 
@@ -44,7 +44,8 @@ use crate::{
 const PAGE: u32 = 256;
 
 /// What was exported.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename = "exported")]
 pub struct Summary {
     /// Tags, or 1 for an export by digest.
     pub images: u64,

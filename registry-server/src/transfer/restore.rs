@@ -13,7 +13,7 @@ use std::{
 
 use berth_shared::clock::Clock;
 use futures_util::{StreamExt, future::BoxFuture};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{
     blobs::{Blobs, is_there},
@@ -28,7 +28,8 @@ use crate::{
 };
 
 /// What was restored.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename = "restored")]
 pub struct Summary {
     /// When the backup was made, in RFC 3339.
     pub made: String,
