@@ -148,36 +148,37 @@ impl Import {
         unsound: Option<Location>,
     ) -> Result<Examined, Error> {
         let (old, digest, options) = (Arc::clone(&self.old), digest.clone(), self.options);
-        let looked = in_background(move || {
+        in_background(move || {
             let content = match old.blob(&digest)? {
                 Ok(content) => content,
-                Err(what) => return Ok(Ok(Examined::Faulty(what))),
+                Err(what) => return Ok(Examined::Faulty(what)),
             };
             let path = content.path.clone();
             if !may_be_taken(&old, &content, options) {
-                return Ok(Err(Error::Foreign(path)));
+                return Err(Error::Refused(format!(
+                    "{} belongs neither to who owns the old store nor to who owns Berth's data: add \
+                     --copy",
+                    path.display()
+                )));
             }
             if let Some(owner) = options.owner.filter(|_| options.how == How::Link)
                 && !owner.may_read(&content.meta)
             {
-                return Ok(Err(Error::UnreadableLink { path, owner }));
-            }
-            if options.verify {
-                match hash(content.file, &digest) {
-                    Ok(found) if found == digest => {}
-                    Ok(_) => {
-                        let what = "has other bytes than its digest says";
-                        return Ok(Ok(Examined::Faulty(what.to_owned())));
-                    }
-                    Err(error) => {
-                        return Ok(Ok(Examined::Faulty(format!("cannot be read: {error}"))));
-                    }
-                }
+                return Err(Error::Refused(format!(
+                    "user {} owns Berth's data and may not read {}: add --copy, or --adopt to give \
+                     the old store up",
+                    owner.user,
+                    path.display()
+                )));
             }
             let (size, state) = (content.meta.len(), State::of(&content.meta));
-            Ok(Ok(Examined::There { size, path, state, unsound }))
-        });
-        looked.await.map_err(Error::Unreadable)?
+            let fault = if options.verify { fault_of_bytes(content.file, &digest) } else { None };
+            Ok(match fault {
+                Some(what) => Examined::Faulty(what),
+                None => Examined::There { size, path, state, unsound },
+            })
+        })
+        .await
     }
 
     /// Takes manifests, in this order, with the blobs that they name, and then the tags.
@@ -277,40 +278,45 @@ impl Import {
         for taken in &blobs {
             let (taking_in, old) = (self.taking_in.clone(), Arc::clone(&self.old));
             let one = taken.clone();
-            let done = in_background(move || {
-                // What was put in its place, or written to it, since it was looked at is another.
-                let content = old.blob(&one.received.blob.digest)?.map_err(io::Error::other)?;
-                if State::of(&content.meta) != one.state || !may_be_taken(&old, &content, options) {
-                    return Err(io::Error::other("it has changed meanwhile"));
-                }
-                taking_in.take(&content.file, &one.received.blob.location)
-            });
-            done.await.map_err(|error| refused(options.how, &taken.from, error))?;
+            in_background(move || {
+                let take = || {
+                    // What was put in its place, or written to it, since it was looked at is another.
+                    let content = old.blob(&one.received.blob.digest)?.map_err(io::Error::other)?;
+                    if State::of(&content.meta) != one.state
+                        || !may_be_taken(&old, &content, options)
+                    {
+                        return Err(io::Error::other("it has changed meanwhile"));
+                    }
+                    taking_in.take(&content.file, &one.received.blob.location)
+                };
+                take().map_err(|error| refused(options.how, &one.from, error))
+            })
+            .await?;
             self.progress(taken.received.blob.size);
         }
-        let locations: Vec<Location> =
-            blobs.iter().map(|it| it.received.blob.location.clone()).collect();
         let taking_in = self.taking_in.clone();
-        let synced = in_background(move || taking_in.sync(&locations)).await;
-        synced.map_err(|source| Error::Io {
-            operation: "syncing the objects in",
-            path: PathBuf::from("Berth's store"),
-            source,
+        in_background(move || {
+            let locations: Vec<_> = blobs.iter().map(|it| &it.received.blob.location).collect();
+            taking_in.sync(&locations).map_err(|source| Error::Io {
+                what: "syncing the objects in Berth's store".to_owned(),
+                source,
+            })
         })
+        .await
     }
 
     /// Removes the old names of blobs that Berth holds by now.
     async fn give_up(&self, blobs: Vec<Taken>) -> Result<(), Error> {
         let old = Arc::clone(&self.old);
-        let removed = in_background(move || {
+        in_background(move || {
             for Taken { received, from, .. } in blobs {
-                if let Err(source) = old.give_up(&received.blob.digest) {
-                    return Ok(Err(Error::Io { operation: "giving up", path: from, source }));
-                }
+                let what = format!("giving up {}", from.display());
+                let given_up = old.give_up(&received.blob.digest);
+                given_up.map_err(|source| Error::Io { what, source })?;
             }
-            Ok(Ok(()))
-        });
-        removed.await.map_err(Error::Unreadable)?
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -320,6 +326,15 @@ fn may_be_taken(old: &OldStore, content: &Content, options: Options) -> bool {
     options.how != How::Adopt
         || old.owns(&content.meta)
         || options.owner.is_none_or(|owner| owner.user == content.meta.uid())
+}
+
+/// What is wrong with the bytes of a file that should have this digest.
+fn fault_of_bytes(file: fs::File, digest: &Digest) -> Option<String> {
+    match hash(file, digest) {
+        Ok(found) if found == *digest => None,
+        Ok(_) => Some("has other bytes than its digest says".to_owned()),
+        Err(error) => Some(format!("cannot be read: {error}")),
+    }
 }
 
 fn hash(mut file: fs::File, digest: &Digest) -> io::Result<Digest> {

@@ -297,20 +297,18 @@ impl OldStore {
         for entry in entries {
             let entry = entry?;
             let kind = entry.file_type()?;
-            match entry.file_name().into_string() {
-                Ok(name) if kind.is_dir() => names.push(name),
+            let (name, what) = match entry.file_name().into_string() {
+                Ok(name) if kind.is_dir() => {
+                    names.push(name);
+                    continue;
+                }
                 Ok(name) if kind.is_symlink() => {
-                    let what = "this is a symbolic link, and those are not followed";
-                    found.fault(&below(place, &name), what, About::Nothing);
+                    (name, "this is a symbolic link, and those are not followed")
                 }
-                Ok(name) => {
-                    found.fault(&below(place, &name), "this is no directory", About::Nothing);
-                }
-                Err(name) => {
-                    let name = name.to_string_lossy();
-                    found.fault(&below(place, &name), "the name is not UTF-8", About::Nothing);
-                }
-            }
+                Ok(name) => (name, "this is no directory"),
+                Err(name) => (name.to_string_lossy().into_owned(), "the name is not UTF-8"),
+            };
+            found.fault(&below(place, &name), what, About::Nothing);
         }
         names.sort();
         Ok(names)

@@ -18,7 +18,7 @@ mod tests;
 use std::{
     collections::{HashMap, HashSet},
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::Instant,
 };
@@ -54,54 +54,28 @@ pub struct Options {
 /// Why an import broke off. What it took until then is kept.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no store.
-    #[error(
-        "{} holds no docker/registry/v2/repositories: name the directory that the old registry's configuration calls rootdirectory",
-        .0.display()
-    )]
-    NoStore(PathBuf),
-    /// The old store may not be read.
-    #[error("reading the old store: where its files are root's, run this as root")]
-    Unreadable(#[source] io::Error),
-    /// Hard links do not cross file systems.
-    #[error("{} is on another file system, which hard links do not reach: add --copy", .0.display())]
-    OtherFileSystem(PathBuf),
-    /// Linking is not allowed.
-    #[error(
-        "{} may not be linked: run this as root, or add --copy if the file system has no hard links",
-        .0.display()
-    )]
-    LinkRefused(PathBuf),
-    /// The link could be made, and the server could not read it.
-    #[error(
-        "user {} owns Berth's data and may not read {}: add --copy, or --adopt to give the old store up",
-        .owner.user, .path.display()
-    )]
-    UnreadableLink {
-        /// The blob.
-        path: PathBuf,
-        /// Who may not.
-        owner: Owner,
-    },
-    /// Giving it away would take it from somebody else.
-    #[error(
-        "{} belongs neither to who owns the old store nor to who owns Berth's data: add --copy",
-        .0.display()
-    )]
-    Foreign(PathBuf),
+    /// It cannot be done; the text says what to do.
+    #[error("{0}")]
+    Refused(String),
     /// A file can be neither taken nor given up.
-    #[error("{operation} {}", .path.display())]
+    #[error("{what}")]
     Io {
         /// What was being done.
-        operation: &'static str,
-        /// To what.
-        path: PathBuf,
-        /// Why not.
+        what: String,
+        /// Why it failed.
         source: io::Error,
     },
     /// Berth's own side failed.
     #[error("the registry cannot take it")]
     Registry(#[from] registry::Error),
+}
+
+/// The old store may not be read.
+impl From<io::Error> for Error {
+    fn from(source: io::Error) -> Self {
+        let what = "reading the old store: where its files are root's, run this as root".to_owned();
+        Self::Io { what, source }
+    }
 }
 
 impl From<metadata::Error> for Error {
@@ -127,9 +101,14 @@ pub async fn run(
     tell: Tell,
 ) -> Result<Summary, Error> {
     let place = directory.to_owned();
-    let opened = in_background(move || OldStore::open(&place)).await;
-    let old = opened.map_err(Error::Unreadable)?;
-    let old = Arc::new(old.ok_or_else(|| Error::NoStore(directory.to_owned()))?);
+    let old = in_background(move || Ok(OldStore::open(&place)?)).await?;
+    let old = Arc::new(old.ok_or_else(|| {
+        Error::Refused(format!(
+            "{} holds no docker/registry/v2/repositories: name the directory that the old \
+             registry's configuration calls rootdirectory",
+            directory.display()
+        ))
+    })?);
     if offline.registry.is_read_only() {
         return Err(registry::Error::ReadOnly.into());
     }
@@ -150,8 +129,8 @@ pub async fn run(
 
 /// Does file work on the blocking pool.
 async fn in_background<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
@@ -174,7 +153,7 @@ impl Import {
     async fn everything(&mut self) -> Result<Summary, Error> {
         let begun = Instant::now();
         let old = Arc::clone(&self.old);
-        let found = in_background(move || old.repositories()).await.map_err(Error::Unreadable)?;
+        let found = in_background(move || Ok(old.repositories()?)).await?;
         for fault in found.faults {
             self.problem(fault.place, fault.what, Vec::new());
         }
@@ -184,7 +163,7 @@ impl Import {
             self.repository(name).await?;
         }
         self.finish().await?;
-        self.summary.millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.summary.millis = registry::gc::millis(begun.elapsed());
         Ok(self.summary.clone())
     }
 
@@ -206,8 +185,7 @@ impl Import {
     async fn read(&self, name: &RepositoryName) -> Result<OldRepository, Error> {
         let (old, name) = (Arc::clone(&self.old), name.clone());
         let (limits, now) = (self.registry.settings().limits, self.registry.intake.now());
-        let read = in_background(move || OldRepository::read(&old, &name, &limits, now));
-        read.await.map_err(Error::Unreadable)
+        in_background(move || Ok(OldRepository::read(&old, &name, &limits, now)?)).await
     }
 
     async fn repository(&mut self, name: &RepositoryName) -> Result<(), Error> {
@@ -240,24 +218,20 @@ impl Import {
         for (manifest, new) in &repository.manifests {
             for named in new.references.iter().filter(|it| is_blob(it) && it.required) {
                 let digest = &named.digest;
-                let place = OldStore::place_of(digest);
                 let (about, what) = match self.examined.get(digest) {
                     Some(Examined::Held(size) | Examined::There { size, .. }) => {
-                        match named.size.filter(|said| said != size) {
-                            None => continue,
-                            Some(said) => (
-                                manifest,
-                                format!(
-                                    "blob {digest} has {size} bytes, and {manifest} says {said}"
-                                ),
-                            ),
-                        }
+                        let Some(said) = named.size.filter(|said| said != size) else { continue };
+                        let what = format!("has {size} bytes, and {manifest} says {said}");
+                        (manifest, what)
                     }
-                    Some(Examined::Faulty(what)) => (digest, format!("blob {digest} {what}")),
-                    None => (digest, format!("blob {digest} is missing")),
+                    Some(Examined::Faulty(what)) => (digest, what.clone()),
+                    None => (digest, "is missing".to_owned()),
                 };
-                let about_it = About::Content(about.clone());
-                faults.entry(about).or_insert(Fault { place, what, about: about_it });
+                faults.entry(about).or_insert(Fault {
+                    place: OldStore::place_of(digest),
+                    what: format!("blob {digest} {what}"),
+                    about: About::Content(about.clone()),
+                });
             }
         }
         let mut faults: Vec<Fault> = faults.into_values().collect();
@@ -279,15 +253,20 @@ impl Import {
 
 /// What a failed attempt to take a file in means for a person.
 fn refused(how: How, path: &Path, source: io::Error) -> Error {
-    let path = path.to_owned();
+    let shown = path.display();
     match source.kind() {
-        io::ErrorKind::CrossesDevices => Error::OtherFileSystem(path),
+        io::ErrorKind::CrossesDevices => Error::Refused(format!(
+            "{shown} is on another file system, which hard links do not reach: add --copy"
+        )),
         io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported if how != How::Copy => {
-            Error::LinkRefused(path)
+            Error::Refused(format!(
+                "{shown} may not be linked: run this as root, or add --copy if the file system has \
+                 no hard links"
+            ))
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Error::Registry(registry::Error::StoreFull)
         }
-        _ => Error::Io { operation: "taking in", path, source },
+        _ => Error::Io { what: format!("taking in {shown}"), source },
     }
 }
