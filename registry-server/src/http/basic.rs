@@ -9,20 +9,15 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderName, HeaderValue, Request, StatusCode, header},
+    http::{HeaderValue, Request, StatusCode, header},
 };
-use berth_shared::{
-    client::ClientError,
-    link::{CLIENT_ADDRESS_HEADER, TOKEN_PATH},
-    scope::Scope,
-    serve::log::{REQUEST_ID_HEADER, RequestId},
-    telemetry::chain,
-};
+use berth_shared::{client::ClientError, scope::Scope, serve::log::RequestId, telemetry::chain};
 use moka::future::Cache;
 use ring::{hmac, rand::SystemRandom};
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::value;
+use super::token_request;
 use crate::auth_client::AuthClient;
 
 /// How long a token is used again, unless it ends before.
@@ -70,17 +65,6 @@ pub(crate) struct Question<'a> {
 #[derive(Deserialize)]
 struct Answer {
     token: String,
-}
-
-/// What a refusal of the token endpoint says; it holds no secret.
-#[derive(Deserialize)]
-struct Refusal {
-    errors: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    message: String,
 }
 
 impl From<ClientError> for NoToken {
@@ -154,18 +138,8 @@ impl Exchange {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("service", &self.service);
         query.extend_pairs(asked.scopes.iter().map(|scope| ("scope", scope.to_string())));
-        let mut request = Request::new(Body::empty());
-        *request.uri_mut() = format!("{TOKEN_PATH}?{}", query.finish()).parse().unwrap_or_default();
-        let headers = request.headers_mut();
-        headers.insert(header::HOST, value("auth-server"));
-        headers.insert(header::AUTHORIZATION, asked.shown.clone());
-        if let Some(id) = asked.id {
-            headers.insert(REQUEST_ID_HEADER, value(id.to_string()));
-        }
-        if let Some(client) = asked.client {
-            let name = HeaderName::from_static(CLIENT_ADDRESS_HEADER);
-            headers.insert(name, value(client.to_string()));
-        }
+        let mut request = token_request(Some(&query.finish()), asked.client, asked.id);
+        request.headers_mut().insert(header::AUTHORIZATION, asked.shown.clone());
         request
     }
 }
@@ -178,9 +152,10 @@ fn said(status: StatusCode, body: &[u8]) -> String {
     }
 }
 
+/// What a refusal of the token endpoint says; it holds no secret.
 fn message(body: &[u8]) -> Option<String> {
-    let refusal = serde_json::from_slice::<Refusal>(body).ok()?;
-    refusal.errors.into_iter().next().map(|entry| entry.message)
+    let refusal: Value = serde_json::from_slice(body).ok()?;
+    refusal["errors"][0]["message"].as_str().map(ToOwned::to_owned)
 }
 
 /// What a kept token takes.

@@ -5,41 +5,36 @@ use std::ops::Range;
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use berth_shared::{digest::Digest, serve::etag::has_already};
 
 use super::{
     CONTENT_DIGEST,
     call::Call,
-    empty,
-    error::Error,
+    error::{Answer, Error},
     multipart::{Multipart, content_range},
     range::{Wanted, wanted},
     value,
 };
-use crate::{authz::permit::Permit, metadata::blob::Blob, registry::Registry, storage::Shares};
+use crate::{authz::permit::Permit, metadata::blob::Blob, registry::blob::Blobs, storage::Shares};
 
 impl Call<'_> {
-    pub(super) async fn read_blob(
-        &self,
-        permit: &Permit,
-        digest: &Digest,
-        head: bool,
-    ) -> Result<Response, Error> {
-        let registry = &self.app.registry;
+    pub(super) async fn read_blob(&self, permit: &Permit, digest: &Digest) -> Answer {
+        let blobs = &self.app.registry.blobs;
         let etag = format!("\"{digest}\"");
-        if head {
-            let blob = registry.blobs.find_sound(permit, digest).await?;
-            let status =
-                if self.has_already(&etag) { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
-            return Ok(describe(empty(status), digest, &etag, blob.size));
-        }
-        let blob = registry.blobs.find(permit, digest).await?;
-        let headers = &self.parts.headers;
+        let blob = match self.is_head() {
+            true => blobs.find_sound(permit, digest).await?,
+            false => blobs.find(permit, digest).await?,
+        };
         if self.has_already(&etag) {
-            return Ok(describe(empty(StatusCode::NOT_MODIFIED), digest, &etag, blob.size));
+            let response = StatusCode::NOT_MODIFIED.into_response();
+            return Ok(describe(response, digest, &etag, blob.size));
         }
+        if self.is_head() {
+            return Ok(describe(StatusCode::OK.into_response(), digest, &etag, blob.size));
+        }
+        let headers = &self.parts.headers;
         let same =
             headers.get(header::IF_RANGE).is_none_or(|tag| tag.as_bytes() == etag.as_bytes());
         let range =
@@ -47,25 +42,21 @@ impl Call<'_> {
         let shares = self.shares();
         match range.map_or(Wanted::Whole, |it| wanted(it, blob.size)) {
             Wanted::Whole => {
-                let stream = registry.blobs.read(&shares, &blob, 0..blob.size).await?;
+                let stream = blobs.read(&shares, &blob, 0..blob.size).await?;
                 let response = Response::new(Body::from_stream(stream));
                 Ok(describe(response, digest, &etag, blob.size))
             }
             Wanted::Parts(parts) => {
-                let (response, length) = partial(registry, &shares, &blob, parts).await?;
+                let (response, length) = partial(blobs, &shares, &blob, parts).await?;
                 Ok(describe(response, digest, &etag, length))
             }
             Wanted::Nothing => Err(Error::RangeNotSatisfiable { size: blob.size }),
         }
     }
 
-    pub(super) async fn delete_blob(
-        &self,
-        permit: &Permit,
-        digest: &Digest,
-    ) -> Result<Response, Error> {
+    pub(super) async fn delete_blob(&self, permit: &Permit, digest: &Digest) -> Answer {
         self.app.registry.blobs.delete(permit, digest).await?;
-        Ok(empty(StatusCode::ACCEPTED))
+        Ok(StatusCode::ACCEPTED.into_response())
     }
 
     /// Whether the client says that it has the content already.
@@ -76,13 +67,13 @@ impl Call<'_> {
 
 /// An answer with these parts of the blob, and its length: one as it is, several in a frame.
 async fn partial(
-    registry: &Registry,
+    blobs: &Blobs,
     shares: &Shares,
     blob: &Blob,
     parts: Vec<Range<u64>>,
 ) -> Result<(Response, u64), Error> {
     let (mut response, length) = if let [part] = &parts[..] {
-        let stream = registry.blobs.read(shares, blob, part.clone()).await?;
+        let stream = blobs.read(shares, blob, part.clone()).await?;
         let mut response = Response::new(Body::from_stream(stream));
         let range = value(content_range(part, blob.size));
         response.headers_mut().insert(header::CONTENT_RANGE, range);
@@ -90,7 +81,7 @@ async fn partial(
     } else {
         let frame = Multipart::new(blob, parts.clone());
         let (kind, length) = (value(frame.content_type()), frame.length());
-        let contents = registry.blobs.read_parts(shares, blob, parts).await?;
+        let contents = blobs.read_parts(shares, blob, parts).await?;
         let mut response = Response::new(frame.body(contents));
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         (response, length)

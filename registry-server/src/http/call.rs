@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::{
-    http::{StatusCode, request::Parts},
-    response::Response,
-};
+use axum::http::{Method, StatusCode, request::Parts};
 use berth_shared::{claimant::Claimant, token::VerifiedToken};
 
 use super::{
     App,
     endpoint::{Endpoint, Operation},
-    error::Error,
+    error::Answer,
     json as json_response,
     query::Query,
 };
@@ -37,13 +34,18 @@ impl Call<'_> {
         self.app.registry.shares(self.claimant)
     }
 
+    /// Whether the head of the answer alone is asked for.
+    pub(super) fn is_head(&self) -> bool {
+        self.parts.method == Method::HEAD
+    }
+
     /// Does what is asked for.
     pub(super) async fn answer(
         &self,
         endpoint: &Endpoint,
         permit: Option<&Permit>,
         content: &mut Content,
-    ) -> Result<Response, Error> {
+    ) -> Answer {
         match (endpoint, permit) {
             (Endpoint::Ping, _) => Ok(json_response(StatusCode::OK, "{}")),
             (Endpoint::Catalog, _) => self.catalog().await,
@@ -61,21 +63,19 @@ impl Call<'_> {
         operation: &Operation,
         permit: &Permit,
         content: &mut Content,
-    ) -> Result<Response, Error> {
+    ) -> Answer {
         if operation.writes() && self.app.registry.is_read_only() {
             return Err(registry::Error::ReadOnly.into());
         }
         match operation {
-            Operation::ReadBlob { digest, head } => self.read_blob(permit, digest, *head).await,
+            Operation::ReadBlob { digest } => self.read_blob(permit, digest).await,
             Operation::DeleteBlob { digest } => self.delete_blob(permit, digest).await,
             Operation::StartUpload => self.start_upload(permit, content).await,
             Operation::UploadProgress { id } => self.upload_progress(permit, id).await,
             Operation::AppendUpload { id } => self.append_upload(permit, id, content).await,
             Operation::CommitUpload { id } => self.commit_upload(permit, id, content).await,
             Operation::CancelUpload { id } => self.cancel_upload(permit, id).await,
-            Operation::ReadManifest { reference, head } => {
-                self.read_manifest(permit, reference, *head).await
-            }
+            Operation::ReadManifest { reference } => self.read_manifest(permit, reference).await,
             Operation::PutManifest { reference } => {
                 self.put_manifest(permit, reference, content).await
             }

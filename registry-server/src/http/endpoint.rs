@@ -31,7 +31,7 @@ pub(crate) enum Endpoint {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// end-2: `GET` or `HEAD` of a blob.
-    ReadBlob { digest: Digest, head: bool },
+    ReadBlob { digest: Digest },
     /// end-10: `DELETE` of a blob.
     DeleteBlob { digest: Digest },
     /// end-4a, end-4b, end-11: `POST` to begin an upload.
@@ -45,7 +45,7 @@ pub(crate) enum Operation {
     /// end-14: `DELETE` of an upload session.
     CancelUpload { id: UploadId },
     /// end-3: `GET` or `HEAD` of a manifest.
-    ReadManifest { reference: Reference, head: bool },
+    ReadManifest { reference: Reference },
     /// end-7: `PUT` of a manifest.
     PutManifest { reference: Reference },
     /// end-9: `DELETE` of a manifest or tag.
@@ -176,7 +176,6 @@ impl Line {
     /// Reads method and raw path.
     pub(crate) fn parse(method: &Method, path: &str) -> Result<Self, NotAnEndpoint> {
         let resource = Resource::parse(path).ok_or(NotAnEndpoint::Path)?;
-        let head = method == Method::HEAD;
         let (repository, (operation, methods)) = match resource {
             Resource::Ping => return Ok(Self::of(Endpoint::Ping, READ, method)),
             Resource::Catalog => return Ok(Self::of(Endpoint::Catalog, READ, method)),
@@ -185,11 +184,9 @@ impl Line {
                 let repository = name(repository)?;
                 (repository, (Operation::Referrers { digest: digest(subject)? }, READ))
             }
-            Resource::Blob(repository, blob) => {
-                (name(repository)?, on_blob(method, digest(blob)?, head))
-            }
+            Resource::Blob(repository, blob) => (name(repository)?, on_blob(method, digest(blob)?)),
             Resource::Manifest(repository, text) => {
-                (name(repository)?, on_manifest(method, reference(text)?, head))
+                (name(repository)?, on_manifest(method, reference(text)?))
             }
             Resource::Uploads(repository) => (name(repository)?, (Operation::StartUpload, "POST")),
             Resource::Upload(repository, id) => {
@@ -218,20 +215,20 @@ impl Line {
 const READ: &str = "GET, HEAD";
 
 /// What a method does to a blob, and which there are; what reads stands in for any other.
-fn on_blob(method: &Method, digest: Digest, head: bool) -> (Operation, &'static str) {
+fn on_blob(method: &Method, digest: Digest) -> (Operation, &'static str) {
     let operation = match *method {
         Method::DELETE => Operation::DeleteBlob { digest },
-        _ => Operation::ReadBlob { digest, head },
+        _ => Operation::ReadBlob { digest },
     };
     (operation, "GET, HEAD, DELETE")
 }
 
 /// The same for a manifest.
-fn on_manifest(method: &Method, reference: Reference, head: bool) -> (Operation, &'static str) {
+fn on_manifest(method: &Method, reference: Reference) -> (Operation, &'static str) {
     let operation = match *method {
         Method::PUT => Operation::PutManifest { reference },
         Method::DELETE => Operation::DeleteManifest { reference },
-        _ => Operation::ReadManifest { reference, head },
+        _ => Operation::ReadManifest { reference },
     };
     (operation, "GET, HEAD, PUT, DELETE")
 }
@@ -303,10 +300,10 @@ impl Operation {
     /// The digest in the path, for the log.
     pub(crate) fn digest(&self) -> Option<&Digest> {
         match self {
-            Self::ReadBlob { digest, .. }
+            Self::ReadBlob { digest }
             | Self::DeleteBlob { digest }
             | Self::Referrers { digest }
-            | Self::ReadManifest { reference: Reference::Digest(digest), .. }
+            | Self::ReadManifest { reference: Reference::Digest(digest) }
             | Self::PutManifest { reference: Reference::Digest(digest) }
             | Self::DeleteManifest { reference: Reference::Digest(digest) } => Some(digest),
             _ => None,

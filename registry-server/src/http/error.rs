@@ -5,9 +5,12 @@ use axum::{
     response::Response,
 };
 use berth_shared::{
+    digest::InvalidDigest,
     error::{Code, ErrorBody},
+    name::InvalidName,
     scope::Scope,
     subject::Subject,
+    tag::InvalidTag,
     telemetry::chain,
 };
 use serde_json::{Value, json};
@@ -48,11 +51,8 @@ pub(crate) enum Error {
     },
 }
 
-impl From<NotAnEndpoint> for Error {
-    fn from(reason: NotAnEndpoint) -> Self {
-        Self::NotAnEndpoint(reason)
-    }
-}
+/// An answer, or why there is no good one.
+pub(super) type Answer = Result<Response, Error>;
 
 impl From<Denied> for Error {
     fn from(denied: Denied) -> Self {
@@ -71,13 +71,15 @@ struct Row {
     status: StatusCode,
     code: Code,
     message: String,
-    detail: Value,
+    /// The error is told once for each.
+    details: Vec<Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Row {
     fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), detail: Value::Null, headers: Vec::new() }
+        let (details, headers) = (vec![Value::Null], Vec::new());
+        Self { status, code, message: message.into(), details, headers }
     }
 
     fn with_header(mut self, name: HeaderName, text: impl Into<String>) -> Self {
@@ -103,15 +105,12 @@ impl Error {
     pub(super) fn for_the_log(&self) -> Option<String> {
         match self {
             Self::Registry(error) => Some(chain(error)),
-            Self::Denied(Denied::Challenge { reason: Reason::BadToken(refusal), .. }) => {
-                Some(refusal.to_string())
-            }
-            Self::Denied(Denied::Challenge { reason: Reason::InsufficientScope(_), .. }) => {
-                Some("the token does not cover this".to_owned())
-            }
-            Self::Denied(Denied::Challenge { reason: Reason::BadPassword(why), .. }) => {
-                Some(why.clone())
-            }
+            Self::Denied(Denied::Challenge { reason, .. }) => match reason {
+                Reason::NoToken => None,
+                Reason::BadToken(refusal) => Some(refusal.to_string()),
+                Reason::InsufficientScope(_) => Some("the token does not cover this".to_owned()),
+                Reason::BadPassword(why) => Some(why.clone()),
+            },
             Self::Denied(Denied::Unavailable) => {
                 Some("no keys and revocations from auth-server yet".to_owned())
             }
@@ -152,22 +151,8 @@ impl Error {
 
     /// The answer. The challenge names `realm` and `service`.
     pub(super) fn into_response(self, realm: &str, service: &str) -> Response {
-        let (row, body) = match self {
-            Self::Registry(registry::Error::ManifestReferencesUnknown(missing)) => {
-                let error = registry::Error::ManifestReferencesUnknown(Vec::new()).to_string();
-                let details = missing
-                    .iter()
-                    .take(MISSING_TOLD_MAX)
-                    .map(|digest| json!({ "digest": digest.as_str() }));
-                let body = ErrorBody::for_each(Code::ManifestBlobUnknown, &error, details);
-                (Row::new(StatusCode::BAD_REQUEST, Code::ManifestBlobUnknown, error), body)
-            }
-            error => {
-                let row = error.row(realm, service);
-                let body = ErrorBody::new(row.code, row.message.clone(), row.detail.clone());
-                (row, body)
-            }
-        };
+        let row = self.row(realm, service);
+        let body = ErrorBody::for_each(row.code, &row.message, row.details);
         let mut response = json_response(row.status, body.to_json());
         response.headers_mut().extend(row.headers);
         response
@@ -202,34 +187,37 @@ impl Error {
 }
 
 fn not_an_endpoint(reason: NotAnEndpoint) -> Row {
-    let bad = |code, message: &str| Row::new(StatusCode::BAD_REQUEST, code, message);
-    match reason {
+    let (status, code, message) = match reason {
         NotAnEndpoint::Path => {
-            Row::new(StatusCode::NOT_FOUND, Code::NameUnknown, "nothing of the registry lies here")
+            let message = "nothing of the registry lies here".to_owned();
+            (StatusCode::NOT_FOUND, Code::NameUnknown, message)
         }
-        NotAnEndpoint::Name => bad(Code::NameInvalid, &berth_shared::name::InvalidName.to_string()),
+        NotAnEndpoint::Name => {
+            (StatusCode::BAD_REQUEST, Code::NameInvalid, InvalidName.to_string())
+        }
         NotAnEndpoint::Digest => {
-            bad(Code::DigestInvalid, &berth_shared::digest::InvalidDigest.to_string())
+            (StatusCode::BAD_REQUEST, Code::DigestInvalid, InvalidDigest.to_string())
         }
         NotAnEndpoint::Tag => {
-            bad(Code::ManifestInvalid, &berth_shared::tag::InvalidTag.to_string())
+            (StatusCode::BAD_REQUEST, Code::ManifestInvalid, InvalidTag.to_string())
         }
-        NotAnEndpoint::UploadId => Row::new(
-            StatusCode::NOT_FOUND,
-            Code::BlobUploadUnknown,
-            registry::Error::UploadUnknown.to_string(),
-        ),
-    }
+        NotAnEndpoint::UploadId => {
+            let message = registry::Error::UploadUnknown.to_string();
+            (StatusCode::NOT_FOUND, Code::BlobUploadUnknown, message)
+        }
+    };
+    Row::new(status, code, message)
+}
+
+/// What cannot be checked now is asked for again.
+fn unavailable(message: &str) -> Row {
+    Row::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message)
+        .with_header(header::RETRY_AFTER, "2")
 }
 
 fn refused(denied: Denied, realm: &str, service: &str) -> Row {
     let Denied::Challenge { scopes, reason } = denied else {
-        return Row::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            Code::Unavailable,
-            "sign-in is not available yet: try again in a few seconds",
-        )
-        .with_header(header::RETRY_AFTER, "2");
+        return unavailable("sign-in is not available yet: try again in a few seconds");
     };
     let (error, message) = match reason {
         Reason::NoToken => (None, "authentication required: sign in with docker login".to_owned()),
@@ -244,28 +232,18 @@ fn refused(denied: Denied, realm: &str, service: &str) -> Row {
     let challenge = challenge(realm, service, &scopes, error);
     let mut row = Row::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, message)
         .with_header(header::WWW_AUTHENTICATE, challenge);
-    row.detail = scopes.iter().map(needed).collect();
+    row.details = vec![scopes.iter().map(needed).collect()];
     row
 }
 
 /// Credentials on the API itself that cannot be checked now.
 fn sign_in(reason: NoToken) -> Row {
-    let (status, code, message, retry_after) = match reason {
-        NoToken::Busy(retry_after) => (
-            StatusCode::TOO_MANY_REQUESTS,
-            Code::TooManyRequests,
-            "too many sign-ins at once, try again",
-            retry_after,
-        ),
-        NoToken::Wrong(_) | NoToken::Unavailable(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            Code::Unavailable,
-            "sign-in is not available at the moment: try again in a few seconds",
-            None,
-        ),
+    let NoToken::Busy(retry_after) = reason else {
+        return unavailable("sign-in is not available at the moment: try again in a few seconds");
     };
+    let (status, code) = (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests);
+    let mut row = Row::new(status, code, "too many sign-ins at once, try again");
     let retry_after = retry_after.unwrap_or(HeaderValue::from_static("2"));
-    let mut row = Row::new(status, code, message);
     row.headers.push((header::RETRY_AFTER, retry_after));
     row
 }
@@ -353,7 +331,11 @@ fn domain(error: registry::Error) -> Row {
     };
     let mut row = Row::new(status, code, message);
     match error {
-        E::BlobReferenced { by } => row.detail = json!({ "manifest": by.as_str() }),
+        E::BlobReferenced { by } => row.details = vec![json!({ "manifest": by.as_str() })],
+        E::ManifestReferencesUnknown(missing) => {
+            let missing = missing.iter().take(MISSING_TOLD_MAX);
+            row.details = missing.map(|digest| json!({ "digest": digest.as_str() })).collect();
+        }
         E::RightsUnavailable | E::Busy(_) | E::WriterBusy | E::Closing => {
             row = row.with_header(header::RETRY_AFTER, "2");
         }

@@ -66,13 +66,13 @@ impl Endpoint {
 fn below(operation: &Operation) -> String {
     use Operation as O;
     match operation {
-        O::ReadBlob { digest, .. } | O::DeleteBlob { digest } => format!("blobs/{digest}"),
+        O::ReadBlob { digest } | O::DeleteBlob { digest } => format!("blobs/{digest}"),
         O::StartUpload => "blobs/uploads/".to_owned(),
         O::UploadProgress { id }
         | O::AppendUpload { id }
         | O::CommitUpload { id }
         | O::CancelUpload { id } => format!("blobs/uploads/{id}"),
-        O::ReadManifest { reference, .. }
+        O::ReadManifest { reference }
         | O::PutManifest { reference }
         | O::DeleteManifest { reference } => format!("manifests/{reference}"),
         O::Tags => "tags/list".to_owned(),

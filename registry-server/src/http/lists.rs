@@ -11,7 +11,7 @@ use futures_util::{StreamExt, TryStreamExt, future, stream};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{body::in_pieces, call::Call, error::Error, json as json_response, value};
+use super::{body::in_pieces, call::Call, error::Answer, json as json_response, value};
 use crate::{
     authz::permit::Permit,
     metadata::referrer::Referrer,
@@ -64,7 +64,7 @@ impl<'a> Descriptor<'a> {
 }
 
 impl Call<'_> {
-    pub(super) async fn tags(&self, permit: &Permit) -> Result<Response, Error> {
+    pub(super) async fn tags(&self, permit: &Permit) -> Answer {
         if self.query.limit()?.is_none() {
             return self.all_tags(permit).await;
         }
@@ -81,7 +81,7 @@ impl Call<'_> {
     }
 
     /// All tags, written as they are read where they are more than a page.
-    async fn all_tags(&self, permit: &Permit) -> Result<Response, Error> {
+    async fn all_tags(&self, permit: &Permit) -> Answer {
         let (registry, last) = (&self.app.registry, self.query.last());
         let list = registry.lists.all_tags(permit, last, self.claimant, TAGS_BYTES_MAX).await?;
         if list.first.next.is_none() {
@@ -98,7 +98,7 @@ impl Call<'_> {
         Ok(self.linked(response, None, list.next.as_deref()))
     }
 
-    pub(super) async fn catalog(&self) -> Result<Response, Error> {
+    pub(super) async fn catalog(&self) -> Answer {
         let request = self.query.page()?;
         let rights = self.app.authorizer.rights_to_list(self.token).await;
         let rights = rights.ok_or(registry::Error::RightsUnavailable)?;
@@ -109,11 +109,7 @@ impl Call<'_> {
         Ok(self.list(body, page.room, Some(request.limit), page.next.as_deref()))
     }
 
-    pub(super) async fn referrers(
-        &self,
-        permit: &Permit,
-        subject: &Digest,
-    ) -> Result<Response, Error> {
+    pub(super) async fn referrers(&self, permit: &Permit, subject: &Digest) -> Answer {
         let request = self.query.page()?;
         let artifact_type = self.query.artifact_type();
         let memory = self.shares().memory;

@@ -5,30 +5,25 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     http::{HeaderName, StatusCode, header},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use berth_shared::reference::Reference;
 
-use super::{CONTENT_DIGEST, body::in_pieces, call::Call, empty, error::Error, value};
+use super::{CONTENT_DIGEST, body::in_pieces, call::Call, created, error::Answer, value};
 use crate::{authz::permit::Permit, registry::content::Content};
 
 pub(super) const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 pub(super) const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 impl Call<'_> {
-    pub(super) async fn read_manifest(
-        &self,
-        permit: &Permit,
-        reference: &Reference,
-        head: bool,
-    ) -> Result<Response, Error> {
+    pub(super) async fn read_manifest(&self, permit: &Permit, reference: &Reference) -> Answer {
         let memory = self.shares().memory;
         let found = self.app.registry.manifests.find(permit, reference, &memory).await?;
         let manifest = Arc::clone(&found.manifest);
         let etag = format!("\"{}\"", manifest.digest);
         let (status, body) = if self.has_already(&etag) {
             (StatusCode::NOT_MODIFIED, Body::empty())
-        } else if head {
+        } else if self.is_head() {
             (StatusCode::OK, Body::empty())
         } else {
             (StatusCode::OK, in_pieces(found.bytes(&memory).await?))
@@ -48,7 +43,7 @@ impl Call<'_> {
         permit: &Permit,
         reference: &Reference,
         content: &mut Content,
-    ) -> Result<Response, Error> {
+    ) -> Answer {
         let registry = &self.app.registry;
         let tags = self.query.tags()?;
         let bytes = content.collect(&registry.settings().limits, &self.shares().memory).await?;
@@ -56,11 +51,9 @@ impl Call<'_> {
         let media_type = media_type.and_then(|it| it.to_str().ok()).map(without_parameters);
         let pushed =
             registry.manifests.put(permit, reference, tags.clone(), media_type, bytes).await?;
-        let mut response = empty(StatusCode::CREATED);
-        let headers = response.headers_mut();
         let location = format!("/v2/{}/manifests/{}", permit.repository(), pushed.digest);
-        headers.insert(header::LOCATION, value(location));
-        headers.insert(CONTENT_DIGEST, value(pushed.digest.as_str()));
+        let mut response = created(location, &pushed.digest);
+        let headers = response.headers_mut();
         if let Some(subject) = &pushed.subject {
             headers.insert(OCI_SUBJECT, value(subject.as_str()));
         }
@@ -72,13 +65,9 @@ impl Call<'_> {
         Ok(response)
     }
 
-    pub(super) async fn delete_manifest(
-        &self,
-        permit: &Permit,
-        reference: &Reference,
-    ) -> Result<Response, Error> {
+    pub(super) async fn delete_manifest(&self, permit: &Permit, reference: &Reference) -> Answer {
         self.app.registry.manifests.delete(permit, reference).await?;
-        Ok(empty(StatusCode::ACCEPTED))
+        Ok(StatusCode::ACCEPTED.into_response())
     }
 }
 

@@ -24,14 +24,14 @@ mod range;
 mod token_proxy;
 mod uploads;
 
-use std::{io, sync::Arc};
+use std::{io, net::IpAddr, sync::Arc};
 
 use ::metrics::counter;
 use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
     middleware,
     response::{IntoResponse, Response},
     routing::any,
@@ -39,9 +39,15 @@ use axum::{
 use berth_shared::{
     claimant::Claimant,
     clock::rfc3339,
-    link::TOKEN_PATH,
+    digest::Digest,
+    link::{CLIENT_ADDRESS_HEADER, TOKEN_PATH},
     name::RepositoryName,
-    serve::{Late, health, host, log, metrics::Names, socket::SocketFile},
+    serve::{
+        Late, health, host,
+        log::{self, REQUEST_ID_HEADER, RequestId},
+        metrics::Names,
+        socket::SocketFile,
+    },
     token::VerifiedToken,
 };
 use futures_util::TryStreamExt;
@@ -59,7 +65,7 @@ use basic::Exchange;
 use call::Call;
 use client_address::ClientAddress;
 use endpoint::{Line, NotAnEndpoint, Operation};
-use error::Error;
+use error::{Answer, Error};
 use origin::Origin;
 use query::Query;
 
@@ -231,9 +237,9 @@ impl App {
         content: &mut Content,
         asked: Asked,
         fields: &mut log::LogFields,
-    ) -> Result<Response, Error> {
+    ) -> Answer {
         let Asked { line, query } = asked;
-        let line = line?;
+        let line = line.map_err(Error::NotAnEndpoint)?;
         let access = line.endpoint.access(query.mount_source());
         fields.repository = access.repository().map(RepositoryName::to_string);
         let digest = line.operation().and_then(Operation::digest);
@@ -269,18 +275,31 @@ fn warn_of_end(mut response: Response, token: &VerifiedToken) -> Response {
 
 /// An answer of JSON. The content type stands alone: clients compare it whole.
 fn json(status: StatusCode, body: impl Into<Body>) -> Response {
-    let mut response = Response::new(body.into());
-    *response.status_mut() = status;
     let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
+    (status, [(header::CONTENT_TYPE, json)], body.into()).into_response()
 }
 
-/// An answer without a body.
-fn empty(status: StatusCode) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    response
+/// Says where content lies that was stored.
+fn created(location: String, digest: &Digest) -> Response {
+    let headers = [(header::LOCATION, value(location)), (CONTENT_DIGEST, value(digest.as_str()))];
+    (StatusCode::CREATED, headers).into_response()
+}
+
+/// A request to the token endpoint of `auth-server`, and whom it is for.
+fn token_request(query: Option<&str>, client: Option<IpAddr>, id: Option<RequestId>) -> Request {
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    let mut request = Request::new(Body::empty());
+    *request.uri_mut() =
+        format!("{TOKEN_PATH}{query}").parse().unwrap_or(Uri::from_static(TOKEN_PATH));
+    let headers = request.headers_mut();
+    headers.insert(header::HOST, value("auth-server"));
+    if let Some(id) = id {
+        headers.insert(REQUEST_ID_HEADER, value(id.to_string()));
+    }
+    if let Some(client) = client {
+        headers.insert(CLIENT_ADDRESS_HEADER, value(client.to_string()));
+    }
+    request
 }
 
 /// A header value out of text that has no line ends: paths, digests, numbers.

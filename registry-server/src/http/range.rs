@@ -54,30 +54,17 @@ fn joined(mut parts: Vec<Range<u64>>) -> Vec<Range<u64>> {
 
 /// The bytes of one range: none where the content has none of them, `None` where it cannot be read.
 fn part(spec: &str, size: u64) -> Option<Range<u64>> {
-    let (first, last) = spec.split_once('-')?;
-    match (number(first), number(last)) {
-        (Number::None, Number::Some(suffix)) => Some(size.saturating_sub(suffix)..size),
-        (Number::Some(first), Number::None) => Some(first..size),
-        (Number::Some(first), Number::Some(last)) => Some(first..last.saturating_add(1).min(size)),
-        _ => None,
+    match spec.split_once('-')? {
+        ("", suffix) => Some(size.saturating_sub(number(suffix)?)..size),
+        (first, "") => Some(number(first)?..size),
+        (first, last) => Some(number(first)?..number(last)?.saturating_add(1).min(size)),
     }
-}
-
-enum Number {
-    None,
-    Some(u64),
-    Unreadable,
 }
 
 /// A run of digits; one too long for 64 bits is larger than any content.
-fn number(text: &str) -> Number {
-    if text.is_empty() {
-        Number::None
-    } else if text.bytes().all(|b| b.is_ascii_digit()) {
-        Number::Some(text.parse().unwrap_or(u64::MAX))
-    } else {
-        Number::Unreadable
-    }
+fn number(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 /// Reads a chunk's range: `first-last` as the distribution specification writes it, or
@@ -87,10 +74,7 @@ pub(super) fn chunk(text: &str) -> Option<ChunkRange> {
     let text = text.strip_prefix("bytes").map_or(text, str::trim_start);
     let text = text.split_once('/').map_or(text, |(range, _size)| range);
     let (first, last) = text.split_once('-')?;
-    match (number(first), number(last)) {
-        (Number::Some(first), Number::Some(last)) => Some(ChunkRange { first, last }),
-        _ => None,
-    }
+    Some(ChunkRange { first: number(first)?, last: number(last)? })
 }
 
 #[cfg(test)]

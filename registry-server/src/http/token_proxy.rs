@@ -10,20 +10,17 @@ use axum::{
     Extension,
     body::Body,
     extract::{Request, State},
-    http::{HeaderName, Method, StatusCode, Uri, header, request::Parts},
+    http::{HeaderName, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use berth_shared::{
     claimant::Claimant,
     error::{Code, ErrorBody},
-    link::{
-        CLIENT_ADDRESS_HEADER, TOKEN_BODY_BYTES_MAX, TOKEN_BODY_LIMIT, TOKEN_BODY_TIMEOUT,
-        TOKEN_PATH,
-    },
+    link::{TOKEN_BODY_BYTES_MAX, TOKEN_BODY_LIMIT, TOKEN_BODY_TIMEOUT},
     serve::{
         Late,
         budget::{Busy, Share},
-        log::{LogFields, REQUEST_ID_HEADER, RequestId},
+        log::{LogFields, RequestId},
     },
     telemetry::chain,
 };
@@ -33,7 +30,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{App, client_address::ClientAddress, json, value};
+use super::{App, client_address::ClientAddress, json, token_request, value};
 
 /// The request headers that the token endpoint reads. No other is passed on, so that nobody can
 /// slip in one that is believed on the private socket.
@@ -153,24 +150,14 @@ fn unavailable(error: String) -> Response {
 }
 
 fn to_auth_server(parts: Parts, bytes: Bytes, client: ClientAddress, id: RequestId) -> Request {
-    let target = match parts.uri.query() {
-        Some(query) => format!("{TOKEN_PATH}?{query}"),
-        None => TOKEN_PATH.to_owned(),
-    };
-    let mut forwarded = Request::new(Body::from(bytes));
+    let mut forwarded = token_request(parts.uri.query(), client.0, Some(id));
     *forwarded.method_mut() = parts.method;
-    *forwarded.uri_mut() = target.parse().unwrap_or(Uri::from_static(TOKEN_PATH));
-    let headers = forwarded.headers_mut();
-    headers.insert(header::HOST, value("auth-server"));
-    headers.insert(REQUEST_ID_HEADER, value(id.to_string()));
+    *forwarded.body_mut() = Body::from(bytes);
     for name in PASSED_ON {
         // Every value of it: several credentials are for the token endpoint to refuse.
         for value in parts.headers.get_all(&name) {
-            headers.append(name.clone(), value.clone());
+            forwarded.headers_mut().append(name.clone(), value.clone());
         }
-    }
-    if let Some(address) = client.0 {
-        headers.insert(HeaderName::from_static(CLIENT_ADDRESS_HEADER), value(address.to_string()));
     }
     forwarded
 }

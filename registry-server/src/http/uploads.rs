@@ -3,11 +3,17 @@
 
 use axum::{
     http::{HeaderName, StatusCode, header},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use berth_shared::digest::Digest;
 
-use super::{CONTENT_DIGEST, call::Call, empty, error::Error, query::Mount, range, value};
+use super::{
+    call::Call,
+    created,
+    error::{Answer, Error},
+    query::Mount,
+    range, value,
+};
 use crate::{
     authz::permit::Permit,
     metadata::upload::{Pusher, UploadId},
@@ -21,16 +27,12 @@ use crate::{
 pub(super) const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 impl Call<'_> {
-    pub(super) async fn start_upload(
-        &self,
-        permit: &Permit,
-        content: &mut Content,
-    ) -> Result<Response, Error> {
+    pub(super) async fn start_upload(&self, permit: &Permit, content: &mut Content) -> Answer {
         let registry = &self.app.registry;
         if let Some(mount) = self.query.mount()
             && self.mount(permit, &mount).await?
         {
-            return Ok(created(permit, &mount.digest));
+            return Ok(blob_created(permit, &mount.digest));
         }
         let pusher = Pusher::of(self.claimant);
         let Some(digest) = self.query.get("digest") else {
@@ -45,7 +47,7 @@ impl Call<'_> {
             let _ = registry.uploads.cancel(permit, &id).await;
             return Err(error.into());
         }
-        Ok(created(permit, &digest))
+        Ok(blob_created(permit, &digest))
     }
 
     /// Links the blob here if the subject may pull it from the repository that is named, or, where
@@ -63,11 +65,7 @@ impl Call<'_> {
         Ok(mounted?)
     }
 
-    pub(super) async fn upload_progress(
-        &self,
-        permit: &Permit,
-        id: &UploadId,
-    ) -> Result<Response, Error> {
+    pub(super) async fn upload_progress(&self, permit: &Permit, id: &UploadId) -> Answer {
         let progress = self.app.registry.uploads.progress(permit, id).await?;
         Ok(session(StatusCode::NO_CONTENT, permit, &progress))
     }
@@ -77,7 +75,7 @@ impl Call<'_> {
         permit: &Permit,
         id: &UploadId,
         content: &mut Content,
-    ) -> Result<Response, Error> {
+    ) -> Answer {
         let range = self.chunk_range(permit, id).await?;
         let appended = self.app.registry.uploads.append(permit, id, range, content).await;
         let progress = appended.map_err(|error| out_of_order(permit, error))?;
@@ -89,7 +87,7 @@ impl Call<'_> {
         permit: &Permit,
         id: &UploadId,
         content: &mut Content,
-    ) -> Result<Response, Error> {
+    ) -> Answer {
         let digest = self.query.get("digest").unwrap_or_default();
         let digest: Digest = digest.parse().map_err(registry::Error::from)?;
         let registry = &self.app.registry;
@@ -103,16 +101,12 @@ impl Call<'_> {
             }
             committed => committed.map_err(|error| out_of_order(permit, error))?,
         }
-        Ok(created(permit, &digest))
+        Ok(blob_created(permit, &digest))
     }
 
-    pub(super) async fn cancel_upload(
-        &self,
-        permit: &Permit,
-        id: &UploadId,
-    ) -> Result<Response, Error> {
+    pub(super) async fn cancel_upload(&self, permit: &Permit, id: &UploadId) -> Answer {
         self.app.registry.uploads.cancel(permit, id).await?;
-        Ok(empty(StatusCode::NO_CONTENT))
+        Ok(StatusCode::NO_CONTENT.into_response())
     }
 
     /// Where the chunk belongs, if it says so. A client that wrote what cannot be read is told where
@@ -161,19 +155,14 @@ fn range_of(received: u64) -> String {
 }
 
 fn session(status: StatusCode, permit: &Permit, progress: &Progress) -> Response {
-    let mut response = empty(status);
-    let headers = response.headers_mut();
-    headers.insert(header::LOCATION, value(location(permit, &progress.id)));
-    headers.insert(header::RANGE, value(range_of(progress.received)));
-    headers.insert(UPLOAD_UUID, value(progress.id.as_str()));
-    response
+    let headers = [
+        (header::LOCATION, value(location(permit, &progress.id))),
+        (header::RANGE, value(range_of(progress.received))),
+        (UPLOAD_UUID, value(progress.id.as_str())),
+    ];
+    (status, headers).into_response()
 }
 
-fn created(permit: &Permit, digest: &Digest) -> Response {
-    let mut response = empty(StatusCode::CREATED);
-    let headers = response.headers_mut();
-    let location = format!("/v2/{}/blobs/{digest}", permit.repository());
-    headers.insert(header::LOCATION, value(location));
-    headers.insert(CONTENT_DIGEST, value(digest.as_str()));
-    response
+fn blob_created(permit: &Permit, digest: &Digest) -> Response {
+    created(format!("/v2/{}/blobs/{digest}", permit.repository()), digest)
 }
