@@ -88,28 +88,21 @@ struct File {
     #[serde(deserialize_with = "address")]
     listen: SocketAddr,
     public_urls: Vec<String>,
-    #[serde(default = "default_data")]
-    data: PathBuf,
-    #[serde(default = "default_name")]
-    service: String,
-    #[serde(default = "default_name")]
-    issuer: String,
-    #[serde(default = "default_auth_socket")]
-    auth_socket: PathBuf,
+    data: Option<PathBuf>,
+    service: Option<String>,
+    issuer: Option<String>,
+    auth_socket: Option<PathBuf>,
     #[serde(default)]
     trusted_proxies: Vec<String>,
     #[serde(default)]
     insecure_http: bool,
-    #[serde(default = "yes")]
-    basic: bool,
-    #[serde(default = "default_log")]
-    log: String,
+    basic: Option<bool>,
+    log: Option<String>,
     #[serde(default)]
     log_format: LogFormat,
     tls: Option<TlsFiles>,
     foreign_issuer: Option<ForeignTable>,
-    #[serde(default = "yes")]
-    durable: bool,
+    durable: Option<bool>,
     #[serde(default)]
     read_only: bool,
     metrics: Option<metrics::Config>,
@@ -121,26 +114,6 @@ struct File {
     collection: Collection,
     #[serde(default)]
     verification: Verification,
-}
-
-fn default_data() -> PathBuf {
-    "registry".into()
-}
-
-fn default_auth_socket() -> PathBuf {
-    "run/auth.sock".into()
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn default_name() -> String {
-    "berth".into()
-}
-
-fn default_log() -> String {
-    "info".into()
 }
 
 impl Config {
@@ -160,20 +133,18 @@ impl Config {
     pub fn of(settings: &Settings) -> Result<Self, ConfigError> {
         parse::<File>(settings.path(), settings.text())?.check(settings.path())
     }
-}
 
-impl Config {
     /// The keys in which `other` differs and which take effect at a start only.
     #[must_use]
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
-        let changed = self.fixed().into_iter().zip(other.fixed()).filter(|(a, b)| a != b);
+        let changed = self.fixed().zip(other.fixed()).filter(|(a, b)| a != b);
         changed.map(|((key, _), _)| key).collect()
     }
 
     /// What takes effect at a start only, as it prints: some of the types cannot be compared.
-    fn fixed(&self) -> [(&'static str, String); 21] {
-        let connections = &self.connections;
-        let values: [(&str, &dyn Debug); 21] = [
+    fn fixed(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let (connections, limits) = (&self.connections, &self.settings.limits);
+        let values: [(_, &dyn Debug); _] = [
             ("listen", &self.listen),
             ("tls", &self.tls),
             ("public_urls", &self.public_urls),
@@ -184,19 +155,19 @@ impl Config {
             ("issuer", &self.issuer),
             ("auth_socket", &self.auth_socket),
             ("foreign_issuer", &self.foreign_issuer),
-            ("trusted_proxies", &self.connections.trusted_proxies),
+            ("trusted_proxies", &connections.trusted_proxies),
             ("cors.allowed_origins", &self.cors),
             ("log_format", &self.log_format),
             ("metrics", &self.metrics),
-            ("limits.uploads_max", &self.settings.limits.uploads_max),
+            ("limits.uploads_max", &limits.uploads_max),
             ("limits.connections_max", &connections.connections_max),
             ("limits.connections_per_network_max", &connections.connections_per_network_max),
             ("limits.connection_idle_secs_max", &connections.idle_timeout),
             ("limits.transfer_bytes_per_sec_min", &connections.transfer_bytes_per_sec_min),
             ("limits.body_idle_secs_max", &connections.body_idle),
-            ("limits.memory_bytes_max", &self.settings.limits.memory_bytes_max),
+            ("limits.memory_bytes_max", &limits.memory_bytes_max),
         ];
-        values.map(|(key, value)| (key, format!("{value:?}")))
+        values.into_iter().map(|(key, value)| (key, format!("{value:?}")))
     }
 }
 
@@ -214,8 +185,9 @@ impl File {
                 ),
             ));
         }
-        let trusted_proxies = networks(&self.trusted_proxies)?;
-        if !is_service(&self.service) {
+        let trusted_proxies = networks(&self.trusted_proxies)?.into();
+        let (service, issuer) = (named(self.service), named(self.issuer));
+        if !is_service(&service) {
             return Err(ConfigError::value("service", "must be a plain, non-empty name in ASCII"));
         }
         let settings = registry::Settings {
@@ -224,10 +196,7 @@ impl File {
             verification: self.verification.settings()?,
             read_only: self.read_only,
         };
-        let connections = serve::Limits {
-            trusted_proxies: trusted_proxies.into(),
-            ..self.limits.of_connections()?
-        };
+        let connections = serve::Limits { trusted_proxies, ..self.limits.of_connections()? };
         let foreign_issuer = self.foreign_issuer.map(|table| table.check(path, self.insecure_http));
         Ok(Config {
             listen: self.listen,
@@ -236,21 +205,26 @@ impl File {
                 key: beside(path, &tls.key),
             }),
             public_urls,
-            data: beside(path, &self.data),
-            service: self.service,
-            issuer: self.issuer,
-            auth_socket: beside(path, &self.auth_socket),
+            data: beside(path, &self.data.unwrap_or("registry".into())),
+            service,
+            issuer,
+            auth_socket: beside(path, &self.auth_socket.unwrap_or("run/auth.sock".into())),
             foreign_issuer: foreign_issuer.transpose()?,
-            log: self.log,
-            basic: self.basic,
+            log: self.log.unwrap_or("info".into()),
+            basic: self.basic.unwrap_or(true),
             log_format: self.log_format,
-            durable: self.durable,
+            durable: self.durable.unwrap_or(true),
             settings,
             connections,
             cors: self.cors.check()?,
             metrics: self.metrics.map(metrics::Config::check).transpose()?,
         })
     }
+}
+
+/// What service and issuer are called, unless the file says.
+fn named(name: Option<String>) -> String {
+    name.unwrap_or_else(|| "berth".into())
 }
 
 /// Whether `text` can be the name of a service.
