@@ -6,7 +6,8 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{HeaderValue, Response, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
     routing::post,
 };
 use berth_shared::{name::RepositoryName, reference::Reference};
@@ -87,13 +88,12 @@ pub(crate) fn routes(registry: Registry) -> Router {
     Router::new().route(JOBS_PATH, post(start)).with_state(registry)
 }
 
-async fn start(State(registry): State<Registry>, job: Bytes) -> Response<Body> {
+async fn start(State(registry): State<Registry>, job: Bytes) -> Response {
     let job: Job = match serde_json::from_slice(&job) {
         Ok(job) => job,
         Err(error) => {
-            let mut response = Response::new(Body::from(format!("no such job: {error}\n")));
-            *response.status_mut() = StatusCode::BAD_REQUEST;
-            return response;
+            let why = Body::from(format!("no such job: {error}\n"));
+            return (StatusCode::BAD_REQUEST, why).into_response();
         }
     };
     let told = tell(|events| job.run(registry, events));
@@ -103,8 +103,6 @@ async fn start(State(registry): State<Registry>, job: Bytes) -> Response<Body> {
         line.push(b'\n');
         Some((Ok::<_, Infallible>(Bytes::from(line)), told))
     });
-    let mut response = Response::new(Body::from_stream(lines));
-    let lines = HeaderValue::from_static("application/x-ndjson");
-    response.headers_mut().insert(header::CONTENT_TYPE, lines);
-    response
+    let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))];
+    (headers, Body::from_stream(lines)).into_response()
 }
