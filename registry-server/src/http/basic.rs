@@ -146,10 +146,8 @@ impl Exchange {
 
 /// A refusal in words.
 fn said(status: StatusCode, body: &[u8]) -> String {
-    match message(body) {
-        Some(message) => format!("auth-server answered {status}: {message}"),
-        None => format!("auth-server answered {status}"),
-    }
+    let message = message(body).map(|message| format!(": {message}")).unwrap_or_default();
+    format!("auth-server answered {status}{message}")
 }
 
 /// What a refusal of the token endpoint says; it holds no secret.

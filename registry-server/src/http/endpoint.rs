@@ -176,21 +176,42 @@ impl Line {
     /// Reads method and raw path.
     pub(crate) fn parse(method: &Method, path: &str) -> Result<Self, NotAnEndpoint> {
         let resource = Resource::parse(path).ok_or(NotAnEndpoint::Path)?;
-        let (repository, (operation, methods)) = match resource {
+        // What reads stands in for a method that there is not.
+        let (repository, operation, methods) = match resource {
             Resource::Ping => return Ok(Self::of(Endpoint::Ping, READ, method)),
             Resource::Catalog => return Ok(Self::of(Endpoint::Catalog, READ, method)),
-            Resource::Tags(repository) => (name(repository)?, (Operation::Tags, READ)),
+            Resource::Tags(repository) => (name(repository)?, Operation::Tags, READ),
             Resource::Referrers(repository, subject) => {
                 let repository = name(repository)?;
-                (repository, (Operation::Referrers { digest: digest(subject)? }, READ))
+                (repository, Operation::Referrers { digest: digest(subject)? }, READ)
             }
-            Resource::Blob(repository, blob) => (name(repository)?, on_blob(method, digest(blob)?)),
+            Resource::Blob(repository, blob) => {
+                let (repository, digest) = (name(repository)?, digest(blob)?);
+                let operation = match *method {
+                    Method::DELETE => Operation::DeleteBlob { digest },
+                    _ => Operation::ReadBlob { digest },
+                };
+                (repository, operation, "GET, HEAD, DELETE")
+            }
             Resource::Manifest(repository, text) => {
-                (name(repository)?, on_manifest(method, reference(text)?))
+                let (repository, reference) = (name(repository)?, reference(text)?);
+                let operation = match *method {
+                    Method::PUT => Operation::PutManifest { reference },
+                    Method::DELETE => Operation::DeleteManifest { reference },
+                    _ => Operation::ReadManifest { reference },
+                };
+                (repository, operation, "GET, HEAD, PUT, DELETE")
             }
-            Resource::Uploads(repository) => (name(repository)?, (Operation::StartUpload, "POST")),
+            Resource::Uploads(repository) => (name(repository)?, Operation::StartUpload, "POST"),
             Resource::Upload(repository, id) => {
-                (name(repository)?, on_upload(method, upload_id(id)?))
+                let (repository, id) = (name(repository)?, upload_id(id)?);
+                let operation = match *method {
+                    Method::PATCH => Operation::AppendUpload { id },
+                    Method::PUT => Operation::CommitUpload { id },
+                    Method::DELETE => Operation::CancelUpload { id },
+                    _ => Operation::UploadProgress { id },
+                };
+                (repository, operation, "GET, PATCH, PUT, DELETE")
             }
         };
         Ok(Self::of(Endpoint::Repository(repository, operation), methods, method))
@@ -213,36 +234,6 @@ impl Line {
 
 /// The methods of what can be read alone.
 const READ: &str = "GET, HEAD";
-
-/// What a method does to a blob, and which there are; what reads stands in for any other.
-fn on_blob(method: &Method, digest: Digest) -> (Operation, &'static str) {
-    let operation = match *method {
-        Method::DELETE => Operation::DeleteBlob { digest },
-        _ => Operation::ReadBlob { digest },
-    };
-    (operation, "GET, HEAD, DELETE")
-}
-
-/// The same for a manifest.
-fn on_manifest(method: &Method, reference: Reference) -> (Operation, &'static str) {
-    let operation = match *method {
-        Method::PUT => Operation::PutManifest { reference },
-        Method::DELETE => Operation::DeleteManifest { reference },
-        _ => Operation::ReadManifest { reference },
-    };
-    (operation, "GET, HEAD, PUT, DELETE")
-}
-
-/// The same for an upload session.
-fn on_upload(method: &Method, id: UploadId) -> (Operation, &'static str) {
-    let operation = match *method {
-        Method::PATCH => Operation::AppendUpload { id },
-        Method::PUT => Operation::CommitUpload { id },
-        Method::DELETE => Operation::CancelUpload { id },
-        _ => Operation::UploadProgress { id },
-    };
-    (operation, "GET, PATCH, PUT, DELETE")
-}
 
 impl Endpoint {
     /// The access that the endpoint needs. `mount_source` is the `from` of a mount: the client
