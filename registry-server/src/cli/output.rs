@@ -104,11 +104,8 @@ pub(crate) fn table<const N: usize>(rows: &[[String; N]], numbers: usize) {
     let widths: [usize; N] = std::array::from_fn(|column| width(column).unwrap_or(0));
     for row in &rows {
         let cell = |(at, text): (usize, &String)| {
-            if at >= numbers {
-                format!("{text:>width$}", width = widths[at])
-            } else {
-                format!("{text:<width$}", width = widths[at])
-            }
+            let width = widths[at];
+            if at < numbers { format!("{text:<width$}") } else { format!("{text:>width$}") }
         };
         let cells: Vec<String> = row.iter().enumerate().map(cell).collect();
         line(cells.join("  ").trim_end());

@@ -58,14 +58,11 @@ impl Job {
                 let repository: RepositoryName =
                     repository.parse().map_err(|_| Error::NameUnknown)?;
                 let reference: Option<Reference> = reference
-                    .map(|reference| reference.parse().map_err(|_| Error::ManifestUnknown))
+                    .map(|it| it.parse().map_err(|_| Error::ManifestUnknown))
                     .transpose()?;
-                Outcome::Deleted(
-                    registry
-                        .deletion
-                        .delete(&repository, reference.as_ref(), force, events)
-                        .await?,
-                )
+                let reference = reference.as_ref();
+                let deletion = registry.deletion.delete(&repository, reference, force, events);
+                Outcome::Deleted(deletion.await?)
             }
             Self::Hold => {
                 let _hold = registry.hold().await;
