@@ -62,7 +62,6 @@ impl Description {
 #[derive(Debug)]
 pub(super) struct Directory {
     place: Place,
-    root: PathBuf,
 }
 
 impl Directory {
@@ -92,32 +91,25 @@ impl Directory {
             )));
         }
         let description = serde_json::from_slice(&bytes).map_err(broken)?;
-        Ok((Self { root: place.path().to_owned(), place }, description))
+        Ok((Self { place }, description))
     }
 
     /// The directory to write to, made where it is missing, and this process's alone as long as
     /// the file is open.
     pub(super) fn to_write(root: &Path) -> Result<(Self, File), Error> {
-        let place = Place::make(root)?;
-        let is_ours = place.has(DESCRIPTION) || place.has(LOCK);
-        let entry = place.within(|| fs::read_dir(place.path())?.next().transpose());
-        if !is_ours && entry.map_err(doing("reading", root))?.is_some() {
-            let root = root.display();
-            return Err(Error::Refused(format!(
-                "{root} is neither empty nor a backup: name a directory of its own"
-            )));
-        }
+        let what = "a backup: name a directory of its own";
+        let place = take_up(root, &[DESCRIPTION, LOCK], what)?;
         let path = place.path().join(LOCK);
         let lock = place.within(|| try_lock(&path)).map_err(doing("locking", &path))?;
         let lock = lock.ok_or_else(|| {
             let root = root.display();
             Error::Refused(format!("another backup to {root} is under way"))
         })?;
-        Ok((Self { root: place.path().to_owned(), place }, lock))
+        Ok((Self { place }, lock))
     }
 
     pub(super) fn database(&self) -> PathBuf {
-        self.root.join("registry.db")
+        self.place.path().join("registry.db")
     }
 
     /// Where the next backup's database is made: in this directory, or where the one who reads the
@@ -125,14 +117,14 @@ impl Directory {
     /// removed.
     pub(super) fn new_database(&self, data: &Path) -> Result<PathBuf, Error> {
         match self.place.is_reached_by_name() {
-            true => fresh(self.root.join(NEW)),
+            true => fresh(self.place.path().join(NEW)),
             false => fresh(data.join("registry.db.backup")),
         }
     }
 
     /// What backs up the objects of a data directory. Every directory that it needs is made.
     pub(super) fn copying_from(&self, data: &Path) -> Result<Copying, Error> {
-        let objects = self.root.join(OBJECTS);
+        let objects = self.place.path().join(OBJECTS);
         let made = self.place.within(|| DiskStore::open(&objects).map(drop));
         made.map_err(doing("making", &objects))?;
         Ok(Copying::new(data::store(data), self.store()))
@@ -146,7 +138,7 @@ impl Directory {
     }
 
     fn store(&self) -> DiskStore {
-        DiskStore::at(&self.root.join(OBJECTS)).worked_in_by(self.place.identity())
+        DiskStore::at(&self.place.path().join(OBJECTS)).worked_in_by(self.place.identity())
     }
 
     /// Copies the database to a new file, which this thread's user makes.
@@ -161,17 +153,29 @@ impl Directory {
     pub(super) fn commit(&self, new: &Path, description: &Description) -> Result<(), Error> {
         // It is what its user may read, whatever has been put in its place.
         let file = open_regular(new).map_err(doing("reading", new))?;
-        let _assumed = self.place.identity().assume().map_err(doing("writing in", &self.root))?;
-        let here = self.root.join(NEW);
+        let _assumed =
+            self.place.identity().assume().map_err(doing("writing in", self.place.path()))?;
+        let here = self.place.path().join(NEW);
         if here != new {
             copy(&file, &fresh(here.clone())?).map_err(doing("copying to", &here))?;
         }
         put(&here, &self.database())?;
-        let path = self.root.join(DESCRIPTION);
+        let path = self.place.path().join(DESCRIPTION);
         let text = serde_json::to_string_pretty(description).map_err(io::Error::from);
         let written = text.and_then(|text| replace(&path, format!("{text}\n").as_bytes()));
         written.map_err(doing("writing", &path))
     }
+}
+
+/// Makes a directory, or takes up one that is empty or has one of the files `ours`.
+pub(super) fn take_up(root: &Path, ours: &[&str], what: &str) -> Result<Place, Error> {
+    let place = Place::make(root)?;
+    let is_ours = ours.iter().any(|name| place.has(name));
+    let entry = place.within(|| fs::read_dir(place.path())?.next().transpose());
+    if !is_ours && entry.map_err(doing("reading", root))?.is_some() {
+        return Err(Error::Refused(format!("{} is neither empty nor {what}", root.display())));
+    }
+    Ok(place)
 }
 
 /// The path of a database about to be made: nothing is there.

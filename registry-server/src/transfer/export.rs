@@ -21,7 +21,7 @@ use berth_shared::{
 };
 use futures_util::{StreamExt, future::BoxFuture};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -243,10 +243,7 @@ impl Export {
             hasher.update(std::slice::from_ref(&piece));
             let file = Arc::clone(&file);
             let written = spawn_blocking(move || (&*file).write_all(&piece)).await;
-            written
-                .map_err(io::Error::other)
-                .and_then(|written| written)
-                .map_err(doing("writing", &partial))?;
+            written.map_err(io::Error::other).flatten().map_err(doing("writing", &partial))?;
         }
         let is_sound = hasher.finish() == blob.digest;
         let end = || match is_sound {
@@ -285,10 +282,7 @@ impl Export {
 }
 
 /// How an index names the manifest.
-fn descriptor(manifest: &Manifest) -> Map<String, Value> {
-    Map::from_iter([
-        ("mediaType".to_owned(), json!(manifest.media_type)),
-        ("digest".to_owned(), json!(manifest.digest)),
-        ("size".to_owned(), json!(manifest.bytes.len())),
-    ])
+fn descriptor(manifest: &Manifest) -> Value {
+    let Manifest { media_type, digest, bytes, .. } = manifest;
+    json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
 }

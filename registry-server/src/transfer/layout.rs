@@ -11,9 +11,12 @@ use berth_shared::{
     owner::Place,
     tag::Tag,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::error::{Error, doing};
+use super::{
+    directory::take_up,
+    error::{Error, doing},
+};
 
 /// Says that a directory is a layout, and of which version.
 const MARK: &str = "oci-layout";
@@ -28,7 +31,6 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 #[derive(Debug)]
 pub(super) struct Layout {
     place: Place,
-    root: PathBuf,
     index: Value,
 }
 
@@ -38,14 +40,8 @@ impl Layout {
     /// # Errors
     /// When something else is there, and when a file fails.
     pub(super) fn open(root: &Path) -> Result<Self, Error> {
-        let place = Place::make(root)?;
-        let entry = place.within(|| fs::read_dir(place.path())?.next().transpose());
-        if !place.has(MARK) && entry.map_err(doing("reading", root))?.is_some() {
-            let root = root.display();
-            return Err(Error::Refused(format!(
-                "{root} is neither empty nor an OCI image layout: name another directory"
-            )));
-        }
+        let what = "an OCI image layout: name another directory";
+        let place = take_up(root, &[MARK], what)?;
         let path = place.path().join("index.json");
         let index = match place.within(|| read_at_most(&path, INDEX_BYTES_MAX)) {
             Ok(bytes) => serde_json::from_slice(&bytes)
@@ -60,8 +56,8 @@ impl Layout {
         if !index["manifests"].is_array() {
             return Err(Error::Refused(format!("{} is no index", path.display())));
         }
-        let layout = Self { root: place.path().to_owned(), place, index };
-        layout.replace(&layout.root.join(MARK), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        let layout = Self { place, index };
+        layout.replace(&layout.path(MARK), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         Ok(layout)
     }
 
@@ -80,7 +76,7 @@ impl Layout {
                     return Ok(());
                 }
                 fs::create_dir_all(folder)?;
-                sync_directory(&self.root.join("blobs"))
+                sync_directory(&self.path("blobs"))
             };
             self.within(make).map_err(doing("making", folder))?;
         }
@@ -88,25 +84,28 @@ impl Layout {
     }
 
     fn blob(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs").join(digest.algorithm().name()).join(digest.hex())
+        self.path("blobs").join(digest.algorithm().name()).join(digest.hex())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
     }
 
     /// Adds a manifest to the index: under a tag, which then leads nowhere else, or without one.
-    pub(super) fn add(&mut self, mut descriptor: Map<String, Value>, tag: Option<&Tag>) {
+    pub(super) fn add(&mut self, mut descriptor: Value, tag: Option<&Tag>) {
         let Some(manifests) = self.index["manifests"].as_array_mut() else { return };
-        let digest = descriptor.get("digest").cloned();
         if let Some(tag) = tag {
             manifests.retain(|it| it["annotations"][REF_NAME] != tag.as_str());
-            descriptor.insert("annotations".to_owned(), json!({ REF_NAME: tag.as_str() }));
-        } else if manifests.iter().any(|it| Some(&it["digest"]) == digest.as_ref()) {
+            descriptor["annotations"] = json!({ REF_NAME: tag.as_str() });
+        } else if manifests.iter().any(|it| it["digest"] == descriptor["digest"]) {
             return;
         }
-        manifests.push(Value::Object(descriptor));
+        manifests.push(descriptor);
     }
 
     /// Writes the index: from here on the layout has what was added.
     pub(super) fn save(&self) -> Result<(), Error> {
-        self.replace(&self.root.join("index.json"), self.index.to_string().as_bytes())
+        self.replace(&self.path("index.json"), self.index.to_string().as_bytes())
     }
 
     /// Writes a file as a whole.

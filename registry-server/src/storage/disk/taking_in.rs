@@ -69,7 +69,7 @@ impl TakingIn {
     ///
     /// # Errors
     /// When a directory cannot be synced.
-    pub(crate) fn sync(&self, locations: &[&Location]) -> io::Result<()> {
+    pub(crate) fn sync(&self, locations: &[Location]) -> io::Result<()> {
         let shards: BTreeSet<&str> = locations.iter().map(|it| &it.as_str()[..2]).collect();
         shards.into_iter().try_for_each(|shard| sync_directory(&self.store.root.join(shard)))
     }

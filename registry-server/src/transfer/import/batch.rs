@@ -5,7 +5,6 @@ use std::{
     fs,
     io::{self, Read},
     os::unix::fs::MetadataExt,
-    path::PathBuf,
     sync::Arc,
 };
 
@@ -49,7 +48,6 @@ pub(super) enum Examined {
     /// The old store holds it.
     There {
         size: u64,
-        path: PathBuf,
         state: State,
         /// Where Berth's own object lies, which is damaged.
         unsound: Option<Location>,
@@ -73,42 +71,29 @@ impl State {
     }
 }
 
-/// A blob on its way.
-#[derive(Debug, Clone)]
-struct Taken {
-    received: Received,
-    from: PathBuf,
-    state: State,
-}
-
-/// A manifest or a tag, and what is taken before it.
+/// A manifest or a tag, what is taken before it, and which files its blobs are.
 #[derive(Debug)]
 pub(super) struct Step {
-    repository: RepositoryName,
-    blobs: Vec<Taken>,
-    links: Vec<Digest>,
-    manifest: Option<NewManifest>,
-    tag: Option<TagLink>,
+    rows: Imported,
+    files: Vec<State>,
 }
 
 impl Step {
     fn in_repository(repository: &RepositoryName) -> Self {
-        let (blobs, links) = (Vec::new(), Vec::new());
-        Self { repository: repository.clone(), blobs, links, manifest: None, tag: None }
+        let (blobs, links, files) = (Vec::new(), Vec::new(), Vec::new());
+        let repository = repository.clone();
+        Self { rows: Imported { repository, blobs, links, manifest: None, tag: None }, files }
     }
 
-    fn rows(&self) -> usize {
-        let manifest = self.manifest.as_ref().map_or(0, |it| 1 + it.references.len());
-        self.blobs.len() + self.links.len() + manifest + usize::from(self.tag.is_some())
+    fn blobs(&self) -> impl Iterator<Item = &Blob> {
+        self.rows.blobs.iter().map(|received| &received.blob)
     }
-}
 
-impl From<Step> for Imported {
-    fn from(step: Step) -> Self {
-        let Step { repository, blobs, links, manifest, tag } = step;
-        let blobs = blobs.into_iter().map(|taken| taken.received).collect();
-        let tag = tag.map(|link| (link.tag, link.digest, link.written));
-        Self { repository, blobs, links, manifest, tag }
+    /// How many rows it writes, about.
+    fn weight(&self) -> usize {
+        let Imported { blobs, links, manifest, tag, .. } = &self.rows;
+        let manifest = manifest.as_ref().map_or(0, |it| 1 + it.references.len());
+        blobs.len() + links.len() + manifest + usize::from(tag.is_some())
     }
 }
 
@@ -153,7 +138,7 @@ impl Import {
                 Ok(content) => content,
                 Err(what) => return Ok(Examined::Faulty(what)),
             };
-            let path = content.path.clone();
+            let path = old.path_of(&digest);
             if !may_be_taken(&old, &content, options) {
                 return Err(Error::Refused(format!(
                     "{} belongs neither to who owns the old store nor to who owns Berth's data: add \
@@ -175,7 +160,7 @@ impl Import {
             let fault = if options.verify { fault_of_bytes(content.file, &digest) } else { None };
             Ok(match fault {
                 Some(what) => Examined::Faulty(what),
-                None => Examined::There { size, path, state, unsound },
+                None => Examined::There { size, state, unsound },
             })
         })
         .await
@@ -196,11 +181,11 @@ impl Import {
             for named in manifest.references.iter().filter(|named| is_blob(named)) {
                 let can_link = self.gather(&named.digest, &mut step)?;
                 if is_new && can_link && linked.insert(named.digest.clone()) {
-                    step.links.push(named.digest.clone());
+                    step.rows.links.push(named.digest.clone());
                 }
             }
             self.summary.present += u64::from(!is_new);
-            step.manifest = Some(manifest).filter(|_| is_new);
+            step.rows.manifest = Some(manifest).filter(|_| is_new);
             self.add(step).await?;
         }
         for tag in tags {
@@ -209,7 +194,11 @@ impl Import {
                 Some((digest, since)) if digest == tag.digest || since >= tag.written => {
                     self.summary.present += 1;
                 }
-                _ => self.add(Step { tag: Some(tag), ..Step::in_repository(name) }).await?,
+                _ => {
+                    let mut step = Step::in_repository(name);
+                    step.rows.tag = Some((tag.tag, tag.digest, tag.written));
+                    self.add(step).await?;
+                }
             }
         }
         Ok(())
@@ -218,23 +207,22 @@ impl Import {
     /// Adds a blob to the step, if Berth has to have it still. Whether Berth will have it then.
     fn gather(&mut self, digest: &Digest, step: &mut Step) -> Result<bool, Error> {
         let Some(examined) = self.examined.get_mut(digest) else { return Ok(false) };
-        let (size, from, state, unsound) = match examined {
+        let (size, state, unsound) = match examined {
             Examined::Held(_) => return Ok(true),
             Examined::Faulty(_) => return Ok(false),
-            Examined::There { size, path, state, unsound } => {
-                (*size, path.clone(), *state, unsound.take())
-            }
+            Examined::There { size, state, unsound } => (*size, *state, unsound.take()),
         };
         let location = Location::fresh()?;
         let blob = Blob { digest: digest.clone(), size, location, damaged: false };
-        step.blobs.push(Taken { received: Received { blob, unsound }, from, state });
+        step.rows.blobs.push(Received { blob, unsound });
+        step.files.push(state);
         *examined = Examined::Held(size);
         Ok(true)
     }
 
     async fn add(&mut self, step: Step) -> Result<(), Error> {
-        self.batch.rows += step.rows();
-        self.batch.bytes += step.blobs.iter().map(|taken| taken.received.blob.size).sum::<u64>();
+        self.batch.rows += step.weight();
+        self.batch.bytes += step.blobs().map(|blob| blob.size).sum::<u64>();
         self.batch.steps.push(step);
         let is_much = self.options.how == How::Copy && self.batch.bytes >= COPIED_BYTES_MAX;
         if is_much || self.batch.rows >= BATCH_ROWS_MAX { self.finish().await } else { Ok(()) }
@@ -243,11 +231,10 @@ impl Import {
     /// Does what waits: takes the objects, makes them durable, and then writes the rows.
     pub(super) async fn finish(&mut self) -> Result<(), Error> {
         let batch = std::mem::take(&mut self.batch);
-        let blobs = batch.steps.iter().flat_map(|step| step.blobs.iter().cloned()).collect();
-        self.take_in(blobs).await?;
+        self.take_in(&batch.steps).await?;
         let (mut rows, mut chunk) = (0, Vec::new());
         for step in batch.steps {
-            rows += step.rows();
+            rows += step.weight();
             chunk.push(step);
             if rows >= ROWS_MAX {
                 rows = 0;
@@ -259,60 +246,57 @@ impl Import {
 
     /// Writes the rows of some steps. What they name is durable.
     async fn write(&mut self, steps: Vec<Step>) -> Result<(), Error> {
-        let blobs: Vec<Taken> = steps.iter().flat_map(|step| step.blobs.iter().cloned()).collect();
-        let manifests = steps.iter().filter(|step| step.manifest.is_some()).count() as u64;
-        let tags = steps.iter().filter(|step| step.tag.is_some()).count() as u64;
-        self.registry.intake.write(steps.into_iter().map(Imported::from).collect()).await?;
+        let blobs: Vec<Blob> = steps.iter().flat_map(Step::blobs).cloned().collect();
+        let rows: Vec<Imported> = steps.into_iter().map(|step| step.rows).collect();
+        let manifests = rows.iter().filter(|rows| rows.manifest.is_some()).count() as u64;
+        let tags = rows.iter().filter(|rows| rows.tag.is_some()).count() as u64;
+        self.registry.intake.write(rows).await?;
         self.summary.manifests += manifests;
         self.summary.tags += tags;
         self.summary.blobs += blobs.len() as u64;
-        self.summary.bytes += blobs.iter().map(|taken| taken.received.blob.size).sum::<u64>();
+        self.summary.bytes += blobs.iter().map(|blob| blob.size).sum::<u64>();
         if self.options.how == How::Adopt {
             self.give_up(blobs).await?;
         }
         Ok(())
     }
 
-    async fn take_in(&mut self, blobs: Vec<Taken>) -> Result<(), Error> {
+    async fn take_in(&mut self, steps: &[Step]) -> Result<(), Error> {
         let options = self.options;
-        for taken in &blobs {
+        let mut locations = Vec::new();
+        for (blob, state) in steps.iter().flat_map(|step| step.blobs().zip(&step.files)) {
             let (taking_in, old) = (self.taking_in.clone(), Arc::clone(&self.old));
-            let one = taken.clone();
+            let (Blob { digest, location, .. }, state) = (blob.clone(), *state);
+            locations.push(location.clone());
             in_background(move || {
                 let take = || {
                     // What was put in its place, or written to it, since it was looked at is another.
-                    let content = old.blob(&one.received.blob.digest)?.map_err(io::Error::other)?;
-                    if State::of(&content.meta) != one.state
-                        || !may_be_taken(&old, &content, options)
-                    {
+                    let content = old.blob(&digest)?.map_err(io::Error::other)?;
+                    if State::of(&content.meta) != state || !may_be_taken(&old, &content, options) {
                         return Err(io::Error::other("it has changed meanwhile"));
                     }
-                    taking_in.take(&content.file, &one.received.blob.location)
+                    taking_in.take(&content.file, &location)
                 };
-                take().map_err(|error| refused(options.how, &one.from, error))
+                take().map_err(|error| refused(options.how, &old.path_of(&digest), error))
             })
             .await?;
-            self.progress(taken.received.blob.size);
+            self.progress(blob.size);
         }
         let taking_in = self.taking_in.clone();
         in_background(move || {
-            let locations: Vec<_> = blobs.iter().map(|it| &it.received.blob.location).collect();
-            taking_in.sync(&locations).map_err(|source| Error::Io {
-                what: "syncing the objects in Berth's store".to_owned(),
-                source,
-            })
+            let what = "syncing the objects in Berth's store".to_owned();
+            taking_in.sync(&locations).map_err(|source| Error::Io { what, source })
         })
         .await
     }
 
     /// Removes the old names of blobs that Berth holds by now.
-    async fn give_up(&self, blobs: Vec<Taken>) -> Result<(), Error> {
+    async fn give_up(&self, blobs: Vec<Blob>) -> Result<(), Error> {
         let old = Arc::clone(&self.old);
         in_background(move || {
-            for Taken { received, from, .. } in blobs {
-                let what = format!("giving up {}", from.display());
-                let given_up = old.give_up(&received.blob.digest);
-                given_up.map_err(|source| Error::Io { what, source })?;
+            for Blob { digest, .. } in &blobs {
+                let what = format!("giving up {}", old.path_of(digest).display());
+                old.give_up(digest).map_err(|source| Error::Io { what, source })?;
             }
             Ok(())
         })

@@ -88,27 +88,17 @@ pub struct TagLink {
     pub written: UnixSeconds,
 }
 
-/// Why a link file says nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidLink {
-    /// A crash of the registry leaves these behind.
-    #[error("the link is empty")]
-    Empty,
-    /// Other bytes.
-    #[error("the link is no digest")]
-    NoDigest,
-}
-
 /// Reads what a link file holds: exactly a digest.
 ///
 /// # Errors
 /// When it holds anything else.
-pub fn parse_link(bytes: &[u8]) -> Result<Digest, InvalidLink> {
+pub fn parse_link(bytes: &[u8]) -> Result<Digest, &'static str> {
+    // A crash of the registry leaves these behind.
     if bytes.is_empty() {
-        return Err(InvalidLink::Empty);
+        return Err("the link is empty");
     }
-    let text = str::from_utf8(bytes).map_err(|_| InvalidLink::NoDigest)?;
-    text.parse().map_err(|_| InvalidLink::NoDigest)
+    let digest = str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
+    digest.ok_or("the link is no digest")
 }
 
 /// A store on disk.
@@ -245,8 +235,7 @@ impl OldStore {
     /// # Errors
     /// The inner one says what is wrong with them; the outer one that they may not be read.
     pub fn blob(&self, digest: &Digest) -> io::Result<Result<Content, String>> {
-        let place = Self::place_of(digest);
-        let file = match self.open_file(&place) {
+        let file = match self.open_file(&Self::place_of(digest)) {
             Ok(file) => file,
             Err(error) => return fault_of(error),
         };
@@ -257,7 +246,13 @@ impl OldStore {
         if meta.len() == 0 && digest.algorithm().digest(b"") != *digest {
             return Ok(Err("has zero bytes".to_owned()));
         }
-        Ok(Ok(Content { path: self.root.join(place), file, meta }))
+        Ok(Ok(Content { file, meta }))
+    }
+
+    /// The same, as people call it.
+    #[must_use]
+    pub fn path_of(&self, digest: &Digest) -> PathBuf {
+        self.root.join(Self::place_of(digest))
     }
 
     /// Removes the name under which the bytes of `digest` lie.
@@ -324,7 +319,7 @@ impl OldStore {
         };
         match read() {
             Ok((bytes, written)) => {
-                let link = parse_link(&bytes).map_err(|error| error.to_string());
+                let link = parse_link(&bytes).map_err(ToOwned::to_owned);
                 Ok(Some(link.map(|digest| (digest, written))))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -359,8 +354,6 @@ impl OldStore {
 /// The bytes of a blob or manifest.
 #[derive(Debug)]
 pub struct Content {
-    /// Where they lie.
-    pub path: PathBuf,
     /// The open file.
     pub file: File,
     /// What the system says about it.
@@ -403,9 +396,9 @@ mod tests {
     fn a_link_that_leads_elsewhere_is_no_digest() {
         let digest = Algorithm::Sha256.digest(b"");
         assert_eq!(parse_link(digest.as_str().as_bytes()), Ok(digest.clone()));
-        assert_eq!(parse_link(b""), Err(InvalidLink::Empty));
+        assert_eq!(parse_link(b""), Err("the link is empty"));
         for hostile in ["../../..", "sha256:../../../etc/passwd", &format!("{digest}\n")] {
-            assert_eq!(parse_link(hostile.as_bytes()), Err(InvalidLink::NoDigest), "{hostile}");
+            assert_eq!(parse_link(hostile.as_bytes()), Err("the link is no digest"), "{hostile}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
 
-use super::layout::{About, Fault, OldStore, TagLink};
+use super::layout::{About, Content, Fault, OldStore, TagLink};
 use crate::{
     metadata::manifest::{Kind, Named, NewManifest},
     registry::{Limits, manifest_content::read_manifest},
@@ -40,7 +40,7 @@ impl OldRepository {
         faults.extend(tags.faults);
         let mut manifests = HashMap::new();
         for digest in revisions.entries {
-            match read(store, &digest, limits, now)? {
+            match store.blob(&digest)?.and_then(|content| read(content, &digest, limits, now)) {
                 Ok(manifest) => drop(manifests.insert(digest, manifest)),
                 Err(what) => faults.push(Fault {
                     place: OldStore::place_of(&digest),
@@ -147,27 +147,23 @@ pub(super) fn content(fault: &Fault) -> Option<&Digest> {
     }
 }
 
+/// Reads a manifest that has this digest, or says what is wrong with it.
 fn read(
-    store: &OldStore,
+    content: Content,
     digest: &Digest,
     limits: &Limits,
     now: UnixSeconds,
-) -> io::Result<Result<NewManifest, String>> {
-    let content = match store.blob(digest)? {
-        Ok(content) => content,
-        Err(what) => return Ok(Err(what)),
-    };
-    if content.meta.len() > limits.manifest_bytes_max as u64 {
-        return Ok(Err(format!("is larger than {} bytes", limits.manifest_bytes_max)));
+) -> Result<NewManifest, String> {
+    let bytes_max = limits.manifest_bytes_max as u64;
+    if content.meta.len() > bytes_max {
+        return Err(format!("is larger than {bytes_max} bytes"));
     }
     let mut bytes = Vec::new();
-    if let Err(error) = content.file.take(limits.manifest_bytes_max as u64).read_to_end(&mut bytes)
-    {
-        return Ok(Err(format!("cannot be read: {error}")));
-    }
+    let read = content.file.take(bytes_max).read_to_end(&mut bytes);
+    read.map_err(|error| format!("cannot be read: {error}"))?;
     if digest.algorithm().digest(&bytes) != *digest {
-        return Ok(Err("has other bytes than its digest says".to_owned()));
+        return Err("has other bytes than its digest says".to_owned());
     }
     let read = read_manifest(digest.clone(), None, bytes.into(), limits.sparse_manifests, now);
-    Ok(read.map_err(|error| format!("cannot be taken: {error}")))
+    read.map_err(|error| format!("cannot be taken: {error}"))
 }
