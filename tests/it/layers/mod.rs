@@ -110,6 +110,19 @@ fn http_stays_in_the_layers_that_speak_it() {
     nothing(&wrong.map(|(module, named)| format!("{module} names {named}")).collect::<Vec<_>>());
 }
 
+/// Whoever else keeps or reads objects takes any store.
+#[test]
+fn the_store_of_files_is_named_where_directories_are_put_together() {
+    const MAY: [&str; 2] = ["data", "transfer::directory"];
+    let arrows = modules(REGISTRY).arrows();
+    let to_it = arrows.iter().filter(|arrow| arrow.item.as_deref() == Some("DiskStore"));
+    let (may, others): (Vec<_>, Vec<_>) =
+        to_it.partition(|arrow| MAY.contains(&arrow.from_module.as_str()));
+    assert_eq!(may.len(), MAY.len(), "the store of files was not found");
+    let others = others.into_iter().filter(|arrow| top(&arrow.from_module) != "storage");
+    nothing(&others.map(ToString::to_string).collect::<Vec<_>>());
+}
+
 #[test]
 fn what_a_source_names_is_understood() {
     let source = |path: &str, text: &str| Source { path: path.to_owned(), text: text.to_owned() };
