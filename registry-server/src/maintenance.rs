@@ -72,14 +72,10 @@ async fn ended(shutdown: &CancellationToken, wait: Duration) -> bool {
 }
 
 /// Runs work whose events go to the log. `None` when the server ended first.
-async fn in_the_background<T, W, F>(
-    work: W,
+async fn in_the_background<T>(
+    work: impl AsyncFnOnce(Events) -> Result<T, Error>,
     shutdown: &CancellationToken,
-) -> Option<Result<T, Error>>
-where
-    W: FnOnce(Events) -> F,
-    F: Future<Output = Result<T, Error>>,
-{
+) -> Option<Result<T, Error>> {
     let (events, mut received) = Events::channel();
     let log = async {
         while let Some(event) = received.recv().await {
