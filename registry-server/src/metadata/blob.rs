@@ -244,6 +244,9 @@ impl Transaction<'_> {
             self.run(statement, (digest, size, location, now)).await?;
             return Ok(None);
         };
+        if old.location == *location {
+            return Ok(None);
+        }
         let dead = if unsound.as_ref() == Some(&old.location) {
             let statement =
                 "UPDATE blobs SET size = $2, location = $3, checked = $4, damaged = NULL

@@ -17,15 +17,18 @@ pub(crate) type Place = (UnixSeconds, String);
 
 impl Database {
     /// Up to `limit` of those behind `last` that may be deleted since `now`: each by its place in the
-    /// list, and as it can be read.
+    /// list, and as it can be read. None that a row owns, whatever is written here.
     pub(crate) async fn dead_objects(
         &self,
         now: UnixSeconds,
         last: &Place,
         limit: u32,
     ) -> Result<Vec<(Place, Result<Dead, Error>)>, Error> {
-        let statement = "SELECT due, location, size, draft FROM dead_objects
-             WHERE (due, location) > ($1, $2) AND due <= $3 ORDER BY due, location LIMIT $4";
+        let statement = "SELECT d.due, d.location, d.size, d.draft FROM dead_objects d
+             WHERE (d.due, d.location) > ($1, $2) AND d.due <= $3
+             AND NOT EXISTS (SELECT 1 FROM blobs b WHERE b.location = d.location)
+             AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.location = d.location)
+             ORDER BY d.due, d.location LIMIT $4";
         self.reader().await?.all(statement, (last.0, &last.1, now, limit)).await
     }
 

@@ -11,8 +11,8 @@ use berth_shared::{
 
 use super::{Error, Settings};
 use crate::{
-    metadata::{self, Database, blob::Blob},
-    storage::{self, Dead, Store},
+    metadata::{self, Asker, Database, blob::Blob},
+    storage::{self, Dead, Location, Store},
 };
 
 /// The backend of one registry; clones share it.
@@ -113,30 +113,37 @@ impl Backend {
     }
 
     /// Deletes objects that the database has let go, and says of each what became of it. One that
-    /// stays is tried again by the next collection.
-    pub(super) async fn delete(&self, dead: &[Dead]) -> Result<Vec<Result<(), Error>>, Error> {
-        if dead.is_empty() {
-            return Ok(Vec::new());
-        }
+    /// stays, or whose row does, is tried again by the next collection.
+    pub(super) async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), storage::Error>> {
         let results = self.store.delete(dead).await;
-        let deleted = dead.iter().zip(&results).filter(|(_, result)| result.is_ok());
-        let deleted: Vec<_> = deleted.map(|(dead, _)| dead.location.clone()).collect();
-        if !deleted.is_empty() {
-            self.database.forget_dead(deleted).await?;
-        }
-        Ok(results.into_iter().map(|result| result.map_err(Error::from)).collect())
+        self.forget(deleted(dead, &results)).await;
+        results
     }
 
-    /// The same for whoever asked for something else, which is done already.
+    /// The same for whoever asked for something else, which is done already: the rows go when the
+    /// writer comes to it.
     pub(super) async fn drop_objects(&self, dead: &[Dead]) {
-        let failed = match self.delete(dead).await {
-            Ok(results) => results.into_iter().find_map(Result::err),
-            Err(error) => Some(error),
-        };
-        if let Some(error) = failed {
-            tracing::warn!(error = chain(&error), "an object is left to the next collection");
+        let results = self.store.delete(dead).await;
+        for error in results.iter().filter_map(|result| result.as_ref().err()) {
+            tracing::warn!(error = chain(error), "an object is left to the next collection");
+        }
+        let (backend, deleted) = (self.clone(), deleted(dead, &results));
+        tokio::spawn(Asker::current().scope(async move { backend.forget(deleted).await }));
+    }
+
+    async fn forget(&self, deleted: Vec<Location>) {
+        if !deleted.is_empty()
+            && let Err(error) = self.database.forget_dead(deleted).await
+        {
+            tracing::warn!(error = chain(&error), "the next collection forgets deleted objects");
         }
     }
+}
+
+/// Those of `dead` that are deleted.
+fn deleted(dead: &[Dead], results: &[Result<(), storage::Error>]) -> Vec<Location> {
+    let deleted = dead.iter().zip(results).filter(|(_, result)| result.is_ok());
+    deleted.map(|(dead, _)| dead.location.clone()).collect()
 }
 
 /// What a touch says: `gone` when what it was for is not there any more. One that could not be

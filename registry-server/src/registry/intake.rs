@@ -3,7 +3,10 @@
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
 use super::{Error, backend::Backend};
-use crate::{metadata::import::Imported, storage::Location};
+use crate::{
+    metadata::import::Imported,
+    storage::{self, Location},
+};
 
 /// What is known here about a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +65,7 @@ impl Intake {
     /// Writes the rows. The objects that they name are durable.
     pub(crate) async fn write(&self, imported: Vec<Imported>) -> Result<(), Error> {
         let superfluous = self.backend.database.import(imported, self.now()).await?;
-        let deleted = self.backend.delete(&superfluous).await?;
-        deleted.into_iter().collect()
+        let deleted = self.backend.delete(&superfluous).await;
+        Ok(deleted.into_iter().collect::<Result<(), storage::Error>>()?)
     }
 }

@@ -227,6 +227,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn reads_unfinished(&self) -> bool;
 
     /// Deletes objects, and says of each what became of it; one that is missing is deleted already.
+    /// With an unfinished one goes all that lies there for it, recorded or not.
     async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>>;
 
     /// What is known about an object; [`Error::NotFound`] when there is none.

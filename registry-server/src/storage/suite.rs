@@ -22,10 +22,12 @@ enum Step {
     Append(&'static str),
     /// What a request brings that breaks off before it records anything.
     Lose(&'static str),
+    /// The same where the process dies.
+    Crash(&'static str),
     Checkpoint,
 }
 
-use Step::{Append, Checkpoint, Lose};
+use Step::{Append, Checkpoint, Crash, Lose};
 
 const CASES: &[(&[Step], &str)] = &[
     (&[], ""),
@@ -37,6 +39,8 @@ const CASES: &[(&[Step], &str)] = &[
     (&[Lose("lost"), Append("kept")], "kept"),
     (&[Append("ab"), Checkpoint, Lose("lost, and long"), Append("c"), Checkpoint], "abc"),
     (&[Append("ab"), Checkpoint, Lose("x"), Lose("yz"), Checkpoint], "ab"),
+    (&[Append("ab"), Crash("cd")], "ab"),
+    (&[Append("ab"), Crash("cdef"), Append("gh")], "abgh"),
     (
         &[Append("0123456789abcdef"), Checkpoint, Append("0"), Append("1"), Checkpoint],
         "0123456789abcdef01",
@@ -73,12 +77,14 @@ impl Session {
         match step {
             Append(text) => self.append(text).await,
             Checkpoint => self.checkpoint().await,
-            Lose(text) => {
+            Lose(text) | Crash(text) => {
                 // What was appended before counts, since its request recorded it.
                 self.checkpoint().await;
                 self.append(text).await;
                 self.writer = None;
-                (self.make)(&self.root).cut_back(&self.draft).await.unwrap();
+                if matches!(step, Lose(_)) {
+                    (self.make)(&self.root).cut_back(&self.draft).await.unwrap();
+                }
             }
         }
     }
@@ -145,16 +151,16 @@ async fn an_object_grows_by_steps_between_which_everything_may_end() {
 }
 
 #[tokio::test]
-async fn an_object_that_holds_less_than_its_draft_says_does_not_grow() {
+async fn an_object_that_holds_less_than_its_draft_says_neither_grows_nor_is_finished() {
     for (kind, make) in STORES {
         let directory = tempfile::tempdir().unwrap();
+        DiskStore::open(directory.path()).unwrap();
         let store = make(directory.path());
-        let location = Location::fresh().unwrap();
-        let draft = Draft { location, received: 5, state: None };
-        let appended = match store.open(draft, 1).await {
-            Ok(mut writer) => writer.append(vec![Bytes::from_static(b"more")]).await,
-            Err(error) => Err(error),
-        };
+        let draft = Draft { location: Location::fresh().unwrap(), received: 5, state: None };
+        let mut writer = store.open(draft.clone(), 1).await.unwrap();
+        let appended = writer.append(vec![Bytes::from_static(b"more")]).await;
         assert!(matches!(appended, Err(Error::NotFound(_))), "{kind}: {appended:?}");
+        let finished = store.open(draft, 2).await.unwrap().finish().await;
+        assert!(matches!(finished, Err(Error::NotFound(_))), "{kind}: {finished:?}");
     }
 }

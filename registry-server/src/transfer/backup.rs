@@ -87,6 +87,9 @@ pub fn backup(
             blobs.objects.remove(location).await?;
             done.removed += 1;
         }
+        for shard in 0..=u8::MAX {
+            blobs.objects.remove_partial(shard).await?;
+        }
         done.millis = registry::gc::millis(started.elapsed());
         Ok(done)
     })
@@ -134,7 +137,7 @@ impl Backup {
     async fn superfluous(&self) -> Result<Vec<Location>, Error> {
         let mut found = Vec::new();
         for shard in 0..=u8::MAX {
-            let objects = self.blobs.objects.list(shard).await?;
+            let objects = self.blobs.objects.target().list(shard).await?.objects;
             found.extend(self.blobs.database.owned_in(shard).await?.orphans(objects));
         }
         Ok(found)

@@ -11,7 +11,7 @@ use std::{
 
 use berth_shared::{
     files::{SMALL_FILE_BYTES_MAX, open_regular, read_at_most, rename, replace, try_lock},
-    owner::Place,
+    owner::{Identity, Place},
 };
 use serde::{Deserialize, Serialize};
 
@@ -134,7 +134,7 @@ impl Directory {
     pub(super) fn copying_to(&self, data: &Path) -> Result<Copying, Error> {
         let objects = data.join(OBJECTS);
         let target = DiskStore::open(&objects).map_err(doing("making", &objects))?;
-        Ok(Copying::new(self.store(), target))
+        Ok(Copying::new(self.store(), target.worked_in_by(Identity::of(data)?)))
     }
 
     fn store(&self) -> DiskStore {

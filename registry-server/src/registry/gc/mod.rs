@@ -244,7 +244,7 @@ impl Collection {
         for ((repository, digest, _), bytes) in freed.into_iter().zip(bytes) {
             self.done.blobs += 1;
             let (repository, digest) = (Some(repository.as_str()), digest.as_str());
-            self.say(Kind::Blob, repository, digest, bytes, UNNAMED).await?;
+            self.say(Kind::Blob, repository, digest, bytes.unwrap_or(0), UNNAMED).await?;
         }
         drop(free);
         Ok(())
@@ -272,7 +272,7 @@ impl Collection {
         let free = Arc::clone(&self.holds).write_owned().await;
         self.backend.refuse_when_read_only()?;
         if let Some(dead) = self.backend.database.collect_unlinked(&digest, self.now).await? {
-            let bytes = self.free(&[dead]).await?.first().copied().unwrap_or_default();
+            let bytes = self.free(&[dead]).await?.first().copied().flatten().unwrap_or(0);
             self.done.blobs += 1;
             self.say(Kind::Blob, None, digest.as_str(), bytes, "no repository holds it").await?;
         }
@@ -280,20 +280,17 @@ impl Collection {
         Ok(())
     }
 
-    /// Deletes objects whose rows are gone; gives the bytes that are free for each: none where it
+    /// Deletes objects whose rows are gone; gives the bytes that are free for each: `None` where it
     /// cannot be deleted, and then the next run tries it again.
-    async fn free(&mut self, dead: &[Dead]) -> Result<Vec<u64>, Error> {
+    async fn free(&mut self, dead: &[Dead]) -> Result<Vec<Option<u64>>, Error> {
         let mut freed = Vec::with_capacity(dead.len());
-        for (dead, deleted) in dead.iter().zip(self.backend.delete(dead).await?) {
-            match deleted {
-                Ok(()) => freed.push(dead.size),
-                Err(error) => {
-                    self.problem(format!("deleting an object: {}", chain(&error))).await?;
-                    freed.push(0);
-                }
+        for (dead, deleted) in dead.iter().zip(self.backend.delete(dead).await) {
+            if let Err(error) = &deleted {
+                self.problem(format!("deleting an object: {}", chain(error))).await?;
             }
+            freed.push(deleted.is_ok().then_some(dead.size));
         }
-        self.done.bytes += freed.iter().sum::<u64>();
+        self.done.bytes += freed.iter().flatten().sum::<u64>();
         Ok(freed)
     }
 
@@ -304,25 +301,33 @@ impl Collection {
             let page = self.backend.database.dead_objects(self.now, &last, PAGE).await?;
             let Some((end, _)) = page.last() else { return Ok(()) };
             last.clone_from(end);
+            let mut readable = Vec::with_capacity(page.len());
             for ((_, location), dead) in page {
                 match dead {
-                    Ok(dead) => self.dead_object(dead).await?,
+                    Ok(dead) => readable.push(dead),
                     Err(error) => {
                         self.problem(format!("object {location:?}: {error}: skipped")).await?;
                     }
                 }
             }
+            for step in readable.chunks(STEP) {
+                self.delete_dead(step).await?;
+            }
         }
     }
 
-    async fn dead_object(&mut self, dead: Dead) -> Result<(), Error> {
+    async fn delete_dead(&mut self, step: &[Dead]) -> Result<(), Error> {
         let free = Arc::clone(&self.holds).write_owned().await;
         self.backend.refuse_when_read_only()?;
-        let bytes = self.free(std::slice::from_ref(&dead)).await?.first().copied();
+        let freed = self.free(step).await?;
         drop(free);
-        let Some(bytes) = bytes.filter(|bytes| *bytes == dead.size) else { return Ok(()) };
-        self.done.orphans += 1;
-        self.say(Kind::Orphan, None, dead.location.as_str(), bytes, UNOWNED).await
+        for (dead, bytes) in step.iter().zip(freed) {
+            if let Some(bytes) = bytes {
+                self.done.orphans += 1;
+                self.say(Kind::Orphan, None, dead.location.as_str(), bytes, UNOWNED).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn orphans(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {

@@ -87,8 +87,8 @@ impl Reception<'_> {
     ) -> Result<(), Error> {
         let mut object = Object::new(self, upload, hasher);
         let received = self.receive(body, &mut object).await;
-        let (ending, _slot) = self.or_cut_back(upload, received).await?;
-        self.keep(upload, object).await?;
+        let (ending, slot) = self.or_cut_back(upload, received).await?;
+        self.keep(upload, object, slot).await?;
         ending.complete()
     }
 
@@ -103,9 +103,9 @@ impl Reception<'_> {
     ) -> Result<Digest, Error> {
         let mut object = Object::new(self, upload, hasher);
         let received = self.receive(body, &mut object).await;
-        let (ending, _slot) = self.or_cut_back(upload, received).await?;
+        let (ending, slot) = self.or_cut_back(upload, received).await?;
         if let Err(error) = ending.complete() {
-            self.keep(upload, object).await?;
+            self.keep(upload, object, slot).await?;
             return Err(error);
         }
         let (received, hasher) = (object.received, object.hasher.clone());
@@ -113,6 +113,7 @@ impl Reception<'_> {
             self.record(upload, object.draft.clone(), &object.hasher).await?;
         }
         let finished = object.finish().await;
+        drop(slot);
         upload.draft.location = self.or_cut_back(upload, finished).await?;
         upload.draft.received = received;
         if hasher.algorithm() == algorithm {
@@ -121,9 +122,15 @@ impl Reception<'_> {
         Ok(Hasher::over(&*self.backend.store, &upload.draft, algorithm).await?.finish())
     }
 
-    /// Makes durable what came, and records it.
-    async fn keep(&self, upload: &mut Upload, mut object: Object<'_>) -> Result<(), Error> {
+    /// Makes durable what came, and records it. The writer may keep it waiting, but no slot.
+    async fn keep(
+        &self,
+        upload: &mut Upload,
+        mut object: Object<'_>,
+        slot: Option<Slot<'_>>,
+    ) -> Result<(), Error> {
         let kept = object.checkpoint().await;
+        drop(slot);
         self.or_cut_back(upload, kept).await?;
         let Object { draft, hasher, .. } = object;
         self.record(upload, draft, &hasher).await

@@ -74,14 +74,12 @@ impl Copying {
         self.target.remove(location).await
     }
 
-    /// The objects in a shard of the target. What copies that were broken off left among them goes.
-    pub(crate) async fn list(&self, shard: u8) -> Result<Vec<Location>, Error> {
-        let listing = self.target.list(shard).await?;
-        let partial = listing.strange.into_iter().filter(|it| it.ends_with(".partial"));
-        let partial: Vec<String> = partial.collect();
+    /// Removes from a shard of the target what copies that were broken off left there.
+    pub(crate) async fn remove_partial(&self, shard: u8) -> Result<(), Error> {
+        let strange = self.target.list(shard).await?.strange.into_iter();
+        let partial: Vec<String> = strange.filter(|it| it.ends_with(".partial")).collect();
         let remove = move |_: &Path| partial.iter().try_for_each(fs::remove_file);
-        self.target.on_root("removing what is left of copies in", remove).await?;
-        Ok(listing.objects)
+        self.target.on_root("removing what is left of copies in", remove).await
     }
 
     /// Makes all entries durable.

@@ -28,6 +28,8 @@ pub(super) struct DiskWriter {
     /// How far the file was written.
     length: u64,
     file: Option<Arc<File>>,
+    /// Whether all of that is durable, and the file's name.
+    is_durable: bool,
     /// Bytes written since the last sync began.
     unsynced: u64,
     early_sync: Option<JoinHandle<io::Result<()>>>,
@@ -36,7 +38,8 @@ pub(super) struct DiskWriter {
 impl DiskWriter {
     pub(super) fn new(store: DiskStore, draft: Draft) -> Self {
         let length = draft.received;
-        Self { store, draft, length, file: None, unsynced: 0, early_sync: None }
+        let is_durable = length > 0;
+        Self { store, draft, length, file: None, is_durable, unsynced: 0, early_sync: None }
     }
 
     /// The file, cut off behind what is durable when it is opened.
@@ -69,8 +72,7 @@ impl DiskWriter {
     }
 
     async fn sync(&mut self) -> Result<(), Error> {
-        // What is durable already was made so with its name, unless there is nothing yet.
-        if self.file.is_none() && self.length > 0 {
+        if self.is_durable {
             return Ok(());
         }
         let file = self.open().await?;
@@ -79,18 +81,20 @@ impl DiskWriter {
         }
         self.await_early_sync().await?;
         // After a power cut a file without a name would be none.
-        let named = (self.draft.received > 0).then_some(());
+        let is_named = self.draft.received > 0;
         let path = self.store.path(&self.draft.location);
         let identity = self.store.identity;
         let sync = move || {
             file.sync_data()?;
-            match (named, path.parent()) {
-                (None, Some(directory)) => identity.within(|| sync_directory(directory)),
-                _ => Ok(()),
+            match path.parent().filter(|_| !is_named) {
+                Some(directory) => identity.within(|| sync_directory(directory)),
+                None => Ok(()),
             }
         };
         self.unsynced = 0;
-        self.explain(ended(on_disk("syncing", sync)).await)
+        self.explain(ended(on_disk("syncing", sync)).await)?;
+        self.is_durable = true;
+        Ok(())
     }
 
     fn explain(&self, synced: io::Result<()>) -> Result<(), Error> {
@@ -111,6 +115,7 @@ impl ObjectWriter for DiskWriter {
         ended(written).await.map_err(|error| explain("writing", location, error))?;
         self.length += length;
         self.unsynced += length;
+        self.is_durable = false;
         if self.store.durable && self.unsynced >= EARLY_SYNC_BYTES {
             self.sync_early(file).await?;
         }
@@ -128,6 +133,8 @@ impl ObjectWriter for DiskWriter {
     }
 
     async fn finish(mut self: Box<Self>) -> Result<Location, Error> {
+        // Also where nothing was appended: the file must hold what its draft says, and no more.
+        self.open().await?;
         self.sync().await?;
         Ok(self.draft.location)
     }
