@@ -1,11 +1,17 @@
 //! Where a password comes from: the terminal, standard input, the environment of `init`, or
 //! chance. Never the command line, which every user of the machine can read.
 
-use std::io::{self, IsTerminal, Read};
+use std::{
+    io::{self, IsTerminal, Read},
+    time::Duration,
+};
 
 use auth_server::users::{PASSWORD_BYTES_MAX, Password};
 use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
 use zeroize::Zeroizing;
 
 use crate::report::Failure;
@@ -15,6 +21,9 @@ const ALPHABET: &[u8] = b"abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ2345678
 
 /// Some 115 random bits.
 const RANDOM_LENGTH: usize = 20;
+
+/// How long it may take to make the terminal hide what is typed.
+const HIDING_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The exit code of whatever Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
@@ -30,22 +39,27 @@ pub(crate) async fn prompt(name: &str) -> Result<Password, Failure> {
     let before = tcgetattr(&terminal)?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     let first = format!("New password for {name}: ");
-    let asked = tokio::task::spawn_blocking(move || -> io::Result<Result<Password, Failure>> {
-        let ask = |prompt: &str| rpassword::prompt_password(prompt).map(Zeroizing::new);
-        let password = match Password::new(ask(&first)?) {
-            Ok(password) => password,
-            Err(unfit) => return Ok(Err(unfit.into())),
-        };
-        let is_same = ask("Once more: ")?.as_bytes() == password.as_bytes();
-        Ok(is_same.then_some(password).ok_or_else(|| Failure::refused("the two passwords differ")))
-    });
+    let mut asked =
+        tokio::task::spawn_blocking(move || -> io::Result<Result<Password, Failure>> {
+            let ask = |prompt: &str| rpassword::prompt_password(prompt).map(Zeroizing::new);
+            let password = match Password::new(ask(&first)?) {
+                Ok(password) => password,
+                Err(unfit) => return Ok(Err(unfit.into())),
+            };
+            let is_same = ask("Once more: ")?.as_bytes() == password.as_bytes();
+            Ok(is_same
+                .then_some(password)
+                .ok_or_else(|| Failure::refused("the two passwords differ")))
+        });
     tokio::select! {
-        asked = asked => match asked? {
+        asked = &mut asked => match asked? {
             // Typed while the terminal is raw, Ctrl-C is no signal.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             asked => return asked?,
         },
-        _ = interrupted.recv() => {}
+        // Typed before that, it is one, and the thread is about to hide what is typed: only behind
+        // that the terminal stays as it is made.
+        _ = interrupted.recv() => drop(timeout(HIDING_TIME_MAX, asked).await),
     }
     let _ = tcsetattr(&terminal, SetArg::TCSANOW, &before);
     eprintln!();
