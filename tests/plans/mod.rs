@@ -56,7 +56,7 @@ pub(crate) async fn complaints(
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (mut own, mut of_tests) = literals::of(&root.join("src"));
-    let shared = literals::of(&root.join("../shared/src/sqlite"));
+    let shared = literals::of(&root.with_file_name("shared").join("src/sqlite"));
     own.extend(shared.0);
     of_tests.extend(shared.1);
     let (mut complaints, mut statements) = (Vec::new(), BTreeSet::new());
