@@ -22,6 +22,15 @@ impl Raw {
         Self { stream: client.connect().await, read: Vec::new() }
     }
 
+    /// Connects with little room for what the test does not read.
+    ///
+    /// # Panics
+    /// When the server cannot be reached.
+    pub async fn connect_narrow(client: &Client) -> Self {
+        let stream = client.try_connect_narrow().await.expect("connecting");
+        Self { stream, read: Vec::new() }
+    }
+
     /// Sends request line and headers, `Host` added, and the empty line behind them.
     pub async fn head(&mut self, request_line: &str, headers: &[(&str, &str)]) {
         let mut head = format!("{request_line} HTTP/1.1\r\nHost: {HOST}\r\n");

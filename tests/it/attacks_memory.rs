@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use harness::{
-    Client, H2, Response, Stack,
+    Client, H2, Raw, Response, Stack,
     h2::{Frame, kind},
     image::{Image, MANIFEST, digest_of, push_blob, put_manifest},
     stack::Options,
@@ -144,6 +144,27 @@ async fn blobs_that_nobody_takes_stay_within_the_share_of_who_asked() {
     }
     drop((connection, connections));
     all_is_given_back(&stack).await;
+}
+
+#[tokio::test]
+async fn hundreds_of_pulls_that_nobody_takes_are_all_answered_one_to_a_connection() {
+    const PULLS: usize = 400;
+    let stack = measured().await;
+    let token = stack.forged_token("andrew", &["repository:app:*"]);
+    let blob = content(8 * MIB, 1);
+    push_blob(&stack.client, &token, "app", &blob).await;
+    let request = format!("GET /v2/app/blobs/{}", digest_of(&blob));
+    let bearer = format!("Bearer {token}");
+    let mut pulls = Vec::new();
+    for n in 0..PULLS {
+        let mut pull = Raw::connect_narrow(&stack.client).await;
+        pull.head(&request, &[("Authorization", &bearer)]).await;
+        let status = String::from_utf8(pull.read(12).await).unwrap();
+        assert_eq!(status, "HTTP/1.1 200", "the {n}th pull");
+        pulls.push(pull);
+    }
+    let held = memory(&stack).await;
+    assert!(held <= 16 * MIB, "{held} bytes");
 }
 
 #[tokio::test]

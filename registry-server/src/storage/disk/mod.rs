@@ -205,7 +205,7 @@ impl Store for DiskStore {
         length: u64,
     ) -> Result<ObjectStream, Error> {
         let file = shares.file().await?;
-        let reader = Reader::Client { shares: shares.clone(), _file: file };
+        let reader = Reader::client(shares.clone(), file);
         self.stream(reader, location, start, length).await
     }
 

@@ -2,15 +2,22 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
-use berth_shared::serve::budget::{Busy, Reservation};
+use berth_shared::serve::budget::{Busy, Reservation, Share};
 use bytes::Bytes;
-use tokio::task::JoinHandle;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+};
 
 use super::{ended, explain, on_disk};
 use crate::storage::{Error, Location, Shares};
 
+/// How many pieces of a download are held at once: one that the client takes, the next, and one that
+/// is read ahead. It is one where the client has half of its share in use.
+const PIECES_IN_HAND: u32 = 3;
+
 /// How much is read from a file at once, at most: pieces of a client that has much under way are
-/// smaller. Two pieces are held per download, one where the client has half of its share in use.
+/// smaller.
 const PIECE_BYTES_MAX: usize = 256 * 1024;
 
 /// How much is read at once, at least.
@@ -28,65 +35,95 @@ pub(super) enum Reader {
     /// The server itself, in tasks that are few.
     Server,
     /// A client, within its shares.
-    Client { shares: Shares, _file: Reservation },
+    Client { shares: Shares, _file: Reservation, in_hand: Arc<Semaphore> },
 }
 
 impl Reader {
+    pub(super) fn client(shares: Shares, file: Reservation) -> Self {
+        let in_hand = Arc::new(Semaphore::new(PIECES_IN_HAND as usize));
+        Self::Client { shares, _file: file, in_hand }
+    }
+
+    /// Whether the client has so little under way that it may hold more than it takes.
+    fn has_plenty(memory: &Share) -> bool {
+        memory.room() > memory.max() / 2
+    }
+
     /// How large a piece may be now.
     pub(super) fn piece_bytes(&self) -> u64 {
         let bytes = match self {
             Self::Server => PIECE_BYTES_MAX,
-            Self::Client { shares: Shares { memory, .. }, .. } => match memory.room() {
-                room if room > memory.max() / 2 => PIECE_BYTES_MAX,
-                room => (room / SMALL_PIECES_IN_ROOM).clamp(PIECE_BYTES_MIN, SMALL_PIECE_BYTES_MAX),
-            },
+            Self::Client { shares, .. } if Self::has_plenty(&shares.memory) => PIECE_BYTES_MAX,
+            Self::Client { shares, .. } => (shares.memory.room() / SMALL_PIECES_IN_ROOM)
+                .clamp(PIECE_BYTES_MIN, SMALL_PIECE_BYTES_MAX),
         };
         bytes as u64
     }
 
     /// Room for a first piece, for which nothing has been answered yet.
-    pub(super) async fn room_to_begin(&self, bytes: u64) -> Result<Room, Busy> {
-        match self {
-            Self::Server => Ok(None),
-            Self::Client { shares, .. } => shares.room(size(bytes)).await.map(Some),
-        }
+    pub(super) async fn room_to_begin(&self, bytes: u64) -> Result<Option<Room>, Busy> {
+        let Self::Client { shares, in_hand, .. } = self else { return Ok(None) };
+        let in_hand = take(in_hand, 1).await;
+        Ok(Some(Room { memory: shares.room(size(bytes)).await?, _in_hand: in_hand }))
     }
 
-    /// Room for a further piece. The client is not at fault, so this waits.
-    async fn room_to_go_on(&self, bytes: u64) -> Room {
-        match self {
-            Self::Server => None,
-            Self::Client { shares, .. } => Some(shares.memory.wait_for(size(bytes)).await),
-        }
+    /// Room for a further piece, where need be once the client has taken those before it. The client
+    /// is not at fault, so this waits.
+    async fn room_to_go_on(&self, bytes: u64) -> Option<Room> {
+        let Self::Client { shares, in_hand, .. } = self else { return None };
+        let pieces = if Self::has_plenty(&shares.memory) { 1 } else { PIECES_IN_HAND };
+        let in_hand = take(in_hand, pieces).await;
+        Some(Room { memory: shares.memory.wait_for(size(bytes)).await, _in_hand: in_hand })
     }
 
     /// Room for a piece that nobody waits for yet, where there is plenty.
-    fn room_ahead(&self, bytes: u64) -> Option<Room> {
-        match self {
-            Self::Server => Some(None),
-            Self::Client { shares: Shares { memory, .. }, .. }
-                if memory.room() > memory.max() / 2 =>
-            {
-                memory.try_reserve(size(bytes)).map(Some)
-            }
-            Self::Client { .. } => None,
+    fn room_ahead(&self, bytes: u64) -> Option<Option<Room>> {
+        let Self::Client { shares, in_hand, .. } = self else { return Some(None) };
+        if !Self::has_plenty(&shares.memory) {
+            return None;
         }
+        let in_hand = Arc::clone(in_hand).try_acquire_owned().ok()?;
+        Some(Some(Room { memory: shares.memory.try_reserve(size(bytes))?, _in_hand: in_hand }))
     }
 }
 
-/// The reservation of a piece; none for the server's own.
-type Room = Option<Reservation>;
+async fn take(in_hand: &Arc<Semaphore>, pieces: u32) -> OwnedSemaphorePermit {
+    Arc::clone(in_hand).acquire_many_owned(pieces).await.expect("never closed")
+}
+
+/// What a piece takes up of its client's until it is dropped; the server's own pieces have none.
+pub(super) struct Room {
+    memory: Reservation,
+    _in_hand: OwnedSemaphorePermit,
+}
+
+/// A piece that is one of those in hand.
+struct InHand {
+    bytes: Vec<u8>,
+    _in_hand: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for InHand {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// A piece has a size that memory has.
 fn size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-pub(super) fn read_piece(file: &File, at: u64, length: u64, room: Room) -> io::Result<Bytes> {
+pub(super) fn read_piece(
+    file: &File,
+    at: u64,
+    length: u64,
+    room: Option<Room>,
+) -> io::Result<Bytes> {
     let mut piece = vec![0; size(length)];
     file.read_exact_at(&mut piece, at)?;
     Ok(match room {
-        Some(room) => room.hold(piece),
+        Some(Room { memory, _in_hand }) => memory.hold(InHand { bytes: piece, _in_hand }),
         None => piece.into(),
     })
 }
@@ -106,7 +143,7 @@ impl Pieces {
         (self.end - self.at).min(self.reader.piece_bytes())
     }
 
-    fn begin(&mut self, length: u64, room: Room) -> JoinHandle<io::Result<Bytes>> {
+    fn begin(&mut self, length: u64, room: Option<Room>) -> JoinHandle<io::Result<Bytes>> {
         let (file, at) = (Arc::clone(&self.file), self.at);
         self.at += length;
         on_disk("reading", move || read_piece(&file, at, length, room))
