@@ -10,7 +10,7 @@ use std::{
 
 use berth_shared::{
     files::{self as shared, directory_of, sync_directory},
-    owner::{Assumed, Error, Identity},
+    unix_owner::{Assumed, Error, Identity},
 };
 
 /// The mode of files that only their owner may read.

@@ -4,7 +4,7 @@
 //! - [`config`] is `auth.toml`
 //! - [`users`] are who may sign in, and the password check
 //! - [`audit`] is what happened, and [`audit_log`] brings it to a table and to files of JSON lines
-//! - [`acl`] is what is allowed and what was taken away, in the database
+//! - [`database`] is what is allowed and what was taken away, in the database
 //! - [`secrets`] are those that Berth makes: what a robot signs in with, and what a client may keep in
 //!   place of a password
 //! - [`trust`] says which tokens of other issuers machines may sign in with
@@ -20,18 +20,19 @@
 //! A request's way: `http/token.rs` reads parameters and credentials, [`server`] takes the steps,
 //! `http/error.rs` says no.
 
-pub mod acl;
 pub mod admin;
 pub mod audit;
 pub mod audit_log;
 pub mod backup;
 pub mod certs;
 pub mod config;
+pub mod database;
 pub mod files;
 pub mod host;
 mod http;
 pub mod issue;
 pub mod keys;
+mod metrics;
 #[cfg(test)]
 #[path = "../../tests/plans/mod.rs"]
 mod plans;
@@ -39,7 +40,6 @@ pub mod random;
 mod renewal;
 pub mod run;
 pub mod secrets;
-mod series;
 pub mod server;
 mod sign_in;
 mod start_error;

@@ -12,12 +12,11 @@ use auth_server::{
 };
 use berth_shared::{
     clock::Clock,
-    crypto,
-    owner::{Identity, Settings},
-    secrecy,
+    crypto, secrecy,
     serve::{health, shutdown},
     shown,
     telemetry::{self, LogControl, chain},
+    unix_owner::{Identity, Settings},
 };
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};

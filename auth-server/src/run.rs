@@ -15,9 +15,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    acl::counters::MARK_INTERVAL,
     config::{Config, Public},
-    files, http, renewal, series,
+    database::counters::MARK_INTERVAL,
+    files, http,
+    metrics::{SERIES, SERVER},
+    renewal,
     server::AuthServer,
     start_error::StartError,
 };
@@ -90,7 +92,7 @@ impl Bound {
     pub async fn serve(self, shutdown: CancellationToken) {
         let Self { server, private, public, metrics, lock } = self;
         let limits = Limits::default();
-        let name = |listener| Name { server: series::SERVER, listener };
+        let name = |listener| Name { server: SERVER, listener };
         let (routes, stop) = (http::private(Arc::clone(&server)), shutdown.clone());
         let private = serve::serve(private, name("private"), routes, limits.clone(), stop);
         let others = {
@@ -196,10 +198,10 @@ async fn listen(public: &Public) -> Result<(Listener, Arc<Tls>), StartError> {
 
 /// From here on what happens is counted.
 fn record_metrics(clock: &Clock) -> Result<(), StartError> {
-    metrics::record(series::SERVER, env!("CARGO_PKG_VERSION"), clock, &series::SERIES)
+    metrics::record(SERVER, env!("CARGO_PKG_VERSION"), clock, &SERIES)
         .map_err(io::Error::other)
         .map_err(StartError::Listen)?;
-    series::begin();
+    crate::metrics::begin();
     Ok(())
 }
 
@@ -208,7 +210,7 @@ async fn listen_for_metrics(
     server: &Arc<AuthServer>,
 ) -> Result<(Listener, Router), StartError> {
     let server = Arc::clone(server);
-    let routes = metrics::routes(move || series::refresh(Arc::clone(&server)));
+    let routes = metrics::routes(move || crate::metrics::refresh(Arc::clone(&server)));
     let routes = routes.map_err(io::Error::other).map_err(StartError::Listen)?;
     let listener = Listener::tcp(address, None).map_err(StartError::Listen)?;
     Ok((listener, routes))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use berth_shared::{config::ConfigError, serve::tls::TlsError};
 
-use crate::{acl, files::FileError, keys::KeyError, users::store::LoadError};
+use crate::{database, files::FileError, keys::KeyError, users::store::LoadError};
 
 /// The server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +14,7 @@ pub enum StartError {
     Config(#[from] ConfigError),
     /// The database cannot be used.
     #[error(transparent)]
-    Database(#[from] acl::Error),
+    Database(#[from] database::Error),
     /// A file or directory cannot be used.
     #[error(transparent)]
     File(#[from] FileError),

@@ -12,17 +12,16 @@ use berth_shared::{
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::{
-    acl::{
-        Error,
+    audit::{Act, entry::Entry},
+    database::{
+        Database, Error,
         apply::Desired,
         audit::{Filter, Kept},
         policy::robots::Robot,
         refresh_tokens::NewRefreshToken,
         sign_in_addresses::SignInAddress,
         snapshot::last_sequence,
-        store::Store,
     },
-    audit::{Act, entry::Entry},
     plans::{
         ReadsAll, Recording, complaints, keys_without_index,
         portable::{self, OfSqlite},
@@ -122,7 +121,7 @@ const NOW: UnixSeconds = 1_790_000_000;
 /// A large database in the directory, and a connection to it.
 async fn large(directory: &Path) -> SqliteConnection {
     let path = directory.join("auth.db");
-    Store::open(&path).await.unwrap().close().await.unwrap();
+    Database::open(&path).await.unwrap().close().await.unwrap();
     let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
     let numbers = "CREATE TEMP TABLE numbers AS WITH RECURSIVE count (n) AS (
              VALUES (1) UNION ALL SELECT n + 1 FROM count LIMIT 100000) SELECT n FROM count";
@@ -162,74 +161,74 @@ fn rule(grantee: &str, effect: Effect, expires: Option<UnixSeconds>) -> Rule {
 async fn everything() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("auth.db");
-    Store::open(&path).await.unwrap().close().await.unwrap();
-    let store = Store::open(&path).await.unwrap();
-    users(&store).await;
-    rules(&store).await;
-    machines(&store).await;
-    refresh_tokens(&store).await;
-    audit(&store).await;
+    Database::open(&path).await.unwrap().close().await.unwrap();
+    let database = Database::open(&path).await.unwrap();
+    users(&database).await;
+    rules(&database).await;
+    machines(&database).await;
+    refresh_tokens(&database).await;
+    audit(&database).await;
     for hour in 0..10 * 24 {
         let now = NOW + hour * 60 * 60;
-        store.clear_counters(now, now).await.unwrap();
+        database.clear_counters(now, now).await.unwrap();
     }
-    store.tokens().void_all(1000).await.unwrap();
-    store.check().await.unwrap();
-    assert_eq!(store.foreign_schema().await.unwrap(), None);
+    database.tokens().void_all(1000).await.unwrap();
+    database.check().await.unwrap();
+    assert_eq!(database.foreign_schema().await.unwrap(), None);
     // Another's act makes the policy be read again.
-    let other = Store::open(&path).await.unwrap();
+    let other = Database::open(&path).await.unwrap();
     other.rules().add(&[rule("bea", Effect::Allow, None)], NOW).await.unwrap();
-    store.policy().await.unwrap();
+    database.policy().await.unwrap();
     drop(other);
-    store.snapshot(&dir.path().join("copy.db")).await.unwrap();
+    database.snapshot(&dir.path().join("copy.db")).await.unwrap();
     // The other handle's connections end in threads of their own.
-    let _ = store.close().await;
+    let _ = database.close().await;
     last_sequence(&path).await.unwrap();
 }
 
-async fn users(store: &Store) {
+async fn users(database: &Database) {
     let names = ["andrew", "bea", "carol"];
     let mut users: std::collections::BTreeMap<UserName, String> =
         names.iter().map(|name| (name.parse().unwrap(), "print".to_owned())).collect();
-    store.seen_users().reconcile(&users).await.unwrap();
+    database.seen_users().reconcile(&users).await.unwrap();
     let andrew: UserName = "andrew".parse().unwrap();
     let saved = || Ok::<_, Error>(());
     users.insert(andrew.clone(), "another".to_owned());
-    store.seen_users().set(&users, &andrew, &Act::UserPassword(&andrew), saved).await.unwrap();
+    database.seen_users().set(&users, &andrew, &Act::UserPassword(&andrew), saved).await.unwrap();
     let seen = SignInAddress { user: andrew, address: [192, 0, 2, 1].into(), seen: NOW };
-    store.sign_in_addresses().note(&seen).await.unwrap();
-    store.sign_in_addresses().list(NOW).await.unwrap();
+    database.sign_in_addresses().note(&seen).await.unwrap();
+    database.sign_in_addresses().list(NOW).await.unwrap();
     let carol: UserName = "carol".parse().unwrap();
     users.remove(&carol);
-    store.seen_users().remove(&users, &carol, saved).await.unwrap();
+    database.seen_users().remove(&users, &carol, saved).await.unwrap();
 }
 
-async fn rules(store: &Store) {
+async fn rules(database: &Database) {
     let (andrew, team) = ("andrew".parse().unwrap(), "team/**".parse().unwrap());
     let allow = rule("andrew", Effect::Allow, None);
-    store.rules().add(&[allow.clone(), rule("group:g", Effect::Deny, None)], NOW).await.unwrap();
-    store.rules().add(&[allow], NOW).await.unwrap();
-    store.rules().remove(&andrew, &team, Effect::Allow, "push".parse().unwrap()).await.unwrap();
+    database.rules().add(&[allow.clone(), rule("group:g", Effect::Deny, None)], NOW).await.unwrap();
+    database.rules().add(&[allow], NOW).await.unwrap();
+    database.rules().remove(&andrew, &team, Effect::Allow, "push".parse().unwrap()).await.unwrap();
     let member = [Subject::from_claim("andrew").unwrap()];
     let group = "g".parse().unwrap();
-    store.groups().join(&group, &member).await.unwrap();
-    store.tokens().void(&"group:g".parse().unwrap()).await.unwrap();
-    store.groups().leave(&group, &member).await.unwrap();
+    database.groups().join(&group, &member).await.unwrap();
+    database.tokens().void(&"group:g".parse().unwrap()).await.unwrap();
+    database.groups().leave(&group, &member).await.unwrap();
     let mut desired = Desired::default();
     desired.rules.push(rule("bea", Effect::Allow, Some(NOW + 100)));
     desired.groups.insert(group, member.into());
-    store.apply(&desired, true, false, NOW).await.unwrap();
-    store.apply(&Desired::default(), true, false, NOW).await.unwrap();
+    database.apply(&desired, true, false, NOW).await.unwrap();
+    database.apply(&Desired::default(), true, false, NOW).await.unwrap();
 }
 
-async fn machines(store: &Store) {
+async fn machines(database: &Database) {
     let (robot, trusted): (RobotName, RobotName) =
         ("robot.a".parse().unwrap(), "robot.b".parse().unwrap());
     let made = Robot { name: robot.clone(), created: NOW, expires: None, last_used: None };
     let secret = RobotSecret::generate().unwrap();
-    assert!(store.robots().create(&made, &secret, &[]).await.unwrap());
-    store.robots().note(&robot, NOW).await.unwrap();
-    assert!(store.robots().remove(&robot).await.unwrap());
+    assert!(database.robots().create(&made, &secret, &[]).await.unwrap());
+    database.robots().note(&robot, NOW).await.unwrap();
+    assert!(database.robots().remove(&robot).await.unwrap());
     let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
     let keys = format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"a","x":"{x}"}}]}}"#);
     let trust = Trust {
@@ -242,12 +241,12 @@ async fn machines(store: &Store) {
         created: NOW,
         last_used: None,
     };
-    assert!(store.trusts().add(&trust, &[]).await.unwrap());
-    store.trusts().note(&trusted, NOW).await.unwrap();
-    assert!(store.trusts().remove(&trusted).await.unwrap());
+    assert!(database.trusts().add(&trust, &[]).await.unwrap());
+    database.trusts().note(&trusted, NOW).await.unwrap();
+    assert!(database.trusts().remove(&trusted).await.unwrap());
 }
 
-async fn refresh_tokens(store: &Store) {
+async fn refresh_tokens(database: &Database) {
     let subject = Subject::from_claim("andrew").unwrap();
     let new = NewRefreshToken {
         hash: "hash".to_owned(),
@@ -256,20 +255,20 @@ async fn refresh_tokens(store: &Store) {
         client: "docker".to_owned(),
         sequence: 1000,
     };
-    let id = store.refresh_tokens().keep(&new, NOW, 0).await.unwrap().unwrap();
-    assert!(store.refresh_tokens().find("hash").await.unwrap().is_some());
-    store.refresh_tokens().note(id, NOW + 1).await.unwrap();
-    assert_eq!(store.refresh_tokens().list(None).await.unwrap().len(), 1);
-    assert_eq!(store.refresh_tokens().list(Some(&subject)).await.unwrap().len(), 1);
-    assert_eq!(store.refresh_tokens().end(&[id]).await.unwrap().len(), 1);
+    let id = database.refresh_tokens().keep(&new, NOW, 0).await.unwrap().unwrap();
+    assert!(database.refresh_tokens().find("hash").await.unwrap().is_some());
+    database.refresh_tokens().note(id, NOW + 1).await.unwrap();
+    assert_eq!(database.refresh_tokens().list(None).await.unwrap().len(), 1);
+    assert_eq!(database.refresh_tokens().list(Some(&subject)).await.unwrap().len(), 1);
+    assert_eq!(database.refresh_tokens().end(&[id]).await.unwrap().len(), 1);
 }
 
-async fn audit(store: &Store) {
+async fn audit(database: &Database) {
     let andrew = "andrew".parse().unwrap();
-    store.audit().record(&Act::UserAdd(&andrew)).await.unwrap();
-    store.audit().append(&vec![Entry::gap(NOW, 1); 50], 0).await.unwrap();
-    store.audit().clear(Kept { rows_max: 1, failure_rows_max: 1 }, 0).await.unwrap();
-    store.audit().exported().await.unwrap();
-    store.audit().rows_after(0, 10).await.unwrap();
-    store.audit().list(&Filter::default(), 10).await.unwrap();
+    database.audit().record(&Act::UserAdd(&andrew)).await.unwrap();
+    database.audit().append(&vec![Entry::gap(NOW, 1); 50], 0).await.unwrap();
+    database.audit().clear(Kept { rows_max: 1, failure_rows_max: 1 }, 0).await.unwrap();
+    database.audit().exported().await.unwrap();
+    database.audit().rows_after(0, 10).await.unwrap();
+    database.audit().list(&Filter::default(), 10).await.unwrap();
 }

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use berth_shared::{clock::Clock, files::try_lock, owner::Owner, serve::tls::TlsError};
+use berth_shared::{clock::Clock, files::try_lock, serve::tls::TlsError, unix_owner::Owner};
 
 use crate::{
     config::Config,

@@ -11,13 +11,13 @@ use std::{
 
 use arc_swap::ArcSwap;
 use berth_shared::{
+    auth_api::Revocations,
+    file_stamp,
     files::{SMALL_FILE_BYTES_MAX, read_at_most},
     keys::KeySet,
-    link::Revocations,
     rights::Rights,
     subject::Subject,
     telemetry::chain,
-    watch,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -79,7 +79,7 @@ impl Foreign {
             Ok(keys) => self.keys.store(Arc::new(keys)),
             Err(error) => tracing::warn!(error, "keeping the issuer's old keys"),
         };
-        watch::reload(&[self.file.path()], &shutdown, read).await;
+        file_stamp::reload(&[self.file.path()], &shutdown, read).await;
     }
 }
 

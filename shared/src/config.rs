@@ -13,7 +13,7 @@ use serde::{
 
 use crate::{
     files::{SMALL_FILE_BYTES_MAX, read_at_most, text_of},
-    owner,
+    unix_owner,
 };
 
 /// The configuration cannot be used; the server does not start.
@@ -32,7 +32,7 @@ pub enum ConfigError {
     },
     /// Root does not take settings from there.
     #[error(transparent)]
-    Owner(#[from] owner::Error),
+    Owner(#[from] unix_owner::Error),
     /// The text is not TOML of the known keys; the source names line and key.
     #[error("{}: {source}", path.display())]
     Parse {

@@ -8,6 +8,7 @@
 //! Tokens are verified here and minted in `auth-server` alone, so that the registry cannot mint.
 
 pub mod action;
+pub mod auth_api;
 pub mod claimant;
 pub mod claims;
 pub mod client;
@@ -16,11 +17,10 @@ pub mod config;
 pub mod crypto;
 pub mod digest;
 pub mod error;
+pub mod file_stamp;
 pub mod files;
 pub mod keys;
-pub mod link;
 pub mod name;
-pub mod owner;
 pub mod pattern;
 pub mod reference;
 pub mod rights;
@@ -34,4 +34,4 @@ pub mod tag;
 pub mod telemetry;
 pub mod text;
 pub mod token;
-pub mod watch;
+pub mod unix_owner;

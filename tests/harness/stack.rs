@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use auth_server::{AuthServer, acl::store::Store, keys::SigningKeys, users::edit::Editor};
+use auth_server::{AuthServer, database::Database, keys::SigningKeys, users::edit::Editor};
 use berth_shared::{
     claims::{Access, Audience, ClaimSet},
     clock::Clock,
@@ -140,15 +140,15 @@ impl Stack {
     /// When the database refuses.
     pub async fn grant(&self, subject: &str, rule: &str) {
         let rule = read_rule(subject, rule);
-        self.store().await.rules().add(&[rule], self.clock.now()).await.expect("granting");
+        self.auth_database().await.rules().add(&[rule], self.clock.now()).await.expect("granting");
     }
 
     /// A second handle to the auth server's database, as `authctl` opens one.
     ///
     /// # Panics
     /// When it cannot be opened.
-    pub async fn store(&self) -> Store {
-        Store::open(&self.root().join("auth/auth.db")).await.expect("the auth database")
+    pub async fn auth_database(&self) -> Database {
+        Database::open(&self.root().join("auth/auth.db")).await.expect("the auth database")
     }
 
     /// A token for the user with the ordinary password, as a client gets one.

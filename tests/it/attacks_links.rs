@@ -15,7 +15,7 @@ use std::{
 
 use berth_shared::{
     files::open_regular,
-    owner::{Error, Identity, Place, Settings},
+    unix_owner::{Error, Identity, Place, Settings},
 };
 use nix::unistd::geteuid;
 use tempfile::TempDir;

@@ -12,9 +12,9 @@ use std::{
 
 use auth_server::{
     Bound,
-    acl::audit::Filter,
     audit::entry::{Entry, Source, Token},
     config::Config,
+    database::audit::Filter,
     issue::Withheld,
 };
 use berth_shared::subject::Subject;
@@ -93,7 +93,7 @@ async fn what_costs_nothing_to_cause_washes_no_guess_out_of_the_audit() {
         answer.expect(401);
     };
     fail().await;
-    let store = stack.store().await;
+    let store = stack.auth_database().await;
     let all = async || store.audit().list(&Filter::default(), 100_000).await.expect("the rows");
     let guess = eventually("the guess is written down", async || {
         all().await.into_iter().find(|row| row.event == "login.fail")
@@ -134,7 +134,7 @@ async fn what_costs_nothing_to_cause_washes_no_guess_out_of_the_audit() {
 async fn what_is_turned_away_pushes_nothing_out_of_the_audits_files() {
     let stack = small_audit().await;
     stack.client.call("GET", "/token").basic("andrew", "wrong").send().await.expect(401);
-    let store = stack.store().await;
+    let store = stack.auth_database().await;
     let files = ["audit.jsonl", "audit-failures.jsonl", "audit-busy.jsonl"];
     let files = files.map(|name| stack.root().join("auth").join(name));
     let [guess] = eventually("the guess is in the file of failures", async || {
@@ -165,7 +165,7 @@ async fn what_is_turned_away_pushes_nothing_out_of_the_audits_files() {
 async fn what_costs_nothing_to_cause_pushes_no_act_and_no_guess_out_of_their_files() {
     let stack = small_audit().await;
     stack.client.call("GET", "/token").basic("andrew", "wrong").send().await.expect(401);
-    let store = stack.store().await;
+    let store = stack.auth_database().await;
     let [all, acts, failures] = ["audit.jsonl", "audit-acts.jsonl", "audit-failures.jsonl"]
         .map(|name| stack.root().join("auth").join(name));
     let one = async |file: &Path, what: &str| {

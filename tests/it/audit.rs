@@ -8,10 +8,10 @@ use std::{
 };
 
 use auth_server::{
-    acl::{apply::Desired, audit::Filter, policy::robots::Robot},
     audit::{Act, Author, Row, entry::Entry},
     backup,
     config::Config,
+    database::{apply::Desired, audit::Filter, policy::robots::Robot},
     secrets::robot::RobotSecret,
     users::htpasswd::Htpasswd,
 };
@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 const PULL_AND_PUSH: &str = "/token?scope=repository:app:pull,push&client_id=docker";
 
 async fn rows(stack: &Stack) -> Vec<Row> {
-    stack.store().await.audit().list(&Filter::default(), 1_000).await.expect("the rows")
+    stack.auth_database().await.audit().list(&Filter::default(), 1_000).await.expect("the rows")
 }
 
 /// Waits for the rows of an event, so many of them.
@@ -162,7 +162,7 @@ fn allow(subject: &str, rule: &str) -> Rule {
 #[tokio::test]
 async fn every_act_is_recorded_with_who_did_it() {
     let stack = Stack::start().await;
-    let store = stack.store().await;
+    let store = stack.auth_database().await;
     let store = store.acting(Author::person(stack.clock.clone(), "some verb", Some("lena")));
     let now = stack.clock.now();
     let deny = Rule { effect: Effect::Deny, ..allow("andrew", "b:push") };
@@ -199,7 +199,7 @@ async fn every_act_is_recorded_with_who_did_it() {
     store.apply(&desired, true, true, now).await.expect("a dry run");
     store.apply(&desired, true, false, now).await.expect("applying");
     store.robots().remove(&robot.name).await.expect("removing");
-    let saved = || Ok::<_, auth_server::acl::Error>(());
+    let saved = || Ok::<_, auth_server::database::Error>(());
     let act = Act::UserPassword(&andrew);
     store.seen_users().set(&users, &andrew, &act, saved).await.expect("a password");
     store.seen_users().remove(&users, &andrew, saved).await.expect("removing");
@@ -288,7 +288,7 @@ async fn rows_that_are_cleared_before_the_file_has_them_are_told_in_it() {
     fs::remove_file(file(&stack)).expect("the file");
     fs::create_dir(file(&stack)).expect("something in its place");
     stack.start_auth().await;
-    let store = stack.store().await;
+    let store = stack.auth_database().await;
     let exported = store.audit().exported().await.expect("how far the file is");
     store.audit().append(&vec![Entry::gap(0, 1); 1_500], exported).await.expect("rows");
     eventually("the oldest are cleared", async || {
@@ -389,7 +389,7 @@ async fn no_secret_is_in_the_database_the_file_or_the_log() {
     let robot = Robot { name, created, expires: None, last_used: None };
     let (secret, unknown) = (RobotSecret::generate(), RobotSecret::generate());
     let (secret, unknown) = (secret.expect("a secret"), unknown.expect("a secret"));
-    stack.store().await.robots().create(&robot, &secret, &[]).await.expect("making");
+    stack.auth_database().await.robots().create(&robot, &secret, &[]).await.expect("making");
     let (secret, unknown) = (secret.expose(), unknown.expose());
     let tokens = show_everywhere(&stack, secret, unknown).await;
     rows_of(&stack, "login.fail", 11).await;

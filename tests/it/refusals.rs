@@ -4,7 +4,7 @@
 use std::{fs, time::Duration};
 
 use auth_server::{
-    acl::policy::robots::Robot,
+    database::policy::robots::Robot,
     secrets::{refresh::RefreshToken, robot::RobotSecret},
 };
 use berth_shared::clock::UnixSeconds;
@@ -29,7 +29,9 @@ async fn make_robot(stack: &Stack, name: &str, life: Option<UnixSeconds>) -> Rob
     let expires = life.map(|life| created + life);
     let name = name.parse().expect("a name");
     let robot = Robot { name, created, expires, last_used: None };
-    assert!(stack.store().await.robots().create(&robot, &secret, &[]).await.expect("making"));
+    assert!(
+        stack.auth_database().await.robots().create(&robot, &secret, &[]).await.expect("making")
+    );
     secret
 }
 
@@ -69,7 +71,7 @@ async fn expired_revoked_and_malformed_secrets_of_every_kind_get_one_401() {
     for token in [&of_bea, &of_carl, &of_revoked, &by_hand] {
         refresh(&stack, token).send().await.expect(200);
     }
-    let store = stack.store().await;
+    let store = stack.auth_database().await;
     assert!(
         store.robots().remove(&"robot.revoked".parse().expect("a name")).await.expect("removing")
     );

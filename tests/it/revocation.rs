@@ -3,7 +3,7 @@
 
 use std::{fs, time::Duration};
 
-use auth_server::acl::counters::{KEPT_SECS, MARK_INTERVAL};
+use auth_server::database::counters::{KEPT_SECS, MARK_INTERVAL};
 use berth_shared::subject::{Grantee, Subject};
 use harness::{
     Stack, eventually,
@@ -44,7 +44,7 @@ async fn is_voided(stack: &Stack, token: &str) {
 
 pub(crate) async fn revoke(stack: &Stack, subject: &str, rule: &str) {
     let rule = read_rule(subject, rule);
-    let store = stack.store().await;
+    let store = stack.auth_database().await;
     let taken = store
         .rules()
         .remove(&rule.grantee, &rule.pattern, rule.effect, rule.actions)
@@ -105,7 +105,7 @@ async fn a_counter_goes_when_no_token_needs_it_and_no_void_token_comes_back() {
     let andrew = stack.token("andrew", &[SCOPE]).await;
     Image::new("one").push(&stack.client, &andrew, "app", "v1").await;
     let counters = async || {
-        let policy = stack.store().await.policy().await.expect("the policy");
+        let policy = stack.auth_database().await.policy().await.expect("the policy");
         policy.revocations.counters.len()
     };
     revoke(&stack, "andrew", "app:push").await;
@@ -136,7 +136,7 @@ async fn a_large_table_of_counters_still_arrives() {
     // Some 5 MB, for which no token was ever out.
     let name = |n: u32| format!("{n:0>64}").parse().expect("a user");
     let members: Vec<Subject> = (0..70_000).map(|n| Subject::User(name(n))).collect();
-    let store = stack.store().await;
+    let store = stack.auth_database().await;
     let group = "many".parse().expect("a group");
     store.groups().join(&group, &members).await.expect("joining");
     store.tokens().void(&Grantee::Group(group)).await.expect("voiding");

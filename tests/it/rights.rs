@@ -12,7 +12,7 @@ use harness::{
 
 async fn deny(stack: &Stack, subject: &str, rule: &str) {
     let rule = Rule { effect: Effect::Deny, ..read_rule(subject, rule) };
-    stack.store().await.rules().add(&[rule], stack.clock.now()).await.expect("denying");
+    stack.auth_database().await.rules().add(&[rule], stack.clock.now()).await.expect("denying");
 }
 
 fn subject(name: &str) -> Subject {
@@ -91,7 +91,7 @@ async fn a_group_gives_its_members_what_it_holds_until_they_leave() {
     let stack = with_image().await;
     stack.grant("group:devs", "app:pull").await;
     assert_eq!(granted(&stack, "bea", "repository:app:pull").await, "");
-    let store = stack.store().await;
+    let store = stack.auth_database().await;
     let bea = [subject("bea")];
     assert_eq!(store.groups().join(&devs(), &bea).await.expect("joining"), bea);
     let token = stack.token("bea", &["repository:app:pull"]).await;
@@ -105,7 +105,7 @@ async fn a_group_gives_its_members_what_it_holds_until_they_leave() {
 async fn what_a_group_loses_its_members_lose() {
     let stack = with_image().await;
     stack.grant("group:devs", "app:push").await;
-    let store = stack.store().await;
+    let store = stack.auth_database().await;
     store.groups().join(&devs(), &[subject("bea")]).await.expect("joining");
     let scope = &["repository:app:pull"];
     let (andrew, bea) = (stack.token("andrew", scope).await, stack.token("bea", scope).await);
@@ -147,7 +147,7 @@ async fn tokens_can_be_made_void_without_taking_rights_away() {
     let scope = &["repository:app:pull"];
     let token = stack.token("andrew", scope).await;
     let andrew: Grantee = "andrew".parse().expect("a subject");
-    stack.store().await.tokens().void(&andrew).await.expect("voiding");
+    stack.auth_database().await.tokens().void(&andrew).await.expect("voiding");
     is_voided(&stack, &token).await;
     assert_eq!(pull(&stack, &stack.token("andrew", scope).await).await, 200);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use auth_server::{acl::policy::robots::Robot, secrets::robot::RobotSecret};
+use auth_server::{database::policy::robots::Robot, secrets::robot::RobotSecret};
 use berth_shared::{clock::UnixSeconds, subject::RobotName};
 use harness::{
     Response, Stack, eventually,
@@ -27,7 +27,9 @@ async fn with_robot(life: Option<UnixSeconds>) -> (Stack, RobotSecret) {
     let expires = life.map(|life| created + life);
     let robot = Robot { name: ci(), created, expires, last_used: None };
     let rules = [read_rule("robot.ci", "app:pull")];
-    assert!(stack.store().await.robots().create(&robot, &secret, &rules).await.expect("making"));
+    assert!(
+        stack.auth_database().await.robots().create(&robot, &secret, &rules).await.expect("making")
+    );
     (stack, secret)
 }
 
@@ -59,7 +61,7 @@ async fn a_secret_is_a_password_a_form_field_and_a_bearer_token() {
     }
     assert_eq!(stack.auth.bcrypt_runs(), runs, "no secret of a robot costs a bcrypt run");
     eventually("the use is noted", async || {
-        let policy = stack.store().await.policy().await.expect("the policy");
+        let policy = stack.auth_database().await.policy().await.expect("the policy");
         policy.robots.get(&ci()).and_then(|robot| robot.last_used)
     })
     .await;
@@ -114,7 +116,7 @@ async fn a_token_ends_with_its_secret_and_a_removed_robot_has_neither() {
     assert_eq!(answer.json()["expires_in"], 300);
     let token = token(&answer);
     stack.client.get(&token, "/v2/app/manifests/v1").await.expect(200);
-    assert!(stack.store().await.robots().remove(&ci()).await.expect("removing"));
+    assert!(stack.auth_database().await.robots().remove(&ci()).await.expect("removing"));
     basic(&stack, "robot.ci", secret.expose()).await.expect(401);
     eventually("the token is void", async || {
         let answer = stack.client.get(&token, "/v2/app/manifests/v1").await;

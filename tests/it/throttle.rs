@@ -112,7 +112,8 @@ async fn after_a_restart_during_an_attack_from_everywhere_the_owner_signs_in_at_
     sign_in(stack.client.clone(), "andrew", PASSWORD, home).await.expect(200);
     let now = stack.clock.now();
     let known = eventually("the address is noted", async || {
-        let known = stack.store().await.sign_in_addresses().list(now).await.expect("the addresses");
+        let known =
+            stack.auth_database().await.sign_in_addresses().list(now).await.expect("the addresses");
         (!known.is_empty()).then_some(known)
     })
     .await;

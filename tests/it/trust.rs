@@ -41,7 +41,7 @@ pub(crate) fn trust(name: &str, issuer: &str) -> Trust {
 /// Adds a trust that may push to `app`.
 pub(crate) async fn add(stack: &Stack, trust: &Trust) {
     let rules = [read_rule(trust.name.as_str(), "app:push")];
-    assert!(stack.store().await.trusts().add(trust, &rules).await.expect("adding"));
+    assert!(stack.auth_database().await.trusts().add(trust, &rules).await.expect("adding"));
 }
 
 /// Claims that the trust of [`trust`] is for, with those of `more` put in; null takes one out.
@@ -113,7 +113,7 @@ async fn a_token_is_a_password_a_form_field_and_a_bearer_token_by_each_algorithm
     assert_eq!(issuer.requests(), 2, "discovery and keys, once");
     let name: RobotName = "robot.github".parse().expect("a name");
     eventually("the use is noted", async || {
-        let policy = stack.store().await.policy().await.expect("the policy");
+        let policy = stack.auth_database().await.policy().await.expect("the policy");
         policy.trusts.get(&name).and_then(|trust| trust.last_used)
     })
     .await;
@@ -315,12 +315,12 @@ async fn a_removed_trust_has_no_tokens_and_a_revoked_grant_voids_them() {
     let berth = issued(&bearer(&stack, &token).await.expect(200));
     assert!(works(&berth).await);
     let name = "robot.github".parse().expect("a name");
-    assert!(stack.store().await.trusts().remove(&name).await.expect("removing"));
+    assert!(stack.auth_database().await.trusts().remove(&name).await.expect("removing"));
     bearer(&stack, &token).await.expect(401);
     eventually("the token is void", async || (!works(&berth).await).then_some(())).await;
     // Whoever gets the name later begins without rights.
     stack
-        .store()
+        .auth_database()
         .await
         .trusts()
         .add(&trust("robot.github", &issuer.url), &[])

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use berth_shared::subject::{RobotName, UserName};
 
-use crate::{acl, files::FileError};
+use crate::{database, files::FileError};
 
 /// An operation was not done, and nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The database cannot be used.
     #[error(transparent)]
-    Database(#[from] acl::Error),
+    Database(#[from] database::Error),
     /// A file cannot be used.
     #[error(transparent)]
     File(#[from] FileError),

@@ -24,9 +24,9 @@ pub use self::{
     warning::{Nobody, Warning},
 };
 use crate::{
-    acl::{policy::Policy, store::Store},
     audit::Author,
     config::Config,
+    database::{Database, policy::Policy},
     files,
     users::{edit::Editor, htpasswd::Htpasswd},
 };
@@ -37,7 +37,7 @@ pub struct Admin {
     author: Author,
     clock: Clock,
     /// Opened when something is asked of it.
-    database: OnceCell<Store>,
+    database: OnceCell<Database>,
 }
 
 impl Admin {
@@ -66,10 +66,10 @@ impl Admin {
     ///
     /// # Errors
     /// When it cannot be opened or made.
-    pub async fn database(&self) -> Result<&Store, Error> {
+    pub async fn database(&self) -> Result<&Database, Error> {
         let open = async || {
             files::make_directory(&self.config.data)?;
-            Ok(Store::open(&self.config.database()).await?.acting(self.author.clone()))
+            Ok(Database::open(&self.config.database()).await?.acting(self.author.clone()))
         };
         self.database.get_or_try_init(open).await
     }

@@ -3,7 +3,7 @@
 use berth_shared::{rights::Rule, subject::Grantee};
 
 use super::{Admin, Error, Warning};
-use crate::acl::apply::{Changes, Desired};
+use crate::database::apply::{Changes, Desired};
 
 /// Leaves out of `desired` what has ended, since it would be added anew with every run. Gives it
 /// back.

@@ -7,7 +7,7 @@ use berth_shared::{
 };
 
 use super::{Admin, Error, rules::naming};
-use crate::{acl::policy::robots::Robot, secrets::robot::RobotSecret};
+use crate::{database::policy::robots::Robot, secrets::robot::RobotSecret};
 
 /// Whether a robot of this name can be made.
 ///

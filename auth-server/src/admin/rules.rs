@@ -8,7 +8,7 @@ use berth_shared::{
 };
 
 use super::{Admin, Error, Warning};
-use crate::acl::policy::Policy;
+use crate::database::policy::Policy;
 
 /// What may not be meant of `rules` for `grantee`.
 ///

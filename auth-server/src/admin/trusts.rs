@@ -6,7 +6,7 @@ use berth_shared::{
 };
 
 use super::{Admin, Error, rules::naming};
-use crate::{acl::policy::Policy, trust::Trust};
+use crate::{database::policy::Policy, trust::Trust};
 
 /// Whether a trust of this name can be added.
 ///

@@ -5,7 +5,7 @@ use std::fmt;
 use berth_shared::{pattern::Pattern, subject::Grantee};
 
 use super::Admin;
-use crate::acl::policy::Policy;
+use crate::database::policy::Policy;
 
 /// Something that may not be what was meant.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 //! - [`row`] is what is read back
 //!
 //! These are the words; [`crate::audit_log`] writes them down, and SQL stays in
-//! [`crate::acl::audit`]. Nothing here takes a secret: what a client shows to sign in never reaches
+//! [`crate::database::audit`]. Nothing here takes a secret: what a client shows to sign in never reaches
 //! this module, but for a name, which is written down only when somebody has it.
 
 pub mod act;

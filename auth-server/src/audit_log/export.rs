@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::{lines::Lines, settings::Settings};
 use crate::{
-    acl::{self, store::Store},
     audit::Row,
+    database::{self, Database},
     files::FileError,
 };
 
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("writing the audit to the database")]
-    Database(#[from] acl::Error),
+    Database(#[from] database::Error),
     #[error("writing the file of the audit")]
     File(#[from] FileError),
     #[error("writing the file of the audit broke off: restart auth-server")]
@@ -74,14 +74,14 @@ impl Export {
 
     /// Finds out which row each file ends with: what was written down, or what the file itself says
     /// where that is further on and agrees with the table.
-    pub(super) async fn find_place(&mut self, store: &Store) -> Result<(), Error> {
+    pub(super) async fn find_place(&mut self, database: &Database) -> Result<(), Error> {
         if self.is_placed {
             return Ok(());
         }
         let Some(files) = &mut self.files else { return Err(Error::Broken) };
-        self.exported = end_of(&files.all, store).await?.unwrap_or_default().max(self.exported);
+        self.exported = end_of(&files.all, database).await?.unwrap_or_default().max(self.exported);
         for beside in &mut files.beside {
-            beside.exported = end_of(&beside.lines, store).await?.unwrap_or_default();
+            beside.exported = end_of(&beside.lines, database).await?.unwrap_or_default();
         }
         self.is_placed = true;
         Ok(())
@@ -126,10 +126,10 @@ impl Beside {
 }
 
 /// The id of the row that a file ends with, if the table has that very row.
-async fn end_of(lines: &Lines, store: &Store) -> Result<Option<i64>, Error> {
+async fn end_of(lines: &Lines, database: &Database) -> Result<Option<i64>, Error> {
     let line = lines.last()?.unwrap_or_default();
     let Ok(LineId { id }) = serde_json::from_str(&line) else { return Ok(None) };
-    let row = store.audit().rows_after(id.saturating_sub(1), 1).await?;
+    let row = database.audit().rows_after(id.saturating_sub(1), 1).await?;
     Ok(row.first().filter(|row| row.id == id && row.line() == line).map(|row| row.id))
 }
 

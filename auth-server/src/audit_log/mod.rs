@@ -8,7 +8,7 @@
 //!   file, and rotates
 //! - [`settings`] say what is recorded, and how much of it is kept
 //!
-//! What is written down is [`crate::audit`]'s, and SQL stays in [`crate::acl::audit`].
+//! What is written down is [`crate::audit`]'s, and SQL stays in [`crate::database::audit`].
 
 pub mod export;
 pub mod lines;

@@ -22,8 +22,8 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    acl::{audit::Kept, store::Store},
     audit::entry::Entry,
+    database::{Database, audit::Kept},
 };
 
 /// How long the first entry of a batch waits for others. A crash loses what came in this time.
@@ -37,7 +37,7 @@ const ROWS_AT_ONCE: u32 = 2_000;
 
 /// Writes for as long as the server runs.
 pub struct Writer {
-    store: Arc<Store>,
+    database: Arc<Database>,
     queue: Arc<Queue>,
     clock: Clock,
     kept: Kept,
@@ -55,14 +55,14 @@ pub struct Writer {
 impl Writer {
     /// A writer of what comes through `queue`, to the table and to the files.
     pub fn new(
-        store: Arc<Store>,
+        database: Arc<Database>,
         queue: Arc<Queue>,
         settings: &Settings,
         export: Option<Export>,
         clock: Clock,
     ) -> Self {
         Self {
-            store,
+            database,
             queue,
             clock,
             kept: Kept { rows_max: settings.rows_max, failure_rows_max: settings.failure_rows_max },
@@ -105,7 +105,7 @@ impl Writer {
 
     async fn step(&mut self) -> Result<(), Error> {
         if !self.is_begun {
-            self.exported_noted = self.store.audit().exported().await?;
+            self.exported_noted = self.database.audit().exported().await?;
             if let Some(export) = &mut self.export {
                 export.exported = self.exported_noted;
             }
@@ -134,7 +134,7 @@ impl Writer {
             return Ok(());
         }
         let exported = self.exported();
-        self.store.audit().append(&self.pending, exported).await?;
+        self.database.audit().append(&self.pending, exported).await?;
         self.pending.clear();
         self.exported_noted = exported;
         Ok(())
@@ -142,7 +142,7 @@ impl Writer {
 
     async fn clear(&mut self) -> Result<(), Error> {
         let exported = self.export.as_ref().map_or(i64::MAX, |export| export.exported);
-        let missed = self.store.audit().clear(self.kept, exported).await?;
+        let missed = self.database.audit().clear(self.kept, exported).await?;
         if let Some(export) = &mut self.export
             && missed > 0
         {
@@ -156,8 +156,8 @@ impl Writer {
     /// finds nothing new is the time to write down how far the file has come.
     async fn export(&mut self) -> Result<(), Error> {
         while let Some(export) = &mut self.export {
-            export.find_place(&self.store).await?;
-            let rows = self.store.audit().rows_after(export.exported, ROWS_AT_ONCE).await?;
+            export.find_place(&self.database).await?;
+            let rows = self.database.audit().rows_after(export.exported, ROWS_AT_ONCE).await?;
             let Some(last) = rows.last().map(|row| row.id) else {
                 return self.note_exported().await;
             };
@@ -180,7 +180,7 @@ impl Writer {
     async fn note_exported(&mut self) -> Result<(), Error> {
         let exported = self.exported();
         if exported != self.exported_noted {
-            self.store.audit().append(&[], exported).await?;
+            self.database.audit().append(&[], exported).await?;
             self.exported_noted = exported;
         }
         Ok(())

@@ -18,14 +18,14 @@ use berth_shared::{
     clock::{UnixSeconds, rfc3339},
     digest::Algorithm,
     files::sync_directory,
-    owner::{self, Identity},
+    unix_owner::{self, Identity},
 };
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::{
-    acl::{self, store::Store},
     config::Config,
+    database::{self, Database},
     files::{self, FileError, PRIVATE},
     keys,
     start_error::StartError,
@@ -52,10 +52,10 @@ pub enum Error {
     File(#[from] FileError),
     /// Root does not go there.
     #[error(transparent)]
-    Owner(#[from] owner::Error),
+    Owner(#[from] unix_owner::Error),
     /// The database cannot be used.
     #[error(transparent)]
-    Database(#[from] acl::Error),
+    Database(#[from] database::Error),
     /// The data directory cannot be had alone.
     #[error(transparent)]
     Locked(#[from] StartError),
@@ -126,7 +126,7 @@ pub async fn backup(config: &Config, to: &Path, now: UnixSeconds) -> Result<Cont
     let is_others = Identity::of(to)?.foreign().is_some();
     let staged = is_others.then(|| make_fresh("backup-", &config.data)).transpose()?;
     let snapshot = staged.as_ref().unwrap_or(&fresh).path().join(DATABASE);
-    Store::open(&database).await?.snapshot(&snapshot).await?;
+    Database::open(&database).await?.snapshot(&snapshot).await?;
     if is_others {
         copy(&snapshot, &fresh.path().join(DATABASE))?;
     }

@@ -15,9 +15,9 @@ use tempfile::{NamedTempFile, TempDir};
 
 use super::{Contents, DATABASE, Error, HTPASSWD, KEYS, hash, read_contents};
 use crate::{
-    acl::{snapshot::last_sequence, store::Store},
     audit::{Act, Author},
     config::Config,
+    database::{Database, snapshot::last_sequence},
     files::{self, FileError, PRIVATE},
     run,
 };
@@ -91,9 +91,9 @@ async fn stage(
         };
         files::replace(&path.join(name), &bytes, PRIVATE)?;
     }
-    let store = Store::open(&path.join(DATABASE)).await?.acting(by.clone());
-    store.check().await?;
-    if let Some(found) = store.foreign_schema().await? {
+    let database = Database::open(&path.join(DATABASE)).await?.acting(by.clone());
+    database.check().await?;
+    if let Some(found) = database.foreign_schema().await? {
         let path = from.join(&contents.directory).join(DATABASE);
         return Err(Error::ForeignSchema { path, found });
     }
@@ -101,9 +101,9 @@ async fn stage(
     // time in seconds stands for it: the sequence counts acts of administration, and those are
     // fewer than seconds.
     let last = last_sequence(&config.database()).await.unwrap_or_default();
-    store.tokens().void_all(by.clock().now().max(last)).await?;
-    store.audit().record(&Act::Restore(&contents.made)).await?;
-    store.close().await?;
+    database.tokens().void_all(by.clock().now().max(last)).await?;
+    database.audit().record(&Act::Restore(&contents.made)).await?;
+    database.close().await?;
     Ok(staged)
 }
 

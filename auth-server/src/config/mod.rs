@@ -13,9 +13,9 @@ use std::{
 
 use berth_shared::{
     config::{ConfigError, address, beside, parse, read},
-    owner::Settings,
     serve::metrics,
     telemetry::LogFormat,
+    unix_owner::Settings,
 };
 use serde::Deserialize;
 

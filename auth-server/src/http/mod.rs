@@ -20,7 +20,7 @@ use axum::{
     routing::{MethodRouter, get},
 };
 use berth_shared::{
-    link,
+    auth_api,
     serve::{
         self,
         etag::has_already,
@@ -33,7 +33,7 @@ use ring::digest;
 use serde::Serialize;
 
 use self::error::{Error, Refusal};
-use crate::{keys::KEYS_AGE_SECS_MAX, series, server::AuthServer};
+use crate::{keys::KEYS_AGE_SECS_MAX, metrics, server::AuthServer};
 
 /// Says which protocol is spoken here (auth R19).
 const API_VERSION: (HeaderName, HeaderValue) = (
@@ -42,7 +42,7 @@ const API_VERSION: (HeaderName, HeaderValue) = (
 );
 
 /// How requests are told apart in metrics.
-const NAMES: Names = Names { server: series::SERVER, endpoint: word };
+const NAMES: Names = Names { server: metrics::SERVER, endpoint: word };
 
 /// Whether requests come through the registry, whose word on the client's address and on the
 /// request's id is believed.
@@ -62,8 +62,8 @@ struct Door {
 /// The routes of the private socket.
 pub(crate) fn private(server: Arc<AuthServer>) -> Router {
     let routes = common(&server, Audience::Private)
-        .route(link::REVOCATIONS_PATH, only_get(get(policy::revocations)))
-        .route(link::RIGHTS_PATH, only_get(get(policy::rights)));
+        .route(auth_api::REVOCATIONS_PATH, only_get(get(policy::revocations)))
+        .route(auth_api::RIGHTS_PATH, only_get(get(policy::rights)));
     finish(routes, Door { server, socket: Socket::Private })
         .layer(middleware::from_fn(serve::log::keep_id))
 }
@@ -80,8 +80,8 @@ fn common(server: &Arc<AuthServer>, audience: Audience) -> Router<Door> {
         async move { server.ready().await }
     };
     serve::health::routes(audience, ready)
-        .route(link::TOKEN_PATH, token_route())
-        .route(link::KEYS_PATH, only_get(get(keys)))
+        .route(auth_api::TOKEN_PATH, token_route())
+        .route(auth_api::KEYS_PATH, only_get(get(keys)))
 }
 
 fn finish(routes: Router<Door>, door: Door) -> Router {
@@ -96,10 +96,10 @@ fn finish(routes: Router<Door>, door: Door) -> Router {
 /// The word in metrics for what a request asks for: one of these, whatever the client sends.
 fn word(_: &Method, path: &str) -> &'static str {
     match path {
-        link::TOKEN_PATH => "token",
-        link::KEYS_PATH => "keys",
-        link::REVOCATIONS_PATH => "revocations",
-        link::RIGHTS_PATH => "rights",
+        auth_api::TOKEN_PATH => "token",
+        auth_api::KEYS_PATH => "keys",
+        auth_api::REVOCATIONS_PATH => "revocations",
+        auth_api::RIGHTS_PATH => "rights",
         HEALTHZ_PATH | READYZ_PATH => "health",
         _ => "other",
     }

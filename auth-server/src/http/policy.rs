@@ -32,6 +32,6 @@ pub(super) async fn rights(State(door): State<Door>, uri: Uri) -> Result<Respons
     Ok(json(StatusCode::OK, &rights))
 }
 
-fn unavailable(error: &crate::acl::Error) -> Error {
+fn unavailable(error: &crate::database::Error) -> Error {
     Error::because(Refusal::Unavailable, chain(error))
 }

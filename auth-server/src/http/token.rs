@@ -13,9 +13,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use berth_shared::{
+    auth_api,
     claimant::Claimant,
     clock::rfc3339,
-    link,
     scope::Scope,
     serve::{
         Late, PeerAddress,
@@ -153,19 +153,19 @@ fn refused(error: IssueError) -> Error {
 
 /// Reads a body, and what it takes until the request is answered.
 async fn read_body(body: Body, memory: &Share) -> Result<(Reservation, Zeroizing<Vec<u8>>), Error> {
-    const MOST: usize = link::TOKEN_BODY_BYTES_MAX;
+    const MOST: usize = auth_api::TOKEN_BODY_BYTES_MAX;
     let announced = body.size_hint().upper().and_then(|length| usize::try_from(length).ok());
     let bytes = announced.unwrap_or(MOST).min(MOST) * BODY_COPIES;
     let room = memory.reserve(bytes).await;
     let room = room.map_err(|busy| Error::limited(Refusal::Crowded, busy.limit))?;
-    let whole = Limited::new(body, link::TOKEN_BODY_BYTES_MAX).collect();
-    match timeout(link::TOKEN_BODY_TIMEOUT, whole).await {
+    let whole = Limited::new(body, auth_api::TOKEN_BODY_BYTES_MAX).collect();
+    match timeout(auth_api::TOKEN_BODY_TIMEOUT, whole).await {
         Ok(Ok(body)) => Ok((room, Zeroizing::new(body.to_bytes().to_vec()))),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Error::refused(Refusal::BodyLong)),
         Ok(Err(error)) if !Late::is_behind(&*error) => {
             Err(Error::because(Refusal::BodyCut, error.to_string()))
         }
-        Ok(Err(_)) | Err(_) => Err(Error::limited(Refusal::BodyLate, link::TOKEN_BODY_LIMIT)),
+        Ok(Err(_)) | Err(_) => Err(Error::limited(Refusal::BodyLate, auth_api::TOKEN_BODY_LIMIT)),
     }
 }
 
@@ -201,7 +201,7 @@ fn client_address(door: &Door, request: &Request) -> Option<IpAddr> {
         Socket::Public => peer,
         Socket::Private => request
             .headers()
-            .get(link::CLIENT_ADDRESS_HEADER)
+            .get(auth_api::CLIENT_ADDRESS_HEADER)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.parse().ok()),
     }

@@ -7,7 +7,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
-use berth_shared::{clock::Clock, telemetry::chain, watch::Stamp};
+use berth_shared::{clock::Clock, file_stamp::Stamp, telemetry::chain};
 use parking_lot::Mutex;
 
 use super::{KeyError, SigningKeys, directory, settings::Settings};

@@ -11,7 +11,7 @@ use metrics::histogram;
 use tokio::time::Instant;
 
 use crate::{
-    acl::policy::Policy,
+    database::policy::Policy,
     issue::{Issued, Request, issue},
     keys::LiveKeys,
     random,

@@ -19,10 +19,10 @@ use zeroize::Zeroizing;
 
 use self::{issuer::Issuer, recorder::Recorder};
 use crate::{
-    acl::{self, sign_in_addresses::SignInAddress, store::Store},
     audit::Author,
     audit_log::{Export, Queue, Writer},
     config::Config,
+    database::{self, Database, sign_in_addresses::SignInAddress},
     files,
     keys::{KeyError, LiveKeys, SigningKeys},
     sign_in::{
@@ -47,7 +47,7 @@ mod tests;
 pub struct AuthServer {
     config: Config,
     pub(crate) clock: Clock,
-    pub(crate) database: Arc<Store>,
+    pub(crate) database: Arc<Database>,
     pub(crate) users: Users,
     pub(crate) sign_in: SignIn,
     issuer: Issuer,
@@ -68,7 +68,7 @@ impl AuthServer {
         berth_shared::crypto::install();
         config.check()?;
         files::make_directory(&config.data)?;
-        let database = Store::open(&config.database()).await?;
+        let database = Database::open(&config.database()).await?;
         let database = Arc::new(database.acting(Author::server(clock.clone())));
         let keys = LiveKeys::open(&config.keys(), &clock)?;
         let users = Users::load(config.htpasswd.clone(), Arc::clone(&database)).await?;
@@ -123,10 +123,10 @@ impl AuthServer {
 
     /// What writes down what clients cause, while the server is served.
     pub(crate) fn audit_writer(&self) -> Writer {
-        let (store, queue) = (Arc::clone(&self.database), Arc::clone(&self.recorder.queue));
+        let (database, queue) = (Arc::clone(&self.database), Arc::clone(&self.recorder.queue));
         let settings = &self.config.audit;
         let export = settings.file(&self.config.data).map(|path| Export::new(&path, settings));
-        Writer::new(store, queue, settings, export, self.clock.clone())
+        Writer::new(database, queue, settings, export, self.clock.clone())
     }
 
     /// The settings that the server was opened with.
@@ -153,11 +153,11 @@ impl AuthServer {
     }
 
     /// Clears away the counters that every token has outlived. To be called when the server has run
-    /// for [`MARK_INTERVAL`](acl::counters::MARK_INTERVAL) since the last time.
+    /// for [`MARK_INTERVAL`](database::counters::MARK_INTERVAL) since the last time.
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn clear_counters(&self) -> Result<u64, acl::Error> {
+    pub async fn clear_counters(&self) -> Result<u64, database::Error> {
         let latest = self.issuer.latest.load(Ordering::Relaxed);
         self.database.clear_counters(self.clock.now(), latest).await
     }
@@ -171,7 +171,7 @@ impl AuthServer {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn refresh_users(&self) -> Result<(), acl::Error> {
+    pub async fn refresh_users(&self) -> Result<(), database::Error> {
         self.users.fresh().await.map(|_| ())
     }
 
@@ -191,12 +191,12 @@ impl AuthServer {
     }
 
     /// Users and rules as they are now.
-    pub(crate) async fn current(&self) -> Result<Current, acl::Error> {
+    pub(crate) async fn current(&self) -> Result<Current, database::Error> {
         Current::of(&self.database, &self.users).await
     }
 
     /// What `subject` may do now; somebody who is gone has no rights.
-    pub(crate) async fn rights(&self, subject: &Subject) -> Result<Rights, acl::Error> {
+    pub(crate) async fn rights(&self, subject: &Subject) -> Result<Rights, database::Error> {
         Ok(self.current().await?.rights(subject, self.clock.now()))
     }
 

@@ -4,7 +4,7 @@ use std::{fs, net::IpAddr, path::Path, time::Duration};
 
 use super::*;
 use crate::{
-    acl::refresh_tokens::NewRefreshToken,
+    database::refresh_tokens::NewRefreshToken,
     secrets::refresh::RefreshToken,
     sign_in::{
         credentials::Presented,

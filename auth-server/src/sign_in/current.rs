@@ -9,7 +9,7 @@ use berth_shared::{
 };
 
 use crate::{
-    acl::{self, policy::Policy, store::Store},
+    database::{self, Database, policy::Policy},
     users::store::{UserSet, Users},
 };
 
@@ -31,7 +31,7 @@ impl Current {
     /// raises the sequence, so a token that carries the one read here is void. If making them
     /// fresh has raised it itself, the policy is read again, since a token for the new password
     /// would be void otherwise; and the users are looked at again after that, for the same reason.
-    pub(crate) async fn of(database: &Store, users: &Users) -> Result<Self, acl::Error> {
+    pub(crate) async fn of(database: &Database, users: &Users) -> Result<Self, database::Error> {
         let mut tries = 0..READINGS_MAX;
         loop {
             let policy = database.policy().await?;

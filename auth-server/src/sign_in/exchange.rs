@@ -10,7 +10,7 @@ use berth_shared::{
 
 use super::request::Why;
 use crate::{
-    acl::policy::trusts::Trusts,
+    database::policy::trusts::Trusts,
     trust::{
         Trust,
         claims::{self, Claims},

@@ -14,10 +14,9 @@ use berth_shared::{
 };
 use moka::sync::Cache;
 
-use crate::acl::{
-    self,
+use crate::database::{
+    self, Database,
     sign_in_addresses::{self, SignInAddress},
-    store::Store,
 };
 
 /// How far most notes may be behind, in seconds.
@@ -54,14 +53,14 @@ impl Used {
         }
     }
 
-    async fn write(&self, store: &Store, now: UnixSeconds) -> Result<(), acl::Error> {
+    async fn write(&self, database: &Database, now: UnixSeconds) -> Result<(), database::Error> {
         match self {
-            Self::Robot(name, _) => store.robots().note(name, now).await,
-            Self::Trust(name, _) => store.trusts().note(name, now).await,
-            Self::RefreshToken(id) => store.refresh_tokens().note(*id, now).await,
+            Self::Robot(name, _) => database.robots().note(name, now).await,
+            Self::Trust(name, _) => database.trusts().note(name, now).await,
+            Self::RefreshToken(id) => database.refresh_tokens().note(*id, now).await,
             Self::Address(user, address) => {
                 let (user, address) = (user.clone(), *address);
-                store.sign_in_addresses().note(&SignInAddress { user, address, seen: now }).await
+                database.sign_in_addresses().note(&SignInAddress { user, address, seen: now }).await
             }
         }
     }
@@ -79,14 +78,14 @@ impl fmt::Display for Used {
 
 /// Notes when something was last used.
 pub(crate) struct LastUsed {
-    database: Arc<Store>,
+    database: Arc<Database>,
     clock: Clock,
     noted: Noted,
 }
 
 impl LastUsed {
     /// Notes in `database`, which knows of the addresses `known` already.
-    pub(crate) fn new(database: Arc<Store>, known: &[SignInAddress], clock: Clock) -> Self {
+    pub(crate) fn new(database: Arc<Database>, known: &[SignInAddress], clock: Clock) -> Self {
         Self { database, clock, noted: Noted::of(known) }
     }
 

@@ -26,7 +26,7 @@ use self::{
     request::{IssueError, Why},
 };
 use crate::{
-    acl::policy::robots::Robot,
+    database::policy::robots::Robot,
     secrets::{refresh::USER_NAME, robot::RobotSecret},
     trust::keys::IssuerKeys,
     users::{

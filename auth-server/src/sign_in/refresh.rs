@@ -24,8 +24,8 @@ use super::{
     request::{IssueError, Why},
 };
 use crate::{
-    acl::{refresh_tokens::NewRefreshToken, store::Store},
     audit::entry::shown_client_id,
+    database::{Database, refresh_tokens::NewRefreshToken},
     secrets::refresh::RefreshToken,
 };
 
@@ -33,7 +33,7 @@ const DAY_SECS: i64 = 24 * 60 * 60;
 
 /// Issues refresh tokens, and knows them again.
 pub(crate) struct RefreshTokens {
-    database: Arc<Store>,
+    database: Arc<Database>,
     last_used: Arc<LastUsed>,
     /// How long one holds that nobody uses.
     idle_secs: i64,
@@ -50,7 +50,7 @@ pub(crate) struct Kept {
 impl RefreshTokens {
     /// Refresh tokens in `database` that end after so many days without use.
     pub(crate) fn new(
-        database: Arc<Store>,
+        database: Arc<Database>,
         last_used: Arc<LastUsed>,
         idle_days: u32,
         clock: Clock,

@@ -6,7 +6,7 @@ use berth_shared::{scope::Scope, subject::Subject};
 use zeroize::Zeroizing;
 
 use super::credentials::{Presented, SignedIn};
-use crate::{acl, issue::Issued};
+use crate::{database, issue::Issued};
 
 /// A request for a token.
 pub(crate) struct TokenRequest<'a> {
@@ -44,7 +44,7 @@ pub(crate) enum IssueError {
     /// is one.
     Refused { known: Option<Subject>, why: Why },
     /// The database does not answer.
-    Database(acl::Error),
+    Database(database::Error),
     /// What should not happen.
     Broken(String),
 }
@@ -64,8 +64,8 @@ pub(crate) enum Why {
     Busy(&'static str),
 }
 
-impl From<acl::Error> for IssueError {
-    fn from(error: acl::Error) -> Self {
+impl From<database::Error> for IssueError {
+    fn from(error: database::Error) -> Self {
         Self::Database(error)
     }
 }

@@ -6,12 +6,12 @@
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
-use berth_shared::{subject::UserName, telemetry::chain, watch::Stamp};
+use berth_shared::{file_stamp::Stamp, subject::UserName, telemetry::chain};
 use tokio::sync::Mutex;
 
 use super::htpasswd::{Htpasswd, StoredHash};
 use crate::{
-    acl,
+    database,
     files::{self, FileError},
 };
 
@@ -43,7 +43,7 @@ pub enum LoadError {
     Blank(PathBuf),
     /// The database does not answer.
     #[error(transparent)]
-    Database(#[from] acl::Error),
+    Database(#[from] database::Error),
 }
 
 fn mend(error: &FileError) -> &'static str {
@@ -57,7 +57,7 @@ fn mend(error: &FileError) -> &'static str {
 /// The users, read again whenever the file has changed.
 pub struct Users {
     path: PathBuf,
-    database: Arc<acl::store::Store>,
+    database: Arc<database::Database>,
     current: ArcSwap<Reading>,
     reading: Mutex<()>,
 }
@@ -77,7 +77,7 @@ impl Users {
     ///
     /// # Errors
     /// When it is missing or blank, or the database does not answer.
-    pub async fn load(path: PathBuf, database: Arc<acl::store::Store>) -> Result<Self, LoadError> {
+    pub async fn load(path: PathBuf, database: Arc<database::Database>) -> Result<Self, LoadError> {
         let stamp = Stamp::of(&path).ok();
         let bytes = files::read(&path)?;
         let file = Htpasswd::parse(&bytes);
@@ -101,7 +101,7 @@ impl Users {
     /// # Errors
     /// When that could not be written to the database. The users are not taken into use then, and
     /// the next call tries again.
-    pub async fn fresh(&self) -> Result<Arc<UserSet>, acl::Error> {
+    pub async fn fresh(&self) -> Result<Arc<UserSet>, database::Error> {
         if let Some(set) = self.unchanged() {
             return Ok(set);
         }
@@ -143,7 +143,7 @@ impl Users {
         old: &Reading,
         stamp: Option<Stamp>,
         bytes: Vec<u8>,
-    ) -> Result<Reading, acl::Error> {
+    ) -> Result<Reading, database::Error> {
         let file = Htpasswd::parse(&bytes);
         let shown = self.path.display();
         if file.is_blank {
@@ -174,7 +174,10 @@ fn report(path: &std::path::Path, file: &Htpasswd) {
 
 /// Writes to the database what has changed, and only then makes the users usable: otherwise a new
 /// password would be accepted while tokens of the old one still hold.
-async fn adopt(file: &Htpasswd, database: &acl::store::Store) -> Result<Arc<UserSet>, acl::Error> {
+async fn adopt(
+    file: &Htpasswd,
+    database: &database::Database,
+) -> Result<Arc<UserSet>, database::Error> {
     let reconciled = database.seen_users().reconcile(&file.fingerprints()).await?;
     let hashes: HashMap<_, _> =
         file.users.iter().map(|(name, hash)| (name.clone(), hash.clone())).collect();
@@ -199,8 +202,8 @@ mod tests {
 
     const HASH: &str = "$2y$04$.....................................................";
 
-    async fn open(dir: &std::path::Path, text: &str) -> (Users, Arc<acl::store::Store>) {
-        let database = Arc::new(acl::store::Store::open(&dir.join("auth.db")).await.unwrap());
+    async fn open(dir: &std::path::Path, text: &str) -> (Users, Arc<database::Database>) {
+        let database = Arc::new(database::Database::open(&dir.join("auth.db")).await.unwrap());
         fs::write(dir.join("htpasswd"), text).unwrap();
         (Users::load(dir.join("htpasswd"), Arc::clone(&database)).await.unwrap(), database)
     }
@@ -244,7 +247,7 @@ mod tests {
         fs::write(&two, format!("b:{HASH}\n")).unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&one, &link).unwrap();
-        let store = acl::store::Store::open(&dir.path().join("auth.db")).await.unwrap();
+        let store = database::Database::open(&dir.path().join("auth.db")).await.unwrap();
         let users = Users::load(link.clone(), Arc::new(store)).await.unwrap();
         fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink(&two, &link).unwrap();
@@ -255,7 +258,7 @@ mod tests {
     async fn a_missing_or_empty_file_stops_the_start() {
         let dir = tempfile::tempdir().unwrap();
         let database =
-            Arc::new(acl::store::Store::open(&dir.path().join("auth.db")).await.unwrap());
+            Arc::new(database::Database::open(&dir.path().join("auth.db")).await.unwrap());
         let path = dir.path().join("htpasswd");
         let missing = Users::load(path.clone(), Arc::clone(&database)).await;
         assert!(matches!(missing, Err(LoadError::File(_))));

@@ -24,7 +24,7 @@ use ring::hmac;
 use tokio::time::Instant;
 
 use super::{budget::Budget, limits::Limits};
-use crate::acl::sign_in_addresses::{self, KEPT_SECS};
+use crate::database::sign_in_addresses::{self, KEPT_SECS};
 
 /// Wrong passwords that cost nothing but the check: people mistype, and have old ones in scripts.
 const FREE: usize = 3;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use berth_shared::{keys::KeySet, link::KEYS_PATH, telemetry::chain};
+use berth_shared::{auth_api::KEYS_PATH, keys::KeySet, telemetry::chain};
 use tokio::time::Instant;
 
 use super::polled::Polled;

@@ -21,10 +21,10 @@ use axum::{
     http::{Request, Response, StatusCode, header},
 };
 use berth_shared::{
+    auth_api::{REVOCATIONS_PATH, Revocations},
     client,
     files::replace,
     keys::KeySet,
-    link::{REVOCATIONS_PATH, Revocations},
     rights::Rights,
     subject::Subject,
     telemetry::chain,

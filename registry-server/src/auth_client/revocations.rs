@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use berth_shared::link::{REVOCATIONS_PATH, Revocations};
+use berth_shared::auth_api::{REVOCATIONS_PATH, Revocations};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use berth_shared::{link::RIGHTS_PATH, rights::Rights, subject::Subject};
+use berth_shared::{auth_api::RIGHTS_PATH, rights::Rights, subject::Subject};
 use moka::future::Cache;
 
 use super::ask;

@@ -9,8 +9,8 @@ use registry_server::{
 };
 
 use crate::{
+    instance,
     output::{self, Ended, count},
-    site,
 };
 
 /// Delete a tag, a manifest with its tags, or a whole repository.
@@ -67,7 +67,7 @@ pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> E
         reference: reference.as_ref().map(ToString::to_string),
         force: arguments.force,
     };
-    let events = site::start(job, config).await?;
+    let events = instance::start(job, config).await?;
     let ended = |outcome: &Outcome| match outcome {
         Outcome::Deleted(Deleted { what, manifests, tags, left }) => {
             let manifests = count(*manifests, "manifest", "manifests");

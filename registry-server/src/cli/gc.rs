@@ -8,8 +8,8 @@ use registry_server::{
 };
 
 use crate::{
+    instance,
     output::{self, Ended, bytes, count},
-    site,
 };
 
 /// Remove what nothing keeps alive, and give its space back.
@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
-    let events = site::start(Job::Collect { dry_run: arguments.dry_run }, config).await?;
+    let events = instance::start(Job::Collect { dry_run: arguments.dry_run }, config).await?;
     let ended = |outcome: &Outcome| match outcome {
         Outcome::Collected(summary) => Some((summarise(summary), summary.problems > 0)),
         _ => None,

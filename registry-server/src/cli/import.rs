@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use berth_shared::{clock::Clock, owner::Identity};
+use berth_shared::{clock::Clock, unix_owner::Identity};
 use clap::Args;
 use indicatif::ProgressBar;
 use registry_server::{

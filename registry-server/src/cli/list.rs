@@ -13,8 +13,8 @@ use registry_server::{
 };
 
 use crate::{
+    instance,
     output::{self, Ended, bytes, count},
-    site,
 };
 
 /// List the repositories, or the tags of one, with what they take.
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
-    site::is_there(config)?;
+    instance::is_there(config)?;
     let inventory = Inventory::open(&config.data).await?;
     match &arguments.repository {
         None => repositories(&inventory, json).await?,

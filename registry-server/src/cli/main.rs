@@ -6,12 +6,12 @@ mod delete;
 mod export;
 mod gc;
 mod import;
+mod instance;
 mod list;
 mod output;
 mod read_only;
 mod restore;
 mod serve;
-mod site;
 mod verify;
 
 use std::{
@@ -22,9 +22,9 @@ use std::{
 
 use berth_shared::{
     files::path_of,
-    owner::{Identity, Settings},
     secrecy,
     serve::health,
+    unix_owner::{Identity, Settings},
 };
 use clap::{CommandFactory, Parser, Subcommand};
 use nix::sys::stat::{Mode, umask};
@@ -110,7 +110,7 @@ fn run(cli: Cli) -> Ended {
         output::print(String::from_utf8_lossy(&script).trim_end());
         return Ok(ExitCode::SUCCESS);
     }
-    let path = cli.config.unwrap_or_else(site::configuration);
+    let path = cli.config.unwrap_or_else(instance::configuration);
     let verb = cli.verb.unwrap_or(Verb::Serve);
     let (config, identity, socket) = verb.prepare(&path)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -138,14 +138,15 @@ impl Verb {
         }
         let settings = Settings::read(path)?;
         let config = Config::of(&settings)?;
-        let identity = site::identity(&settings, &config)?;
-        let own = matches!(self, Self::Health).then(|| site::roots_socket(&config.data)).flatten();
+        let identity = instance::identity(&settings, &config)?;
+        let own =
+            matches!(self, Self::Health).then(|| instance::roots_socket(&config.data)).flatten();
         match self {
             Self::Health if own.is_some() => {}
             Self::Import(_) | Self::Export(_) | Self::Backup(_) | Self::Restore(_) => {
                 let writes = matches!(self, Self::Import(_) | Self::Restore(_));
                 if writes && identity.foreign().is_some() {
-                    site::refuse_links(&config.data)?;
+                    instance::refuse_links(&config.data)?;
                 }
                 identity.enter()?;
             }

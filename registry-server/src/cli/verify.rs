@@ -8,8 +8,8 @@ use registry_server::{
 };
 
 use crate::{
+    instance,
     output::{self, Ended, bytes, count},
-    site,
 };
 
 /// Hash everything that is stored, and say which images are damaged.
@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
     let bytes_per_sec_max = arguments.rate.map(|mib| mib.saturating_mul(1024 * 1024));
     let options = Options { repair: arguments.repair, bytes_per_sec_max };
-    let events = site::start(Job::Verify { options }, config).await?;
+    let events = instance::start(Job::Verify { options }, config).await?;
     let ended = |outcome: &Outcome| match outcome {
         Outcome::Verified(summary) => Some((summarise(summary), summary.damaged > 0)),
         _ => None,

@@ -12,9 +12,9 @@ use std::{
 use axum::http::Uri;
 use berth_shared::{
     config::{ConfigError, address, beside, parse, read},
-    owner::Settings,
     serve::{self, metrics},
     telemetry::LogFormat,
+    unix_owner::Settings,
 };
 use ipnet::IpNet;
 use serde::Deserialize;

@@ -7,8 +7,8 @@
 use axum::http::Method;
 use berth_shared::{
     action::Action,
+    auth_api::TOKEN_PATH,
     digest::Digest,
-    link::TOKEN_PATH,
     name::RepositoryName,
     reference::{InvalidReference, Reference},
     serve::health::{HEALTHZ_PATH, READYZ_PATH},

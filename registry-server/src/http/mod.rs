@@ -37,10 +37,10 @@ use axum::{
     routing::any,
 };
 use berth_shared::{
+    auth_api::{CLIENT_ADDRESS_HEADER, TOKEN_PATH},
     claimant::Claimant,
     clock::rfc3339,
     digest::Digest,
-    link::{CLIENT_ADDRESS_HEADER, TOKEN_PATH},
     name::RepositoryName,
     serve::{
         Late, health, host,

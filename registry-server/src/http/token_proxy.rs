@@ -14,9 +14,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use berth_shared::{
+    auth_api::{TOKEN_BODY_BYTES_MAX, TOKEN_BODY_LIMIT, TOKEN_BODY_TIMEOUT},
     claimant::Claimant,
     error::{Code, ErrorBody},
-    link::{TOKEN_BODY_BYTES_MAX, TOKEN_BODY_LIMIT, TOKEN_BODY_TIMEOUT},
     serve::{
         Late,
         budget::{Busy, Share},

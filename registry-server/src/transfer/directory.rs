@@ -11,7 +11,7 @@ use std::{
 
 use berth_shared::{
     files::{SMALL_FILE_BYTES_MAX, open_regular, read_at_most, rename, replace, try_lock},
-    owner::{Identity, Place},
+    unix_owner::{Identity, Place},
 };
 use serde::{Deserialize, Serialize};
 

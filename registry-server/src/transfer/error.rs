@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use berth_shared::owner;
+use berth_shared::unix_owner;
 
 use crate::{data::StartError, metadata, registry, storage};
 
@@ -22,7 +22,7 @@ pub enum Error {
     },
     /// Root does not go there.
     #[error(transparent)]
-    Owner(#[from] owner::Error),
+    Owner(#[from] unix_owner::Error),
     /// The data directory cannot be used.
     #[error(transparent)]
     Data(#[from] StartError),

@@ -8,8 +8,8 @@ use std::{
 use berth_shared::{
     digest::Digest,
     files::{read_at_most, replace, sync_directory},
-    owner::Place,
     tag::Tag,
+    unix_owner::Place,
 };
 use serde_json::{Value, json};
 

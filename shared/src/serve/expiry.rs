@@ -11,8 +11,8 @@ use x509_parser::{certificate::X509Certificate, pem::parse_x509_pem};
 
 use crate::{
     clock::{Clock, UnixSeconds, rfc3339},
+    file_stamp::Stamp,
     files::{SMALL_FILE_BYTES_MAX, read_at_most},
-    watch::Stamp,
 };
 
 /// A warning is given when a certificate holds for less than this.

@@ -33,7 +33,7 @@ use super::{
     metrics::{Names, class},
     refusals,
 };
-use crate::link::{KEYS_PATH, REVOCATIONS_PATH};
+use crate::auth_api::{KEYS_PATH, REVOCATIONS_PATH};
 
 /// Names the request to the client, and on the private socket to `auth-server`.
 pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");

@@ -21,9 +21,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    file_stamp,
     files::{SMALL_FILE_BYTES_MAX, read_at_most},
     telemetry::chain,
-    watch,
 };
 
 /// The certificate and key in use, and where they came from.
@@ -106,7 +106,7 @@ impl Tls {
     /// Looks at the files until `shutdown` and takes a new pair into use as soon as it matches.
     pub async fn keep_fresh(self: Arc<Self>, shutdown: CancellationToken) {
         let Files { certificate, key } = &self.files;
-        watch::reload(&[certificate, key], &shutdown, || self.reload()).await;
+        file_stamp::reload(&[certificate, key], &shutdown, || self.reload()).await;
     }
 
     fn reload(&self) {

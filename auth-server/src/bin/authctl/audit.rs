@@ -3,9 +3,9 @@
 use std::slice;
 
 use auth_server::{
-    acl::audit::Filter,
     admin::Admin,
     audit::{EVENTS, Row},
+    database::audit::Filter,
 };
 use berth_shared::{
     clock::{UnixSeconds, rfc3339},

@@ -7,7 +7,7 @@ use auth_server::{
     certs::{CertificateFiles, Found},
     host::Host,
 };
-use berth_shared::{clock::Clock, owner::Identity};
+use berth_shared::{clock::Clock, unix_owner::Identity};
 use clap::{Args, Subcommand};
 use serde_json::json;
 

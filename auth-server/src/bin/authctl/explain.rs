@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use auth_server::{
-    acl::policy::Policy,
     admin::{Admin, rules},
+    database::policy::Policy,
 };
 use berth_shared::{
     action::Action,

@@ -11,6 +11,7 @@ mod grant_text;
 mod grants;
 mod group;
 mod init;
+mod instance;
 mod key;
 mod policy_file;
 mod refresh_tokens;
@@ -18,7 +19,6 @@ mod report;
 mod revoke_tokens;
 mod robot;
 mod secret;
-mod site;
 mod times;
 mod trust;
 mod user;
@@ -26,7 +26,7 @@ mod user;
 use std::{path::PathBuf, process::ExitCode};
 
 use auth_server::{admin::Admin, audit::Author};
-use berth_shared::{clock::Clock, owner::Identity, secrecy};
+use berth_shared::{clock::Clock, secrecy, unix_owner::Identity};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use report::{Failure, Report, Told};
@@ -156,7 +156,7 @@ async fn run(arguments: Arguments, verb: &str) -> Told {
     let data = std::env::var_os("BERTH_DATA");
     // Before anything makes this process another user's.
     let author = Author::person(Clock::system(), verb, sudo_user.as_deref());
-    let find = site::Search { config: arguments.config, data, author };
+    let find = instance::Search { config: arguments.config, data, author };
     match arguments.verb {
         Verb::Completion { shell } => {
             let mut script = Vec::new();

@@ -9,11 +9,11 @@ use std::{
 };
 
 use auth_server::{
-    acl::{
+    admin::{Admin, policy},
+    database::{
         apply::{Changes, Desired},
         policy::Policy,
     },
-    admin::{Admin, policy},
 };
 use berth_shared::{
     clock::{UnixSeconds, rfc3339},

@@ -1,6 +1,6 @@
 //! `authctl refresh-tokens`: what clients keep in place of passwords, seen and ended.
 
-use auth_server::{acl::refresh_tokens::RefreshTokenRow, admin::Admin};
+use auth_server::{admin::Admin, database::refresh_tokens::RefreshTokenRow};
 use berth_shared::{
     clock::rfc3339,
     subject::{Grantee, Subject},

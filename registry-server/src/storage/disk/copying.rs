@@ -9,7 +9,7 @@ use std::{
 
 use berth_shared::{
     files::{open_regular, path_of, sync_directory},
-    owner::Identity,
+    unix_owner::Identity,
 };
 use nix::{
     fcntl::{AT_FDCWD, AtFlags},

@@ -19,7 +19,7 @@ use std::{
 use async_trait::async_trait;
 use berth_shared::{
     files::{open_regular, sync_directory},
-    owner::Identity,
+    unix_owner::Identity,
 };
 use futures_util::{StreamExt, stream};
 use tokio::task::{JoinHandle, spawn_blocking};

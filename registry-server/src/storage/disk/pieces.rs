@@ -82,28 +82,32 @@ impl Reader {
         if !Self::has_plenty(&shares.memory) {
             return None;
         }
-        let in_hand = Arc::clone(in_hand).try_acquire_owned().ok()?;
+        let in_hand = Some(Arc::clone(in_hand).try_acquire_owned().ok()?);
         Some(Some(Room { memory: shares.memory.try_reserve(size(bytes))?, _in_hand: in_hand }))
     }
 }
 
-async fn take(in_hand: &Arc<Semaphore>, pieces: u32) -> OwnedSemaphorePermit {
-    Arc::clone(in_hand).acquire_many_owned(pieces).await.expect("never closed")
+/// `None` is for a semaphore that was closed, which nobody does.
+async fn take(in_hand: &Arc<Semaphore>, pieces: u32) -> InHand {
+    Arc::clone(in_hand).acquire_many_owned(pieces).await.ok()
 }
+
+/// The places among [`PIECES_IN_HAND`] that a piece has.
+type InHand = Option<OwnedSemaphorePermit>;
 
 /// What a piece takes up of its client's until it is dropped; the server's own pieces have none.
 pub(super) struct Room {
     memory: Reservation,
-    _in_hand: OwnedSemaphorePermit,
+    _in_hand: InHand,
 }
 
-/// A piece that is one of those in hand.
-struct InHand {
+/// A piece with its places.
+struct Piece {
     bytes: Vec<u8>,
-    _in_hand: OwnedSemaphorePermit,
+    _in_hand: InHand,
 }
 
-impl AsRef<[u8]> for InHand {
+impl AsRef<[u8]> for Piece {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -123,7 +127,7 @@ pub(super) fn read_piece(
     let mut piece = vec![0; size(length)];
     file.read_exact_at(&mut piece, at)?;
     Ok(match room {
-        Some(Room { memory, _in_hand }) => memory.hold(InHand { bytes: piece, _in_hand }),
+        Some(Room { memory, _in_hand }) => memory.hold(Piece { bytes: piece, _in_hand }),
         None => piece.into(),
     })
 }

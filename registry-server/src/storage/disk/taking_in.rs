@@ -10,7 +10,7 @@ use std::{
 
 use berth_shared::{
     files::{path_of, sync_directory},
-    owner::{Identity, Owner},
+    unix_owner::{Identity, Owner},
 };
 use nix::{
     fcntl::{AT_FDCWD, AtFlags, OFlag},

@@ -16,8 +16,8 @@ use berth_shared::{
     digest::{Algorithm, Digest},
     files::path_of,
     name::RepositoryName,
-    owner::{Error, Place},
     tag::Tag,
+    unix_owner::{Error, Place},
 };
 use nix::{
     errno::Errno,

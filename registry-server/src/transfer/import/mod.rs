@@ -23,7 +23,7 @@ use std::{
     time::Instant,
 };
 
-use berth_shared::{digest::Digest, name::RepositoryName, owner::Owner};
+use berth_shared::{digest::Digest, name::RepositoryName, unix_owner::Owner};
 use tokio::task::spawn_blocking;
 
 use crate::{

@@ -13,7 +13,7 @@ mod urls;
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use auth_server::{acl::store::Store, audit::Author, config::Config, files, keys::SigningKeys};
+use auth_server::{audit::Author, config::Config, database::Database, files, keys::SigningKeys};
 use berth_shared::clock::Clock;
 use clap::Args;
 use serde_json::json;
@@ -166,7 +166,11 @@ pub(crate) async fn run(arguments: &Arguments, author: Author) -> Told {
 }
 
 /// Opens the database and makes the signing keys; nothing of that in a dry run.
-async fn open(config: &Config, clock: &Clock, steps: &mut Steps) -> Result<Option<Store>, Failure> {
+async fn open(
+    config: &Config,
+    clock: &Clock,
+    steps: &mut Steps,
+) -> Result<Option<Database>, Failure> {
     let is_new = !config.database().exists();
     if is_new && !steps.begin(format!("{} and the signing keys", config.database().display())) {
         return Ok(None);
@@ -176,7 +180,7 @@ async fn open(config: &Config, clock: &Clock, steps: &mut Steps) -> Result<Optio
     }
     files::make_directory(&config.data)?;
     SigningKeys::open(&config.keys(), clock)?;
-    Ok(Some(Store::open(&config.database()).await?))
+    Ok(Some(Database::open(&config.database()).await?))
 }
 
 #[cfg(test)]

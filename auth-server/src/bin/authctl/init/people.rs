@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use auth_server::{
-    acl::store::Store,
     config::Config,
+    database::Database,
     files,
     users::{
         NEW_COST, PASSWORD_BYTES_MAX, Password,
@@ -73,7 +73,7 @@ impl Plan {
     /// killed in between is completed by the next.
     pub(super) async fn carry_out(
         self,
-        database: &Option<Store>,
+        database: &Option<Database>,
         config: &Config,
         steps: &mut Steps,
     ) -> Result<Made, Failure> {
@@ -138,7 +138,7 @@ fn with_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-async fn give_everything(database: Option<&Store>, grantee: Grantee) -> Result<(), Failure> {
+async fn give_everything(database: Option<&Database>, grantee: Grantee) -> Result<(), Failure> {
     let Some(database) = database else { return Ok(()) };
     let pattern = "**".parse()?;
     let effect = Effect::Allow;

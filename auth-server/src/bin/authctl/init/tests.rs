@@ -37,7 +37,7 @@ fn tree(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 
 async fn holds(dir: &Path, who: &str, what: &str) -> bool {
     let config = Config::load(&dir.join("data/auth.toml")).unwrap();
-    let policy = Store::open(&config.database()).await.unwrap().policy().await.unwrap();
+    let policy = Database::open(&config.database()).await.unwrap().policy().await.unwrap();
     let (who, what) = (who.parse().unwrap(), what.parse().unwrap());
     policy.rules_naming(&who).iter().any(|rule| rule.pattern.matches(&what))
 }

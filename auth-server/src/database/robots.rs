@@ -81,7 +81,7 @@ mod tests {
     use berth_shared::subject::Subject;
 
     use super::{
-        super::{samples::allow, store::Store},
+        super::{Database, samples::allow},
         *,
     };
 
@@ -92,22 +92,22 @@ mod tests {
     #[tokio::test]
     async fn a_robot_is_known_by_its_secret_until_it_is_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         let (one, two) = (RobotSecret::generate().unwrap(), RobotSecret::generate().unwrap());
         let rule = allow("robot.ci", "team/app", "pull", None);
-        assert!(store.robots().create(&robot(Some(100)), &one, &[rule]).await.unwrap());
-        assert!(!store.robots().create(&robot(None), &two, &[]).await.unwrap());
-        store.robots().note(&robot(None).name, 50).await.unwrap();
-        let policy = store.policy().await.unwrap();
+        assert!(database.robots().create(&robot(Some(100)), &one, &[rule]).await.unwrap());
+        assert!(!database.robots().create(&robot(None), &two, &[]).await.unwrap());
+        database.robots().note(&robot(None).name, 50).await.unwrap();
+        let policy = database.policy().await.unwrap();
         let known = policy.robots.who_has(&one).unwrap();
         assert_eq!((known.expires, known.last_used), (Some(100), Some(50)));
         assert!(known.holds_at(99) && !known.holds_at(100));
         assert!(policy.robots.who_has(&two).is_none());
         let subject = Subject::Robot(known.name.clone());
         assert_eq!(policy.rights(&subject).rules.len(), 1);
-        assert!(store.robots().remove(&known.name).await.unwrap());
-        assert!(!store.robots().remove(&known.name).await.unwrap());
-        let policy = store.policy().await.unwrap();
+        assert!(database.robots().remove(&known.name).await.unwrap());
+        assert!(!database.robots().remove(&known.name).await.unwrap());
+        let policy = database.policy().await.unwrap();
         assert!(policy.robots.who_has(&one).is_none() && policy.rules().is_empty());
         assert_eq!(policy.revocations.least_for(&subject), 1);
     }

@@ -120,20 +120,20 @@ async fn policy_version(connection: &mut SqliteConnection) -> Result<i64, Error>
 mod tests {
     use std::{fs, task::Poll};
 
-    use super::{super::store::Store, *};
+    use super::{super::Database, *};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn looks_are_shared_and_no_call_misses_a_change_made_before_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth.db");
-        let store = Arc::new(Store::open(&path).await.unwrap());
+        let database = Arc::new(Database::open(&path).await.unwrap());
         // Others ask all the time, so that calls wait and share looks.
         let asking: Vec<_> = (0..8)
             .map(|_| {
-                let store = Arc::clone(&store);
+                let database = Arc::clone(&database);
                 tokio::spawn(async move {
                     loop {
-                        store.policy().await.unwrap();
+                        database.policy().await.unwrap();
                     }
                 })
             })
@@ -142,11 +142,11 @@ mod tests {
         for n in 1..=200_u64 {
             let raise = sqlx::query("UPDATE sequence SET value = value + 1");
             raise.execute(&mut other).await.unwrap();
-            let seen = store.policy().await.unwrap().sequence;
+            let seen = database.policy().await.unwrap().sequence;
             assert!(seen >= n, "{seen} after {n}");
         }
         asking.iter().for_each(tokio::task::JoinHandle::abort);
-        let (looks, reads) = store.looks_and_reads();
+        let (looks, reads) = database.looks_and_reads();
         assert!(reads <= looks && reads >= 1, "{reads} of {looks}");
     }
 
@@ -155,20 +155,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth.db");
         // The database's thread may answer before it is asked whether it has.
-        let store = loop {
-            let store = Store::open(&path).await.unwrap();
+        let database = loop {
+            let database = Database::open(&path).await.unwrap();
             let has_only_begun = {
-                let mut given_up = std::pin::pin!(store.policy());
+                let mut given_up = std::pin::pin!(database.policy());
                 std::future::poll_fn(|cx| Poll::Ready(given_up.as_mut().poll(cx).is_pending()))
                     .await
             };
             if has_only_begun {
-                break store;
+                break database;
             }
         };
-        assert_eq!(store.reader.reading.lock().await.looked, 0);
-        store.policy().await.unwrap();
-        assert_eq!(store.reader.reading.lock().await.looked, 2);
+        assert_eq!(database.reader.reading.lock().await.looked, 0);
+        database.policy().await.unwrap();
+        assert_eq!(database.reader.reading.lock().await.looked, 2);
     }
 
     /// Each act on a store of its own, as `authctl` acts beside the server.
@@ -177,7 +177,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth.db");
         let (server, authctl) =
-            (Store::open(&path).await.unwrap(), Store::open(&path).await.unwrap());
+            (Database::open(&path).await.unwrap(), Database::open(&path).await.unwrap());
         let mut before = server.policy().await.unwrap();
         for (statement, is_act) in [
             ("INSERT INTO audit (at, event, detail) VALUES (0, 'token.issue', '{}')", false),
@@ -220,10 +220,10 @@ mod tests {
     async fn a_replaced_database_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth.db");
-        let store = Store::open(&path).await.unwrap();
-        store.policy().await.unwrap();
+        let database = Database::open(&path).await.unwrap();
+        database.policy().await.unwrap();
         fs::rename(&path, dir.path().join("elsewhere")).unwrap();
-        assert!(matches!(store.policy().await, Err(Error::Replaced(_))));
+        assert!(matches!(database.policy().await, Err(Error::Replaced(_))));
     }
 
     #[tokio::test]
@@ -231,6 +231,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth.db");
         fs::write(&path, "this is no database, however long it may be").unwrap();
-        assert!(matches!(Store::open(&path).await, Err(Error::Open { .. })));
+        assert!(matches!(Database::open(&path).await, Err(Error::Open { .. })));
     }
 }

@@ -7,7 +7,7 @@
 //! [`robots`] and [`trusts`], with `machines` for what those have in common, [`users`] as the htpasswd
 //! file last showed them, [`tokens`]; [`apply`] makes all that what a file says. [`refresh_tokens`] and
 //! [`sign_in_addresses`] are kept here and are no part of the policy, and [`audit`] keeps what
-//! happened. [`store`] opens the database and has all of it; [`snapshot`] looks at one that is not
+//! happened. `handle` opens the database and has all of it; [`snapshot`] looks at one that is not
 //! open. Which rule decides is not known here: that is [`berth_shared::rights`], one function for both
 //! servers.
 //!
@@ -22,6 +22,7 @@ pub mod apply;
 pub mod audit;
 pub mod counters;
 pub mod groups;
+mod handle;
 mod machines;
 mod members;
 pub mod policy;
@@ -35,7 +36,6 @@ mod samples;
 pub mod sign_in_addresses;
 pub mod snapshot;
 mod sqlite;
-pub mod store;
 pub mod tokens;
 mod transaction;
 pub mod trusts;
@@ -45,6 +45,8 @@ mod writer;
 use std::path::PathBuf;
 
 use berth_shared::sqlite::Error as FileError;
+
+pub use handle::Database;
 
 /// The database cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -258,25 +258,25 @@ fn read_row(row: &SqliteRow) -> Result<RefreshTokenRow, Error> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{super::store::Store, *};
+    use super::{super::Database, *};
 
     fn subject(name: &str) -> Subject {
         Subject::from_claim(name).unwrap()
     }
 
-    async fn store() -> (tempfile::TempDir, Store) {
+    async fn database() -> (tempfile::TempDir, Database) {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
-        (dir, store)
+        let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
+        (dir, database)
     }
 
-    async fn keep(store: &Store, hash: &str, name: &str, now: UnixSeconds) -> bool {
-        let sequence = store.policy().await.unwrap().sequence;
-        keep_after(store, hash, name, now, sequence).await
+    async fn keep(database: &Database, hash: &str, name: &str, now: UnixSeconds) -> bool {
+        let sequence = database.policy().await.unwrap().sequence;
+        keep_after(database, hash, name, now, sequence).await
     }
 
     async fn keep_after(
-        store: &Store,
+        database: &Database,
         hash: &str,
         name: &str,
         now: UnixSeconds,
@@ -289,97 +289,101 @@ mod tests {
             client: "docker".to_owned(),
             sequence,
         };
-        store.refresh_tokens().keep(&new, now, now - 50).await.unwrap().is_some()
+        database.refresh_tokens().keep(&new, now, now - 50).await.unwrap().is_some()
     }
 
-    async fn left(store: &Store) -> Vec<String> {
-        let all = store.refresh_tokens().list(None).await.unwrap();
+    async fn left(database: &Database) -> Vec<String> {
+        let all = database.refresh_tokens().list(None).await.unwrap();
         all.iter().map(|row| row.subject.to_string()).collect()
     }
 
     #[tokio::test]
     async fn what_voids_tokens_as_a_whole_ends_refresh_tokens_and_a_lost_right_does_not() {
-        let (_dir, store) = store().await;
+        let (_dir, database) = database().await;
         let users = |names: &[(&str, &str)]| -> BTreeMap<_, _> {
             names.iter().map(|(name, print)| (name.parse().unwrap(), (*print).to_owned())).collect()
         };
         let first = users(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")]);
-        store.seen_users().reconcile(&first).await.unwrap();
+        database.seen_users().reconcile(&first).await.unwrap();
         for name in ["a", "b", "c", "d", "robot.ci", "robot.cd"] {
-            assert!(keep(&store, name, name, 1).await);
+            assert!(keep(&database, name, name, 1).await);
         }
         let devs = "devs".parse().unwrap();
-        store.groups().join(&devs, &[subject("d"), subject("robot.cd")]).await.unwrap();
-        store.groups().leave(&devs, &[subject("d")]).await.unwrap();
-        store.groups().join(&devs, &[subject("d")]).await.unwrap();
-        assert_eq!(left(&store).await.len(), 6, "leaving a group takes a right");
-        assert_eq!(store.tokens().void(&"anonymous".parse().unwrap()).await.unwrap(), 0);
-        store.seen_users().reconcile(&users(&[("a", "2"), ("c", "1"), ("d", "1")])).await.unwrap();
-        assert_eq!(left(&store).await, ["c", "d", "robot.ci", "robot.cd"]);
+        database.groups().join(&devs, &[subject("d"), subject("robot.cd")]).await.unwrap();
+        database.groups().leave(&devs, &[subject("d")]).await.unwrap();
+        database.groups().join(&devs, &[subject("d")]).await.unwrap();
+        assert_eq!(left(&database).await.len(), 6, "leaving a group takes a right");
+        assert_eq!(database.tokens().void(&"anonymous".parse().unwrap()).await.unwrap(), 0);
+        database
+            .seen_users()
+            .reconcile(&users(&[("a", "2"), ("c", "1"), ("d", "1")]))
+            .await
+            .unwrap();
+        assert_eq!(left(&database).await, ["c", "d", "robot.ci", "robot.cd"]);
         let left_over = users(&[("a", "2"), ("d", "1")]);
-        store
+        database
             .seen_users()
             .remove(&left_over, &"c".parse().unwrap(), || Ok::<_, Error>(()))
             .await
             .unwrap();
-        assert_eq!(store.tokens().void(&"group:devs".parse().unwrap()).await.unwrap(), 2);
-        assert_eq!(left(&store).await, ["robot.ci"]);
-        assert_eq!(store.tokens().void(&"everyone".parse().unwrap()).await.unwrap(), 1);
-        assert!(keep(&store, "again", "a", 1).await);
-        store.tokens().void_all(1000).await.unwrap();
-        assert!(left(&store).await.is_empty());
+        assert_eq!(database.tokens().void(&"group:devs".parse().unwrap()).await.unwrap(), 2);
+        assert_eq!(left(&database).await, ["robot.ci"]);
+        assert_eq!(database.tokens().void(&"everyone".parse().unwrap()).await.unwrap(), 1);
+        assert!(keep(&database, "again", "a", 1).await);
+        database.tokens().void_all(1000).await.unwrap();
+        assert!(left(&database).await.is_empty());
     }
 
     #[tokio::test]
     async fn none_is_kept_for_a_sign_in_whose_tokens_were_voided_meanwhile() {
-        let (_dir, store) = store().await;
-        let before = store.policy().await.unwrap().sequence;
-        store.tokens().void(&"a".parse().unwrap()).await.unwrap();
-        assert!(!keep_after(&store, "x", "a", 1, before).await);
-        assert!(keep_after(&store, "y", "b", 1, before).await);
-        store.tokens().void(&"everyone".parse().unwrap()).await.unwrap();
-        assert!(!keep_after(&store, "z", "b", 1, before).await);
-        assert!(keep(&store, "z", "b", 1).await);
+        let (_dir, database) = database().await;
+        let before = database.policy().await.unwrap().sequence;
+        database.tokens().void(&"a".parse().unwrap()).await.unwrap();
+        assert!(!keep_after(&database, "x", "a", 1, before).await);
+        assert!(keep_after(&database, "y", "b", 1, before).await);
+        database.tokens().void(&"everyone".parse().unwrap()).await.unwrap();
+        assert!(!keep_after(&database, "z", "b", 1, before).await);
+        assert!(keep(&database, "z", "b", 1).await);
     }
 
     #[tokio::test]
     async fn a_subject_has_a_bounded_number_and_the_idle_ones_go() {
-        let (_dir, store) = store().await;
-        assert!(keep(&store, "other", "b", 100).await);
+        let (_dir, database) = database().await;
+        assert!(keep(&database, "other", "b", 100).await);
         for n in 0..PER_SUBJECT_MAX {
-            assert!(keep(&store, &format!("h{n}"), "a", 100).await);
+            assert!(keep(&database, &format!("h{n}"), "a", 100).await);
         }
-        let first = store.refresh_tokens().find("h0").await.unwrap().unwrap();
-        store.refresh_tokens().note(first.id, 101).await.unwrap();
-        assert!(keep(&store, "one more", "a", 101).await);
-        let all = store.refresh_tokens().list(Some(&subject("a"))).await.unwrap();
+        let first = database.refresh_tokens().find("h0").await.unwrap().unwrap();
+        database.refresh_tokens().note(first.id, 101).await.unwrap();
+        assert!(keep(&database, "one more", "a", 101).await);
+        let all = database.refresh_tokens().list(Some(&subject("a"))).await.unwrap();
         assert_eq!(all.len() as i64, PER_SUBJECT_MAX);
-        assert!(store.refresh_tokens().find("h0").await.unwrap().is_some(), "it was used");
-        assert!(store.refresh_tokens().find("h1").await.unwrap().is_none());
-        assert!(store.refresh_tokens().find("other").await.unwrap().is_some());
+        assert!(database.refresh_tokens().find("h0").await.unwrap().is_some(), "it was used");
+        assert!(database.refresh_tokens().find("h1").await.unwrap().is_none());
+        assert!(database.refresh_tokens().find("other").await.unwrap().is_some());
         // 50 s are the idle life here: what was last used at 101 ends with 151.
-        assert!(keep(&store, "later", "c", 150).await);
-        assert_eq!(left(&store).await, ["a", "a", "c"]);
-        assert!(keep(&store, "last", "c", 151).await);
-        assert_eq!(left(&store).await, ["c", "c"]);
+        assert!(keep(&database, "later", "c", 150).await);
+        assert_eq!(left(&database).await, ["a", "a", "c"]);
+        assert!(keep(&database, "last", "c", 151).await);
+        assert_eq!(left(&database).await, ["c", "c"]);
     }
 
     #[tokio::test]
     async fn ending_one_voids_the_tokens_of_its_subject_alone() {
-        let (_dir, store) = store().await;
+        let (_dir, database) = database().await;
         for (hash, name) in [("1", "a"), ("2", "a"), ("3", "b")] {
-            assert!(keep(&store, hash, name, 1).await);
+            assert!(keep(&database, hash, name, 1).await);
         }
-        let id = store.refresh_tokens().find("1").await.unwrap().unwrap().id;
-        assert_eq!(store.refresh_tokens().end(&[id, 1000]).await.unwrap().len(), 1);
-        assert!(store.refresh_tokens().end(&[id]).await.unwrap().is_empty());
-        assert_eq!(left(&store).await, ["a", "b"]);
-        let counters = store.policy().await.unwrap().revocations.counters.clone();
+        let id = database.refresh_tokens().find("1").await.unwrap().unwrap().id;
+        assert_eq!(database.refresh_tokens().end(&[id, 1000]).await.unwrap().len(), 1);
+        assert!(database.refresh_tokens().end(&[id]).await.unwrap().is_empty());
+        assert_eq!(left(&database).await, ["a", "b"]);
+        let counters = database.policy().await.unwrap().revocations.counters.clone();
         assert_eq!(counters.into_iter().collect::<Vec<_>>(), [("a".parse().unwrap(), 1)]);
-        assert!(keep(&store, "4", "b", 1).await);
-        let newest = store.refresh_tokens().find("4").await.unwrap().unwrap();
-        store.refresh_tokens().end(&[newest.id]).await.unwrap();
-        assert!(keep(&store, "5", "b", 1).await);
-        assert!(store.refresh_tokens().find("5").await.unwrap().unwrap().id > newest.id);
+        assert!(keep(&database, "4", "b", 1).await);
+        let newest = database.refresh_tokens().find("4").await.unwrap().unwrap();
+        database.refresh_tokens().end(&[newest.id]).await.unwrap();
+        assert!(keep(&database, "5", "b", 1).await);
+        assert!(database.refresh_tokens().find("5").await.unwrap().unwrap().id > newest.id);
     }
 }

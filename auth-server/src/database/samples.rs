@@ -5,7 +5,7 @@ use berth_shared::{
     rights::{Effect, Rule},
 };
 
-use super::store::Store;
+use super::Database;
 
 /// A rule that allows.
 pub(super) fn allow(
@@ -24,7 +24,7 @@ pub(super) fn allow(
 }
 
 /// The counter that the tokens of `grantee` must reach.
-pub(super) async fn counter(store: &Store, grantee: &str) -> u64 {
-    let policy = store.policy().await.unwrap();
+pub(super) async fn counter(database: &Database, grantee: &str) -> u64 {
+    let policy = database.policy().await.unwrap();
     policy.revocations.counters.get(&grantee.parse().unwrap()).copied().unwrap_or(0)
 }

@@ -88,11 +88,11 @@ mod tests {
     use berth_shared::subject::Subject;
 
     use super::{
-        super::{samples::allow, store::Store},
+        super::{Database, samples::allow},
         *,
     };
     use crate::{
-        acl::policy::robots::Robot,
+        database::policy::robots::Robot,
         secrets::robot::RobotSecret,
         trust::{KeySource, Remote, RequiredClaims},
     };
@@ -127,13 +127,13 @@ mod tests {
     #[tokio::test]
     async fn a_trust_is_read_as_it_was_added_until_it_is_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         let rule = allow("robot.a", "team/app", "pull", None);
         for added in [trust("robot.a", inline()), trust("robot.b", remote())] {
-            assert!(store.trusts().add(&added, std::slice::from_ref(&rule)).await.unwrap());
-            assert!(!store.trusts().add(&added, &[]).await.unwrap());
-            store.trusts().note(&added.name, 50).await.unwrap();
-            let policy = store.policy().await.unwrap();
+            assert!(database.trusts().add(&added, std::slice::from_ref(&rule)).await.unwrap());
+            assert!(!database.trusts().add(&added, &[]).await.unwrap());
+            database.trusts().note(&added.name, 50).await.unwrap();
+            let policy = database.policy().await.unwrap();
             let read = policy.trusts.get(&added.name).unwrap();
             let expected = Trust { last_used: Some(50), ..added };
             assert_eq!(
@@ -145,9 +145,9 @@ mod tests {
             assert_eq!((read.created, read.last_used), (1, Some(50)));
         }
         let a: RobotName = "robot.a".parse().unwrap();
-        assert!(store.trusts().remove(&a).await.unwrap());
-        assert!(!store.trusts().remove(&a).await.unwrap());
-        let policy = store.policy().await.unwrap();
+        assert!(database.trusts().remove(&a).await.unwrap());
+        assert!(!database.trusts().remove(&a).await.unwrap());
+        let policy = database.policy().await.unwrap();
         assert!(policy.trusts.get(&a).is_none() && policy.rules().is_empty());
         assert_eq!(policy.revocations.least_for(&Subject::Robot(a)), 1);
     }
@@ -155,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_a_robots_or_a_trusts() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         let robot = |name: &str| Robot {
             name: name.parse().unwrap(),
             created: 1,
@@ -163,12 +163,12 @@ mod tests {
             last_used: None,
         };
         let secret = RobotSecret::generate().unwrap();
-        assert!(store.robots().create(&robot("robot.a"), &secret, &[]).await.unwrap());
-        assert!(!store.trusts().add(&trust("robot.a", inline()), &[]).await.unwrap());
-        assert!(store.trusts().add(&trust("robot.b", inline()), &[]).await.unwrap());
+        assert!(database.robots().create(&robot("robot.a"), &secret, &[]).await.unwrap());
+        assert!(!database.trusts().add(&trust("robot.a", inline()), &[]).await.unwrap());
+        assert!(database.trusts().add(&trust("robot.b", inline()), &[]).await.unwrap());
         let secret = RobotSecret::generate().unwrap();
-        assert!(!store.robots().create(&robot("robot.b"), &secret, &[]).await.unwrap());
-        assert!(!store.robots().remove(&"robot.b".parse().unwrap()).await.unwrap());
-        assert!(!store.trusts().remove(&"robot.a".parse().unwrap()).await.unwrap());
+        assert!(!database.robots().create(&robot("robot.b"), &secret, &[]).await.unwrap());
+        assert!(!database.robots().remove(&"robot.b".parse().unwrap()).await.unwrap());
+        assert!(!database.trusts().remove(&"robot.a".parse().unwrap()).await.unwrap());
     }
 }

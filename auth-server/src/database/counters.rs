@@ -38,7 +38,7 @@ const _: () =
     assert!(KEPT_SECS > TOKEN_LIFE_SECS_MAX as i64 + SESSION_GRANT_SECS_MAX + 2 * LEEWAY_SECS);
 
 /// Sets a mark, and clears away the counters that every token has outlived; see
-/// [`Store::clear_counters`](super::store::Store::clear_counters).
+/// [`Database::clear_counters`](super::Database::clear_counters).
 pub(super) async fn clear(
     writer: &mut SqliteConnection,
     now: UnixSeconds,
@@ -103,7 +103,7 @@ pub(super) async fn sequence(transaction: &mut SqliteConnection) -> Result<u64, 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{samples::counter, store::Store},
+        super::{Database, samples::counter},
         *,
     };
 
@@ -111,20 +111,20 @@ mod tests {
 
     const HOUR: i64 = 60 * 60;
 
-    async fn open(dir: &tempfile::TempDir) -> Store {
-        Store::open(&dir.path().join("auth.db")).await.unwrap()
+    async fn open(dir: &tempfile::TempDir) -> Database {
+        Database::open(&dir.path().join("auth.db")).await.unwrap()
     }
 
-    async fn void(store: &Store, grantee: &str) {
-        store.tokens().void(&grantee.parse().unwrap()).await.unwrap();
+    async fn void(database: &Database, grantee: &str) {
+        database.tokens().void(&grantee.parse().unwrap()).await.unwrap();
     }
 
     /// The server runs for `hours`, by a clock that begins at `begin` and goes right.
-    async fn run(store: &Store, begin: UnixSeconds, hours: i64) -> u64 {
+    async fn run(database: &Database, begin: UnixSeconds, hours: i64) -> u64 {
         let mut cleared = 0;
         for hour in 0..hours {
             let now = begin + hour * HOUR;
-            cleared += store.clear_counters(now, now).await.unwrap();
+            cleared += database.clear_counters(now, now).await.unwrap();
         }
         cleared
     }
@@ -132,51 +132,51 @@ mod tests {
     #[tokio::test]
     async fn counters_go_when_every_token_from_before_has_expired() {
         let dir = tempfile::tempdir().unwrap();
-        let store = open(&dir).await;
-        void(&store, "a").await;
-        void(&store, "b").await;
-        assert_eq!(run(&store, NOW, 1).await, 0);
+        let database = open(&dir).await;
+        void(&database, "a").await;
+        void(&database, "b").await;
+        assert_eq!(run(&database, NOW, 1).await, 0);
         // What is raised after a mark waits for the next, and what is raised again stays.
-        void(&store, "c").await;
-        void(&store, "b").await;
-        assert_eq!(run(&store, NOW + HOUR, KEPT_HOURS - 1).await, 0);
-        assert_eq!(run(&store, NOW + KEPT_SECS, 1).await, 1);
-        assert_eq!((counter(&store, "a").await, counter(&store, "c").await), (0, 3));
-        assert_eq!(run(&store, NOW + KEPT_SECS + HOUR, 1).await, 2);
-        let policy = store.policy().await.unwrap();
+        void(&database, "c").await;
+        void(&database, "b").await;
+        assert_eq!(run(&database, NOW + HOUR, KEPT_HOURS - 1).await, 0);
+        assert_eq!(run(&database, NOW + KEPT_SECS, 1).await, 1);
+        assert_eq!((counter(&database, "a").await, counter(&database, "c").await), (0, 3));
+        assert_eq!(run(&database, NOW + KEPT_SECS + HOUR, 1).await, 2);
+        let policy = database.policy().await.unwrap();
         assert!(policy.revocations.counters.is_empty());
         assert_eq!(policy.sequence, 4, "which never goes back");
-        void(&store, "a").await;
-        assert_eq!(counter(&store, "a").await, 5);
+        void(&database, "a").await;
+        assert_eq!(counter(&database, "a").await, 5);
     }
 
     #[tokio::test]
     async fn no_clock_alone_makes_a_counter_go() {
         let dir = tempfile::tempdir().unwrap();
-        let store = open(&dir).await;
-        void(&store, "a").await;
-        assert_eq!(run(&store, NOW, 10).await, 0);
+        let database = open(&dir).await;
+        void(&database, "a").await;
+        assert_eq!(run(&database, NOW, 10).await, 0);
         for ahead in [10 * KEPT_SECS, 100 * KEPT_SECS] {
-            assert_eq!(run(&store, NOW + ahead, 1).await, 0);
+            assert_eq!(run(&database, NOW + ahead, 1).await, 0);
         }
         // Nor does it go before the time that tokens were issued at, by that clock, is over.
         let ahead = NOW + 100 * KEPT_SECS;
-        assert_eq!(run(&store, NOW + 12 * HOUR, KEPT_HOURS - 12).await, 0);
-        assert_eq!(run(&store, NOW + KEPT_SECS, 1).await, 1, "its mark is from before all that");
-        void(&store, "b").await;
-        assert_eq!(run(&store, NOW + KEPT_SECS + HOUR, KEPT_HOURS + 1).await, 0);
-        assert_eq!(run(&store, ahead + KEPT_SECS - 1, 1).await, 0);
-        assert_eq!(run(&store, ahead + KEPT_SECS, 1).await, 1);
+        assert_eq!(run(&database, NOW + 12 * HOUR, KEPT_HOURS - 12).await, 0);
+        assert_eq!(run(&database, NOW + KEPT_SECS, 1).await, 1, "its mark is from before all that");
+        void(&database, "b").await;
+        assert_eq!(run(&database, NOW + KEPT_SECS + HOUR, KEPT_HOURS + 1).await, 0);
+        assert_eq!(run(&database, ahead + KEPT_SECS - 1, 1).await, 0);
+        assert_eq!(run(&database, ahead + KEPT_SECS, 1).await, 1);
     }
 
     #[tokio::test]
     async fn tokens_that_were_issued_under_a_clock_that_was_ahead_stay_void() {
         let dir = tempfile::tempdir().unwrap();
-        let store = open(&dir).await;
-        void(&store, "a").await;
-        store.clear_counters(NOW, NOW + 10 * KEPT_SECS).await.unwrap();
-        assert_eq!(run(&store, NOW, KEPT_HOURS + 1).await, 0);
-        assert_eq!(run(&store, NOW + 11 * KEPT_SECS - 1, 1).await, 0);
-        assert_eq!(run(&store, NOW + 11 * KEPT_SECS, 1).await, 1);
+        let database = open(&dir).await;
+        void(&database, "a").await;
+        database.clear_counters(NOW, NOW + 10 * KEPT_SECS).await.unwrap();
+        assert_eq!(run(&database, NOW, KEPT_HOURS + 1).await, 0);
+        assert_eq!(run(&database, NOW + 11 * KEPT_SECS - 1, 1).await, 0);
+        assert_eq!(run(&database, NOW + 11 * KEPT_SECS, 1).await, 1);
     }
 }

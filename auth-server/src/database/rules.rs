@@ -206,8 +206,8 @@ mod tests {
 
     use super::{
         super::{
+            Database,
             samples::{allow, counter},
-            store::Store,
         },
         *,
     };
@@ -215,19 +215,19 @@ mod tests {
     #[tokio::test]
     async fn granting_adds_up_and_raises_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
-        store.rules().add(&[allow("andrew", "a", "pull", None)], 100).await.unwrap();
-        store.rules().add(&[allow("andrew", "a", "delete", None)], 100).await.unwrap();
-        store.rules().add(&[allow("andrew", "a", "push", Some(200))], 100).await.unwrap();
-        let policy = store.policy().await.unwrap();
+        let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
+        database.rules().add(&[allow("andrew", "a", "pull", None)], 100).await.unwrap();
+        database.rules().add(&[allow("andrew", "a", "delete", None)], 100).await.unwrap();
+        database.rules().add(&[allow("andrew", "a", "push", Some(200))], 100).await.unwrap();
+        let policy = database.policy().await.unwrap();
         assert_eq!(policy.sequence, 0);
         assert_eq!(policy.rules().len(), 2);
         let rights = policy.rights(&Subject::from_claim("andrew").unwrap());
         let name = "a".parse().unwrap();
         assert_eq!(rights.actions_on(&name, 199), Actions::ALL);
         assert_eq!(rights.actions_on(&name, 200).to_string(), "pull,delete");
-        store.rules().add(&[], 200).await.unwrap();
-        assert_eq!(store.policy().await.unwrap().rules().len(), 1);
+        database.rules().add(&[], 200).await.unwrap();
+        assert_eq!(database.policy().await.unwrap().rules().len(), 1);
     }
 
     #[tokio::test]
@@ -235,7 +235,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth.db");
         let (server, authctl) =
-            (Store::open(&path).await.unwrap(), Store::open(&path).await.unwrap());
+            (Database::open(&path).await.unwrap(), Database::open(&path).await.unwrap());
         authctl.rules().add(&[allow("andrew", "a", "*", None)], 0).await.unwrap();
         let (andrew, a) = ("andrew".parse().unwrap(), "a".parse().unwrap());
         let taken = authctl

@@ -138,8 +138,8 @@ async fn compare(
 mod tests {
     use super::{
         super::{
+            Database,
             samples::{allow, counter},
-            store::Store,
         },
         *,
     };
@@ -153,39 +153,39 @@ mod tests {
     async fn a_changed_or_removed_user_is_raised_also_when_edited_while_down() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth.db");
-        let store = Store::open(&path).await.unwrap();
+        let database = Database::open(&path).await.unwrap();
         let first = users(&[("a", "1"), ("b", "1"), ("c", "1")]);
-        assert_eq!(store.seen_users().reconcile(&first).await.unwrap(), 0);
-        assert_eq!(store.seen_users().reconcile(&first).await.unwrap(), 0);
-        drop(store);
-        let store = Store::open(&path).await.unwrap();
+        assert_eq!(database.seen_users().reconcile(&first).await.unwrap(), 0);
+        assert_eq!(database.seen_users().reconcile(&first).await.unwrap(), 0);
+        drop(database);
+        let database = Database::open(&path).await.unwrap();
         let edited = users(&[("a", "2"), ("b", "1"), ("d", "1")]);
-        assert_eq!(store.seen_users().reconcile(&edited).await.unwrap(), 2);
-        assert!(counter(&store, "a").await > 0 && counter(&store, "c").await > 0);
-        assert_eq!((counter(&store, "b").await, counter(&store, "d").await), (0, 0));
-        assert_eq!(store.seen_users().reconcile(&edited).await.unwrap(), 2);
+        assert_eq!(database.seen_users().reconcile(&edited).await.unwrap(), 2);
+        assert!(counter(&database, "a").await > 0 && counter(&database, "c").await > 0);
+        assert_eq!((counter(&database, "b").await, counter(&database, "d").await), (0, 0));
+        assert_eq!(database.seen_users().reconcile(&edited).await.unwrap(), 2);
     }
 
     #[tokio::test]
     async fn a_removed_user_loses_all_grants() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         let rules = [
             allow("andrew", "a", "*", None),
             allow("andrew", "b", "*", None),
             allow("everyone", "b", "*", None),
         ];
-        store.rules().add(&rules, 0).await.unwrap();
+        database.rules().add(&rules, 0).await.unwrap();
         let left = users(&[]);
         assert_eq!(
-            store
+            database
                 .seen_users()
                 .remove(&left, &"andrew".parse().unwrap(), || Ok::<_, Error>(()))
                 .await
                 .unwrap(),
             2
         );
-        assert_eq!(store.policy().await.unwrap().rules().len(), 1);
-        assert_eq!(counter(&store, "andrew").await, 1);
+        assert_eq!(database.policy().await.unwrap().rules().len(), 1);
+        assert_eq!(counter(&database, "andrew").await, 1);
     }
 }

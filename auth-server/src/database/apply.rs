@@ -55,7 +55,7 @@ impl Changes {
 /// What makes two rules one, and the actions of both.
 type Merged = BTreeMap<(Grantee, Pattern, Effect, Option<UnixSeconds>), Actions>;
 
-/// Makes the database say what is desired; see [`Store::apply`](super::store::Store::apply).
+/// Makes the database say what is desired; see [`Database::apply`](super::Database::apply).
 pub(super) async fn apply(
     writer: &Writer,
     desired: &Desired,
@@ -148,7 +148,7 @@ async fn remove(transaction: &mut SqliteConnection, rule: &Rule) -> Result<(), E
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{samples::allow, store::Store},
+        super::{Database, samples::allow},
         *,
     };
 
@@ -159,16 +159,16 @@ mod tests {
     #[tokio::test]
     async fn what_is_applied_is_added_and_the_rest_only_pruned() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         let allow = |grantee, pattern, actions| rule(Effect::Allow, grantee, pattern, actions);
         let andrew = Subject::from_claim("andrew").unwrap();
         let devs: GroupName = "devs".parse().unwrap();
-        store
+        database
             .rules()
             .add(&[allow("andrew", "a", "pull,delete"), allow("bea", "b", "pull")], 0)
             .await
             .unwrap();
-        store.groups().join(&devs, std::slice::from_ref(&andrew)).await.unwrap();
+        database.groups().join(&devs, std::slice::from_ref(&andrew)).await.unwrap();
         let desired = Desired {
             rules: vec![allow("andrew", "a", "push,pull"), rule(Effect::Deny, "bea", "b", "push")],
             groups: BTreeMap::from([(
@@ -177,15 +177,15 @@ mod tests {
             )]),
         };
         let added = vec![allow("andrew", "a", "push"), rule(Effect::Deny, "bea", "b", "push")];
-        let dry = store.apply(&desired, false, true, 0).await.unwrap();
+        let dry = database.apply(&desired, false, true, 0).await.unwrap();
         assert_eq!((&dry.added, dry.removed.len(), dry.left.len()), (&added, 0, 0));
-        assert_eq!(store.apply(&desired, false, false, 0).await.unwrap(), dry);
-        assert!(store.apply(&desired, false, false, 0).await.unwrap().is_empty());
-        let pruned = store.apply(&desired, true, false, 0).await.unwrap();
+        assert_eq!(database.apply(&desired, false, false, 0).await.unwrap(), dry);
+        assert!(database.apply(&desired, false, false, 0).await.unwrap().is_empty());
+        let pruned = database.apply(&desired, true, false, 0).await.unwrap();
         assert_eq!(pruned.removed, [allow("andrew", "a", "delete"), allow("bea", "b", "pull")]);
         assert_eq!(pruned.left, [(devs, andrew.clone())]);
-        assert!(store.apply(&desired, true, false, 0).await.unwrap().is_empty());
-        let policy = store.policy().await.unwrap();
+        assert!(database.apply(&desired, true, false, 0).await.unwrap().is_empty());
+        let policy = database.policy().await.unwrap();
         assert_eq!(policy.rules().into_iter().cloned().collect::<Vec<_>>(), desired.rules);
         assert!(policy.revocations.least_for(&andrew) > 0);
     }

@@ -30,12 +30,12 @@ use crate::audit::Author;
 
 /// An open database.
 #[derive(Debug)]
-pub struct Store {
+pub struct Database {
     pub(super) reader: Reader,
     pub(super) writer: Writer,
 }
 
-impl Store {
+impl Database {
     /// Opens the database at `path`, and makes it or brings it up to date first.
     ///
     /// # Errors
@@ -218,16 +218,16 @@ mod tests {
     async fn a_database_of_a_newer_version_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth.db");
-        let store = Store::open(&path).await.unwrap();
+        let database = Database::open(&path).await.unwrap();
         sqlx::query(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
              VALUES (9999, 'later', TRUE, X'00', 0)",
         )
-        .execute(&mut *store.writer.lock().await)
+        .execute(&mut *database.writer.lock().await)
         .await
         .unwrap();
-        drop(store);
-        assert!(matches!(Store::open(&path).await, Err(Error::Newer(_))));
+        drop(database);
+        assert!(matches!(Database::open(&path).await, Err(Error::Newer(_))));
     }
 
     #[tokio::test]
@@ -248,7 +248,7 @@ mod tests {
         .await
         .unwrap();
         connection.close().await.unwrap();
-        let policy = Store::open(&path).await.unwrap().policy().await.unwrap();
+        let policy = Database::open(&path).await.unwrap().policy().await.unwrap();
         let rules = policy.rules();
         assert_eq!(rules.len(), 1);
         assert_eq!(

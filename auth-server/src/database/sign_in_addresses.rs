@@ -110,7 +110,7 @@ pub(super) async fn forget(
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{super::store::Store, *};
+    use super::{super::Database, *};
 
     fn pair(user: &str, address: &str, seen: UnixSeconds) -> SignInAddress {
         SignInAddress { user: user.parse().unwrap(), address: address.parse().unwrap(), seen }
@@ -123,50 +123,53 @@ mod tests {
     #[tokio::test]
     async fn only_users_are_noted_and_go_with_what_is_known_of_them() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
-        store.seen_users().reconcile(&users(&["a", "b", "c"])).await.unwrap();
+        let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
+        database.seen_users().reconcile(&users(&["a", "b", "c"])).await.unwrap();
         for user in ["a", "b", "c", "nobody"] {
-            store.sign_in_addresses().note(&pair(user, "192.0.2.1", 10)).await.unwrap();
+            database.sign_in_addresses().note(&pair(user, "192.0.2.1", 10)).await.unwrap();
         }
-        store.sign_in_addresses().note(&pair("a", "192.0.2.1", 20)).await.unwrap();
-        let known = store.sign_in_addresses().list(20).await.unwrap();
+        database.sign_in_addresses().note(&pair("a", "192.0.2.1", 20)).await.unwrap();
+        let known = database.sign_in_addresses().list(20).await.unwrap();
         assert_eq!(known[0], pair("a", "192.0.2.1", 20));
         assert_eq!(known.len(), 3);
         // A new password leaves where its owner is at home.
         let mut left = users(&["a", "b"]);
         left.insert("a".parse().unwrap(), "another".to_owned());
-        store.seen_users().reconcile(&left).await.unwrap();
-        assert_eq!(store.sign_in_addresses().list(20).await.unwrap().len(), 2);
+        database.seen_users().reconcile(&left).await.unwrap();
+        assert_eq!(database.sign_in_addresses().list(20).await.unwrap().len(), 2);
         left.remove(&"a".parse().unwrap());
-        store
+        database
             .seen_users()
             .remove(&left, &"a".parse().unwrap(), || Ok::<_, Error>(()))
             .await
             .unwrap();
-        assert_eq!(store.sign_in_addresses().list(20).await.unwrap(), [pair("b", "192.0.2.1", 10)]);
-        assert!(store.sign_in_addresses().list(10 + KEPT_SECS).await.unwrap().is_empty());
+        assert_eq!(
+            database.sign_in_addresses().list(20).await.unwrap(),
+            [pair("b", "192.0.2.1", 10)]
+        );
+        assert!(database.sign_in_addresses().list(10 + KEPT_SECS).await.unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn what_is_kept_is_bounded_as_a_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
-        store.seen_users().reconcile(&users(&["a"])).await.unwrap();
+        let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
+        database.seen_users().reconcile(&users(&["a"])).await.unwrap();
         sqlx::query(
             "WITH RECURSIVE count (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM count LIMIT $1)
              INSERT INTO sign_in_addresses (name, address, seen)
              SELECT 'user' || n, '192.0.2.1', n FROM count",
         )
         .bind(ENTRIES_MAX + 9)
-        .execute(&mut *store.writer.lock().await)
+        .execute(&mut *database.writer.lock().await)
         .await
         .unwrap();
-        store.sign_in_addresses().note(&pair("a", "192.0.2.1", 1_000_000)).await.unwrap();
-        let known = store.sign_in_addresses().list(1_000_000).await.unwrap();
+        database.sign_in_addresses().note(&pair("a", "192.0.2.1", 1_000_000)).await.unwrap();
+        let known = database.sign_in_addresses().list(1_000_000).await.unwrap();
         let last = known.last().map(|pair| pair.seen);
         assert_eq!((known.len(), known[0].seen, last), (ENTRIES_MAX as usize, 1_000_000, Some(11)));
         let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sign_in_addresses")
-            .fetch_one(&mut *store.writer.lock().await)
+            .fetch_one(&mut *database.writer.lock().await)
             .await
             .unwrap();
         assert_eq!(left, i64::from(ENTRIES_MAX));
@@ -175,21 +178,21 @@ mod tests {
     #[tokio::test]
     async fn what_is_kept_is_bounded_for_each_user_and_in_age() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
-        store.seen_users().reconcile(&users(&["a", "b"])).await.unwrap();
-        store.sign_in_addresses().note(&pair("b", "192.0.2.1", 0)).await.unwrap();
+        let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
+        database.seen_users().reconcile(&users(&["a", "b"])).await.unwrap();
+        database.sign_in_addresses().note(&pair("b", "192.0.2.1", 0)).await.unwrap();
         for n in 0..=ADDRESSES_PER_USER_MAX {
-            store
+            database
                 .sign_in_addresses()
                 .note(&pair("a", &format!("2001:db8::{n:x}"), n))
                 .await
                 .unwrap();
         }
-        let known = store.sign_in_addresses().list(0).await.unwrap();
+        let known = database.sign_in_addresses().list(0).await.unwrap();
         assert_eq!(known.len() as i64, ADDRESSES_PER_USER_MAX + 1);
         assert!(!known.contains(&pair("a", "2001:db8::0", 0)));
-        store.sign_in_addresses().note(&pair("b", "192.0.2.2", KEPT_SECS)).await.unwrap();
-        let ages = store.sign_in_addresses().list(0).await.unwrap();
+        database.sign_in_addresses().note(&pair("b", "192.0.2.2", KEPT_SECS)).await.unwrap();
+        let ages = database.sign_in_addresses().list(0).await.unwrap();
         assert!(ages.iter().all(|pair| pair.seen > 0), "{ages:?}");
     }
 }

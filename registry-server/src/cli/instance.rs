@@ -9,7 +9,7 @@ use std::{
 
 use berth_shared::{
     clock::Clock,
-    owner::{Identity, Settings},
+    unix_owner::{Identity, Settings},
 };
 use nix::fcntl::OFlag;
 use registry_server::{

@@ -9,7 +9,7 @@ use auth_server::{
 };
 use berth_shared::{
     clock::Clock,
-    owner::{Identity, Settings},
+    unix_owner::{Identity, Settings},
 };
 
 use crate::report::Failure;

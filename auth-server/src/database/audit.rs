@@ -256,11 +256,11 @@ fn read_detail(text: &str) -> Result<Map<String, Value>, Error> {
 mod tests {
     use berth_shared::{clock::Clock, subject::Subject};
 
-    use super::{super::store::Store, *};
+    use super::{super::Database, *};
     use crate::audit::Author;
 
-    async fn events(store: &Store, filter: &Filter) -> Vec<String> {
-        let rows = store.audit().list(filter, 100).await.unwrap();
+    async fn events(database: &Database, filter: &Filter) -> Vec<String> {
+        let rows = database.audit().list(filter, 100).await.unwrap();
         rows.into_iter().map(|row| row.event).collect()
     }
 
@@ -268,17 +268,17 @@ mod tests {
     async fn a_filter_lets_through_what_all_of_its_parts_do() {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::set(100);
-        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
-        let store = store.acting(Author::server(clock.clone()));
+        let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
+        let database = database.acting(Author::server(clock.clone()));
         let (andrew, bea) = ("andrew".parse().unwrap(), "bea".parse().unwrap());
-        store.audit().record(&Act::UserAdd(&andrew)).await.unwrap();
+        database.audit().record(&Act::UserAdd(&andrew)).await.unwrap();
         clock.advance(std::time::Duration::from_secs(10));
-        store.audit().record(&Act::UserPassword(&andrew)).await.unwrap();
-        store.audit().record(&Act::HtpasswdAdd(&bea)).await.unwrap();
-        store.audit().append(&[Entry::gap(120, 7)], 0).await.unwrap();
+        database.audit().record(&Act::UserPassword(&andrew)).await.unwrap();
+        database.audit().record(&Act::HtpasswdAdd(&bea)).await.unwrap();
+        database.audit().append(&[Entry::gap(120, 7)], 0).await.unwrap();
         let none = Filter::default();
         let all = ["user.add", "user.passwd", "htpasswd.add", "audit.gap"];
-        assert_eq!(events(&store, &none).await, all);
+        assert_eq!(events(&database, &none).await, all);
         let some = |text: &str| Some(text.to_owned());
         for (filter, expected) in [
             (Filter { since: Some(110), ..none.clone() }, &all[1..]),
@@ -290,9 +290,9 @@ mod tests {
             (Filter { event: some("user_add"), ..none.clone() }, &[]),
             (Filter { event: some("%!"), ..none.clone() }, &[]),
         ] {
-            assert_eq!(events(&store, &filter).await, expected, "{filter:?}");
+            assert_eq!(events(&database, &filter).await, expected, "{filter:?}");
         }
-        let newest = store.audit().list(&none, 2).await.unwrap();
+        let newest = database.audit().list(&none, 2).await.unwrap();
         assert_eq!(newest[0].event, "htpasswd.add");
         assert_eq!(
             newest[1].line(),
@@ -323,15 +323,15 @@ mod tests {
         Entry::login_fail(0, "wrong", known.as_ref(), None, source).checked(is_checked)
     }
 
-    async fn kept(store: &Store) -> Vec<(String, i64)> {
-        let rows = store.audit().rows_after(0, 10_000).await.unwrap();
+    async fn kept(database: &Database) -> Vec<(String, i64)> {
+        let rows = database.audit().rows_after(0, 10_000).await.unwrap();
         let mut rings = std::collections::BTreeMap::<String, i64>::new();
         for row in rows {
             *rings.entry(row.ring).or_default() += 1;
         }
         let counted = sqlx::query_as("SELECT ring, rows FROM audit_rings WHERE rows > 0");
         let counted: Vec<(String, i64)> =
-            counted.fetch_all(&mut *store.writer.lock().await).await.unwrap();
+            counted.fetch_all(&mut *database.writer.lock().await).await.unwrap();
         assert_eq!(rings.into_iter().collect::<Vec<_>>(), counted, "the triggers count right");
         counted
     }
@@ -339,35 +339,35 @@ mod tests {
     #[tokio::test]
     async fn one_call_clears_a_bounded_part_of_all_rings_together() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         for entry in [Entry::gap(0, 1), failed(Some("andrew"), true)] {
-            store.audit().append(&vec![entry; 15_000], 0).await.unwrap();
+            database.audit().append(&vec![entry; 15_000], 0).await.unwrap();
         }
         let keep = Kept { rows_max: 0, failure_rows_max: 0 };
-        assert_eq!(store.audit().clear(keep, 0).await.unwrap(), 20_000);
-        assert_eq!(store.audit().rows_after(0, 100_000).await.unwrap().len(), 10_000);
-        assert_eq!(store.audit().clear(keep, 0).await.unwrap(), 10_000);
-        assert_eq!(store.audit().clear(keep, 0).await.unwrap(), 0);
+        assert_eq!(database.audit().clear(keep, 0).await.unwrap(), 20_000);
+        assert_eq!(database.audit().rows_after(0, 100_000).await.unwrap().len(), 10_000);
+        assert_eq!(database.audit().clear(keep, 0).await.unwrap(), 10_000);
+        assert_eq!(database.audit().clear(keep, 0).await.unwrap(), 0);
     }
 
     #[tokio::test]
     async fn what_clients_cause_without_end_pushes_out_no_act_and_no_guess() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("auth.db")).await.unwrap();
+        let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         let keep = Kept { rows_max: 20, failure_rows_max: 10 };
-        store.audit().record(&Act::UserAdd(&"andrew".parse().unwrap())).await.unwrap();
+        database.audit().record(&Act::UserAdd(&"andrew".parse().unwrap())).await.unwrap();
         let guesses = vec![failed(Some("andrew"), true); 3];
-        store.audit().append(&guesses, 0).await.unwrap();
+        database.audit().append(&guesses, 0).await.unwrap();
         for behind in [26, 50, 50] {
-            store.audit().append(&vec![Entry::gap(0, 1); 50], 0).await.unwrap();
+            database.audit().append(&vec![Entry::gap(0, 1); 50], 0).await.unwrap();
             // Rows 5 to 8 are in the file; of the first 50 the oldest 30 go.
-            assert_eq!(store.audit().clear(keep, 8).await.unwrap(), behind);
+            assert_eq!(database.audit().clear(keep, 8).await.unwrap(), behind);
         }
         for (known, is_checked) in
             [(None, true), (Some("andrew"), false), (Some("robot.ci"), false), (None, false)]
         {
-            store.audit().append(&vec![failed(known, is_checked); 50], i64::MAX).await.unwrap();
-            store.audit().clear(keep, i64::MAX).await.unwrap();
+            database.audit().append(&vec![failed(known, is_checked); 50], i64::MAX).await.unwrap();
+            database.audit().clear(keep, i64::MAX).await.unwrap();
         }
         let some = |ring: &str, rows| (ring.to_owned(), rows);
         let expected = [
@@ -378,15 +378,15 @@ mod tests {
             some("robot", 10),
             some("unchecked", 10),
         ];
-        assert_eq!(kept(&store).await, expected);
-        let rows = store.audit().rows_after(0, 1000).await.unwrap();
+        assert_eq!(kept(&database).await, expected);
+        let rows = database.audit().rows_after(0, 1000).await.unwrap();
         assert_eq!((rows[0].event.as_str(), rows[4].id), ("user.add", 135));
         // Guesses wash out guesses alone, the oldest first.
-        store.audit().append(&vec![failed(Some("bea"), true); 9], i64::MAX).await.unwrap();
-        store.audit().clear(keep, i64::MAX).await.unwrap();
-        let rows = store.audit().rows_after(0, 1000).await.unwrap();
+        database.audit().append(&vec![failed(Some("bea"), true); 9], i64::MAX).await.unwrap();
+        database.audit().clear(keep, i64::MAX).await.unwrap();
+        let rows = database.audit().rows_after(0, 1000).await.unwrap();
         let guesses: Vec<_> = rows.iter().filter(|row| row.ring == "guess").collect();
         assert_eq!((guesses.len(), guesses[0].subject.as_deref()), (10, Some("andrew")));
-        assert_eq!(kept(&store).await.len(), expected.len());
+        assert_eq!(kept(&database).await.len(), expected.len());
     }
 }

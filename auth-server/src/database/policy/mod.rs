@@ -6,7 +6,7 @@ pub mod trusts;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use berth_shared::{
-    link::Revocations,
+    auth_api::Revocations,
     rights::{Effect, Rights, Rule},
     subject::{Grantee, GroupName, Subject},
 };
@@ -21,7 +21,7 @@ use super::{
 /// Everything that the database says, read in one transaction.
 #[derive(Debug, Default)]
 pub struct Policy {
-    /// How often something was taken away from anybody; see [`crate::acl`].
+    /// How often something was taken away from anybody; see [`crate::database`].
     pub sequence: u64,
     /// The counters to publish.
     pub revocations: Revocations,
