@@ -136,7 +136,7 @@ fn overlap(a: &Pattern, b: &Pattern) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use berth_shared::clock::Clock;
+    use berth_shared::clock::{Clock, UnixSeconds};
 
     use super::{super::Nobody, *};
     use crate::{audit::Author, config::Config};
@@ -149,7 +149,7 @@ mod tests {
             htpasswd: dir.path().join("htpasswd"),
             ..Config::default()
         };
-        let clock = Clock::set(0);
+        let clock = Clock::set(UnixSeconds::new(0));
         let admin = Admin::new(config, Author::process(clock.clone()), clock);
         let (grantee, pattern): (Grantee, Pattern) =
             ("andrew".parse().unwrap(), "team/**".parse().unwrap());

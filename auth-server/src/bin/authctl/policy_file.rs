@@ -243,7 +243,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("auth");
         let htpasswd = dir.path().join("htpasswd");
-        let author = Author::process(Clock::set(0));
+        let author = Author::process(Clock::set(UnixSeconds::new(0)));
         let config = Config { data, htpasswd, ..Config::default() };
         let admin = Admin::new(config, author, Clock::system());
         let file = dir.path().join("policy.toml");

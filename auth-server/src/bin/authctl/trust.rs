@@ -255,7 +255,7 @@ mod tests {
     use std::fs;
 
     use auth_server::{audit::Author, config::Config};
-    use berth_shared::clock::Clock;
+    use berth_shared::clock::{Clock, UnixSeconds};
     use clap::Parser;
 
     use super::*;
@@ -293,7 +293,7 @@ mod tests {
             htpasswd: data.join("htpasswd"),
             ..Config::default()
         };
-        let author = Author::process(Clock::set(0));
+        let author = Author::process(Clock::set(UnixSeconds::new(0)));
         Admin::new(config, author, Clock::system())
     }
 

@@ -1,5 +1,6 @@
 //! The verbs as they are typed, on a directory of their own.
 
+use berth_shared::clock::UnixSeconds;
 use std::{path::Path, time::Duration};
 
 use auth_server::{audit::Author, keys::NEXT_AGE_SECS_MIN};
@@ -14,9 +15,9 @@ struct Line {
 }
 
 fn admin(dir: &Path) -> Admin {
-    let author = Author::process(Clock::set(0));
+    let author = Author::process(Clock::set(UnixSeconds::new(0)));
     let config = Config { data: dir.to_owned(), ..Config::default() };
-    Admin::new(config, author, Clock::set(0))
+    Admin::new(config, author, Clock::set(UnixSeconds::new(0)))
 }
 
 fn typed(admin: &Admin, clock: &Clock, line: &str) -> Result<Report, Failure> {
@@ -34,7 +35,7 @@ fn states(admin: &Admin, clock: &Clock) -> Vec<String> {
 #[test]
 fn keys_are_rotated_listed_and_exported() {
     let dir = tempfile::tempdir().unwrap();
-    let (admin, clock) = (admin(dir.path()), Clock::set(1_790_000_000));
+    let (admin, clock) = (admin(dir.path()), Clock::set(UnixSeconds::new(1_790_000_000)));
     let Err(Failure { reason, .. }) = typed(&admin, &clock, "key list") else { panic!() };
     assert!(reason.contains("start auth-server"), "{reason}");
     SigningKeys::open(&admin.config().keys(), &clock).unwrap();
@@ -70,7 +71,7 @@ fn keys_are_rotated_listed_and_exported() {
 #[test]
 fn keys_that_leaked_are_dropped_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let (admin, clock) = (admin(dir.path()), Clock::set(1_790_000_000));
+    let (admin, clock) = (admin(dir.path()), Clock::set(UnixSeconds::new(1_790_000_000)));
     SigningKeys::open(&admin.config().keys(), &clock).unwrap();
     let report = typed(&admin, &clock, "key rotate --now").unwrap();
     assert!(report.text.contains("within seconds"), "{}", report.text);
