@@ -17,21 +17,9 @@ use serde::{Deserialize, Serialize, Serializer};
 /// It is no number, so that it is not taken for a counter or a length of time. The difference of two
 /// is so many seconds; what would leave the range stays at its end.
 #[derive(
-    Debug,
-    Default,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    sqlx::Type,
+    Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
-#[sqlx(transparent)]
 pub struct UnixSeconds(i64);
 
 impl UnixSeconds {

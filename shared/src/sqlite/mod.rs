@@ -2,6 +2,7 @@
 //! looked through. What is in its tables is the server's affair.
 
 mod schema;
+mod time;
 
 use std::{
     io,
