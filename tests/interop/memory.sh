@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Memory and files are bounded. A blob of 1 GiB goes up and comes down over TLS, by HTTP/1.1 and by HTTP/2; then come
-# those who ask for much and take none of it, or send much and do not end, and a good client is served beside them.
+# those who ask for much and take none of it, or send much and do not end, and a good client is served beside them:
+# for five seconds each, in `make test-full` for ten.
 # shellcheck source=tests/interop/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -10,6 +11,8 @@ resident_mib_max=64
 # connections and the database take.
 attacked_mib_max=128
 attacked_files_max=1200
+attack_secs=5
+[[ -z ${BERTH_FULL:-} ]] || attack_secs=10
 
 prepare() {
     need curl curl
@@ -89,7 +92,7 @@ rm "$blob"
 
 # attacked LOAD-ARGUMENTS...: servers of their own for each. No client comes from the loopback.
 attacked() {
-    "$programs/load" --bin "$bin" --data "$scratch" --listen "$host_address" --served \
+    "$programs/load" --bin "$bin" --data "$scratch" --listen "$host_address" --served --secs "$attack_secs" \
         --memory-mib-max "$attacked_mib_max" --files-max "$attacked_files_max" "$@" ||
         fail "memory, files or a good client under attack"
 }
