@@ -1,6 +1,6 @@
 //! A small HTTP client for the private Unix sockets.
 
-use std::{error::Error, fmt, io, path::Path, sync::Arc, time::Duration};
+use std::{error::Error, io, path::Path, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -136,12 +136,6 @@ impl Pool {
             },
             None => ClientError::Exchange(error),
         }
-    }
-}
-
-impl fmt::Debug for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("socket", &self.socket).finish_non_exhaustive()
     }
 }
 

@@ -243,12 +243,8 @@ impl Endpoint {
             return if *self == Self::Ping { Access::AnyToken } else { Access::Catalog };
         };
         let is_start = *operation == Operation::StartUpload;
-        let also = mount_source.filter(|from| is_start && from != name);
-        Access::Repository {
-            name,
-            action: operation.action(),
-            also: also.map(|from| (from, Action::Pull)),
-        }
+        let source = mount_source.filter(|from| is_start && from != name);
+        Access::Repository { name, action: operation.action(), source }
     }
 }
 

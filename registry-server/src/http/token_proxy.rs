@@ -16,21 +16,21 @@ use axum::{
 use berth_shared::{
     auth_api::{TOKEN_BODY_BYTES_MAX, TOKEN_BODY_LIMIT, TOKEN_BODY_TIMEOUT},
     claimant::Claimant,
-    error::{Code, ErrorBody},
+    error::Code,
     serve::{
         Late,
         budget::{Busy, Share},
         log::{LogFields, RequestId},
+        refusal,
     },
     telemetry::chain,
 };
 use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{App, client_address::ClientAddress, json, token_request, value};
+use super::{App, client_address::ClientAddress, token_request, value};
 
 /// The request headers that the token endpoint reads. No other is passed on, so that nobody can
 /// slip in one that is believed on the private socket.
@@ -48,7 +48,7 @@ pub(super) async fn forward(
     request: Request,
 ) -> Response {
     if !matches!(*request.method(), Method::GET | Method::POST) {
-        let mut response = failure(
+        let mut response = refusal(
             StatusCode::METHOD_NOT_ALLOWED,
             Code::Unsupported,
             "the token endpoint answers GET and POST",
@@ -58,7 +58,7 @@ pub(super) async fn forward(
     }
     let Some(link) = app.issuer.link() else {
         let message = "tokens come from another server: see the realm of the challenge";
-        return failure(StatusCode::NOT_FOUND, Code::Unsupported, message);
+        return refusal(StatusCode::NOT_FOUND, Code::Unsupported, message);
     };
     let (parts, body) = request.into_parts();
     let whole = match parts.method {
@@ -126,11 +126,11 @@ impl IntoResponse for Unread {
     fn into_response(self) -> Response {
         match self {
             Self::Cut => {
-                failure(StatusCode::BAD_REQUEST, Code::Unsupported, "the body was cut off")
+                refusal(StatusCode::BAD_REQUEST, Code::Unsupported, "the body was cut off")
             }
             Self::Late => {
                 let message = "the body did not come in time";
-                let late = failure(StatusCode::REQUEST_TIMEOUT, Code::Unsupported, message);
+                let late = refusal(StatusCode::REQUEST_TIMEOUT, Code::Unsupported, message);
                 limited(late, TOKEN_BODY_LIMIT)
             }
             Self::Busy(busy) => limited(unavailable(busy.to_string()), busy.limit),
@@ -139,7 +139,7 @@ impl IntoResponse for Unread {
 }
 
 fn unavailable(error: String) -> Response {
-    let mut response = failure(
+    let mut response = refusal(
         StatusCode::SERVICE_UNAVAILABLE,
         Code::Unavailable,
         "sign-in is not available at the moment: try again in a few seconds",
@@ -160,8 +160,4 @@ fn to_auth_server(parts: Parts, bytes: Bytes, client: ClientAddress, id: Request
         }
     }
     forwarded
-}
-
-fn failure(status: StatusCode, code: Code, message: &str) -> Response {
-    json(status, ErrorBody::new(code, message, Value::Null).to_json())
 }

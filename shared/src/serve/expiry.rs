@@ -94,21 +94,14 @@ impl Countdown {
         }
         self.warned = Some(now);
         let (path, end) = (self.path.display(), rfc3339(not_after));
-        if is_early {
-            let begin = rfc3339(not_before);
-            tracing::warn!(
-                "the certificate {path} does not hold before {begin}: if the clock is right, {}",
-                self.advice
-            );
+        let what = if is_early {
+            format!("does not hold before {}: if the clock is right,", rfc3339(not_before))
         } else if left <= 0 {
-            tracing::warn!("the certificate {path} expired at {end}: {}", self.advice);
+            format!("expired at {end}:")
         } else {
-            let days = left / DAY_SECS;
-            tracing::warn!(
-                "the certificate {path} expires in {days} days, at {end}: {}",
-                self.advice
-            );
-        }
+            format!("expires in {} days, at {end}:", left / DAY_SECS)
+        };
+        tracing::warn!("the certificate {path} {what} {}", self.advice);
     }
 
     fn validity(&mut self) -> io::Result<Validity> {
