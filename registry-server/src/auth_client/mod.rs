@@ -29,7 +29,7 @@ use berth_shared::{
 };
 use bytes::Bytes;
 use moka::future::Cache;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use keys::Keys;
@@ -175,9 +175,8 @@ impl AuthClient {
                 _ => {}
             }
             let wait = if self.check().is_ok() { POLL_INTERVAL } else { FIRST_POLL_INTERVAL };
-            tokio::select! {
-                () = tokio::time::sleep_until(began + wait) => {}
-                () = shutdown.cancelled() => return,
+            if shutdown.run_until_cancelled(sleep_until(began + wait)).await.is_none() {
+                return;
             }
         }
     }

@@ -185,8 +185,5 @@ async fn next(
             }
         }
     };
-    tokio::select! {
-        accepted = accepted => Some(accepted),
-        () = shutdown.cancelled() => None,
-    }
+    shutdown.run_until_cancelled(accepted).await
 }

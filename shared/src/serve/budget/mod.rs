@@ -201,10 +201,9 @@ impl Share {
         match self.ask(amount, true) {
             Asked::Granted(reservation) => Ok(reservation),
             Asked::Refused => Err(busy),
-            Asked::Waits(mut turn) => match timeout(WAIT_MAX, &mut turn.granted).await {
-                Ok(Ok(reservation)) => Ok(reservation),
-                Ok(Err(_)) | Err(_) => Err(busy),
-            },
+            Asked::Waits(mut turn) => {
+                timeout(WAIT_MAX, &mut turn.granted).await.ok().and_then(Result::ok).ok_or(busy)
+            }
         }
     }
 
@@ -213,11 +212,8 @@ impl Share {
     pub async fn wait_for(&self, amount: usize) -> Reservation {
         match self.ask(amount, false) {
             Asked::Granted(reservation) => reservation,
-            Asked::Waits(mut turn) => match (&mut turn.granted).await {
-                Ok(reservation) => reservation,
-                // The budget keeps who waits until they are served: this cannot be.
-                Err(_) => self.nothing(),
-            },
+            // The budget keeps who waits until they are served.
+            Asked::Waits(mut turn) => (&mut turn.granted).await.unwrap_or(self.nothing()),
             Asked::Refused => self.nothing(),
         }
     }
