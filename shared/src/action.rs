@@ -134,13 +134,7 @@ impl From<Actions> for Vec<Action> {
 impl fmt::Display for Actions {
     /// Writes `pull,push`, in order.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, action) in self.iter().enumerate() {
-            if index > 0 {
-                f.write_str(",")?;
-            }
-            f.write_str(action.word())?;
-        }
-        Ok(())
+        f.write_str(&self.iter().map(Action::word).collect::<Vec<_>>().join(","))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The log: one line per event on standard error, as text for people or JSON for machines.
 
-use std::{borrow::Cow, io};
+use std::{borrow::Cow, io, iter};
 
 use serde::Deserialize;
 use tracing_subscriber::{EnvFilter, Registry, filter::LevelFilter, fmt, prelude::*, reload};
@@ -106,14 +106,12 @@ impl<W: io::Write> io::Write for Lines<W> {
 /// already is not said again.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
+    for cause in iter::successors(error.source(), |cause| cause.source()) {
+        let said = cause.to_string();
         if !text.contains(&said) {
             text.push_str(": ");
             text.push_str(&said);
         }
-        cause = error.source();
     }
     text
 }
