@@ -62,13 +62,10 @@ fn verifier_factory(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn 
 
 #[expect(clippy::needless_pass_by_value, reason = "the crate fixes the signature")]
 fn compute_digest(data: &[u8], hash: ThumbprintHash) -> Result<Vec<u8>> {
-    let algorithm = match hash {
-        ThumbprintHash::SHA256 => &digest::SHA256,
-        ThumbprintHash::SHA384 => &digest::SHA384,
-        ThumbprintHash::SHA512 => &digest::SHA512,
-        _ => return Err(Error::from(ErrorKind::UnsupportedAlgorithm)),
-    };
-    Ok(digest::digest(algorithm, data).as_ref().to_vec())
+    match hash {
+        ThumbprintHash::SHA256 => Ok(digest::digest(&digest::SHA256, data).as_ref().to_vec()),
+        _ => Err(Error::from(ErrorKind::UnsupportedAlgorithm)),
+    }
 }
 
 /// Says of a message whether a signature is its own, by one key.

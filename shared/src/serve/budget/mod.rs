@@ -213,7 +213,7 @@ impl Share {
         match self.ask(amount, false) {
             Asked::Granted(reservation) => reservation,
             // The budget keeps who waits until they are served.
-            Asked::Waits(mut turn) => (&mut turn.granted).await.unwrap_or(self.nothing()),
+            Asked::Waits(mut turn) => (&mut turn.granted).await.unwrap_or_else(|_| self.nothing()),
             Asked::Refused => self.nothing(),
         }
     }
