@@ -101,16 +101,8 @@ impl From<Refusal> for Reason {
 struct Verified {
     token: Arc<VerifiedToken>,
     keys: Arc<KeySet>,
-    /// What it takes.
-    bytes: u32,
-}
-
-impl Verified {
-    fn new(text: &str, token: &Arc<VerifiedToken>, keys: Arc<KeySet>) -> Self {
-        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        let bytes = length.saturating_mul(TOKEN_COPIES).saturating_add(TOKEN_BYTES);
-        Self { token: Arc::clone(token), keys, bytes }
-    }
+    /// Of its text.
+    length: usize,
 }
 
 /// Judges credentials. Clones share what is cached.
@@ -128,7 +120,10 @@ impl Authorizer {
     pub(crate) fn new(verifier: Verifier, issuer: Issuer, clock: Clock) -> Self {
         let verified = Cache::builder()
             .max_capacity(TOKENS_BYTES_MAX)
-            .weigher(|_, verified: &Verified| verified.bytes)
+            .weigher(|_, verified: &Verified| {
+                let length = u32::try_from(verified.length).unwrap_or(u32::MAX);
+                length.saturating_mul(TOKEN_COPIES).saturating_add(TOKEN_BYTES)
+            })
             .time_to_live(TOKEN_KEPT)
             .build();
         Self { verifier, issuer, verified, hits: Arc::default(), clock }
@@ -195,9 +190,9 @@ impl Authorizer {
             keys = newer;
         }
         count_verification(&keys, token, &verified);
-        let verified = Arc::new(verified?);
-        self.verified.insert(key, Verified::new(token, &verified, keys));
-        Ok(verified)
+        let verified = Verified { token: Arc::new(verified?), keys, length: token.len() };
+        self.verified.insert(key, verified.clone());
+        Ok(verified.token)
     }
 
     fn not_revoked(&self, token: &VerifiedToken) -> Result<(), Reason> {
