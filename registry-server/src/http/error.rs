@@ -187,26 +187,17 @@ impl Error {
 }
 
 fn not_an_endpoint(reason: NotAnEndpoint) -> Row {
-    let (status, code, message) = match reason {
+    let bad = |code, message| Row::new(StatusCode::BAD_REQUEST, code, message);
+    match reason {
         NotAnEndpoint::Path => {
-            let message = "nothing of the registry lies here".to_owned();
-            (StatusCode::NOT_FOUND, Code::NameUnknown, message)
+            let message = "nothing of the registry lies here";
+            Row::new(StatusCode::NOT_FOUND, Code::NameUnknown, message)
         }
-        NotAnEndpoint::Name => {
-            (StatusCode::BAD_REQUEST, Code::NameInvalid, InvalidName.to_string())
-        }
-        NotAnEndpoint::Digest => {
-            (StatusCode::BAD_REQUEST, Code::DigestInvalid, InvalidDigest.to_string())
-        }
-        NotAnEndpoint::Tag => {
-            (StatusCode::BAD_REQUEST, Code::ManifestInvalid, InvalidTag.to_string())
-        }
-        NotAnEndpoint::UploadId => {
-            let message = registry::Error::UploadUnknown.to_string();
-            (StatusCode::NOT_FOUND, Code::BlobUploadUnknown, message)
-        }
-    };
-    Row::new(status, code, message)
+        NotAnEndpoint::Name => bad(Code::NameInvalid, InvalidName.to_string()),
+        NotAnEndpoint::Digest => bad(Code::DigestInvalid, InvalidDigest.to_string()),
+        NotAnEndpoint::Tag => bad(Code::ManifestInvalid, InvalidTag.to_string()),
+        NotAnEndpoint::UploadId => domain(registry::Error::UploadUnknown),
+    }
 }
 
 /// What cannot be checked now is asked for again.

@@ -132,9 +132,9 @@ impl Export {
         };
         let mut images = Vec::new();
         for tag in tags {
-            let digest = self.database.tag(name, &tag).await?;
-            let digest =
-                digest.ok_or_else(|| registry::Error::TagUnknown(name.clone(), tag.clone()))?;
+            let Some(digest) = self.database.tag(name, &tag).await? else {
+                return Err(registry::Error::TagUnknown(name.clone(), tag).into());
+            };
             images.push((Some(tag), digest));
         }
         if images.is_empty() {
