@@ -74,18 +74,15 @@ fn host(text: &str) -> Result<String, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match answer(&arguments, io::stdin().lock()) {
-        Ok(text) => match writeln!(io::stdout(), "{text}") {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => refuse(&error),
-        },
-        Err(refusal) => refuse(&refusal),
+    let answered = answer(&arguments, io::stdin().lock())
+        .and_then(|text| writeln!(io::stdout(), "{text}").map_err(Refusal::Unwritten));
+    match answered {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refusal) => {
+            eprintln!("berth-credential-provider: {refusal}");
+            ExitCode::FAILURE
+        }
     }
-}
-
-fn refuse(reason: &dyn std::error::Error) -> ExitCode {
-    eprintln!("berth-credential-provider: {reason}");
-    ExitCode::FAILURE
 }
 
 fn answer(arguments: &Arguments, asked: impl Read) -> Result<String, Refusal> {

@@ -1,6 +1,6 @@
 //! What a kubelet asks, and what it is answered: `credentialprovider.kubelet.k8s.io/v1`.
 
-use std::{collections::HashMap, fmt, io};
+use std::{collections::HashMap, io};
 
 use serde::Deserialize;
 use serde_json::json;
@@ -11,7 +11,7 @@ const API_VERSION: &str = "credentialprovider.kubelet.k8s.io/v1";
 /// What a robot's user name begins with.
 const ROBOT: &str = "robot.";
 
-/// A `CredentialProviderRequest`. Its debug form tells no token.
+/// A `CredentialProviderRequest`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Request {
@@ -25,17 +25,13 @@ pub(crate) struct Request {
     service_account_annotations: HashMap<String, String>,
 }
 
-impl fmt::Debug for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("image", &self.image).finish_non_exhaustive()
-    }
-}
-
 /// Why a pull gets no credentials.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("the request on standard input cannot be read: {0}")]
     Unread(#[source] io::Error),
+    #[error(transparent)]
+    Unwritten(io::Error),
     #[error("{0:?} cannot be the name of a trust: see authctl trust list")]
     NoName(String),
     #[error("the request on standard input has more than 1 MiB")]

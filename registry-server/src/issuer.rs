@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth_client::AuthClient;
 
 /// Where tokens come from; clones share what is kept.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Issuer {
     Berth(AuthClient),
     Foreign(Foreign),
@@ -57,12 +57,11 @@ impl KeyFile {
 }
 
 /// A foreign issuer: where clients get its tokens, and its keys.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Foreign {
     realm: Arc<str>,
     file: KeyFile,
     keys: Arc<ArcSwap<KeySet>>,
-    revocations: Arc<Revocations>,
 }
 
 impl Foreign {
@@ -70,7 +69,7 @@ impl Foreign {
     pub(crate) fn open(config: ForeignIssuer) -> Result<Self, String> {
         let ForeignIssuer { realm, keys: file } = config;
         let keys = Arc::new(ArcSwap::from_pointee(read(&file)?));
-        Ok(Self { realm: realm.into(), file, keys, revocations: Arc::default() })
+        Ok(Self { realm: realm.into(), file, keys })
     }
 
     /// Looks at the file until `shutdown` and takes new keys into use.
@@ -113,9 +112,9 @@ impl Issuer {
 
     /// The keys that tokens are verified with; `None` while none were ever received.
     pub(crate) async fn keys(&self) -> Option<Arc<KeySet>> {
-        match self {
-            Self::Berth(link) => link.keys().await,
-            Self::Foreign(foreign) => Some(foreign.keys.load_full()),
+        match self.kept_keys() {
+            None => self.newer_keys(None).await,
+            keys => keys,
         }
     }
 
@@ -128,7 +127,7 @@ impl Issuer {
     }
 
     /// Asks for other keys than `known`; `None` when there are none.
-    pub(crate) async fn newer_keys(&self, known: &Arc<KeySet>) -> Option<Arc<KeySet>> {
+    pub(crate) async fn newer_keys(&self, known: Option<&Arc<KeySet>>) -> Option<Arc<KeySet>> {
         self.link()?.newer_keys(known).await
     }
 
@@ -136,7 +135,7 @@ impl Issuer {
     pub(crate) fn revocations(&self) -> Option<Arc<Revocations>> {
         match self {
             Self::Berth(link) => link.revocations(),
-            Self::Foreign(foreign) => Some(Arc::clone(&foreign.revocations)),
+            Self::Foreign(_) => Some(Arc::default()),
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use berth_shared::telemetry::chain;
 use metrics::{counter, gauge};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::registry::{
@@ -21,7 +22,7 @@ pub(crate) async fn collect(registry: Registry, shutdown: CancellationToken) {
     loop {
         let interval = registry.settings().collection.interval;
         let left = interval.map_or(TICK, |interval| interval.saturating_sub(last.elapsed()));
-        if ended(&shutdown, left.min(TICK)).await {
+        if shutdown.run_until_cancelled(sleep(left.min(TICK))).await.is_none() {
             return;
         }
         if interval.is_none_or(|interval| last.elapsed() < interval) || registry.is_read_only() {
@@ -44,7 +45,8 @@ pub(crate) async fn collect(registry: Registry, shutdown: CancellationToken) {
 pub(crate) async fn verify(registry: Registry, shutdown: CancellationToken) {
     loop {
         let every = registry.settings().verification.every;
-        if ended(&shutdown, every.unwrap_or(TICK).min(TICK)).await {
+        let wait = every.unwrap_or(TICK).min(TICK);
+        if shutdown.run_until_cancelled(sleep(wait)).await.is_none() {
             return;
         }
         if every.is_none() || registry.is_read_only() {
@@ -63,14 +65,6 @@ pub(crate) async fn verify(registry: Registry, shutdown: CancellationToken) {
     }
 }
 
-/// Whether the server ended while waiting.
-async fn ended(shutdown: &CancellationToken, wait: Duration) -> bool {
-    tokio::select! {
-        () = tokio::time::sleep(wait) => false,
-        () = shutdown.cancelled() => true,
-    }
-}
-
 /// Runs work whose events go to the log. `None` when the server ended first.
 async fn in_the_background<T>(
     work: impl AsyncFnOnce(Events) -> Result<T, Error>,
@@ -82,10 +76,7 @@ async fn in_the_background<T>(
             note(&event);
         }
     };
-    tokio::select! {
-        (result, ()) = async { tokio::join!(work(events), log) } => Some(result),
-        () = shutdown.cancelled() => None,
-    }
+    shutdown.run_until_cancelled(async { tokio::join!(work(events), log).0 }).await
 }
 
 fn note(event: &Event) {

@@ -73,7 +73,7 @@ pub(crate) const SERIES: [Series; 37] = [
 ];
 
 /// Looks up what the metrics tell.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Lookup {
     registry: Registry,
     issuer: Issuer,

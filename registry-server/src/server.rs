@@ -44,7 +44,6 @@ const CERTIFICATE_ADVICE: &str = "renew it where it came from; one that Berth ma
 const UPLOADS_TIME: Duration = Duration::from_millis(1500);
 
 /// A server that has bound its addresses and is ready to serve.
-#[derive(Debug)]
 pub struct Server {
     app: App,
     public: Listener,
@@ -89,9 +88,6 @@ impl Server {
             }
             _ => None,
         };
-        if config.metrics.is_some() {
-            record_metrics(&clock)?;
-        }
         let control = Listener::unix(&config.data.join(CONTROL_SOCKET), None);
         let control = control.map_err(preparing("the control socket"))?;
         let app = App {
@@ -107,12 +103,12 @@ impl Server {
             control: control.socket_file(),
         };
         let countdown = config.tls.as_ref().map(|tls| {
-            Countdown::new("server", tls.certificate.clone(), CERTIFICATE_ADVICE, clock)
+            Countdown::new("server", tls.certificate.clone(), CERTIFICATE_ADVICE, clock.clone())
         });
         let tls = config.tls.map(|files| load_tls(&files, &app.origins[0])).transpose()?;
         let public = Listener::tcp(config.listen, tls.clone());
         let metrics = match config.metrics {
-            Some(metrics) => Some(listen_for_metrics(metrics.listen, &app).await?),
+            Some(metrics) => Some(listen_for_metrics(metrics.listen, &app, &clock)?),
             None => None,
         };
         Ok(Self {
@@ -187,21 +183,18 @@ fn blob_files(config: &Config) -> usize {
 }
 
 /// From here on what happens is counted.
-fn record_metrics(clock: &Clock) -> Result<(), StartError> {
-    metrics::record(SERVER, env!("CARGO_PKG_VERSION"), clock, &SERIES)
-        .map_err(io::Error::other)
-        .map_err(preparing("metrics"))
-}
-
-async fn listen_for_metrics(
+fn listen_for_metrics(
     address: SocketAddr,
     app: &App,
+    clock: &Clock,
 ) -> Result<(Listener, Router), StartError> {
-    const WHAT: &str = "the address for metrics";
     let App { registry, issuer, authorizer, .. } = app.clone();
-    let lookup = Lookup::new(registry, issuer, authorizer);
-    let routes = metrics::routes(move || lookup.clone().refresh());
-    let routes = routes.map_err(io::Error::other).map_err(preparing(WHAT))?;
-    let listener = Listener::tcp(address, None).map_err(preparing(WHAT))?;
+    let routes = || {
+        metrics::record(SERVER, env!("CARGO_PKG_VERSION"), clock, &SERIES)?;
+        let lookup = Lookup::new(registry, issuer, authorizer);
+        metrics::routes(move || lookup.clone().refresh())
+    };
+    let routes = routes().map_err(io::Error::other).map_err(preparing("metrics"))?;
+    let listener = Listener::tcp(address, None).map_err(preparing("the address for metrics"))?;
     Ok((listener, routes))
 }

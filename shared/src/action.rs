@@ -96,6 +96,11 @@ impl Actions {
         if self.contains(Action::Push) { self.union(Action::Pull.into()) } else { self }
     }
 
+    /// What words name of which some may be no actions: those count for nothing.
+    pub fn of_words<'w>(words: impl IntoIterator<Item = &'w str>) -> Self {
+        words.into_iter().filter_map(|word| word.parse().ok()).fold(Self::NONE, Self::union)
+    }
+
     /// The actions in order.
     pub fn iter(self) -> impl Iterator<Item = Action> {
         Action::ALL.into_iter().filter(move |action| self.contains(*action))
@@ -129,13 +134,7 @@ impl From<Actions> for Vec<Action> {
 impl fmt::Display for Actions {
     /// Writes `pull,push`, in order.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, action) in self.iter().enumerate() {
-            if index > 0 {
-                f.write_str(",")?;
-            }
-            f.write_str(action.word())?;
-        }
-        Ok(())
+        f.write_str(&self.iter().map(Action::word).collect::<Vec<_>>().join(","))
     }
 }
 

@@ -92,24 +92,24 @@ impl From<&Scope> for Access {
     }
 }
 
+impl Access {
+    /// The actions on repositories of this name. A foreign issuer's `*` covers all.
+    fn on_repository(&self) -> Actions {
+        let words = self.actions.iter().filter(|_| self.kind == "repository");
+        Actions::of_words(words.map(String::as_str))
+    }
+}
+
 impl ClaimSet {
-    /// The actions that the token allows on `repository`. A foreign issuer's `*` covers all.
+    /// The actions that the token allows on `repository`.
     pub fn actions_on(&self, repository: &RepositoryName) -> Actions {
-        self.access
-            .iter()
-            .filter(|access| access.kind == "repository" && access.name == repository.as_str())
-            .flat_map(|access| &access.actions)
-            .filter_map(|word| word.parse::<Actions>().ok())
-            .fold(Actions::NONE, Actions::union)
+        let named = self.access.iter().filter(|access| access.name == repository.as_str());
+        named.map(Access::on_repository).fold(Actions::NONE, Actions::union)
     }
 
     /// The repositories that the token allows to pull.
     pub fn pullable(&self) -> impl Iterator<Item = RepositoryName> {
-        let may_pull = |access: &&Access| {
-            let words = access.actions.iter().filter_map(|word| word.parse::<Actions>().ok());
-            access.kind == "repository"
-                && words.fold(Actions::NONE, Actions::union).contains(Action::Pull)
-        };
+        let may_pull = |access: &&Access| access.on_repository().contains(Action::Pull);
         self.access.iter().filter(may_pull).filter_map(|access| access.name.parse().ok())
     }
 

@@ -1,6 +1,6 @@
 //! A small HTTP client for the private Unix sockets.
 
-use std::{error::Error, fmt, io, path::Path, sync::Arc, time::Duration};
+use std::{error::Error, io, path::Path, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -59,23 +59,42 @@ pub async fn send(
     socket: &Path,
     request: Request<Body>,
 ) -> Result<Response<Incoming>, ClientError> {
-    let connections = Connections::to(socket, 0);
-    timeout(ANSWER_TIMEOUT, connections.send(request)).await.map_err(|_| ClientError::Timeout)?
+    timeout(ANSWER_TIMEOUT, Pool::keeping(0, socket).send(request))
+        .await
+        .map_err(|_| ClientError::Timeout)?
 }
 
 /// Connections to the server behind one socket, kept from one request to the next: making one costs
 /// as much as a token. Clones share them.
 #[derive(Clone)]
 pub struct Pool {
-    connections: Connections,
+    socket: Arc<Path>,
+    client: Client<Connector, Body>,
     room: Arc<Semaphore>,
 }
+
+/// Connects to the one socket, whatever is asked for.
+type Connector = BoxCloneSyncService<Uri, TokioIo<UnixStream>, io::Error>;
 
 impl Pool {
     /// A pool without connections.
     pub fn new(socket: &Path) -> Self {
-        let room = Arc::new(Semaphore::new(UNDER_WAY_MAX));
-        Self { connections: Connections::to(socket, IDLE_MAX), room }
+        Self::keeping(IDLE_MAX, socket)
+    }
+
+    fn keeping(idle_max: usize, socket: &Path) -> Self {
+        let socket: Arc<Path> = socket.into();
+        let path = Arc::clone(&socket);
+        let connect = move |_: Uri| {
+            let path = Arc::clone(&path);
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        };
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(idle_max)
+            .build(BoxCloneSyncService::new(service_fn(connect)));
+        Self { socket, client, room: Arc::new(Semaphore::new(UNDER_WAY_MAX)) }
     }
 
     /// Sends a request and reads an answer of at most `bytes_max` bytes whole. The request's body
@@ -92,41 +111,9 @@ impl Pool {
         let exchange = async {
             // It is never closed.
             let _place = self.room.acquire().await;
-            read(self.connections.send(request).await?, bytes_max).await
+            read(self.send(request).await?, bytes_max).await
         };
         timeout(ANSWER_TIMEOUT, exchange).await.map_err(|_| ClientError::Timeout)?
-    }
-}
-
-impl fmt::Debug for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("socket", &self.connections.socket).finish_non_exhaustive()
-    }
-}
-
-/// Connects to the one socket, whatever is asked for.
-type Connector = BoxCloneSyncService<Uri, TokioIo<UnixStream>, io::Error>;
-
-#[derive(Clone)]
-struct Connections {
-    socket: Arc<Path>,
-    client: Client<Connector, Body>,
-}
-
-impl Connections {
-    fn to(socket: &Path, idle_max: usize) -> Self {
-        let socket: Arc<Path> = socket.into();
-        let path = Arc::clone(&socket);
-        let connect = move |_: Uri| {
-            let path = Arc::clone(&path);
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        };
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(idle_max)
-            .build(BoxCloneSyncService::new(service_fn(connect)));
-        Self { socket, client }
     }
 
     async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, ClientError> {
@@ -226,10 +213,8 @@ mod tests {
         assert!(accepted.load(Ordering::Relaxed) < 20, "not one each");
         // Answers that nobody has read yet each hold their connection.
         let large = "x".repeat(1024 * 1024);
-        let unread = [
-            pool.connections.send(request(&large)).await.unwrap(),
-            pool.connections.send(request(&large)).await.unwrap(),
-        ];
+        let unread =
+            [pool.send(request(&large)).await.unwrap(), pool.send(request(&large)).await.unwrap()];
         for answer in unread {
             let body = answer.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(body.len(), large.len());

@@ -1,7 +1,6 @@
 //! Reading a configuration file: what was read is valid, and every mistake names its key.
 
 use std::{
-    io,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -19,18 +18,7 @@ use crate::{
 /// The configuration cannot be used; the server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error(
-        "reading {}: {source}; --config FILE names another file, and authctl init writes one",
-        path.display()
-    )]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Root does not take settings from there.
+    /// The file cannot be read, or root does not take settings from there.
     #[error(transparent)]
     Owner(#[from] unix_owner::Error),
     /// The text is not TOML of the known keys; the source names line and key.
@@ -63,7 +51,7 @@ impl ConfigError {
 /// # Errors
 /// When the file is missing, is no TOML, or holds an unknown key.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let failed = |source| unix_owner::Error::ReadSettings { path: path.to_owned(), source };
     let bytes = read_at_most(path, SMALL_FILE_BYTES_MAX).map_err(failed)?;
     parse(path, &text_of(bytes).map_err(failed)?)
 }

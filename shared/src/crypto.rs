@@ -12,6 +12,7 @@ use jsonwebtoken::{
 };
 use ring::{
     digest,
+    error::Unspecified,
     signature::{
         ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
         UnparsedPublicKey, VerificationAlgorithm,
@@ -36,42 +37,43 @@ fn refuse_to_sign(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>> 
     Err(Error::from(ErrorKind::UnsupportedAlgorithm))
 }
 
+/// RS256 is verified for foreign issuers; Berth itself never signs with it.
 fn verifier_factory(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
-    let (family, verification): (_, &'static dyn VerificationAlgorithm) = match algorithm {
-        Algorithm::ES256 => (AlgorithmFamily::Ec, &ECDSA_P256_SHA256_FIXED),
-        Algorithm::EdDSA => (AlgorithmFamily::Ed, &ED25519),
-        Algorithm::RS256 => return rsa_verifier(key),
+    let with = |verification: &'static dyn VerificationAlgorithm| -> Result<Verify> {
+        let key = UnparsedPublicKey::new(verification, key.try_get_as_bytes()?.to_vec());
+        Ok(Box::new(move |message, signature| key.verify(message, signature)))
+    };
+    let verify: Verify = match (algorithm, key.family(), key.kind()) {
+        (Algorithm::ES256, AlgorithmFamily::Ec, _) => with(&ECDSA_P256_SHA256_FIXED)?,
+        (Algorithm::EdDSA, AlgorithmFamily::Ed, _) => with(&ED25519)?,
+        (Algorithm::RS256, _, DecodingKeyKind::RsaModulusExponent { n, e }) => {
+            let key = RsaPublicKeyComponents { n: n.clone(), e: e.clone() };
+            Box::new(move |message, signature| {
+                key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
+            })
+        }
+        (Algorithm::ES256 | Algorithm::EdDSA | Algorithm::RS256, ..) => {
+            return Err(Error::from(ErrorKind::InvalidKeyFormat));
+        }
         _ => return Err(Error::from(ErrorKind::UnsupportedAlgorithm)),
     };
-    if key.family() != family {
-        return Err(Error::from(ErrorKind::InvalidKeyFormat));
-    }
-    let key = UnparsedPublicKey::new(verification, key.try_get_as_bytes()?.to_vec());
-    Ok(Box::new(RingVerifier { algorithm: *algorithm, key }))
-}
-
-/// RS256 is verified for foreign issuers; Berth itself never signs with it.
-fn rsa_verifier(key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
-    let DecodingKeyKind::RsaModulusExponent { n, e } = key.kind() else {
-        return Err(Error::from(ErrorKind::InvalidKeyFormat));
-    };
-    Ok(Box::new(RsaVerifier(RsaPublicKeyComponents { n: n.clone(), e: e.clone() })))
+    Ok(Box::new(RingVerifier { algorithm: *algorithm, verify }))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the crate fixes the signature")]
 fn compute_digest(data: &[u8], hash: ThumbprintHash) -> Result<Vec<u8>> {
-    let algorithm = match hash {
-        ThumbprintHash::SHA256 => &digest::SHA256,
-        ThumbprintHash::SHA384 => &digest::SHA384,
-        ThumbprintHash::SHA512 => &digest::SHA512,
-        _ => return Err(Error::from(ErrorKind::UnsupportedAlgorithm)),
-    };
-    Ok(digest::digest(algorithm, data).as_ref().to_vec())
+    match hash {
+        ThumbprintHash::SHA256 => Ok(digest::digest(&digest::SHA256, data).as_ref().to_vec()),
+        _ => Err(Error::from(ErrorKind::UnsupportedAlgorithm)),
+    }
 }
+
+/// Says of a message whether a signature is its own, by one key.
+type Verify = Box<dyn Fn(&[u8], &[u8]) -> std::result::Result<(), Unspecified> + Send + Sync>;
 
 struct RingVerifier {
     algorithm: Algorithm,
-    key: UnparsedPublicKey<Vec<u8>>,
+    verify: Verify,
 }
 
 impl Verifier<Vec<u8>> for RingVerifier {
@@ -80,31 +82,12 @@ impl Verifier<Vec<u8>> for RingVerifier {
         message: &[u8],
         signature: &Vec<u8>,
     ) -> std::result::Result<(), SignatureError> {
-        self.key.verify(message, signature).map_err(|_| SignatureError::new())
+        (self.verify)(message, signature).map_err(|_| SignatureError::new())
     }
 }
 
 impl JwtVerifier for RingVerifier {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
-    }
-}
-
-struct RsaVerifier(RsaPublicKeyComponents<Vec<u8>>);
-
-impl Verifier<Vec<u8>> for RsaVerifier {
-    fn verify(
-        &self,
-        message: &[u8],
-        signature: &Vec<u8>,
-    ) -> std::result::Result<(), SignatureError> {
-        let verified = self.0.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature);
-        verified.map_err(|_| SignatureError::new())
-    }
-}
-
-impl JwtVerifier for RsaVerifier {
-    fn algorithm(&self) -> Algorithm {
-        Algorithm::RS256
     }
 }

@@ -3,7 +3,6 @@
 use std::str::FromStr;
 
 use data_encoding::HEXLOWER;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::text::text_value;
@@ -55,12 +54,9 @@ impl FromStr for Algorithm {
     }
 }
 
-/// A digest such as `sha256:2c26b4…`, lower-case hexadecimal.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Digest {
-    algorithm: Algorithm,
-    text: String,
+text_value! {
+    /// A digest such as `sha256:2c26b4…`, lower-case hexadecimal.
+    pub struct Digest: InvalidDigest, check
 }
 
 /// The text is not a digest of an algorithm that Berth knows.
@@ -72,45 +68,26 @@ impl Digest {
     /// Wraps a finished hash. The length of `hash` must be that of `algorithm`.
     pub fn from_hash(algorithm: Algorithm, hash: &[u8]) -> Self {
         debug_assert_eq!(hash.len() * 2, algorithm.hex_length());
-        let mut text = String::with_capacity(algorithm.name().len() + 1 + hash.len() * 2);
-        text.push_str(algorithm.name());
-        text.push(':');
-        HEXLOWER.encode_append(hash, &mut text);
-        Self { algorithm, text }
+        Self(format!("{}:{}", algorithm.name(), HEXLOWER.encode(hash)))
     }
 
     /// The algorithm in front of the colon.
     pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
-    /// The digest as text, `algorithm:hex`.
-    pub fn as_str(&self) -> &str {
-        &self.text
+        if self.0.starts_with("sha256:") { Algorithm::Sha256 } else { Algorithm::Sha512 }
     }
 
     /// The hexadecimal digits behind the colon.
     pub fn hex(&self) -> &str {
-        &self.text[self.algorithm.name().len() + 1..]
+        &self.0[self.algorithm().name().len() + 1..]
     }
 }
 
-impl FromStr for Digest {
-    type Err = InvalidDigest;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, hex) = text.split_once(':').ok_or(InvalidDigest)?;
-        let algorithm: Algorithm = name.parse()?;
-        let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if hex.len() == algorithm.hex_length() && hex.bytes().all(is_hex) {
-            Ok(Self { algorithm, text: text.to_owned() })
-        } else {
-            Err(InvalidDigest)
-        }
-    }
+fn check(text: &str) -> Result<(), InvalidDigest> {
+    let (name, hex) = text.split_once(':').ok_or(InvalidDigest)?;
+    let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    let fits = hex.len() == name.parse::<Algorithm>()?.hex_length() && hex.bytes().all(is_hex);
+    fits.then_some(()).ok_or(InvalidDigest)
 }
-
-text_value!(Digest: InvalidDigest);
 
 #[cfg(test)]
 mod tests {

@@ -1,19 +1,15 @@
 //! Repository names, by the grammar of the OCI distribution specification ("Pulling manifests").
 
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
 use crate::text::text_value;
 
 /// The longest repository name accepted, in bytes: many clients limit host and name together to 255.
 pub const NAME_BYTES_MAX: usize = 255;
 
-/// A repository name such as `team/app`: one or more path segments of
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, joined by `/`, 255 bytes at most.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RepositoryName(String);
+text_value! {
+    /// A repository name such as `team/app`: one or more path segments of
+    /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, joined by `/`, 255 bytes at most.
+    pub struct RepositoryName: InvalidName, check
+}
 
 /// The text is not a repository name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,26 +19,10 @@ pub struct RepositoryName(String);
 )]
 pub struct InvalidName;
 
-impl RepositoryName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+fn check(text: &str) -> Result<(), InvalidName> {
+    let is_name = text.len() <= NAME_BYTES_MAX && text.split('/').all(is_segment);
+    is_name.then_some(()).ok_or(InvalidName)
 }
-
-impl FromStr for RepositoryName {
-    type Err = InvalidName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() <= NAME_BYTES_MAX && text.split('/').all(is_segment) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidName)
-        }
-    }
-}
-
-text_value!(RepositoryName: InvalidName);
 
 /// Whether `segment` is one path segment of a repository name.
 pub(crate) fn is_segment(segment: &str) -> bool {

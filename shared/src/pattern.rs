@@ -1,9 +1,5 @@
 //! Repository patterns of grants: anchored, `*` for one name segment, `**` for any depth.
 
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
 use crate::{
     name::{NAME_BYTES_MAX, RepositoryName, is_segment},
     subject::UserName,
@@ -13,15 +9,15 @@ use crate::{
 /// Stands for the name of the user who asks.
 const USER: &str = "${user}";
 
-/// A pattern such as `team/app`, `team/*` or `team/**`.
-///
-/// Each segment is a literal name segment, `*` (exactly one segment), `**` (any number of them,
-/// none included, so that `team/**` holds `team` and all below it), or `${user}`: the name of the
-/// user who asks. No repository is within a pattern as long as a `${user}` stands in it:
-/// [`for_user`](Self::for_user) replaces it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Pattern(String);
+text_value! {
+    /// A pattern such as `team/app`, `team/*` or `team/**`.
+    ///
+    /// Each segment is a literal name segment, `*` (exactly one segment), `**` (any number of them,
+    /// none included, so that `team/**` holds `team` and all below it), or `${user}`: the name of
+    /// the user who asks. No repository is within a pattern as long as a `${user}` stands in it:
+    /// [`for_user`](Self::for_user) replaces it.
+    pub struct Pattern: InvalidPattern, check
+}
 
 /// What a pattern holds beyond the literal segments that it begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,11 +50,6 @@ impl Pattern {
     /// The pattern that every repository is within.
     pub fn everything() -> Self {
         Self("**".to_owned())
-    }
-
-    /// The pattern as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 
     /// The pattern with the name of `user` where `${user}` stands. `None` when one stands there
@@ -137,27 +128,18 @@ fn segments_match(pattern: &[&str], name: &[&str]) -> bool {
     reached[name.len()]
 }
 
-impl FromStr for Pattern {
-    type Err = InvalidPattern;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let first = text.split('/').next().unwrap_or_default();
-        if first.contains(':') || (text.contains('/') && first == "localhost") {
-            return Err(InvalidPattern::Host(text.to_owned()));
-        }
-        if text.bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(InvalidPattern::UpperCase(text.to_owned()));
-        }
-        let fits = |segment: &str| ["*", "**", USER].contains(&segment) || is_segment(segment);
-        if text.len() <= NAME_BYTES_MAX && text.split('/').all(fits) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidPattern::Grammar(text.to_owned()))
-        }
+fn check(text: &str) -> Result<(), InvalidPattern> {
+    let first = text.split('/').next().unwrap_or_default();
+    if first.contains(':') || (text.contains('/') && first == "localhost") {
+        return Err(InvalidPattern::Host(text.to_owned()));
     }
+    if text.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Err(InvalidPattern::UpperCase(text.to_owned()));
+    }
+    let fits = |segment: &str| ["*", "**", USER].contains(&segment) || is_segment(segment);
+    let is_pattern = text.len() <= NAME_BYTES_MAX && text.split('/').all(fits);
+    is_pattern.then_some(()).ok_or_else(|| InvalidPattern::Grammar(text.to_owned()))
 }
-
-text_value!(Pattern: InvalidPattern);
 
 #[cfg(test)]
 mod tests {

@@ -2,10 +2,13 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{digest::Digest, tag::Tag};
+use serde::{Deserialize, Serialize};
+
+use crate::{digest::Digest, tag::Tag, text::through_text};
 
 /// What stands behind `/manifests/`: a tag or a digest.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Reference {
     /// By digest: always the same bytes.
     Digest(Digest),
@@ -35,6 +38,8 @@ impl FromStr for Reference {
         }
     }
 }
+
+through_text!(Reference: InvalidReference);
 
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,10 +5,7 @@
 
 use std::fmt;
 
-use crate::{
-    action::{Action, Actions},
-    name::RepositoryName,
-};
+use crate::{action::Actions, name::RepositoryName};
 
 /// How many scopes one token request may ask for; the rest are dropped, since larger tokens break
 /// behind proxies with ordinary header limits.
@@ -45,10 +42,7 @@ impl Scope {
             "registry" => (name == "catalog" && actions == "*").then_some(Self::Catalog),
             "repository" => {
                 let name = name.parse().ok()?;
-                let actions = actions
-                    .split(',')
-                    .filter_map(|word| word.parse::<Actions>().ok())
-                    .fold(Actions::NONE, Actions::union);
+                let actions = Actions::of_words(actions.split(','));
                 (!actions.is_empty()).then_some(Self::Repository { name, actions })
             }
             _ => None,
@@ -61,37 +55,24 @@ impl Scope {
         let mut scopes: Vec<Self> = Vec::new();
         let words = values.into_iter().flat_map(|value| value.split(' '));
         for scope in words.filter_map(Self::parse) {
-            if let Some(known) = scopes.iter_mut().find(|known| known.is_about_the_same(&scope)) {
-                known.join(&scope);
-            } else if scopes.len() < SCOPES_MAX {
+            let is_known = scopes.iter_mut().any(|known| known.take_in(&scope));
+            if !is_known && scopes.len() < SCOPES_MAX {
                 scopes.push(scope);
             }
         }
         scopes
     }
 
-    fn is_about_the_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Catalog, Self::Catalog) => true,
-            (Self::Repository { name: a, .. }, Self::Repository { name: b, .. }) => a == b,
-            (Self::Catalog, Self::Repository { .. }) | (Self::Repository { .. }, Self::Catalog) => {
-                false
-            }
-        }
-    }
-
-    fn join(&mut self, other: &Self) {
-        if let (Self::Repository { actions, .. }, Self::Repository { actions: more, .. }) =
-            (self, other)
+    /// Adds what `other` asks for, if it is about the same; whether it is.
+    fn take_in(&mut self, other: &Self) -> bool {
+        if let Self::Repository { name, actions } = self
+            && let Self::Repository { name: same, actions: more } = other
+            && name == same
         {
             *actions = actions.union(*more);
+            return true;
         }
-    }
-}
-
-impl From<(RepositoryName, Action)> for Scope {
-    fn from((name, action): (RepositoryName, Action)) -> Self {
-        Self::repository(name, action)
+        self == other
     }
 }
 
@@ -109,6 +90,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::action::Action;
 
     proptest! {
         #[test]

@@ -1,48 +1,27 @@
 //! Tags: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
 
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
 use crate::text::text_value;
 
 /// The longest tag accepted, in bytes.
 pub const TAG_BYTES_MAX: usize = 128;
 
-/// A tag such as `v1.2` or `latest`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Tag(String);
+text_value! {
+    /// A tag such as `v1.2` or `latest`.
+    pub struct Tag: InvalidTag, check
+}
 
 /// The text is not a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a tag: a letter, digit or _ and then up to 127 letters, digits, . _ or -")]
 pub struct InvalidTag;
 
-impl Tag {
-    /// The tag as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+fn check(text: &str) -> Result<(), InvalidTag> {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let mut bytes = text.bytes();
+    let first_is_word = bytes.next().is_some_and(word);
+    let rest_fits = bytes.all(|b| word(b) || b == b'.' || b == b'-');
+    (first_is_word && rest_fits && text.len() <= TAG_BYTES_MAX).then_some(()).ok_or(InvalidTag)
 }
-
-impl FromStr for Tag {
-    type Err = InvalidTag;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        let mut bytes = text.bytes();
-        let first_is_word = bytes.next().is_some_and(word);
-        let rest_fits = bytes.all(|b| word(b) || b == b'.' || b == b'-');
-        if first_is_word && rest_fits && text.len() <= TAG_BYTES_MAX {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidTag)
-        }
-    }
-}
-
-text_value!(Tag: InvalidTag);
 
 #[cfg(test)]
 mod tests {

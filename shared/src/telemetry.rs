@@ -1,6 +1,6 @@
 //! The log: one line per event on standard error, as text for people or JSON for machines.
 
-use std::{borrow::Cow, io};
+use std::{borrow::Cow, io, iter};
 
 use serde::Deserialize;
 use tracing_subscriber::{EnvFilter, Registry, filter::LevelFilter, fmt, prelude::*, reload};
@@ -55,21 +55,15 @@ fn read(filter: &str) -> Result<EnvFilter, String> {
 /// When `filter` cannot be read.
 pub fn init(filter: &str, format: LogFormat) -> Result<LogControl, String> {
     let (filter, handle) = reload::Layer::new(read(filter)?);
-    let registry = tracing_subscriber::registry().with(filter);
-    let result = match format {
-        LogFormat::Text => {
-            let has_colours = io::IsTerminal::is_terminal(&io::stderr());
-            let layer = fmt::layer().with_ansi(has_colours).with_target(false);
-            let writer = move || Lines { to: io::stderr(), format, has_colours };
-            registry.with(layer.with_writer(writer)).try_init()
-        }
-        LogFormat::Json => {
-            let layer = fmt::layer().json().flatten_event(true).with_target(false);
-            let writer = move || Lines { to: io::stderr(), format, has_colours: false };
-            registry.with(layer.with_writer(writer)).try_init()
-        }
+    let has_colours = format == LogFormat::Text && io::IsTerminal::is_terminal(&io::stderr());
+    let writer = move || Lines { to: io::stderr(), format, has_colours };
+    let layer = fmt::layer().with_ansi(has_colours).with_target(false).with_writer(writer);
+    let layer = match format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    result.map_err(|error| error.to_string())?;
+    let registry = tracing_subscriber::registry().with(filter).with(layer);
+    registry.try_init().map_err(|error| error.to_string())?;
     Ok(LogControl(handle))
 }
 
@@ -112,14 +106,12 @@ impl<W: io::Write> io::Write for Lines<W> {
 /// already is not said again.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
+    for cause in iter::successors(error.source(), |cause| cause.source()) {
+        let said = cause.to_string();
         if !text.contains(&said) {
             text.push_str(": ");
             text.push_str(&said);
         }
-        cause = error.source();
     }
     text
 }

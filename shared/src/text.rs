@@ -1,9 +1,9 @@
 //! Values as text: what every value with a grammar is besides, and enums whose variants are words.
 
-/// For types that can be read from text and say theirs by `as_str`: shown as that, and by
-/// `#[serde(try_from = "String", into = "String")]` read and written as it.
-macro_rules! text_value {
-    ($($name:ident: $invalid:ty),*) => {$(
+/// For types that are read from text and shown as it:
+/// `#[serde(try_from = "String", into = "String")]` reads and writes them so too.
+macro_rules! through_text {
+    ($name:ident: $invalid:ty) => {
         impl TryFrom<String> for $name {
             type Error = $invalid;
 
@@ -14,7 +14,37 @@ macro_rules! text_value {
 
         impl From<$name> for String {
             fn from(value: $name) -> Self {
-                value.as_str().to_owned()
+                value.to_string()
+            }
+        }
+    };
+}
+
+pub(crate) use through_text;
+
+/// A value that is its text, all of which `$check` has found right.
+macro_rules! text_value {
+    ($(#[$about:meta])* pub struct $name:ident: $invalid:ty, $check:ident) => {
+        $(#[$about])*
+        #[derive(
+            Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+        )]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The value as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $invalid;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                $check(text)?;
+                Ok(Self(text.to_owned()))
             }
         }
 
@@ -23,7 +53,9 @@ macro_rules! text_value {
                 f.write_str(self.as_str())
             }
         }
-    )*};
+
+        $crate::text::through_text!($name: $invalid);
+    };
 }
 
 pub(crate) use text_value;

@@ -63,7 +63,7 @@ impl Bench {
 
     async fn try_backup(&self) -> (Result<backup::Summary, transfer::Error>, Vec<Event>) {
         let (data, to, clock) = (self.data(), self.to.clone(), self.stack.clock.clone());
-        told(|events| backup::backup(data, to, clock, events)).await
+        told(|events| Box::pin(backup::backup(data, to, clock, events))).await
     }
 
     async fn backup(&self) -> backup::Summary {
@@ -72,7 +72,7 @@ impl Bench {
 
     async fn try_restore(&self) -> (Result<restore::Summary, transfer::Error>, Vec<Event>) {
         let (data, from, clock) = (self.data(), self.to.clone(), self.stack.clock.clone());
-        told(|events| restore::restore(data, from, clock, events)).await
+        told(|events| Box::pin(restore::restore(data, from, clock, events))).await
     }
 
     /// Refused, and in which words.
@@ -123,8 +123,12 @@ impl Bench {
 
     /// Deletes everything and lets collection take its bytes.
     async fn delete_and_collect(&mut self) {
-        self.job(Job::Delete { repository: "team/app".into(), reference: None, force: false })
-            .await;
+        self.job(Job::Delete {
+            repository: "team/app".parse().expect("a name"),
+            reference: None,
+            force: false,
+        })
+        .await;
         self.stack.clock.advance(AGES);
         self.job(Job::Collect { dry_run: false }).await;
         self.token = self.stack.forged_token("andrew", &["repository:team/app:*"]);
@@ -383,7 +387,7 @@ async fn what_does_not_exist_is_neither_backed_up_nor_made() {
     let nowhere = tempfile::tempdir().expect("a directory");
     let (data, to) = (nowhere.path().join("data"), nowhere.path().join("to"));
     let clock = Clock::system();
-    let (backed_up, _) = told(|events| backup::backup(data, to, clock, events)).await;
+    let (backed_up, _) = told(|events| Box::pin(backup::backup(data, to, clock, events))).await;
     let refused = backed_up.expect_err("a refusal").to_string();
     assert!(refused.contains("holds no registry"), "{refused}");
     assert_eq!(fs::read_dir(nowhere.path()).expect("the directory").count(), 0);

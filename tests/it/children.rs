@@ -35,8 +35,8 @@ async fn with_child(registry_limits: &str) -> (Stack, String, Image) {
 }
 
 async fn delete(stack: &Stack, reference: &str, force: bool) -> Told<Outcome> {
-    let reference = Some(reference.to_owned());
-    run(stack, Job::Delete { repository: "app".into(), reference, force })
+    let reference = Some(reference.parse().expect("a reference"));
+    run(stack, Job::Delete { repository: "app".parse().expect("a name"), reference, force })
         .await
         .pop()
         .expect("an end")

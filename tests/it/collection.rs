@@ -316,7 +316,8 @@ async fn a_read_only_registry_serves_and_changes_nothing() {
     stack.client.delete(&rights, "/v2/app/manifests/v1").await.expect_error(405, "UNSUPPORTED");
     let refused = run(&stack, Job::Collect { dry_run: false }).await;
     assert!(matches!(&refused[..], [Told::Failed { .. }]), "{refused:?}");
-    let delete = Job::Delete { repository: "app".into(), reference: None, force: false };
+    let delete =
+        Job::Delete { repository: "app".parse().expect("a name"), reference: None, force: false };
     assert!(matches!(&run(&stack, delete).await[..], [Told::Failed { .. }]));
 
     run(&stack, Job::ReadOnly { on: false }).await;
@@ -332,8 +333,8 @@ async fn the_administrator_deletes_tags_manifests_and_repositories() {
         image.push(&stack.client, &rights, "app", tag).await;
     }
     let delete = |reference: Option<&str>| Job::Delete {
-        repository: "app".into(),
-        reference: reference.map(str::to_owned),
+        repository: "app".parse().expect("a name"),
+        reference: reference.map(|it| it.parse().expect("a reference")),
         force: false,
     };
     let told = |what: &str, manifests, tags, left| {

@@ -18,7 +18,6 @@ use super::polled::Polled;
 /// beside them, so an unknown key id waits no longer than for the next of those.
 const REFRESH_INTERVAL_MIN: Duration = Duration::from_secs(5);
 
-#[derive(Debug)]
 pub(super) struct Keys {
     document: Polled<KeySet>,
     /// Held while the keys are asked for; when an unknown key id last was the reason, whatever came

@@ -3,8 +3,6 @@
 
 mod keys;
 mod polled;
-mod revocations;
-mod rights;
 
 use std::{
     io,
@@ -21,7 +19,7 @@ use axum::{
     http::{Request, Response, StatusCode, header},
 };
 use berth_shared::{
-    auth_api::{REVOCATIONS_PATH, Revocations},
+    auth_api::{REVOCATIONS_PATH, RIGHTS_PATH, Revocations},
     client,
     files::replace,
     keys::KeySet,
@@ -30,12 +28,12 @@ use berth_shared::{
     telemetry::chain,
 };
 use bytes::Bytes;
-use tokio::time::Instant;
+use moka::future::Cache;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use keys::Keys;
-use revocations::RevocationTable;
-use rights::RightsCache;
+use polled::Polled;
 
 /// The largest answer that is taken, in bytes; see also [`TABLE_BYTES_MAX`].
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -48,6 +46,12 @@ const TABLE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The longest answer of the token endpoint, in bytes.
 const TOKEN_ANSWER_BYTES_MAX: usize = 128 * 1024;
 
+/// How long rights are kept.
+const RIGHTS_KEPT: Duration = Duration::from_secs(5);
+
+/// Subjects whose rights are kept.
+const SUBJECTS_MAX: u64 = 1_000;
+
 /// How often the table of revocations and the keys are asked for.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -58,28 +62,30 @@ const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(100);
 const STARTING: Duration = Duration::from_secs(3);
 
 /// A handle to the link; clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct AuthClient(Arc<Link>);
 
-#[derive(Debug)]
 struct Link {
     socket: PathBuf,
     pool: client::Pool,
     keys: Keys,
-    revocations: RevocationTable,
-    rights: RightsCache,
+    /// The table of raised counters.
+    revocations: Polled<Revocations>,
+    /// Subjects' rights as they are now, for the two questions that a token cannot answer.
+    rights: Cache<String, Arc<Rights>>,
     is_up: AtomicBool,
 }
 
 impl AuthClient {
     /// A link over `socket` that keeps its last good answers in `directory`.
     pub(crate) fn open(socket: &Path, directory: &Path) -> Self {
+        let read = |json: &[u8]| serde_json::from_slice(json).map_err(|error| error.to_string());
         Self(Arc::new(Link {
             socket: socket.to_owned(),
             pool: client::Pool::new(socket),
             keys: Keys::load(directory.join("keys.json")),
-            revocations: RevocationTable::load(directory.join("revocations.json")),
-            rights: RightsCache::new(),
+            revocations: Polled::load(REVOCATIONS_PATH, directory.join("revocations.json"), read),
+            rights: Cache::builder().max_capacity(SUBJECTS_MAX).time_to_live(RIGHTS_KEPT).build(),
             is_up: AtomicBool::new(false),
         }))
     }
@@ -99,17 +105,9 @@ impl AuthClient {
         self.0.keys.current()
     }
 
-    /// The keys that tokens are verified with; `None` while none were ever received.
-    pub(crate) async fn keys(&self) -> Option<Arc<KeySet>> {
-        match self.0.keys.current() {
-            Some(keys) => Some(keys),
-            None => self.0.keys.newer_than(None, &self.0.socket).await,
-        }
-    }
-
     /// Other keys than `known`, asked for at a bounded rate; `None` when there are none.
-    pub(crate) async fn newer_keys(&self, known: &Arc<KeySet>) -> Option<Arc<KeySet>> {
-        self.0.keys.newer_than(Some(known), &self.0.socket).await
+    pub(crate) async fn newer_keys(&self, known: Option<&Arc<KeySet>>) -> Option<Arc<KeySet>> {
+        self.0.keys.newer_than(known, &self.0.socket).await
     }
 
     /// The table of raised counters; `None` while it was never received.
@@ -119,7 +117,17 @@ impl AuthClient {
 
     /// The subject's rights, a few seconds old at most; `None` when nobody answers.
     pub(crate) async fn rights(&self, subject: &Subject) -> Option<Arc<Rights>> {
-        self.0.rights.of(subject, &self.0.socket).await
+        let claim = subject.claim();
+        let rights = self.0.rights.try_get_with_by_ref(claim, self.ask_for_rights(claim)).await;
+        rights.inspect_err(|error| tracing::warn!(%error, "asking auth-server for rights")).ok()
+    }
+
+    async fn ask_for_rights(&self, claim: &str) -> Result<Arc<Rights>, String> {
+        let query =
+            form_urlencoded::Serializer::new(String::new()).append_pair("subject", claim).finish();
+        let answer = ask(&self.0.socket, &format!("{RIGHTS_PATH}?{query}"), None).await?;
+        let rights = serde_json::from_slice(answer.ok_or("no rights came")?.body());
+        rights.map(Arc::new).map_err(|error| format!("auth-server's rights: {error}"))
     }
 
     /// Passes a token request on, whose body is there whole, and gives the whole answer: nobody
@@ -154,24 +162,21 @@ impl AuthClient {
             self.0.is_up.store(polled.is_ok(), Ordering::Relaxed);
             // Both servers may be starting: it need not have come first.
             let is_starting = self.check().is_err() && started.elapsed() < STARTING;
-            if let Err(error) = &polled
-                && !is_told
-                && !is_starting
-            {
-                is_told = true;
-                tracing::warn!(
-                    error,
-                    "auth-server does not answer: known tokens go on, sign-in waits"
-                );
-            }
-            if polled.is_ok() && is_told {
-                is_told = false;
-                tracing::info!("auth-server answers again");
+            match polled {
+                Err(error) if !is_told && !is_starting => {
+                    is_told = true;
+                    let what = "auth-server does not answer: known tokens go on, sign-in waits";
+                    tracing::warn!(error, "{what}");
+                }
+                Ok(()) if is_told => {
+                    is_told = false;
+                    tracing::info!("auth-server answers again");
+                }
+                _ => {}
             }
             let wait = if self.check().is_ok() { POLL_INTERVAL } else { FIRST_POLL_INTERVAL };
-            tokio::select! {
-                () = tokio::time::sleep_until(began + wait) => {}
-                () = shutdown.cancelled() => return,
+            if shutdown.run_until_cancelled(sleep_until(began + wait)).await.is_none() {
+                return;
             }
         }
     }

@@ -2,15 +2,16 @@
 //! nobody answers.
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use axum::http::header;
 use berth_shared::files::read_at_most;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::{TABLE_BYTES_MAX, ask, keep};
 
@@ -19,6 +20,8 @@ use super::{TABLE_BYTES_MAX, ask, keep};
 pub(super) struct Polled<T> {
     current: ArcSwapOption<T>,
     etag: Mutex<Option<String>>,
+    /// When `auth-server` last said that the document is this one; at first, when this began.
+    confirmed: Mutex<Instant>,
     path: &'static str,
     file: PathBuf,
     read: fn(&[u8]) -> Result<T, String>,
@@ -34,29 +37,31 @@ impl<T> Polled<T> {
         let known =
             read_at_most(&file, TABLE_BYTES_MAX as u64).ok().and_then(|bytes| read(&bytes).ok());
         let (current, etag) = (ArcSwapOption::from_pointee(known), Mutex::default());
-        Self { current, etag, path, file, read }
+        Self { current, etag, confirmed: Mutex::new(Instant::now()), path, file, read }
     }
 
     pub(super) fn current(&self) -> Option<Arc<T>> {
         self.current.load_full()
     }
 
+    /// How long ago the document was confirmed.
+    pub(super) fn age(&self) -> Duration {
+        self.confirmed.lock().elapsed()
+    }
+
     /// Asks for the document, if it has changed.
     pub(super) async fn poll(&self, socket: &Path) -> Result<(), String> {
+        let asked = Instant::now();
         let etag = self.etag.lock().clone();
-        let Some(answer) = ask(socket, self.path, etag.as_deref()).await? else { return Ok(()) };
-        let read = (self.read)(answer.body());
-        let document = read.map_err(|error| format!("auth-server's {}: {error}", self.path))?;
-        let etag = answer.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
-        *self.etag.lock() = etag.map(ToOwned::to_owned);
-        self.current.store(Some(Arc::new(document)));
-        keep(self.file.clone(), answer.into_body()).await;
+        if let Some(answer) = ask(socket, self.path, etag.as_deref()).await? {
+            let read = (self.read)(answer.body());
+            let document = read.map_err(|error| format!("auth-server's {}: {error}", self.path))?;
+            let etag = answer.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
+            *self.etag.lock() = etag.map(ToOwned::to_owned);
+            self.current.store(Some(Arc::new(document)));
+            keep(self.file.clone(), answer.into_body()).await;
+        }
+        *self.confirmed.lock() = asked;
         Ok(())
-    }
-}
-
-impl<T> fmt::Debug for Polled<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Polled").field("path", &self.path).finish_non_exhaustive()
     }
 }

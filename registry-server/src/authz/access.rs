@@ -1,5 +1,7 @@
 //! What a request must be allowed, and the scopes that say so in a token.
 
+use std::iter;
+
 use berth_shared::{
     action::{Action, Actions},
     name::RepositoryName,
@@ -13,8 +15,8 @@ pub(crate) enum Access<'e> {
     AnyToken,
     /// Any good token; the answer is filtered by rights.
     Catalog,
-    /// An action on a repository, and on the side whatever else the client should ask for.
-    Repository { name: &'e RepositoryName, action: Action, also: Option<(RepositoryName, Action)> },
+    /// An action on a repository, and on the side one to pull from that the client should ask for.
+    Repository { name: &'e RepositoryName, action: Action, source: Option<RepositoryName> },
 }
 
 impl Access<'_> {
@@ -23,10 +25,12 @@ impl Access<'_> {
         match self {
             Self::AnyToken => Vec::new(),
             Self::Catalog => vec![Scope::Catalog],
-            Self::Repository { name, action, also } => {
-                let scope = Scope::repository((*name).clone(), with_companions(*action));
-                let also = also.clone().map(Scope::from);
-                std::iter::once(scope).chain(also).collect()
+            Self::Repository { name, action, source } => {
+                // Who pushes, also reads what is there already.
+                let actions = Actions::from(*action).with_implied();
+                let scope = Scope::repository((*name).clone(), actions);
+                let source = source.clone().map(|source| Scope::repository(source, Action::Pull));
+                iter::once(scope).chain(source).collect()
             }
         }
     }
@@ -38,10 +42,4 @@ impl Access<'_> {
             Self::Repository { name, .. } => Some(name),
         }
     }
-}
-
-/// The actions that a client should ask for along with the one it needs: who pushes, also reads
-/// what is there already.
-fn with_companions(action: Action) -> Actions {
-    Actions::from(action).with_implied()
 }

@@ -6,10 +6,8 @@
 
 pub(crate) mod access;
 pub(crate) mod permit;
-mod puller;
 
 use std::{
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,8 +16,10 @@ use std::{
 };
 
 use berth_shared::{
+    action::Action,
     clock::Clock,
     keys::KeySet,
+    name::RepositoryName,
     rights::Rights,
     scope::Scope,
     subject::Subject,
@@ -29,10 +29,9 @@ use metrics::counter;
 use moka::sync::Cache;
 use ring::digest::{SHA256, digest};
 
-use crate::issuer::Issuer;
+use crate::{issuer::Issuer, reach::Reach};
 use access::Access;
 use permit::{Permit, SessionGrant};
-use puller::Puller;
 
 /// What verified tokens that are kept take, in bytes: some ten thousand of the usual ones. Whoever
 /// asks for many scopes has long ones.
@@ -54,16 +53,15 @@ pub(crate) struct Authorized {
     pub(crate) permit: Option<Permit>,
 }
 
-/// Why a request is not let through.
+/// A request is not let through.
 #[derive(Debug)]
-pub(crate) enum Denied {
-    /// 401, with the scope that is needed.
-    Challenge { scopes: Vec<Scope>, reason: Reason },
-    /// Tokens cannot be verified before `auth-server` has given its keys.
-    Unavailable,
+pub(crate) struct Denied {
+    /// What a token is needed for.
+    pub(crate) scopes: Vec<Scope>,
+    pub(crate) reason: Reason,
 }
 
-/// What the challenge says in `error`.
+/// Why a request is not let through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reason {
     /// No token came along.
@@ -74,18 +72,26 @@ pub(crate) enum Reason {
     BadToken(Refusal),
     /// The token is good and does not cover this for its subject.
     InsufficientScope(Subject),
+    /// Tokens cannot be verified before `auth-server` has given its keys.
+    Unavailable,
 }
 
-impl Denied {
+impl Reason {
     /// The word for it in metrics.
     pub(crate) fn word(&self) -> &'static str {
         match self {
+            Self::NoToken => "no_token",
+            Self::BadPassword(_) => "bad_password",
+            Self::BadToken(refusal) => refusal.word(),
+            Self::InsufficientScope(_) => "insufficient_scope",
             Self::Unavailable => "unavailable",
-            Self::Challenge { reason: Reason::NoToken, .. } => "no_token",
-            Self::Challenge { reason: Reason::BadPassword(_), .. } => "bad_password",
-            Self::Challenge { reason: Reason::BadToken(refusal), .. } => refusal.word(),
-            Self::Challenge { reason: Reason::InsufficientScope(_), .. } => "insufficient_scope",
         }
+    }
+}
+
+impl From<Refusal> for Reason {
+    fn from(refusal: Refusal) -> Self {
+        Self::BadToken(refusal)
     }
 }
 
@@ -95,16 +101,8 @@ impl Denied {
 struct Verified {
     token: Arc<VerifiedToken>,
     keys: Arc<KeySet>,
-    /// What it takes.
-    bytes: u32,
-}
-
-impl Verified {
-    fn new(text: &str, token: &Arc<VerifiedToken>, keys: Arc<KeySet>) -> Self {
-        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        let bytes = length.saturating_mul(TOKEN_COPIES).saturating_add(TOKEN_BYTES);
-        Self { token: Arc::clone(token), keys, bytes }
-    }
+    /// Of its text.
+    length: usize,
 }
 
 /// Judges credentials. Clones share what is cached.
@@ -122,7 +120,10 @@ impl Authorizer {
     pub(crate) fn new(verifier: Verifier, issuer: Issuer, clock: Clock) -> Self {
         let verified = Cache::builder()
             .max_capacity(TOKENS_BYTES_MAX)
-            .weigher(|_, verified: &Verified| verified.bytes)
+            .weigher(|_, verified: &Verified| {
+                let length = u32::try_from(verified.length).unwrap_or(u32::MAX);
+                length.saturating_mul(TOKEN_COPIES).saturating_add(TOKEN_BYTES)
+            })
             .time_to_live(TOKEN_KEPT)
             .build();
         Self { verifier, issuer, verified, hits: Arc::default(), clock }
@@ -145,12 +146,8 @@ impl Authorizer {
         S: AsyncFnOnce() -> Result<Option<SessionGrant>, E>,
         E: From<Denied>,
     {
-        let challenge = |reason| Denied::Challenge { scopes: access.scopes(), reason };
-        let denied = |failure| match failure {
-            Failure::Refused(refusal) => challenge(Reason::BadToken(refusal)),
-            Failure::Unavailable => Denied::Unavailable,
-        };
-        let token = token.ok_or_else(|| challenge(Reason::NoToken))?;
+        let denied = |reason| Denied { scopes: access.scopes(), reason };
+        let token = token.ok_or_else(|| denied(Reason::NoToken))?;
         let token = self.verify(token).await.map_err(denied)?;
         let now = self.clock.now();
         match token.in_time(now) {
@@ -168,16 +165,16 @@ impl Authorizer {
             Access::Repository { name, action, .. } => token.claims.allows(name, *action),
         };
         if !is_covered {
-            return Err(challenge(Reason::InsufficientScope(subject)).into());
+            return Err(denied(Reason::InsufficientScope(subject)).into());
         }
         let permit = access.repository().map(|name| Permit::new(subject, name.clone()));
         Ok(Authorized { token, permit })
     }
 
-    async fn verify(&self, token: &str) -> Result<Arc<VerifiedToken>, Failure> {
+    async fn verify(&self, token: &str) -> Result<Arc<VerifiedToken>, Reason> {
         let mut key = [0_u8; 32];
         key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        let mut keys = self.issuer.keys().await.ok_or(Failure::Unavailable)?;
+        let mut keys = self.issuer.keys().await.ok_or(Reason::Unavailable)?;
         if let Some(verified) = self.verified.get(&key)
             && Arc::ptr_eq(&verified.keys, &keys)
         {
@@ -187,28 +184,46 @@ impl Authorizer {
         let now = self.clock.now();
         let mut verified = self.verifier.verify(&keys, token, now);
         if matches!(verified, Err(Refusal::UnknownKey))
-            && let Some(newer) = self.issuer.newer_keys(&keys).await
+            && let Some(newer) = self.issuer.newer_keys(Some(&keys)).await
         {
             verified = self.verifier.verify(&newer, token, now);
             keys = newer;
         }
         count_verification(&keys, token, &verified);
-        let verified = Arc::new(verified?);
-        self.verified.insert(key, Verified::new(token, &verified, keys));
-        Ok(verified)
+        let verified = Verified { token: Arc::new(verified?), keys, length: token.len() };
+        self.verified.insert(key, verified.clone());
+        Ok(verified.token)
     }
 
-    fn not_revoked(&self, token: &VerifiedToken) -> Result<(), Failure> {
-        let revocations = self.issuer.revocations().ok_or(Failure::Unavailable)?;
+    fn not_revoked(&self, token: &VerifiedToken) -> Result<(), Reason> {
+        let revocations = self.issuer.revocations().ok_or(Reason::Unavailable)?;
         if token.claims.counter < revocations.least_for(&token.subject) {
             return Err(Refusal::Revoked.into());
         }
         Ok(())
     }
 
-    /// Who may pull what, for a mount.
-    pub(crate) fn puller<'a>(&'a self, token: &'a VerifiedToken) -> Puller<'a> {
-        Puller { authorizer: self, token }
+    /// The permit to pull from a repository that the token may not mention, if its subject may.
+    pub(crate) async fn permit_to_pull(
+        &self,
+        token: &VerifiedToken,
+        from: &RepositoryName,
+    ) -> Option<Permit> {
+        if !token.claims.allows(from, Action::Pull) {
+            let rights = self.issuer.rights(&token.subject).await?;
+            let actions = rights.actions_on(from, self.clock.now());
+            actions.contains(Action::Pull).then_some(())?;
+        }
+        Some(Permit::new(token.subject.clone(), from.clone()))
+    }
+
+    /// What the subject may pull anywhere, by its token and by its rights as they are now; where
+    /// nobody can say those, by the token alone.
+    pub(crate) async fn reach(&self, token: &VerifiedToken) -> Reach {
+        let rights = self.issuer.rights(&token.subject).await;
+        let now = self.clock.now();
+        let reach = rights.map_or_else(Reach::default, |rights| Reach::of(&rights, now));
+        reach.with(token.claims.pullable())
     }
 
     /// Berth's own tokens list what their subject may pull; a foreign issuer says itself who may
@@ -226,27 +241,10 @@ impl Authorizer {
     }
 }
 
-impl fmt::Debug for Authorizer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authorizer").field("verifier", &self.verifier).finish_non_exhaustive()
-    }
-}
-
 /// Counts a verification under the key that was used. Key ids are labels only where the set has
 /// them: what a client writes makes no series.
 fn count_verification(keys: &KeySet, token: &str, verified: &Result<VerifiedToken, Refusal>) {
     let key = keys.id_named_by(token).unwrap_or("other").to_owned();
     let result = verified.as_ref().map_or_else(|refusal| refusal.word(), |_| "good");
     counter!("berth_token_verifications_total", "key" => key, "result" => result).increment(1);
-}
-
-enum Failure {
-    Refused(Refusal),
-    Unavailable,
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
 }

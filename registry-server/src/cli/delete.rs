@@ -63,8 +63,8 @@ impl Image {
 pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
     let Image { repository, reference } = &arguments.image;
     let job = Job::Delete {
-        repository: repository.to_string(),
-        reference: reference.as_ref().map(ToString::to_string),
+        repository: repository.clone(),
+        reference: reference.clone(),
         force: arguments.force,
     };
     let events = instance::start(job, config).await?;

@@ -2,16 +2,19 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use berth_shared::{clock::Clock, unix_owner::Identity};
+use berth_shared::{clock::Clock, telemetry::chain, unix_owner::Identity};
 use clap::Args;
 use indicatif::ProgressBar;
 use registry_server::{
     config::Config,
     data::{Offline, StartError},
     storage::disk::How,
-    transfer::import::{
-        self, Options,
-        report::{Event, Summary},
+    transfer::{
+        self,
+        import::{
+            self, Options,
+            report::{Event, Summary},
+        },
     },
 };
 
@@ -74,7 +77,12 @@ pub(crate) async fn run(
     let tell = Arc::new(move |event: Event| show(&shown, &event, json));
     let imported = import::run(&offline, &arguments.directory, options, tell).await;
     bar.finish_and_clear();
-    let summary = imported?;
+    let summary = imported.map_err(|error| match error {
+        transfer::Error::Registry(error) => {
+            Failure(format!("the registry cannot take it: {}", chain(&error)))
+        }
+        error => error.into(),
+    })?;
     if json {
         output::json(&Event::Imported(summary.clone()));
     } else {

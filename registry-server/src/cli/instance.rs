@@ -7,10 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth_shared::{
-    clock::Clock,
-    unix_owner::{Identity, Settings},
-};
+use berth_shared::clock::Clock;
 use nix::fcntl::OFlag;
 use registry_server::{
     config::Config,
@@ -25,7 +22,7 @@ use tokio::sync::mpsc;
 use crate::output::Failure;
 
 /// The database's name within the data directory.
-const DATABASE: &str = "registry.db";
+pub(crate) const DATABASE: &str = "registry.db";
 
 /// Where a package puts the configuration.
 const CONFIG_INSTALLED: &str = "/etc/berth/registry.toml";
@@ -62,12 +59,6 @@ pub(crate) async fn start(
             Ok(tell(async move |events| job.run(offline.registry.clone(), events).await))
         }
     }
-}
-
-/// Who works on the data directory, where root types the verb: its owner. Decided, and become,
-/// before there is a second thread and before anything in there is opened.
-pub(crate) fn identity(settings: &Settings, config: &Config) -> Result<Identity, Failure> {
-    Ok(Identity::of_server(settings, &config.data, DATABASE)?)
 }
 
 /// Says at once what is wrong where root is to fill a directory of somebody else's: that one's

@@ -138,7 +138,8 @@ impl Verb {
         }
         let settings = Settings::read(path)?;
         let config = Config::of(&settings)?;
-        let identity = instance::identity(&settings, &config)?;
+        // Decided, and become, before there is a second thread and anything in there is opened.
+        let identity = Identity::of_server(&settings, &config.data, instance::DATABASE)?;
         let own =
             matches!(self, Self::Health).then(|| instance::roots_socket(&config.data)).flatten();
         match self {

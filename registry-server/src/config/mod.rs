@@ -186,7 +186,7 @@ impl File {
             ));
         }
         let trusted_proxies = networks(&self.trusted_proxies)?.into();
-        let (service, issuer) = (named(self.service), named(self.issuer));
+        let service = self.service.unwrap_or("berth".into());
         if !is_service(&service) {
             return Err(ConfigError::value("service", "must be a plain, non-empty name in ASCII"));
         }
@@ -207,7 +207,7 @@ impl File {
             public_urls,
             data: beside(path, &self.data.unwrap_or("registry".into())),
             service,
-            issuer,
+            issuer: self.issuer.unwrap_or("berth".into()),
             auth_socket: beside(path, &self.auth_socket.unwrap_or("run/auth.sock".into())),
             foreign_issuer: foreign_issuer.transpose()?,
             log: self.log.unwrap_or("info".into()),
@@ -220,11 +220,6 @@ impl File {
             metrics: self.metrics.map(metrics::Config::check).transpose()?,
         })
     }
-}
-
-/// What service and issuer are called, unless the file says.
-fn named(name: Option<String>) -> String {
-    name.unwrap_or_else(|| "berth".into())
 }
 
 /// Whether `text` can be the name of a service.

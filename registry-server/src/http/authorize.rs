@@ -21,21 +21,18 @@ impl App {
         access: &Access<'_>,
         parts: &Parts,
     ) -> Result<Authorized, Error> {
-        match (Credentials::read(&parts.headers), &self.basic) {
+        let token = match (Credentials::read(&parts.headers), &self.basic) {
             (Credentials::Basic(shown), Some(exchange)) => {
-                self.authorize_basic(line, access, parts, shown, exchange).await
+                return self.authorize_basic(line, access, parts, shown, exchange).await;
             }
-            (Credentials::Basic(_) | Credentials::Nothing, _) => {
-                self.authorize_token(line, access, None).await
-            }
-            (Credentials::Bearer(token), _) => {
-                self.authorize_token(line, access, Some(token)).await
-            }
+            (Credentials::Basic(_) | Credentials::Nothing, _) => None,
+            (Credentials::Bearer(token), _) => Some(token),
             (Credentials::Malformed, _) => {
                 let reason = Reason::BadToken(Refusal::Malformed);
-                Err(Denied::Challenge { scopes: access.scopes(), reason }.into())
+                return Err(Denied { scopes: access.scopes(), reason }.into());
             }
-        }
+        };
+        self.authorize_token(line, access, token).await
     }
 
     async fn authorize_basic(
@@ -56,7 +53,7 @@ impl App {
             self.authorize_token(line, access, Some(&token)).await
         };
         let mut judged = judge().await;
-        if let Err(Error::Denied(Denied::Challenge { reason: Reason::BadToken(_), .. })) = &judged {
+        if let Err(Error::Denied(Denied { reason: Reason::BadToken(_), .. })) = &judged {
             // It was voided after it was kept: the credentials may be good all the same.
             exchange.forget(asked).await;
             judged = judge().await;

@@ -5,16 +5,15 @@
 //! Answers are kept for a minute at most, under an HMAC of the header with a key of this process;
 //! refusals are not kept.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
     http::{HeaderValue, Request, StatusCode, header},
 };
-use berth_shared::{client::ClientError, scope::Scope, serve::log::RequestId, telemetry::chain};
+use berth_shared::{scope::Scope, serve::log::RequestId, telemetry::chain};
 use moka::future::Cache;
 use ring::{hmac, rand::SystemRandom};
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::token_request;
@@ -62,17 +61,6 @@ pub(crate) struct Question<'a> {
     pub(crate) id: Option<RequestId>,
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    token: String,
-}
-
-impl From<ClientError> for NoToken {
-    fn from(error: ClientError) -> Self {
-        Self::Unavailable(chain(&error))
-    }
-}
-
 impl Exchange {
     /// An exchange that keeps nothing yet.
     ///
@@ -86,7 +74,9 @@ impl Exchange {
             key: Arc::new(key),
             tokens: Cache::builder()
                 .max_capacity(TOKENS_BYTES_MAX)
-                .weigher(|_, token: &Arc<str>| weight(token))
+                .weigher(|_, token: &Arc<str>| {
+                    u32::try_from(token.len() + TOKEN_BYTES).unwrap_or(u32::MAX)
+                })
                 .time_to_live(KEPT)
                 .build(),
         })
@@ -117,21 +107,28 @@ impl Exchange {
     }
 
     async fn ask(&self, asked: Question<'_>) -> Result<Arc<str>, NoToken> {
-        let (parts, body) = self.link.forward(self.request(asked)).await?.into_parts();
-        match parts.status {
-            StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED => {
-                let wrong = "wrong user name or password";
-                return Err(NoToken::Wrong(message(&body).unwrap_or_else(|| wrong.to_owned())));
+        let answer = self.link.forward(self.request(asked)).await;
+        let answer = answer.map_err(|error| NoToken::Unavailable(chain(&error)))?;
+        let (parts, body) = answer.into_parts();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        // What a refusal says holds no secret.
+        let said = body["errors"][0]["message"].as_str();
+        match (parts.status, body["token"].as_str()) {
+            (StatusCode::OK, Some(token)) => Ok(token.into()),
+            (StatusCode::OK, None) => {
+                Err(NoToken::Unavailable("auth-server answered without a token".to_owned()))
             }
-            StatusCode::TOO_MANY_REQUESTS => {
-                return Err(NoToken::Busy(parts.headers.get(header::RETRY_AFTER).cloned()));
+            (StatusCode::UNAUTHORIZED, _) => {
+                Err(NoToken::Wrong(said.unwrap_or("wrong user name or password").to_owned()))
             }
-            status => return Err(NoToken::Unavailable(said(status, &body))),
+            (StatusCode::TOO_MANY_REQUESTS, _) => {
+                Err(NoToken::Busy(parts.headers.get(header::RETRY_AFTER).cloned()))
+            }
+            (status, _) => {
+                let said = said.map(|said| format!(": {said}")).unwrap_or_default();
+                Err(NoToken::Unavailable(format!("auth-server answered {status}{said}")))
+            }
         }
-        let answer: Answer = serde_json::from_slice(&body)
-            .map_err(|_| NoToken::Unavailable("auth-server answered without a token".to_owned()))?;
-        Ok(answer.token.into())
     }
 
     fn request(&self, asked: Question<'_>) -> Request<Body> {
@@ -141,29 +138,5 @@ impl Exchange {
         let mut request = token_request(Some(&query.finish()), asked.client, asked.id);
         request.headers_mut().insert(header::AUTHORIZATION, asked.shown.clone());
         request
-    }
-}
-
-/// A refusal in words.
-fn said(status: StatusCode, body: &[u8]) -> String {
-    let message = message(body).map(|message| format!(": {message}")).unwrap_or_default();
-    format!("auth-server answered {status}{message}")
-}
-
-/// What a refusal of the token endpoint says; it holds no secret.
-fn message(body: &[u8]) -> Option<String> {
-    let refusal: Value = serde_json::from_slice(body).ok()?;
-    refusal["errors"][0]["message"].as_str().map(ToOwned::to_owned)
-}
-
-/// What a kept token takes.
-fn weight(token: &str) -> u32 {
-    u32::try_from(token.len() + TOKEN_BYTES).unwrap_or(u32::MAX)
-}
-
-/// Without the tokens.
-impl fmt::Debug for Exchange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exchange").field("service", &self.service).finish_non_exhaustive()
     }
 }

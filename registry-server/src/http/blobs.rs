@@ -27,12 +27,10 @@ impl Call<'_> {
             true => blobs.find_sound(permit, digest).await?,
             false => blobs.find(permit, digest).await?,
         };
-        if self.has_already(&etag) {
-            let response = StatusCode::NOT_MODIFIED.into_response();
-            return Ok(describe(response, digest, &etag, blob.size));
-        }
-        if self.is_head() {
-            return Ok(describe(StatusCode::OK.into_response(), digest, &etag, blob.size));
+        let has_already = self.has_already(&etag);
+        if has_already || self.is_head() {
+            let status = if has_already { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+            return Ok(describe(status.into_response(), digest, &etag, blob.size));
         }
         let headers = &self.parts.headers;
         let same =

@@ -13,7 +13,7 @@ use super::{
     query::Query,
 };
 use crate::{
-    authz::{Denied, permit::Permit},
+    authz::{Denied, Reason, permit::Permit},
     registry::{self, content::Content},
     storage::Shares,
 };
@@ -53,7 +53,9 @@ impl Call<'_> {
                 self.on_repository(operation, permit, content).await
             }
             // Nothing is done to a repository without a permit.
-            (Endpoint::Repository(..), None) => Err(Denied::Unavailable.into()),
+            (Endpoint::Repository(..), None) => {
+                Err(Denied { scopes: Vec::new(), reason: Reason::Unavailable }.into())
+            }
         }
     }
 

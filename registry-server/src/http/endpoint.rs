@@ -168,10 +168,6 @@ fn reference(text: &str) -> Result<Reference, NotAnEndpoint> {
     })
 }
 
-fn upload_id(text: &str) -> Result<UploadId, NotAnEndpoint> {
-    text.parse().map_err(|_| NotAnEndpoint::UploadId)
-}
-
 impl Line {
     /// Reads method and raw path.
     pub(crate) fn parse(method: &Method, path: &str) -> Result<Self, NotAnEndpoint> {
@@ -204,7 +200,8 @@ impl Line {
             }
             Resource::Uploads(repository) => (name(repository)?, Operation::StartUpload, "POST"),
             Resource::Upload(repository, id) => {
-                let (repository, id) = (name(repository)?, upload_id(id)?);
+                let repository = name(repository)?;
+                let id = id.parse().map_err(|_| NotAnEndpoint::UploadId)?;
                 let operation = match *method {
                     Method::PATCH => Operation::AppendUpload { id },
                     Method::PUT => Operation::CommitUpload { id },
@@ -243,12 +240,8 @@ impl Endpoint {
             return if *self == Self::Ping { Access::AnyToken } else { Access::Catalog };
         };
         let is_start = *operation == Operation::StartUpload;
-        let also = mount_source.filter(|from| is_start && from != name);
-        Access::Repository {
-            name,
-            action: operation.action(),
-            also: also.map(|from| (from, Action::Pull)),
-        }
+        let source = mount_source.filter(|from| is_start && from != name);
+        Access::Repository { name, action: operation.action(), source }
     }
 }
 

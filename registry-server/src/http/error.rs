@@ -94,7 +94,7 @@ impl Error {
     pub(super) fn no_token(reason: NoToken, scopes: Vec<Scope>) -> Self {
         match reason {
             NoToken::Wrong(why) => {
-                Self::Denied(Denied::Challenge { scopes, reason: Reason::BadPassword(why) })
+                Self::Denied(Denied { scopes, reason: Reason::BadPassword(why) })
             }
             reason => Self::SignIn(reason),
         }
@@ -105,15 +105,15 @@ impl Error {
     pub(super) fn for_the_log(&self) -> Option<String> {
         match self {
             Self::Registry(error) => Some(chain(error)),
-            Self::Denied(Denied::Challenge { reason, .. }) => match reason {
+            Self::Denied(Denied { reason, .. }) => match reason {
                 Reason::NoToken => None,
                 Reason::BadToken(refusal) => Some(refusal.to_string()),
                 Reason::InsufficientScope(_) => Some("the token does not cover this".to_owned()),
                 Reason::BadPassword(why) => Some(why.clone()),
+                Reason::Unavailable => {
+                    Some("no keys and revocations from auth-server yet".to_owned())
+                }
             },
-            Self::Denied(Denied::Unavailable) => {
-                Some("no keys and revocations from auth-server yet".to_owned())
-            }
             Self::BadRequest(_, message) => Some((*message).to_owned()),
             Self::SignIn(NoToken::Unavailable(why)) => {
                 Some(format!("the credentials could not be checked: {why}"))
@@ -142,9 +142,9 @@ impl Error {
     /// Who was refused, where the token is good and says too little.
     pub(super) fn subject(&self) -> Option<String> {
         match self {
-            Self::Denied(Denied::Challenge {
-                reason: Reason::InsufficientScope(subject), ..
-            }) => Some(subject.to_string()),
+            Self::Denied(Denied { reason: Reason::InsufficientScope(subject), .. }) => {
+                Some(subject.to_string())
+            }
             _ => None,
         }
     }
@@ -187,26 +187,17 @@ impl Error {
 }
 
 fn not_an_endpoint(reason: NotAnEndpoint) -> Row {
-    let (status, code, message) = match reason {
+    let bad = |code, message| Row::new(StatusCode::BAD_REQUEST, code, message);
+    match reason {
         NotAnEndpoint::Path => {
-            let message = "nothing of the registry lies here".to_owned();
-            (StatusCode::NOT_FOUND, Code::NameUnknown, message)
+            let message = "nothing of the registry lies here";
+            Row::new(StatusCode::NOT_FOUND, Code::NameUnknown, message)
         }
-        NotAnEndpoint::Name => {
-            (StatusCode::BAD_REQUEST, Code::NameInvalid, InvalidName.to_string())
-        }
-        NotAnEndpoint::Digest => {
-            (StatusCode::BAD_REQUEST, Code::DigestInvalid, InvalidDigest.to_string())
-        }
-        NotAnEndpoint::Tag => {
-            (StatusCode::BAD_REQUEST, Code::ManifestInvalid, InvalidTag.to_string())
-        }
-        NotAnEndpoint::UploadId => {
-            let message = registry::Error::UploadUnknown.to_string();
-            (StatusCode::NOT_FOUND, Code::BlobUploadUnknown, message)
-        }
-    };
-    Row::new(status, code, message)
+        NotAnEndpoint::Name => bad(Code::NameInvalid, InvalidName.to_string()),
+        NotAnEndpoint::Digest => bad(Code::DigestInvalid, InvalidDigest.to_string()),
+        NotAnEndpoint::Tag => bad(Code::ManifestInvalid, InvalidTag.to_string()),
+        NotAnEndpoint::UploadId => domain(registry::Error::UploadUnknown),
+    }
 }
 
 /// What cannot be checked now is asked for again.
@@ -216,10 +207,11 @@ fn unavailable(message: &str) -> Row {
 }
 
 fn refused(denied: Denied, realm: &str, service: &str) -> Row {
-    let Denied::Challenge { scopes, reason } = denied else {
-        return unavailable("sign-in is not available yet: try again in a few seconds");
-    };
+    let Denied { scopes, reason } = denied;
     let (error, message) = match reason {
+        Reason::Unavailable => {
+            return unavailable("sign-in is not available yet: try again in a few seconds");
+        }
         Reason::NoToken => (None, "authentication required: sign in with docker login".to_owned()),
         Reason::BadPassword(why) => (None, why),
         Reason::BadToken(_) => {

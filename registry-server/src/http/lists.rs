@@ -142,7 +142,9 @@ impl Call<'_> {
         limit: Option<u32>,
         next: Option<&str>,
     ) -> Response {
-        let response = json_response(StatusCode::OK, in_pieces(held(body, room)));
+        let length = body.len();
+        let mut response = json_response(StatusCode::OK, in_pieces(held(body, room)));
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
         self.linked(response, limit, next)
     }
 

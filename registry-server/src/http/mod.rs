@@ -79,7 +79,7 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 const NAMES: Names = Names { server: metrics::SERVER, endpoint: endpoint::word };
 
 /// What the handlers need; clones share it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct App {
     pub(crate) registry: Registry,
     pub(crate) authorizer: Authorizer,
@@ -143,13 +143,14 @@ pub(crate) fn health_routes(app: App, audience: health::Audience) -> Router {
 async fn dispatch(State(app): State<App>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let content = content_of(&parts.headers, body);
-    let asked = Asked::read(&parts);
-    if !asked.outlives_its_client() {
-        return app.answer(parts, content, asked).await;
+    let line = Line::parse(&parts.method, parts.uri.path());
+    let query = Query::parse(parts.uri.query());
+    if !outlives_its_client(line.as_ref().ok().and_then(Line::operation), &query) {
+        return app.answer(parts, content, line, query).await;
     }
     // A handler is dropped when its client leaves, with all that it waits for.
-    let task = app.uploads.clone().spawn(async move { app.answer(parts, content, asked).await });
-    match task.await {
+    let tasks = app.uploads.clone();
+    match tasks.spawn(async move { app.answer(parts, content, line, query).await }).await {
         Ok(response) => response,
         Err(panicked) => {
             tracing::error!(error = %panicked, "a request handler panicked");
@@ -158,30 +159,17 @@ async fn dispatch(State(app): State<App>, request: Request) -> Response {
     }
 }
 
-/// What a request asks for.
-struct Asked {
-    line: Result<Line, NotAnEndpoint>,
-    query: Query,
-}
-
-impl Asked {
-    fn read(parts: &Parts) -> Self {
-        let line = Line::parse(&parts.method, parts.uri.path());
-        Self { line, query: Query::parse(parts.uri.query()) }
-    }
-
-    /// Whether it comes to its end when its client has left: the bytes that an upload received are
-    /// counted, a blob whose last byte has come is made, and what a session held is given back.
-    fn outlives_its_client(&self) -> bool {
-        match self.line.as_ref().ok().and_then(Line::operation) {
-            Some(Operation::StartUpload) => self.query.get("digest").is_some(),
-            Some(
-                Operation::AppendUpload { .. }
-                | Operation::CommitUpload { .. }
-                | Operation::CancelUpload { .. },
-            ) => true,
-            _ => false,
-        }
+/// Whether a request comes to its end when its client has left: the bytes that an upload received
+/// are counted, a blob whose last byte has come is made, and what a session held is given back.
+fn outlives_its_client(operation: Option<&Operation>, query: &Query) -> bool {
+    match operation {
+        Some(Operation::StartUpload) => query.get("digest").is_some(),
+        Some(
+            Operation::AppendUpload { .. }
+            | Operation::CommitUpload { .. }
+            | Operation::CancelUpload { .. },
+        ) => true,
+        _ => false,
     }
 }
 
@@ -200,9 +188,15 @@ fn broken_body(error: axum::Error) -> io::Error {
 }
 
 impl App {
-    async fn answer(self, parts: Parts, mut content: Content, asked: Asked) -> Response {
+    async fn answer(
+        self,
+        parts: Parts,
+        mut content: Content,
+        line: Result<Line, NotAnEndpoint>,
+        query: Query,
+    ) -> Response {
         let mut fields = log::LogFields::default();
-        let answer = self.handle(&parts, &mut content, asked, &mut fields).await;
+        let answer = self.handle(&parts, &mut content, line, &query, &mut fields).await;
         let mut response = match answer {
             Ok(response) => response,
             Err(error) => {
@@ -211,7 +205,8 @@ impl App {
                     content.drain().await;
                 }
                 if let Error::Denied(denied) = &error {
-                    counter!("berth_requests_denied_total", "reason" => denied.word()).increment(1);
+                    let reason = denied.reason.word();
+                    counter!("berth_requests_denied_total", "reason" => reason).increment(1);
                 }
                 fields.error = error.for_the_log();
                 fields.limit = error.limit();
@@ -235,10 +230,10 @@ impl App {
         &self,
         parts: &Parts,
         content: &mut Content,
-        asked: Asked,
+        line: Result<Line, NotAnEndpoint>,
+        query: &Query,
         fields: &mut log::LogFields,
     ) -> Answer {
-        let Asked { line, query } = asked;
         let line = line.map_err(Error::NotAnEndpoint)?;
         let access = line.endpoint.access(query.mount_source());
         fields.repository = access.repository().map(RepositoryName::to_string);
@@ -253,8 +248,7 @@ impl App {
             return Err(Error::MethodNotAllowed(allowed));
         }
         let claimant = Arc::new(Claimant::of(&authorized.token.subject, address));
-        let call =
-            Call { app: self, parts, query: &query, token: &authorized.token, claimant: &claimant };
+        let call = Call { app: self, parts, query, token: &authorized.token, claimant: &claimant };
         let permit = authorized.permit.as_ref();
         let asker = Asker::Client(Arc::clone(&claimant));
         let answer = asker.scope(call.answer(&line.endpoint, permit, content)).await;

@@ -11,26 +11,26 @@ use axum::{
     body::Body,
     extract::{Request, State},
     http::{HeaderName, Method, StatusCode, header, request::Parts},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use berth_shared::{
     auth_api::{TOKEN_BODY_BYTES_MAX, TOKEN_BODY_LIMIT, TOKEN_BODY_TIMEOUT},
     claimant::Claimant,
-    error::{Code, ErrorBody},
+    error::Code,
     serve::{
         Late,
-        budget::{Busy, Share},
+        budget::Share,
         log::{LogFields, RequestId},
+        refusal,
     },
     telemetry::chain,
 };
 use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{App, client_address::ClientAddress, json, token_request, value};
+use super::{App, client_address::ClientAddress, token_request, value};
 
 /// The request headers that the token endpoint reads. No other is passed on, so that nobody can
 /// slip in one that is believed on the private socket.
@@ -48,7 +48,7 @@ pub(super) async fn forward(
     request: Request,
 ) -> Response {
     if !matches!(*request.method(), Method::GET | Method::POST) {
-        let mut response = failure(
+        let mut response = refusal(
             StatusCode::METHOD_NOT_ALLOWED,
             Code::Unsupported,
             "the token endpoint answers GET and POST",
@@ -58,7 +58,7 @@ pub(super) async fn forward(
     }
     let Some(link) = app.issuer.link() else {
         let message = "tokens come from another server: see the realm of the challenge";
-        return failure(StatusCode::NOT_FOUND, Code::Unsupported, message);
+        return refusal(StatusCode::NOT_FOUND, Code::Unsupported, message);
     };
     let (parts, body) = request.into_parts();
     let whole = match parts.method {
@@ -70,7 +70,7 @@ pub(super) async fn forward(
     };
     let bytes = match whole {
         Ok(bytes) => bytes,
-        Err(unread) => return unread.into_response(),
+        Err(refusal) => return *refusal,
     };
     match link.forward(to_auth_server(parts, bytes, client, id)).await {
         Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
@@ -87,59 +87,37 @@ fn limited(mut response: Response, limit: &'static str) -> Response {
     response
 }
 
-/// Why a body could not be read.
-enum Unread {
-    /// It was cut off.
-    Cut,
-    /// It did not come in time.
-    Late,
-    /// Too much is held already.
-    Busy(Busy),
-}
-
-impl Unread {
-    fn of(error: &axum::Error) -> Self {
-        if Late::is_behind(error) { Self::Late } else { Self::Cut }
-    }
-}
-
-/// Reads a body, or one byte more than `auth-server` takes, so that the refusal is its own.
-async fn read(mut body: Body, memory: &Share) -> Result<Bytes, Unread> {
+/// Reads a body, or one byte more than `auth-server` takes, so that the refusal is its own. Gives the
+/// answer where it cannot be read.
+async fn read(mut body: Body, memory: &Share) -> Result<Bytes, Box<Response>> {
     const MOST: usize = TOKEN_BODY_BYTES_MAX + 1;
     let announced = body.size_hint().upper().and_then(|length| usize::try_from(length).ok());
-    let room = memory.reserve(announced.unwrap_or(MOST).min(MOST)).await.map_err(Unread::Busy)?;
+    let room = memory.reserve(announced.unwrap_or(MOST).min(MOST)).await;
+    let room = room.map_err(|busy| limited(unavailable(busy.to_string()), busy.limit))?;
     let mut whole = Vec::with_capacity(room.amount());
+    let cut = || refusal(StatusCode::BAD_REQUEST, Code::Unsupported, "the body was cut off");
+    let late = || {
+        let message = "the body did not come in time";
+        limited(refusal(StatusCode::REQUEST_TIMEOUT, Code::Unsupported, message), TOKEN_BODY_LIMIT)
+    };
+    let failed = |error: axum::Error| if Late::is_behind(&error) { late() } else { cut() };
     // The wait for room is none of the client's time.
     let come = timeout(TOKEN_BODY_TIMEOUT, async {
         while whole.len() < MOST {
             let Some(frame) = body.frame().await else { break };
-            let Ok(data) = frame.map_err(|error| Unread::of(&error))?.into_data() else { continue };
+            let Ok(data) = frame.map_err(|error| Box::new(failed(error)))?.into_data() else {
+                continue;
+            };
             whole.extend_from_slice(&data[..data.len().min(MOST - whole.len())]);
         }
-        Ok(())
+        Ok::<_, Box<Response>>(())
     });
-    come.await.unwrap_or(Err(Unread::Late))?;
+    come.await.unwrap_or_else(|_| Err(Box::new(late())))?;
     Ok(room.hold(whole))
 }
 
-impl IntoResponse for Unread {
-    fn into_response(self) -> Response {
-        match self {
-            Self::Cut => {
-                failure(StatusCode::BAD_REQUEST, Code::Unsupported, "the body was cut off")
-            }
-            Self::Late => {
-                let message = "the body did not come in time";
-                let late = failure(StatusCode::REQUEST_TIMEOUT, Code::Unsupported, message);
-                limited(late, TOKEN_BODY_LIMIT)
-            }
-            Self::Busy(busy) => limited(unavailable(busy.to_string()), busy.limit),
-        }
-    }
-}
-
 fn unavailable(error: String) -> Response {
-    let mut response = failure(
+    let mut response = refusal(
         StatusCode::SERVICE_UNAVAILABLE,
         Code::Unavailable,
         "sign-in is not available at the moment: try again in a few seconds",
@@ -160,8 +138,4 @@ fn to_auth_server(parts: Parts, bytes: Bytes, client: ClientAddress, id: Request
         }
     }
     forwarded
-}
-
-fn failure(status: StatusCode, code: Code, message: &str) -> Response {
-    json(status, ErrorBody::new(code, message, Value::Null).to_json())
 }

@@ -54,13 +54,16 @@ impl Call<'_> {
     /// none is, from any.
     async fn mount(&self, permit: &Permit, mount: &Mount) -> Result<bool, Error> {
         let (registry, digest) = (&self.app.registry, &mount.digest);
-        let puller = self.app.authorizer.puller(self.token);
+        let authorizer = &self.app.authorizer;
         let mounted = match &mount.from {
-            Some(from) => match puller.permit(from).await {
+            Some(from) => match authorizer.permit_to_pull(self.token, from).await {
                 Some(source) => registry.mounts.mount(permit, &source, digest).await,
                 None => Ok(false),
             },
-            None => registry.mounts.mount_from_any(permit, &puller.reach().await, digest).await,
+            None => {
+                let reach = authorizer.reach(self.token).await;
+                registry.mounts.mount_from_any(permit, &reach, digest).await
+            }
         };
         Ok(mounted?)
     }

@@ -44,22 +44,22 @@ impl Job {
             let body = answer.into_body().into_data_stream().map_err(io::Error::other);
             let codec = LinesCodec::new_with_max_length(LINE_BYTES_MAX);
             let mut lines = FramedRead::new(StreamReader::new(body), codec);
-            // Whoever listens may leave while nothing is told; the server sees that we hang up.
-            loop {
-                let line = tokio::select! {
-                    line = lines.next() => line,
-                    () = teller.closed() => return,
-                };
-                let line = match line {
-                    None | Some(Err(LinesCodecError::Io(_))) => return,
-                    Some(line) => line.unwrap_or_default(),
-                };
-                let event = serde_json::from_str(&line).unwrap_or_else(|_| Told::Failed {
-                    message: format!("the server answers {status}: is it of another version?"),
-                });
-                if teller.send(event).await.is_err() {
-                    return;
+            let tell = async {
+                while let Some(line) = lines.next().await {
+                    if matches!(line, Err(LinesCodecError::Io(_))) {
+                        return;
+                    }
+                    let event = serde_json::from_str(&line.unwrap_or_default());
+                    let event = event.unwrap_or_else(|_| Told::Failed {
+                        message: format!("the server answers {status}: is it of another version?"),
+                    });
+                    let _ = teller.send(event).await;
                 }
+            };
+            // Whoever listens may leave while nothing is told; the server sees that we hang up.
+            tokio::select! {
+                () = tell => {}
+                () = teller.closed() => {}
             }
         });
         Ok(told)

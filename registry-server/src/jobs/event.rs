@@ -74,15 +74,14 @@ where
 
 /// Passes steps on until the work is through, or nobody listens: the work then hears of that.
 async fn pass_on<O>(mut steps: mpsc::Receiver<Event>, teller: &mpsc::Sender<Told<O>>) {
-    loop {
-        let step = tokio::select! {
-            step = steps.recv() => step,
-            () = teller.closed() => return,
-        };
-        let Some(step) = step else { return };
-        if teller.send(Told::Step(step)).await.is_err() {
-            return;
+    let pass = async {
+        while let Some(step) = steps.recv().await {
+            let _ = teller.send(Told::Step(step)).await;
         }
+    };
+    tokio::select! {
+        () = pass => {}
+        () = teller.closed() => {}
     }
 }
 

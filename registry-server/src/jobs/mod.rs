@@ -7,6 +7,7 @@ pub mod client;
 pub mod event;
 pub mod server;
 
+use berth_shared::{name::RepositoryName, reference::Reference};
 use serde::{Deserialize, Serialize};
 
 use crate::registry::verify;
@@ -31,9 +32,9 @@ pub enum Job {
     /// Delete a tag, a manifest, or a repository.
     Delete {
         /// The repository.
-        repository: String,
+        repository: RepositoryName,
         /// Tag or digest; without one the whole repository.
-        reference: Option<String>,
+        reference: Option<Reference>,
         /// Whether indexes may break that name the manifest.
         #[serde(default)]
         force: bool,

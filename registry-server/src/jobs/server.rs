@@ -10,9 +10,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use berth_shared::{name::RepositoryName, reference::Reference};
 use bytes::Bytes;
-use futures_util::{future::BoxFuture, stream};
+use futures_util::stream;
 
 use super::{
     JOBS_PATH, Job,
@@ -28,15 +27,11 @@ use crate::{
 
 impl Job {
     /// Does the job, tells `events` its steps, and gives how it ended.
-    pub fn run(
-        self,
-        registry: Registry,
-        events: Events,
-    ) -> BoxFuture<'static, Result<Outcome, Error>> {
-        Box::pin(async move { self.attempt(&registry, &events).await })
-    }
-
-    async fn attempt(self, registry: &Registry, events: &Events) -> Result<Outcome, Error> {
+    ///
+    /// # Errors
+    /// What keeps it from its end.
+    pub async fn run(self, registry: Registry, events: Events) -> Result<Outcome, Error> {
+        let events = &events;
         Ok(match self {
             Self::Collect { dry_run: true } => {
                 Outcome::Collected(registry.collector.collect_dry(events).await?)
@@ -55,11 +50,6 @@ impl Job {
                 Outcome::Verified(summary)
             }
             Self::Delete { repository, reference, force } => {
-                let repository: RepositoryName =
-                    repository.parse().map_err(|_| Error::NameUnknown)?;
-                let reference: Option<Reference> = reference
-                    .map(|it| it.parse().map_err(|_| Error::ManifestUnknown))
-                    .transpose()?;
                 let reference = reference.as_ref();
                 let deletion = registry.deletion.delete(&repository, reference, force, events);
                 Outcome::Deleted(deletion.await?)

@@ -8,7 +8,6 @@
 use std::{path::PathBuf, time::Instant};
 
 use berth_shared::clock::{Clock, rfc3339};
-use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tempfile::TempPath;
 
@@ -52,47 +51,45 @@ pub struct Summary {
 ///
 /// # Errors
 /// When `to` is something else than a backup, and when a file, the database or the server fails.
-pub fn backup(
+pub async fn backup(
     data: PathBuf,
     to: PathBuf,
     clock: Clock,
     events: Events,
-) -> BoxFuture<'static, Result<Summary, Error>> {
-    Box::pin(async move {
-        let started = Instant::now();
-        let quiet = Quiet::over(&data).await?;
-        let (directory, _lock) = Directory::to_write(&to)?;
-        // Removed at the end, where it has not become the backup's by then.
-        let new = TempPath::try_from_path(directory.new_database(&data)?);
-        let new = new.map_err(doing("making the database of", &to))?;
-        let made = rfc3339(clock.now());
-        Database::open_beside(&data.join("registry.db")).await?.snapshot(new.to_path_buf()).await?;
-        let snapshot = Database::open_at_rest(new.to_path_buf()).await?;
-        // An upload cannot go on in another store.
-        snapshot.forget_uploads().await?;
-        let blobs = Blobs::new(snapshot, directory.copying_from(&data)?, events).await?;
-        let mut backup = Backup { blobs, quiet, done: Summary::default() };
-        while let Some(blobs) = backup.blobs.next().await? {
-            for blob in &blobs {
-                backup.object(blob).await?;
-            }
-            backup.blobs.progress().await?;
+) -> Result<Summary, Error> {
+    let started = Instant::now();
+    let quiet = Quiet::over(&data).await?;
+    let (directory, _lock) = Directory::to_write(&to)?;
+    // Removed at the end, where it has not become the backup's by then.
+    let new = TempPath::try_from_path(directory.new_database(&data)?);
+    let new = new.map_err(doing("making the database of", &to))?;
+    let made = rfc3339(clock.now());
+    Database::open_beside(&data.join("registry.db")).await?.snapshot(new.to_path_buf()).await?;
+    let snapshot = Database::open_at_rest(new.to_path_buf()).await?;
+    // An upload cannot go on in another store.
+    snapshot.forget_uploads().await?;
+    let blobs = Blobs::new(snapshot, directory.copying_from(&data)?, events).await?;
+    let mut backup = Backup { blobs, quiet, done: Summary::default() };
+    while let Some(blobs) = backup.blobs.next().await? {
+        for blob in &blobs {
+            backup.object(blob).await?;
         }
-        let superfluous = backup.superfluous().await?;
-        let description = backup.describe(made).await?;
-        let Backup { blobs, mut done, .. } = backup;
-        blobs.database.close().await;
-        directory.commit(&new, &description)?;
-        for location in &superfluous {
-            blobs.objects.remove(location).await?;
-            done.removed += 1;
-        }
-        for shard in 0..=u8::MAX {
-            blobs.objects.remove_partial(shard).await?;
-        }
-        done.millis = registry::gc::millis(started.elapsed());
-        Ok(done)
-    })
+        backup.blobs.progress().await?;
+    }
+    let superfluous = backup.superfluous().await?;
+    let description = backup.describe(made).await?;
+    let Backup { blobs, mut done, .. } = backup;
+    blobs.database.close().await;
+    directory.commit(&new, &description)?;
+    for location in &superfluous {
+        blobs.objects.remove(location).await?;
+        done.removed += 1;
+    }
+    for shard in 0..=u8::MAX {
+        blobs.objects.remove_partial(shard).await?;
+    }
+    done.millis = registry::gc::millis(started.elapsed());
+    Ok(done)
 }
 
 struct Backup {
@@ -129,8 +126,7 @@ impl Backup {
         let manifests = database.count_manifests().await?;
         let (blobs, bytes, missing) = (done.count, done.bytes, done.damaged);
         self.done = Summary { repositories, manifests, blobs, bytes, missing, ..self.done };
-        let (blobs, bytes) = (total.count, total.bytes);
-        Ok(Description { repositories, manifests, blobs, bytes, ..Description::new(made) })
+        Ok(Description::new(made, repositories, manifests, *total))
     }
 
     /// The objects that the snapshot does not name.

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Error, doing};
 use crate::{
     data,
+    metadata::totals::BlobTotals,
     storage::disk::{Copying, DiskStore, copy},
 };
 
@@ -51,9 +52,9 @@ pub(super) struct Description {
 }
 
 impl Description {
-    pub(super) fn new(made: String) -> Self {
+    pub(super) fn new(made: String, repositories: u64, manifests: u64, all: BlobTotals) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let (repositories, manifests, blobs, bytes) = Default::default();
+        let (blobs, bytes) = (all.count, all.bytes);
         Self { format: FORMAT, version, made, repositories, manifests, blobs, bytes }
     }
 }

@@ -19,7 +19,7 @@ use berth_shared::{
     reference::Reference,
     tag::Tag,
 };
-use futures_util::{StreamExt, future::BoxFuture};
+use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
@@ -67,37 +67,35 @@ pub struct Summary {
 /// # Errors
 /// When there is no such image, `to` is something else than a layout, and when a file, the
 /// database or the server fails. Damaged blobs are no error: they are told and left out.
-pub fn export(
+pub async fn export(
     data: PathBuf,
     repository: RepositoryName,
     reference: Option<Reference>,
     to: PathBuf,
     events: Events,
-) -> BoxFuture<'static, Result<Summary, Error>> {
-    Box::pin(async move {
-        let started = Instant::now();
-        let _quiet = Quiet::over(&data).await?;
-        let mut export = Export {
-            database: Database::open_beside(&data.join("registry.db")).await?,
-            store: Arc::new(data::store(&data)),
-            repository,
-            events,
-            manifests: BTreeMap::new(),
-            referrers: BTreeSet::new(),
-            blobs: BTreeMap::new(),
-            done: Summary::default(),
-        };
-        let images = export.images(reference).await?;
-        for (_, digest) in &images {
-            export.find(digest.clone()).await?;
-        }
-        let mut layout = Layout::open(&to)?;
-        export.write_blobs(&layout).await?;
-        export.write_manifests(&images, &mut layout)?;
-        layout.save()?;
-        export.done.millis = registry::gc::millis(started.elapsed());
-        Ok(export.done)
-    })
+) -> Result<Summary, Error> {
+    let started = Instant::now();
+    let _quiet = Quiet::over(&data).await?;
+    let mut export = Export {
+        database: Database::open_beside(&data.join("registry.db")).await?,
+        store: Arc::new(data::store(&data)),
+        repository,
+        events,
+        manifests: BTreeMap::new(),
+        referrers: BTreeSet::new(),
+        blobs: BTreeMap::new(),
+        done: Summary::default(),
+    };
+    let images = export.images(reference).await?;
+    for (_, digest) in &images {
+        export.find(digest.clone()).await?;
+    }
+    let mut layout = Layout::open(&to)?;
+    export.write_blobs(&layout).await?;
+    export.write_manifests(&images, &mut layout)?;
+    layout.save()?;
+    export.done.millis = registry::gc::millis(started.elapsed());
+    Ok(export.done)
 }
 
 struct Export {
@@ -134,9 +132,9 @@ impl Export {
         };
         let mut images = Vec::new();
         for tag in tags {
-            let digest = self.database.tag(name, &tag).await?;
-            let digest =
-                digest.ok_or_else(|| registry::Error::TagUnknown(name.clone(), tag.clone()))?;
+            let Some(digest) = self.database.tag(name, &tag).await? else {
+                return Err(registry::Error::TagUnknown(name.clone(), tag).into());
+            };
             images.push((Some(tag), digest));
         }
         if images.is_empty() {

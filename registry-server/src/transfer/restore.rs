@@ -12,7 +12,7 @@ use std::{
 };
 
 use berth_shared::clock::Clock;
-use futures_util::{StreamExt, future::BoxFuture};
+use futures_util::StreamExt;
 use serde::Serialize;
 
 use super::{
@@ -52,42 +52,40 @@ pub struct Summary {
 /// # Errors
 /// When `from` is no backup or a newer one, `data` holds a registry or a server runs on it, and
 /// when a file or the database fails. Damaged blobs are no error: they are told and marked.
-pub fn restore(
+pub async fn restore(
     data: PathBuf,
     from: PathBuf,
     clock: Clock,
     events: Events,
-) -> BoxFuture<'static, Result<Summary, Error>> {
-    Box::pin(async move {
-        let started = Instant::now();
-        let (directory, description) = Directory::to_read(&from)?;
-        let _lock = take_data(&data)?;
-        let new = fresh(data.join("registry.db.restoring"))?;
-        directory.copy_database(&new)?;
-        let database = Database::open_at_rest(new.clone()).await?;
-        let path = from.join("registry.db");
-        if let Some(found) = database.integrity().await? {
-            return Err(Error::Refused(format!("{} is damaged: {found}", path.display())));
+) -> Result<Summary, Error> {
+    let started = Instant::now();
+    let (directory, description) = Directory::to_read(&from)?;
+    let _lock = take_data(&data)?;
+    let new = fresh(data.join("registry.db.restoring"))?;
+    directory.copy_database(&new)?;
+    let database = Database::open_at_rest(new.clone()).await?;
+    let path = from.join("registry.db");
+    if let Some(found) = database.integrity().await? {
+        return Err(Error::Refused(format!("{} is damaged: {found}", path.display())));
+    }
+    if let Some(found) = database.foreign_schema().await? {
+        let path = path.display();
+        return Err(Error::Refused(format!("{path} is not as Berth makes it: it has {found}")));
+    }
+    let (repositories, manifests) =
+        (database.count_repositories().await?, database.count_manifests().await?);
+    let mut blobs = Blobs::new(database, directory.copying_to(&data)?, events).await?;
+    while let Some(page) = blobs.next().await? {
+        for blob in &page {
+            restore_blob(&mut blobs, blob, &clock).await?;
+            blobs.progress().await?;
         }
-        if let Some(found) = database.foreign_schema().await? {
-            let path = path.display();
-            return Err(Error::Refused(format!("{path} is not as Berth makes it: it has {found}")));
-        }
-        let (repositories, manifests) =
-            (database.count_repositories().await?, database.count_manifests().await?);
-        let mut blobs = Blobs::new(database, directory.copying_to(&data)?, events).await?;
-        while let Some(page) = blobs.next().await? {
-            for blob in &page {
-                restore_blob(&mut blobs, blob, &clock).await?;
-                blobs.progress().await?;
-            }
-        }
-        blobs.database.close().await;
-        put(&new, &data.join("registry.db"))?;
-        let BlobTotals { count, bytes, damaged } = blobs.done;
-        let (made, millis) = (description.made, registry::gc::millis(started.elapsed()));
-        Ok(Summary { made, repositories, manifests, blobs: count, bytes, damaged, millis })
-    })
+    }
+    blobs.database.close().await;
+    put(&new, &data.join("registry.db"))?;
+    let BlobTotals { count, bytes, damaged } = blobs.done;
+    let (made, millis) = (description.made, registry::gc::millis(started.elapsed()));
+    Ok(Summary { made, repositories, manifests, blobs: count, bytes, damaged, millis })
 }
 
 /// Makes the data directory this process's alone, if no registry is in it.

@@ -100,14 +100,8 @@ impl Bundle {
 pub fn libtrust_id(public_key_der: &[u8]) -> String {
     let hash = digest(&SHA256, public_key_der);
     let text = BASE32_NOPAD.encode(&hash.as_ref()[..30]);
-    let mut id = String::with_capacity(59);
-    for (index, letter) in text.chars().enumerate() {
-        if index > 0 && index % 4 == 0 {
-            id.push(':');
-        }
-        id.push(letter);
-    }
-    id
+    let groups: Vec<_> = text.as_bytes().chunks(4).map(String::from_utf8_lossy).collect();
+    groups.join(":")
 }
 
 fn key_of(info: &SubjectPublicKeyInfo<'_>) -> Option<Key> {

@@ -132,7 +132,7 @@ where
                 }
                 return;
             }
-            () = stopping.as_mut(), if end.is_none_or(|end| end.why != Why::Stopping) => {
+            () = stopping.as_mut(), if End::is_to_come(end, Why::Stopping) => {
                 end = Some(End::after(DRAIN_TIMEOUT, Why::Stopping));
                 connection.as_mut().graceful_shutdown();
             }
@@ -149,10 +149,13 @@ where
                 if end.is_some_and(|end| end.has_come(look)) {
                     return;
                 }
-                let Some(why) = Why::of(look, &limits).filter(|why| !is_ending(end, *why)) else {
-                    continue;
-                };
-                why.tell(peer, &counted);
+                let why = Why::of(look, &limits).filter(|why| End::is_to_come(end, *why));
+                let Some(why) = why else { continue };
+                if why == Why::Late {
+                    tracing::debug!(peer = ?peer.0, "client takes its answer too slowly");
+                    refusals::note("transfer_bytes_per_sec_min");
+                    counted.ended("late");
+                }
                 end = Some(End::after(limits.leave_timeout(), why));
                 connection.as_mut().graceful_shutdown();
             }
@@ -160,8 +163,8 @@ where
     }
 }
 
-/// Why a connection is to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a connection is to end; what stands lower weighs more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Why {
     Idle,
     Late,
@@ -174,14 +177,6 @@ impl Why {
             Look::Late => Some(Self::Late),
             Look::Idle(time) if time > limits.idle_timeout => Some(Self::Idle),
             Look::Idle(_) | Look::Busy => None,
-        }
-    }
-
-    fn tell(self, peer: PeerAddress, counted: &Connections) {
-        if self == Self::Late {
-            tracing::debug!(peer = ?peer.0, "client takes its answer too slowly");
-            refusals::note("transfer_bytes_per_sec_min");
-            counted.ended("late");
         }
     }
 }
@@ -202,11 +197,11 @@ impl End {
     fn has_come(self, look: Look) -> bool {
         Instant::now() >= self.at && !(self.why == Why::Idle && look == Look::Busy)
     }
-}
 
-/// Whether a connection was told to end for this, or for what weighs more.
-fn is_ending(end: Option<End>, why: Why) -> bool {
-    end.is_some_and(|end| end.why == why || end.why != Why::Idle)
+    /// Whether a connection was not told to end yet, or for what weighs less than `why`.
+    fn is_to_come(end: Option<Self>, why: Why) -> bool {
+        end.is_none_or(|end| end.why < why)
+    }
 }
 
 impl Limits {

@@ -30,14 +30,8 @@ pub struct Countdown {
     path: PathBuf,
     advice: &'static str,
     clock: Clock,
-    seen: Option<Seen>,
+    seen: Option<(Stamp, Validity)>,
     warned: Option<UnixSeconds>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    stamp: Stamp,
-    validity: Validity,
 }
 
 /// From when until when a certificate holds.
@@ -78,7 +72,7 @@ impl Countdown {
     fn look(&mut self) {
         // While the file cannot be read, which is for others to report, what was read last is what
         // is served.
-        let seen = self.seen.map(|seen| seen.validity);
+        let seen = self.seen.map(|(_, validity)| validity);
         let Some(Validity { not_before, not_after }) = self.validity().ok().or(seen) else {
             return;
         };
@@ -94,36 +88,29 @@ impl Countdown {
         }
         self.warned = Some(now);
         let (path, end) = (self.path.display(), rfc3339(not_after));
-        if is_early {
-            let begin = rfc3339(not_before);
-            tracing::warn!(
-                "the certificate {path} does not hold before {begin}: if the clock is right, {}",
-                self.advice
-            );
+        let what = if is_early {
+            format!("does not hold before {}: if the clock is right,", rfc3339(not_before))
         } else if left <= 0 {
-            tracing::warn!("the certificate {path} expired at {end}: {}", self.advice);
+            format!("expired at {end}:")
         } else {
-            let days = left / DAY_SECS;
-            tracing::warn!(
-                "the certificate {path} expires in {days} days, at {end}: {}",
-                self.advice
-            );
-        }
+            format!("expires in {} days, at {end}:", left / DAY_SECS)
+        };
+        tracing::warn!("the certificate {path} {what} {}", self.advice);
     }
 
     fn validity(&mut self) -> io::Result<Validity> {
         let stamp = Stamp::of(&self.path)?;
-        if let Some(seen) = self.seen
-            && !seen.stamp.may_differ_from(&stamp)
+        if let Some((seen, validity)) = self.seen
+            && !seen.may_differ_from(&stamp)
         {
-            return Ok(seen.validity);
+            return Ok(validity);
         }
         let validity = Validity::of_pem(&read_at_most(&self.path, SMALL_FILE_BYTES_MAX)?)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no certificate"))?;
-        if self.seen.is_some_and(|seen| seen.validity != validity) {
+        if self.seen.is_some_and(|(_, seen)| seen != validity) {
             self.warned = None;
         }
-        self.seen = Some(Seen { stamp, validity });
+        self.seen = Some((stamp, validity));
         Ok(validity)
     }
 }

@@ -123,8 +123,8 @@ impl Limits {
     }
 }
 
-/// A refusal in the specification's form, for what no handler sees.
-fn refusal(status: StatusCode, code: Code, message: &str) -> Response<Body> {
+/// A refusal in the specification's form, for what no handler of the API sees.
+pub fn refusal(status: StatusCode, code: Code, message: &str) -> Response<Body> {
     let body = ErrorBody::new(code, message, serde_json::Value::Null).to_json();
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
@@ -185,8 +185,5 @@ async fn next(
             }
         }
     };
-    tokio::select! {
-        accepted = accepted => Some(accepted),
-        () = shutdown.cancelled() => None,
-    }
+    shutdown.run_until_cancelled(accepted).await
 }

@@ -9,7 +9,7 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
@@ -84,10 +84,10 @@ impl Places {
         let network = peer.0.and_then(|peer| self.network_with_a_share(peer));
         let mut is_on_its_way = false;
         if let Some(network) = network
-            && self.held().is_at_share(network, self.limits.connections_per_network_max)
+            && self.held.lock().is_at_share(network, self.limits.connections_per_network_max)
         {
             refusals::note("connections_per_network_max");
-            is_on_its_way = self.held().free_one(Some(network));
+            is_on_its_way = self.held.lock().free_one(Some(network));
             is_on_its_way.then_some(())?;
         }
         let permit = self.permit(network, is_on_its_way).await?;
@@ -113,7 +113,8 @@ impl Places {
         let mut shared = None;
         loop {
             let is_due = shared.is_none_or(|at: Instant| at.elapsed() >= SHARED_INTERVAL);
-            if !self.held().free_one(None) && is_due && self.held().free_of_most(network) {
+            if !self.held.lock().free_one(None) && is_due && self.held.lock().free_of_most(network)
+            {
                 shared = Some(Instant::now());
             }
             if let Ok(permit) = timeout(LOOK_INTERVAL, Arc::clone(&self.room).acquire_owned()).await
@@ -128,7 +129,7 @@ impl Places {
         let progress = Progress::new(self.limits.answer_rate());
         let leave = CancellationToken::new();
         let holder = Holder { network, progress: Arc::clone(&progress), leave: leave.clone() };
-        let id = self.held().insert(holder);
+        let id = self.held.lock().insert(holder);
         Place { id, held: Arc::clone(&self.held), progress, leave, _permit: permit }
     }
 
@@ -137,10 +138,6 @@ impl Places {
     fn network_with_a_share(&self, peer: IpAddr) -> Option<IpNet> {
         let is_proxy = self.limits.trusted_proxies.iter().any(|net| net.contains(&peer));
         (!peer.is_loopback() && !is_proxy).then(|| network_of(peer))
-    }
-
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock()
     }
 }
 
@@ -260,7 +257,11 @@ mod tests {
         drop(first);
         assert!(take(&places, "192.0.2.8").await.is_some() && told(second.as_ref()));
         let network = Some("192.0.2.0/24".parse().unwrap());
-        assert_eq!(places.held().per_network.get(&network), Some(&1), "the third has the only one");
+        assert_eq!(
+            places.held.lock().per_network.get(&network),
+            Some(&1),
+            "the third has the only one"
+        );
     }
 
     #[tokio::test(start_paused = true)]

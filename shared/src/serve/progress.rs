@@ -15,7 +15,7 @@ use std::{
 use axum::body::Body;
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
@@ -101,7 +101,7 @@ impl Progress {
     }
 
     pub(super) fn look(&self) -> Look {
-        let (state, now) = (self.lock(), Instant::now());
+        let (state, now) = (self.state.lock(), Instant::now());
         let is_late = |transfer: &Transfer| transfer.answer.is_late(now);
         if state.socket.is_late(now) || state.under_way.values().any(is_late) {
             Look::Late
@@ -114,7 +114,7 @@ impl Progress {
 
     /// Since when the client keeps the server waiting; `None` when it does not.
     pub(super) fn standing(&self) -> Option<Standing> {
-        let state = self.lock();
+        let state = self.state.lock();
         if state.under_way.is_empty() {
             // The last of an answer may be on its way from TLS to the socket.
             return Some(match state.socket.awaited_since() {
@@ -136,13 +136,13 @@ impl Progress {
     /// How long the connection is there, and how many bytes of bodies it has carried in a second.
     pub(super) fn use_made(&self) -> (Duration, u64) {
         let age = self.began.elapsed();
-        (age, self.lock().carried / age.as_secs().max(1))
+        (age, self.state.lock().carried / age.as_secs().max(1))
     }
 
     /// A request is under way until the result, and what is made of it, are dropped. Gives how many
     /// there are now, too.
     pub(super) fn begin_request(self: &Arc<Self>) -> (Arc<Request>, usize) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let id = state.next;
         state.next += 1;
         let transfer = Transfer { answer: Pace::new(self.rate), unsent: 0, is_body_awaited: false };
@@ -156,18 +156,14 @@ impl Progress {
 
     /// The socket took bytes.
     pub(super) fn wrote(&self, bytes: usize) {
-        let (mut state, now) = (self.lock(), Instant::now());
+        let (mut state, now) = (self.state.lock(), Instant::now());
         state.socket.moved(bytes, 1, now);
         state.socket.rest(now);
     }
 
     /// The socket takes no more for now.
     pub(super) fn write_blocked(&self) {
-        self.lock().socket.wait(Instant::now());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+        self.state.lock().socket.wait(Instant::now());
     }
 }
 
@@ -185,7 +181,7 @@ impl Request {
 
     /// Whether the handler waits for the request's body from now on.
     pub(super) fn await_body(&self, is_awaited: bool) {
-        let mut state = self.progress.lock();
+        let mut state = self.progress.state.lock();
         if !is_awaited {
             state.moved = Instant::now();
         }
@@ -196,11 +192,11 @@ impl Request {
 
     /// Bytes of the request's body came.
     pub(super) fn received(&self, bytes: usize) {
-        self.progress.lock().carried += bytes as u64;
+        self.progress.state.lock().carried += bytes as u64;
     }
 
     fn ready(&self, bytes: usize) {
-        let mut state = self.progress.lock();
+        let mut state = self.progress.state.lock();
         if let Some(transfer) = state.under_way.get_mut(&self.id) {
             transfer.unsent += bytes;
             transfer.answer.wait(Instant::now());
@@ -208,7 +204,7 @@ impl Request {
     }
 
     fn sent(&self, bytes: usize) {
-        let (mut state, now) = (self.progress.lock(), Instant::now());
+        let (mut state, now) = (self.progress.state.lock(), Instant::now());
         (state.moved, state.has_taken) = (now, true);
         state.carried += bytes as u64;
         let sharers = state.under_way.values().filter(|transfer| transfer.unsent > 0).count();
@@ -223,7 +219,7 @@ impl Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        let mut state = self.progress.lock();
+        let mut state = self.progress.state.lock();
         let ended = state.under_way.remove(&self.id);
         // An answer without a body is taken with its head.
         state.has_taken |= ended.is_some_and(|transfer| transfer.unsent == 0);

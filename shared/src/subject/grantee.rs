@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::names::{ANONYMOUS, EVERYONE, GroupName, InvalidUserName, RobotName, UserName};
+use crate::text::through_text;
 
 /// Whom a grant names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,19 +41,7 @@ impl FromStr for Grantee {
     }
 }
 
-impl TryFrom<String> for Grantee {
-    type Error = InvalidUserName;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Grantee> for String {
-    fn from(grantee: Grantee) -> Self {
-        grantee.to_string()
-    }
-}
+through_text!(Grantee: InvalidUserName);
 
 impl fmt::Display for Grantee {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -72,12 +72,7 @@ impl Subject {
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Anonymous => f.write_str(ANONYMOUS),
-            Self::User(name) => name.fmt(f),
-            Self::Robot(name) => name.fmt(f),
-            Self::Foreign(name) => name.fmt(f),
-        }
+        f.write_str(if *self == Self::Anonymous { ANONYMOUS } else { self.claim() })
     }
 }
 

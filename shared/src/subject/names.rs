@@ -1,9 +1,5 @@
 //! The names of users, robots and groups: one grammar, and which words mean something else.
 
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
 use crate::text::text_value;
 
 /// The longest name of a user, a robot or a group, in bytes; a robot's with its prefix.
@@ -30,51 +26,34 @@ pub enum InvalidUserName {
 }
 
 /// `[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}`, compared as bytes.
-fn is_name(text: &str) -> bool {
+fn check(text: &str) -> Result<(), InvalidUserName> {
     let mut bytes = text.bytes();
-    bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+    let is_name = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
         && bytes.all(|b| b.is_ascii_alphanumeric() || b"._@+-".contains(&b))
-        && text.len() <= USER_NAME_BYTES_MAX
+        && text.len() <= USER_NAME_BYTES_MAX;
+    is_name.then_some(()).ok_or(InvalidUserName::Grammar)
 }
 
-/// A user name: `[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}`, compared as bytes.
-///
-/// `anonymous`, `everyone` and names beginning with `robot.` mean something else in a grant and
-/// cannot be user names.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct UserName(String);
-
-/// The name of a robot, written `robot.NAME`: what it signs in as. In the grammar of user names.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RobotName(String);
-
-/// The name of a group of users and robots, written `group:NAME` in a grant.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct GroupName(String);
-
-impl UserName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+text_value! {
+    /// A user name: `[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}`, compared as bytes.
+    ///
+    /// `anonymous`, `everyone` and names beginning with `robot.` mean something else in a grant and
+    /// cannot be user names.
+    pub struct UserName: InvalidUserName, check_user
 }
 
-impl RobotName {
-    /// The name as text, with its prefix.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+text_value! {
+    /// The name of a robot, written `robot.NAME`: what it signs in as. In the grammar of user names.
+    pub struct RobotName: InvalidUserName, check_robot
+}
+
+text_value! {
+    /// The name of a group of users and robots, written `group:NAME` in a grant, and as text without
+    /// that prefix.
+    pub struct GroupName: InvalidUserName, check
 }
 
 impl GroupName {
-    /// The name as text, without the prefix that grants write.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// Reads the group that a grant names, if it names one.
     pub(super) fn in_grant(text: &str) -> Option<Result<Self, InvalidUserName>> {
         text.strip_prefix(GROUP_PREFIX).map(str::parse)
@@ -83,27 +62,6 @@ impl GroupName {
     /// The group as a grant writes it.
     pub(super) fn written(&self) -> String {
         format!("{GROUP_PREFIX}{}", self.0)
-    }
-}
-
-impl FromStr for UserName {
-    type Err = InvalidUserName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == ANONYMOUS || text == EVERYONE || text.starts_with(ROBOT_PREFIX) {
-            return Err(InvalidUserName::Reserved);
-        }
-        is_name(text).then(|| Self(text.to_owned())).ok_or(InvalidUserName::Grammar)
-    }
-}
-
-impl FromStr for RobotName {
-    type Err = InvalidUserName;
-
-    /// Reads a robot's name with its prefix.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_robot = text.strip_prefix(ROBOT_PREFIX).is_some_and(is_name);
-        (is_robot && is_name(text)).then(|| Self(text.to_owned())).ok_or(InvalidUserName::Grammar)
     }
 }
 
@@ -118,15 +76,17 @@ impl RobotName {
     }
 }
 
-impl FromStr for GroupName {
-    type Err = InvalidUserName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        is_name(text).then(|| Self(text.to_owned())).ok_or(InvalidUserName::Grammar)
+fn check_user(text: &str) -> Result<(), InvalidUserName> {
+    if text == ANONYMOUS || text == EVERYONE || text.starts_with(ROBOT_PREFIX) {
+        return Err(InvalidUserName::Reserved);
     }
+    check(text)
 }
 
-text_value!(UserName: InvalidUserName, RobotName: InvalidUserName, GroupName: InvalidUserName);
+fn check_robot(text: &str) -> Result<(), InvalidUserName> {
+    check(text.strip_prefix(ROBOT_PREFIX).ok_or(InvalidUserName::Grammar)?)?;
+    check(text)
+}
 
 #[cfg(test)]
 mod tests {

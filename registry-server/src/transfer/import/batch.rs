@@ -12,10 +12,12 @@ use berth_shared::{digest::Digest, name::RepositoryName};
 use bytes::Bytes;
 
 use super::{
-    Error, Import, Options, in_background,
+    super::error::Error,
+    Import, Options, in_background,
     layout::{Content, OldStore, TagLink},
     refused,
     repository::{OldRepository, is_blob},
+    unreadable,
 };
 use crate::{
     metadata::{
@@ -118,9 +120,8 @@ impl Import {
                 Known::Unsound(object) => self.look_for(digest, Some(object)).await?,
                 Known::Nothing => self.look_for(digest, None).await?,
             };
-            match &examined {
-                Examined::Held(size) => self.progress(*size),
-                Examined::Faulty(_) | Examined::There { .. } => {}
+            if let Examined::Held(size) = &examined {
+                self.progress(*size);
             }
             self.examined.insert(digest.clone(), examined);
         }
@@ -134,7 +135,7 @@ impl Import {
     ) -> Result<Examined, Error> {
         let (old, digest, options) = (Arc::clone(&self.old), digest.clone(), self.options);
         in_background(move || {
-            let content = match old.blob(&digest)? {
+            let content = match old.blob(&digest).map_err(unreadable)? {
                 Ok(content) => content,
                 Err(what) => return Ok(Examined::Faulty(what)),
             };

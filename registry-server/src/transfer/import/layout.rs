@@ -56,24 +56,9 @@ pub enum About {
     Tag(Tag),
 }
 
-/// What was found, and what could not be used.
-#[derive(Debug)]
-pub struct Found<T> {
-    /// What can be used, in order.
-    pub entries: Vec<T>,
-    /// What cannot.
-    pub faults: Vec<Fault>,
-}
-
-impl<T> Default for Found<T> {
-    fn default() -> Self {
-        Self { entries: Vec::new(), faults: Vec::new() }
-    }
-}
-
-impl<T> Found<T> {
-    fn fault(&mut self, place: &str, what: impl Into<String>, about: About) {
-        self.faults.push(Fault { place: place.to_owned(), what: what.into(), about });
+impl Fault {
+    fn new(place: &str, what: impl Into<String>, about: About) -> Self {
+        Self { place: place.to_owned(), what: what.into(), about }
     }
 }
 
@@ -136,17 +121,18 @@ impl OldStore {
         Ok(None)
     }
 
-    /// The names of all repositories, in byte order.
+    /// The names of all repositories, in byte order. What cannot be used is added to `faults`, here
+    /// and below.
     ///
     /// # Errors
     /// When the system does not let them be read.
-    pub fn repositories(&self) -> io::Result<Found<RepositoryName>> {
-        let mut found = Found::default();
+    pub fn repositories(&self, faults: &mut Vec<Fault>) -> io::Result<Vec<RepositoryName>> {
+        let mut names = Vec::new();
         let mut waiting = vec![String::new()];
         while let Some(name) = waiting.pop() {
             let place = below("repositories", &name);
             let mut has_manifests = false;
-            for entry in self.list(&place, &mut found)? {
+            for entry in self.list(&place, faults)? {
                 if entry == "_manifests" {
                     has_manifests = true;
                 } else if !entry.starts_with('_') {
@@ -154,73 +140,84 @@ impl OldStore {
                 }
             }
             if name.len() > NAME_BYTES_MAX {
-                found.fault(&place, "the path is too long for a name", About::Nothing);
+                let what = "the path is too long for a name";
+                faults.push(Fault::new(&place, what, About::Nothing));
                 waiting.retain(|it| !it.starts_with(&format!("{name}/")));
             } else if has_manifests {
+                let what = "this is no repository name";
                 match name.parse() {
-                    Ok(name) => found.entries.push(name),
-                    Err(_) => {
-                        found.fault(&place, "this is no repository name", About::Nothing);
-                    }
+                    Ok(name) => names.push(name),
+                    Err(_) => faults.push(Fault::new(&place, what, About::Nothing)),
                 }
             }
         }
-        found.entries.sort();
-        Ok(found)
+        names.sort();
+        Ok(names)
     }
 
     /// The digests of a repository's manifests. Those that were deleted are left out.
     ///
     /// # Errors
     /// When the system does not let them be read.
-    pub fn revisions(&self, repository: &RepositoryName) -> io::Result<Found<Digest>> {
-        let mut found = Found::default();
+    pub fn revisions(
+        &self,
+        repository: &RepositoryName,
+        faults: &mut Vec<Fault>,
+    ) -> io::Result<Vec<Digest>> {
+        let mut digests = Vec::new();
         let place = format!("repositories/{repository}/_manifests/revisions");
-        for algorithm in self.list(&place, &mut found)? {
+        for algorithm in self.list(&place, faults)? {
             let place = below(&place, &algorithm);
             if algorithm.parse::<Algorithm>().is_err() {
-                found.fault(&place, "this is no digest algorithm that is known", About::Nothing);
+                let what = "this is no digest algorithm that is known";
+                faults.push(Fault::new(&place, what, About::Nothing));
                 continue;
             }
-            for hex in self.list(&place, &mut found)? {
+            for hex in self.list(&place, faults)? {
                 let Ok(digest) = format!("{algorithm}:{hex}").parse::<Digest>() else {
-                    found.fault(&below(&place, &hex), "this is no digest", About::Nothing);
+                    let place = below(&place, &hex);
+                    faults.push(Fault::new(&place, "this is no digest", About::Nothing));
                     continue;
                 };
                 let place = below(&below(&place, &hex), "link");
                 let about = About::Content(digest.clone());
+                let other = "the link names another digest";
                 match self.link(&place)? {
                     // Deleting a manifest takes the link and leaves its directory.
                     None => {}
-                    Some(Ok((named, _))) if named == digest => found.entries.push(digest),
-                    Some(Ok(_)) => found.fault(&place, "the link names another digest", about),
-                    Some(Err(what)) => found.fault(&place, what, about),
+                    Some(Ok((named, _))) if named == digest => digests.push(digest),
+                    Some(Ok(_)) => faults.push(Fault::new(&place, other, about)),
+                    Some(Err(what)) => faults.push(Fault::new(&place, what, about)),
                 }
             }
         }
-        Ok(found)
+        Ok(digests)
     }
 
     /// The tags of a repository.
     ///
     /// # Errors
     /// When the system does not let them be read.
-    pub fn tags(&self, repository: &RepositoryName) -> io::Result<Found<TagLink>> {
-        let mut found = Found::default();
+    pub fn tags(
+        &self,
+        repository: &RepositoryName,
+        faults: &mut Vec<Fault>,
+    ) -> io::Result<Vec<TagLink>> {
+        let mut tags = Vec::new();
         let place = format!("repositories/{repository}/_manifests/tags");
-        for name in self.list(&place, &mut found)? {
+        for name in self.list(&place, faults)? {
             let place = below(&below(&place, &name), "current/link");
             let Ok(tag) = name.parse::<Tag>() else {
-                found.fault(&place, "this is no tag", About::Nothing);
+                faults.push(Fault::new(&place, "this is no tag", About::Nothing));
                 continue;
             };
-            match self.link(&place)? {
-                Some(Ok((digest, written))) => found.entries.push(TagLink { tag, digest, written }),
-                Some(Err(what)) => found.fault(&place, what, About::Tag(tag)),
-                None => found.fault(&place, "the tag has no link", About::Tag(tag)),
+            let link = self.link(&place)?;
+            match link.unwrap_or_else(|| Err("the tag has no link".to_owned())) {
+                Ok((digest, written)) => tags.push(TagLink { tag, digest, written }),
+                Err(what) => faults.push(Fault::new(&place, what, About::Tag(tag))),
             }
         }
-        Ok(found)
+        Ok(tags)
     }
 
     /// Where the bytes of `digest` lie, below the root.
@@ -274,7 +271,7 @@ impl OldStore {
 
     /// The names in a directory, in byte order; none when it is not there. Whatever is no directory
     /// is a fault.
-    fn list<T>(&self, place: &str, found: &mut Found<T>) -> io::Result<Vec<String>> {
+    fn list(&self, place: &str, faults: &mut Vec<Fault>) -> io::Result<Vec<String>> {
         let listed = self
             .open_in(place, OFlag::O_DIRECTORY)
             .and_then(|directory| self.place.within(|| fs::read_dir(path_of(&directory))));
@@ -282,9 +279,8 @@ impl OldStore {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => {
-                if let Err(what) = fault_of::<()>(error)? {
-                    found.fault(place, what, About::Nothing);
-                }
+                let what = fault_of::<()>(error)?.err();
+                faults.extend(what.map(|what| Fault::new(place, what, About::Nothing)));
                 return Ok(Vec::new());
             }
         };
@@ -303,7 +299,7 @@ impl OldStore {
                 Ok(name) => (name, "this is no directory"),
                 Err(name) => (name.to_string_lossy().into_owned(), "the name is not UTF-8"),
             };
-            found.fault(&below(place, &name), what, About::Nothing);
+            faults.push(Fault::new(&below(place, &name), what, About::Nothing));
         }
         names.sort();
         Ok(names)

@@ -26,14 +26,11 @@ use std::{
 use berth_shared::{digest::Digest, name::RepositoryName, unix_owner::Owner};
 use tokio::task::spawn_blocking;
 
+use super::error::Error;
 use crate::{
     data::Offline,
-    metadata,
     registry::{self, Registry},
-    storage::{
-        self,
-        disk::{How, TakingIn},
-    },
+    storage::disk::{How, TakingIn},
 };
 use batch::{Batch, Examined};
 use layout::{About, Fault, OldStore};
@@ -51,46 +48,13 @@ pub struct Options {
     pub owner: Option<Owner>,
 }
 
-/// Why an import broke off. What it took until then is kept.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It cannot be done; the text says what to do.
-    #[error("{0}")]
-    Refused(String),
-    /// A file can be neither taken nor given up.
-    #[error("{what}")]
-    Io {
-        /// What was being done.
-        what: String,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// Berth's own side failed.
-    #[error("the registry cannot take it")]
-    Registry(#[from] registry::Error),
-}
-
 /// The old store may not be read.
-impl From<io::Error> for Error {
-    fn from(source: io::Error) -> Self {
-        let what = "reading the old store: where its files are root's, run this as root".to_owned();
-        Self::Io { what, source }
-    }
+fn unreadable(source: io::Error) -> Error {
+    let what = "reading the old store: where its files are root's, run this as root".to_owned();
+    Error::Io { what, source }
 }
 
-impl From<metadata::Error> for Error {
-    fn from(error: metadata::Error) -> Self {
-        Self::Registry(error.into())
-    }
-}
-
-impl From<storage::Error> for Error {
-    fn from(error: storage::Error) -> Self {
-        Self::Registry(error.into())
-    }
-}
-
-/// Imports the store in `directory`, and tells how it goes.
+/// Imports the store in `directory`, and tells how it goes. What it took until it broke off is kept.
 ///
 /// # Errors
 /// What keeps it from going on.
@@ -101,7 +65,7 @@ pub async fn run(
     tell: Tell,
 ) -> Result<Summary, Error> {
     let place = directory.to_owned();
-    let old = in_background(move || Ok(OldStore::open(&place)?)).await?;
+    let old = in_background(move || OldStore::open(&place).map_err(unreadable)).await?;
     let old = Arc::new(old.ok_or_else(|| {
         Error::Refused(format!(
             "{} holds no docker/registry/v2/repositories: name the directory that the old \
@@ -131,7 +95,7 @@ pub async fn run(
 async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    spawn_blocking(work).await.map_err(io::Error::other)?
+    spawn_blocking(work).await.map_err(|panicked| unreadable(io::Error::other(panicked)))?
 }
 
 struct Import {
@@ -153,12 +117,17 @@ impl Import {
     async fn everything(&mut self) -> Result<Summary, Error> {
         let begun = Instant::now();
         let old = Arc::clone(&self.old);
-        let found = in_background(move || Ok(old.repositories()?)).await?;
-        for fault in found.faults {
+        let find = move || {
+            let mut faults = Vec::new();
+            let names = old.repositories(&mut faults).map_err(unreadable)?;
+            Ok((names, faults))
+        };
+        let (names, faults) = in_background(find).await?;
+        for fault in faults {
             self.problem(fault.place, fault.what, Vec::new());
         }
-        self.measure(&found.entries).await?;
-        for name in &found.entries {
+        self.measure(&names).await?;
+        for name in &names {
             self.summary.repositories += 1;
             self.repository(name).await?;
         }
@@ -185,7 +154,8 @@ impl Import {
     async fn read(&self, name: &RepositoryName) -> Result<OldRepository, Error> {
         let (old, name) = (Arc::clone(&self.old), name.clone());
         let (limits, now) = (self.registry.settings().limits, self.registry.intake.now());
-        in_background(move || Ok(OldRepository::read(&old, &name, &limits, now)?)).await
+        let read = move || OldRepository::read(&old, &name, &limits, now).map_err(unreadable);
+        in_background(read).await
     }
 
     async fn repository(&mut self, name: &RepositoryName) -> Result<(), Error> {

@@ -34,12 +34,11 @@ impl OldRepository {
         limits: &Limits,
         now: UnixSeconds,
     ) -> io::Result<Self> {
-        let revisions = store.revisions(name)?;
-        let tags = store.tags(name)?;
-        let mut faults = revisions.faults;
-        faults.extend(tags.faults);
+        let mut faults = Vec::new();
+        let revisions = store.revisions(name, &mut faults)?;
+        let tags = store.tags(name, &mut faults)?;
         let mut manifests = HashMap::new();
-        for digest in revisions.entries {
+        for digest in revisions {
             match store.blob(&digest)?.and_then(|content| read(content, &digest, limits, now)) {
                 Ok(manifest) => drop(manifests.insert(digest, manifest)),
                 Err(what) => faults.push(Fault {
@@ -49,7 +48,7 @@ impl OldRepository {
                 }),
             }
         }
-        let mut repository = Self { name: name.clone(), manifests, tags: tags.entries, faults };
+        let mut repository = Self { name: name.clone(), manifests, tags, faults };
         repository.find_missing();
         Ok(repository)
     }

@@ -62,19 +62,15 @@ struct State {
     accounts: HashMap<Arc<Claimant>, Account>,
     /// The clients that wait, each once, in the order of their turns.
     turns: VecDeque<Arc<Claimant>>,
-    tickets: u64,
 }
 
 #[derive(Default)]
 struct Account {
     held: usize,
-    /// Those of `waiting` that give up after a while.
-    requests: usize,
     waiting: VecDeque<Waiting>,
 }
 
 struct Waiting {
-    ticket: u64,
     amount: usize,
     /// Whether it gives up after a while.
     is_request: bool,
@@ -146,7 +142,6 @@ impl Budget {
             let room = self.room(state, &claimant);
             let Some(account) = state.accounts.get_mut(&claimant) else { continue };
             let next = account.waiting.pop_front_if(|first| first.amount <= room);
-            account.requests -= usize::from(next.as_ref().is_some_and(|next| next.is_request));
             passed = if next.is_some() { 0 } else { passed + 1 };
             if !account.waiting.is_empty() {
                 state.turns.push_back(Arc::clone(&claimant));
@@ -206,10 +201,9 @@ impl Share {
         match self.ask(amount, true) {
             Asked::Granted(reservation) => Ok(reservation),
             Asked::Refused => Err(busy),
-            Asked::Waits(mut turn) => match timeout(WAIT_MAX, &mut turn.granted).await {
-                Ok(Ok(reservation)) => Ok(reservation),
-                Ok(Err(_)) | Err(_) => Err(busy),
-            },
+            Asked::Waits(mut turn) => {
+                timeout(WAIT_MAX, &mut turn.granted).await.ok().and_then(Result::ok).ok_or(busy)
+            }
         }
     }
 
@@ -218,11 +212,8 @@ impl Share {
     pub async fn wait_for(&self, amount: usize) -> Reservation {
         match self.ask(amount, false) {
             Asked::Granted(reservation) => reservation,
-            Asked::Waits(mut turn) => match (&mut turn.granted).await {
-                Ok(reservation) => reservation,
-                // The budget keeps who waits until they are served: this cannot be.
-                Err(_) => self.nothing(),
-            },
+            // The budget keeps who waits until they are served.
+            Asked::Waits(mut turn) => (&mut turn.granted).await.unwrap_or_else(|_| self.nothing()),
             Asked::Refused => self.nothing(),
         }
     }
@@ -263,32 +254,29 @@ impl Share {
         if let Some(reservation) = self.grant(&mut state, amount) {
             return Asked::Granted(reservation);
         }
-        state.tickets += 1;
-        let ticket = state.tickets;
         let account = state.accounts.entry(Arc::clone(&self.claimant)).or_default();
-        if is_request && account.requests >= WAITING_MAX {
+        let requests = account.waiting.iter().filter(|waiting| waiting.is_request);
+        if is_request && requests.count() >= WAITING_MAX {
             return Asked::Refused;
         }
-        account.requests += usize::from(is_request);
         let is_first = account.waiting.is_empty();
         let (sender, granted) = oneshot::channel();
-        account.waiting.push_back(Waiting { ticket, amount, is_request, granted: sender });
+        account.waiting.push_back(Waiting { amount, is_request, granted: sender });
         if is_first {
             state.turns.push_back(Arc::clone(&self.claimant));
         }
-        Asked::Waits(Turn { share: self, ticket, granted })
+        Asked::Waits(Turn { share: self, granted })
     }
 
-    /// Takes out who waits no longer.
-    fn leave(&self, ticket: u64) {
+    /// Takes out those of the client who wait no longer.
+    fn leave(&self) {
         let mut state = self.budget.state();
         let Some(account) = state.accounts.get_mut(&self.claimant) else { return };
-        // Tickets ascend. Who was served is not there any more.
-        let Ok(at) = account.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket) else {
+        let waited = account.waiting.len();
+        account.waiting.retain(|waiting| !waiting.granted.is_closed());
+        if account.waiting.len() == waited {
             return;
-        };
-        let left = account.waiting.remove(at);
-        account.requests -= usize::from(left.is_some_and(|waiting| waiting.is_request));
+        }
         if account.waiting.is_empty() {
             state.turns.retain(|claimant| *claimant != self.claimant);
         }
@@ -307,13 +295,13 @@ enum Asked<'s> {
 /// A place among those who wait, until dropped.
 struct Turn<'s> {
     share: &'s Share,
-    ticket: u64,
     granted: oneshot::Receiver<Reservation>,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.share.leave(self.ticket);
+        self.granted.close();
+        self.share.leave();
     }
 }
 
