@@ -76,10 +76,6 @@ impl Store for FaultyStore {
         self.store.cut_back(draft).await
     }
 
-    fn reads_unfinished(&self) -> bool {
-        self.store.reads_unfinished()
-    }
-
     async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>> {
         let mut results = Vec::new();
         for one in dead {
@@ -108,10 +104,6 @@ impl Store for FaultyStore {
     async fn free_bytes(&self) -> Result<Option<u64>, Error> {
         self.step(&nowhere())?;
         self.store.free_bytes().await
-    }
-
-    async fn check(&self) -> Result<(), Error> {
-        self.store.check().await
     }
 }
 

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, future, stream, stream::BoxStream};
 
 use super::{
-    Error,
-    backend::{Backend, touched, warn_of_damage},
+    Error, Registry,
     hash::Hasher,
+    object::{touched, warn_of_damage},
 };
 use crate::{
     authz::permit::Permit,
@@ -23,47 +23,37 @@ use crate::{
 /// A blob up to this size is hashed before it is served: it takes a fraction of a millisecond.
 const CHECKED_BYTES_MAX: u64 = 256 * 1024;
 
-/// The blobs of all repositories; clones share them.
-#[derive(Debug, Clone)]
-pub(crate) struct Blobs {
-    backend: Backend,
-}
-
-impl Blobs {
-    pub(super) fn new(backend: Backend) -> Self {
-        Self { backend }
-    }
-
+impl Registry {
     /// The blob, if the repository links it. Its object is not looked at.
-    pub(crate) async fn find(&self, permit: &Permit, digest: &Digest) -> Result<Blob, Error> {
-        let linked = self.backend.database.linked_blob(permit.repository(), digest).await?;
+    pub(crate) async fn find_blob(&self, permit: &Permit, digest: &Digest) -> Result<Blob, Error> {
+        let linked = self.database.linked_blob(permit.repository(), digest).await?;
         let blob = linked.ok_or(Error::BlobUnknown)?.blob;
         if blob.damaged { Err(Error::BlobUnknown) } else { Ok(blob) }
     }
 
     /// The blob, if the repository links it and its object is sound: a client uploads nothing that
     /// it was told exists. So that what it was told holds for a while, this is a touch.
-    pub(crate) async fn find_sound(&self, permit: &Permit, digest: &Digest) -> Result<Blob, Error> {
+    pub(crate) async fn find_sound_blob(
+        &self,
+        permit: &Permit,
+        digest: &Digest,
+    ) -> Result<Blob, Error> {
         let repository = permit.repository();
-        let linked = self.backend.database.linked_blob(repository, digest).await?;
+        let linked = self.database.linked_blob(repository, digest).await?;
         let linked = linked.ok_or(Error::BlobUnknown)?;
-        if !self.backend.is_sound(&linked.blob).await? {
+        if !self.is_sound(&linked.blob).await? {
             return Err(Error::BlobUnknown);
         }
-        let grace = self.backend.settings().collection.grace;
-        if self.backend.touch_is_due(linked.touched, grace) {
-            let touch = self
-                .backend
-                .database
-                .touch_blob(repository, digest, self.backend.clock.now())
-                .await;
+        let grace = self.settings().collection.grace;
+        if self.touch_is_due(linked.touched, grace) {
+            let touch = self.database.touch_blob(repository, digest, self.clock.now()).await;
             touched(touch, Error::BlobUnknown)?;
         }
         Ok(linked.blob)
     }
 
     /// Reads a part of the blob. A small blob is hashed before a byte of it is given out.
-    pub(crate) async fn read(
+    pub(crate) async fn read_blob(
         &self,
         shares: &Shares,
         blob: &Blob,
@@ -74,18 +64,16 @@ impl Blobs {
         }
         let (start, length) = (part.start, part.end - part.start);
         // The store sees by itself that a whole object is too short, but not that a part is of one.
-        if length < blob.size && !self.backend.is_sound(blob).await? {
+        if length < blob.size && !self.is_sound(blob).await? {
             return Err(Error::BlobUnknown);
         }
-        match self.backend.store.read_for(shares, &blob.location, start, length).await {
+        match self.store.read_for(shares, &blob.location, start, length).await {
             Err(storage::Error::NotFound(_)) => {
                 // Pushed again meanwhile it lies elsewhere, and collected it is gone.
-                match self.backend.database.blob(&blob.digest).await? {
-                    Some(now) if now.location != blob.location => Ok(self
-                        .backend
-                        .store
-                        .read_for(shares, &now.location, start, length)
-                        .await?),
+                match self.database.blob(&blob.digest).await? {
+                    Some(now) if now.location != blob.location => {
+                        Ok(self.store.read_for(shares, &now.location, start, length).await?)
+                    }
                     Some(_) => {
                         warn_of_damage(blob);
                         Err(Error::BlobUnknown)
@@ -99,7 +87,7 @@ impl Blobs {
 
     /// Reads parts of the blob, each when the one before it has come to its end. A small blob is
     /// hashed once for all of them.
-    pub(crate) async fn read_parts(
+    pub(crate) async fn read_blob_parts(
         &self,
         shares: &Shares,
         blob: &Blob,
@@ -112,16 +100,16 @@ impl Blobs {
         let mut parts = parts.into_iter();
         // What is missing is told before the answer has begun.
         let first = match parts.next() {
-            Some(part) => Some(Ok(self.read(shares, blob, part).await?)),
+            Some(part) => Some(Ok(self.read_blob(shares, blob, part).await?)),
             None => None,
         };
-        let (blobs, blob) = (self.clone(), blob.clone());
+        let (registry, blob) = (self.clone(), blob.clone());
         let shares = Shares { has_begun: true, ..shares.clone() };
         let asker = Asker::current();
         let others = stream::iter(parts).then(move |part| {
-            let (blobs, shares, blob) = (blobs.clone(), shares.clone(), blob.clone());
+            let (registry, shares, blob) = (registry.clone(), shares.clone(), blob.clone());
             let asker = asker.clone();
-            asker.scope(async move { blobs.read(&shares, &blob, part).await })
+            asker.scope(async move { registry.read_blob(&shares, &blob, part).await })
         });
         Ok(stream::iter(first).chain(others).boxed())
     }
@@ -129,10 +117,10 @@ impl Blobs {
     async fn read_small(&self, shares: &Shares, blob: &Blob) -> Result<Bytes, Error> {
         let _file = shares.files.reserve(1).await?;
         let room = shares.memory.reserve(usize::try_from(blob.size).unwrap_or(usize::MAX)).await?;
-        let object = match self.backend.store.read(&blob.location, 0, blob.size).await {
+        let object = match self.store.read(&blob.location, 0, blob.size).await {
             Err(storage::Error::NotFound(_)) => {
                 // Collected or pushed again meanwhile, or really damaged.
-                if self.backend.database.blob(&blob.digest).await?.is_some_and(|now| now == *blob) {
+                if self.database.blob(&blob.digest).await?.is_some_and(|now| now == *blob) {
                     warn_of_damage(blob);
                 }
                 return Err(Error::BlobUnknown);
@@ -148,8 +136,8 @@ impl Blobs {
     }
 
     /// Takes the blob out of the repository.
-    pub(crate) async fn delete(&self, permit: &Permit, digest: &Digest) -> Result<(), Error> {
-        match self.backend.database.unlink_blob(permit.repository(), digest).await? {
+    pub(crate) async fn delete_blob(&self, permit: &Permit, digest: &Digest) -> Result<(), Error> {
+        match self.database.unlink_blob(permit.repository(), digest).await? {
             Unlinked::Done => Ok(()),
             Unlinked::NotLinked => Err(Error::BlobUnknown),
             Unlinked::StillNamed(by) => Err(Error::BlobReferenced { by }),
@@ -164,7 +152,7 @@ impl Blobs {
             return Ok(());
         }
         tracing::error!(digest = %blob.digest, "blob is damaged: push it again");
-        self.backend.record_damage(blob).await?;
+        self.record_damage(blob).await?;
         Err(Error::BlobUnknown)
     }
 }

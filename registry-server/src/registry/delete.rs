@@ -7,8 +7,7 @@ use berth_shared::{digest::Digest, name::RepositoryName, reference::Reference, t
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error,
-    backend::Backend,
+    Error, Registry,
     event::{Event, Events},
 };
 use crate::metadata::deletion::{Held, ROWS_MAX, Step};
@@ -36,17 +35,7 @@ pub struct Deleted {
     pub left: Option<Digest>,
 }
 
-/// Deletes on request; clones share it.
-#[derive(Debug, Clone)]
-pub struct Deletion {
-    backend: Backend,
-}
-
-impl Deletion {
-    pub(super) fn new(backend: Backend) -> Self {
-        Self { backend }
-    }
-
+impl Registry {
     /// Deletes a tag, a manifest with its tags, or, without a reference, all manifests and blobs of
     /// a repository, and tells `events` how far it has come. Collection gives the space back. A
     /// manifest that tagged indexes name goes by `force` alone.
@@ -61,11 +50,10 @@ impl Deletion {
         force: bool,
         events: &Events,
     ) -> Result<Deleted, Error> {
-        self.backend.refuse_when_read_only()?;
+        self.refuse_when_read_only()?;
         let (what, manifests, tags, left) = match reference {
             None => {
-                let held =
-                    self.backend.database.held(repository).await?.ok_or(Error::NameUnknown)?;
+                let held = self.database.held(repository).await?.ok_or(Error::NameUnknown)?;
                 let done = self.empty(repository, held, events).await?;
                 (repository.to_string(), done.manifests, done.tags, None)
             }
@@ -109,8 +97,7 @@ impl Deletion {
         digest: &Digest,
         above_max: u32,
     ) -> Result<Vec<String>, Error> {
-        let tags =
-            self.backend.database.tags_above(repository, digest, TAGS_TOLD_MAX, above_max).await?;
+        let tags = self.database.tags_above(repository, digest, TAGS_TOLD_MAX, above_max).await?;
         Ok(tags.into_iter().map(|tag| format!("{repository}:{tag}")).collect())
     }
 
@@ -120,7 +107,7 @@ impl Deletion {
         repository: &RepositoryName,
         tag: &Tag,
     ) -> Result<Option<Digest>, Error> {
-        Ok(self.backend.database.delete_tag(repository, tag, self.backend.clock.now()).await?)
+        Ok(self.database.delete_tag(repository, tag, self.clock.now()).await?)
     }
 
     /// Deletes a manifest, behind all tags that lead to it. Gives how many tags those were.
@@ -131,7 +118,7 @@ impl Deletion {
     ) -> Result<u64, Error> {
         let mut tags = 0;
         loop {
-            match self.backend.database.delete_manifest(repository, digest).await? {
+            match self.database.delete_manifest(repository, digest).await? {
                 Some(step) => {
                     tags += step.tags;
                     if step.left.is_empty() {
@@ -142,7 +129,7 @@ impl Deletion {
                 None if tags > 0 => return Ok(tags),
                 None => return Err(Error::ManifestUnknown),
             }
-            self.backend.refuse_when_read_only()?;
+            self.refuse_when_read_only()?;
         }
     }
 
@@ -153,14 +140,14 @@ impl Deletion {
         events: &Events,
     ) -> Result<Step, Error> {
         let emptying =
-            Emptying { backend: &self.backend, name, held, events, done: Step::default(), rows: 0 };
+            Emptying { registry: self, name, held, events, done: Step::default(), rows: 0 };
         emptying.run().await
     }
 }
 
 /// A repository on its way out. What is pushed to it meanwhile may stay.
 struct Emptying<'e> {
-    backend: &'e Backend,
+    registry: &'e Registry,
     name: &'e RepositoryName,
     held: Held,
     events: &'e Events,
@@ -178,7 +165,7 @@ impl Emptying<'_> {
 
     async fn tags(&mut self) -> Result<(), Error> {
         loop {
-            let gone = self.backend.database.delete_tags(self.held.id, self.name).await?;
+            let gone = self.registry.database.delete_tags(self.held.id, self.name).await?;
             self.done.tags += gone;
             self.progress(gone).await?;
             if gone < ROWS_MAX.into() {
@@ -191,7 +178,7 @@ impl Emptying<'_> {
     async fn manifests(&mut self) -> Result<(), Error> {
         let mut last = String::new();
         loop {
-            let database = self.backend.database.clone();
+            let database = self.registry.database.clone();
             let page = database.manifests_and_whether_named(self.held.id, &last, PAGE).await?;
             let Some((end, _)) = page.last() else { return Ok(()) };
             last.clone_from(end);
@@ -210,7 +197,7 @@ impl Emptying<'_> {
     async fn blobs(&mut self) -> Result<(), Error> {
         let mut last = String::new();
         loop {
-            let unlink = self.backend.database.unlink_after(self.held.id, self.name, last);
+            let unlink = self.registry.database.unlink_after(self.held.id, self.name, last);
             let (rows, end) = unlink.await?;
             self.progress(rows).await?;
             let Some(end) = end else { return Ok(()) };
@@ -227,6 +214,6 @@ impl Emptying<'_> {
         let total = self.held.rows.max(self.rows);
         let (done, bytes_done, bytes_total) = (self.rows, 0, 0);
         self.events.say(Event::Progress { done, total, bytes_done, bytes_total }).await?;
-        self.backend.refuse_when_read_only()
+        self.registry.refuse_when_read_only()
     }
 }

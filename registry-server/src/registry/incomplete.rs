@@ -1,8 +1,7 @@
 //! Tags whose indexes name manifests that are not there.
 
 use super::{
-    Error,
-    backend::Backend,
+    Error, Registry,
     event::{Event, Events},
 };
 use crate::metadata::{child::TagLack, repository::RepositoryId};
@@ -11,11 +10,11 @@ use crate::metadata::{child::TagLack, repository::RepositoryId};
 const TAGS_PAGE: u32 = 1000;
 
 /// Tells `events` each such tag, and gives how many there are.
-pub(super) async fn tell(backend: &Backend, events: &Events) -> Result<u64, Error> {
-    let is_sparse = backend.settings().limits.sparse_manifests;
+pub(super) async fn tell(registry: &Registry, events: &Events) -> Result<u64, Error> {
+    let is_sparse = registry.settings().limits.sparse_manifests;
     let (mut last, mut incomplete) = ((RepositoryId::default(), String::new()), 0);
     loop {
-        let tags = backend.database.lacks_after(&last, TAGS_PAGE).await?;
+        let tags = registry.database.lacks_after(&last, TAGS_PAGE).await?;
         let Some(end) = tags.last() else { return Ok(incomplete) };
         last = (end.id, end.tag.clone());
         for TagLack { repository, tag, lacking, example, .. } in tags {

@@ -2,7 +2,7 @@
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
-use super::{Error, backend::Backend};
+use super::{Error, Registry};
 use crate::{
     metadata::import::Imported,
     storage::{self, Location},
@@ -19,26 +19,16 @@ pub(crate) enum Known {
     Nothing,
 }
 
-/// Takes in what a registry's store on disk held; clones share the backend.
-#[derive(Debug, Clone)]
-pub(crate) struct Intake {
-    backend: Backend,
-}
-
-impl Intake {
-    pub(super) fn new(backend: Backend) -> Self {
-        Self { backend }
-    }
-
+impl Registry {
     /// The time.
     pub(crate) fn now(&self) -> UnixSeconds {
-        self.backend.clock.now()
+        self.clock.now()
     }
 
     /// What is known about the blob.
     pub(crate) async fn know(&self, digest: &Digest) -> Result<Known, Error> {
-        Ok(match self.backend.database.blob(digest).await? {
-            Some(blob) if self.backend.is_sound(&blob).await? => Known::Sound(blob.size),
+        Ok(match self.database.blob(digest).await? {
+            Some(blob) if self.is_sound(&blob).await? => Known::Sound(blob.size),
             Some(blob) => Known::Unsound(blob.location),
             None => Known::Nothing,
         })
@@ -50,7 +40,7 @@ impl Intake {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<bool, Error> {
-        Ok(self.backend.database.manifest(repository, digest).await?.is_some())
+        Ok(self.database.manifest(repository, digest).await?.is_some())
     }
 
     /// Where the tag leads, and since when.
@@ -59,13 +49,13 @@ impl Intake {
         repository: &RepositoryName,
         tag: &Tag,
     ) -> Result<Option<(Digest, UnixSeconds)>, Error> {
-        Ok(self.backend.database.tag_since(repository, tag).await?)
+        Ok(self.database.tag_since(repository, tag).await?)
     }
 
     /// Writes the rows. The objects that they name are durable.
-    pub(crate) async fn write(&self, imported: Vec<Imported>) -> Result<(), Error> {
-        let superfluous = self.backend.database.import(imported, self.now()).await?;
-        let deleted = self.backend.delete(&superfluous).await;
+    pub(crate) async fn take_in(&self, imported: Vec<Imported>) -> Result<(), Error> {
+        let superfluous = self.database.import(imported, self.now()).await?;
+        let deleted = self.delete_objects(&superfluous).await;
         Ok(deleted.into_iter().collect::<Result<(), storage::Error>>()?)
     }
 }

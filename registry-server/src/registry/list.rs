@@ -13,7 +13,7 @@ use berth_shared::{
 use futures_util::{StreamExt, stream, stream::BoxStream};
 use tokio::time::timeout;
 
-use super::{Error, backend::Backend, matching::Matching};
+use super::{Error, Registry};
 use crate::{
     authz::permit::Permit,
     metadata::{
@@ -47,7 +47,7 @@ const REFERRERS_BYTES: usize = 64 * 1024;
 
 /// How many pages of more are read at once: each connection that reads keeps room for the largest
 /// that it has read. A client has one, and all strangers together have two.
-const LARGE_PAGES_MAX: usize = 4;
+pub(super) const LARGE_PAGES_MAX: usize = 4;
 
 /// How long a request waits for its turn to read one.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -122,23 +122,7 @@ pub(crate) struct AllTags {
     pub(crate) next: Option<String>,
 }
 
-/// The lists; clones share their turns.
-#[derive(Clone)]
-pub(crate) struct Lists {
-    backend: Backend,
-    memory: Budget,
-    /// Held while a large page of a list is read.
-    large_pages: Budget,
-    matching: Matching,
-}
-
-impl Lists {
-    pub(super) fn new(backend: Backend, memory: Budget, matching: Matching) -> Self {
-        // With one more, since the last of a budget is nobody's.
-        let large_pages = Budget::new("LARGE_PAGES_MAX", LARGE_PAGES_MAX + 1);
-        Self { backend, memory, large_pages, matching }
-    }
-
+impl Registry {
     /// The repository's tags behind `last` (end-8), for who asks for no page: the specification has
     /// fewer than all only where one is asked for. As text they have about `bytes_max` bytes at most.
     pub(crate) async fn all_tags(
@@ -155,7 +139,7 @@ impl Lists {
         };
         let next = self.end_of_tags(permit.repository(), &begin, bytes_max).await?;
         let reader = TagReader {
-            database: self.backend.database.clone(),
+            database: self.database.clone(),
             memory: self.memory.clone(),
             repository: permit.repository().clone(),
             claimant: Arc::clone(claimant),
@@ -183,9 +167,7 @@ impl Lists {
         bytes_max: u64,
     ) -> Result<Option<String>, Error> {
         let (mut last, mut bytes) = (last.to_owned(), 0);
-        while let Some(extent) =
-            self.backend.database.tags_extent(repository, &last, EXTENT).await?
-        {
+        while let Some(extent) = self.database.tags_extent(repository, &last, EXTENT).await? {
             bytes += extent.bytes + extent.count * TAG_FRAME_BYTES;
             if bytes > bytes_max {
                 return Ok(Some(last));
@@ -204,8 +186,8 @@ impl Lists {
     ) -> Result<Page<Tag>, Error> {
         let repository = permit.repository();
         let room = memory.reserve(NAMES_BYTES).await?;
-        let tags = self.backend.database.tags_after(repository, &page.last, page.limit + 1).await?;
-        if tags.is_empty() && !self.backend.database.repository_exists(repository).await? {
+        let tags = self.database.tags_after(repository, &page.last, page.limit + 1).await?;
+        if tags.is_empty() && !self.database.repository_exists(repository).await? {
             return Err(Error::NameUnknown);
         }
         Ok(Page::cut(tags, page.limit, room))
@@ -235,7 +217,7 @@ impl Lists {
                 REFERRERS_BYTES => None,
                 _ => self.turn_for_a_large_page().await?,
             };
-            match self.backend.database.referrers(wanted, bytes_max).await? {
+            match self.database.referrers(wanted, bytes_max).await? {
                 Answer::Page { referrers: items, next } => return Ok(Page { items, next, room }),
                 // By the next look it may have grown.
                 Answer::TooLarge(bytes) => bytes_max = bytes,
@@ -261,13 +243,13 @@ impl Lists {
         memory: &Share,
     ) -> Result<Page<RepositoryName>, Error> {
         let room = memory.reserve(NAMES_BYTES).await?;
-        let reach = Reach::of(rights, self.backend.clock.now());
+        let reach = Reach::of(rights, self.clock.now());
         let wanted = page.limit as usize + 1;
         let mut found: Vec<RepositoryName> = Vec::new();
         let mut last = page.last.clone();
         while found.len() < wanted {
             let spans = reach.spans_behind(&last);
-            let batch = self.backend.database.repositories_within(&spans, CATALOG_BATCH).await?;
+            let batch = self.database.repositories_within(&spans, CATALOG_BATCH).await?;
             let Some(end) = batch.last() else { break };
             last = end.name.to_string();
             let listed = batch.into_iter().filter(|it| it.has_manifests).map(|it| it.name);

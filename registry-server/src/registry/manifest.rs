@@ -12,11 +12,7 @@ use berth_shared::{
 use bytes::Bytes;
 
 use super::{
-    Error,
-    backend::{Backend, touched},
-    content::MANIFEST_COPIES,
-    delete::Deletion,
-    manifest_content::read_manifest,
+    Error, Registry, content::MANIFEST_COPIES, manifest_content::read_manifest, object::touched,
 };
 use crate::{authz::permit::Permit, metadata::manifest::Manifest};
 
@@ -47,20 +43,9 @@ impl Found {
     }
 }
 
-/// The manifests of all repositories; clones share them.
-#[derive(Debug, Clone)]
-pub(crate) struct Manifests {
-    backend: Backend,
-    deletion: Deletion,
-}
-
-impl Manifests {
-    pub(super) fn new(backend: Backend, deletion: Deletion) -> Self {
-        Self { backend, deletion }
-    }
-
+impl Registry {
     /// The manifest that the reference names.
-    pub(crate) async fn find(
+    pub(crate) async fn find_manifest(
         &self,
         permit: &Permit,
         reference: &Reference,
@@ -70,23 +55,19 @@ impl Manifests {
         let digest = match reference {
             Reference::Digest(digest) => digest.clone(),
             Reference::Tag(tag) => {
-                self.backend.database.tag(repository, tag).await?.ok_or(Error::ManifestUnknown)?
+                self.database.tag(repository, tag).await?.ok_or(Error::ManifestUnknown)?
             }
         };
-        let found = match self.backend.database.cached_manifest(repository, &digest) {
+        let found = match self.database.cached_manifest(repository, &digest) {
             Some(manifest) => Found { manifest, room: None },
             None => self.read_stored(repository, &digest, memory).await?,
         };
         // Whoever was told that it is here goes on to name it in an index.
         if let Reference::Digest(_) = reference
-            && let Some(lasts) = self.backend.settings().collection.untagged_after
-            && self.backend.touch_is_due(found.manifest.touched, lasts)
+            && let Some(lasts) = self.settings().collection.untagged_after
+            && self.touch_is_due(found.manifest.touched, lasts)
         {
-            let touch = self
-                .backend
-                .database
-                .touch_manifest(repository, &digest, self.backend.clock.now())
-                .await;
+            let touch = self.database.touch_manifest(repository, &digest, self.clock.now()).await;
             touched(touch, Error::ManifestUnknown)?;
         }
         Ok(found)
@@ -98,10 +79,10 @@ impl Manifests {
         digest: &Digest,
         memory: &Share,
     ) -> Result<Found, Error> {
-        let size = self.backend.database.manifest_size(repository, digest).await?;
+        let size = self.database.manifest_size(repository, digest).await?;
         let size = usize::try_from(size.ok_or(Error::ManifestUnknown)?).unwrap_or(usize::MAX);
         let mut room = memory.reserve(size.saturating_mul(MANIFEST_COPIES)).await?;
-        let manifest = self.backend.database.stored_manifest(repository, digest).await?;
+        let manifest = self.database.stored_manifest(repository, digest).await?;
         let manifest = manifest.ok_or(Error::ManifestUnknown)?;
         room.shrink(manifest.bytes.len());
         Ok(Found { manifest, room: Some(room) })
@@ -109,7 +90,7 @@ impl Manifests {
 
     /// Stores a manifest under its digest, and points the reference, if it is a tag, and all of
     /// `tags` at it.
-    pub(crate) async fn put(
+    pub(crate) async fn put_manifest(
         &self,
         permit: &Permit,
         reference: &Reference,
@@ -117,8 +98,8 @@ impl Manifests {
         media_type: Option<&str>,
         bytes: Bytes,
     ) -> Result<Pushed, Error> {
-        self.backend.refuse_when_full().await?;
-        let now = self.backend.clock.now();
+        self.refuse_when_full().await?;
+        let now = self.clock.now();
         let (algorithm, claimed) = match reference {
             Reference::Digest(digest) => (digest.algorithm(), Some(digest)),
             Reference::Tag(_) => (Algorithm::Sha256, None),
@@ -127,27 +108,29 @@ impl Manifests {
         if claimed.is_some_and(|claimed| *claimed != digest) {
             return Err(Error::DigestMismatch);
         }
-        let sparse_manifests = self.backend.settings().limits.sparse_manifests;
+        let sparse_manifests = self.settings().limits.sparse_manifests;
         let new = read_manifest(digest, media_type, bytes, sparse_manifests, now)?;
         let pushed = Pushed { digest: new.manifest.digest.clone(), subject: new.subject.clone() };
         let tagged = match reference {
             Reference::Tag(tag) => vec![tag.clone()],
             Reference::Digest(_) => tags,
         };
-        self.backend.database.put_manifest(permit.repository(), new, tagged, now).await?;
+        self.database.put_manifest(permit.repository(), new, tagged, now).await?;
         Ok(pushed)
     }
 
     /// Deletes a manifest with its tags, or a tag alone.
-    pub(crate) async fn delete(&self, permit: &Permit, reference: &Reference) -> Result<(), Error> {
+    pub(crate) async fn delete_manifest(
+        &self,
+        permit: &Permit,
+        reference: &Reference,
+    ) -> Result<(), Error> {
         match reference {
             Reference::Tag(tag) => {
-                let digest = self.deletion.delete_tag(permit.repository(), tag).await?;
+                let digest = self.delete_tag(permit.repository(), tag).await?;
                 digest.map(drop).ok_or(Error::ManifestUnknown)
             }
-            Reference::Digest(digest) => {
-                self.deletion.delete_for_client(permit.repository(), digest).await
-            }
+            Reference::Digest(digest) => self.delete_for_client(permit.repository(), digest).await,
         }
     }
 }

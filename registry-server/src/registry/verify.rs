@@ -11,8 +11,7 @@ use futures_util::{StreamExt, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error,
-    backend::Backend,
+    Error, Registry,
     event::{Event, Events},
     gc::millis,
     hash::Hasher,
@@ -83,19 +82,7 @@ enum Found {
     OtherBytes,
 }
 
-/// Verifies; clones share their turn.
-#[derive(Debug, Clone)]
-pub struct Verifier {
-    backend: Backend,
-    /// Held against collection, which deletes what verification adopts.
-    maintenance: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Verifier {
-    pub(super) fn new(backend: Backend, maintenance: Arc<tokio::sync::Mutex<()>>) -> Self {
-        Self { backend, maintenance }
-    }
-
+impl Registry {
     /// Hashes everything that is stored.
     ///
     /// # Errors
@@ -106,7 +93,7 @@ impl Verifier {
         events: &'r Events,
     ) -> BoxFuture<'r, Result<Summary, Error>> {
         Box::pin(async move {
-            if options.repair && self.backend.is_read_only() {
+            if options.repair && self.is_read_only() {
                 return Err(Error::ReadOnly);
             }
             let mut verification = Verification::new(self, options, events).await?;
@@ -121,16 +108,15 @@ impl Verifier {
     /// As [`verify`](Self::verify).
     pub async fn verify_due(&self, events: &Events) -> Result<Summary, Error> {
         let mut verification = Verification::new(self, Options::default(), events).await?;
-        if let Some(every) = self.backend.settings().verification.every {
-            verification.due(self.backend.before(every)).await?;
+        if let Some(every) = self.settings().verification.every {
+            verification.due(self.before(every)).await?;
         }
         Ok(verification.finish())
     }
 }
 
 struct Verification {
-    backend: Backend,
-    maintenance: Arc<tokio::sync::Mutex<()>>,
+    registry: Registry,
     events: Events,
     repair: bool,
     pace: Pace,
@@ -143,17 +129,14 @@ struct Verification {
 }
 
 impl Verification {
-    async fn new(verifier: &Verifier, options: Options, events: &Events) -> Result<Self, Error> {
-        let Verifier { backend, maintenance } = verifier.clone();
-        let rate =
-            options.bytes_per_sec_max.unwrap_or(backend.settings().verification.bytes_per_sec_max);
+    async fn new(registry: &Registry, options: Options, events: &Events) -> Result<Self, Error> {
+        let usual = registry.settings().verification.bytes_per_sec_max;
         Ok(Self {
-            total: backend.database.count_blobs().await?,
-            backend,
-            maintenance,
+            total: registry.database.count_blobs().await?,
+            registry: registry.clone(),
             events: events.clone(),
             repair: options.repair,
-            pace: Pace::new(rate),
+            pace: Pace::new(options.bytes_per_sec_max.unwrap_or(usual)),
             started: Instant::now(),
             done: Summary::default(),
             unsound: Vec::new(),
@@ -163,10 +146,10 @@ impl Verification {
 
     async fn everything(&mut self) -> Result<(), Error> {
         self.manifests().await?;
-        self.done.incomplete = incomplete::tell(&self.backend, &self.events).await?;
+        self.done.incomplete = incomplete::tell(&self.registry, &self.events).await?;
         let mut last = Checked::default();
         loop {
-            let page = self.backend.database.blobs_after(&last, PAGE).await?;
+            let page = self.registry.database.blobs_after(&last, PAGE).await?;
             let Some(next) = page.next.clone() else { break };
             last = next;
             self.blobs(page).await?;
@@ -180,8 +163,8 @@ impl Verification {
     /// Each blob that is due once: one that cannot be read now waits for the next time.
     async fn due(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
         let mut last = Checked::default();
-        while !self.backend.is_read_only() {
-            let page = self.backend.database.blobs_unchecked_since(cutoff, &last, PAGE).await?;
+        while !self.registry.is_read_only() {
+            let page = self.registry.database.blobs_unchecked_since(cutoff, &last, PAGE).await?;
             let Some(next) = page.next.clone() else { break };
             last = next;
             self.blobs(page).await?;
@@ -197,7 +180,7 @@ impl Verification {
     async fn manifests(&mut self) -> Result<(), Error> {
         let mut last = (RepositoryId::default(), String::new());
         loop {
-            let manifests = self.backend.database.manifests_after(&last, PAGE).await?;
+            let manifests = self.registry.database.manifests_after(&last, PAGE).await?;
             let Some(end) = manifests.last() else { return Ok(()) };
             last = (end.id, end.digest.clone());
             for manifest in &manifests {
@@ -206,7 +189,7 @@ impl Verification {
                     self.events.problem(format!("a manifest is named {name:?}: skipped")).await?;
                     continue;
                 };
-                let bytes = self.backend.database.stored_bytes(manifest).await?;
+                let bytes = self.registry.database.stored_bytes(manifest).await?;
                 let Some(bytes) = bytes else { continue };
                 self.done.manifests += 1;
                 if digest.algorithm().digest(&bytes) != digest {
@@ -245,10 +228,10 @@ impl Verification {
     /// Records those that were found sound since the last time: one wait for the disk for all.
     async fn record_sound(&mut self) -> Result<(), Error> {
         let sound = std::mem::take(&mut self.sound);
-        if sound.is_empty() || self.backend.is_read_only() {
+        if sound.is_empty() || self.registry.is_read_only() {
             return Ok(());
         }
-        Ok(self.backend.database.record_sound(sound, self.backend.clock.now()).await?)
+        Ok(self.registry.database.record_sound(sound, self.registry.clock.now()).await?)
     }
 
     async fn judge(&mut self, blob: &Blob, found: Found) -> Result<(), Error> {
@@ -266,7 +249,7 @@ impl Verification {
             Found::OtherBytes => "its object has other bytes",
         };
         // Replaced or collected meanwhile: then what was read says nothing.
-        if self.backend.record_damage(blob).await? {
+        if self.registry.record_damage(blob).await? {
             self.done.damaged += 1;
             self.unsound.push(blob.clone());
             self.say_damaged(&blob.digest, None, what.to_owned()).await?;
@@ -275,7 +258,7 @@ impl Verification {
     }
 
     async fn look_at(&mut self, blob: &Blob, location: &Location) -> Result<Found, Error> {
-        let store = &self.backend.store;
+        let store = &self.registry.store;
         match store.length(location).await {
             Ok(length) if length == blob.size => {}
             Ok(_) | Err(storage::Error::NotFound(_)) => return Ok(Found::Missing),
@@ -298,10 +281,10 @@ impl Verification {
     /// Looks for the bytes of damaged blobs among the objects that nothing owns.
     async fn search_orphans(&mut self) -> Result<(), Error> {
         // A collection would delete them meanwhile.
-        let turn = Arc::clone(&self.maintenance).lock_owned().await;
+        let turn = Arc::clone(&self.registry.maintenance).lock_owned().await;
         for shard in 0..=u8::MAX {
-            let listing = self.backend.store.list(shard).await?;
-            let owned = self.backend.database.owned_in(shard).await?;
+            let listing = self.registry.store.list(shard).await?;
+            let owned = self.registry.database.owned_in(shard).await?;
             for orphan in &owned.orphans(listing.objects) {
                 self.try_orphan(orphan).await?;
             }
@@ -311,7 +294,7 @@ impl Verification {
     }
 
     async fn try_orphan(&mut self, orphan: &Location) -> Result<(), Error> {
-        let Ok(length) = self.backend.store.length(orphan).await else { return Ok(()) };
+        let Ok(length) = self.registry.store.length(orphan).await else { return Ok(()) };
         for at in 0..self.unsound.len() {
             let blob = self.unsound[at].clone();
             if blob.size == length && self.look_at(&blob, orphan).await? == Found::Sound {
@@ -323,10 +306,10 @@ impl Verification {
     }
 
     async fn put_right(&mut self, blob: &Blob, sound: &Location, how: &str) -> Result<(), Error> {
-        if self.backend.is_read_only() {
+        if self.registry.is_read_only() {
             return Err(Error::ReadOnly);
         }
-        if self.backend.database.repair(blob, sound, self.backend.clock.now()).await? {
+        if self.registry.database.repair(blob, sound, self.registry.clock.now()).await? {
             self.done.repaired += 1;
             let event = Event::Repaired { digest: blob.digest.clone(), how: how.to_owned() };
             self.events.say(event).await?;
@@ -340,7 +323,7 @@ impl Verification {
         manifest_of: Option<RepositoryId>,
         what: String,
     ) -> Result<(), Error> {
-        let images = self.backend.database.images_with(digest, manifest_of, IMAGES_MAX).await?;
+        let images = self.registry.database.images_with(digest, manifest_of, IMAGES_MAX).await?;
         self.events.say(Event::Damaged { digest: digest.clone(), what, images }).await
     }
 

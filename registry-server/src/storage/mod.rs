@@ -5,7 +5,6 @@
 //! object without a row is an orphan.
 
 pub mod disk;
-pub mod dry_run;
 #[cfg(test)]
 pub(crate) mod parts;
 #[cfg(test)]
@@ -223,9 +222,6 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Gives back the room of what was appended to an unfinished object and is not in the draft.
     async fn cut_back(&self, draft: &Draft) -> Result<(), Error>;
 
-    /// Whether unfinished objects can be read. Where they cannot, a hash that is lost ends the session.
-    fn reads_unfinished(&self) -> bool;
-
     /// Deletes objects, and says of each what became of it; one that is missing is deleted already.
     /// With an unfinished one goes all that lies there for it, recorded or not.
     async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>>;
@@ -239,9 +235,6 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// How many bytes may still be written before the store counts as full; `None` where there is no
     /// such number.
     async fn free_bytes(&self) -> Result<Option<u64>, Error>;
-
-    /// Whether the store answers.
-    async fn check(&self) -> Result<(), Error>;
 }
 
 /// An unfinished object, which grows. It may be dropped at any time, and another one opened on the

@@ -71,10 +71,6 @@ impl Store for PartStore {
         Ok(())
     }
 
-    fn reads_unfinished(&self) -> bool {
-        false
-    }
-
     async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>> {
         for name in dead.iter().flat_map(|dead| names(dead.draft.as_deref())) {
             let _ = fs::remove_file(self.parts.join(name));
@@ -92,10 +88,6 @@ impl Store for PartStore {
 
     async fn free_bytes(&self) -> Result<Option<u64>, Error> {
         Ok(None)
-    }
-
-    async fn check(&self) -> Result<(), Error> {
-        self.disk.check().await
     }
 }
 

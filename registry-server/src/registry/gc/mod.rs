@@ -10,15 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, telemetry::chain};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error,
-    backend::Backend,
+    Error, Registry,
     event::{Event, Events, Kind},
-    upload::Uploads,
 };
 use crate::{
     metadata::{
@@ -27,7 +26,7 @@ use crate::{
         upload::Upload,
     },
     registry,
-    storage::{Dead, Location, dry_run::DryRun},
+    storage::{Dead, Location},
 };
 
 /// Rows that are looked at in one query.
@@ -82,28 +81,9 @@ pub struct Summary {
     pub millis: u64,
 }
 
-/// Collects garbage; clones share their turns.
-#[derive(Clone)]
-pub struct Collector {
-    backend: Backend,
-    uploads: Uploads,
-    /// Held by whoever copies objects; objects are deleted while nobody does.
-    holds: Arc<tokio::sync::RwLock<()>>,
-    /// One collection at a time.
-    maintenance: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Collector {
-    pub(super) fn new(
-        backend: Backend,
-        uploads: Uploads,
-        maintenance: Arc<tokio::sync::Mutex<()>>,
-    ) -> Self {
-        Self { backend, uploads, holds: Arc::default(), maintenance }
-    }
-
+impl Registry {
     /// Keeps every stored object from being deleted until the result is dropped.
-    pub(super) async fn hold(&self) -> tokio::sync::OwnedRwLockReadGuard<()> {
+    pub async fn hold(&self) -> tokio::sync::OwnedRwLockReadGuard<()> {
         Arc::clone(&self.holds).read_owned().await
     }
 
@@ -124,12 +104,17 @@ impl Collector {
     /// As `collect`.
     pub fn collect_dry<'r>(&'r self, events: &'r Events) -> BoxFuture<'r, Result<Summary, Error>> {
         Box::pin(async move {
-            let (database, _directory) = self.backend.database.copy().await?;
-            let store = Arc::new(DryRun::new(Arc::clone(&self.backend.store)));
+            let (database, _directory) = self.database.copy().await?;
+            let copy = Self {
+                database,
+                settings: Arc::new(ArcSwap::from_pointee(self.settings())),
+                deletes_nothing: true,
+                holds: Arc::default(),
+                maintenance: Arc::default(),
+                ..self.clone()
+            };
             // What may not be changed may still be asked about.
-            let settings = registry::Settings { read_only: false, ..self.backend.settings() };
-            let backend = Backend::new(database, store, self.backend.clock.clone(), settings);
-            let copy = Self::new(backend.clone(), self.uploads.on(backend), Arc::default());
+            copy.change_settings(registry::Settings { read_only: false, ..self.settings() });
             let summary = copy.collect(events).await?;
             Ok(Summary { dry_run: true, ..summary })
         })
@@ -137,9 +122,7 @@ impl Collector {
 }
 
 struct Collection {
-    backend: Backend,
-    sessions: Uploads,
-    holds: Arc<tokio::sync::RwLock<()>>,
+    registry: Registry,
     events: Events,
     settings: Settings,
     now: UnixSeconds,
@@ -147,14 +130,11 @@ struct Collection {
 }
 
 impl Collection {
-    fn new(collector: &Collector, events: &Events) -> Self {
-        let Collector { backend, uploads, holds, .. } = collector.clone();
+    fn new(registry: &Registry, events: &Events) -> Self {
         Self {
-            settings: backend.settings().collection,
-            now: backend.clock.now(),
-            backend,
-            sessions: uploads,
-            holds,
+            settings: registry.settings().collection,
+            now: registry.clock.now(),
+            registry: registry.clone(),
             events: events.clone(),
             done: Summary::default(),
         }
@@ -176,10 +156,10 @@ impl Collection {
     }
 
     async fn uploads(&mut self) -> Result<(), Error> {
-        let idle_since = self.backend.idle_since();
+        let idle_since = self.registry.idle_since();
         let mut last = String::new();
         loop {
-            let idle = self.backend.database.idle_uploads(&last, idle_since, PAGE).await?;
+            let idle = self.registry.database.idle_uploads(&last, idle_since, PAGE).await?;
             let Some((end, _)) = idle.last() else { return Ok(()) };
             last.clone_from(end);
             for (id, upload) in idle {
@@ -194,8 +174,8 @@ impl Collection {
     }
 
     async fn upload(&mut self, upload: &Upload, idle_since: UnixSeconds) -> Result<(), Error> {
-        self.backend.refuse_when_read_only()?;
-        if !self.sessions.end_idle(upload, idle_since).await? {
+        self.registry.refuse_when_read_only()?;
+        if !self.registry.end_idle_upload(upload, idle_since).await? {
             return Ok(());
         }
         self.done.uploads += 1;
@@ -208,7 +188,7 @@ impl Collection {
     async fn links(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
         let mut cursor = Cursor::default();
         loop {
-            let part = self.backend.database.stale_links(&cursor, PAGE, cutoff).await?;
+            let part = self.registry.database.stale_links(&cursor, PAGE, cutoff).await?;
             for step in part.found.chunks(STEP) {
                 self.unlink(step, cutoff).await?;
             }
@@ -222,10 +202,10 @@ impl Collection {
         let links = readable.iter().map(|(stale, _, digest)| (stale.clone(), digest.clone()));
         let links = links.collect();
         // A backup that is being written needs every object until it has its copy.
-        let free = Arc::clone(&self.holds).write_owned().await;
-        self.backend.refuse_when_read_only()?;
+        let free = Arc::clone(&self.registry.holds).write_owned().await;
+        self.registry.refuse_when_read_only()?;
         let started = Instant::now();
-        let collected = self.backend.database.collect_links(links, cutoff, self.now).await?;
+        let collected = self.registry.database.collect_links(links, cutoff, self.now).await?;
         self.step_took(started);
         let mut freed = Vec::new();
         for ((_, repository, digest), collected) in readable.iter().zip(collected) {
@@ -253,7 +233,7 @@ impl Collection {
     async fn unlinked(&mut self) -> Result<(), Error> {
         let mut cursor = Cursor::default();
         loop {
-            let part = self.backend.database.unlinked_blobs(&cursor, PAGE).await?;
+            let part = self.registry.database.unlinked_blobs(&cursor, PAGE).await?;
             for Unlinked { digest, location } in part.found {
                 match (digest.parse(), location.parse::<Location>()) {
                     (Ok(digest), Ok(_)) => self.delete_unlinked(digest).await?,
@@ -269,9 +249,9 @@ impl Collection {
     }
 
     async fn delete_unlinked(&mut self, digest: Digest) -> Result<(), Error> {
-        let free = Arc::clone(&self.holds).write_owned().await;
-        self.backend.refuse_when_read_only()?;
-        if let Some(dead) = self.backend.database.collect_unlinked(&digest, self.now).await? {
+        let free = Arc::clone(&self.registry.holds).write_owned().await;
+        self.registry.refuse_when_read_only()?;
+        if let Some(dead) = self.registry.database.collect_unlinked(&digest, self.now).await? {
             let bytes = self.free(&[dead]).await?.first().copied().flatten().unwrap_or(0);
             self.done.blobs += 1;
             self.say(Kind::Blob, None, digest.as_str(), bytes, "no repository holds it").await?;
@@ -284,7 +264,7 @@ impl Collection {
     /// cannot be deleted, and then the next run tries it again.
     async fn free(&mut self, dead: &[Dead]) -> Result<Vec<Option<u64>>, Error> {
         let mut freed = Vec::with_capacity(dead.len());
-        for (dead, deleted) in dead.iter().zip(self.backend.delete(dead).await) {
+        for (dead, deleted) in dead.iter().zip(self.registry.delete_objects(dead).await) {
             if let Err(error) = &deleted {
                 self.problem(format!("deleting an object: {}", chain(error))).await?;
             }
@@ -298,7 +278,7 @@ impl Collection {
     async fn dead_objects(&mut self) -> Result<(), Error> {
         let mut last = Place::default();
         loop {
-            let page = self.backend.database.dead_objects(self.now, &last, PAGE).await?;
+            let page = self.registry.database.dead_objects(self.now, &last, PAGE).await?;
             let Some((end, _)) = page.last() else { return Ok(()) };
             last.clone_from(end);
             let mut readable = Vec::with_capacity(page.len());
@@ -317,8 +297,8 @@ impl Collection {
     }
 
     async fn delete_dead(&mut self, step: &[Dead]) -> Result<(), Error> {
-        let free = Arc::clone(&self.holds).write_owned().await;
-        self.backend.refuse_when_read_only()?;
+        let free = Arc::clone(&self.registry.holds).write_owned().await;
+        self.registry.refuse_when_read_only()?;
         let freed = self.free(step).await?;
         drop(free);
         for (dead, bytes) in step.iter().zip(freed) {
@@ -332,11 +312,11 @@ impl Collection {
 
     async fn orphans(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
         for shard in 0..=u8::MAX {
-            let listing = self.backend.store.list(shard).await?;
+            let listing = self.registry.store.list(shard).await?;
             for name in listing.strange {
                 self.problem(format!("{name} lies among the objects and is none")).await?;
             }
-            let owned = self.backend.database.owned_in(shard).await?;
+            let owned = self.registry.database.owned_in(shard).await?;
             for orphan in &owned.orphans(listing.objects) {
                 self.delete_orphan(orphan, cutoff).await?;
             }
@@ -345,7 +325,7 @@ impl Collection {
     }
 
     async fn delete_orphan(&mut self, orphan: &Location, cutoff: UnixSeconds) -> Result<(), Error> {
-        let described = match self.backend.store.describe(orphan).await {
+        let described = match self.registry.store.describe(orphan).await {
             Ok(described) => described,
             // Somebody else deleted it.
             Err(crate::storage::Error::NotFound(_)) => return Ok(()),
@@ -354,9 +334,9 @@ impl Collection {
         if described.changed >= cutoff {
             return Ok(());
         }
-        self.backend.refuse_when_read_only()?;
+        self.registry.refuse_when_read_only()?;
         let dead = Dead::finished(orphan.clone(), described.length);
-        if let Some(Err(error)) = self.backend.store.delete(&[dead]).await.pop() {
+        if let Some(Err(error)) = self.registry.remove_objects(&[dead]).await.pop() {
             return self.problem(format!("deleting an object: {}", chain(&error))).await;
         }
         self.done.orphans += 1;
@@ -367,7 +347,7 @@ impl Collection {
     async fn repositories(&mut self) -> Result<(), Error> {
         let mut cursor = Cursor::default();
         loop {
-            let part = self.backend.database.empty_repositories(&cursor, PAGE).await?;
+            let part = self.registry.database.empty_repositories(&cursor, PAGE).await?;
             for empty in part.found {
                 self.delete_empty(empty).await?;
             }
@@ -377,9 +357,9 @@ impl Collection {
     }
 
     async fn delete_empty(&mut self, empty: Empty) -> Result<(), Error> {
-        self.backend.refuse_when_read_only()?;
+        self.registry.refuse_when_read_only()?;
         let name = empty.name.clone();
-        if self.backend.database.delete_empty(empty).await? {
+        if self.registry.database.delete_empty(empty).await? {
             self.done.repositories += 1;
             self.say(Kind::Repository, Some(&name), &name, 0, "it holds nothing").await?;
         }

@@ -4,14 +4,12 @@
 //! goes on after a crash where the row stands. A commit inserts the blob's row last, so nothing
 //! half-written is ever visible.
 
-use std::sync::Arc;
-
 use berth_shared::{
     clock::UnixSeconds,
     digest::{Algorithm, Digest},
 };
 
-use super::{Error, backend::Backend, content::Content, hash::Hasher};
+use super::{Error, Registry, content::Content, hash::Hasher};
 use crate::{
     authz::permit::{Permit, SessionGrant},
     metadata::{
@@ -25,9 +23,10 @@ mod pusher;
 mod receive;
 mod turn;
 
-use pusher::{Pushers, Pushing};
+pub(super) use pusher::Pushers;
+use pusher::Pushing;
 use receive::Reception;
-use turn::Turns;
+pub(super) use turn::Turns;
 
 /// How far a session has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,25 +46,7 @@ pub struct ChunkRange {
     pub last: u64,
 }
 
-/// The upload sessions; clones share them.
-#[derive(Debug, Clone)]
-pub(crate) struct Uploads {
-    backend: Backend,
-    turns: Arc<Turns>,
-    pushers: Arc<Pushers>,
-}
-
-impl Uploads {
-    /// Sessions of which `uploads_max` receive bytes at once.
-    pub(super) fn new(backend: Backend, uploads_max: usize) -> Self {
-        Self { backend, turns: Arc::default(), pushers: Arc::new(Pushers::new(uploads_max)) }
-    }
-
-    /// The same sessions, over another backend.
-    pub(super) fn on(&self, backend: Backend) -> Self {
-        Self { backend, ..self.clone() }
-    }
-
+impl Registry {
     /// How many uploads receive bytes now, and how many may at once.
     pub(crate) fn receiving(&self) -> (usize, usize) {
         self.pushers.slots()
@@ -73,18 +54,16 @@ impl Uploads {
 
     /// Starts a session whose bytes will be hashed with `algorithm`, and that counts to the share
     /// of `pusher`.
-    pub(crate) async fn start(
+    pub(crate) async fn start_upload(
         &self,
         permit: &Permit,
         pusher: Pusher,
         algorithm: Algorithm,
     ) -> Result<Progress, Error> {
-        self.backend.refuse_when_full().await?;
+        self.refuse_when_full().await?;
         // Looked at here too, so that a flood of refusals never reaches the one writer.
-        let max = self.backend.settings().limits.sessions_per_subject_max;
-        if self.backend.database.sessions_of(&pusher, self.backend.idle_since(), max).await?
-            >= max.into()
-        {
+        let max = self.settings().limits.sessions_per_subject_max;
+        if self.database.sessions_of(&pusher, self.idle_since(), max).await? >= max.into() {
             return Err(self.too_many_sessions());
         }
         self.start_session(permit, pusher, algorithm, UploadId::fresh()?).await
@@ -106,38 +85,42 @@ impl Uploads {
             claim: 0,
             algorithm,
             hash_state: None,
-            started: self.backend.clock.now(),
+            started: self.clock.now(),
         };
         let progress = Progress { id: upload.id.clone(), received: 0 };
         let (idle_since, max) =
-            (self.backend.idle_since(), self.backend.settings().limits.sessions_per_subject_max);
-        let is_within = self.backend.database.start_upload(upload, idle_since, max).await?;
+            (self.idle_since(), self.settings().limits.sessions_per_subject_max);
+        let is_within = self.database.start_upload(upload, idle_since, max).await?;
         if is_within { Ok(progress) } else { Err(self.too_many_sessions()) }
     }
 
     fn too_many_sessions(&self) -> Error {
-        let limits = self.backend.settings().limits;
+        let limits = self.settings().limits;
         let (max, idle_secs) = (limits.sessions_per_subject_max, limits.upload_idle.as_secs());
         Error::TooManySessions { max, idle_secs }
     }
 
     /// A session with an id that a test knows.
     #[cfg(test)]
-    pub(crate) async fn start_as(&self, permit: &Permit, id: UploadId) -> Result<(), Error> {
+    pub(crate) async fn start_upload_as(&self, permit: &Permit, id: UploadId) -> Result<(), Error> {
         let claimant = berth_shared::claimant::Claimant::of(permit.subject(), None);
         let pusher = Pusher::of(&claimant);
         self.start_session(permit, pusher, Algorithm::Sha256, id).await.map(drop)
     }
 
     /// How far a session has come.
-    pub(crate) async fn progress(&self, permit: &Permit, id: &UploadId) -> Result<Progress, Error> {
+    pub(crate) async fn upload_progress(
+        &self,
+        permit: &Permit,
+        id: &UploadId,
+    ) -> Result<Progress, Error> {
         let upload = self.session(permit, id).await?;
         Ok(Progress { id: upload.id, received: upload.draft.received })
     }
 
     /// Appends a chunk. A request that is still appending to the same session is stopped first;
     /// what it brought counts.
-    pub(crate) async fn append(
+    pub(crate) async fn append_upload(
         &self,
         permit: &Permit,
         id: &UploadId,
@@ -148,15 +131,15 @@ impl Uploads {
         let mut upload = self.session(permit, id).await?;
         in_order(&upload, range, body)?;
         let pushing = self.begin_pushing(&upload);
-        let (backend, superseded) = (&self.backend, &turn.superseded);
-        let reception = Reception { backend, pushing: &pushing, superseded };
+        let reception =
+            Reception { registry: self, pushing: &pushing, superseded: &turn.superseded };
         let hasher = self.resume_hash(&upload).await?;
         reception.append(&mut upload, hasher, body).await?;
         Ok(Progress { id: upload.id, received: upload.draft.received })
     }
 
     /// Appends the last chunk, if there is one, and makes the blob out of what was received.
-    pub(crate) async fn commit(
+    pub(crate) async fn commit_upload(
         &self,
         permit: &Permit,
         id: &UploadId,
@@ -168,8 +151,8 @@ impl Uploads {
         let mut upload = self.session(permit, id).await?;
         in_order(&upload, range, body)?;
         let pushing = self.begin_pushing(&upload);
-        let (backend, superseded) = (&self.backend, &turn.superseded);
-        let reception = Reception { backend, pushing: &pushing, superseded };
+        let reception =
+            Reception { registry: self, pushing: &pushing, superseded: &turn.superseded };
         let hasher = self.resume_hash(&upload).await?;
         let received = reception.finish(&mut upload, hasher, body, digest.algorithm()).await?;
         if received != *digest {
@@ -180,7 +163,7 @@ impl Uploads {
     }
 
     fn begin_pushing(&self, upload: &Upload) -> Pushing<'_> {
-        self.pushers.begin(&upload.pusher, self.backend.settings().limits.uploads_per_subject_max)
+        self.pushers.begin(&upload.pusher, self.settings().limits.uploads_per_subject_max)
     }
 
     /// The hash over what the session holds: from its saved state, else by reading it again.
@@ -189,23 +172,21 @@ impl Uploads {
         match saved.and_then(|state| Hasher::from_state(upload.algorithm, state)) {
             Some(hasher) => Ok(hasher),
             None if upload.draft.received == 0 => Ok(Hasher::new(upload.algorithm)),
-            None if self.backend.store.reads_unfinished() => {
-                Hasher::over(&*self.backend.store, &upload.draft, upload.algorithm).await
-            }
-            None => Err(Error::UploadUnknown),
+            // A store that cannot read what is unfinished finds nothing, which ends the session.
+            None => Hasher::over(&*self.store, &upload.draft, upload.algorithm).await,
         }
     }
 
     /// Ends a session and drops what it received.
-    pub(crate) async fn cancel(&self, permit: &Permit, id: &UploadId) -> Result<(), Error> {
+    pub(crate) async fn cancel_upload(&self, permit: &Permit, id: &UploadId) -> Result<(), Error> {
         let _turn = self.turns.take(id).await?;
         let upload = self.session(permit, id).await?;
         self.end_session(&upload).await
     }
 
     /// Whose session it is, and since when: what a token that expired meanwhile is judged by.
-    pub(crate) async fn grant(&self, id: &UploadId) -> Result<Option<SessionGrant>, Error> {
-        let upload = self.backend.database.upload(id, self.backend.idle_since()).await?;
+    pub(crate) async fn session_grant(&self, id: &UploadId) -> Result<Option<SessionGrant>, Error> {
+        let upload = self.database.upload(id, self.idle_since()).await?;
         Ok(upload.map(|upload| SessionGrant {
             repository: upload.repository,
             subject: upload.subject,
@@ -214,7 +195,7 @@ impl Uploads {
     }
 
     /// Ends a session that was found idle. `false` when somebody works on it after all.
-    pub(crate) async fn end_idle(
+    pub(crate) async fn end_idle_upload(
         &self,
         upload: &Upload,
         idle_since: UnixSeconds,
@@ -223,17 +204,17 @@ impl Uploads {
         if self.turns.is_active(&upload.id) {
             return Ok(false);
         }
-        let (database, now) = (&self.backend.database, self.backend.clock.now());
+        let (database, now) = (&self.database, self.clock.now());
         let is_ended = database.end_idle_upload(upload, idle_since, now).await?;
         if is_ended {
-            self.backend.drop_objects(&[upload.dead()]).await;
+            self.drop_objects(&[upload.dead()]).await;
         }
         Ok(is_ended)
     }
 
     /// The session, if it is of the permit's subject and repository; any other is unknown.
     async fn session(&self, permit: &Permit, id: &UploadId) -> Result<Upload, Error> {
-        let upload = self.backend.database.upload(id, self.backend.idle_since()).await?;
+        let upload = self.database.upload(id, self.idle_since()).await?;
         upload
             .filter(|upload| {
                 upload.repository == *permit.repository()
@@ -251,21 +232,21 @@ impl Uploads {
             damaged: false,
         };
         let received = Received { blob, unsound: self.unsound_object_of(digest).await? };
-        let now = self.backend.clock.now();
-        let dead = self.backend.database.commit_blob(upload, received, now).await?;
-        self.backend.drop_objects(&dead.ok_or(Error::UploadUnknown)?).await;
+        let now = self.clock.now();
+        let dead = self.database.commit_blob(upload, received, now).await?;
+        self.drop_objects(&dead.ok_or(Error::UploadUnknown)?).await;
         Ok(())
     }
 
     /// Where the digest's present object lies, if that is missing or of the wrong length.
     async fn unsound_object_of(&self, digest: &Digest) -> Result<Option<Location>, Error> {
-        let Some(blob) = self.backend.database.blob(digest).await? else { return Ok(None) };
-        Ok(if self.backend.is_sound(&blob).await? { None } else { Some(blob.location) })
+        let Some(blob) = self.database.blob(digest).await? else { return Ok(None) };
+        Ok(if self.is_sound(&blob).await? { None } else { Some(blob.location) })
     }
 
     async fn end_session(&self, upload: &Upload) -> Result<(), Error> {
-        if self.backend.database.end_upload(upload, self.backend.clock.now()).await? {
-            self.backend.drop_objects(&[upload.dead()]).await;
+        if self.database.end_upload(upload, self.clock.now()).await? {
+            self.drop_objects(&[upload.dead()]).await;
         }
         Ok(())
     }

@@ -12,8 +12,7 @@ use super::pusher::{KeptOpen, Pushing, Slot};
 use crate::{
     metadata::upload::Upload,
     registry::{
-        Error,
-        backend::Backend,
+        Error, Registry,
         content::{Content, is_late},
         hash::Hasher,
     },
@@ -72,7 +71,7 @@ impl Ending {
 
 /// A request body on its way into the object of a session.
 pub(super) struct Reception<'r> {
-    pub(super) backend: &'r Backend,
+    pub(super) registry: &'r Registry,
     pub(super) pushing: &'r Pushing<'r>,
     pub(super) superseded: &'r CancellationToken,
 }
@@ -119,7 +118,7 @@ impl Reception<'_> {
         if hasher.algorithm() == algorithm {
             return Ok(hasher.finish());
         }
-        Ok(Hasher::over(&*self.backend.store, &upload.draft, algorithm).await?.finish())
+        Ok(Hasher::over(&*self.registry.store, &upload.draft, algorithm).await?.finish())
     }
 
     /// Makes durable what came, and records it. The writer may keep it waiting, but no slot.
@@ -143,8 +142,8 @@ impl Reception<'_> {
         hasher: &Hasher,
     ) -> Result<(), Error> {
         (upload.draft, upload.hash_state) = (draft, Some(hasher.state()));
-        let now = self.backend.clock.now();
-        match self.backend.database.record_upload(upload, now).await? {
+        let now = self.registry.clock.now();
+        match self.registry.database.record_upload(upload, now).await? {
             true => Ok(()),
             false => Err(Error::Superseded),
         }
@@ -159,7 +158,7 @@ impl Reception<'_> {
         if body.length() == Some(0) && object.received > 0 {
             return Ok((Ending::Complete, None));
         }
-        self.backend.refuse_when_full().await?;
+        self.registry.refuse_when_full().await?;
         self.refuse_beyond_share(body.length().unwrap_or(0)).await?;
         self.pump(body, object).await
     }
@@ -167,11 +166,11 @@ impl Reception<'_> {
     /// Refuses `more` bytes, which a client has announced, beyond what the unfinished uploads of
     /// its subject may hold.
     async fn refuse_beyond_share(&self, more: u64) -> Result<(), Error> {
-        let limits = self.backend.settings().limits;
+        let limits = self.registry.settings().limits;
         let (max, sessions_max) =
             (limits.unfinished_bytes_per_subject_max, limits.sessions_per_subject_max);
-        let (pusher, idle_since) = (self.pushing.pusher(), self.backend.idle_since());
-        let database = &self.backend.database;
+        let (pusher, idle_since) = (self.pushing.pusher(), self.registry.idle_since());
+        let database = &self.registry.database;
         let recorded = database.unfinished_bytes_of(pusher, idle_since, sessions_max).await?;
         let bytes = recorded.saturating_add(self.pushing.unrecorded_bytes()).saturating_add(more);
         if bytes <= max {
@@ -183,7 +182,7 @@ impl Reception<'_> {
     /// Whether there still is room for more, every few MiB.
     async fn look_again(&self, object: &mut Object<'_>) -> Result<(), Error> {
         if object.received - object.looked_at >= CHECK_BYTES {
-            self.backend.refuse_when_full().await?;
+            self.registry.refuse_when_full().await?;
             self.refuse_beyond_share(0).await?;
             object.looked_at = object.received;
         }
@@ -194,7 +193,7 @@ impl Reception<'_> {
     /// disk at once.
     async fn or_cut_back<T>(&self, upload: &Upload, result: Result<T, Error>) -> Result<T, Error> {
         if result.is_err()
-            && let Err(error) = self.backend.store.cut_back(&upload.draft).await
+            && let Err(error) = self.registry.store.cut_back(&upload.draft).await
         {
             let error = berth_shared::telemetry::chain(&error);
             tracing::warn!(upload = upload.id.as_str(), error, "cutting back an upload");
@@ -321,7 +320,7 @@ impl<'o> Object<'o> {
     fn new(reception: &Reception<'o>, upload: &Upload, hasher: Hasher) -> Self {
         let received = upload.draft.received;
         Self {
-            store: &*reception.backend.store,
+            store: &*reception.registry.store,
             pushing: reception.pushing,
             draft: upload.draft.clone(),
             claim: upload.claim,

@@ -222,10 +222,6 @@ impl Store for DiskStore {
         }
     }
 
-    fn reads_unfinished(&self) -> bool {
-        true
-    }
-
     async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>> {
         let mut results = Vec::with_capacity(dead.len());
         for Dead { location, .. } in dead {
@@ -251,10 +247,6 @@ impl Store for DiskStore {
         let stat = |root: &Path| Ok(nix::sys::statvfs::statvfs(root)?);
         let stat = self.on_root("asking for the free space of", stat).await?;
         Ok(Some(stat.blocks_available() * stat.fragment_size()))
-    }
-
-    async fn check(&self) -> Result<(), Error> {
-        self.free_bytes().await.map(|_| ())
     }
 }
 

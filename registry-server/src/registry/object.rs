@@ -1,87 +1,20 @@
-//! What every part of the registry stands on: the database, the store, the time, and the settings in
-//! force.
+//! The objects behind blobs: whether they are sound, and how they go.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use berth_shared::{
-    clock::{Clock, UnixSeconds},
-    telemetry::chain,
-};
+use berth_shared::{clock::UnixSeconds, telemetry::chain};
 
-use super::{Error, Settings};
+use super::{Error, Registry};
 use crate::{
-    metadata::{self, Asker, Database, blob::Blob},
-    storage::{self, Dead, Location, Store},
+    metadata::{self, Asker, blob::Blob},
+    storage::{self, Dead, Location},
 };
 
-/// The backend of one registry; clones share it.
-#[derive(Clone)]
-pub(super) struct Backend {
-    pub(super) database: Database,
-    pub(super) store: Arc<dyn Store>,
-    pub(super) clock: Clock,
-    settings: Arc<ArcSwap<Settings>>,
-}
-
-impl Backend {
-    pub(super) fn new(
-        database: Database,
-        store: Arc<dyn Store>,
-        clock: Clock,
-        settings: Settings,
-    ) -> Self {
-        database.limit_writes(settings.limits.write_time);
-        Self { database, store, clock, settings: Arc::new(ArcSwap::from_pointee(settings)) }
-    }
-
-    /// What holds at the moment.
-    pub(super) fn settings(&self) -> Settings {
-        **self.settings.load()
-    }
-
-    /// Puts other settings in force.
-    pub(super) fn change_settings(&self, settings: Settings) {
-        self.database.limit_writes(settings.limits.write_time);
-        self.settings.store(Arc::new(settings));
-    }
-
-    /// Whether nothing may be changed.
-    pub(super) fn is_read_only(&self) -> bool {
-        self.settings.load().read_only
-    }
-
-    /// Lets nothing be changed, or lets it again.
-    pub(super) fn set_read_only(&self, read_only: bool) {
-        self.settings.rcu(|settings| Settings { read_only, ..**settings });
-    }
-
-    /// Whoever makes the registry read-only counts on it that nothing changes from then on.
-    pub(super) fn refuse_when_read_only(&self) -> Result<(), Error> {
-        if self.is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
-    }
-
+impl Registry {
     pub(super) async fn refuse_when_full(&self) -> Result<(), Error> {
         let free = self.store.free_bytes().await?;
         let is_full = free.is_some_and(|free| free < self.settings().limits.free_bytes_min);
         if is_full { Err(Error::StoreFull) } else { Ok(()) }
-    }
-
-    /// Whether database and store answer.
-    pub(super) async fn check(&self) -> Result<(), Error> {
-        self.database.check().await?;
-        self.store.check().await?;
-        Ok(())
-    }
-
-    /// The time so long ago.
-    pub(super) fn before(&self, duration: Duration) -> UnixSeconds {
-        self.clock.now().saturating_sub_unsigned(duration.as_secs())
-    }
-
-    /// An upload session that was last touched before then is forgotten.
-    pub(super) fn idle_since(&self) -> UnixSeconds {
-        self.before(self.settings().limits.upload_idle)
     }
 
     /// Whether the object is there with the right length, and nothing is known against it.
@@ -114,8 +47,8 @@ impl Backend {
 
     /// Deletes objects that the database has let go, and says of each what became of it. One that
     /// stays, or whose row does, is tried again by the next collection.
-    pub(super) async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), storage::Error>> {
-        let results = self.store.delete(dead).await;
+    pub(super) async fn delete_objects(&self, dead: &[Dead]) -> Vec<Result<(), storage::Error>> {
+        let results = self.remove_objects(dead).await;
         self.forget(deleted(dead, &results)).await;
         results
     }
@@ -123,16 +56,26 @@ impl Backend {
     /// The same for whoever asked for something else, which is done already: the rows go when the
     /// writer comes to it.
     pub(super) async fn drop_objects(&self, dead: &[Dead]) {
-        let results = self.store.delete(dead).await;
+        let results = self.remove_objects(dead).await;
         for error in results.iter().filter_map(|result| result.as_ref().err()) {
             tracing::warn!(error = chain(error), "an object is left to the next collection");
         }
-        let (backend, deleted) = (self.clone(), deleted(dead, &results));
-        tokio::spawn(Asker::current().scope(async move { backend.forget(deleted).await }));
+        let (registry, deleted) = (self.clone(), deleted(dead, &results));
+        tokio::spawn(Asker::current().scope(async move { registry.forget(deleted).await }));
+    }
+
+    /// Deletes objects that no row names, or whose rows are then to be forgotten. A dry run does
+    /// neither: what has a row is no orphan.
+    pub(super) async fn remove_objects(&self, dead: &[Dead]) -> Vec<Result<(), storage::Error>> {
+        if self.deletes_nothing {
+            return dead.iter().map(|_| Ok(())).collect();
+        }
+        self.store.delete(dead).await
     }
 
     async fn forget(&self, deleted: Vec<Location>) {
         if !deleted.is_empty()
+            && !self.deletes_nothing
             && let Err(error) = self.database.forget_dead(deleted).await
         {
             tracing::warn!(error = chain(&error), "the next collection forgets deleted objects");
@@ -167,10 +110,4 @@ pub(super) fn warn_of_damage(blob: &Blob) {
         digest = %blob.digest, object = blob.location.as_str(), size_bytes = blob.size,
         "blob is damaged: its object is missing or too short; pushing it again repairs it"
     );
-}
-
-impl fmt::Debug for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Backend").field("store", &self.store).finish_non_exhaustive()
-    }
 }
