@@ -6,7 +6,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     Database, Error, Transaction, list,
-    statement::{Statements, row},
+    statement::{Rows, Statements, row},
 };
 use crate::storage::{Dead, Location};
 
@@ -23,7 +23,7 @@ impl Database {
         now: UnixSeconds,
         last: &Place,
         limit: u32,
-    ) -> Result<Vec<(Place, Result<Dead, Error>)>, Error> {
+    ) -> Result<Rows<Place, Dead>, Error> {
         let statement = "SELECT d.due, d.location, d.size, d.draft FROM dead_objects d
              WHERE (d.due, d.location) > ($1, $2) AND d.due <= $3
              AND NOT EXISTS (SELECT 1 FROM blobs b WHERE b.location = d.location)

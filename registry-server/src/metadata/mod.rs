@@ -54,6 +54,7 @@ pub(crate) use cache::Cache;
 pub use error::Error;
 use readers::{Reader, Readers};
 use sqlite::{MIGRATIONS, migrate, options};
+pub(crate) use statement::Rows;
 use statement::Statements;
 use transaction::Transaction;
 use writer::{Work, Writer};

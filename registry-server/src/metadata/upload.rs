@@ -10,7 +10,7 @@ use sqlx::sqlite::SqliteRow;
 use super::{
     Database, Error, Transaction,
     column::{Column, same, text},
-    statement::{Row, Statements, row},
+    statement::{Row, Rows, Statements, row},
 };
 use crate::storage::{self, Dead, Draft, is_random_hex, random_hex};
 
@@ -128,7 +128,7 @@ impl Database {
         last: &str,
         idle_since: UnixSeconds,
         limit: u32,
-    ) -> Result<Vec<(String, Result<Upload, Error>)>, Error> {
+    ) -> Result<Rows<String, Upload>, Error> {
         let statement = "SELECT id, repository, subject, pusher, location, received, draft, claim,
                     algorithm, hash_state, started
              FROM uploads WHERE touched < $1 AND id > $2 ORDER BY id LIMIT $3";

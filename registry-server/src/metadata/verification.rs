@@ -7,26 +7,12 @@ use super::{
     blob::Blob,
     key::Key,
     repository::RepositoryId,
-    statement::{Statements, row},
+    statement::{Rows, Statements, row},
 };
 use crate::storage::Location;
 
-/// Blobs as they stand in the database, some of which may be unreadable.
-#[derive(Debug, Default)]
-pub(crate) struct BlobPage {
-    pub(crate) blobs: Vec<Blob>,
-    /// Digests, as they stand there.
-    pub(crate) unreadable: Vec<String>,
-    /// Where the next page begins; `None` behind the last one.
-    pub(crate) next: Option<Checked>,
-}
-
 /// A place in the order in which blobs were last checked, or only in that of their digests.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Checked {
-    checked: UnixSeconds,
-    digest: String,
-}
+pub(crate) type Checked = (UnixSeconds, String);
 
 /// A manifest as it lies in the database.
 #[derive(Debug)]
@@ -36,30 +22,18 @@ pub(crate) struct StoredManifest {
     pub(crate) digest: String,
 }
 
-row!(Checked { checked, digest });
 row!(StoredManifest { id, repository, digest });
-
-impl From<Vec<(Checked, Result<Blob, Error>)>> for BlobPage {
-    fn from(rows: Vec<(Checked, Result<Blob, Error>)>) -> Self {
-        let mut page = Self::default();
-        for (checked, blob) in rows {
-            match blob {
-                Ok(blob) => page.blobs.push(blob),
-                Err(_) => page.unreadable.push(checked.digest.clone()),
-            }
-            page.next = Some(checked);
-        }
-        page
-    }
-}
 
 impl Database {
     /// Up to `limit` blobs behind `last`, in byte order of their digests.
-    pub(crate) async fn blobs_after(&self, last: &Checked, limit: u32) -> Result<BlobPage, Error> {
-        let statement = "SELECT digest, size, location, damaged, checked FROM blobs
+    pub(crate) async fn blobs_after(
+        &self,
+        last: &Checked,
+        limit: u32,
+    ) -> Result<Rows<Checked, Blob>, Error> {
+        let statement = "SELECT checked, digest, size, location, damaged FROM blobs
              WHERE digest > $1 ORDER BY digest LIMIT $2";
-        let rows: Vec<_> = self.reader().await?.all(statement, (&last.digest, limit)).await?;
-        Ok(rows.into())
+        self.reader().await?.all(statement, (&last.1, limit)).await
     }
 
     /// Up to `limit` blobs behind `last` that were last checked before `cutoff`, those first that
@@ -69,12 +43,10 @@ impl Database {
         cutoff: UnixSeconds,
         last: &Checked,
         limit: u32,
-    ) -> Result<BlobPage, Error> {
-        let statement = "SELECT digest, size, location, damaged, checked FROM blobs
+    ) -> Result<Rows<Checked, Blob>, Error> {
+        let statement = "SELECT checked, digest, size, location, damaged FROM blobs
              WHERE checked < $1 AND (checked, digest) > ($2, $3) ORDER BY checked, digest LIMIT $4";
-        let values = (cutoff, last.checked, &last.digest, limit);
-        let rows: Vec<_> = self.reader().await?.all(statement, values).await?;
-        Ok(rows.into())
+        self.reader().await?.all(statement, (cutoff, last.0, &last.1, limit)).await
     }
 
     /// Up to `limit` images that need the blob, or the manifest of that repository, as

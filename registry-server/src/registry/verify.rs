@@ -19,10 +19,7 @@ use super::{
 };
 use crate::{
     metadata::{
-        blob::Blob,
-        repository::RepositoryId,
-        totals::BlobTotals,
-        verification::{BlobPage, Checked},
+        self, Rows, blob::Blob, repository::RepositoryId, totals::BlobTotals, verification::Checked,
     },
     storage::{self, Location},
 };
@@ -150,8 +147,8 @@ impl Verification {
         let mut last = Checked::default();
         loop {
             let page = self.registry.database.blobs_after(&last, PAGE).await?;
-            let Some(next) = page.next.clone() else { break };
-            last = next;
+            let Some((end, _)) = page.last() else { break };
+            last.clone_from(end);
             self.blobs(page).await?;
         }
         if self.repair && !self.unsound.is_empty() {
@@ -165,8 +162,8 @@ impl Verification {
         let mut last = Checked::default();
         while !self.registry.is_read_only() {
             let page = self.registry.database.blobs_unchecked_since(cutoff, &last, PAGE).await?;
-            let Some(next) = page.next.clone() else { break };
-            last = next;
+            let Some((end, _)) = page.last() else { break };
+            last.clone_from(end);
             self.blobs(page).await?;
         }
         Ok(())
@@ -201,11 +198,9 @@ impl Verification {
         }
     }
 
-    async fn blobs(&mut self, page: BlobPage) -> Result<(), Error> {
-        for digest in page.unreadable {
-            self.events.problem(format!("blob {digest:?} cannot be read: skipped")).await?;
-        }
-        for blob in &page.blobs {
+    async fn blobs(&mut self, page: Rows<Checked, Blob>) -> Result<(), Error> {
+        let (blobs, _) = self.events.readable(page, unreadable_blob).await?;
+        for blob in &blobs {
             let found = match self.look_at(blob, &blob.location).await {
                 Ok(found) => found,
                 Err(Error::Store(error)) => {
@@ -337,6 +332,11 @@ impl Verification {
             })
             .await
     }
+}
+
+/// What a blob is called that cannot be read out of its row.
+pub(crate) fn unreadable_blob((_, digest): Checked, _: metadata::Error) -> String {
+    format!("blob {digest:?} cannot be read")
 }
 
 /// How far reading may be ahead of its rate.
