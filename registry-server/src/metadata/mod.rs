@@ -49,7 +49,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-pub(crate) use asker::Asker;
+pub(crate) use asker::{Asker, Turns};
 pub(crate) use cache::Cache;
 pub use error::Error;
 use readers::{Reader, Readers};
@@ -94,13 +94,6 @@ impl Database {
     async fn open_with(options: SqliteConnectOptions, path: &Path) -> Result<Self, Error> {
         let mut connection = options.connect().await?;
         migrate(&mut connection, path).await?;
-        Self::with_writer(connection, options, path).await
-    }
-
-    /// Opens a database whose schema is known to be right.
-    async fn open_copy(path: &Path) -> Result<Self, Error> {
-        let options = options(path);
-        let connection = options.connect().await?;
         Self::with_writer(connection, options, path).await
     }
 

@@ -1,17 +1,16 @@
 //! Lists, read a page at a time and always in byte order: tags, the catalog, referrers.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use berth_shared::{
     claimant::Claimant,
     digest::Digest,
     name::RepositoryName,
     rights::Rights,
-    serve::budget::{Budget, Busy, Reservation, Share},
+    serve::budget::{Budget, Reservation, Share},
     tag::Tag,
 };
 use futures_util::{StreamExt, stream, stream::BoxStream};
-use tokio::time::timeout;
 
 use super::{Error, Registry};
 use crate::{
@@ -48,9 +47,6 @@ const REFERRERS_BYTES: usize = 64 * 1024;
 /// How many pages of more are read at once: each connection that reads keeps room for the largest
 /// that it has read. A client has one, and all strangers together have two.
 pub(super) const LARGE_PAGES_MAX: usize = 4;
-
-/// How long a request waits for its turn to read one.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How often a page of referrers is in memory while it is put together: in the database's hands, as
 /// rows and as text.
@@ -215,7 +211,7 @@ impl Registry {
             let room = memory.reserve(bytes_max.saturating_mul(REFERRERS_COPIES)).await?;
             let _turn = match bytes_max {
                 REFERRERS_BYTES => None,
-                _ => self.turn_for_a_large_page().await?,
+                _ => self.large_pages.take().await?,
             };
             match self.database.referrers(wanted, bytes_max).await? {
                 Answer::Page { referrers: items, next } => return Ok(Page { items, next, room }),
@@ -223,14 +219,6 @@ impl Registry {
                 Answer::TooLarge(bytes) => bytes_max = bytes,
             }
         }
-    }
-
-    /// A turn to read a large page, of which a client has one.
-    async fn turn_for_a_large_page(&self) -> Result<Option<Reservation>, Error> {
-        let Asker::Client(claimant) = Asker::current() else { return Ok(None) };
-        let share = self.large_pages.share(claimant);
-        let turn = timeout(TURN_WAIT_MAX, share.wait_for(1)).await;
-        turn.map(Some).map_err(|_| Error::Busy(Busy { limit: "LARGE_PAGES_MAX" }))
     }
 
     /// The repositories that whoever holds `rights` may pull. Until there is a page of them it goes

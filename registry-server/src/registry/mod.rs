@@ -100,7 +100,7 @@ pub struct Registry {
     pushers: Arc<Pushers>,
     matching: Matching,
     /// Held while a large page of a list is read.
-    large_pages: Budget,
+    large_pages: metadata::Turns,
     /// Held by whoever copies objects; objects are deleted while nobody does.
     holds: Arc<tokio::sync::RwLock<()>>,
     /// One collection at a time, and none while verification adopts what it would delete.
@@ -281,8 +281,7 @@ impl Registry {
             turns: Arc::default(),
             pushers: Arc::new(Pushers::new(settings.limits.uploads_max)),
             matching: Matching::default(),
-            // With one more, since the last of a budget is nobody's.
-            large_pages: Budget::new("LARGE_PAGES_MAX", list::LARGE_PAGES_MAX + 1),
+            large_pages: metadata::Turns::new("LARGE_PAGES_MAX", list::LARGE_PAGES_MAX),
             holds: Arc::default(),
             maintenance: Arc::default(),
             memory: Budget::new("memory_bytes_max", settings.limits.memory_bytes_max),

@@ -106,7 +106,7 @@ impl Registry {
     pub async fn verify_due(&self, events: &Events) -> Result<Summary, Error> {
         let mut verification = Verification::new(self, Options::default(), events).await?;
         if let Some(every) = self.settings().verification.every {
-            verification.due(self.before(every)).await?;
+            verification.blobs(Some(self.before(every))).await?;
         }
         Ok(verification.finish())
     }
@@ -144,29 +144,27 @@ impl Verification {
     async fn everything(&mut self) -> Result<(), Error> {
         self.manifests().await?;
         self.done.incomplete = incomplete::tell(&self.registry, &self.events).await?;
-        let mut last = Checked::default();
-        loop {
-            let page = self.registry.database.blobs_after(&last, PAGE).await?;
-            let Some((end, _)) = page.last() else { break };
-            last.clone_from(end);
-            self.blobs(page).await?;
-        }
+        self.blobs(None).await?;
         if self.repair && !self.unsound.is_empty() {
             self.search_orphans().await?;
         }
         Ok(())
     }
 
-    /// Each blob that is due once: one that cannot be read now waits for the next time.
-    async fn due(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
-        let mut last = Checked::default();
-        while !self.registry.is_read_only() {
-            let page = self.registry.database.blobs_unchecked_since(cutoff, &last, PAGE).await?;
-            let Some((end, _)) = page.last() else { break };
+    /// Each blob once, or each that is due since `cutoff`: one that cannot be read now waits for the
+    /// next time.
+    async fn blobs(&mut self, cutoff: Option<UnixSeconds>) -> Result<(), Error> {
+        let (database, mut last) = (self.registry.database.clone(), Checked::default());
+        loop {
+            let page = match cutoff {
+                None => database.blobs_after(&last, PAGE).await?,
+                Some(_) if self.registry.is_read_only() => return Ok(()),
+                Some(cutoff) => database.blobs_unchecked_since(cutoff, &last, PAGE).await?,
+            };
+            let Some((end, _)) = page.last() else { return Ok(()) };
             last.clone_from(end);
-            self.blobs(page).await?;
+            self.page(page).await?;
         }
-        Ok(())
     }
 
     fn finish(mut self) -> Summary {
@@ -198,7 +196,7 @@ impl Verification {
         }
     }
 
-    async fn blobs(&mut self, page: Rows<Checked, Blob>) -> Result<(), Error> {
+    async fn page(&mut self, page: Rows<Checked, Blob>) -> Result<(), Error> {
         let (blobs, _) = self.events.readable(page, unreadable_blob).await?;
         for blob in &blobs {
             let found = match self.look_at(blob, &blob.location).await {
