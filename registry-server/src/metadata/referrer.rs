@@ -128,10 +128,10 @@ impl Wanted<'_> {
     /// What reads `columns` of them: those of a type by the index that holds those alone, whatever
     /// else refers.
     fn select(&self, columns: &str) -> AssertSqlSafe<String> {
-        let of_type = self.artifact_type.map_or("", |_| "AND m.artifact_type = $5");
+        let of_type = self.artifact_type.map_or("", |_| " AND m.artifact_type = $5");
         AssertSqlSafe(format!(
             "SELECT {columns} FROM repositories r JOIN manifests m ON m.repository = r.id
-             WHERE r.name = $1 AND m.subject = $2 {of_type} AND m.digest > $3
+             WHERE r.name = $1 AND m.subject = $2{of_type} AND m.digest > $3
              ORDER BY m.digest LIMIT $4"
         ))
     }

@@ -65,16 +65,20 @@ impl Database {
         key: &str,
         places: &str,
     ) -> Result<u64, Error> {
-        let behind = format!("FROM {table} WHERE ({key}) > ({places})");
         let (mut total, mut last) = (0, K::default());
         loop {
-            let skip = format!("SELECT {key} {behind} ORDER BY {key} LIMIT 1 OFFSET $1");
+            let skip = format!(
+                "SELECT {key} FROM {table} WHERE ({key}) > ({places})
+                 ORDER BY {key} LIMIT 1 OFFSET $1"
+            );
             let (skip, values) = (AssertSqlSafe(skip), (PAGE - 1, &last));
             let Some(next) = self.reader().await?.optional(skip, values).await? else { break };
             total += u64::from(PAGE);
             last = next;
         }
-        let rest = format!("SELECT COUNT(*) FROM (SELECT 1 {behind} LIMIT $1) p");
+        let rest = format!(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM {table} WHERE ({key}) > ({places}) LIMIT $1) p"
+        );
         let left: u64 = self.reader().await?.one(AssertSqlSafe(rest), (PAGE, &last)).await?;
         Ok(total + left)
     }
