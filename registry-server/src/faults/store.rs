@@ -7,8 +7,7 @@ use bytes::Bytes;
 
 use super::Faults;
 use crate::storage::{
-    Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Progress, Shares,
-    Store,
+    Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store,
 };
 
 #[derive(Debug)]
@@ -133,11 +132,11 @@ impl ObjectWriter for FaultyWriter {
         Err(self.failure())
     }
 
-    async fn checkpoint(&mut self) -> Result<Progress, Error> {
+    async fn checkpoint(&mut self) -> Result<Draft, Error> {
         if self.faults.step() { self.writer.checkpoint().await } else { Err(self.failure()) }
     }
 
-    async fn seal(&mut self) -> Result<Option<Progress>, Error> {
+    async fn seal(&mut self) -> Result<Option<Draft>, Error> {
         if self.faults.step() { self.writer.seal().await } else { Err(self.failure()) }
     }
 

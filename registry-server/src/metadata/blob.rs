@@ -253,11 +253,11 @@ impl Transaction<'_> {
                  WHERE digest = $1";
             self.run(statement, (digest, size, location, now)).await?;
             self.invalidate(Key::BlobEverywhere);
-            Dead::finished(old.location, old.size)
+            Dead::of(old.location, old.size)
         } else {
-            Dead::finished(location.clone(), *size)
+            Dead::of(location.clone(), *size)
         };
-        self.bury(std::slice::from_ref(&dead), now).await?;
+        self.bury(&dead, now).await?;
         Ok(Some(dead))
     }
 

@@ -279,8 +279,8 @@ impl Transaction<'_> {
         let Some((location, size)) = self.optional(statement, digest).await? else {
             return Ok(None);
         };
-        let dead = Dead::finished(location, size);
-        self.bury(std::slice::from_ref(&dead), now).await?;
+        let dead = Dead::of(location, size);
+        self.bury(&dead, now).await?;
         Ok(Some(dead))
     }
 

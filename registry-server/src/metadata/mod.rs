@@ -57,7 +57,7 @@ use sqlite::{MIGRATIONS, migrate, options};
 pub(crate) use statement::Rows;
 use statement::Statements;
 use transaction::Transaction;
-use writer::{Work, Writer};
+use writer::Writer;
 
 /// How long reading connections are waited for when the database closes.
 const CLOSE_TIME: Duration = Duration::from_millis(500);
@@ -169,24 +169,6 @@ impl Database {
     /// Lets a write wait no longer for its turn than this, and be at work for a third of it.
     pub(crate) fn limit_writes(&self, most: Duration) {
         self.writer.set_limit(most);
-    }
-
-    /// Runs `work` on what is `given` to it in a transaction of the writer, and gives its result once
-    /// that is committed. When `work` fails, nothing of it is kept. It may be run more than once.
-    ///
-    /// When the caller is dropped, work that is not begun is never done, and what is begun goes on.
-    /// Work of an [`Asker`] waits behind what the same one has asked for.
-    ///
-    /// # Errors
-    /// What `work` says, when the commit fails, and [`Error::Busy`] when it takes too long.
-    async fn write<G, T, E, W>(&self, given: G, work: W) -> Result<T, E>
-    where
-        G: Send + Sync + 'static,
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
-        W: Work<G, T, E>,
-    {
-        self.writer.run(given, work).await
     }
 
     /// Where it lies.

@@ -2,17 +2,15 @@
 
 use std::{fmt, str::FromStr};
 
+use super::{
+    Database, Error, Transaction,
+    column::{same, text},
+    statement::{Rows, Statements, row},
+};
+use crate::storage::{self, Draft, is_random_hex, random_hex};
 use berth_shared::{
     claimant::Claimant, clock::UnixSeconds, digest::Algorithm, name::RepositoryName,
 };
-use sqlx::sqlite::SqliteRow;
-
-use super::{
-    Database, Error, Transaction,
-    column::{Column, same, text},
-    statement::{Row, Rows, Statements, row},
-};
-use crate::storage::{self, Dead, Draft, is_random_hex, random_hex};
 
 /// The text is no id of an upload session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -88,25 +86,7 @@ const SESSIONS: &str = "SELECT COUNT(*) FROM
 text!(UploadId::as_str);
 same!(Pusher);
 row!(Upload { id, repository, subject, pusher, claim, algorithm, hash_state, started }, draft);
-
-impl Row for Draft {
-    fn of(row: &SqliteRow) -> Result<Self, Error> {
-        let state = Column::at(row, "draft")?;
-        Ok(Self {
-            location: Column::at(row, "location")?,
-            received: Column::at(row, "received")?,
-            state,
-        })
-    }
-}
-
-impl Upload {
-    /// What was received, once nothing owns it any more.
-    pub(crate) fn dead(&self) -> Dead {
-        let Draft { location, received, state } = self.draft.clone();
-        Dead { location, size: received, draft: state }
-    }
-}
+row!(Draft { location, received, state });
 
 impl Database {
     /// The session with this id, unless it was last touched before `idle_since`.
@@ -115,8 +95,9 @@ impl Database {
         id: &UploadId,
         idle_since: UnixSeconds,
     ) -> Result<Option<Upload>, Error> {
-        let statement = "SELECT id, repository, subject, pusher, location, received, draft, claim,
-                    algorithm, hash_state, started
+        let statement =
+            "SELECT id, repository, subject, pusher, location, received, draft AS state,
+                    claim, algorithm, hash_state, started
              FROM uploads WHERE id = $1 AND touched >= $2";
         self.reader().await?.optional(statement, (id, idle_since)).await
     }
@@ -129,8 +110,9 @@ impl Database {
         idle_since: UnixSeconds,
         limit: u32,
     ) -> Result<Rows<String, Upload>, Error> {
-        let statement = "SELECT id, repository, subject, pusher, location, received, draft, claim,
-                    algorithm, hash_state, started
+        let statement =
+            "SELECT id, repository, subject, pusher, location, received, draft AS state,
+                    claim, algorithm, hash_state, started
              FROM uploads WHERE touched < $1 AND id > $2 ORDER BY id LIMIT $3";
         self.reader().await?.all(statement, (idle_since, last, limit)).await
     }
@@ -210,7 +192,7 @@ impl Database {
             Box::pin(async move {
                 let is_ended = tx.delete_upload(upload).await?;
                 if is_ended {
-                    tx.bury(&[upload.dead()], now).await?;
+                    tx.bury(&upload.draft, now).await?;
                 }
                 Ok(is_ended)
             })
@@ -230,7 +212,7 @@ impl Database {
                 let statement = "DELETE FROM uploads WHERE id = $1 AND touched < $2";
                 let is_ended = tx.run(statement, (&upload.id, idle_since)).await? > 0;
                 if is_ended {
-                    tx.bury(&[upload.dead()], now).await?;
+                    tx.bury(&upload.draft, now).await?;
                 }
                 Ok(is_ended)
             })
@@ -289,7 +271,7 @@ mod tests {
             repository: "app".parse().unwrap(),
             subject: "user:andrew".to_owned(),
             pusher: Pusher("subject:andrew".to_owned()),
-            draft: Draft { location: Location::fresh().unwrap(), received: 0, state: None },
+            draft: Draft::of(Location::fresh().unwrap(), 0),
             claim: 0,
             algorithm: Algorithm::Sha256,
             hash_state: None,

@@ -140,44 +140,27 @@ pub struct Listing {
     pub strange: Vec<String>,
 }
 
-/// An unfinished object as it was last recorded.
+/// An object as it was last recorded: an unfinished one, or any that nothing owns any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
-    /// Where it is to lie.
+    /// Where it lies, or is to.
     pub location: Location,
     /// How many of its bytes are durable.
     pub received: u64,
-    /// What else the store has to remember of it, in words of its own.
+    /// What else the store has to remember of it until it is finished, in words of its own.
     pub state: Option<String>,
 }
 
-/// How far an unfinished object has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
-    /// How many bytes are durable.
-    pub durable: u64,
-    /// What else the store has to remember.
-    pub state: Option<String>,
+impl Draft {
+    /// An object that was finished, or holds nothing yet.
+    #[must_use]
+    pub fn of(location: Location, received: u64) -> Self {
+        Self { location, received, state: None }
+    }
 }
 
 /// An object that nothing owns any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dead {
-    /// Where it lies.
-    pub location: Location,
-    /// Its length in bytes.
-    pub size: u64,
-    /// What the store remembered of it, where it was not finished.
-    pub draft: Option<String>,
-}
-
-impl Dead {
-    /// An object that was finished.
-    #[must_use]
-    pub fn finished(location: Location, size: u64) -> Self {
-        Self { location, size, draft: None }
-    }
-}
+pub type Dead = Draft;
 
 /// What a store knows about an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,11 +229,11 @@ pub trait ObjectWriter: Send {
     async fn append(&mut self, chunks: Vec<Bytes>) -> Result<(), Error>;
 
     /// Makes everything appended so far durable, and says what has to be recorded for that to hold.
-    async fn checkpoint(&mut self) -> Result<Progress, Error>;
+    async fn checkpoint(&mut self) -> Result<Draft, Error>;
 
     /// Makes everything durable that finishing rests on, and says what has to be recorded before;
     /// `None` where it rests on nothing.
-    async fn seal(&mut self) -> Result<Option<Progress>, Error>;
+    async fn seal(&mut self) -> Result<Option<Draft>, Error>;
 
     /// Makes it an object that lasts, and gives where it lies. May be repeated on the same draft.
     async fn finish(self: Box<Self>) -> Result<Location, Error>;

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Progress, Shares,
-    Store, disk::DiskStore,
+    Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store,
+    disk::DiskStore,
 };
 
 /// Parts in files of their own, and finished objects as on a disk.
@@ -72,7 +72,7 @@ impl Store for PartStore {
     }
 
     async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>> {
-        for name in dead.iter().flat_map(|dead| names(dead.draft.as_deref())) {
+        for name in dead.iter().flat_map(|dead| names(dead.state.as_deref())) {
             let _ = fs::remove_file(self.parts.join(name));
         }
         self.disk.delete(dead).await
@@ -120,7 +120,7 @@ impl ObjectWriter for PartWriter {
         Ok(())
     }
 
-    async fn checkpoint(&mut self) -> Result<Progress, Error> {
+    async fn checkpoint(&mut self) -> Result<Draft, Error> {
         if !self.part.is_empty() {
             let number = names(self.draft.state.as_deref()).count();
             // What lies there by this name, nobody has recorded.
@@ -130,10 +130,10 @@ impl ObjectWriter for PartWriter {
             let before = self.draft.state.take().unwrap_or_default();
             self.draft.state = Some(format!("{before} {name}"));
         }
-        Ok(Progress { durable: self.draft.received, state: self.draft.state.clone() })
+        Ok(self.draft.clone())
     }
 
-    async fn seal(&mut self) -> Result<Option<Progress>, Error> {
+    async fn seal(&mut self) -> Result<Option<Draft>, Error> {
         self.checkpoint().await.map(Some)
     }
 
@@ -144,7 +144,7 @@ impl ObjectWriter for PartWriter {
         if self.store.length(&location).await.is_ok_and(|length| length == self.draft.received) {
             return Ok(location);
         }
-        let object = Draft { location: location.clone(), received: 0, state: None };
+        let object = Draft::of(location.clone(), 0);
         let mut object = self.store.disk.open(object, self.claim).await?;
         object.append(vec![self.whole()?.into()]).await?;
         object.finish().await?;

@@ -69,8 +69,7 @@ impl Session {
     }
 
     async fn checkpoint(&mut self) {
-        let progress = self.writer().await.checkpoint().await.unwrap();
-        (self.draft.received, self.draft.state) = (progress.durable, progress.state);
+        self.draft = self.writer().await.checkpoint().await.unwrap();
     }
 
     async fn step(&mut self, step: Step) {
@@ -96,8 +95,8 @@ impl Session {
     async fn finish(&mut self) -> Location {
         self.writer().await;
         let mut writer = self.writer.take().unwrap();
-        if let Some(progress) = writer.seal().await.unwrap() {
-            (self.draft.received, self.draft.state) = (progress.durable, progress.state);
+        if let Some(draft) = writer.seal().await.unwrap() {
+            self.draft = draft;
         }
         writer.finish().await.unwrap()
     }
@@ -132,7 +131,7 @@ async fn run(kind: &str, make: Make, steps: &[Step], expected: &str, is_reopened
         assert_eq!(session.finish().await, location, "{what}");
         assert_eq!(store.length(&location).await.unwrap(), length, "{what}");
     }
-    let dead = [Dead::finished(location.clone(), length)];
+    let dead = [Dead::of(location.clone(), length)];
     for _ in 0..2 {
         assert!(store.delete(&dead).await.iter().all(Result::is_ok), "{what}");
     }

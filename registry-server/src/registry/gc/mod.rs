@@ -261,7 +261,7 @@ impl Collection {
             if let Err(error) = &deleted {
                 self.problem(format!("deleting an object: {}", chain(error))).await?;
             }
-            freed.push(deleted.is_ok().then_some(dead.size));
+            freed.push(deleted.is_ok().then_some(dead.received));
         }
         self.done.bytes += freed.iter().flatten().sum::<u64>();
         Ok(freed)
@@ -320,7 +320,7 @@ impl Collection {
             return Ok(());
         }
         self.registry.refuse_when_read_only()?;
-        let dead = Dead::finished(orphan.clone(), described.length);
+        let dead = Dead::of(orphan.clone(), described.length);
         if let Some(Err(error)) = self.registry.remove_objects(&[dead]).await.pop() {
             return self.problem(format!("deleting an object: {}", chain(&error))).await;
         }

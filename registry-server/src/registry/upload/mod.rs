@@ -4,6 +4,8 @@
 //! goes on after a crash where the row stands. A commit inserts the blob's row last, so nothing
 //! half-written is ever visible.
 
+use std::slice;
+
 use berth_shared::{
     clock::UnixSeconds,
     digest::{Algorithm, Digest},
@@ -81,7 +83,7 @@ impl Registry {
             repository: permit.repository().clone(),
             subject: permit.subject().claim().to_owned(),
             pusher,
-            draft: Draft { location: Location::fresh()?, received: 0, state: None },
+            draft: Draft::of(Location::fresh()?, 0),
             claim: 0,
             algorithm,
             hash_state: None,
@@ -207,7 +209,7 @@ impl Registry {
         let (database, now) = (&self.database, self.clock.now());
         let is_ended = database.end_idle_upload(upload, idle_since, now).await?;
         if is_ended {
-            self.drop_objects(&[upload.dead()]).await;
+            self.drop_objects(slice::from_ref(&upload.draft)).await;
         }
         Ok(is_ended)
     }
@@ -246,7 +248,7 @@ impl Registry {
 
     async fn end_session(&self, upload: &Upload) -> Result<(), Error> {
         if self.database.end_upload(upload, self.clock.now()).await? {
-            self.drop_objects(&[upload.dead()]).await;
+            self.drop_objects(slice::from_ref(&upload.draft)).await;
         }
         Ok(())
     }

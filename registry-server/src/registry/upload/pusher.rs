@@ -91,16 +91,10 @@ pub(super) struct Pushing<'p> {
     unrecorded_bytes: AtomicU64,
 }
 
-/// The right to have bytes in hand: to take them from the client, hash and write them.
+/// One of the pusher's share and of all, until dropped: the right to have bytes in hand, which is to
+/// take them from the client, hash and write them, or to keep a file open while its client thinks.
 #[derive(Debug)]
 pub(super) struct Slot<'s> {
-    _own: SemaphorePermit<'s>,
-    _common: SemaphorePermit<'s>,
-}
-
-/// The right to keep a file open while its client thinks.
-#[derive(Debug)]
-pub(super) struct KeptOpen<'s> {
     _own: SemaphorePermit<'s>,
     _common: SemaphorePermit<'s>,
 }
@@ -125,10 +119,10 @@ impl Pushing<'_> {
 
     /// The right to keep the file open while the client thinks, if the pusher's share and all of it
     /// have room.
-    pub(super) fn keep_open(&self) -> Option<KeptOpen<'_>> {
+    pub(super) fn keep_open(&self) -> Option<Slot<'_>> {
         let own = self.share.kept_open.try_acquire().ok()?;
         let common = self.pushers.kept_open.try_acquire().ok()?;
-        Some(KeptOpen { _own: own, _common: common })
+        Some(Slot { _own: own, _common: common })
     }
 
     /// Notes bytes that were received and that no row counts yet.

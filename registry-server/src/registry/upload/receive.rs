@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::pusher::{KeptOpen, Pushing, Slot};
+use super::pusher::{Pushing, Slot};
 use crate::{
     metadata::upload::Upload,
     registry::{
@@ -16,7 +16,7 @@ use crate::{
         content::{Content, is_late},
         hash::Hasher,
     },
-    storage::{self, Draft, Location, ObjectWriter, Progress, Store},
+    storage::{self, Draft, Location, ObjectWriter, Store},
 };
 
 /// How much is gathered before it is hashed and written. Twice this is held per slot: one part on
@@ -313,7 +313,7 @@ struct Object<'o> {
     looked_at: u64,
     writer: Option<Box<dyn ObjectWriter>>,
     /// The right to stay open between turns.
-    kept_open: Option<KeptOpen<'o>>,
+    kept_open: Option<Slot<'o>>,
 }
 
 impl<'o> Object<'o> {
@@ -371,24 +371,18 @@ impl<'o> Object<'o> {
 
     /// Makes all of it durable. An object without bytes is one too.
     async fn checkpoint(&mut self) -> Result<(), Error> {
-        let progress = self.open().await?.checkpoint().await.map_err(or_unknown)?;
-        self.advance(progress);
+        self.draft = self.open().await?.checkpoint().await.map_err(or_unknown)?;
         Ok(())
     }
 
     /// Whether something has to be recorded before it is finished.
     async fn seal(&mut self) -> Result<bool, Error> {
-        let progress = self.open().await?.seal().await.map_err(or_unknown)?;
-        let is_needed = progress.is_some();
-        if let Some(progress) = progress {
-            self.advance(progress);
+        let sealed = self.open().await?.seal().await.map_err(or_unknown)?;
+        let is_needed = sealed.is_some();
+        if let Some(draft) = sealed {
+            self.draft = draft;
         }
         Ok(is_needed)
-    }
-
-    fn advance(&mut self, Progress { durable, state }: Progress) {
-        self.draft.received = durable;
-        self.draft.state = state;
     }
 
     async fn finish(mut self) -> Result<Location, Error> {
