@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Database, Error, Transaction,
+    cache::Value,
     column::Column,
     key::Key,
     list,
@@ -66,7 +67,7 @@ impl Database {
         digest: &Digest,
     ) -> Result<Option<LinkedBlob>, Error> {
         let key = Key::Blob(repository.clone(), digest.clone());
-        if let Some(blob) = self.cache().get(&key) {
+        if let Some(Value::Blob(blob)) = self.cache().get(&key) {
             return Ok(Some(blob));
         }
         let read_at = self.cache().generation();
@@ -78,7 +79,7 @@ impl Database {
         let blob: Option<LinkedBlob> =
             self.reader().await?.optional(statement, (repository, digest)).await?;
         if let Some(blob) = &blob {
-            self.cache().keep(read_at, key, blob.clone());
+            self.cache().keep(read_at, key, Value::Blob(blob.clone()));
         }
         Ok(blob)
     }
@@ -175,27 +176,6 @@ impl Database {
         let given = (repository.clone(), digest.clone());
         self.write(given, move |tx, (repository, digest)| {
             Box::pin(tx.link_blob(repository, digest, now))
-        })
-        .await
-    }
-
-    /// Records that a client was told that the repository holds the blob. `false` when it does
-    /// not any more.
-    pub(crate) async fn touch_blob(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        now: UnixSeconds,
-    ) -> Result<bool, Error> {
-        let given = (repository.clone(), digest.clone());
-        self.write(given, move |tx, (repository, digest)| {
-            Box::pin(async move {
-                let statement = "UPDATE repository_blobs SET touched = $3 WHERE digest = $2
-                     AND repository = (SELECT id FROM repositories WHERE name = $1)";
-                let touched = tx.run(statement, (repository, digest, now)).await?;
-                tx.invalidate(Key::Blob(repository.clone(), digest.clone()));
-                Ok(touched > 0)
-            })
         })
         .await
     }

@@ -19,29 +19,13 @@ const BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// entries than it may until it tidies up, after 64 of them.
 const MANIFEST_BYTES_MAX: usize = 64 * 1024;
 
-/// What is kept: each kind of value, by its own name.
-macro_rules! kept {
-    ($($kind:ident($value:ty)),*) => {
-        #[derive(Debug, Clone)]
-        pub(super) enum Value { $($kind($value)),* }
-
-        $(
-            impl From<$value> for Value {
-                fn from(value: $value) -> Self {
-                    Self::$kind(value)
-                }
-            }
-
-            impl From<Value> for Option<$value> {
-                fn from(value: Value) -> Self {
-                    if let Value::$kind(value) = value { Some(value) } else { None }
-                }
-            }
-        )*
-    };
+/// What is kept.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Blob(LinkedBlob),
+    Manifest(Arc<Manifest>),
+    Tag(Digest),
 }
-
-kept!(Blob(LinkedBlob), Manifest(Arc<Manifest>), Tag(Digest));
 
 /// The cache in front of the database.
 #[derive(Debug)]
@@ -75,14 +59,11 @@ impl Cache {
         self.entries.weighted_size()
     }
 
-    pub(super) fn get<T>(&self, key: &Key) -> Option<T>
-    where
-        Option<T>: From<Value>,
-    {
+    pub(super) fn get(&self, key: &Key) -> Option<Value> {
         let found = self.entries.get(key);
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
-        found?.into()
+        found
     }
 
     /// To be asked before the database is read.
@@ -105,8 +86,7 @@ impl Cache {
     }
 
     /// Keeps what was read, unless it is too large or may be stale.
-    pub(super) fn keep(&self, read_at: Generation, key: Key, value: impl Into<Value>) {
-        let value = value.into();
+    pub(super) fn keep(&self, read_at: Generation, key: Key, value: Value) {
         if matches!(&value, Value::Manifest(manifest) if manifest.bytes.len() > MANIFEST_BYTES_MAX)
         {
             return;

@@ -52,6 +52,7 @@ use tokio::time::timeout;
 pub(crate) use asker::{Asker, Turns};
 pub(crate) use cache::Cache;
 pub use error::Error;
+pub(crate) use key::Key;
 use readers::{Reader, Readers};
 use sqlite::{MIGRATIONS, migrate, options};
 pub(crate) use statement::Rows;

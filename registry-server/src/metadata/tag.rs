@@ -2,7 +2,9 @@
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
-use super::{Database, Error, Transaction, key::Key, repository, statement::Statements};
+use super::{
+    Database, Error, Transaction, cache::Value, key::Key, repository, statement::Statements,
+};
 
 impl Database {
     /// What the tag points to.
@@ -12,7 +14,7 @@ impl Database {
         tag: &Tag,
     ) -> Result<Option<Digest>, Error> {
         let key = Key::Tag(repository.clone(), tag.clone());
-        if let Some(digest) = self.cache().get(&key) {
+        if let Some(Value::Tag(digest)) = self.cache().get(&key) {
             return Ok(Some(digest));
         }
         let read_at = self.cache().generation();
@@ -21,7 +23,7 @@ impl Database {
         let digest: Option<Digest> =
             self.reader().await?.optional(statement, (repository, tag)).await?;
         if let Some(digest) = &digest {
-            self.cache().keep(read_at, key, digest.clone());
+            self.cache().keep(read_at, key, Value::Tag(digest.clone()));
         }
         Ok(digest)
     }

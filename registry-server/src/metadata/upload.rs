@@ -79,9 +79,9 @@ pub(crate) struct Upload {
     pub(crate) started: UnixSeconds,
 }
 
-/// Sessions of a pusher; no more of them are counted than it may have.
-const SESSIONS: &str = "SELECT COUNT(*) FROM
-     (SELECT 1 FROM uploads WHERE pusher = $1 AND touched >= $2 LIMIT $3) s";
+/// Sessions of a pusher and the bytes that they hold; no more of them are counted than it may have.
+const UNFINISHED: &str = "SELECT COUNT(*), CAST(COALESCE(SUM(received), 0) AS BIGINT) FROM
+     (SELECT received FROM uploads WHERE pusher = $1 AND touched >= $2 LIMIT $3) s";
 
 text!(UploadId::as_str);
 same!(Pusher);
@@ -117,27 +117,15 @@ impl Database {
         self.reader().await?.all(statement, (idle_since, last, limit)).await
     }
 
-    /// How many sessions the pusher has that were touched since `idle_since`; counted no further
-    /// than `limit`.
-    pub(crate) async fn sessions_of(
+    /// How many sessions the pusher has that were touched since `idle_since`, and the bytes that they
+    /// hold together; counted no further than `limit` of them.
+    pub(crate) async fn unfinished_of(
         &self,
         pusher: &Pusher,
         idle_since: UnixSeconds,
         limit: u32,
-    ) -> Result<u64, Error> {
-        self.reader().await?.one(SESSIONS, (pusher, idle_since, limit)).await
-    }
-
-    /// The bytes that such sessions hold together; no more than `limit` of them are added up.
-    pub(crate) async fn unfinished_bytes_of(
-        &self,
-        pusher: &Pusher,
-        idle_since: UnixSeconds,
-        limit: u32,
-    ) -> Result<u64, Error> {
-        let statement = "SELECT CAST(COALESCE(SUM(received), 0) AS BIGINT) FROM
-             (SELECT received FROM uploads WHERE pusher = $1 AND touched >= $2 LIMIT $3) s";
-        self.reader().await?.one(statement, (pusher, idle_since, limit)).await
+    ) -> Result<(u64, u64), Error> {
+        self.reader().await?.one(UNFINISHED, (pusher, idle_since, limit)).await
     }
 
     /// Records a new session, unless its pusher has `max` of them or more. Whether it did.
@@ -149,7 +137,8 @@ impl Database {
     ) -> Result<bool, Error> {
         self.write(upload, move |tx, upload| {
             Box::pin(async move {
-                let has: u64 = tx.one(SESSIONS, (&upload.pusher, idle_since, max)).await?;
+                let (has, _): (u64, u64) =
+                    tx.one(UNFINISHED, (&upload.pusher, idle_since, max)).await?;
                 let is_within = has < max.into();
                 if is_within {
                     tx.insert_upload(upload).await?;
@@ -182,35 +171,20 @@ impl Database {
     }
 
     /// Ends a session, whose object goes. `false` when it had ended already, or somebody else
-    /// recorded since the upload was read.
+    /// recorded since the upload was read; with `idle_since`, when somebody has touched it since.
     pub(crate) async fn end_upload(
         &self,
         upload: &Upload,
+        idle_since: Option<UnixSeconds>,
         now: UnixSeconds,
     ) -> Result<bool, Error> {
         self.write(upload.clone(), move |tx, upload| {
             Box::pin(async move {
-                let is_ended = tx.delete_upload(upload).await?;
-                if is_ended {
-                    tx.bury(&upload.draft, now).await?;
-                }
-                Ok(is_ended)
-            })
-        })
-        .await
-    }
-
-    /// Ends a session that nobody has touched since `idle_since`. `false` when somebody has.
-    pub(crate) async fn end_idle_upload(
-        &self,
-        upload: &Upload,
-        idle_since: UnixSeconds,
-        now: UnixSeconds,
-    ) -> Result<bool, Error> {
-        self.write(upload.clone(), move |tx, upload| {
-            Box::pin(async move {
-                let statement = "DELETE FROM uploads WHERE id = $1 AND touched < $2";
-                let is_ended = tx.run(statement, (&upload.id, idle_since)).await? > 0;
+                let idle = "DELETE FROM uploads WHERE id = $1 AND touched < $2";
+                let is_ended = match idle_since {
+                    Some(idle_since) => tx.run(idle, (&upload.id, idle_since)).await? > 0,
+                    None => tx.delete_upload(upload).await?,
+                };
                 if is_ended {
                     tx.bury(&upload.draft, now).await?;
                 }
@@ -292,7 +266,7 @@ mod tests {
 
         overtaken.draft.received = 3;
         assert!(!database.record_upload(&mut overtaken, 6).await.unwrap());
-        assert!(!database.end_upload(&overtaken, 6).await.unwrap());
+        assert!(!database.end_upload(&overtaken, None, 6).await.unwrap());
         let digest: Digest = Algorithm::Sha256.digest(b"");
         let received = |upload: &Upload| {
             let location = upload.draft.location.clone();

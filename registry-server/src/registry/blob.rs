@@ -6,15 +6,11 @@ use berth_shared::digest::Digest;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, future, stream, stream::BoxStream};
 
-use super::{
-    Error, Registry,
-    hash::Hasher,
-    object::{touched, warn_of_damage},
-};
+use super::{Error, Registry, hash::Hasher, object::warn_of_damage};
 use crate::{
     authz::permit::Permit,
     metadata::{
-        Asker,
+        Asker, Key,
         blob::{Blob, Unlinked},
     },
     storage::{self, ObjectStream, Shares},
@@ -46,8 +42,8 @@ impl Registry {
         }
         let grace = self.settings().collection.grace;
         if self.touch_is_due(linked.touched, grace) {
-            let touch = self.database.touch_blob(repository, digest, self.clock.now()).await;
-            touched(touch, Error::BlobUnknown)?;
+            let key = Key::Blob(repository.clone(), digest.clone());
+            self.touch(key, Error::BlobUnknown).await?;
         }
         Ok(linked.blob)
     }

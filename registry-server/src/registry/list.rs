@@ -7,7 +7,7 @@ use berth_shared::{
     digest::Digest,
     name::RepositoryName,
     rights::Rights,
-    serve::budget::{Budget, Reservation, Share},
+    serve::budget::{Reservation, Share},
     tag::Tag,
 };
 use futures_util::{StreamExt, stream, stream::BoxStream};
@@ -16,7 +16,7 @@ use super::{Error, Registry};
 use crate::{
     authz::permit::Permit,
     metadata::{
-        Asker, Database,
+        Asker,
         referrer::{Answer, Referrer, Wanted},
     },
     reach::Reach,
@@ -74,8 +74,7 @@ pub(crate) struct Page<T> {
 /// Reads the tags of a repository while a client takes them.
 #[derive(Clone)]
 struct TagReader {
-    database: Database,
-    memory: Budget,
+    registry: Registry,
     repository: RepositoryName,
     claimant: Arc<Claimant>,
     /// The tag that the answer ends with, if that is not the last one.
@@ -85,8 +84,9 @@ struct TagReader {
 impl TagReader {
     async fn page_behind(&self, last: String) -> Result<Page<Tag>, Error> {
         // The answer has begun: what it waits for is not broken off.
-        let room = self.memory.share(Arc::clone(&self.claimant)).wait_for(NAMES_BYTES).await;
-        let tags = self.database.tags_after(&self.repository, &last, PAGE_MAX + 1).await?;
+        let room =
+            self.registry.memory.share(Arc::clone(&self.claimant)).wait_for(NAMES_BYTES).await;
+        let tags = self.registry.database.tags_after(&self.repository, &last, PAGE_MAX + 1).await?;
         let mut page = Page::cut(tags, PAGE_MAX, room);
         if let Some(end) = &self.end
             && page.items.last().is_some_and(|last| last.as_str() >= end.as_str())
@@ -135,8 +135,7 @@ impl Registry {
         };
         let next = self.end_of_tags(permit.repository(), &begin, bytes_max).await?;
         let reader = TagReader {
-            database: self.database.clone(),
-            memory: self.memory.clone(),
+            registry: self.clone(),
             repository: permit.repository().clone(),
             claimant: Arc::clone(claimant),
             end: next.clone(),

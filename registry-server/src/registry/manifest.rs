@@ -11,10 +11,11 @@ use berth_shared::{
 };
 use bytes::Bytes;
 
-use super::{
-    Error, Registry, content::MANIFEST_COPIES, manifest_content::read_manifest, object::touched,
+use super::{Error, Registry, content::MANIFEST_COPIES, manifest_content::read_manifest};
+use crate::{
+    authz::permit::Permit,
+    metadata::{Key, manifest::Manifest},
 };
-use crate::{authz::permit::Permit, metadata::manifest::Manifest};
 
 /// What became of a pushed manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +68,7 @@ impl Registry {
             && let Some(lasts) = self.settings().collection.untagged_after
             && self.touch_is_due(found.manifest.touched, lasts)
         {
-            let touch = self.database.touch_manifest(repository, &digest, self.clock.now()).await;
-            touched(touch, Error::ManifestUnknown)?;
+            self.touch(Key::Manifest(repository.clone(), digest), Error::ManifestUnknown).await?;
         }
         Ok(found)
     }

@@ -6,7 +6,7 @@ use berth_shared::{clock::UnixSeconds, telemetry::chain};
 
 use super::{Error, Registry};
 use crate::{
-    metadata::{self, Asker, blob::Blob},
+    metadata::{self, Asker, Key, blob::Blob},
     storage::{self, Dead, Location},
 };
 
@@ -43,6 +43,21 @@ impl Registry {
     /// Whether a touch is to be written: at most once per quarter of the time that it lasts.
     pub(super) fn touch_is_due(&self, touched: UnixSeconds, lasts: Duration) -> bool {
         touched <= self.before(lasts / 4) && !self.is_read_only()
+    }
+
+    /// Records that a client was told of what `key` names: `gone` when that is not there any more. A
+    /// touch that could not be written fails nobody: the touch before lasts a while yet.
+    pub(super) async fn touch(&self, key: Key, gone: Error) -> Result<(), Error> {
+        match self.database.touch(key, self.clock.now()).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(gone),
+            // Where there is one of these there are many.
+            Err(metadata::Error::Busy) => Ok(()),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "recording a touch");
+                Ok(())
+            }
+        }
     }
 
     /// Deletes objects that the database has let go, and says of each what became of it. One that
@@ -87,21 +102,6 @@ impl Registry {
 fn deleted(dead: &[Dead], results: &[Result<(), storage::Error>]) -> Vec<Location> {
     let deleted = dead.iter().zip(results).filter(|(_, result)| result.is_ok());
     deleted.map(|(dead, _)| dead.location.clone()).collect()
-}
-
-/// What a touch says: `gone` when what it was for is not there any more. One that could not be
-/// written fails nobody: the touch before lasts a while yet.
-pub(super) fn touched(touch: Result<bool, metadata::Error>, gone: Error) -> Result<(), Error> {
-    match touch {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(gone),
-        // Where there is one of these there are many.
-        Err(metadata::Error::Busy) => Ok(()),
-        Err(error) => {
-            tracing::warn!(error = chain(&error), "recording a touch");
-            Ok(())
-        }
-    }
 }
 
 /// A line for whoever runs the registry.

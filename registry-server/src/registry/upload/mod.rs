@@ -11,7 +11,7 @@ use berth_shared::{
     digest::{Algorithm, Digest},
 };
 
-use super::{Error, Registry, content::Content, hash::Hasher};
+use super::{Error, Registry, content::Content, hash::Hasher, intake::Known};
 use crate::{
     authz::permit::{Permit, SessionGrant},
     metadata::{
@@ -37,6 +37,12 @@ pub struct Progress {
     pub id: UploadId,
     /// How many bytes it holds.
     pub received: u64,
+}
+
+impl Progress {
+    fn of(upload: &Upload) -> Self {
+        Self { id: upload.id.clone(), received: upload.draft.received }
+    }
 }
 
 /// Which bytes of the blob a chunk says it carries: first and last, both included.
@@ -65,7 +71,8 @@ impl Registry {
         self.refuse_when_full().await?;
         // Looked at here too, so that a flood of refusals never reaches the one writer.
         let max = self.settings().limits.sessions_per_subject_max;
-        if self.database.sessions_of(&pusher, self.idle_since(), max).await? >= max.into() {
+        let (has, _) = self.database.unfinished_of(&pusher, self.idle_since(), max).await?;
+        if has >= max.into() {
             return Err(self.too_many_sessions());
         }
         self.start_session(permit, pusher, algorithm, UploadId::fresh()?).await
@@ -89,7 +96,7 @@ impl Registry {
             hash_state: None,
             started: self.clock.now(),
         };
-        let progress = Progress { id: upload.id.clone(), received: 0 };
+        let progress = Progress::of(&upload);
         let (idle_since, max) =
             (self.idle_since(), self.settings().limits.sessions_per_subject_max);
         let is_within = self.database.start_upload(upload, idle_since, max).await?;
@@ -116,8 +123,7 @@ impl Registry {
         permit: &Permit,
         id: &UploadId,
     ) -> Result<Progress, Error> {
-        let upload = self.session(permit, id).await?;
-        Ok(Progress { id: upload.id, received: upload.draft.received })
+        Ok(Progress::of(&self.session(permit, id).await?))
     }
 
     /// Appends a chunk. A request that is still appending to the same session is stopped first;
@@ -137,7 +143,7 @@ impl Registry {
             Reception { registry: self, pushing: &pushing, superseded: &turn.superseded };
         let hasher = self.resume_hash(&upload).await?;
         reception.append(&mut upload, hasher, body).await?;
-        Ok(Progress { id: upload.id, received: upload.draft.received })
+        Ok(Progress::of(&upload))
     }
 
     /// Appends the last chunk, if there is one, and makes the blob out of what was received.
@@ -158,7 +164,7 @@ impl Registry {
         let hasher = self.resume_hash(&upload).await?;
         let received = reception.finish(&mut upload, hasher, body, digest.algorithm()).await?;
         if received != *digest {
-            self.end_session(&upload).await?;
+            self.end_session(&upload, None).await?;
             return Err(Error::DigestMismatch);
         }
         self.make_blob(&upload, digest).await
@@ -183,7 +189,7 @@ impl Registry {
     pub(crate) async fn cancel_upload(&self, permit: &Permit, id: &UploadId) -> Result<(), Error> {
         let _turn = self.turns.take(id).await?;
         let upload = self.session(permit, id).await?;
-        self.end_session(&upload).await
+        self.end_session(&upload, None).await.map(drop)
     }
 
     /// Whose session it is, and since when: what a token that expired meanwhile is judged by.
@@ -197,7 +203,7 @@ impl Registry {
     }
 
     /// Ends a session that was found idle. `false` when somebody works on it after all.
-    pub(crate) async fn end_idle_upload(
+    pub(super) async fn end_idle_upload(
         &self,
         upload: &Upload,
         idle_since: UnixSeconds,
@@ -206,12 +212,7 @@ impl Registry {
         if self.turns.is_active(&upload.id) {
             return Ok(false);
         }
-        let (database, now) = (&self.database, self.clock.now());
-        let is_ended = database.end_idle_upload(upload, idle_since, now).await?;
-        if is_ended {
-            self.drop_objects(slice::from_ref(&upload.draft)).await;
-        }
-        Ok(is_ended)
+        self.end_session(upload, Some(idle_since)).await
     }
 
     /// The session, if it is of the permit's subject and repository; any other is unknown.
@@ -233,24 +234,27 @@ impl Registry {
             location: upload.draft.location.clone(),
             damaged: false,
         };
-        let received = Received { blob, unsound: self.unsound_object_of(digest).await? };
+        let unsound = match self.know(digest).await? {
+            Known::Unsound(location) => Some(location),
+            Known::Sound(_) | Known::Nothing => None,
+        };
+        let received = Received { blob, unsound };
         let now = self.clock.now();
         let dead = self.database.commit_blob(upload, received, now).await?;
         self.drop_objects(&dead.ok_or(Error::UploadUnknown)?).await;
         Ok(())
     }
 
-    /// Where the digest's present object lies, if that is missing or of the wrong length.
-    async fn unsound_object_of(&self, digest: &Digest) -> Result<Option<Location>, Error> {
-        let Some(blob) = self.database.blob(digest).await? else { return Ok(None) };
-        Ok(if self.is_sound(&blob).await? { None } else { Some(blob.location) })
-    }
-
-    async fn end_session(&self, upload: &Upload) -> Result<(), Error> {
-        if self.database.end_upload(upload, self.clock.now()).await? {
+    async fn end_session(
+        &self,
+        upload: &Upload,
+        idle_since: Option<UnixSeconds>,
+    ) -> Result<bool, Error> {
+        let is_ended = self.database.end_upload(upload, idle_since, self.clock.now()).await?;
+        if is_ended {
             self.drop_objects(slice::from_ref(&upload.draft)).await;
         }
-        Ok(())
+        Ok(is_ended)
     }
 }
 
@@ -258,8 +262,7 @@ impl Registry {
 fn in_order(upload: &Upload, range: Option<ChunkRange>, body: &Content) -> Result<(), Error> {
     let Some(range) = range else { return Ok(()) };
     if range.first != upload.draft.received {
-        let progress = Progress { id: upload.id.clone(), received: upload.draft.received };
-        return Err(Error::OutOfOrder { progress });
+        return Err(Error::OutOfOrder { progress: Progress::of(upload) });
     }
     let announced = range.last.checked_sub(range.first).and_then(|length| length.checked_add(1));
     match (announced, body.length()) {

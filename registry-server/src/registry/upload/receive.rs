@@ -171,7 +171,7 @@ impl Reception<'_> {
             (limits.unfinished_bytes_per_subject_max, limits.sessions_per_subject_max);
         let (pusher, idle_since) = (self.pushing.pusher(), self.registry.idle_since());
         let database = &self.registry.database;
-        let recorded = database.unfinished_bytes_of(pusher, idle_since, sessions_max).await?;
+        let (_, recorded) = database.unfinished_of(pusher, idle_since, sessions_max).await?;
         let bytes = recorded.saturating_add(self.pushing.unrecorded_bytes()).saturating_add(more);
         if bytes <= max {
             return Ok(());
