@@ -26,7 +26,6 @@ mod receive;
 mod turn;
 
 pub(super) use pusher::Pushers;
-use pusher::Pushing;
 use receive::Reception;
 pub(super) use turn::Turns;
 
@@ -135,15 +134,9 @@ impl Registry {
         range: Option<ChunkRange>,
         body: &mut Content,
     ) -> Result<Progress, Error> {
-        let turn = self.turns.take(id).await?;
-        let mut upload = self.session(permit, id).await?;
-        in_order(&upload, range, body)?;
-        let pushing = self.begin_pushing(&upload);
-        let reception =
-            Reception { registry: self, pushing: &pushing, superseded: &turn.superseded };
-        let hasher = self.resume_hash(&upload).await?;
-        reception.append(&mut upload, hasher, body).await?;
-        Ok(Progress::of(&upload))
+        let mut reception = self.begin_reception(permit, id, range, body).await?;
+        reception.append(body).await?;
+        Ok(Progress::of(&reception.upload))
     }
 
     /// Appends the last chunk, if there is one, and makes the blob out of what was received.
@@ -155,23 +148,29 @@ impl Registry {
         range: Option<ChunkRange>,
         body: &mut Content,
     ) -> Result<(), Error> {
-        let turn = self.turns.take(id).await?;
-        let mut upload = self.session(permit, id).await?;
-        in_order(&upload, range, body)?;
-        let pushing = self.begin_pushing(&upload);
-        let reception =
-            Reception { registry: self, pushing: &pushing, superseded: &turn.superseded };
-        let hasher = self.resume_hash(&upload).await?;
-        let received = reception.finish(&mut upload, hasher, body, digest.algorithm()).await?;
+        let mut reception = self.begin_reception(permit, id, range, body).await?;
+        let received = reception.finish(body, digest.algorithm()).await?;
         if received != *digest {
-            self.end_session(&upload, None).await?;
+            self.end_session(&reception.upload, None).await?;
             return Err(Error::DigestMismatch);
         }
-        self.make_blob(&upload, digest).await
+        self.make_blob(&reception.upload, digest).await
     }
 
-    fn begin_pushing(&self, upload: &Upload) -> Pushing<'_> {
-        self.pushers.begin(&upload.pusher, self.settings().limits.uploads_per_subject_max)
+    async fn begin_reception(
+        &self,
+        permit: &Permit,
+        id: &UploadId,
+        range: Option<ChunkRange>,
+        body: &mut Content,
+    ) -> Result<Reception<'_>, Error> {
+        let turn = self.turns.take(id).await?;
+        let upload = self.session(permit, id).await?;
+        in_order(&upload, range, body)?;
+        let slots_max = self.settings().limits.uploads_per_subject_max;
+        let pushing = self.pushers.begin(&upload.pusher, slots_max);
+        let hasher = self.resume_hash(&upload).await?;
+        Ok(Reception::new(self, turn, pushing, upload, hasher))
     }
 
     /// The hash over what the session holds: from its saved state, else by reading it again.
