@@ -19,7 +19,7 @@ pub(crate) type Checked = (UnixSeconds, String);
 pub(crate) struct StoredManifest {
     pub(crate) id: RepositoryId,
     pub(crate) repository: String,
-    pub(crate) digest: String,
+    pub(crate) digest: Digest,
 }
 
 row!(StoredManifest { id, repository, digest });
@@ -87,8 +87,8 @@ impl Database {
         &self,
         last: &(RepositoryId, String),
         limit: u32,
-    ) -> Result<Vec<StoredManifest>, Error> {
-        let statement = "SELECT r.id, r.name AS repository, t.digest
+    ) -> Result<Rows<(RepositoryId, String), StoredManifest>, Error> {
+        let statement = "SELECT r.id, t.digest, r.name AS repository
              FROM manifest_touches t CROSS JOIN repositories r
              WHERE (t.repository, t.digest) > ($1, $2) AND r.id = t.repository
              ORDER BY t.repository, t.digest LIMIT $3";
