@@ -1,6 +1,6 @@
 //! A store whose N-th call fails, as disks do: a write may have written a part.
 
-use std::{io, sync::Arc};
+use std::{io, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -44,23 +44,12 @@ impl Store for FaultyStore {
 
     async fn read(
         &self,
+        shares: Option<&Shares>,
         location: &Location,
-        start: u64,
-        length: u64,
+        part: Range<u64>,
     ) -> Result<ObjectStream, Error> {
         self.step(location)?;
-        self.store.read(location, start, length).await
-    }
-
-    async fn read_for(
-        &self,
-        shares: &Shares,
-        location: &Location,
-        start: u64,
-        length: u64,
-    ) -> Result<ObjectStream, Error> {
-        self.step(location)?;
-        self.store.read_for(shares, location, start, length).await
+        self.store.read(shares, location, part).await
     }
 
     async fn open(&self, draft: Draft, claim: u64) -> Result<Box<dyn ObjectWriter>, Error> {

@@ -58,17 +58,16 @@ impl Registry {
         if blob.size <= CHECKED_BYTES_MAX {
             return Ok(slice(&self.read_small(shares, blob).await?, &part));
         }
-        let (start, length) = (part.start, part.end - part.start);
         // The store sees by itself that a whole object is too short, but not that a part is of one.
-        if length < blob.size && !self.is_sound(blob).await? {
+        if part.end - part.start < blob.size && !self.is_sound(blob).await? {
             return Err(Error::BlobUnknown);
         }
-        match self.store.read_for(shares, &blob.location, start, length).await {
+        match self.store.read(Some(shares), &blob.location, part.clone()).await {
             Err(storage::Error::NotFound(_)) => {
                 // Pushed again meanwhile it lies elsewhere, and collected it is gone.
                 match self.database.blob(&blob.digest).await? {
                     Some(now) if now.location != blob.location => {
-                        Ok(self.store.read_for(shares, &now.location, start, length).await?)
+                        Ok(self.store.read(Some(shares), &now.location, part).await?)
                     }
                     Some(_) => {
                         warn_of_damage(blob);
@@ -113,7 +112,7 @@ impl Registry {
     async fn read_small(&self, shares: &Shares, blob: &Blob) -> Result<Bytes, Error> {
         let _file = shares.files.reserve(1).await?;
         let room = shares.memory.reserve(usize::try_from(blob.size).unwrap_or(usize::MAX)).await?;
-        let object = match self.store.read(&blob.location, 0, blob.size).await {
+        let object = match self.store.read(None, &blob.location, 0..blob.size).await {
             Err(storage::Error::NotFound(_)) => {
                 // Collected or pushed again meanwhile, or really damaged.
                 if self.database.blob(&blob.digest).await?.is_some_and(|now| now == *blob) {

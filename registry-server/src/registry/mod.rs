@@ -22,7 +22,7 @@ pub mod verify;
 #[cfg(test)]
 mod version_4;
 
-use std::{fmt, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use berth_shared::{
@@ -86,7 +86,7 @@ pub struct Limits {
 }
 
 /// A registry; clones share it. What it does stands in a file per noun.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Registry {
     database: Database,
     store: Arc<dyn Store>,
@@ -383,11 +383,5 @@ impl Registry {
     /// Ends: what is being read is given up, and what is queued to be written is refused.
     pub(crate) async fn close(&self) {
         self.database.close().await;
-    }
-}
-
-impl fmt::Debug for Registry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").field("store", &self.store).finish_non_exhaustive()
     }
 }

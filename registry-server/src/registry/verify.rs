@@ -276,7 +276,7 @@ impl Verification {
             Ok(_) | Err(storage::Error::NotFound(_)) => return Ok(Some(MISSING)),
             Err(error) => return Err(Error::Store(error)),
         }
-        let mut object = match store.read(location, 0, blob.size).await {
+        let mut object = match store.read(None, location, 0..blob.size).await {
             Err(storage::Error::NotFound(_)) => return Ok(Some(MISSING)),
             object => object.map_err(Error::Store)?,
         };

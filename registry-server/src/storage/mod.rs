@@ -10,7 +10,7 @@ pub(crate) mod parts;
 #[cfg(test)]
 mod suite;
 
-use std::{fmt, io, str::FromStr};
+use std::{fmt, io, ops::Range, str::FromStr};
 
 use async_trait::async_trait;
 use berth_shared::{
@@ -115,7 +115,7 @@ impl Shares {
     /// # Errors
     /// When there is none for a while, and the answer has not begun.
     pub async fn file(&self) -> Result<Reservation, Busy> {
-        if self.has_begun { Ok(self.files.wait_for(1).await) } else { self.files.reserve(1).await }
+        self.of(&self.files, 1).await
     }
 
     /// Room for so many bytes, likewise.
@@ -123,11 +123,11 @@ impl Shares {
     /// # Errors
     /// As [`file`](Self::file).
     pub async fn room(&self, bytes: usize) -> Result<Reservation, Busy> {
-        if self.has_begun {
-            Ok(self.memory.wait_for(bytes).await)
-        } else {
-            self.memory.reserve(bytes).await
-        }
+        self.of(&self.memory, bytes).await
+    }
+
+    async fn of(&self, share: &Share, amount: usize) -> Result<Reservation, Busy> {
+        if self.has_begun { Ok(share.wait_for(amount).await) } else { share.reserve(amount).await }
     }
 }
 
@@ -179,23 +179,14 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// The length of an object in bytes; [`Error::NotFound`] when there is none.
     async fn length(&self, location: &Location) -> Result<u64, Error>;
 
-    /// Reads `length` bytes from `start`, for the server itself. [`Error::NotFound`] before the first
-    /// byte when the object is missing or ends earlier.
+    /// Reads a part. [`Error::NotFound`] before the first byte when the object is missing or ends
+    /// earlier. A client never holds more than its shares: what has begun waits for them, what has not
+    /// gets [`Error::Busy`] after a while; without shares it is for the server itself.
     async fn read(
         &self,
+        shares: Option<&Shares>,
         location: &Location,
-        start: u64,
-        length: u64,
-    ) -> Result<ObjectStream, Error>;
-
-    /// The same for a client, which never holds more than its shares: what has begun waits for them,
-    /// what has not gets [`Error::Busy`] after a while.
-    async fn read_for(
-        &self,
-        shares: &Shares,
-        location: &Location,
-        start: u64,
-        length: u64,
+        part: Range<u64>,
     ) -> Result<ObjectStream, Error>;
 
     /// Goes on with an unfinished object behind what is durable of it, or begins one. No two requests

@@ -2,7 +2,7 @@
 //! it names in the draft, cannot read them, does not know how much room there is, and makes an object
 //! of them only when what it needs for that has been recorded.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, ops::Range, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -46,21 +46,11 @@ impl Store for PartStore {
 
     async fn read(
         &self,
+        shares: Option<&Shares>,
         location: &Location,
-        start: u64,
-        length: u64,
+        part: Range<u64>,
     ) -> Result<ObjectStream, Error> {
-        self.disk.read(location, start, length).await
-    }
-
-    async fn read_for(
-        &self,
-        shares: &Shares,
-        location: &Location,
-        start: u64,
-        length: u64,
-    ) -> Result<ObjectStream, Error> {
-        self.disk.read_for(shares, location, start, length).await
+        self.disk.read(shares, location, part).await
     }
 
     async fn open(&self, draft: Draft, claim: u64) -> Result<Box<dyn ObjectWriter>, Error> {

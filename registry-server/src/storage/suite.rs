@@ -103,7 +103,7 @@ impl Session {
 }
 
 async fn read(store: &dyn Store, location: &Location, length: u64) -> Result<Vec<u8>, Error> {
-    let pieces: Vec<Bytes> = store.read(location, 0, length).await?.try_collect().await?;
+    let pieces: Vec<Bytes> = store.read(None, location, 0..length).await?.try_collect().await?;
     Ok(pieces.concat())
 }
 
