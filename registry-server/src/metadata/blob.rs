@@ -4,8 +4,7 @@ use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
 use sqlx::{AssertSqlSafe, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Database, Error, Transaction,
-    cache::Value,
+    Database, Error, Transaction, Value,
     column::Column,
     key::Key,
     list,

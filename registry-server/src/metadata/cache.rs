@@ -1,16 +1,12 @@
 //! What the hot path asks for, kept in memory: always under a repository, never under a digest
 //! alone, and dropped by the commit that deletes or moves it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use berth_shared::digest::Digest;
 use moka::sync::Cache as Moka;
 use parking_lot::Mutex;
 
-use super::{blob::LinkedBlob, key::Key, manifest::Manifest};
+use super::{Value, key::Key};
 
 /// How much the cache may hold, in bytes.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -18,14 +14,6 @@ const BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// A manifest larger than this is read from the database each time. The cache holds some more
 /// entries than it may until it tidies up, after 64 of them.
 const MANIFEST_BYTES_MAX: usize = 64 * 1024;
-
-/// What is kept.
-#[derive(Debug, Clone)]
-pub(super) enum Value {
-    Blob(LinkedBlob),
-    Manifest(Arc<Manifest>),
-    Tag(Digest),
-}
 
 /// The cache in front of the database.
 #[derive(Debug)]

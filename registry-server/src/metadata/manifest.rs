@@ -7,8 +7,7 @@ use bytes::Bytes;
 use sqlx::AssertSqlSafe;
 
 use super::{
-    Database, Error, Transaction,
-    cache::Value,
+    Database, Error, Transaction, Value,
     key::Key,
     list,
     repository::{self, RepositoryId},

@@ -41,7 +41,7 @@ use std::{
     time::Duration,
 };
 
-use berth_shared::sqlite::pending;
+use berth_shared::{digest::Digest, sqlite::pending};
 use futures_util::future::BoxFuture;
 use sqlx::{
     ConnectOptions, SqliteConnection,
@@ -62,6 +62,14 @@ use writer::Writer;
 
 /// How long reading connections are waited for when the database closes.
 const CLOSE_TIME: Duration = Duration::from_millis(500);
+
+/// What the cache keeps.
+#[derive(Debug, Clone)]
+enum Value {
+    Blob(blob::LinkedBlob),
+    Manifest(Arc<manifest::Manifest>),
+    Tag(Digest),
+}
 
 /// A handle to the database; clones share it.
 #[derive(Clone, Debug)]

@@ -2,9 +2,7 @@
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
-use super::{
-    Database, Error, Transaction, cache::Value, key::Key, repository, statement::Statements,
-};
+use super::{Database, Error, Transaction, Value, key::Key, repository, statement::Statements};
 
 impl Database {
     /// What the tag points to.

@@ -41,7 +41,7 @@ use crate::{
     storage::{self, Shares, Store},
 };
 use matching::Matching;
-use upload::{Pushers, Turns};
+use upload::Sessions;
 
 /// Files that blobs are read from at once, unless the system has fewer to give. A client has a
 /// quarter.
@@ -94,9 +94,7 @@ pub struct Registry {
     settings: Arc<ArcSwap<Settings>>,
     /// Whether objects stay where they lie, whatever goes: a dry run is on a copy of the database.
     deletes_nothing: bool,
-    /// Who works on which upload session.
-    turns: Arc<Turns>,
-    pushers: Arc<Pushers>,
+    sessions: Arc<Sessions>,
     matching: Matching,
     /// Held while a large page of a list is read.
     large_pages: metadata::Turns,
@@ -277,8 +275,7 @@ impl Registry {
             store,
             clock,
             deletes_nothing: false,
-            turns: Arc::default(),
-            pushers: Arc::new(Pushers::new(settings.limits.uploads_max)),
+            sessions: Arc::new(Sessions::new(settings.limits.uploads_max)),
             matching: Matching::default(),
             large_pages: metadata::Turns::new("LARGE_PAGES_MAX", list::LARGE_PAGES_MAX),
             holds: Arc::default(),

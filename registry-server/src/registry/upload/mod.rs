@@ -25,9 +25,9 @@ mod pusher;
 mod receive;
 mod turn;
 
-pub(super) use pusher::Pushers;
+use pusher::Pushers;
 use receive::Reception;
-pub(super) use turn::Turns;
+use turn::Turns;
 
 /// How far a session has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,10 +53,24 @@ pub struct ChunkRange {
     pub last: u64,
 }
 
+/// The sessions that requests work on, and who pushes to them.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    turns: Turns,
+    pushers: Pushers,
+}
+
+impl Sessions {
+    /// Sessions of which `uploads_max` receive bytes at once.
+    pub(super) fn new(uploads_max: usize) -> Self {
+        Self { turns: Turns::default(), pushers: Pushers::new(uploads_max) }
+    }
+}
+
 impl Registry {
     /// How many uploads receive bytes now, and how many may at once.
     pub(crate) fn receiving(&self) -> (usize, usize) {
-        self.pushers.slots()
+        self.sessions.pushers.slots()
     }
 
     /// Starts a session whose bytes will be hashed with `algorithm`, and that counts to the share
@@ -164,11 +178,11 @@ impl Registry {
         range: Option<ChunkRange>,
         body: &mut Content,
     ) -> Result<Reception<'_>, Error> {
-        let turn = self.turns.take(id).await?;
+        let turn = self.sessions.turns.take(id).await?;
         let upload = self.session(permit, id).await?;
         in_order(&upload, range, body)?;
         let slots_max = self.settings().limits.uploads_per_subject_max;
-        let pushing = self.pushers.begin(&upload.pusher, slots_max);
+        let pushing = self.sessions.pushers.begin(&upload.pusher, slots_max);
         let hasher = self.resume_hash(&upload).await?;
         Ok(Reception::new(self, turn, pushing, upload, hasher))
     }
@@ -186,7 +200,7 @@ impl Registry {
 
     /// Ends a session and drops what it received.
     pub(crate) async fn cancel_upload(&self, permit: &Permit, id: &UploadId) -> Result<(), Error> {
-        let _turn = self.turns.take(id).await?;
+        let _turn = self.sessions.turns.take(id).await?;
         let upload = self.session(permit, id).await?;
         self.end_session(&upload, None).await.map(drop)
     }
@@ -208,7 +222,7 @@ impl Registry {
         idle_since: UnixSeconds,
     ) -> Result<bool, Error> {
         // A request that still appends records only at its end how far it came.
-        if self.turns.is_active(&upload.id) {
+        if self.sessions.turns.is_active(&upload.id) {
             return Ok(false);
         }
         self.end_session(upload, Some(idle_since)).await

@@ -9,7 +9,7 @@ use crate::{metadata::upload::UploadId, registry::Error};
 
 /// Who may work on which session: one request at a time, and the newest goes first.
 #[derive(Debug, Default)]
-pub(crate) struct Turns(Mutex<HashMap<UploadId, Arc<Session>>>);
+pub(super) struct Turns(Mutex<HashMap<UploadId, Arc<Session>>>);
 
 #[derive(Debug, Default)]
 struct Session {
