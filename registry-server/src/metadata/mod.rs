@@ -6,7 +6,6 @@
 mod asker;
 pub(crate) mod blob;
 pub(crate) mod cache;
-pub(crate) mod child;
 pub(crate) mod collection;
 mod column;
 pub(crate) mod dead;

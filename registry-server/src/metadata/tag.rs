@@ -65,6 +65,29 @@ impl Database {
         Ok(last.map(|last| Extent { count, bytes, last }))
     }
 
+    /// Up to `limit` tags of `repository` whose indexes name the manifest, themselves or through
+    /// others; `above_max` indexes are looked at.
+    pub(crate) async fn tags_above(
+        &self,
+        repository: &RepositoryName,
+        manifest: &Digest,
+        limit: u32,
+        above_max: u32,
+    ) -> Result<Vec<String>, Error> {
+        let statement = "WITH RECURSIVE above (repository, digest) AS (
+                 SELECT m.repository, m.manifest
+                 FROM repositories r CROSS JOIN manifest_references m
+                 WHERE r.name = $1 AND m.repository = r.id AND m.digest = $2 AND m.kind = 'child'
+                 UNION
+                 SELECT m.repository, m.manifest FROM above a CROSS JOIN manifest_references m
+                 WHERE m.repository = a.repository AND m.digest = a.digest AND m.kind = 'child'
+             )
+             SELECT t.name FROM (SELECT repository, digest FROM above LIMIT $4) a
+             CROSS JOIN tags t
+             WHERE t.repository = a.repository AND t.digest = a.digest LIMIT $3";
+        self.reader().await?.all(statement, (repository, manifest, limit, above_max)).await
+    }
+
     /// Removes the tag and leaves its manifest, whose digest it gives. `None` when it is not there.
     pub(crate) async fn delete_tag(
         &self,

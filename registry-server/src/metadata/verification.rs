@@ -22,7 +22,19 @@ pub(crate) struct StoredManifest {
     pub(crate) digest: Digest,
 }
 
+/// A tag, and how many of the manifests that its index names are not there.
+#[derive(Debug)]
+pub(crate) struct TagLack {
+    pub(crate) id: RepositoryId,
+    pub(crate) repository: String,
+    pub(crate) tag: String,
+    pub(crate) lacking: u32,
+    /// One of those.
+    pub(crate) example: Option<String>,
+}
+
 row!(StoredManifest { id, repository, digest });
+row!(TagLack { id, repository, tag, lacking, example });
 
 impl Database {
     /// Up to `limit` blobs behind `last`, in byte order of their digests.
@@ -102,6 +114,27 @@ impl Database {
     ) -> Result<Option<Vec<u8>>, Error> {
         let statement = "SELECT bytes FROM manifests WHERE repository = $1 AND digest = $2";
         self.reader().await?.optional(statement, (manifest.id, &manifest.digest)).await
+    }
+
+    /// The next `limit` tags of all repositories behind `last`, with what their indexes lack.
+    pub(crate) async fn lacks_after(
+        &self,
+        last: &(RepositoryId, String),
+        limit: u32,
+    ) -> Result<Vec<TagLack>, Error> {
+        let statement = "SELECT p.repository AS id, r.name AS repository, p.name AS tag,
+             (SELECT COUNT(*) FROM manifest_references m
+              WHERE m.repository = p.repository AND m.manifest = p.digest AND m.kind = 'child'
+              AND NOT EXISTS (SELECT 1 FROM manifests c
+                              WHERE c.repository = m.repository AND c.digest = m.digest)) AS lacking,
+             (SELECT MIN(m.digest) FROM manifest_references m
+              WHERE m.repository = p.repository AND m.manifest = p.digest AND m.kind = 'child'
+              AND NOT EXISTS (SELECT 1 FROM manifests c
+                              WHERE c.repository = m.repository AND c.digest = m.digest)) AS example
+             FROM (SELECT repository, name, digest FROM tags WHERE (repository, name) > ($1, $2)
+                   ORDER BY repository, name LIMIT $3) p
+             CROSS JOIN repositories r WHERE r.id = p.repository";
+        self.reader().await?.all(statement, (last.0, &last.1, limit)).await
     }
 
     /// Records that the objects at the blobs' locations were found sound.

@@ -127,7 +127,8 @@ impl Registry {
     ) -> Result<(), Error> {
         match reference {
             Reference::Tag(tag) => {
-                let digest = self.delete_tag(permit.repository(), tag).await?;
+                let (repository, now) = (permit.repository(), self.clock.now());
+                let digest = self.database.delete_tag(repository, tag, now).await?;
                 digest.map(drop).ok_or(Error::ManifestUnknown)
             }
             Reference::Digest(digest) => self.delete_for_client(permit.repository(), digest).await,

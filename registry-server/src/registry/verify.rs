@@ -20,10 +20,9 @@ use crate::{
     metadata::{
         self, Rows,
         blob::Blob,
-        child::TagLack,
         repository::RepositoryId,
         totals::BlobTotals,
-        verification::{Checked, StoredManifest},
+        verification::{Checked, StoredManifest, TagLack},
     },
     storage::{self, Location},
 };

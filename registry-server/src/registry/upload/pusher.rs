@@ -100,10 +100,6 @@ pub(super) struct Slot {
 }
 
 impl Pushing<'_> {
-    pub(super) fn pusher(&self) -> &Pusher {
-        &self.pusher
-    }
-
     /// Waits for a slot. Whoever has many uploads waits for one of their own first, so that no
     /// pusher has more than a share of the common queue. `None` when the registry is gone.
     pub(super) async fn slot(&self) -> Option<Slot> {

@@ -186,7 +186,7 @@ impl<'r> Reception<'r> {
         let limits = self.registry.settings().limits;
         let (max, sessions_max) =
             (limits.unfinished_bytes_per_subject_max, limits.sessions_per_subject_max);
-        let (pusher, idle_since) = (self.pushing.pusher(), self.registry.idle_since());
+        let (pusher, idle_since) = (&self.upload.pusher, self.registry.idle_since());
         let database = &self.registry.database;
         let (_, recorded) = database.unfinished_of(pusher, idle_since, sessions_max).await?;
         let bytes = recorded.saturating_add(self.pushing.unrecorded_bytes()).saturating_add(more);
