@@ -28,7 +28,7 @@ pub(crate) async fn collect(registry: Registry, shutdown: CancellationToken) {
             continue;
         }
         last = tokio::time::Instant::now();
-        let work = async |events: Events| registry.collect(&events).await;
+        let work = async |events: Events| registry.collector.collect(&events).await;
         match in_the_background(work, &shutdown).await {
             Some(Ok(summary)) => note_collection(&summary),
             Some(Err(error)) => {
@@ -50,7 +50,7 @@ pub(crate) async fn verify(registry: Registry, shutdown: CancellationToken) {
         if every.is_none() || registry.is_read_only() {
             continue;
         }
-        let work = async |events: Events| registry.verify_due(&events).await;
+        let work = async |events: Events| registry.verifier.verify_due(&events).await;
         match in_the_background(work, &shutdown).await {
             Some(Ok(summary)) if summary.blobs > 0 => note_verification(&summary),
             Some(Ok(_)) => {}

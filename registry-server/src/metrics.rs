@@ -101,7 +101,7 @@ impl Lookup {
 
     fn refresh_cheap(&self) {
         let settings = self.registry.settings();
-        let (receiving, receiving_max) = self.registry.receiving();
+        let (receiving, receiving_max) = self.registry.uploads.receiving();
         let interval = settings.collection.interval.unwrap_or_default();
         gauge!("berth_uploads_receiving").set(receiving as f64);
         gauge!("berth_uploads_receiving_max").set(receiving_max as f64);

@@ -77,10 +77,11 @@ async fn what_cannot_be_read_is_reported_and_the_rest_is_done() {
 
         let options = verify::Options { repair: true, bytes_per_sec_max: None };
         let (verified, found) =
-            problems(async |events| registry.verify(options, &events).await).await;
+            problems(async |events| registry.verifier.verify(options, &events).await).await;
         assert!(verified.blobs >= 1, "{what}");
         assert_eq!(found, usize::from(what.starts_with("a blob")), "{what}");
-        let (collected, found) = problems(async |events| registry.collect(&events).await).await;
+        let (collected, found) =
+            problems(async |events| registry.collector.collect(&events).await).await;
         assert!(collected.blobs >= 1 && found >= 1, "{what}: {collected:?}");
         assert_eq!(collected.problems, found as u64, "{what}");
     }
@@ -96,7 +97,7 @@ async fn a_repository_with_an_unreadable_tag_can_be_deleted() {
     registry.database().spoil(spoil).await;
     let app = "app".parse().unwrap();
     let (deleted, _) =
-        problems(async |events| registry.delete(&app, None, false, &events).await).await;
+        problems(async |events| registry.deletion.delete(&app, None, false, &events).await).await;
     assert!(matches!(deleted, Deleted { manifests: 1, tags: 1, .. }), "{deleted:?}");
 }
 
@@ -112,6 +113,7 @@ async fn what_is_due_and_cannot_be_read_is_looked_at_once() {
     let mut settings = settings();
     settings.verification.every = Some(Duration::from_secs(60));
     registry.change_settings(settings);
-    let (verified, found) = problems(async |events| registry.verify_due(&events).await).await;
+    let (verified, found) =
+        problems(async |events| registry.verifier.verify_due(&events).await).await;
     assert_eq!((verified.blobs, found), (1, 1));
 }

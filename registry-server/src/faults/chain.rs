@@ -38,7 +38,8 @@ async fn steps(numbers: &'static str, chain: &[&'static str]) -> (Summary, i64) 
     let counting = Faults::none();
     let registry = faulty(directory.path(), &clock, &counting).await;
     let began = counting.taken();
-    let summary = listening(async |events| registry.collect(&events).await).await.unwrap();
+    let summary =
+        listening(async |events| registry.collector.collect(&events).await).await.unwrap();
     (summary, counting.taken() - began)
 }
 

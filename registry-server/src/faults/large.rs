@@ -55,7 +55,7 @@ async fn one_step(registry: &Registry) -> Result<Deleted, Error> {
     };
     let app = "app".parse().unwrap();
     tokio::select! {
-        deleted = registry.delete(&app, None, false, &events) => deleted,
+        deleted = registry.deletion.delete(&app, None, false, &events) => deleted,
         () = hang_up => unreachable!(),
     }
 }
@@ -96,7 +96,8 @@ async fn a_manifest_with_many_tags_goes_behind_the_last_of_them() {
     let step = registry.database().delete_manifest(&app, &many).await.unwrap().unwrap();
     assert_eq!(step, Step { manifests: 0, tags: 500, left: vec![digest.clone()] });
     let many: Reference = digest.parse().unwrap();
-    let delete = async |events: Events| registry.delete(&app, Some(&many), false, &events).await;
+    let delete =
+        async |events: Events| registry.deletion.delete(&app, Some(&many), false, &events).await;
     let deleted = listening(delete).await.unwrap();
     assert!(matches!(deleted, Deleted { manifests: 1, tags: 600, .. }), "{deleted:?}");
     assert!(matches!(listening(delete).await, Err(Error::ManifestUnknown)));

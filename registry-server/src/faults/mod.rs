@@ -131,14 +131,15 @@ pub(crate) async fn listening<T>(work: impl AsyncFnOnce(Events) -> T) -> T {
 async fn look_at(registry: &Registry, what: &str) {
     assert_eq!(registry.database().broken_rules().await.unwrap(), Vec::<String>::new(), "{what}");
     let options = verify::Options::default();
-    let found = listening(async |events| registry.verify(options, &events).await).await.unwrap();
+    let found =
+        listening(async |events| registry.verifier.verify(options, &events).await).await.unwrap();
     assert_eq!(found.damaged, 0, "{what}: something is damaged");
 }
 
 /// After a collection there are the objects of the blobs, and no others.
 async fn collect_all(registry: &Registry, clock: &Clock, what: &str) {
     clock.advance(Duration::from_secs(2 * 60 * 60));
-    listening(async |events| registry.collect(&events).await).await.unwrap();
+    listening(async |events| registry.collector.collect(&events).await).await.unwrap();
     let (blobs, uploads, _) = registry.database().rows().await.unwrap();
     let mut objects = 0;
     for shard in 0..=u8::MAX {

@@ -73,9 +73,9 @@ pub(crate) async fn push(
 ) -> Outcome {
     let permit = permit(repository);
     let Progress { id, .. } =
-        registry.start_upload(&permit, pusher(&permit), Algorithm::Sha256).await?;
+        registry.uploads.start(&permit, pusher(&permit), Algorithm::Sha256).await?;
     let digest = algorithm.digest(bytes);
-    registry.commit_upload(&permit, &id, &digest, None, &mut content(bytes)).await
+    registry.uploads.commit(&permit, &id, &digest, None, &mut content(bytes)).await
 }
 
 pub(crate) fn image() -> Bytes {
@@ -99,7 +99,7 @@ pub(crate) fn referrer(subject: &Digest) -> Bytes {
 }
 
 pub(crate) async fn put(registry: &Registry, reference: &Reference, bytes: Bytes) -> Outcome {
-    registry.put_manifest(&permit("app"), reference, Vec::new(), None, bytes).await.map(drop)
+    registry.manifests.put(&permit("app"), reference, Vec::new(), None, bytes).await.map(drop)
 }
 
 pub(crate) async fn push_image(registry: &Registry) -> Outcome {
@@ -109,13 +109,14 @@ pub(crate) async fn push_image(registry: &Registry) -> Outcome {
 }
 
 async fn has_blob(registry: &Registry, repository: &str, digest: &Digest) -> Outcome {
-    let blob = registry.find_sound_blob(&permit(repository), digest).await?;
-    registry.read_blob(&shares(registry), &blob, 0..blob.size).await.map(drop)
+    let blob = registry.blobs.find_sound(&permit(repository), digest).await?;
+    registry.blobs.read(&shares(registry), &blob, 0..blob.size).await.map(drop)
 }
 
 async fn has(registry: &Registry, reference: &str) -> Outcome {
     registry
-        .find_manifest(&permit("app"), &tag(reference), &shares(registry).memory)
+        .manifests
+        .find(&permit("app"), &tag(reference), &shares(registry).memory)
         .await
         .map(drop)
 }
@@ -141,7 +142,7 @@ fn once(deleted: Outcome) -> Outcome {
 async fn go_on(registry: &Registry) -> Outcome {
     let id: UploadId = SESSION.parse()?;
     let permit = permit("app");
-    let at = match registry.upload_progress(&permit, &id).await {
+    let at = match registry.uploads.progress(&permit, &id).await {
         Ok(progress) => usize::try_from(progress.received).unwrap(),
         // It was committed, and the answer did not come.
         Err(Error::UploadUnknown) => return has_blob(registry, "app", &digest_of(&BLOB)).await,
@@ -150,19 +151,21 @@ async fn go_on(registry: &Registry) -> Outcome {
     let (middle, end) = (BLOB.len() / 2, BLOB.len());
     if at < middle {
         let chunk = BLOB.slice(at..middle);
-        registry.append_upload(&permit, &id, None, &mut content(&chunk)).await?;
+        registry.uploads.append(&permit, &id, None, &mut content(&chunk)).await?;
     }
     let rest = BLOB.slice(at.max(middle)..end);
-    registry.commit_upload(&permit, &id, &digest_of(&BLOB), None, &mut content(&rest)).await
+    registry.uploads.commit(&permit, &id, &digest_of(&BLOB), None, &mut content(&rest)).await
 }
 
 async fn collect(registry: &Registry) -> Outcome {
-    super::listening(async |events| registry.collect(&events).await).await.map(drop)
+    super::listening(async |events| registry.collector.collect(&events).await).await.map(drop)
 }
 
 async fn verify(registry: &Registry) -> Outcome {
     let options = verify::Options::default();
-    super::listening(async |events| registry.verify(options, &events).await).await.map(drop)
+    super::listening(async |events| registry.verifier.verify(options, &events).await)
+        .await
+        .map(drop)
 }
 
 /// Every kind of garbage, and an image that must stay.
@@ -172,10 +175,10 @@ pub(crate) async fn litter(registry: &Registry, clock: &Clock) -> Outcome {
     push(registry, "app", &Bytes::from_static(b"stray"), Algorithm::Sha256).await?;
     push(registry, "empty", &Bytes::from_static(b"stray"), Algorithm::Sha256).await?;
     let permit = permit("app");
-    registry.delete_manifest(&permit, &tag("moved")).await?;
+    registry.manifests.delete(&permit, &tag("moved")).await?;
     let Progress { id, .. } =
-        registry.start_upload(&permit, pusher(&permit), Algorithm::Sha256).await?;
-    registry.append_upload(&permit, &id, None, &mut content(&BLOB)).await?;
+        registry.uploads.start(&permit, pusher(&permit), Algorithm::Sha256).await?;
+    registry.uploads.append(&permit, &id, None, &mut content(&BLOB)).await?;
     let draft = Draft { location: Location::fresh()?, received: 0, state: None };
     let mut orphan = registry.store().open(draft, 0).await?;
     orphan.append(vec![BLOB.clone()]).await?;
@@ -208,7 +211,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "pushing a blob in chunks",
         prepare: |it, _| {
-            Box::pin(async { it.start_upload_as(&permit("app"), SESSION.parse()?).await })
+            Box::pin(async { it.uploads.start_as(&permit("app"), SESSION.parse()?).await })
         },
         act: |it| Box::pin(go_on(it)),
         retry: |it| Box::pin(go_on(it)),
@@ -218,15 +221,15 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "cancelling an upload",
         prepare: |it, _| {
             Box::pin(async {
-                it.start_upload_as(&permit("app"), SESSION.parse()?).await?;
+                it.uploads.start_as(&permit("app"), SESSION.parse()?).await?;
                 let (permit, id) = (permit("app"), SESSION.parse()?);
-                it.append_upload(&permit, &id, None, &mut content(&BLOB)).await.map(drop)
+                it.uploads.append(&permit, &id, None, &mut content(&BLOB)).await.map(drop)
             })
         },
-        act: |it| Box::pin(async { it.cancel_upload(&permit("app"), &SESSION.parse()?).await }),
+        act: |it| Box::pin(async { it.uploads.cancel(&permit("app"), &SESSION.parse()?).await }),
         retry: |it| {
             Box::pin(async {
-                match it.cancel_upload(&permit("app"), &SESSION.parse()?).await {
+                match it.uploads.cancel(&permit("app"), &SESSION.parse()?).await {
                     Err(Error::UploadUnknown) => Ok(()),
                     other => other,
                 }
@@ -277,9 +280,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "deleting a blob",
         prepare: |it, _| Box::pin(push(it, "app", &BLOB, Algorithm::Sha256)),
-        act: |it| Box::pin(async { it.delete_blob(&permit("app"), &digest_of(&BLOB)).await }),
+        act: |it| Box::pin(async { it.blobs.delete(&permit("app"), &digest_of(&BLOB)).await }),
         retry: |it| {
-            Box::pin(async { once(it.delete_blob(&permit("app"), &digest_of(&BLOB)).await) })
+            Box::pin(async { once(it.blobs.delete(&permit("app"), &digest_of(&BLOB)).await) })
         },
         done: |it| Box::pin(async { gone(has_blob(it, "app", &digest_of(&BLOB)).await) }),
     },
@@ -312,17 +315,17 @@ pub(crate) const OPERATIONS: &[Operation] = &[
 ];
 
 async fn mount(registry: &Registry) -> Outcome {
-    let blob = registry.find_blob(&permit("other"), &digest_of(&BLOB)).await?;
-    registry.link_blob(&permit("app"), &blob).await.map(drop)
+    let blob = registry.blobs.find(&permit("other"), &digest_of(&BLOB)).await?;
+    registry.mounts.link(&permit("app"), &blob).await.map(drop)
 }
 
 async fn delete(registry: &Registry, reference: &str) -> Outcome {
-    registry.delete_manifest(&permit("app"), &tag(reference)).await
+    registry.manifests.delete(&permit("app"), &tag(reference)).await
 }
 
 async fn delete_all(registry: &Registry) -> Outcome {
     let app = "app".parse().unwrap();
-    super::listening(async |events| registry.delete(&app, None, false, &events).await)
+    super::listening(async |events| registry.deletion.delete(&app, None, false, &events).await)
         .await
         .map(drop)
 }

@@ -75,7 +75,7 @@ impl App {
         token: Option<&str>,
     ) -> Result<Authorized, Error> {
         let session = async || match line.operation().and_then(Operation::session) {
-            Some(id) => Ok(self.registry.session_grant(id).await?),
+            Some(id) => Ok(self.registry.uploads.grant(id).await?),
             None => Ok(None),
         };
         self.authorizer.authorize(access, token, session).await

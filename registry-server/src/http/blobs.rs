@@ -17,15 +17,15 @@ use super::{
     range::{Wanted, wanted},
     value,
 };
-use crate::{authz::permit::Permit, metadata::blob::Blob, registry::Registry, storage::Shares};
+use crate::{authz::permit::Permit, metadata::blob::Blob, registry::blob::Blobs, storage::Shares};
 
 impl Call<'_> {
     pub(super) async fn read_blob(&self, permit: &Permit, digest: &Digest) -> Answer {
-        let registry = &self.app.registry;
+        let blobs = &self.app.registry.blobs;
         let etag = format!("\"{digest}\"");
         let blob = match self.is_head() {
-            true => registry.find_sound_blob(permit, digest).await?,
-            false => registry.find_blob(permit, digest).await?,
+            true => blobs.find_sound(permit, digest).await?,
+            false => blobs.find(permit, digest).await?,
         };
         if self.has_already(&etag) {
             let response = StatusCode::NOT_MODIFIED.into_response();
@@ -42,12 +42,12 @@ impl Call<'_> {
         let shares = self.shares();
         match range.map_or(Wanted::Whole, |it| wanted(it, blob.size)) {
             Wanted::Whole => {
-                let stream = registry.read_blob(&shares, &blob, 0..blob.size).await?;
+                let stream = blobs.read(&shares, &blob, 0..blob.size).await?;
                 let response = Response::new(Body::from_stream(stream));
                 Ok(describe(response, digest, &etag, blob.size))
             }
             Wanted::Parts(parts) => {
-                let (response, length) = partial(registry, &shares, &blob, parts).await?;
+                let (response, length) = partial(blobs, &shares, &blob, parts).await?;
                 Ok(describe(response, digest, &etag, length))
             }
             Wanted::Nothing => Err(Error::RangeNotSatisfiable { size: blob.size }),
@@ -55,7 +55,7 @@ impl Call<'_> {
     }
 
     pub(super) async fn delete_blob(&self, permit: &Permit, digest: &Digest) -> Answer {
-        self.app.registry.delete_blob(permit, digest).await?;
+        self.app.registry.blobs.delete(permit, digest).await?;
         Ok(StatusCode::ACCEPTED.into_response())
     }
 
@@ -67,13 +67,13 @@ impl Call<'_> {
 
 /// An answer with these parts of the blob, and its length: one as it is, several in a frame.
 async fn partial(
-    registry: &Registry,
+    blobs: &Blobs,
     shares: &Shares,
     blob: &Blob,
     parts: Vec<Range<u64>>,
 ) -> Result<(Response, u64), Error> {
     let (mut response, length) = if let [part] = &parts[..] {
-        let stream = registry.read_blob(shares, blob, part.clone()).await?;
+        let stream = blobs.read(shares, blob, part.clone()).await?;
         let mut response = Response::new(Body::from_stream(stream));
         let range = value(content_range(part, blob.size));
         response.headers_mut().insert(header::CONTENT_RANGE, range);
@@ -81,7 +81,7 @@ async fn partial(
     } else {
         let frame = Multipart::new(blob, parts.clone());
         let (kind, length) = (value(frame.content_type()), frame.length());
-        let contents = registry.read_blob_parts(shares, blob, parts).await?;
+        let contents = blobs.read_parts(shares, blob, parts).await?;
         let mut response = Response::new(frame.body(contents));
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         (response, length)

@@ -70,7 +70,7 @@ impl Call<'_> {
         }
         let request = self.query.page()?;
         let memory = self.shares().memory;
-        let page = self.app.registry.tags(permit, &request, &memory).await?;
+        let page = self.app.registry.lists.tags(permit, &request, &memory).await?;
         Ok(self.page_of_tags(permit, page, Some(request.limit)))
     }
 
@@ -83,7 +83,7 @@ impl Call<'_> {
     /// All tags, written as they are read where they are more than a page.
     async fn all_tags(&self, permit: &Permit) -> Answer {
         let (registry, last) = (&self.app.registry, self.query.last());
-        let list = registry.all_tags(permit, last, self.claimant, TAGS_BYTES_MAX).await?;
+        let list = registry.lists.all_tags(permit, last, self.claimant, TAGS_BYTES_MAX).await?;
         if list.first.next.is_none() {
             return Ok(self.page_of_tags(permit, list.first, None));
         }
@@ -103,7 +103,7 @@ impl Call<'_> {
         let rights = self.app.authorizer.rights_to_list(self.token).await;
         let rights = rights.ok_or(registry::Error::RightsUnavailable)?;
         let memory = self.shares().memory;
-        let page = self.app.registry.catalog(&rights, &request, &memory).await?;
+        let page = self.app.registry.lists.catalog(&rights, &request, &memory).await?;
         let repositories = page.items.iter().map(|name| name.as_str()).collect();
         let body = text(&Catalog { repositories });
         Ok(self.list(body, page.room, Some(request.limit), page.next.as_deref()))
@@ -114,7 +114,7 @@ impl Call<'_> {
         let artifact_type = self.query.artifact_type();
         let memory = self.shares().memory;
         let wanted = artifact_type.as_deref();
-        let page = self.app.registry.referrers(permit, subject, wanted, &request, &memory);
+        let page = self.app.registry.lists.referrers(permit, subject, wanted, &request, &memory);
         let page = page.await?;
         // The rest of the room is the referrers', each of which goes once it is written down.
         let mut body = Vec::with_capacity(page.room.amount() / REFERRERS_COPIES);

@@ -18,7 +18,7 @@ pub(super) const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 impl Call<'_> {
     pub(super) async fn read_manifest(&self, permit: &Permit, reference: &Reference) -> Answer {
         let memory = self.shares().memory;
-        let found = self.app.registry.find_manifest(permit, reference, &memory).await?;
+        let found = self.app.registry.manifests.find(permit, reference, &memory).await?;
         let manifest = Arc::clone(&found.manifest);
         let etag = format!("\"{}\"", manifest.digest);
         let (status, body) = if self.has_already(&etag) {
@@ -50,7 +50,7 @@ impl Call<'_> {
         let media_type = self.parts.headers.get(header::CONTENT_TYPE);
         let media_type = media_type.and_then(|it| it.to_str().ok()).map(without_parameters);
         let pushed =
-            registry.put_manifest(permit, reference, tags.clone(), media_type, bytes).await?;
+            registry.manifests.put(permit, reference, tags.clone(), media_type, bytes).await?;
         let location = format!("/v2/{}/manifests/{}", permit.repository(), pushed.digest);
         let mut response = created(location, &pushed.digest);
         let headers = response.headers_mut();
@@ -66,7 +66,7 @@ impl Call<'_> {
     }
 
     pub(super) async fn delete_manifest(&self, permit: &Permit, reference: &Reference) -> Answer {
-        self.app.registry.delete_manifest(permit, reference).await?;
+        self.app.registry.manifests.delete(permit, reference).await?;
         Ok(StatusCode::ACCEPTED.into_response())
     }
 }

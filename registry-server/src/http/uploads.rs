@@ -37,14 +37,14 @@ impl Call<'_> {
         let pusher = Pusher::of(self.claimant);
         let Some(digest) = self.query.get("digest") else {
             let algorithm = self.query.digest_algorithm()?;
-            let progress = registry.start_upload(permit, pusher, algorithm).await?;
+            let progress = registry.uploads.start(permit, pusher, algorithm).await?;
             return Ok(session(StatusCode::ACCEPTED, permit, &progress));
         };
         let digest: Digest = digest.parse().map_err(registry::Error::from)?;
-        let id = registry.start_upload(permit, pusher, digest.algorithm()).await?.id;
-        if let Err(error) = registry.commit_upload(permit, &id, &digest, None, content).await {
+        let id = registry.uploads.start(permit, pusher, digest.algorithm()).await?.id;
+        if let Err(error) = registry.uploads.commit(permit, &id, &digest, None, content).await {
             // The client never learns the session's id. One that has ended already is fine.
-            let _ = registry.cancel_upload(permit, &id).await;
+            let _ = registry.uploads.cancel(permit, &id).await;
             return Err(error.into());
         }
         Ok(blob_created(permit, &digest))
@@ -57,16 +57,16 @@ impl Call<'_> {
         let puller = self.app.authorizer.puller(self.token);
         let mounted = match &mount.from {
             Some(from) => match puller.permit(from).await {
-                Some(source) => registry.mount(permit, &source, digest).await,
+                Some(source) => registry.mounts.mount(permit, &source, digest).await,
                 None => Ok(false),
             },
-            None => registry.mount_from_any(permit, &puller.reach().await, digest).await,
+            None => registry.mounts.mount_from_any(permit, &puller.reach().await, digest).await,
         };
         Ok(mounted?)
     }
 
     pub(super) async fn upload_progress(&self, permit: &Permit, id: &UploadId) -> Answer {
-        let progress = self.app.registry.upload_progress(permit, id).await?;
+        let progress = self.app.registry.uploads.progress(permit, id).await?;
         Ok(session(StatusCode::NO_CONTENT, permit, &progress))
     }
 
@@ -77,7 +77,7 @@ impl Call<'_> {
         content: &mut Content,
     ) -> Answer {
         let range = self.chunk_range(permit, id).await?;
-        let appended = self.app.registry.append_upload(permit, id, range, content).await;
+        let appended = self.app.registry.uploads.append(permit, id, range, content).await;
         let progress = appended.map_err(|error| out_of_order(permit, error))?;
         Ok(session(StatusCode::ACCEPTED, permit, &progress))
     }
@@ -92,11 +92,11 @@ impl Call<'_> {
         let digest: Digest = digest.parse().map_err(registry::Error::from)?;
         let registry = &self.app.registry;
         let range = self.chunk_range(permit, id).await?;
-        match registry.commit_upload(permit, id, &digest, range, content).await {
+        match registry.uploads.commit(permit, id, &digest, range, content).await {
             // Asked once more by a client that the first answer did not reach (RFC 9110 §9.2.2). It
             // reads the answer when it has sent what it sends, which is the blob at most.
             Err(registry::Error::UploadUnknown) => {
-                let blob = registry.find_sound_blob(permit, &digest).await;
+                let blob = registry.blobs.find_sound(permit, &digest).await;
                 content.discard(blob.map_err(|_| registry::Error::UploadUnknown)?.size).await;
             }
             committed => committed.map_err(|error| out_of_order(permit, error))?,
@@ -105,7 +105,7 @@ impl Call<'_> {
     }
 
     pub(super) async fn cancel_upload(&self, permit: &Permit, id: &UploadId) -> Answer {
-        self.app.registry.cancel_upload(permit, id).await?;
+        self.app.registry.uploads.cancel(permit, id).await?;
         Ok(StatusCode::NO_CONTENT.into_response())
     }
 
@@ -122,7 +122,7 @@ impl Call<'_> {
         }
         let message =
             "Content-Range must be first and last byte, as in 0-1023: see the Range header";
-        Err(stands(permit, &self.app.registry.upload_progress(permit, id).await?, message))
+        Err(stands(permit, &self.app.registry.uploads.progress(permit, id).await?, message))
     }
 }
 

@@ -39,18 +39,18 @@ impl Job {
     async fn attempt(self, registry: &Registry, events: &Events) -> Result<Outcome, Error> {
         Ok(match self {
             Self::Collect { dry_run: true } => {
-                Outcome::Collected(registry.collect_dry(events).await?)
+                Outcome::Collected(registry.collector.collect_dry(events).await?)
             }
             Self::Collect { dry_run: false } => {
                 if registry.is_read_only() {
                     return Err(Error::ReadOnly);
                 }
-                let summary = registry.collect(events).await?;
+                let summary = registry.collector.collect(events).await?;
                 maintenance::note_collection(&summary);
                 Outcome::Collected(summary)
             }
             Self::Verify { options } => {
-                let summary = registry.verify(options, events).await?;
+                let summary = registry.verifier.verify(options, events).await?;
                 maintenance::note_verification(&summary);
                 Outcome::Verified(summary)
             }
@@ -61,7 +61,7 @@ impl Job {
                     .map(|it| it.parse().map_err(|_| Error::ManifestUnknown))
                     .transpose()?;
                 let reference = reference.as_ref();
-                let deletion = registry.delete(&repository, reference, force, events);
+                let deletion = registry.deletion.delete(&repository, reference, force, events);
                 Outcome::Deleted(deletion.await?)
             }
             Self::Hold => {

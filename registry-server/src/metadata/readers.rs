@@ -206,30 +206,31 @@ mod tests {
                 "POST",
                 Box::pin(push(registry, "app", &BLOB, Algorithm::Sha256).map(|it| it.is_ok())),
             ),
-            ("GET", Box::pin(registry.upload_progress(&app, &missing).map(|it| it.is_ok()))),
+            ("GET", Box::pin(registry.uploads.progress(&app, &missing).map(|it| it.is_ok()))),
             (
                 "PATCH",
                 Box::pin(async {
-                    registry.append_upload(&app, &missing, None, &mut content()).await.is_ok()
+                    registry.uploads.append(&app, &missing, None, &mut content()).await.is_ok()
                 }),
             ),
             (
                 "PUT",
                 Box::pin(async {
                     registry
-                        .commit_upload(&app, &missing, digest, None, &mut content())
+                        .uploads
+                        .commit(&app, &missing, digest, None, &mut content())
                         .await
                         .is_ok()
                 }),
             ),
-            ("DELETE", Box::pin(registry.cancel_upload(&app, &missing).map(|it| it.is_ok()))),
-            ("grant", Box::pin(registry.session_grant(&missing).map(|it| it.is_ok()))),
-            ("blob", Box::pin(registry.find_blob(&app, digest).map(|it| it.is_ok()))),
+            ("DELETE", Box::pin(registry.uploads.cancel(&app, &missing).map(|it| it.is_ok()))),
+            ("grant", Box::pin(registry.uploads.grant(&missing).map(|it| it.is_ok()))),
+            ("blob", Box::pin(registry.blobs.find(&app, digest).map(|it| it.is_ok()))),
         ];
         for (name, request) in requests {
             let mut request = Box::pin(client("mallory").scope(request));
             for _ in 0..10 {
-                let others = client("carol").scope(registry.upload_progress(&app, &missing));
+                let others = client("carol").scope(registry.uploads.progress(&app, &missing));
                 tokio::select! {
                     biased;
                     _ = &mut request => panic!("{name} took no turn"),

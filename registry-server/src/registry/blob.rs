@@ -6,7 +6,11 @@ use berth_shared::digest::Digest;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, future, stream, stream::BoxStream};
 
-use super::{Error, Registry, hash::Hasher, object::warn_of_damage};
+use super::{
+    Error,
+    backend::{Backend, warn_of_damage},
+    hash::Hasher,
+};
 use crate::{
     authz::permit::Permit,
     metadata::{
@@ -19,37 +23,43 @@ use crate::{
 /// A blob up to this size is hashed before it is served: it takes a fraction of a millisecond.
 const CHECKED_BYTES_MAX: u64 = 256 * 1024;
 
-impl Registry {
+/// The blobs of all repositories; clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Blobs {
+    backend: Backend,
+}
+
+impl Blobs {
+    pub(super) fn new(backend: Backend) -> Self {
+        Self { backend }
+    }
+
     /// The blob, if the repository links it. Its object is not looked at.
-    pub(crate) async fn find_blob(&self, permit: &Permit, digest: &Digest) -> Result<Blob, Error> {
-        let linked = self.database.linked_blob(permit.repository(), digest).await?;
+    pub(crate) async fn find(&self, permit: &Permit, digest: &Digest) -> Result<Blob, Error> {
+        let linked = self.backend.database.linked_blob(permit.repository(), digest).await?;
         let blob = linked.ok_or(Error::BlobUnknown)?.blob;
         if blob.damaged { Err(Error::BlobUnknown) } else { Ok(blob) }
     }
 
     /// The blob, if the repository links it and its object is sound: a client uploads nothing that
     /// it was told exists. So that what it was told holds for a while, this is a touch.
-    pub(crate) async fn find_sound_blob(
-        &self,
-        permit: &Permit,
-        digest: &Digest,
-    ) -> Result<Blob, Error> {
+    pub(crate) async fn find_sound(&self, permit: &Permit, digest: &Digest) -> Result<Blob, Error> {
         let repository = permit.repository();
-        let linked = self.database.linked_blob(repository, digest).await?;
+        let linked = self.backend.database.linked_blob(repository, digest).await?;
         let linked = linked.ok_or(Error::BlobUnknown)?;
-        if !self.is_sound(&linked.blob).await? {
+        if !self.backend.is_sound(&linked.blob).await? {
             return Err(Error::BlobUnknown);
         }
-        let grace = self.settings().collection.grace;
-        if self.touch_is_due(linked.touched, grace) {
+        let grace = self.backend.settings().collection.grace;
+        if self.backend.touch_is_due(linked.touched, grace) {
             let key = Key::Blob(repository.clone(), digest.clone());
-            self.touch(key, Error::BlobUnknown).await?;
+            self.backend.touch(key, Error::BlobUnknown).await?;
         }
         Ok(linked.blob)
     }
 
     /// Reads a part of the blob. A small blob is hashed before a byte of it is given out.
-    pub(crate) async fn read_blob(
+    pub(crate) async fn read(
         &self,
         shares: &Shares,
         blob: &Blob,
@@ -59,15 +69,15 @@ impl Registry {
             return Ok(slice(&self.read_small(shares, blob).await?, &part));
         }
         // The store sees by itself that a whole object is too short, but not that a part is of one.
-        if part.end - part.start < blob.size && !self.is_sound(blob).await? {
+        if part.end - part.start < blob.size && !self.backend.is_sound(blob).await? {
             return Err(Error::BlobUnknown);
         }
-        match self.store.read(Some(shares), &blob.location, part.clone()).await {
+        match self.backend.store.read(Some(shares), &blob.location, part.clone()).await {
             Err(storage::Error::NotFound(_)) => {
                 // Pushed again meanwhile it lies elsewhere, and collected it is gone.
-                match self.database.blob(&blob.digest).await? {
+                match self.backend.database.blob(&blob.digest).await? {
                     Some(now) if now.location != blob.location => {
-                        Ok(self.store.read(Some(shares), &now.location, part).await?)
+                        Ok(self.backend.store.read(Some(shares), &now.location, part).await?)
                     }
                     Some(_) => {
                         warn_of_damage(blob);
@@ -82,7 +92,7 @@ impl Registry {
 
     /// Reads parts of the blob, each when the one before it has come to its end. A small blob is
     /// hashed once for all of them.
-    pub(crate) async fn read_blob_parts(
+    pub(crate) async fn read_parts(
         &self,
         shares: &Shares,
         blob: &Blob,
@@ -95,16 +105,16 @@ impl Registry {
         let mut parts = parts.into_iter();
         // What is missing is told before the answer has begun.
         let first = match parts.next() {
-            Some(part) => Some(Ok(self.read_blob(shares, blob, part).await?)),
+            Some(part) => Some(Ok(self.read(shares, blob, part).await?)),
             None => None,
         };
-        let (registry, blob) = (self.clone(), blob.clone());
+        let (blobs, blob) = (self.clone(), blob.clone());
         let shares = Shares { has_begun: true, ..shares.clone() };
         let asker = Asker::current();
         let others = stream::iter(parts).then(move |part| {
-            let (registry, shares, blob) = (registry.clone(), shares.clone(), blob.clone());
+            let (blobs, shares, blob) = (blobs.clone(), shares.clone(), blob.clone());
             let asker = asker.clone();
-            asker.scope(async move { registry.read_blob(&shares, &blob, part).await })
+            asker.scope(async move { blobs.read(&shares, &blob, part).await })
         });
         Ok(stream::iter(first).chain(others).boxed())
     }
@@ -112,10 +122,10 @@ impl Registry {
     async fn read_small(&self, shares: &Shares, blob: &Blob) -> Result<Bytes, Error> {
         let _file = shares.files.reserve(1).await?;
         let room = shares.memory.reserve(usize::try_from(blob.size).unwrap_or(usize::MAX)).await?;
-        let object = match self.store.read(None, &blob.location, 0..blob.size).await {
+        let object = match self.backend.store.read(None, &blob.location, 0..blob.size).await {
             Err(storage::Error::NotFound(_)) => {
                 // Collected or pushed again meanwhile, or really damaged.
-                if self.database.blob(&blob.digest).await?.is_some_and(|now| now == *blob) {
+                if self.backend.database.blob(&blob.digest).await?.is_some_and(|now| now == *blob) {
                     warn_of_damage(blob);
                 }
                 return Err(Error::BlobUnknown);
@@ -131,8 +141,8 @@ impl Registry {
     }
 
     /// Takes the blob out of the repository.
-    pub(crate) async fn delete_blob(&self, permit: &Permit, digest: &Digest) -> Result<(), Error> {
-        match self.database.unlink_blob(permit.repository(), digest).await? {
+    pub(crate) async fn delete(&self, permit: &Permit, digest: &Digest) -> Result<(), Error> {
+        match self.backend.database.unlink_blob(permit.repository(), digest).await? {
             Unlinked::Done => Ok(()),
             Unlinked::NotLinked => Err(Error::BlobUnknown),
             Unlinked::StillNamed(by) => Err(Error::BlobReferenced { by }),
@@ -147,7 +157,7 @@ impl Registry {
             return Ok(());
         }
         tracing::error!(digest = %blob.digest, "blob is damaged: push it again");
-        self.record_damage(blob).await?;
+        self.backend.record_damage(blob).await?;
         Err(Error::BlobUnknown)
     }
 }

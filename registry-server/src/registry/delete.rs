@@ -7,7 +7,8 @@ use berth_shared::{digest::Digest, name::RepositoryName, reference::Reference};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error, Registry,
+    Error,
+    backend::Backend,
     event::{Event, Events},
 };
 use crate::metadata::deletion::{Held, ROWS_MAX, Step};
@@ -35,7 +36,17 @@ pub struct Deleted {
     pub left: Option<Digest>,
 }
 
-impl Registry {
+/// Deletes on request; clones share it.
+#[derive(Debug, Clone)]
+pub struct Deletion {
+    backend: Backend,
+}
+
+impl Deletion {
+    pub(super) fn new(backend: Backend) -> Self {
+        Self { backend }
+    }
+
     /// Deletes a tag, a manifest with its tags, or, without a reference, all manifests and blobs of
     /// a repository, and tells `events` how far it has come. Collection gives the space back. A
     /// manifest that tagged indexes name goes by `force` alone.
@@ -50,16 +61,18 @@ impl Registry {
         force: bool,
         events: &Events,
     ) -> Result<Deleted, Error> {
-        self.refuse_when_read_only()?;
+        self.backend.refuse_when_read_only()?;
         let (what, manifests, tags, left) = match reference {
             None => {
-                let held = self.database.held(repository).await?.ok_or(Error::NameUnknown)?;
-                let (registry, name, done) = (self, repository, Step::default());
-                let done = Emptying { registry, name, held, events, done, rows: 0 }.run().await?;
+                let held =
+                    self.backend.database.held(repository).await?.ok_or(Error::NameUnknown)?;
+                let (backend, name, done) = (&self.backend, repository, Step::default());
+                let done = Emptying { backend, name, held, events, done, rows: 0 }.run().await?;
                 (repository.to_string(), done.manifests, done.tags, None)
             }
             Some(Reference::Tag(tag)) => {
-                let digest = self.database.delete_tag(repository, tag, self.clock.now()).await?;
+                let now = self.backend.clock.now();
+                let digest = self.backend.database.delete_tag(repository, tag, now).await?;
                 let Some(digest) = digest else {
                     return Err(Error::TagUnknown(repository.clone(), tag.clone()));
                 };
@@ -98,7 +111,8 @@ impl Registry {
         digest: &Digest,
         above_max: u32,
     ) -> Result<Vec<String>, Error> {
-        let tags = self.database.tags_above(repository, digest, TAGS_TOLD_MAX, above_max).await?;
+        let tags =
+            self.backend.database.tags_above(repository, digest, TAGS_TOLD_MAX, above_max).await?;
         Ok(tags.into_iter().map(|tag| format!("{repository}:{tag}")).collect())
     }
 
@@ -110,7 +124,7 @@ impl Registry {
     ) -> Result<u64, Error> {
         let mut tags = 0;
         loop {
-            match self.database.delete_manifest(repository, digest).await? {
+            match self.backend.database.delete_manifest(repository, digest).await? {
                 Some(step) => {
                     tags += step.tags;
                     if step.left.is_empty() {
@@ -121,14 +135,14 @@ impl Registry {
                 None if tags > 0 => return Ok(tags),
                 None => return Err(Error::ManifestUnknown),
             }
-            self.refuse_when_read_only()?;
+            self.backend.refuse_when_read_only()?;
         }
     }
 }
 
 /// A repository on its way out. What is pushed to it meanwhile may stay.
 struct Emptying<'e> {
-    registry: &'e Registry,
+    backend: &'e Backend,
     name: &'e RepositoryName,
     held: Held,
     events: &'e Events,
@@ -146,7 +160,7 @@ impl Emptying<'_> {
 
     async fn tags(&mut self) -> Result<(), Error> {
         loop {
-            let gone = self.registry.database.delete_tags(self.held.id, self.name).await?;
+            let gone = self.backend.database.delete_tags(self.held.id, self.name).await?;
             self.done.tags += gone;
             self.progress(gone).await?;
             if gone < ROWS_MAX.into() {
@@ -159,7 +173,7 @@ impl Emptying<'_> {
     async fn manifests(&mut self) -> Result<(), Error> {
         let mut last = String::new();
         loop {
-            let database = self.registry.database.clone();
+            let database = self.backend.database.clone();
             let page = database.manifests_and_whether_named(self.held.id, &last, PAGE).await?;
             let Some((end, _)) = page.last() else { return Ok(()) };
             last.clone_from(end);
@@ -178,7 +192,7 @@ impl Emptying<'_> {
     async fn blobs(&mut self) -> Result<(), Error> {
         let mut last = String::new();
         loop {
-            let unlink = self.registry.database.unlink_after(self.held.id, self.name, last);
+            let unlink = self.backend.database.unlink_after(self.held.id, self.name, last);
             let (rows, end) = unlink.await?;
             self.progress(rows).await?;
             let Some(end) = end else { return Ok(()) };
@@ -195,6 +209,6 @@ impl Emptying<'_> {
         let total = self.held.rows.max(self.rows);
         let (done, bytes_done, bytes_total) = (self.rows, 0, 0);
         self.events.say(Event::Progress { done, total, bytes_done, bytes_total }).await?;
-        self.registry.refuse_when_read_only()
+        self.backend.refuse_when_read_only()
     }
 }

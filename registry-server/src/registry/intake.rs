@@ -2,36 +2,29 @@
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
-use super::{Error, Registry};
-use crate::{
-    metadata::import::Imported,
-    storage::{self, Location},
-};
+pub(crate) use super::backend::Known;
+use super::{Error, backend::Backend};
+use crate::{metadata::import::Imported, storage};
 
-/// What is known here about a blob.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Known {
-    /// It is held, with so many bytes.
-    Sound(u64),
-    /// Its object is not what the row says.
-    Unsound(Location),
-    /// Nothing.
-    Nothing,
+/// Takes in what a registry's store on disk held; clones share the backend.
+#[derive(Debug, Clone)]
+pub(crate) struct Intake {
+    backend: Backend,
 }
 
-impl Registry {
+impl Intake {
+    pub(super) fn new(backend: Backend) -> Self {
+        Self { backend }
+    }
+
     /// The time.
     pub(crate) fn now(&self) -> UnixSeconds {
-        self.clock.now()
+        self.backend.clock.now()
     }
 
     /// What is known about the blob.
     pub(crate) async fn know(&self, digest: &Digest) -> Result<Known, Error> {
-        Ok(match self.database.blob(digest).await? {
-            Some(blob) if self.is_sound(&blob).await? => Known::Sound(blob.size),
-            Some(blob) => Known::Unsound(blob.location),
-            None => Known::Nothing,
-        })
+        self.backend.know(digest).await
     }
 
     /// Whether the repository has the manifest.
@@ -40,7 +33,7 @@ impl Registry {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<bool, Error> {
-        Ok(self.database.manifest(repository, digest).await?.is_some())
+        Ok(self.backend.database.manifest(repository, digest).await?.is_some())
     }
 
     /// Where the tag leads, and since when.
@@ -49,13 +42,13 @@ impl Registry {
         repository: &RepositoryName,
         tag: &Tag,
     ) -> Result<Option<(Digest, UnixSeconds)>, Error> {
-        Ok(self.database.tag_since(repository, tag).await?)
+        Ok(self.backend.database.tag_since(repository, tag).await?)
     }
 
     /// Writes the rows. The objects that they name are durable.
-    pub(crate) async fn take_in(&self, imported: Vec<Imported>) -> Result<(), Error> {
-        let superfluous = self.database.import(imported, self.now()).await?;
-        let deleted = self.delete_objects(&superfluous).await;
+    pub(crate) async fn write(&self, imported: Vec<Imported>) -> Result<(), Error> {
+        let superfluous = self.backend.database.import(imported, self.now()).await?;
+        let deleted = self.backend.delete_objects(&superfluous).await;
         Ok(deleted.into_iter().collect::<Result<(), storage::Error>>()?)
     }
 }

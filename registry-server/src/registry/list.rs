@@ -7,16 +7,16 @@ use berth_shared::{
     digest::Digest,
     name::RepositoryName,
     rights::Rights,
-    serve::budget::{Reservation, Share},
+    serve::budget::{Budget, Reservation, Share},
     tag::Tag,
 };
 use futures_util::{StreamExt, stream, stream::BoxStream};
 
-use super::{Error, Registry};
+use super::{Error, backend::Backend, matching::Matching};
 use crate::{
     authz::permit::Permit,
     metadata::{
-        Asker,
+        Asker, Turns,
         referrer::{Answer, Referrer, Wanted},
     },
     reach::Reach,
@@ -46,7 +46,7 @@ const REFERRERS_BYTES: usize = 64 * 1024;
 
 /// How many pages of more are read at once: each connection that reads keeps room for the largest
 /// that it has read. A client has one, and all strangers together have two.
-pub(super) const LARGE_PAGES_MAX: usize = 4;
+const LARGE_PAGES_MAX: usize = 4;
 
 /// How often a page of referrers is in memory while it is put together: in the database's hands, as
 /// rows and as text.
@@ -74,7 +74,7 @@ pub(crate) struct Page<T> {
 /// Reads the tags of a repository while a client takes them.
 #[derive(Clone)]
 struct TagReader {
-    registry: Registry,
+    lists: Lists,
     repository: RepositoryName,
     claimant: Arc<Claimant>,
     /// The tag that the answer ends with, if that is not the last one.
@@ -84,9 +84,9 @@ struct TagReader {
 impl TagReader {
     async fn page_behind(&self, last: String) -> Result<Page<Tag>, Error> {
         // The answer has begun: what it waits for is not broken off.
-        let room =
-            self.registry.memory.share(Arc::clone(&self.claimant)).wait_for(NAMES_BYTES).await;
-        let tags = self.registry.database.tags_after(&self.repository, &last, PAGE_MAX + 1).await?;
+        let room = self.lists.memory.share(Arc::clone(&self.claimant)).wait_for(NAMES_BYTES).await;
+        let tags =
+            self.lists.backend.database.tags_after(&self.repository, &last, PAGE_MAX + 1).await?;
         let mut page = Page::cut(tags, PAGE_MAX, room);
         if let Some(end) = &self.end
             && page.items.last().is_some_and(|last| last.as_str() >= end.as_str())
@@ -118,7 +118,22 @@ pub(crate) struct AllTags {
     pub(crate) next: Option<String>,
 }
 
-impl Registry {
+/// The lists; clones share their turns.
+#[derive(Clone)]
+pub(crate) struct Lists {
+    backend: Backend,
+    memory: Budget,
+    /// Held while a large page of a list is read.
+    large_pages: Turns,
+    matching: Matching,
+}
+
+impl Lists {
+    pub(super) fn new(backend: Backend, memory: Budget, matching: Matching) -> Self {
+        let large_pages = Turns::new("LARGE_PAGES_MAX", LARGE_PAGES_MAX);
+        Self { backend, memory, large_pages, matching }
+    }
+
     /// The repository's tags behind `last` (end-8), for who asks for no page: the specification has
     /// fewer than all only where one is asked for. As text they have about `bytes_max` bytes at most.
     pub(crate) async fn all_tags(
@@ -135,7 +150,7 @@ impl Registry {
         };
         let next = self.end_of_tags(permit.repository(), &begin, bytes_max).await?;
         let reader = TagReader {
-            registry: self.clone(),
+            lists: self.clone(),
             repository: permit.repository().clone(),
             claimant: Arc::clone(claimant),
             end: next.clone(),
@@ -162,7 +177,9 @@ impl Registry {
         bytes_max: u64,
     ) -> Result<Option<String>, Error> {
         let (mut last, mut bytes) = (last.to_owned(), 0);
-        while let Some(extent) = self.database.tags_extent(repository, &last, EXTENT).await? {
+        while let Some(extent) =
+            self.backend.database.tags_extent(repository, &last, EXTENT).await?
+        {
             bytes += extent.bytes + extent.count * TAG_FRAME_BYTES;
             if bytes > bytes_max {
                 return Ok(Some(last));
@@ -181,8 +198,8 @@ impl Registry {
     ) -> Result<Page<Tag>, Error> {
         let repository = permit.repository();
         let room = memory.reserve(NAMES_BYTES).await?;
-        let tags = self.database.tags_after(repository, &page.last, page.limit + 1).await?;
-        if tags.is_empty() && !self.database.repository_exists(repository).await? {
+        let tags = self.backend.database.tags_after(repository, &page.last, page.limit + 1).await?;
+        if tags.is_empty() && !self.backend.database.repository_exists(repository).await? {
             return Err(Error::NameUnknown);
         }
         Ok(Page::cut(tags, page.limit, room))
@@ -212,7 +229,7 @@ impl Registry {
                 REFERRERS_BYTES => None,
                 _ => self.large_pages.take().await?,
             };
-            match self.database.referrers(wanted, bytes_max).await? {
+            match self.backend.database.referrers(wanted, bytes_max).await? {
                 Answer::Page { referrers: items, next } => return Ok(Page { items, next, room }),
                 // By the next look it may have grown.
                 Answer::TooLarge(bytes) => bytes_max = bytes,
@@ -230,13 +247,13 @@ impl Registry {
         memory: &Share,
     ) -> Result<Page<RepositoryName>, Error> {
         let room = memory.reserve(NAMES_BYTES).await?;
-        let reach = Reach::of(rights, self.clock.now());
+        let reach = Reach::of(rights, self.backend.clock.now());
         let wanted = page.limit as usize + 1;
         let mut found: Vec<RepositoryName> = Vec::new();
         let mut last = page.last.clone();
         while found.len() < wanted {
             let spans = reach.spans_behind(&last);
-            let batch = self.database.repositories_within(&spans, CATALOG_BATCH).await?;
+            let batch = self.backend.database.repositories_within(&spans, CATALOG_BATCH).await?;
             let Some(end) = batch.last() else { break };
             last = end.name.to_string();
             let listed = batch.into_iter().filter(|it| it.has_manifests).map(|it| it.name);

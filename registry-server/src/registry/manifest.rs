@@ -11,7 +11,10 @@ use berth_shared::{
 };
 use bytes::Bytes;
 
-use super::{Error, Registry, content::MANIFEST_COPIES, manifest_content::read_manifest};
+use super::{
+    Error, backend::Backend, content::MANIFEST_COPIES, delete::Deletion,
+    manifest_content::read_manifest,
+};
 use crate::{
     authz::permit::Permit,
     metadata::{Key, manifest::Manifest},
@@ -44,9 +47,20 @@ impl Found {
     }
 }
 
-impl Registry {
+/// The manifests of all repositories; clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Manifests {
+    backend: Backend,
+    deletion: Deletion,
+}
+
+impl Manifests {
+    pub(super) fn new(backend: Backend, deletion: Deletion) -> Self {
+        Self { backend, deletion }
+    }
+
     /// The manifest that the reference names.
-    pub(crate) async fn find_manifest(
+    pub(crate) async fn find(
         &self,
         permit: &Permit,
         reference: &Reference,
@@ -56,19 +70,21 @@ impl Registry {
         let digest = match reference {
             Reference::Digest(digest) => digest.clone(),
             Reference::Tag(tag) => {
-                self.database.tag(repository, tag).await?.ok_or(Error::ManifestUnknown)?
+                self.backend.database.tag(repository, tag).await?.ok_or(Error::ManifestUnknown)?
             }
         };
-        let found = match self.database.cached_manifest(repository, &digest) {
+        let found = match self.backend.database.cached_manifest(repository, &digest) {
             Some(manifest) => Found { manifest, room: None },
             None => self.read_stored(repository, &digest, memory).await?,
         };
         // Whoever was told that it is here goes on to name it in an index.
         if let Reference::Digest(_) = reference
-            && let Some(lasts) = self.settings().collection.untagged_after
-            && self.touch_is_due(found.manifest.touched, lasts)
+            && let Some(lasts) = self.backend.settings().collection.untagged_after
+            && self.backend.touch_is_due(found.manifest.touched, lasts)
         {
-            self.touch(Key::Manifest(repository.clone(), digest), Error::ManifestUnknown).await?;
+            self.backend
+                .touch(Key::Manifest(repository.clone(), digest), Error::ManifestUnknown)
+                .await?;
         }
         Ok(found)
     }
@@ -79,10 +95,10 @@ impl Registry {
         digest: &Digest,
         memory: &Share,
     ) -> Result<Found, Error> {
-        let size = self.database.manifest_size(repository, digest).await?;
+        let size = self.backend.database.manifest_size(repository, digest).await?;
         let size = usize::try_from(size.ok_or(Error::ManifestUnknown)?).unwrap_or(usize::MAX);
         let mut room = memory.reserve(size.saturating_mul(MANIFEST_COPIES)).await?;
-        let manifest = self.database.stored_manifest(repository, digest).await?;
+        let manifest = self.backend.database.stored_manifest(repository, digest).await?;
         let manifest = manifest.ok_or(Error::ManifestUnknown)?;
         room.shrink(manifest.bytes.len());
         Ok(Found { manifest, room: Some(room) })
@@ -90,7 +106,7 @@ impl Registry {
 
     /// Stores a manifest under its digest, and points the reference, if it is a tag, and all of
     /// `tags` at it.
-    pub(crate) async fn put_manifest(
+    pub(crate) async fn put(
         &self,
         permit: &Permit,
         reference: &Reference,
@@ -98,8 +114,8 @@ impl Registry {
         media_type: Option<&str>,
         bytes: Bytes,
     ) -> Result<Pushed, Error> {
-        self.refuse_when_full().await?;
-        let now = self.clock.now();
+        self.backend.refuse_when_full().await?;
+        let now = self.backend.clock.now();
         let (algorithm, claimed) = match reference {
             Reference::Digest(digest) => (digest.algorithm(), Some(digest)),
             Reference::Tag(_) => (Algorithm::Sha256, None),
@@ -108,30 +124,28 @@ impl Registry {
         if claimed.is_some_and(|claimed| *claimed != digest) {
             return Err(Error::DigestMismatch);
         }
-        let sparse_manifests = self.settings().limits.sparse_manifests;
+        let sparse_manifests = self.backend.settings().limits.sparse_manifests;
         let new = read_manifest(digest, media_type, bytes, sparse_manifests, now)?;
         let pushed = Pushed { digest: new.manifest.digest.clone(), subject: new.subject.clone() };
         let tagged = match reference {
             Reference::Tag(tag) => vec![tag.clone()],
             Reference::Digest(_) => tags,
         };
-        self.database.put_manifest(permit.repository(), new, tagged, now).await?;
+        self.backend.database.put_manifest(permit.repository(), new, tagged, now).await?;
         Ok(pushed)
     }
 
     /// Deletes a manifest with its tags, or a tag alone.
-    pub(crate) async fn delete_manifest(
-        &self,
-        permit: &Permit,
-        reference: &Reference,
-    ) -> Result<(), Error> {
+    pub(crate) async fn delete(&self, permit: &Permit, reference: &Reference) -> Result<(), Error> {
         match reference {
             Reference::Tag(tag) => {
-                let (repository, now) = (permit.repository(), self.clock.now());
-                let digest = self.database.delete_tag(repository, tag, now).await?;
+                let (repository, now) = (permit.repository(), self.backend.clock.now());
+                let digest = self.backend.database.delete_tag(repository, tag, now).await?;
                 digest.map(drop).ok_or(Error::ManifestUnknown)
             }
-            Reference::Digest(digest) => self.delete_for_client(permit.repository(), digest).await,
+            Reference::Digest(digest) => {
+                self.deletion.delete_for_client(permit.repository(), digest).await
+            }
         }
     }
 }

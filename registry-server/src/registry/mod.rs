@@ -3,6 +3,7 @@
 //! It knows neither HTTP nor how rights are found; whoever calls it shows a `Permit` for the
 //! repository. Its errors are those of the specification's table.
 
+mod backend;
 pub(crate) mod blob;
 pub(crate) mod content;
 pub mod delete;
@@ -16,18 +17,16 @@ pub(crate) mod manifest;
 pub(crate) mod manifest_content;
 mod matching;
 pub(crate) mod mount;
-mod object;
 pub mod upload;
 pub mod verify;
 #[cfg(test)]
 mod version_4;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use berth_shared::{
     claimant::Claimant,
-    clock::{Clock, UnixSeconds},
+    clock::Clock,
     digest::{Digest, InvalidDigest},
     name::RepositoryName,
     serve::budget::{Budget, Busy},
@@ -40,8 +39,17 @@ use crate::{
     },
     storage::{self, Shares, Store},
 };
+use backend::Backend;
+use blob::Blobs;
+use delete::Deletion;
+use gc::Collector;
+use intake::Intake;
+use list::Lists;
+use manifest::Manifests;
 use matching::Matching;
-use upload::Sessions;
+use mount::Mounts;
+use upload::Uploads;
+use verify::Verifier;
 
 /// Files that blobs are read from at once, unless the system has fewer to give. A client has a
 /// quarter.
@@ -85,23 +93,22 @@ pub struct Limits {
     pub sparse_manifests: bool,
 }
 
-/// A registry; clones share it. What it does stands in a file per noun.
-#[derive(Debug, Clone)]
+/// A registry: its parts, each with what it needs. Clones share them.
+#[derive(Clone)]
 pub struct Registry {
-    database: Database,
-    store: Arc<dyn Store>,
-    clock: Clock,
-    settings: Arc<ArcSwap<Settings>>,
-    /// Whether objects stay where they lie, whatever goes: a dry run is on a copy of the database.
-    deletes_nothing: bool,
-    sessions: Arc<Sessions>,
-    matching: Matching,
-    /// Held while a large page of a list is read.
-    large_pages: metadata::Turns,
-    /// Held by whoever copies objects; objects are deleted while nobody does.
-    holds: Arc<tokio::sync::RwLock<()>>,
-    /// One collection at a time, and none while verification adopts what it would delete.
-    maintenance: Arc<tokio::sync::Mutex<()>>,
+    backend: Backend,
+    pub(crate) blobs: Blobs,
+    pub(crate) mounts: Mounts,
+    pub(crate) uploads: Uploads,
+    pub(crate) manifests: Manifests,
+    pub(crate) lists: Lists,
+    pub(crate) intake: Intake,
+    /// Deletes on request.
+    pub deletion: Deletion,
+    /// Collects garbage.
+    pub collector: Collector,
+    /// Verifies what is stored.
+    pub verifier: Verifier,
     /// What is on its way from clients and to them, in bytes.
     pub(crate) memory: Budget,
     /// The files that blobs are read from.
@@ -269,20 +276,24 @@ impl Registry {
         clock: Clock,
         settings: Settings,
     ) -> Self {
-        database.limit_writes(settings.limits.write_time);
+        let backend = Backend::new(database, store, clock, settings);
+        let memory = Budget::new("memory_bytes_max", settings.limits.memory_bytes_max);
+        let (matching, maintenance) = (Matching::default(), Arc::default());
+        let uploads = Uploads::new(backend.clone(), settings.limits.uploads_max);
+        let deletion = Deletion::new(backend.clone());
         Self {
-            database,
-            store,
-            clock,
-            deletes_nothing: false,
-            sessions: Arc::new(Sessions::new(settings.limits.uploads_max)),
-            matching: Matching::default(),
-            large_pages: metadata::Turns::new("LARGE_PAGES_MAX", list::LARGE_PAGES_MAX),
-            holds: Arc::default(),
-            maintenance: Arc::default(),
-            memory: Budget::new("memory_bytes_max", settings.limits.memory_bytes_max),
+            blobs: Blobs::new(backend.clone()),
+            mounts: Mounts::new(backend.clone(), matching.clone()),
+            manifests: Manifests::new(backend.clone(), deletion.clone()),
+            lists: Lists::new(backend.clone(), memory.clone(), matching),
+            intake: Intake::new(backend.clone()),
+            deletion,
+            collector: Collector::new(backend.clone(), uploads.clone(), Arc::clone(&maintenance)),
+            verifier: Verifier::new(backend.clone(), maintenance),
+            uploads,
+            memory,
             files: Budget::new("LimitNOFILE", BLOB_FILES_MAX),
-            settings: Arc::new(ArcSwap::from_pointee(settings)),
+            backend,
         }
     }
 
@@ -301,40 +312,29 @@ impl Registry {
     /// What holds at the moment.
     #[must_use]
     pub fn settings(&self) -> Settings {
-        **self.settings.load()
+        self.backend.settings()
     }
 
     /// Puts other settings in force. How many uploads receive at once and how much is in memory stay
     /// as they were.
     pub fn change_settings(&self, settings: Settings) {
-        self.database.limit_writes(settings.limits.write_time);
-        self.settings.store(Arc::new(settings));
+        self.backend.change_settings(settings);
     }
 
     /// Whether nothing may be changed.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        self.settings.load().read_only
+        self.backend.is_read_only()
     }
 
     /// Lets nothing be changed, or lets it again.
     pub fn set_read_only(&self, read_only: bool) {
-        self.settings.rcu(|settings| Settings { read_only, ..**settings });
+        self.backend.set_read_only(read_only);
     }
 
-    /// Whoever makes the registry read-only counts on it that nothing changes from then on.
-    fn refuse_when_read_only(&self) -> Result<(), Error> {
-        if self.is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
-    }
-
-    /// The time so long ago.
-    fn before(&self, duration: Duration) -> UnixSeconds {
-        self.clock.now().saturating_sub_unsigned(duration.as_secs())
-    }
-
-    /// An upload session that was last touched before then is forgotten.
-    fn idle_since(&self) -> UnixSeconds {
-        self.before(self.settings().limits.upload_idle)
+    /// Keeps every stored object from being deleted until the result is dropped.
+    pub async fn hold(&self) -> tokio::sync::OwnedRwLockReadGuard<()> {
+        self.collector.hold().await
     }
 
     /// Whether database and store answer.
@@ -342,43 +342,47 @@ impl Registry {
     /// # Errors
     /// Which of them does not.
     pub async fn check(&self) -> Result<(), Error> {
-        self.database.check().await?;
-        self.store.free_bytes().await?;
-        Ok(())
+        self.backend.check().await
     }
 
     /// How many bytes are free where objects lie, if the store knows.
     pub(crate) async fn free_bytes(&self) -> Result<Option<u64>, Error> {
-        Ok(self.store.free_bytes().await?)
+        Ok(self.backend.store.free_bytes().await?)
     }
 
     /// Counts what is stored.
     pub(crate) async fn totals(&self) -> Result<Totals, Error> {
-        Ok(self.database.totals().await?)
+        Ok(self.backend.database.totals().await?)
     }
 
     /// Where the database lies.
     pub(crate) fn database_path(&self) -> &Path {
-        self.database.path()
+        self.backend.database.path()
     }
 
     /// What is kept before the database.
     pub(crate) fn cache(&self) -> &Cache {
-        self.database.cache()
+        self.backend.database.cache()
     }
 
     #[cfg(test)]
     pub(crate) fn database(&self) -> &Database {
-        &self.database
+        &self.backend.database
     }
 
     #[cfg(test)]
     pub(crate) fn store(&self) -> &dyn Store {
-        &*self.store
+        &*self.backend.store
     }
 
     /// Ends: what is being read is given up, and what is queued to be written is refused.
     pub(crate) async fn close(&self) {
-        self.database.close().await;
+        self.backend.database.close().await;
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("backend", &self.backend).finish_non_exhaustive()
     }
 }

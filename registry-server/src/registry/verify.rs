@@ -11,7 +11,8 @@ use futures_util::{StreamExt, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error, Registry,
+    Error,
+    backend::Backend,
     event::{Event, Events},
     gc::millis,
     hash::Hasher,
@@ -83,7 +84,19 @@ type Wrong = &'static str;
 const MISSING: Wrong = "its object is missing or too short";
 const OTHER_BYTES: Wrong = "its object has other bytes";
 
-impl Registry {
+/// Verifies; clones share their turn.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    backend: Backend,
+    /// Held against collection, which deletes what verification adopts.
+    maintenance: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Verifier {
+    pub(super) fn new(backend: Backend, maintenance: Arc<tokio::sync::Mutex<()>>) -> Self {
+        Self { backend, maintenance }
+    }
+
     /// Hashes everything that is stored.
     ///
     /// # Errors
@@ -94,7 +107,7 @@ impl Registry {
         events: &'r Events,
     ) -> BoxFuture<'r, Result<Summary, Error>> {
         Box::pin(async move {
-            if options.repair && self.is_read_only() {
+            if options.repair && self.backend.is_read_only() {
                 return Err(Error::ReadOnly);
             }
             let mut verification = Verification::new(self, options, events).await?;
@@ -109,15 +122,16 @@ impl Registry {
     /// As [`verify`](Self::verify).
     pub async fn verify_due(&self, events: &Events) -> Result<Summary, Error> {
         let mut verification = Verification::new(self, Options::default(), events).await?;
-        if let Some(every) = self.settings().verification.every {
-            verification.blobs(Some(self.before(every))).await?;
+        if let Some(every) = self.backend.settings().verification.every {
+            verification.blobs(Some(self.backend.before(every))).await?;
         }
         Ok(verification.finish())
     }
 }
 
 struct Verification {
-    registry: Registry,
+    backend: Backend,
+    maintenance: Arc<tokio::sync::Mutex<()>>,
     events: Events,
     repair: bool,
     pace: Pace,
@@ -130,14 +144,17 @@ struct Verification {
 }
 
 impl Verification {
-    async fn new(registry: &Registry, options: Options, events: &Events) -> Result<Self, Error> {
-        let usual = registry.settings().verification.bytes_per_sec_max;
+    async fn new(verifier: &Verifier, options: Options, events: &Events) -> Result<Self, Error> {
+        let Verifier { backend, maintenance } = verifier.clone();
+        let rate =
+            options.bytes_per_sec_max.unwrap_or(backend.settings().verification.bytes_per_sec_max);
         Ok(Self {
-            total: registry.database.count_blobs().await?,
-            registry: registry.clone(),
+            total: backend.database.count_blobs().await?,
+            backend,
+            maintenance,
             events: events.clone(),
             repair: options.repair,
-            pace: Pace::new(options.bytes_per_sec_max.unwrap_or(usual)),
+            pace: Pace::new(rate),
             started: Instant::now(),
             done: Summary::default(),
             unsound: Vec::new(),
@@ -158,11 +175,11 @@ impl Verification {
     /// Each blob once, or each that is due since `cutoff`: one that cannot be read now waits for the
     /// next time.
     async fn blobs(&mut self, cutoff: Option<UnixSeconds>) -> Result<(), Error> {
-        let (database, mut last) = (self.registry.database.clone(), Checked::default());
+        let (database, mut last) = (self.backend.database.clone(), Checked::default());
         loop {
             let page = match cutoff {
                 None => database.blobs_after(&last, PAGE).await?,
-                Some(_) if self.registry.is_read_only() => return Ok(()),
+                Some(_) if self.backend.is_read_only() => return Ok(()),
                 Some(cutoff) => database.blobs_unchecked_since(cutoff, &last, PAGE).await?,
             };
             let Some((end, _)) = page.last() else { return Ok(()) };
@@ -179,13 +196,13 @@ impl Verification {
     async fn manifests(&mut self) -> Result<(), Error> {
         let mut last = (RepositoryId::default(), String::new());
         loop {
-            let page = self.registry.database.manifests_after(&last, PAGE).await?;
+            let page = self.backend.database.manifests_after(&last, PAGE).await?;
             let Some((end, _)) = page.last() else { return Ok(()) };
             last.clone_from(end);
             let words =
                 |(_, name): (RepositoryId, String), _| format!("a manifest is named {name:?}");
             for manifest in self.events.readable(page, words).await?.0 {
-                let bytes = self.registry.database.stored_bytes(&manifest).await?;
+                let bytes = self.backend.database.stored_bytes(&manifest).await?;
                 let Some(bytes) = bytes else { continue };
                 self.done.manifests += 1;
                 let StoredManifest { id, repository, digest } = manifest;
@@ -200,10 +217,10 @@ impl Verification {
 
     /// Tells each tag whose index names manifests that are not there, and counts it.
     async fn incomplete_tags(&mut self) -> Result<(), Error> {
-        let is_sparse = self.registry.settings().limits.sparse_manifests;
+        let is_sparse = self.backend.settings().limits.sparse_manifests;
         let mut last = (RepositoryId::default(), String::new());
         loop {
-            let tags = self.registry.database.lacks_after(&last, TAGS_PAGE).await?;
+            let tags = self.backend.database.lacks_after(&last, TAGS_PAGE).await?;
             let Some(end) = tags.last() else { return Ok(()) };
             last = (end.id, end.tag.clone());
             for TagLack { repository, tag, lacking, example, .. } in tags {
@@ -240,10 +257,10 @@ impl Verification {
     /// Records those that were found sound since the last time: one wait for the disk for all.
     async fn record_sound(&mut self) -> Result<(), Error> {
         let sound = std::mem::take(&mut self.sound);
-        if sound.is_empty() || self.registry.is_read_only() {
+        if sound.is_empty() || self.backend.is_read_only() {
             return Ok(());
         }
-        Ok(self.registry.database.record_sound(sound, self.registry.clock.now()).await?)
+        Ok(self.backend.database.record_sound(sound, self.backend.clock.now()).await?)
     }
 
     async fn judge(&mut self, blob: &Blob, found: Option<Wrong>) -> Result<(), Error> {
@@ -260,7 +277,7 @@ impl Verification {
             Some(wrong) => wrong,
         };
         // Replaced or collected meanwhile: then what was read says nothing.
-        if self.registry.record_damage(blob).await? {
+        if self.backend.record_damage(blob).await? {
             self.done.damaged += 1;
             self.unsound.push(blob.clone());
             self.say_damaged(&blob.digest, None, what.to_owned()).await?;
@@ -269,7 +286,7 @@ impl Verification {
     }
 
     async fn look_at(&mut self, blob: &Blob, location: &Location) -> Result<Option<Wrong>, Error> {
-        let store = &self.registry.store;
+        let store = &self.backend.store;
         match store.length(location).await {
             Ok(length) if length == blob.size => {}
             Ok(_) | Err(storage::Error::NotFound(_)) => return Ok(Some(MISSING)),
@@ -292,10 +309,10 @@ impl Verification {
     /// Looks for the bytes of damaged blobs among the objects that nothing owns.
     async fn search_orphans(&mut self) -> Result<(), Error> {
         // A collection would delete them meanwhile.
-        let turn = Arc::clone(&self.registry.maintenance).lock_owned().await;
+        let turn = Arc::clone(&self.maintenance).lock_owned().await;
         for shard in 0..=u8::MAX {
-            let listing = self.registry.store.list(shard).await?;
-            let owned = self.registry.database.owned_in(shard).await?;
+            let listing = self.backend.store.list(shard).await?;
+            let owned = self.backend.database.owned_in(shard).await?;
             for orphan in &owned.orphans(listing.objects) {
                 self.try_orphan(orphan).await?;
             }
@@ -305,7 +322,7 @@ impl Verification {
     }
 
     async fn try_orphan(&mut self, orphan: &Location) -> Result<(), Error> {
-        let Ok(length) = self.registry.store.length(orphan).await else { return Ok(()) };
+        let Ok(length) = self.backend.store.length(orphan).await else { return Ok(()) };
         for at in 0..self.unsound.len() {
             let blob = self.unsound[at].clone();
             if blob.size == length && self.look_at(&blob, orphan).await?.is_none() {
@@ -317,10 +334,10 @@ impl Verification {
     }
 
     async fn put_right(&mut self, blob: &Blob, sound: &Location, how: &str) -> Result<(), Error> {
-        if self.registry.is_read_only() {
+        if self.backend.is_read_only() {
             return Err(Error::ReadOnly);
         }
-        if self.registry.database.repair(blob, sound, self.registry.clock.now()).await? {
+        if self.backend.database.repair(blob, sound, self.backend.clock.now()).await? {
             self.done.repaired += 1;
             let event = Event::Repaired { digest: blob.digest.clone(), how: how.to_owned() };
             self.events.say(event).await?;
@@ -334,7 +351,7 @@ impl Verification {
         manifest_of: Option<RepositoryId>,
         what: String,
     ) -> Result<(), Error> {
-        let images = self.registry.database.images_with(digest, manifest_of, IMAGES_MAX).await?;
+        let images = self.backend.database.images_with(digest, manifest_of, IMAGES_MAX).await?;
         self.events.say(Event::Damaged { digest: digest.clone(), what, images }).await
     }
 

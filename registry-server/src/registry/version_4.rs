@@ -45,24 +45,24 @@ async fn what_version_4_stored_is_pulled_and_its_session_goes_on() {
     let andrew = Permit::of(Subject::User("andrew".parse().unwrap()), repository);
     let memory = shares(&registry).memory;
     for tag in ["v1", "list"] {
-        let found = registry.find_manifest(&andrew, &tag.parse().unwrap(), &memory).await.unwrap();
+        let found = registry.manifests.find(&andrew, &tag.parse().unwrap(), &memory).await.unwrap();
         assert!(!found.bytes(&memory).await.unwrap().is_empty(), "{tag}");
     }
     let layer = Algorithm::Sha256.digest(OBJECTS[2].1.as_bytes());
-    let blob = registry.find_sound_blob(&andrew, &layer).await.unwrap();
-    let read = registry.read_blob(&shares(&registry), &blob, 0..blob.size).await.unwrap();
+    let blob = registry.blobs.find_sound(&andrew, &layer).await.unwrap();
+    let read = registry.blobs.read(&shares(&registry), &blob, 0..blob.size).await.unwrap();
     let read: Vec<Bytes> = read.try_collect().await.unwrap();
     assert_eq!(read.concat(), OBJECTS[2].1.as_bytes());
 
     let id: UploadId = "6aa921b38553202012d1cf922d3b2839".parse().unwrap();
-    assert_eq!(registry.upload_progress(&andrew, &id).await.unwrap().received, 16);
+    assert_eq!(registry.uploads.progress(&andrew, &id).await.unwrap().received, 16);
     let rest = Bytes::from_static(b"and the second");
     let mut body = Content::new(stream::iter([Ok(rest.clone())]), Some(rest.len() as u64));
     let whole = Algorithm::Sha256.digest(b"the first half, and the second");
-    registry.commit_upload(&andrew, &id, &whole, None, &mut body).await.unwrap();
-    assert_eq!(registry.find_sound_blob(&andrew, &whole).await.unwrap().size, 30);
+    registry.uploads.commit(&andrew, &id, &whole, None, &mut body).await.unwrap();
+    assert_eq!(registry.blobs.find_sound(&andrew, &whole).await.unwrap().size, 30);
 
     clock.advance(Duration::from_secs(60 * 60));
-    let done = listening(async |events| registry.collect(&events).await).await.unwrap();
+    let done = listening(async |events| registry.collector.collect(&events).await).await.unwrap();
     assert_eq!((done.blobs, done.manifests, done.problems), (1, 0, 0), "{done:?}");
 }

@@ -100,9 +100,9 @@ async fn read(registry: &Registry) {
     let app = permit("app");
     let memory = shares(registry).memory;
     registry.check().await.unwrap();
-    registry.tags(&app, &page, &memory).await.unwrap();
-    registry.tags(&permit("absent"), &page, &memory).await.unwrap_err();
-    registry.catalog(&Rights::everything(), &page, &memory).await.unwrap();
+    registry.lists.tags(&app, &page, &memory).await.unwrap();
+    registry.lists.tags(&permit("absent"), &page, &memory).await.unwrap_err();
+    registry.lists.catalog(&Rights::everything(), &page, &memory).await.unwrap();
     let database = registry.database();
     for rights in [Rights::everything(), rights([("allow", "app".to_owned())])] {
         let reach = Reach::of(&rights, 0);
@@ -121,7 +121,7 @@ async fn read(registry: &Registry) {
     let subject = digest_of(&image());
     operations::put(registry, &tag("signature"), referrer(&subject)).await.unwrap();
     for artifact_type in [None, Some("a/signature")] {
-        let found = registry.referrers(&app, &subject, artifact_type, &page, &memory).await;
+        let found = registry.lists.referrers(&app, &subject, artifact_type, &page, &memory).await;
         assert_eq!(found.unwrap().items.len(), 1);
     }
     database.empty_repositories(RepositoryId::default(), 10).await.unwrap();
@@ -131,19 +131,19 @@ async fn read(registry: &Registry) {
 async fn touch(registry: &Registry, clock: &Clock) {
     clock.advance(Duration::from_secs(10 * 60));
     let app = permit("app");
-    registry.find_sound_blob(&app, &digest_of(&BLOB)).await.unwrap();
+    registry.blobs.find_sound(&app, &digest_of(&BLOB)).await.unwrap();
     let image = tag(digest_of(&image()).as_str());
-    drop(registry.find_manifest(&app, &image, &shares(registry).memory).await.unwrap());
+    drop(registry.manifests.find(&app, &image, &shares(registry).memory).await.unwrap());
 }
 
 async fn damage_and_repair(registry: &Registry, root: &Path, clock: &Clock) {
-    let blob = registry.find_blob(&permit("app"), &digest_of(&BLOB)).await.unwrap();
+    let blob = registry.blobs.find(&permit("app"), &digest_of(&BLOB)).await.unwrap();
     let location = blob.location.as_str();
     let object = root.join("objects").join(&location[..2]).join(location);
     let right = std::fs::read(&object).unwrap();
     let verify = async |repair: bool| {
         let options = verify::Options { repair, bytes_per_sec_max: None };
-        listening(async |events| registry.verify(options, &events).await).await.unwrap()
+        listening(async |events| registry.verifier.verify(options, &events).await).await.unwrap()
     };
     std::fs::write(&object, vec![0; right.len()]).unwrap();
     assert_eq!(verify(false).await.damaged, 1);
@@ -158,14 +158,14 @@ async fn damage_and_repair(registry: &Registry, root: &Path, clock: &Clock) {
     settings.verification.every = Some(Duration::from_secs(60));
     registry.change_settings(settings);
     clock.advance(Duration::from_secs(60 * 60));
-    listening(async |events| registry.verify_due(&events).await).await.unwrap();
+    listening(async |events| registry.verifier.verify_due(&events).await).await.unwrap();
     let app = permit("app");
-    let started = registry.start_upload(&app, pusher(&app), Algorithm::Sha256).await;
+    let started = registry.uploads.start(&app, pusher(&app), Algorithm::Sha256).await;
     let Progress { id, .. } = started.unwrap();
     clock.advance(Duration::from_secs(60 * 60));
-    registry.upload_progress(&permit("app"), &id).await.unwrap_err();
-    listening(async |events| registry.collect_dry(&events).await).await.unwrap();
-    listening(async |events| registry.collect(&events).await).await.unwrap();
+    registry.uploads.progress(&permit("app"), &id).await.unwrap_err();
+    listening(async |events| registry.collector.collect_dry(&events).await).await.unwrap();
+    listening(async |events| registry.collector.collect(&events).await).await.unwrap();
 }
 
 /// What comes and goes other than by the API.
@@ -198,8 +198,8 @@ async fn move_about(registry: &Registry, root: &Path, clock: &Clock) {
     let registry = sound(root, clock).await;
     let image = tag(digest_of(&image()).as_str());
     let delete = async |events: Events| {
-        registry.delete(&app, Some(&tag("v1")), false, &events).await?;
-        registry.delete(&app, Some(&image), true, &events).await
+        registry.deletion.delete(&app, Some(&tag("v1")), false, &events).await?;
+        registry.deletion.delete(&app, Some(&image), true, &events).await
     };
     listening(delete).await.unwrap();
     registry.database().close().await;

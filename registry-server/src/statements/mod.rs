@@ -183,7 +183,7 @@ async fn the_catalog_costs_by_what_its_reader_may_see(filled: &Path) {
     ] {
         let taken = steps_of(filled, async |registry| {
             let memory = operations::shares(registry).memory;
-            let found = registry.catalog(&patterns, &page, &memory).await.unwrap();
+            let found = registry.lists.catalog(&patterns, &page, &memory).await.unwrap();
             assert_eq!(found.items.len().min(100), seen);
         });
         cost.push(taken.await);
@@ -224,7 +224,7 @@ async fn all_tags_are_in_answers_that_meet(filled: &Path) {
             let (app, asker) = (operations::permit("app"), Arc::new(Claimant::stranger(None)));
             let (mut names, mut answers, mut last) = (Vec::new(), 0, Some(String::new()));
             while let Some(begin) = last {
-                let list = registry.all_tags(&app, &begin, &asker, bytes_max).await.unwrap();
+                let list = registry.lists.all_tags(&app, &begin, &asker, bytes_max).await.unwrap();
                 let first = stream::once(future::ready(Ok(list.first)));
                 let mut pages = first.chain(list.rest);
                 while let Some(page) = pages.try_next().await.unwrap() {
@@ -254,7 +254,7 @@ async fn referrers_of_a_type_cost_by_how_many_they_are(filled: &Path) {
         let taken = steps_of(filled, async |registry| {
             let memory = operations::shares(registry).memory;
             let subject = large::digest(1);
-            let found = registry.referrers(&app, &subject, artifact_type, &page, &memory);
+            let found = registry.lists.referrers(&app, &subject, artifact_type, &page, &memory);
             let found = found.await.unwrap();
             assert_eq!((found.items.len(), found.next.is_some()), (count, next));
         });

@@ -10,14 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
 use berth_shared::{clock::UnixSeconds, digest::Digest, telemetry::chain};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error, Registry,
+    Error,
+    backend::Backend,
     event::{Event, Events, Kind},
+    upload::Uploads,
 };
 use crate::{
     metadata::{
@@ -27,7 +28,6 @@ use crate::{
         repository::RepositoryId,
         upload::Upload,
     },
-    registry,
     storage::{Dead, Location},
 };
 
@@ -83,9 +83,28 @@ pub struct Summary {
     pub millis: u64,
 }
 
-impl Registry {
+/// Collects garbage; clones share their turns.
+#[derive(Clone)]
+pub struct Collector {
+    backend: Backend,
+    uploads: Uploads,
+    /// Held by whoever copies objects; objects are deleted while nobody does.
+    holds: Arc<tokio::sync::RwLock<()>>,
+    /// One collection at a time.
+    maintenance: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Collector {
+    pub(super) fn new(
+        backend: Backend,
+        uploads: Uploads,
+        maintenance: Arc<tokio::sync::Mutex<()>>,
+    ) -> Self {
+        Self { backend, uploads, holds: Arc::default(), maintenance }
+    }
+
     /// Keeps every stored object from being deleted until the result is dropped.
-    pub async fn hold(&self) -> tokio::sync::OwnedRwLockReadGuard<()> {
+    pub(super) async fn hold(&self) -> tokio::sync::OwnedRwLockReadGuard<()> {
         Arc::clone(&self.holds).read_owned().await
     }
 
@@ -106,17 +125,9 @@ impl Registry {
     /// As `collect`.
     pub fn collect_dry<'r>(&'r self, events: &'r Events) -> BoxFuture<'r, Result<Summary, Error>> {
         Box::pin(async move {
-            let (database, _directory) = self.database.copy().await?;
-            let copy = Self {
-                database,
-                settings: Arc::new(ArcSwap::from_pointee(self.settings())),
-                deletes_nothing: true,
-                holds: Arc::default(),
-                maintenance: Arc::default(),
-                ..self.clone()
-            };
-            // What may not be changed may still be asked about.
-            copy.change_settings(registry::Settings { read_only: false, ..self.settings() });
+            let (database, _directory) = self.backend.database.copy().await?;
+            let backend = self.backend.dry(database);
+            let copy = Self::new(backend.clone(), self.uploads.on(backend), Arc::default());
             let summary = copy.collect(events).await?;
             Ok(Summary { dry_run: true, ..summary })
         })
@@ -124,7 +135,9 @@ impl Registry {
 }
 
 struct Collection {
-    registry: Registry,
+    backend: Backend,
+    sessions: Uploads,
+    holds: Arc<tokio::sync::RwLock<()>>,
     events: Events,
     settings: Settings,
     now: UnixSeconds,
@@ -132,11 +145,14 @@ struct Collection {
 }
 
 impl Collection {
-    fn new(registry: &Registry, events: &Events) -> Self {
+    fn new(collector: &Collector, events: &Events) -> Self {
+        let Collector { backend, uploads, holds, .. } = collector.clone();
         Self {
-            settings: registry.settings().collection,
-            now: registry.clock.now(),
-            registry: registry.clone(),
+            settings: backend.settings().collection,
+            now: backend.clock.now(),
+            backend,
+            sessions: uploads,
+            holds,
             events: events.clone(),
             done: Summary::default(),
         }
@@ -158,10 +174,10 @@ impl Collection {
     }
 
     async fn uploads(&mut self) -> Result<(), Error> {
-        let idle_since = self.registry.idle_since();
+        let idle_since = self.backend.idle_since();
         let mut last = String::new();
         loop {
-            let idle = self.registry.database.idle_uploads(&last, idle_since, PAGE).await?;
+            let idle = self.backend.database.idle_uploads(&last, idle_since, PAGE).await?;
             let Some((end, _)) = idle.last() else { return Ok(()) };
             last.clone_from(end);
             let words = |id, error| format!("upload session {id:?}: {error}");
@@ -172,8 +188,8 @@ impl Collection {
     }
 
     async fn upload(&mut self, upload: &Upload, idle_since: UnixSeconds) -> Result<(), Error> {
-        self.registry.refuse_when_read_only()?;
-        if !self.registry.end_idle_upload(upload, idle_since).await? {
+        self.backend.refuse_when_read_only()?;
+        if !self.sessions.end_idle(upload, idle_since).await? {
             return Ok(());
         }
         self.done.uploads += 1;
@@ -187,7 +203,7 @@ impl Collection {
         let mut next = Some(Default::default());
         while let Some(from) = next {
             let found;
-            (found, next) = self.registry.database.stale_links(&from, PAGE, cutoff).await?;
+            (found, next) = self.backend.database.stale_links(&from, PAGE, cutoff).await?;
             for step in self.readable(found, unreadable).await?.chunks(STEP) {
                 self.unlink(step, cutoff).await?;
             }
@@ -197,11 +213,11 @@ impl Collection {
 
     async fn unlink(&mut self, step: &[Stale], cutoff: UnixSeconds) -> Result<(), Error> {
         // A backup that is being written needs every object until it has its copy.
-        let free = Arc::clone(&self.registry.holds).write_owned().await;
-        self.registry.refuse_when_read_only()?;
+        let free = Arc::clone(&self.holds).write_owned().await;
+        self.backend.refuse_when_read_only()?;
         let started = Instant::now();
         let collected =
-            self.registry.database.collect_links(step.to_vec(), cutoff, self.now).await?;
+            self.backend.database.collect_links(step.to_vec(), cutoff, self.now).await?;
         self.step_took(started);
         let mut freed = Vec::new();
         for (Stale { repository, digest, .. }, collected) in step.iter().zip(collected) {
@@ -230,7 +246,7 @@ impl Collection {
         let mut next = Some(String::new());
         while let Some(last) = next {
             let found;
-            (found, next) = self.registry.database.unlinked_blobs(&last, PAGE).await?;
+            (found, next) = self.backend.database.unlinked_blobs(&last, PAGE).await?;
             let words = |(digest, location): (String, String), _| {
                 format!("blob {digest:?} at {location:?} cannot be read")
             };
@@ -242,9 +258,9 @@ impl Collection {
     }
 
     async fn delete_unlinked(&mut self, digest: Digest) -> Result<(), Error> {
-        let free = Arc::clone(&self.registry.holds).write_owned().await;
-        self.registry.refuse_when_read_only()?;
-        if let Some(dead) = self.registry.database.collect_unlinked(&digest, self.now).await? {
+        let free = Arc::clone(&self.holds).write_owned().await;
+        self.backend.refuse_when_read_only()?;
+        if let Some(dead) = self.backend.database.collect_unlinked(&digest, self.now).await? {
             let bytes = self.free(&[dead]).await?.first().copied().flatten().unwrap_or(0);
             self.done.blobs += 1;
             self.say(Kind::Blob, None, digest.as_str(), bytes, "no repository holds it").await?;
@@ -257,7 +273,7 @@ impl Collection {
     /// cannot be deleted, and then the next run tries it again.
     async fn free(&mut self, dead: &[Dead]) -> Result<Vec<Option<u64>>, Error> {
         let mut freed = Vec::with_capacity(dead.len());
-        for (dead, deleted) in dead.iter().zip(self.registry.delete_objects(dead).await) {
+        for (dead, deleted) in dead.iter().zip(self.backend.delete_objects(dead).await) {
             if let Err(error) = &deleted {
                 self.problem(format!("deleting an object: {}", chain(error))).await?;
             }
@@ -271,7 +287,7 @@ impl Collection {
     async fn dead_objects(&mut self) -> Result<(), Error> {
         let mut last = Place::default();
         loop {
-            let page = self.registry.database.dead_objects(self.now, &last, PAGE).await?;
+            let page = self.backend.database.dead_objects(self.now, &last, PAGE).await?;
             let Some((end, _)) = page.last() else { return Ok(()) };
             last.clone_from(end);
             let words = |(_, location): Place, error| format!("object {location:?}: {error}");
@@ -282,8 +298,8 @@ impl Collection {
     }
 
     async fn delete_dead(&mut self, step: &[Dead]) -> Result<(), Error> {
-        let free = Arc::clone(&self.registry.holds).write_owned().await;
-        self.registry.refuse_when_read_only()?;
+        let free = Arc::clone(&self.holds).write_owned().await;
+        self.backend.refuse_when_read_only()?;
         let freed = self.free(step).await?;
         drop(free);
         for (dead, bytes) in step.iter().zip(freed) {
@@ -297,11 +313,11 @@ impl Collection {
 
     async fn orphans(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
         for shard in 0..=u8::MAX {
-            let listing = self.registry.store.list(shard).await?;
+            let listing = self.backend.store.list(shard).await?;
             for name in listing.strange {
                 self.problem(format!("{name} lies among the objects and is none")).await?;
             }
-            let owned = self.registry.database.owned_in(shard).await?;
+            let owned = self.backend.database.owned_in(shard).await?;
             for orphan in &owned.orphans(listing.objects) {
                 self.delete_orphan(orphan, cutoff).await?;
             }
@@ -310,7 +326,7 @@ impl Collection {
     }
 
     async fn delete_orphan(&mut self, orphan: &Location, cutoff: UnixSeconds) -> Result<(), Error> {
-        let described = match self.registry.store.describe(orphan).await {
+        let described = match self.backend.store.describe(orphan).await {
             Ok(described) => described,
             // Somebody else deleted it.
             Err(crate::storage::Error::NotFound(_)) => return Ok(()),
@@ -319,9 +335,9 @@ impl Collection {
         if described.changed >= cutoff {
             return Ok(());
         }
-        self.registry.refuse_when_read_only()?;
+        self.backend.refuse_when_read_only()?;
         let dead = Dead::of(orphan.clone(), described.length);
-        if let Some(Err(error)) = self.registry.remove_objects(&[dead]).await.pop() {
+        if let Some(Err(error)) = self.backend.remove_objects(&[dead]).await.pop() {
             return self.problem(format!("deleting an object: {}", chain(&error))).await;
         }
         self.done.orphans += 1;
@@ -333,7 +349,7 @@ impl Collection {
         let mut next = Some(RepositoryId::default());
         while let Some(last) = next {
             let found;
-            (found, next) = self.registry.database.empty_repositories(last, PAGE).await?;
+            (found, next) = self.backend.database.empty_repositories(last, PAGE).await?;
             for (id, name) in found {
                 self.delete_empty(id, name).await?;
             }
@@ -342,8 +358,8 @@ impl Collection {
     }
 
     async fn delete_empty(&mut self, id: RepositoryId, name: String) -> Result<(), Error> {
-        self.registry.refuse_when_read_only()?;
-        if self.registry.database.delete_empty(id, name.clone()).await? {
+        self.backend.refuse_when_read_only()?;
+        if self.backend.database.delete_empty(id, name.clone()).await? {
             self.done.repositories += 1;
             self.say(Kind::Repository, Some(&name), &name, 0, "it holds nothing").await?;
         }

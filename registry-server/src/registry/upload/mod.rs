@@ -4,14 +4,19 @@
 //! goes on after a crash where the row stands. A commit inserts the blob's row last, so nothing
 //! half-written is ever visible.
 
-use std::slice;
+use std::{slice, sync::Arc};
 
 use berth_shared::{
     clock::UnixSeconds,
     digest::{Algorithm, Digest},
 };
 
-use super::{Error, Registry, content::Content, hash::Hasher, intake::Known};
+use super::{
+    Error,
+    backend::{Backend, Known},
+    content::Content,
+    hash::Hasher,
+};
 use crate::{
     authz::permit::{Permit, SessionGrant},
     metadata::{
@@ -53,38 +58,43 @@ pub struct ChunkRange {
     pub last: u64,
 }
 
-/// The sessions that requests work on, and who pushes to them.
-#[derive(Debug)]
-pub(super) struct Sessions {
-    turns: Turns,
-    pushers: Pushers,
+/// The upload sessions; clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Uploads {
+    backend: Backend,
+    turns: Arc<Turns>,
+    pushers: Arc<Pushers>,
 }
 
-impl Sessions {
+impl Uploads {
     /// Sessions of which `uploads_max` receive bytes at once.
-    pub(super) fn new(uploads_max: usize) -> Self {
-        Self { turns: Turns::default(), pushers: Pushers::new(uploads_max) }
+    pub(super) fn new(backend: Backend, uploads_max: usize) -> Self {
+        Self { backend, turns: Arc::default(), pushers: Arc::new(Pushers::new(uploads_max)) }
     }
-}
 
-impl Registry {
+    /// The same sessions, over another backend.
+    pub(super) fn on(&self, backend: Backend) -> Self {
+        Self { backend, ..self.clone() }
+    }
+
     /// How many uploads receive bytes now, and how many may at once.
     pub(crate) fn receiving(&self) -> (usize, usize) {
-        self.sessions.pushers.slots()
+        self.pushers.slots()
     }
 
     /// Starts a session whose bytes will be hashed with `algorithm`, and that counts to the share
     /// of `pusher`.
-    pub(crate) async fn start_upload(
+    pub(crate) async fn start(
         &self,
         permit: &Permit,
         pusher: Pusher,
         algorithm: Algorithm,
     ) -> Result<Progress, Error> {
-        self.refuse_when_full().await?;
+        self.backend.refuse_when_full().await?;
         // Looked at here too, so that a flood of refusals never reaches the one writer.
-        let max = self.settings().limits.sessions_per_subject_max;
-        let (has, _) = self.database.unfinished_of(&pusher, self.idle_since(), max).await?;
+        let max = self.backend.settings().limits.sessions_per_subject_max;
+        let (has, _) =
+            self.backend.database.unfinished_of(&pusher, self.backend.idle_since(), max).await?;
         if has >= max.into() {
             return Err(self.too_many_sessions());
         }
@@ -107,41 +117,37 @@ impl Registry {
             claim: 0,
             algorithm,
             hash_state: None,
-            started: self.clock.now(),
+            started: self.backend.clock.now(),
         };
         let progress = Progress::of(&upload);
         let (idle_since, max) =
-            (self.idle_since(), self.settings().limits.sessions_per_subject_max);
-        let is_within = self.database.start_upload(upload, idle_since, max).await?;
+            (self.backend.idle_since(), self.backend.settings().limits.sessions_per_subject_max);
+        let is_within = self.backend.database.start_upload(upload, idle_since, max).await?;
         if is_within { Ok(progress) } else { Err(self.too_many_sessions()) }
     }
 
     fn too_many_sessions(&self) -> Error {
-        let limits = self.settings().limits;
+        let limits = self.backend.settings().limits;
         let (max, idle_secs) = (limits.sessions_per_subject_max, limits.upload_idle.as_secs());
         Error::TooManySessions { max, idle_secs }
     }
 
     /// A session with an id that a test knows.
     #[cfg(test)]
-    pub(crate) async fn start_upload_as(&self, permit: &Permit, id: UploadId) -> Result<(), Error> {
+    pub(crate) async fn start_as(&self, permit: &Permit, id: UploadId) -> Result<(), Error> {
         let claimant = berth_shared::claimant::Claimant::of(permit.subject(), None);
         let pusher = Pusher::of(&claimant);
         self.start_session(permit, pusher, Algorithm::Sha256, id).await.map(drop)
     }
 
     /// How far a session has come.
-    pub(crate) async fn upload_progress(
-        &self,
-        permit: &Permit,
-        id: &UploadId,
-    ) -> Result<Progress, Error> {
+    pub(crate) async fn progress(&self, permit: &Permit, id: &UploadId) -> Result<Progress, Error> {
         Ok(Progress::of(&self.session(permit, id).await?))
     }
 
     /// Appends a chunk. A request that is still appending to the same session is stopped first;
     /// what it brought counts.
-    pub(crate) async fn append_upload(
+    pub(crate) async fn append(
         &self,
         permit: &Permit,
         id: &UploadId,
@@ -154,7 +160,7 @@ impl Registry {
     }
 
     /// Appends the last chunk, if there is one, and makes the blob out of what was received.
-    pub(crate) async fn commit_upload(
+    pub(crate) async fn commit(
         &self,
         permit: &Permit,
         id: &UploadId,
@@ -178,13 +184,13 @@ impl Registry {
         range: Option<ChunkRange>,
         body: &mut Content,
     ) -> Result<Reception<'_>, Error> {
-        let turn = self.sessions.turns.take(id).await?;
+        let turn = self.turns.take(id).await?;
         let upload = self.session(permit, id).await?;
         in_order(&upload, range, body)?;
-        let slots_max = self.settings().limits.uploads_per_subject_max;
-        let pushing = self.sessions.pushers.begin(&upload.pusher, slots_max);
+        let slots_max = self.backend.settings().limits.uploads_per_subject_max;
+        let pushing = self.pushers.begin(&upload.pusher, slots_max);
         let hasher = self.resume_hash(&upload).await?;
-        Ok(Reception::new(self, turn, pushing, upload, hasher))
+        Ok(Reception::new(&self.backend, turn, pushing, upload, hasher))
     }
 
     /// The hash over what the session holds: from its saved state, else by reading it again.
@@ -194,20 +200,20 @@ impl Registry {
             Some(hasher) => Ok(hasher),
             None if upload.draft.received == 0 => Ok(Hasher::new(upload.algorithm)),
             // A store that cannot read what is unfinished finds nothing, which ends the session.
-            None => Hasher::over(&*self.store, &upload.draft, upload.algorithm).await,
+            None => Hasher::over(&*self.backend.store, &upload.draft, upload.algorithm).await,
         }
     }
 
     /// Ends a session and drops what it received.
-    pub(crate) async fn cancel_upload(&self, permit: &Permit, id: &UploadId) -> Result<(), Error> {
-        let _turn = self.sessions.turns.take(id).await?;
+    pub(crate) async fn cancel(&self, permit: &Permit, id: &UploadId) -> Result<(), Error> {
+        let _turn = self.turns.take(id).await?;
         let upload = self.session(permit, id).await?;
         self.end_session(&upload, None).await.map(drop)
     }
 
     /// Whose session it is, and since when: what a token that expired meanwhile is judged by.
-    pub(crate) async fn session_grant(&self, id: &UploadId) -> Result<Option<SessionGrant>, Error> {
-        let upload = self.database.upload(id, self.idle_since()).await?;
+    pub(crate) async fn grant(&self, id: &UploadId) -> Result<Option<SessionGrant>, Error> {
+        let upload = self.backend.database.upload(id, self.backend.idle_since()).await?;
         Ok(upload.map(|upload| SessionGrant {
             repository: upload.repository,
             subject: upload.subject,
@@ -216,13 +222,13 @@ impl Registry {
     }
 
     /// Ends a session that was found idle. `false` when somebody works on it after all.
-    pub(super) async fn end_idle_upload(
+    pub(super) async fn end_idle(
         &self,
         upload: &Upload,
         idle_since: UnixSeconds,
     ) -> Result<bool, Error> {
         // A request that still appends records only at its end how far it came.
-        if self.sessions.turns.is_active(&upload.id) {
+        if self.turns.is_active(&upload.id) {
             return Ok(false);
         }
         self.end_session(upload, Some(idle_since)).await
@@ -230,7 +236,7 @@ impl Registry {
 
     /// The session, if it is of the permit's subject and repository; any other is unknown.
     async fn session(&self, permit: &Permit, id: &UploadId) -> Result<Upload, Error> {
-        let upload = self.database.upload(id, self.idle_since()).await?;
+        let upload = self.backend.database.upload(id, self.backend.idle_since()).await?;
         upload
             .filter(|upload| {
                 upload.repository == *permit.repository()
@@ -247,14 +253,14 @@ impl Registry {
             location: upload.draft.location.clone(),
             damaged: false,
         };
-        let unsound = match self.know(digest).await? {
+        let unsound = match self.backend.know(digest).await? {
             Known::Unsound(location) => Some(location),
             Known::Sound(_) | Known::Nothing => None,
         };
         let received = Received { blob, unsound };
-        let now = self.clock.now();
-        let dead = self.database.commit_blob(upload, received, now).await?;
-        self.drop_objects(&dead.ok_or(Error::UploadUnknown)?).await;
+        let now = self.backend.clock.now();
+        let dead = self.backend.database.commit_blob(upload, received, now).await?;
+        self.backend.drop_objects(&dead.ok_or(Error::UploadUnknown)?).await;
         Ok(())
     }
 
@@ -263,9 +269,10 @@ impl Registry {
         upload: &Upload,
         idle_since: Option<UnixSeconds>,
     ) -> Result<bool, Error> {
-        let is_ended = self.database.end_upload(upload, idle_since, self.clock.now()).await?;
+        let is_ended =
+            self.backend.database.end_upload(upload, idle_since, self.backend.clock.now()).await?;
         if is_ended {
-            self.drop_objects(slice::from_ref(&upload.draft)).await;
+            self.backend.drop_objects(slice::from_ref(&upload.draft)).await;
         }
         Ok(is_ended)
     }

@@ -15,7 +15,8 @@ use super::{
 use crate::{
     metadata::upload::Upload,
     registry::{
-        Error, Registry,
+        Error,
+        backend::Backend,
         content::{Content, is_late},
         hash::Hasher,
     },
@@ -74,7 +75,7 @@ impl Ending {
 
 /// A request body on its way into the object of a session.
 pub(super) struct Reception<'r> {
-    registry: &'r Registry,
+    backend: &'r Backend,
     /// The session as it is recorded.
     pub(super) upload: Upload,
     /// The object as far as it is durable.
@@ -93,7 +94,7 @@ pub(super) struct Reception<'r> {
 
 impl<'r> Reception<'r> {
     pub(super) fn new(
-        registry: &'r Registry,
+        backend: &'r Backend,
         turn: Turn<'r>,
         pushing: Pushing<'r>,
         upload: Upload,
@@ -101,7 +102,7 @@ impl<'r> Reception<'r> {
     ) -> Self {
         let (draft, received) = (upload.draft.clone(), upload.draft.received);
         Self {
-            registry,
+            backend,
             upload,
             draft,
             hasher,
@@ -146,7 +147,7 @@ impl<'r> Reception<'r> {
         let hasher = if self.hasher.algorithm() == algorithm {
             self.hasher.clone()
         } else {
-            Hasher::over(&*self.registry.store, &self.upload.draft, algorithm).await?
+            Hasher::over(&*self.backend.store, &self.upload.draft, algorithm).await?
         };
         Ok(hasher.finish())
     }
@@ -163,8 +164,8 @@ impl<'r> Reception<'r> {
     async fn record(&mut self) -> Result<(), Error> {
         self.upload.draft = self.draft.clone();
         self.upload.hash_state = Some(self.hasher.state());
-        let now = self.registry.clock.now();
-        match self.registry.database.record_upload(&mut self.upload, now).await? {
+        let now = self.backend.clock.now();
+        match self.backend.database.record_upload(&mut self.upload, now).await? {
             true => Ok(()),
             false => Err(Error::Superseded),
         }
@@ -175,7 +176,7 @@ impl<'r> Reception<'r> {
         if body.length() == Some(0) && self.received > 0 {
             return Ok((Ending::Complete, None));
         }
-        self.registry.refuse_when_full().await?;
+        self.backend.refuse_when_full().await?;
         self.refuse_beyond_share(body.length().unwrap_or(0)).await?;
         self.pump(body).await
     }
@@ -183,11 +184,11 @@ impl<'r> Reception<'r> {
     /// Refuses `more` bytes, which a client has announced, beyond what the unfinished uploads of
     /// its subject may hold.
     async fn refuse_beyond_share(&mut self, more: u64) -> Result<(), Error> {
-        let limits = self.registry.settings().limits;
+        let limits = self.backend.settings().limits;
         let (max, sessions_max) =
             (limits.unfinished_bytes_per_subject_max, limits.sessions_per_subject_max);
-        let (pusher, idle_since) = (&self.upload.pusher, self.registry.idle_since());
-        let database = &self.registry.database;
+        let (pusher, idle_since) = (&self.upload.pusher, self.backend.idle_since());
+        let database = &self.backend.database;
         let (_, recorded) = database.unfinished_of(pusher, idle_since, sessions_max).await?;
         let bytes = recorded.saturating_add(self.pushing.unrecorded_bytes()).saturating_add(more);
         if bytes <= max {
@@ -199,7 +200,7 @@ impl<'r> Reception<'r> {
     /// Whether there still is room for more, every few MiB.
     async fn look_again(&mut self) -> Result<(), Error> {
         if self.received - self.looked_at >= CHECK_BYTES {
-            self.registry.refuse_when_full().await?;
+            self.backend.refuse_when_full().await?;
             self.refuse_beyond_share(0).await?;
             self.looked_at = self.received;
         }
@@ -210,7 +211,7 @@ impl<'r> Reception<'r> {
     /// disk at once.
     async fn or_cut_back<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         if result.is_err()
-            && let Err(error) = self.registry.store.cut_back(&self.upload.draft).await
+            && let Err(error) = self.backend.store.cut_back(&self.upload.draft).await
         {
             let error = berth_shared::telemetry::chain(&error);
             tracing::warn!(upload = self.upload.id.as_str(), error, "cutting back an upload");
@@ -281,7 +282,7 @@ impl<'r> Reception<'r> {
     async fn open(&mut self) -> Result<&mut Box<dyn ObjectWriter>, Error> {
         let writer = match self.writer.take() {
             Some(writer) => writer,
-            None => self.registry.store.open(self.draft.clone(), self.upload.claim).await?,
+            None => self.backend.store.open(self.draft.clone(), self.upload.claim).await?,
         };
         Ok(self.writer.insert(writer))
     }

@@ -113,7 +113,7 @@ impl Import {
         digests.retain(|digest| !self.examined.contains_key(digest));
         digests.sort();
         for digest in digests {
-            let examined = match self.registry.know(digest).await? {
+            let examined = match self.registry.intake.know(digest).await? {
                 Known::Sound(size) => Examined::Held(size),
                 Known::Unsound(object) => self.look_for(digest, Some(object)).await?,
                 Known::Nothing => self.look_for(digest, None).await?,
@@ -177,7 +177,7 @@ impl Import {
         for manifest in manifests {
             let mut step = Step::in_repository(name);
             let digest = &manifest.manifest.digest;
-            let is_new = !self.registry.has_manifest(name, digest).await?;
+            let is_new = !self.registry.intake.has_manifest(name, digest).await?;
             for named in manifest.references.iter().filter(|named| is_blob(named)) {
                 let can_link = self.gather(&named.digest, &mut step)?;
                 if is_new && can_link && linked.insert(named.digest.clone()) {
@@ -189,7 +189,7 @@ impl Import {
             self.add(step).await?;
         }
         for tag in tags {
-            match self.registry.tag_since(name, &tag.tag).await? {
+            match self.registry.intake.tag_since(name, &tag.tag).await? {
                 // Where both were pushed to, the last push wins, as it does within one registry.
                 Some((digest, since)) if digest == tag.digest || since >= tag.written => {
                     self.summary.present += 1;
@@ -250,7 +250,7 @@ impl Import {
         let rows: Vec<Imported> = steps.into_iter().map(|step| step.rows).collect();
         let manifests = rows.iter().filter(|rows| rows.manifest.is_some()).count() as u64;
         let tags = rows.iter().filter(|rows| rows.tag.is_some()).count() as u64;
-        self.registry.take_in(rows).await?;
+        self.registry.intake.write(rows).await?;
         self.summary.manifests += manifests;
         self.summary.tags += tags;
         self.summary.blobs += blobs.len() as u64;

@@ -184,7 +184,7 @@ impl Import {
 
     async fn read(&self, name: &RepositoryName) -> Result<OldRepository, Error> {
         let (old, name) = (Arc::clone(&self.old), name.clone());
-        let (limits, now) = (self.registry.settings().limits, self.registry.now());
+        let (limits, now) = (self.registry.settings().limits, self.registry.intake.now());
         in_background(move || Ok(OldRepository::read(&old, &name, &limits, now)?)).await
     }
 

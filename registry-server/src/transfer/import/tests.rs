@@ -143,7 +143,7 @@ impl Berth {
         let registry = &self.offline.registry;
         let repository = repository.parse().unwrap();
         let linked = registry.database().linked_blob(&repository, digest).await.unwrap()?;
-        let known = registry.know(digest).await.unwrap();
+        let known = registry.intake.know(digest).await.unwrap();
         assert_eq!(known, Known::Sound(linked.blob.size), "{digest}");
         let location = linked.blob.location.as_str();
         let path = self.folder.path().join("data/objects").join(&location[..2]).join(location);

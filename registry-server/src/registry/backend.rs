@@ -1,20 +1,110 @@
-//! The objects behind blobs: whether they are sound, and how they go.
+//! What every part of the registry stands on: the database, the store, the time, and the settings in
+//! force.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
-use berth_shared::{clock::UnixSeconds, telemetry::chain};
-
-use super::{Error, Registry};
-use crate::{
-    metadata::{self, Asker, Key, blob::Blob},
-    storage::{self, Dead, Location},
+use arc_swap::ArcSwap;
+use berth_shared::{
+    clock::{Clock, UnixSeconds},
+    digest::Digest,
+    telemetry::chain,
 };
 
-impl Registry {
+use super::{Error, Settings};
+use crate::{
+    metadata::{self, Asker, Database, Key, blob::Blob},
+    storage::{self, Dead, Location, Store},
+};
+
+/// What is known here about a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It is held, with so many bytes.
+    Sound(u64),
+    /// Its object is not what the row says.
+    Unsound(Location),
+    /// Nothing.
+    Nothing,
+}
+
+/// The backend of one registry; clones share it.
+#[derive(Clone)]
+pub(super) struct Backend {
+    pub(super) database: Database,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Clock,
+    settings: Arc<ArcSwap<Settings>>,
+    /// Whether objects stay where they lie, whatever goes: a dry run is on a copy of the database.
+    deletes_nothing: bool,
+}
+
+impl Backend {
+    pub(super) fn new(
+        database: Database,
+        store: Arc<dyn Store>,
+        clock: Clock,
+        settings: Settings,
+    ) -> Self {
+        database.limit_writes(settings.limits.write_time);
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        Self { database, store, clock, settings, deletes_nothing: false }
+    }
+
+    /// The same store under a copy of the database, where what goes is only said to.
+    pub(super) fn dry(&self, database: Database) -> Self {
+        // What may not be changed may still be asked about.
+        let settings = Settings { read_only: false, ..self.settings() };
+        let dry = Self::new(database, Arc::clone(&self.store), self.clock.clone(), settings);
+        Self { deletes_nothing: true, ..dry }
+    }
+
+    /// What holds at the moment.
+    pub(super) fn settings(&self) -> Settings {
+        **self.settings.load()
+    }
+
+    /// Puts other settings in force.
+    pub(super) fn change_settings(&self, settings: Settings) {
+        self.database.limit_writes(settings.limits.write_time);
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Whether nothing may be changed.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.settings.load().read_only
+    }
+
+    /// Lets nothing be changed, or lets it again.
+    pub(super) fn set_read_only(&self, read_only: bool) {
+        self.settings.rcu(|settings| Settings { read_only, ..**settings });
+    }
+
+    /// Whoever makes the registry read-only counts on it that nothing changes from then on.
+    pub(super) fn refuse_when_read_only(&self) -> Result<(), Error> {
+        if self.is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
     pub(super) async fn refuse_when_full(&self) -> Result<(), Error> {
         let free = self.store.free_bytes().await?;
         let is_full = free.is_some_and(|free| free < self.settings().limits.free_bytes_min);
         if is_full { Err(Error::StoreFull) } else { Ok(()) }
+    }
+
+    /// Whether database and store answer.
+    pub(super) async fn check(&self) -> Result<(), Error> {
+        self.database.check().await?;
+        self.store.free_bytes().await?;
+        Ok(())
+    }
+
+    /// The time so long ago.
+    pub(super) fn before(&self, duration: Duration) -> UnixSeconds {
+        self.clock.now().saturating_sub_unsigned(duration.as_secs())
+    }
+
+    /// An upload session that was last touched before then is forgotten.
+    pub(super) fn idle_since(&self) -> UnixSeconds {
+        self.before(self.settings().limits.upload_idle)
     }
 
     /// Whether the object is there with the right length, and nothing is known against it.
@@ -30,6 +120,15 @@ impl Registry {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What is known about the blob.
+    pub(super) async fn know(&self, digest: &Digest) -> Result<Known, Error> {
+        Ok(match self.database.blob(digest).await? {
+            Some(blob) if self.is_sound(&blob).await? => Known::Sound(blob.size),
+            Some(blob) => Known::Unsound(blob.location),
+            None => Known::Nothing,
+        })
     }
 
     /// Sees to it that the blob is not served; a read-only registry goes on without a record.
@@ -75,8 +174,8 @@ impl Registry {
         for error in results.iter().filter_map(|result| result.as_ref().err()) {
             tracing::warn!(error = chain(error), "an object is left to the next collection");
         }
-        let (registry, deleted) = (self.clone(), deleted(dead, &results));
-        tokio::spawn(Asker::current().scope(async move { registry.forget(deleted).await }));
+        let (backend, deleted) = (self.clone(), deleted(dead, &results));
+        tokio::spawn(Asker::current().scope(async move { backend.forget(deleted).await }));
     }
 
     /// Deletes objects that no row names, or whose rows are then to be forgotten. A dry run does
@@ -110,4 +209,10 @@ pub(super) fn warn_of_damage(blob: &Blob) {
         digest = %blob.digest, object = blob.location.as_str(), size_bytes = blob.size,
         "blob is damaged: its object is missing or too short; pushing it again repairs it"
     );
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backend").field("store", &self.store).finish_non_exhaustive()
+    }
 }
