@@ -80,7 +80,7 @@ async fn unreached_manifests_are_read_by_pages() {
         let page = registry.database().unreached_manifests(id, clock.now() - 60, &last, 7).await;
         let page = page.unwrap();
         let Some(end) = page.last() else { break };
-        last.clone_from(&end.digest);
+        last.clone_from(&end.0.1);
         pages.push(page.len());
     }
     assert_eq!(pages, [7, 7, 6]);

@@ -1,14 +1,13 @@
 //! A store whose N-th call fails, as disks do: a write may have written a part.
 
-use std::{io, sync::Arc};
+use std::{io, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Faults;
 use crate::storage::{
-    Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Progress, Shares,
-    Store,
+    Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store,
 };
 
 #[derive(Debug)]
@@ -45,23 +44,12 @@ impl Store for FaultyStore {
 
     async fn read(
         &self,
+        shares: Option<&Shares>,
         location: &Location,
-        start: u64,
-        length: u64,
+        part: Range<u64>,
     ) -> Result<ObjectStream, Error> {
         self.step(location)?;
-        self.store.read(location, start, length).await
-    }
-
-    async fn read_for(
-        &self,
-        shares: &Shares,
-        location: &Location,
-        start: u64,
-        length: u64,
-    ) -> Result<ObjectStream, Error> {
-        self.step(location)?;
-        self.store.read_for(shares, location, start, length).await
+        self.store.read(shares, location, part).await
     }
 
     async fn open(&self, draft: Draft, claim: u64) -> Result<Box<dyn ObjectWriter>, Error> {
@@ -74,10 +62,6 @@ impl Store for FaultyStore {
     async fn cut_back(&self, draft: &Draft) -> Result<(), Error> {
         self.step(&draft.location)?;
         self.store.cut_back(draft).await
-    }
-
-    fn reads_unfinished(&self) -> bool {
-        self.store.reads_unfinished()
     }
 
     async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>> {
@@ -109,10 +93,6 @@ impl Store for FaultyStore {
         self.step(&nowhere())?;
         self.store.free_bytes().await
     }
-
-    async fn check(&self) -> Result<(), Error> {
-        self.store.check().await
-    }
 }
 
 struct FaultyWriter {
@@ -141,11 +121,11 @@ impl ObjectWriter for FaultyWriter {
         Err(self.failure())
     }
 
-    async fn checkpoint(&mut self) -> Result<Progress, Error> {
+    async fn checkpoint(&mut self) -> Result<Draft, Error> {
         if self.faults.step() { self.writer.checkpoint().await } else { Err(self.failure()) }
     }
 
-    async fn seal(&mut self) -> Result<Option<Progress>, Error> {
+    async fn seal(&mut self) -> Result<Option<Draft>, Error> {
         if self.faults.step() { self.writer.seal().await } else { Err(self.failure()) }
     }
 

@@ -4,7 +4,7 @@ use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
 use sqlx::{AssertSqlSafe, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Database, Error, Transaction,
+    Database, Error, Transaction, Value,
     column::Column,
     key::Key,
     list,
@@ -66,7 +66,7 @@ impl Database {
         digest: &Digest,
     ) -> Result<Option<LinkedBlob>, Error> {
         let key = Key::Blob(repository.clone(), digest.clone());
-        if let Some(blob) = self.cache().get(&key) {
+        if let Some(Value::Blob(blob)) = self.cache().get(&key) {
             return Ok(Some(blob));
         }
         let read_at = self.cache().generation();
@@ -78,7 +78,7 @@ impl Database {
         let blob: Option<LinkedBlob> =
             self.reader().await?.optional(statement, (repository, digest)).await?;
         if let Some(blob) = &blob {
-            self.cache().keep(read_at, key, blob.clone());
+            self.cache().keep(read_at, key, Value::Blob(blob.clone()));
         }
         Ok(blob)
     }
@@ -179,27 +179,6 @@ impl Database {
         .await
     }
 
-    /// Records that a client was told that the repository holds the blob. `false` when it does
-    /// not any more.
-    pub(crate) async fn touch_blob(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        now: UnixSeconds,
-    ) -> Result<bool, Error> {
-        let given = (repository.clone(), digest.clone());
-        self.write(given, move |tx, (repository, digest)| {
-            Box::pin(async move {
-                let statement = "UPDATE repository_blobs SET touched = $3 WHERE digest = $2
-                     AND repository = (SELECT id FROM repositories WHERE name = $1)";
-                let touched = tx.run(statement, (repository, digest, now)).await?;
-                tx.invalidate(Key::Blob(repository.clone(), digest.clone()));
-                Ok(touched > 0)
-            })
-        })
-        .await
-    }
-
     /// Takes the blob out of `repository`, unless a manifest there still names it.
     pub(crate) async fn unlink_blob(
         &self,
@@ -253,11 +232,11 @@ impl Transaction<'_> {
                  WHERE digest = $1";
             self.run(statement, (digest, size, location, now)).await?;
             self.invalidate(Key::BlobEverywhere);
-            Dead::finished(old.location, old.size)
+            Dead::of(old.location, old.size)
         } else {
-            Dead::finished(location.clone(), *size)
+            Dead::of(location.clone(), *size)
         };
-        self.bury(std::slice::from_ref(&dead), now).await?;
+        self.bury(&dead, now).await?;
         Ok(Some(dead))
     }
 

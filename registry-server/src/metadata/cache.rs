@@ -1,16 +1,12 @@
 //! What the hot path asks for, kept in memory: always under a repository, never under a digest
 //! alone, and dropped by the commit that deletes or moves it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use berth_shared::digest::Digest;
 use moka::sync::Cache as Moka;
 use parking_lot::Mutex;
 
-use super::{blob::LinkedBlob, key::Key, manifest::Manifest};
+use super::{Value, key::Key};
 
 /// How much the cache may hold, in bytes.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -18,30 +14,6 @@ const BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// A manifest larger than this is read from the database each time. The cache holds some more
 /// entries than it may until it tidies up, after 64 of them.
 const MANIFEST_BYTES_MAX: usize = 64 * 1024;
-
-/// What is kept: each kind of value, by its own name.
-macro_rules! kept {
-    ($($kind:ident($value:ty)),*) => {
-        #[derive(Debug, Clone)]
-        pub(super) enum Value { $($kind($value)),* }
-
-        $(
-            impl From<$value> for Value {
-                fn from(value: $value) -> Self {
-                    Self::$kind(value)
-                }
-            }
-
-            impl From<Value> for Option<$value> {
-                fn from(value: Value) -> Self {
-                    if let Value::$kind(value) = value { Some(value) } else { None }
-                }
-            }
-        )*
-    };
-}
-
-kept!(Blob(LinkedBlob), Manifest(Arc<Manifest>), Tag(Digest));
 
 /// The cache in front of the database.
 #[derive(Debug)]
@@ -75,14 +47,11 @@ impl Cache {
         self.entries.weighted_size()
     }
 
-    pub(super) fn get<T>(&self, key: &Key) -> Option<T>
-    where
-        Option<T>: From<Value>,
-    {
+    pub(super) fn get(&self, key: &Key) -> Option<Value> {
         let found = self.entries.get(key);
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
-        found?.into()
+        found
     }
 
     /// To be asked before the database is read.
@@ -105,8 +74,7 @@ impl Cache {
     }
 
     /// Keeps what was read, unless it is too large or may be stale.
-    pub(super) fn keep(&self, read_at: Generation, key: Key, value: impl Into<Value>) {
-        let value = value.into();
+    pub(super) fn keep(&self, read_at: Generation, key: Key, value: Value) {
         if matches!(&value, Value::Manifest(manifest) if manifest.bytes.len() > MANIFEST_BYTES_MAX)
         {
             return;

@@ -1,8 +1,8 @@
 //! What collection asks: what nothing keeps alive any more, a page at a time, and its deletion in
 //! transactions that look again.
 //!
-//! Digests and names come as text here: an entry that cannot be read is to be reported and
-//! skipped, not to stop the rest.
+//! Each comes with its names as text: an entry that cannot be read is to be reported and skipped,
+//! not to stop the rest.
 
 use std::collections::HashSet;
 
@@ -14,48 +14,27 @@ use super::{
     deletion::ROWS_MAX,
     key::Key,
     repository::RepositoryId,
-    statement::{Statements, row},
+    statement::{Rows, Statements, row},
 };
 use crate::storage::{Dead, Location};
 
-/// A place in a list that is read page by page.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Cursor {
-    repository: RepositoryId,
-    digest: String,
-}
-
 /// A part of a long list: what was found in it, and where the next part begins.
-#[derive(Debug)]
-pub(crate) struct Part<T> {
-    pub(crate) found: Vec<T>,
-    pub(crate) next: Option<Cursor>,
-}
+type Part<T, Cursor> = (T, Option<Cursor>);
 
 /// Something that a repository holds and nothing keeps alive.
 #[derive(Debug, Clone)]
 pub(crate) struct Stale {
     pub(crate) id: RepositoryId,
-    pub(crate) repository: String,
-    pub(crate) digest: String,
+    pub(crate) repository: RepositoryName,
+    pub(crate) digest: Digest,
     pub(crate) size: i64,
     /// Where the blob's object lies; a manifest has none.
-    pub(crate) location: Option<String>,
+    #[expect(dead_code, reason = "a blob that lies nowhere is not to be read")]
+    location: Option<Location>,
 }
 
-/// A blob that no repository holds.
-#[derive(Debug, Clone)]
-pub(crate) struct Unlinked {
-    pub(crate) digest: String,
-    pub(crate) location: String,
-}
-
-/// A repository without content.
-#[derive(Debug, Clone)]
-pub(crate) struct Empty {
-    pub(crate) id: RepositoryId,
-    pub(crate) name: String,
-}
+/// Such things by repository, digest and location.
+pub(crate) type StaleRows = Rows<(String, String, Option<String>), Stale>;
 
 /// What became of a blob in a repository.
 #[derive(Debug, PartialEq, Eq)]
@@ -74,25 +53,22 @@ const IS_STALE: &str = "l.touched < $3 AND NOT EXISTS (
     SELECT 1 FROM manifest_references m
     WHERE m.repository = l.repository AND m.digest = l.digest AND m.kind <> 'subject')";
 
-row!(Cursor { repository, digest });
 row!(Stale { id, repository, digest, size, location });
-row!(Unlinked { digest, location });
 
 impl Database {
     /// Looks at the next `page` blobs of repositories for those that nothing has kept alive since
     /// `cutoff`.
     pub(crate) async fn stale_links(
         &self,
-        from: &Cursor,
+        (repository, digest): &(RepositoryId, String),
         page: u32,
         cutoff: UnixSeconds,
-    ) -> Result<Part<Stale>, Error> {
-        let Cursor { repository, digest } = from;
+    ) -> Result<Part<StaleRows, (RepositoryId, String)>, Error> {
         let statement = "SELECT repository, digest FROM repository_blobs
              WHERE (repository, digest) > ($1, $2) ORDER BY repository, digest LIMIT 1 OFFSET $3";
         let next = self.reader().await?.optional(statement, (repository, digest, page)).await?;
         let statement = format!(
-            "SELECT r.id, r.name AS repository, l.digest, b.size, b.location
+            "SELECT r.name AS repository, l.digest, b.location, r.id, b.size
              FROM (SELECT repository, digest, touched FROM repository_blobs
                    WHERE (repository, digest) > ($1, $2)
                    ORDER BY repository, digest LIMIT $4) l
@@ -101,26 +77,24 @@ impl Database {
         );
         let values = (repository, digest, cutoff, u64::from(page) + 1);
         let found = self.reader().await?.all(AssertSqlSafe(statement), values).await?;
-        Ok(Part { found, next })
+        Ok((found, next))
     }
 
     /// Looks at the next `page` blobs for those that no repository holds.
     pub(crate) async fn unlinked_blobs(
         &self,
-        from: &Cursor,
+        last: &str,
         page: u32,
-    ) -> Result<Part<Unlinked>, Error> {
+    ) -> Result<Part<Rows<(String, String), (Digest, Location)>, String>, Error> {
         let statement =
             "SELECT digest FROM blobs WHERE digest > $1 ORDER BY digest LIMIT 1 OFFSET $2";
-        let end: Option<String> =
-            self.reader().await?.optional(statement, (&from.digest, page)).await?;
+        let next = self.reader().await?.optional(statement, (last, page)).await?;
         let statement = "SELECT digest, location FROM
              (SELECT digest, location FROM blobs WHERE digest > $1 ORDER BY digest LIMIT $2) b
              WHERE NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest)
              ORDER BY digest";
-        let values = (&from.digest, u64::from(page) + 1);
-        let found = self.reader().await?.all(statement, values).await?;
-        Ok(Part { found, next: end.map(|digest| Cursor { digest, ..Cursor::default() }) })
+        let found = self.reader().await?.all(statement, (last, u64::from(page) + 1)).await?;
+        Ok((found, next))
     }
 
     /// Up to `limit` manifests of a repository, behind `last`, that neither a tag nor anything touched
@@ -131,7 +105,7 @@ impl Database {
         cutoff: UnixSeconds,
         last: &str,
         limit: u32,
-    ) -> Result<Vec<Stale>, Error> {
+    ) -> Result<StaleRows, Error> {
         // What refers to a subject is found by its reference. PostgreSQL lets `live` name itself once.
         let statement = "WITH RECURSIVE live (digest) AS (
                  SELECT digest FROM tags WHERE repository = $1
@@ -144,7 +118,7 @@ impl Database {
                         AND r.kind IN ('child', 'subject'))
                  OR (r.repository = $1 AND r.digest = l.digest AND r.kind = 'subject')
              )
-             SELECT r.id, r.name AS repository, m.digest, m.size, NULL AS location
+             SELECT r.name AS repository, m.digest, NULL AS location, r.id, m.size
              FROM repositories r CROSS JOIN manifest_touches t CROSS JOIN manifests m
              WHERE r.id = $1 AND t.repository = r.id AND t.digest > $3
              AND t.digest NOT IN (SELECT digest FROM live)
@@ -165,19 +139,18 @@ impl Database {
     /// Looks at the next `page` repositories for those that hold nothing.
     pub(crate) async fn empty_repositories(
         &self,
-        from: &Cursor,
+        last: RepositoryId,
         page: u32,
-    ) -> Result<Part<Empty>, Error> {
+    ) -> Result<Part<Vec<(RepositoryId, String)>, RepositoryId>, Error> {
         let statement =
             "SELECT id, name, NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
              AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.repository = r.id)
              FROM repositories r WHERE id > $1 ORDER BY id LIMIT $2";
         let rows: Vec<(RepositoryId, String, bool)> =
-            self.reader().await?.all(statement, (from.repository, page)).await?;
-        let next = rows.last().map(|(id, ..)| Cursor { repository: *id, digest: String::new() });
+            self.reader().await?.all(statement, (last, page)).await?;
+        let next = rows.last().map(|(id, ..)| *id);
         let empty = rows.into_iter().filter(|(_, _, is_empty)| *is_empty);
-        let found = empty.map(|(id, name, _)| Empty { id, name }).collect();
-        Ok(Part { found, next })
+        Ok((empty.map(|(id, name, _)| (id, name)).collect(), next))
     }
 
     /// The locations of a shard that a row names. To be asked after the objects were listed: a row
@@ -209,15 +182,15 @@ impl Database {
     /// one to hold it. Tells of each what became of it.
     pub(crate) async fn collect_links(
         &self,
-        stale: Vec<(Stale, Digest)>,
+        stale: Vec<Stale>,
         cutoff: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<Vec<Collected>, Error> {
         self.write(stale, move |tx, stale| {
             Box::pin(async move {
                 let mut collected = Vec::with_capacity(stale.len());
-                for (stale, digest) in stale {
-                    collected.push(tx.collect_link(stale, digest, cutoff, now).await?);
+                for stale in stale {
+                    collected.push(tx.collect_link(stale, cutoff, now).await?);
                 }
                 Ok(collected)
             })
@@ -240,19 +213,19 @@ impl Database {
     /// for what stays.
     pub(crate) async fn collect_manifests(
         &self,
-        stale: Vec<(Stale, RepositoryName, Digest)>,
+        stale: Vec<Stale>,
         cutoff: UnixSeconds,
     ) -> Result<Vec<Option<Vec<String>>>, Error> {
         self.write(stale, move |tx, stale| {
             Box::pin(async move {
                 let (mut outcomes, mut rows) = (Vec::with_capacity(stale.len()), 0);
-                for (stale, repository, digest) in stale {
+                for stale in stale {
                     if rows >= ROWS_MAX.into() {
                         break;
                     }
-                    rows += tx.references_of(stale.id, &stale.digest).await?;
-                    let below = tx.named_by(stale.id, &stale.digest).await?;
-                    let gone = tx.collect_manifest(repository, stale, digest, cutoff).await?;
+                    rows += tx.references_of(stale.id, stale.digest.as_str()).await?;
+                    let below = tx.named_by(stale.id, stale.digest.as_str()).await?;
+                    let gone = tx.collect_manifest(stale, cutoff).await?;
                     outcomes.push(gone.then_some(below));
                 }
                 Ok(outcomes)
@@ -262,8 +235,8 @@ impl Database {
     }
 
     /// Deletes a repository, if it still holds nothing.
-    pub(crate) async fn delete_empty(&self, empty: Empty) -> Result<bool, Error> {
-        self.write(empty, |tx, Empty { id, name }| {
+    pub(crate) async fn delete_empty(&self, id: RepositoryId, name: String) -> Result<bool, Error> {
+        self.write(name, move |tx, name| {
             Box::pin(async move {
                 let statement = "DELETE FROM repositories WHERE id = $1 AND name = $2
                      AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = $1)
@@ -278,8 +251,7 @@ impl Database {
 impl Transaction<'_> {
     async fn collect_link(
         &mut self,
-        stale: &Stale,
-        digest: &Digest,
+        Stale { id, repository, digest, .. }: &Stale,
         cutoff: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<Collected, Error> {
@@ -287,13 +259,11 @@ impl Transaction<'_> {
             "DELETE FROM repository_blobs AS l
              WHERE l.repository = $1 AND l.digest = $2 AND {IS_STALE}"
         );
-        let gone = self.run(AssertSqlSafe(statement), (stale.id, digest, cutoff)).await?;
+        let gone = self.run(AssertSqlSafe(statement), (id, digest, cutoff)).await?;
         if gone == 0 {
             return Ok(Collected::Kept);
         }
-        if let Ok(repository) = stale.repository.parse::<RepositoryName>() {
-            self.invalidate(Key::Blob(repository, digest.clone()));
-        }
+        self.invalidate(Key::Blob(repository.clone(), digest.clone()));
         let freed = self.delete_unlinked(digest, now).await?;
         Ok(freed.map_or(Collected::Unlinked, Collected::Freed))
     }
@@ -309,17 +279,15 @@ impl Transaction<'_> {
         let Some((location, size)) = self.optional(statement, digest).await? else {
             return Ok(None);
         };
-        let dead = Dead::finished(location, size);
-        self.bury(std::slice::from_ref(&dead), now).await?;
+        let dead = Dead::of(location, size);
+        self.bury(&dead, now).await?;
         Ok(Some(dead))
     }
 
     /// What may keep a manifest: a tag, an index, a subject, a touch since `cutoff`.
     async fn collect_manifest(
         &mut self,
-        repository: &RepositoryName,
-        stale: &Stale,
-        digest: &Digest,
+        Stale { id, repository, digest, .. }: &Stale,
         cutoff: UnixSeconds,
     ) -> Result<bool, Error> {
         let statement = "DELETE FROM manifests AS m WHERE m.repository = $1 AND m.digest = $2
@@ -332,7 +300,7 @@ impl Transaction<'_> {
                              AND r.kind = 'child')
              AND NOT EXISTS (SELECT 1 FROM manifests s
                              WHERE s.repository = m.repository AND s.digest = m.subject)";
-        let gone = self.run(statement, (stale.id, digest, cutoff)).await?;
+        let gone = self.run(statement, (id, digest, cutoff)).await?;
         self.invalidate(Key::Manifest(repository.clone(), digest.clone()));
         Ok(gone > 0)
     }

@@ -6,11 +6,9 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     Database, Error, Transaction, list,
-    statement::{Statements, row},
+    statement::{Rows, Statements},
 };
 use crate::storage::{Dead, Location};
-
-row!(Dead { location, size, draft });
 
 /// A place in the list of them: when one may be deleted, and where it lies, as it stands there.
 pub(crate) type Place = (UnixSeconds, String);
@@ -23,8 +21,9 @@ impl Database {
         now: UnixSeconds,
         last: &Place,
         limit: u32,
-    ) -> Result<Vec<(Place, Result<Dead, Error>)>, Error> {
-        let statement = "SELECT d.due, d.location, d.size, d.draft FROM dead_objects d
+    ) -> Result<Rows<Place, Dead>, Error> {
+        let statement = "SELECT d.due, d.location, d.size AS received, d.draft AS state
+             FROM dead_objects d
              WHERE (d.due, d.location) > ($1, $2) AND d.due <= $3
              AND NOT EXISTS (SELECT 1 FROM blobs b WHERE b.location = d.location)
              AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.location = d.location)
@@ -50,13 +49,11 @@ impl Database {
 }
 
 impl Transaction<'_> {
-    /// Records that no row owns the objects from `now` on, and that they may be deleted.
-    pub(super) async fn bury(&mut self, dead: &[Dead], now: UnixSeconds) -> Result<(), Error> {
-        for Dead { location, size, draft } in dead {
-            let statement = "INSERT INTO dead_objects (location, size, draft, due)
-                 VALUES ($1, $2, $3, $4) ON CONFLICT (location) DO NOTHING";
-            self.run(statement, (location, size, draft, now)).await?;
-        }
-        Ok(())
+    /// Records that no row owns the object from `now` on, and that it may be deleted.
+    pub(super) async fn bury(&mut self, dead: &Dead, now: UnixSeconds) -> Result<(), Error> {
+        let Dead { location, received, state } = dead;
+        let statement = "INSERT INTO dead_objects (location, size, draft, due)
+             VALUES ($1, $2, $3, $4) ON CONFLICT (location) DO NOTHING";
+        self.run(statement, (location, received, state, now)).await.map(drop)
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sqlx::AssertSqlSafe;
 
 use super::{
-    Database, Error, Transaction,
+    Database, Error, Transaction, Value,
     key::Key,
     list,
     repository::{self, RepositoryId},
@@ -96,7 +96,10 @@ impl Database {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Option<Arc<Manifest>> {
-        self.cache().get(&Key::Manifest(repository.clone(), digest.clone()))
+        match self.cache().get(&Key::Manifest(repository.clone(), digest.clone()))? {
+            Value::Manifest(manifest) => Some(manifest),
+            Value::Blob(_) | Value::Tag(_) => None,
+        }
     }
 
     /// The manifest as the database has it.
@@ -122,7 +125,7 @@ impl Database {
             return Ok(None);
         }
         let key = Key::Manifest(repository.clone(), manifest.digest.clone());
-        self.cache().keep(read_at, key, Arc::clone(&manifest));
+        self.cache().keep(read_at, key, Value::Manifest(Arc::clone(&manifest)));
         Ok(Some(manifest))
     }
 

@@ -6,7 +6,6 @@
 mod asker;
 pub(crate) mod blob;
 pub(crate) mod cache;
-pub(crate) mod child;
 pub(crate) mod collection;
 mod column;
 pub(crate) mod dead;
@@ -41,7 +40,7 @@ use std::{
     time::Duration,
 };
 
-use berth_shared::sqlite::pending;
+use berth_shared::{digest::Digest, sqlite::pending};
 use futures_util::future::BoxFuture;
 use sqlx::{
     ConnectOptions, SqliteConnection,
@@ -49,17 +48,27 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-pub(crate) use asker::Asker;
+pub(crate) use asker::{Asker, Turns};
 pub(crate) use cache::Cache;
 pub use error::Error;
+pub(crate) use key::Key;
 use readers::{Reader, Readers};
 use sqlite::{MIGRATIONS, migrate, options};
+pub(crate) use statement::Rows;
 use statement::Statements;
 use transaction::Transaction;
-use writer::{Work, Writer};
+use writer::Writer;
 
 /// How long reading connections are waited for when the database closes.
 const CLOSE_TIME: Duration = Duration::from_millis(500);
+
+/// What the cache keeps.
+#[derive(Debug, Clone)]
+enum Value {
+    Blob(blob::LinkedBlob),
+    Manifest(Arc<manifest::Manifest>),
+    Tag(Digest),
+}
 
 /// A handle to the database; clones share it.
 #[derive(Clone, Debug)]
@@ -93,13 +102,6 @@ impl Database {
     async fn open_with(options: SqliteConnectOptions, path: &Path) -> Result<Self, Error> {
         let mut connection = options.connect().await?;
         migrate(&mut connection, path).await?;
-        Self::with_writer(connection, options, path).await
-    }
-
-    /// Opens a database whose schema is known to be right.
-    async fn open_copy(path: &Path) -> Result<Self, Error> {
-        let options = options(path);
-        let connection = options.connect().await?;
         Self::with_writer(connection, options, path).await
     }
 
@@ -175,24 +177,6 @@ impl Database {
     /// Lets a write wait no longer for its turn than this, and be at work for a third of it.
     pub(crate) fn limit_writes(&self, most: Duration) {
         self.writer.set_limit(most);
-    }
-
-    /// Runs `work` on what is `given` to it in a transaction of the writer, and gives its result once
-    /// that is committed. When `work` fails, nothing of it is kept. It may be run more than once.
-    ///
-    /// When the caller is dropped, work that is not begun is never done, and what is begun goes on.
-    /// Work of an [`Asker`] waits behind what the same one has asked for.
-    ///
-    /// # Errors
-    /// What `work` says, when the commit fails, and [`Error::Busy`] when it takes too long.
-    async fn write<G, T, E, W>(&self, given: G, work: W) -> Result<T, E>
-    where
-        G: Send + Sync + 'static,
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
-        W: Work<G, T, E>,
-    {
-        self.writer.run(given, work).await
     }
 
     /// Where it lies.

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use berth_shared::serve::budget::{Budget, Busy, Reservation};
+use berth_shared::serve::budget::Reservation;
 use log::LevelFilter;
 use sqlx::{
     Sqlite, SqliteConnection, SqlitePool,
@@ -24,10 +24,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Asker, Error, statement::Statements};
+use super::{Error, Turns, statement::Statements};
 
-/// Connections that read for clients at once. A client has a quarter of them, and all strangers
-/// together have half, so that there always is one soon for somebody else.
+/// Connections that read for clients at once.
 const LOOKUPS_MAX: u32 = 8;
 
 /// Connections that read for the server itself: collection, verification, `/readyz`, the verbs. What
@@ -36,9 +35,6 @@ const OWN_MAX: u32 = 4;
 
 /// All of those.
 const CONNECTIONS_MAX: u32 = LOOKUPS_MAX + OWN_MAX;
-
-/// How long a client waits for its turn. However many of them wait: each waits for a while.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How long the server's own work waits: `/readyz` has to say something.
 const OWN_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -53,7 +49,7 @@ const PAGE_CACHE_KIB: &str = "-1000";
 #[derive(Clone, Debug)]
 pub(super) struct Readers {
     pool: SqlitePool,
-    lookups: Budget,
+    lookups: Turns,
     own: Arc<Semaphore>,
 }
 
@@ -63,11 +59,8 @@ pub(super) struct Reader {
     turn: Option<Turn>,
 }
 
-/// Dropped when another may read.
-enum Turn {
-    OfAClient { _turn: Reservation },
-    Own { _turn: OwnedSemaphorePermit },
-}
+/// A client's, or the server's own; dropped when another may read.
+type Turn = (Option<Reservation>, Option<OwnedSemaphorePermit>);
 
 impl Readers {
     pub(super) async fn connect(
@@ -77,8 +70,7 @@ impl Readers {
         let options = options.pragma("cache_size", PAGE_CACHE_KIB);
         Ok(Self {
             pool: pool.connect_with(options).await?,
-            // With one more, since the last of a budget is nobody's.
-            lookups: Budget::new("LOOKUPS_MAX", LOOKUPS_MAX as usize + 1),
+            lookups: Turns::new("LOOKUPS_MAX", LOOKUPS_MAX as usize),
             own: Arc::new(Semaphore::new(OWN_MAX as usize)),
         })
     }
@@ -90,19 +82,12 @@ impl Readers {
     }
 
     async fn turn(&self) -> Result<Turn, Error> {
-        match Asker::current() {
-            Asker::Client(claimant) => {
-                let share = self.lookups.share(claimant);
-                let turn = timeout(TURN_WAIT_MAX, share.wait_for(1)).await;
-                let busy = |_| Error::TooManyLookups(Busy { limit: "LOOKUPS_MAX" });
-                Ok(Turn::OfAClient { _turn: turn.map_err(busy)? })
-            }
-            Asker::Server => {
-                let turn = timeout(OWN_WAIT_MAX, Arc::clone(&self.own).acquire_owned()).await;
-                let turn = turn.map_err(|_| sqlx::Error::PoolTimedOut)?;
-                Ok(Turn::Own { _turn: turn.map_err(|_| Error::Closed)? })
-            }
+        if let Some(turn) = self.lookups.take().await? {
+            return Ok((Some(turn), None));
         }
+        let turn = timeout(OWN_WAIT_MAX, Arc::clone(&self.own).acquire_owned()).await;
+        let turn = turn.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        Ok((None, Some(turn.map_err(|_| Error::Closed)?)))
     }
 
     /// Waits until all are back, and gives out none any more.
@@ -163,8 +148,7 @@ mod tests {
             self,
             operations::{BLOB, digest_of, permit, push},
         },
-        metadata::Database,
-        metadata::upload::UploadId,
+        metadata::{Asker, Database, upload::UploadId},
         registry::content::Content,
     };
 

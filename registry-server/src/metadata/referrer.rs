@@ -4,7 +4,7 @@
 
 use berth_shared::{digest::Digest, name::RepositoryName};
 use futures_util::TryStreamExt;
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 
 use super::{
     Database, Error,
@@ -57,33 +57,13 @@ pub(crate) enum Answer {
     TooLarge(usize),
 }
 
-/// The lengths of the referrers that come next, which the rows tell without being read.
-const LOOK: &str = "SELECT m.digest,
+/// The length of a referrer, which its row tells without being read.
+const LENGTH: &str = "m.digest,
      CAST(COALESCE(OCTET_LENGTH(m.annotations), 0) + COALESCE(OCTET_LENGTH(m.artifact_type), 0)
-          AS BIGINT) AS bytes
-     FROM repositories r JOIN manifests m ON m.repository = r.id
-     WHERE r.name = $1 AND m.subject = $2 AND m.digest > $3
-     ORDER BY m.digest LIMIT $4";
-
-/// The same, of an artifact type: by the index that holds those alone, whatever else refers.
-const LOOK_OF_TYPE: &str = "SELECT m.digest,
-     CAST(COALESCE(OCTET_LENGTH(m.annotations), 0) + OCTET_LENGTH(m.artifact_type)
-          AS BIGINT) AS bytes
-     FROM repositories r JOIN manifests m ON m.repository = r.id
-     WHERE r.name = $1 AND m.subject = $2 AND m.artifact_type = $5 AND m.digest > $3
-     ORDER BY m.digest LIMIT $4";
+          AS BIGINT) AS bytes";
 
 /// What a page of referrers says.
-const READ: &str = "SELECT m.digest, m.media_type, m.size, m.artifact_type, m.annotations
-     FROM repositories r JOIN manifests m ON m.repository = r.id
-     WHERE r.name = $1 AND m.subject = $2 AND m.digest > $3
-     ORDER BY m.digest LIMIT $4";
-
-/// The same, of an artifact type.
-const READ_OF_TYPE: &str = "SELECT m.digest, m.media_type, m.size, m.artifact_type, m.annotations
-     FROM repositories r JOIN manifests m ON m.repository = r.id
-     WHERE r.name = $1 AND m.subject = $2 AND m.artifact_type = $5 AND m.digest > $3
-     ORDER BY m.digest LIMIT $4";
+const ALL: &str = "m.digest, m.media_type, m.size, m.artifact_type, m.annotations";
 
 /// How far a page goes.
 struct Measured {
@@ -112,7 +92,7 @@ impl Database {
         }
         let referrers = match page.count {
             0 => Vec::new(),
-            count => snapshot.all(wanted.by(READ, READ_OF_TYPE), wanted.values(count)).await?,
+            count => snapshot.all(wanted.select(ALL), wanted.values(count)).await?,
         };
         Ok(Answer::Page { referrers, next: page.more.then_some(page.end) })
     }
@@ -125,11 +105,8 @@ impl Database {
         last: &str,
         limit: u32,
     ) -> Result<Vec<Digest>, Error> {
-        let statement =
-            "SELECT m.digest FROM repositories r JOIN manifests m ON m.repository = r.id
-             WHERE r.name = $1 AND m.subject = $2 AND m.digest > $3
-             ORDER BY m.digest LIMIT $4";
-        self.reader().await?.all(statement, (repository, subject, last, limit)).await
+        let wanted = Wanted { repository, subject, artifact_type: None, last, limit };
+        self.reader().await?.all(wanted.select("m.digest"), wanted.values(limit)).await
     }
 
     /// As [`referrers_after`](Self::referrers_after), for collection: one that cannot be read is
@@ -148,9 +125,15 @@ impl Database {
 }
 
 impl Wanted<'_> {
-    /// The one of both statements that finds them.
-    fn by(&self, all: &'static str, of_type: &'static str) -> &'static str {
-        if self.artifact_type.is_some() { of_type } else { all }
+    /// What reads `columns` of them: those of a type by the index that holds those alone, whatever
+    /// else refers.
+    fn select(&self, columns: &str) -> AssertSqlSafe<String> {
+        let of_type = self.artifact_type.map_or("", |_| " AND m.artifact_type = $5");
+        AssertSqlSafe(format!(
+            "SELECT {columns} FROM repositories r JOIN manifests m ON m.repository = r.id
+             WHERE r.name = $1 AND m.subject = $2{of_type} AND m.digest > $3
+             ORDER BY m.digest LIMIT $4"
+        ))
     }
 
     /// What either says that the next `limit` of them are. A place that it does not have is left
@@ -166,7 +149,7 @@ async fn measure(connection: &mut SqliteConnection, wanted: Wanted<'_>) -> Resul
     if wanted.limit == 0 {
         return Ok(page);
     }
-    let look = query(wanted.by(LOOK, LOOK_OF_TYPE), wanted.values(wanted.limit + 1))?;
+    let look = query(wanted.select(LENGTH), wanted.values(wanted.limit + 1))?;
     let mut rows = look.fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let (end, bytes): (_, u64) = Row::of(&row)?;

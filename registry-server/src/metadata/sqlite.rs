@@ -66,7 +66,7 @@ impl Database {
             tempfile::Builder::new().prefix("copy-").tempdir_in(beside).map_err(sqlx::Error::Io)?;
         let path = directory.path().join("registry.db");
         self.snapshot(path.clone()).await?;
-        Ok((Self::open_copy(&path).await?, directory))
+        Ok((Self::open(&path).await?, directory))
     }
 }
 

@@ -24,8 +24,10 @@ impl<C: Column> Row for C {
     }
 }
 
-/// By a key, and as it can be read: what cannot be is to be reported and skipped, not to stop the
-/// rest.
+/// Rows by what tells them apart, each as it can be read: what cannot be is to be reported and
+/// skipped, not to stop the rest.
+pub(crate) type Rows<K, R> = Vec<(K, Result<R, Error>)>;
+
 impl<K: Row, R: Row> Row for (K, Result<R, Error>) {
     fn of(row: &SqliteRow) -> Result<Self, Error> {
         Ok((K::of(row)?, R::of(row)))

@@ -2,7 +2,7 @@
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
-use super::{Database, Error, Transaction, key::Key, repository, statement::Statements};
+use super::{Database, Error, Transaction, Value, key::Key, repository, statement::Statements};
 
 impl Database {
     /// What the tag points to.
@@ -12,7 +12,7 @@ impl Database {
         tag: &Tag,
     ) -> Result<Option<Digest>, Error> {
         let key = Key::Tag(repository.clone(), tag.clone());
-        if let Some(digest) = self.cache().get(&key) {
+        if let Some(Value::Tag(digest)) = self.cache().get(&key) {
             return Ok(Some(digest));
         }
         let read_at = self.cache().generation();
@@ -21,7 +21,7 @@ impl Database {
         let digest: Option<Digest> =
             self.reader().await?.optional(statement, (repository, tag)).await?;
         if let Some(digest) = &digest {
-            self.cache().keep(read_at, key, digest.clone());
+            self.cache().keep(read_at, key, Value::Tag(digest.clone()));
         }
         Ok(digest)
     }
@@ -63,6 +63,29 @@ impl Database {
         let (count, bytes, last): (_, _, Option<_>) =
             self.reader().await?.one(statement, (repository, last, limit)).await?;
         Ok(last.map(|last| Extent { count, bytes, last }))
+    }
+
+    /// Up to `limit` tags of `repository` whose indexes name the manifest, themselves or through
+    /// others; `above_max` indexes are looked at.
+    pub(crate) async fn tags_above(
+        &self,
+        repository: &RepositoryName,
+        manifest: &Digest,
+        limit: u32,
+        above_max: u32,
+    ) -> Result<Vec<String>, Error> {
+        let statement = "WITH RECURSIVE above (repository, digest) AS (
+                 SELECT m.repository, m.manifest
+                 FROM repositories r CROSS JOIN manifest_references m
+                 WHERE r.name = $1 AND m.repository = r.id AND m.digest = $2 AND m.kind = 'child'
+                 UNION
+                 SELECT m.repository, m.manifest FROM above a CROSS JOIN manifest_references m
+                 WHERE m.repository = a.repository AND m.digest = a.digest AND m.kind = 'child'
+             )
+             SELECT t.name FROM (SELECT repository, digest FROM above LIMIT $4) a
+             CROSS JOIN tags t
+             WHERE t.repository = a.repository AND t.digest = a.digest LIMIT $3";
+        self.reader().await?.all(statement, (repository, manifest, limit, above_max)).await
     }
 
     /// Removes the tag and leaves its manifest, whose digest it gives. `None` when it is not there.

@@ -1,7 +1,14 @@
 //! How much there is of everything, counted in pages by key: whoever else reads waits for a page
 //! and not for a table.
 
-use super::{Database, Error, statement::Statements};
+use sqlx::AssertSqlSafe;
+
+use super::{
+    Database, Error,
+    column::Bind,
+    repository::RepositoryId,
+    statement::{Row, Statements},
+};
 
 /// Rows that are counted in one statement.
 const PAGE: u32 = 10_000;
@@ -29,42 +36,51 @@ pub(crate) struct BlobTotals {
 impl Database {
     /// Counts everything. To be asked by who can wait: no request can.
     pub(crate) async fn totals(&self) -> Result<Totals, Error> {
+        let tags = self.count::<(RepositoryId, String)>("tags", "repository, name", "$2, $3");
         Ok(Totals {
             repositories: self.count_repositories().await?,
             manifests: self.count_manifests().await?,
-            tags: self.count_tags().await?,
-            uploads: self.count_uploads().await?,
+            tags: tags.await?,
+            uploads: self.count::<String>("uploads", "id", "$2").await?,
             blobs: self.count_blobs().await?,
         })
     }
 
     /// Counts the repositories.
     pub(crate) async fn count_repositories(&self) -> Result<u64, Error> {
-        self.count(
-            "SELECT COUNT(*), MAX(name)
-             FROM (SELECT name FROM repositories WHERE name > $1 ORDER BY name LIMIT $2) p",
-        )
-        .await
+        self.count::<String>("repositories", "name", "$2").await
     }
 
-    /// Counts the upload sessions.
-    async fn count_uploads(&self) -> Result<u64, Error> {
-        self.count(
-            "SELECT COUNT(*), MAX(id)
-             FROM (SELECT id FROM uploads WHERE id > $1 ORDER BY id LIMIT $2) p",
-        )
-        .await
+    /// Counts the manifests, by rows that hold no bytes of them.
+    pub(crate) async fn count_manifests(&self) -> Result<u64, Error> {
+        let (table, key) = ("manifest_touches", "repository, digest");
+        self.count::<(RepositoryId, String)>(table, key, "$2, $3").await
     }
 
-    /// Counts by `page`, which gives how many come next and the last of them.
-    async fn count(&self, page: &'static str) -> Result<u64, Error> {
-        let (mut total, mut last) = (0, Some(String::new()));
-        while let Some(behind) = last {
-            let count: u64;
-            (count, last) = self.reader().await?.one(page, (behind, PAGE)).await?;
-            total += count;
+    /// Counts the rows of a table, by looks at the key of the row that is so many behind another, and
+    /// when there is none any more by those that are left.
+    async fn count<K: Row + Bind + Default>(
+        &self,
+        table: &str,
+        key: &str,
+        places: &str,
+    ) -> Result<u64, Error> {
+        let (mut total, mut last) = (0, K::default());
+        loop {
+            let skip = format!(
+                "SELECT {key} FROM {table} WHERE ({key}) > ({places})
+                 ORDER BY {key} LIMIT 1 OFFSET $1"
+            );
+            let (skip, values) = (AssertSqlSafe(skip), (PAGE - 1, &last));
+            let Some(next) = self.reader().await?.optional(skip, values).await? else { break };
+            total += u64::from(PAGE);
+            last = next;
         }
-        Ok(total)
+        let rest = format!(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM {table} WHERE ({key}) > ({places}) LIMIT $1) p"
+        );
+        let left: u64 = self.reader().await?.one(AssertSqlSafe(rest), (PAGE, &last)).await?;
+        Ok(total + left)
     }
 
     /// Counts the blobs.
@@ -83,43 +99,5 @@ impl Database {
             total.damaged += damaged;
         }
         Ok(total)
-    }
-
-    /// Counts the manifests, by rows that hold no bytes of them.
-    pub(crate) async fn count_manifests(&self) -> Result<u64, Error> {
-        self.count_in_repositories(
-            "SELECT repository, digest FROM manifest_touches WHERE (repository, digest) > ($1, $2)
-             ORDER BY repository, digest LIMIT 1 OFFSET $3",
-            "SELECT COUNT(*) FROM (SELECT 1 FROM manifest_touches
-                                   WHERE (repository, digest) > ($1, $2) LIMIT $3) p",
-        )
-        .await
-    }
-
-    async fn count_tags(&self) -> Result<u64, Error> {
-        self.count_in_repositories(
-            "SELECT repository, name FROM tags WHERE (repository, name) > ($1, $2)
-             ORDER BY repository, name LIMIT 1 OFFSET $3",
-            "SELECT COUNT(*) FROM (SELECT 1 FROM tags WHERE (repository, name) > ($1, $2) LIMIT $3) p",
-        )
-        .await
-    }
-
-    /// Counts by `skip`, which gives the row that is so many behind another, and when there is none
-    /// any more by `rest`, which counts those that are left.
-    async fn count_in_repositories(
-        &self,
-        skip: &'static str,
-        rest: &'static str,
-    ) -> Result<u64, Error> {
-        let (mut total, mut last) = (0, (0_i64, String::new()));
-        while let Some(next) =
-            self.reader().await?.optional(skip, (last.0, &last.1, PAGE - 1)).await?
-        {
-            total += u64::from(PAGE);
-            last = next;
-        }
-        let left: u64 = self.reader().await?.one(rest, (last.0, &last.1, PAGE)).await?;
-        Ok(total + left)
     }
 }

@@ -1,9 +1,10 @@
-//! When a manifest was last put here or asked for: what collection goes by.
+//! When a blob or a manifest was last put here or asked for: what collection goes by.
 //!
-//! This is kept in rows of its own. Touching happens to many manifests at once, and must cost as
+//! For manifests this is kept in rows of its own. Touching happens to many manifests at once, and must cost as
 //! little for large ones as for small ones.
 
-use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
+use berth_shared::{clock::UnixSeconds, digest::Digest, tag::Tag};
+use sqlx::AssertSqlSafe;
 
 use super::{
     Database, Error, Transaction, key::Key, repository::RepositoryId, statement::Statements,
@@ -16,21 +17,22 @@ use super::{
 const TOUCHED_MAX: u32 = 2 * 4096;
 
 impl Database {
-    /// Records that a client was told that the repository holds the manifest. `false` when it does
-    /// not any more.
-    pub(crate) async fn touch_manifest(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        now: UnixSeconds,
-    ) -> Result<bool, Error> {
-        let given = (repository.clone(), digest.clone());
-        self.write(given, move |tx, (repository, digest)| {
+    /// Records that a client was told that the repository holds the blob or the manifest. `false`
+    /// when it does not any more.
+    pub(crate) async fn touch(&self, key: Key, now: UnixSeconds) -> Result<bool, Error> {
+        self.write(key, move |tx, key| {
             Box::pin(async move {
-                let statement = "UPDATE manifest_touches SET touched = $3 WHERE digest = $2
-                     AND repository = (SELECT id FROM repositories WHERE name = $1)";
-                let touched = tx.run(statement, (repository, digest, now)).await?;
-                tx.invalidate(Key::Manifest(repository.clone(), digest.clone()));
+                let (table, repository, digest) = match key {
+                    Key::Blob(repository, digest) => ("repository_blobs", repository, digest),
+                    Key::Manifest(repository, digest) => ("manifest_touches", repository, digest),
+                    Key::BlobEverywhere | Key::Tag(..) => return Ok(false),
+                };
+                let statement = format!(
+                    "UPDATE {table} SET touched = $3 WHERE digest = $2
+                     AND repository = (SELECT id FROM repositories WHERE name = $1)"
+                );
+                let touched = tx.run(AssertSqlSafe(statement), (repository, digest, now)).await?;
+                tx.invalidate(key.clone());
                 Ok(touched > 0)
             })
         })

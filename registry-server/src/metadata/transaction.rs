@@ -8,15 +8,11 @@ use super::key::Key;
 /// commit makes stale.
 pub(super) struct Transaction<'c> {
     pub(super) connection: &'c mut SqliteConnection,
-    stale: &'c mut Vec<Key>,
+    /// What commits makes these be dropped.
+    pub(super) stale: &'c mut Vec<Key>,
 }
 
-impl<'c> Transaction<'c> {
-    /// What commits makes the keys in `stale` be dropped.
-    pub(super) fn new(connection: &'c mut SqliteConnection, stale: &'c mut Vec<Key>) -> Self {
-        Self { connection, stale }
-    }
-
+impl Transaction<'_> {
     /// Drops `key` from the cache when the transaction is committed.
     pub(super) fn invalidate(&mut self, key: Key) {
         self.stale.push(key);

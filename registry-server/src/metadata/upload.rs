@@ -2,17 +2,15 @@
 
 use std::{fmt, str::FromStr};
 
+use super::{
+    Database, Error, Transaction,
+    column::{same, text},
+    statement::{Rows, Statements, row},
+};
+use crate::storage::{self, Draft, is_random_hex, random_hex};
 use berth_shared::{
     claimant::Claimant, clock::UnixSeconds, digest::Algorithm, name::RepositoryName,
 };
-use sqlx::sqlite::SqliteRow;
-
-use super::{
-    Database, Error, Transaction,
-    column::{Column, same, text},
-    statement::{Row, Statements, row},
-};
-use crate::storage::{self, Dead, Draft, is_random_hex, random_hex};
 
 /// The text is no id of an upload session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -81,32 +79,14 @@ pub(crate) struct Upload {
     pub(crate) started: UnixSeconds,
 }
 
-/// Sessions of a pusher; no more of them are counted than it may have.
-const SESSIONS: &str = "SELECT COUNT(*) FROM
-     (SELECT 1 FROM uploads WHERE pusher = $1 AND touched >= $2 LIMIT $3) s";
+/// Sessions of a pusher and the bytes that they hold; no more of them are counted than it may have.
+const UNFINISHED: &str = "SELECT COUNT(*), CAST(COALESCE(SUM(received), 0) AS BIGINT) FROM
+     (SELECT received FROM uploads WHERE pusher = $1 AND touched >= $2 LIMIT $3) s";
 
 text!(UploadId::as_str);
 same!(Pusher);
 row!(Upload { id, repository, subject, pusher, claim, algorithm, hash_state, started }, draft);
-
-impl Row for Draft {
-    fn of(row: &SqliteRow) -> Result<Self, Error> {
-        let state = Column::at(row, "draft")?;
-        Ok(Self {
-            location: Column::at(row, "location")?,
-            received: Column::at(row, "received")?,
-            state,
-        })
-    }
-}
-
-impl Upload {
-    /// What was received, once nothing owns it any more.
-    pub(crate) fn dead(&self) -> Dead {
-        let Draft { location, received, state } = self.draft.clone();
-        Dead { location, size: received, draft: state }
-    }
-}
+row!(Draft { location, received, state });
 
 impl Database {
     /// The session with this id, unless it was last touched before `idle_since`.
@@ -115,8 +95,9 @@ impl Database {
         id: &UploadId,
         idle_since: UnixSeconds,
     ) -> Result<Option<Upload>, Error> {
-        let statement = "SELECT id, repository, subject, pusher, location, received, draft, claim,
-                    algorithm, hash_state, started
+        let statement =
+            "SELECT id, repository, subject, pusher, location, received, draft AS state,
+                    claim, algorithm, hash_state, started
              FROM uploads WHERE id = $1 AND touched >= $2";
         self.reader().await?.optional(statement, (id, idle_since)).await
     }
@@ -128,34 +109,23 @@ impl Database {
         last: &str,
         idle_since: UnixSeconds,
         limit: u32,
-    ) -> Result<Vec<(String, Result<Upload, Error>)>, Error> {
-        let statement = "SELECT id, repository, subject, pusher, location, received, draft, claim,
-                    algorithm, hash_state, started
+    ) -> Result<Rows<String, Upload>, Error> {
+        let statement =
+            "SELECT id, repository, subject, pusher, location, received, draft AS state,
+                    claim, algorithm, hash_state, started
              FROM uploads WHERE touched < $1 AND id > $2 ORDER BY id LIMIT $3";
         self.reader().await?.all(statement, (idle_since, last, limit)).await
     }
 
-    /// How many sessions the pusher has that were touched since `idle_since`; counted no further
-    /// than `limit`.
-    pub(crate) async fn sessions_of(
+    /// How many sessions the pusher has that were touched since `idle_since`, and the bytes that they
+    /// hold together; counted no further than `limit` of them.
+    pub(crate) async fn unfinished_of(
         &self,
         pusher: &Pusher,
         idle_since: UnixSeconds,
         limit: u32,
-    ) -> Result<u64, Error> {
-        self.reader().await?.one(SESSIONS, (pusher, idle_since, limit)).await
-    }
-
-    /// The bytes that such sessions hold together; no more than `limit` of them are added up.
-    pub(crate) async fn unfinished_bytes_of(
-        &self,
-        pusher: &Pusher,
-        idle_since: UnixSeconds,
-        limit: u32,
-    ) -> Result<u64, Error> {
-        let statement = "SELECT CAST(COALESCE(SUM(received), 0) AS BIGINT) FROM
-             (SELECT received FROM uploads WHERE pusher = $1 AND touched >= $2 LIMIT $3) s";
-        self.reader().await?.one(statement, (pusher, idle_since, limit)).await
+    ) -> Result<(u64, u64), Error> {
+        self.reader().await?.one(UNFINISHED, (pusher, idle_since, limit)).await
     }
 
     /// Records a new session, unless its pusher has `max` of them or more. Whether it did.
@@ -167,7 +137,8 @@ impl Database {
     ) -> Result<bool, Error> {
         self.write(upload, move |tx, upload| {
             Box::pin(async move {
-                let has: u64 = tx.one(SESSIONS, (&upload.pusher, idle_since, max)).await?;
+                let (has, _): (u64, u64) =
+                    tx.one(UNFINISHED, (&upload.pusher, idle_since, max)).await?;
                 let is_within = has < max.into();
                 if is_within {
                     tx.insert_upload(upload).await?;
@@ -200,37 +171,22 @@ impl Database {
     }
 
     /// Ends a session, whose object goes. `false` when it had ended already, or somebody else
-    /// recorded since the upload was read.
+    /// recorded since the upload was read; with `idle_since`, when somebody has touched it since.
     pub(crate) async fn end_upload(
         &self,
         upload: &Upload,
+        idle_since: Option<UnixSeconds>,
         now: UnixSeconds,
     ) -> Result<bool, Error> {
         self.write(upload.clone(), move |tx, upload| {
             Box::pin(async move {
-                let is_ended = tx.delete_upload(upload).await?;
+                let idle = "DELETE FROM uploads WHERE id = $1 AND touched < $2";
+                let is_ended = match idle_since {
+                    Some(idle_since) => tx.run(idle, (&upload.id, idle_since)).await? > 0,
+                    None => tx.delete_upload(upload).await?,
+                };
                 if is_ended {
-                    tx.bury(&[upload.dead()], now).await?;
-                }
-                Ok(is_ended)
-            })
-        })
-        .await
-    }
-
-    /// Ends a session that nobody has touched since `idle_since`. `false` when somebody has.
-    pub(crate) async fn end_idle_upload(
-        &self,
-        upload: &Upload,
-        idle_since: UnixSeconds,
-        now: UnixSeconds,
-    ) -> Result<bool, Error> {
-        self.write(upload.clone(), move |tx, upload| {
-            Box::pin(async move {
-                let statement = "DELETE FROM uploads WHERE id = $1 AND touched < $2";
-                let is_ended = tx.run(statement, (&upload.id, idle_since)).await? > 0;
-                if is_ended {
-                    tx.bury(&[upload.dead()], now).await?;
+                    tx.bury(&upload.draft, now).await?;
                 }
                 Ok(is_ended)
             })
@@ -293,7 +249,7 @@ mod tests {
             repository: "app".parse().unwrap(),
             subject: "user:andrew".to_owned(),
             pusher: Pusher("subject:andrew".to_owned()),
-            draft: Draft { location: Location::fresh().unwrap(), received: 0, state: None },
+            draft: Draft::of(Location::fresh().unwrap(), 0),
             claim: 0,
             algorithm: Algorithm::Sha256,
             hash_state: None,
@@ -314,7 +270,7 @@ mod tests {
 
         overtaken.draft.received = 3;
         assert!(!database.record_upload(&mut overtaken, moment(6)).await.unwrap());
-        assert!(!database.end_upload(&overtaken, moment(6)).await.unwrap());
+        assert!(!database.end_upload(&overtaken, None, moment(6)).await.unwrap());
         let digest: Digest = Algorithm::Sha256.digest(b"");
         let received = |upload: &Upload| {
             let location = upload.draft.location.clone();

@@ -7,59 +7,45 @@ use super::{
     blob::Blob,
     key::Key,
     repository::RepositoryId,
-    statement::{Statements, row},
+    statement::{Rows, Statements, row},
 };
 use crate::storage::Location;
 
-/// Blobs as they stand in the database, some of which may be unreadable.
-#[derive(Debug, Default)]
-pub(crate) struct BlobPage {
-    pub(crate) blobs: Vec<Blob>,
-    /// Digests, as they stand there.
-    pub(crate) unreadable: Vec<String>,
-    /// Where the next page begins; `None` behind the last one.
-    pub(crate) next: Option<Checked>,
-}
-
 /// A place in the order in which blobs were last checked, or only in that of their digests.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Checked {
-    checked: UnixSeconds,
-    digest: String,
-}
+pub(crate) type Checked = (UnixSeconds, String);
 
 /// A manifest as it lies in the database.
 #[derive(Debug)]
 pub(crate) struct StoredManifest {
     pub(crate) id: RepositoryId,
     pub(crate) repository: String,
-    pub(crate) digest: String,
+    pub(crate) digest: Digest,
 }
 
-row!(Checked { checked, digest });
+/// A tag, and how many of the manifests that its index names are not there.
+#[derive(Debug)]
+pub(crate) struct TagLack {
+    pub(crate) id: RepositoryId,
+    pub(crate) repository: String,
+    pub(crate) tag: String,
+    pub(crate) lacking: u32,
+    /// One of those.
+    pub(crate) example: Option<String>,
+}
+
 row!(StoredManifest { id, repository, digest });
-
-impl From<Vec<(Checked, Result<Blob, Error>)>> for BlobPage {
-    fn from(rows: Vec<(Checked, Result<Blob, Error>)>) -> Self {
-        let mut page = Self::default();
-        for (checked, blob) in rows {
-            match blob {
-                Ok(blob) => page.blobs.push(blob),
-                Err(_) => page.unreadable.push(checked.digest.clone()),
-            }
-            page.next = Some(checked);
-        }
-        page
-    }
-}
+row!(TagLack { id, repository, tag, lacking, example });
 
 impl Database {
     /// Up to `limit` blobs behind `last`, in byte order of their digests.
-    pub(crate) async fn blobs_after(&self, last: &Checked, limit: u32) -> Result<BlobPage, Error> {
-        let statement = "SELECT digest, size, location, damaged, checked FROM blobs
+    pub(crate) async fn blobs_after(
+        &self,
+        last: &Checked,
+        limit: u32,
+    ) -> Result<Rows<Checked, Blob>, Error> {
+        let statement = "SELECT checked, digest, size, location, damaged FROM blobs
              WHERE digest > $1 ORDER BY digest LIMIT $2";
-        let rows: Vec<_> = self.reader().await?.all(statement, (&last.digest, limit)).await?;
-        Ok(rows.into())
+        self.reader().await?.all(statement, (&last.1, limit)).await
     }
 
     /// Up to `limit` blobs behind `last` that were last checked before `cutoff`, those first that
@@ -69,12 +55,10 @@ impl Database {
         cutoff: UnixSeconds,
         last: &Checked,
         limit: u32,
-    ) -> Result<BlobPage, Error> {
-        let statement = "SELECT digest, size, location, damaged, checked FROM blobs
+    ) -> Result<Rows<Checked, Blob>, Error> {
+        let statement = "SELECT checked, digest, size, location, damaged FROM blobs
              WHERE checked < $1 AND (checked, digest) > ($2, $3) ORDER BY checked, digest LIMIT $4";
-        let values = (cutoff, last.checked, &last.digest, limit);
-        let rows: Vec<_> = self.reader().await?.all(statement, values).await?;
-        Ok(rows.into())
+        self.reader().await?.all(statement, (cutoff, last.0, &last.1, limit)).await
     }
 
     /// Up to `limit` images that need the blob, or the manifest of that repository, as
@@ -115,8 +99,8 @@ impl Database {
         &self,
         last: &(RepositoryId, String),
         limit: u32,
-    ) -> Result<Vec<StoredManifest>, Error> {
-        let statement = "SELECT r.id, r.name AS repository, t.digest
+    ) -> Result<Rows<(RepositoryId, String), StoredManifest>, Error> {
+        let statement = "SELECT r.id, t.digest, r.name AS repository
              FROM manifest_touches t CROSS JOIN repositories r
              WHERE (t.repository, t.digest) > ($1, $2) AND r.id = t.repository
              ORDER BY t.repository, t.digest LIMIT $3";
@@ -130,6 +114,27 @@ impl Database {
     ) -> Result<Option<Vec<u8>>, Error> {
         let statement = "SELECT bytes FROM manifests WHERE repository = $1 AND digest = $2";
         self.reader().await?.optional(statement, (manifest.id, &manifest.digest)).await
+    }
+
+    /// The next `limit` tags of all repositories behind `last`, with what their indexes lack.
+    pub(crate) async fn lacks_after(
+        &self,
+        last: &(RepositoryId, String),
+        limit: u32,
+    ) -> Result<Vec<TagLack>, Error> {
+        let statement = "SELECT p.repository AS id, r.name AS repository, p.name AS tag,
+             (SELECT COUNT(*) FROM manifest_references m
+              WHERE m.repository = p.repository AND m.manifest = p.digest AND m.kind = 'child'
+              AND NOT EXISTS (SELECT 1 FROM manifests c
+                              WHERE c.repository = m.repository AND c.digest = m.digest)) AS lacking,
+             (SELECT MIN(m.digest) FROM manifest_references m
+              WHERE m.repository = p.repository AND m.manifest = p.digest AND m.kind = 'child'
+              AND NOT EXISTS (SELECT 1 FROM manifests c
+                              WHERE c.repository = m.repository AND c.digest = m.digest)) AS example
+             FROM (SELECT repository, name, digest FROM tags WHERE (repository, name) > ($1, $2)
+                   ORDER BY repository, name LIMIT $3) p
+             CROSS JOIN repositories r WHERE r.id = p.repository";
+        self.reader().await?.all(statement, (last.0, &last.1, limit)).await
     }
 
     /// Records that the objects at the blobs' locations were found sound.

@@ -6,14 +6,26 @@ use std::{fmt, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use berth_shared::{
     clock::{Clock, UnixSeconds},
+    digest::Digest,
     telemetry::chain,
 };
 
 use super::{Error, Settings};
 use crate::{
-    metadata::{self, Asker, Database, blob::Blob},
+    metadata::{self, Asker, Database, Key, blob::Blob},
     storage::{self, Dead, Location, Store},
 };
+
+/// What is known here about a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It is held, with so many bytes.
+    Sound(u64),
+    /// Its object is not what the row says.
+    Unsound(Location),
+    /// Nothing.
+    Nothing,
+}
 
 /// The backend of one registry; clones share it.
 #[derive(Clone)]
@@ -22,6 +34,8 @@ pub(super) struct Backend {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Clock,
     settings: Arc<ArcSwap<Settings>>,
+    /// Whether objects stay where they lie, whatever goes: a dry run is on a copy of the database.
+    deletes_nothing: bool,
 }
 
 impl Backend {
@@ -32,7 +46,16 @@ impl Backend {
         settings: Settings,
     ) -> Self {
         database.limit_writes(settings.limits.write_time);
-        Self { database, store, clock, settings: Arc::new(ArcSwap::from_pointee(settings)) }
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        Self { database, store, clock, settings, deletes_nothing: false }
+    }
+
+    /// The same store under a copy of the database, where what goes is only said to.
+    pub(super) fn dry(&self, database: Database) -> Self {
+        // What may not be changed may still be asked about.
+        let settings = Settings { read_only: false, ..self.settings() };
+        let dry = Self::new(database, Arc::clone(&self.store), self.clock.clone(), settings);
+        Self { deletes_nothing: true, ..dry }
     }
 
     /// What holds at the moment.
@@ -70,7 +93,7 @@ impl Backend {
     /// Whether database and store answer.
     pub(super) async fn check(&self) -> Result<(), Error> {
         self.database.check().await?;
-        self.store.check().await?;
+        self.store.free_bytes().await?;
         Ok(())
     }
 
@@ -99,6 +122,15 @@ impl Backend {
         }
     }
 
+    /// What is known about the blob.
+    pub(super) async fn know(&self, digest: &Digest) -> Result<Known, Error> {
+        Ok(match self.database.blob(digest).await? {
+            Some(blob) if self.is_sound(&blob).await? => Known::Sound(blob.size),
+            Some(blob) => Known::Unsound(blob.location),
+            None => Known::Nothing,
+        })
+    }
+
     /// Sees to it that the blob is not served; a read-only registry goes on without a record.
     pub(super) async fn record_damage(&self, blob: &Blob) -> Result<bool, Error> {
         if self.is_read_only() {
@@ -112,10 +144,25 @@ impl Backend {
         touched <= self.before(lasts / 4) && !self.is_read_only()
     }
 
+    /// Records that a client was told of what `key` names: `gone` when that is not there any more. A
+    /// touch that could not be written fails nobody: the touch before lasts a while yet.
+    pub(super) async fn touch(&self, key: Key, gone: Error) -> Result<(), Error> {
+        match self.database.touch(key, self.clock.now()).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(gone),
+            // Where there is one of these there are many.
+            Err(metadata::Error::Busy) => Ok(()),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "recording a touch");
+                Ok(())
+            }
+        }
+    }
+
     /// Deletes objects that the database has let go, and says of each what became of it. One that
     /// stays, or whose row does, is tried again by the next collection.
-    pub(super) async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), storage::Error>> {
-        let results = self.store.delete(dead).await;
+    pub(super) async fn delete_objects(&self, dead: &[Dead]) -> Vec<Result<(), storage::Error>> {
+        let results = self.remove_objects(dead).await;
         self.forget(deleted(dead, &results)).await;
         results
     }
@@ -123,7 +170,7 @@ impl Backend {
     /// The same for whoever asked for something else, which is done already: the rows go when the
     /// writer comes to it.
     pub(super) async fn drop_objects(&self, dead: &[Dead]) {
-        let results = self.store.delete(dead).await;
+        let results = self.remove_objects(dead).await;
         for error in results.iter().filter_map(|result| result.as_ref().err()) {
             tracing::warn!(error = chain(error), "an object is left to the next collection");
         }
@@ -131,8 +178,18 @@ impl Backend {
         tokio::spawn(Asker::current().scope(async move { backend.forget(deleted).await }));
     }
 
+    /// Deletes objects that no row names, or whose rows are then to be forgotten. A dry run does
+    /// neither: what has a row is no orphan.
+    pub(super) async fn remove_objects(&self, dead: &[Dead]) -> Vec<Result<(), storage::Error>> {
+        if self.deletes_nothing {
+            return dead.iter().map(|_| Ok(())).collect();
+        }
+        self.store.delete(dead).await
+    }
+
     async fn forget(&self, deleted: Vec<Location>) {
         if !deleted.is_empty()
+            && !self.deletes_nothing
             && let Err(error) = self.database.forget_dead(deleted).await
         {
             tracing::warn!(error = chain(&error), "the next collection forgets deleted objects");
@@ -144,21 +201,6 @@ impl Backend {
 fn deleted(dead: &[Dead], results: &[Result<(), storage::Error>]) -> Vec<Location> {
     let deleted = dead.iter().zip(results).filter(|(_, result)| result.is_ok());
     deleted.map(|(dead, _)| dead.location.clone()).collect()
-}
-
-/// What a touch says: `gone` when what it was for is not there any more. One that could not be
-/// written fails nobody: the touch before lasts a while yet.
-pub(super) fn touched(touch: Result<bool, metadata::Error>, gone: Error) -> Result<(), Error> {
-    match touch {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(gone),
-        // Where there is one of these there are many.
-        Err(metadata::Error::Busy) => Ok(()),
-        Err(error) => {
-            tracing::warn!(error = chain(&error), "recording a touch");
-            Ok(())
-        }
-    }
 }
 
 /// A line for whoever runs the registry.

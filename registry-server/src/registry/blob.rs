@@ -8,13 +8,13 @@ use futures_util::{StreamExt, TryStreamExt, future, stream, stream::BoxStream};
 
 use super::{
     Error,
-    backend::{Backend, touched, warn_of_damage},
+    backend::{Backend, warn_of_damage},
     hash::Hasher,
 };
 use crate::{
     authz::permit::Permit,
     metadata::{
-        Asker,
+        Asker, Key,
         blob::{Blob, Unlinked},
     },
     storage::{self, ObjectStream, Shares},
@@ -52,12 +52,8 @@ impl Blobs {
         }
         let grace = self.backend.settings().collection.grace;
         if self.backend.touch_is_due(linked.touched, grace) {
-            let touch = self
-                .backend
-                .database
-                .touch_blob(repository, digest, self.backend.clock.now())
-                .await;
-            touched(touch, Error::BlobUnknown)?;
+            let key = Key::Blob(repository.clone(), digest.clone());
+            self.backend.touch(key, Error::BlobUnknown).await?;
         }
         Ok(linked.blob)
     }
@@ -72,20 +68,17 @@ impl Blobs {
         if blob.size <= CHECKED_BYTES_MAX {
             return Ok(slice(&self.read_small(shares, blob).await?, &part));
         }
-        let (start, length) = (part.start, part.end - part.start);
         // The store sees by itself that a whole object is too short, but not that a part is of one.
-        if length < blob.size && !self.backend.is_sound(blob).await? {
+        if part.end - part.start < blob.size && !self.backend.is_sound(blob).await? {
             return Err(Error::BlobUnknown);
         }
-        match self.backend.store.read_for(shares, &blob.location, start, length).await {
+        match self.backend.store.read(Some(shares), &blob.location, part.clone()).await {
             Err(storage::Error::NotFound(_)) => {
                 // Pushed again meanwhile it lies elsewhere, and collected it is gone.
                 match self.backend.database.blob(&blob.digest).await? {
-                    Some(now) if now.location != blob.location => Ok(self
-                        .backend
-                        .store
-                        .read_for(shares, &now.location, start, length)
-                        .await?),
+                    Some(now) if now.location != blob.location => {
+                        Ok(self.backend.store.read(Some(shares), &now.location, part).await?)
+                    }
                     Some(_) => {
                         warn_of_damage(blob);
                         Err(Error::BlobUnknown)
@@ -129,7 +122,7 @@ impl Blobs {
     async fn read_small(&self, shares: &Shares, blob: &Blob) -> Result<Bytes, Error> {
         let _file = shares.files.reserve(1).await?;
         let room = shares.memory.reserve(usize::try_from(blob.size).unwrap_or(usize::MAX)).await?;
-        let object = match self.backend.store.read(&blob.location, 0, blob.size).await {
+        let object = match self.backend.store.read(None, &blob.location, 0..blob.size).await {
             Err(storage::Error::NotFound(_)) => {
                 // Collected or pushed again meanwhile, or really damaged.
                 if self.backend.database.blob(&blob.digest).await?.is_some_and(|now| now == *blob) {

@@ -3,7 +3,7 @@
 //! What has many rows goes in steps, each a short transaction, so that pushes have their turn in
 //! between. Whoever deletes again goes on where a deletion broke off.
 
-use berth_shared::{digest::Digest, name::RepositoryName, reference::Reference, tag::Tag};
+use berth_shared::{digest::Digest, name::RepositoryName, reference::Reference};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -66,11 +66,13 @@ impl Deletion {
             None => {
                 let held =
                     self.backend.database.held(repository).await?.ok_or(Error::NameUnknown)?;
-                let done = self.empty(repository, held, events).await?;
+                let (backend, name, done) = (&self.backend, repository, Step::default());
+                let done = Emptying { backend, name, held, events, done, rows: 0 }.run().await?;
                 (repository.to_string(), done.manifests, done.tags, None)
             }
             Some(Reference::Tag(tag)) => {
-                let digest = self.delete_tag(repository, tag).await?;
+                let now = self.backend.clock.now();
+                let digest = self.backend.database.delete_tag(repository, tag, now).await?;
                 let Some(digest) = digest else {
                     return Err(Error::TagUnknown(repository.clone(), tag.clone()));
                 };
@@ -114,15 +116,6 @@ impl Deletion {
         Ok(tags.into_iter().map(|tag| format!("{repository}:{tag}")).collect())
     }
 
-    /// Deletes a tag and leaves its manifest, whose digest it gives. `None` when it is not there.
-    pub(super) async fn delete_tag(
-        &self,
-        repository: &RepositoryName,
-        tag: &Tag,
-    ) -> Result<Option<Digest>, Error> {
-        Ok(self.backend.database.delete_tag(repository, tag, self.backend.clock.now()).await?)
-    }
-
     /// Deletes a manifest, behind all tags that lead to it. Gives how many tags those were.
     pub(super) async fn delete_with_tags(
         &self,
@@ -144,17 +137,6 @@ impl Deletion {
             }
             self.backend.refuse_when_read_only()?;
         }
-    }
-
-    async fn empty(
-        &self,
-        name: &RepositoryName,
-        held: Held,
-        events: &Events,
-    ) -> Result<Step, Error> {
-        let emptying =
-            Emptying { backend: &self.backend, name, held, events, done: Step::default(), rows: 0 };
-        emptying.run().await
     }
 }
 

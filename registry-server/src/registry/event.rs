@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::Error;
+use crate::metadata::{self, Rows};
 
 /// What kind of thing an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -129,9 +130,26 @@ impl Events {
     pub(crate) async fn problem(&self, message: String) -> Result<(), Error> {
         self.say(Event::Problem { message }).await
     }
-}
 
-impl Events {
+    /// What can be read of rows; the rest is told, by what `words` call it, and counted.
+    pub(crate) async fn readable<K, R>(
+        &self,
+        rows: Rows<K, R>,
+        words: impl Fn(K, metadata::Error) -> String,
+    ) -> Result<(Vec<R>, u64), Error> {
+        let (mut readable, mut problems) = (Vec::with_capacity(rows.len()), 0);
+        for (key, row) in rows {
+            match row {
+                Ok(row) => readable.push(row),
+                Err(error) => {
+                    problems += 1;
+                    self.problem(format!("{}: skipped", words(key, error))).await?;
+                }
+            }
+        }
+        Ok((readable, problems))
+    }
+
     /// Returns when nobody listens any more.
     pub(crate) async fn abandoned(&self) {
         self.0.closed().await;

@@ -74,7 +74,7 @@ impl Hasher {
         object: &Draft,
         algorithm: Algorithm,
     ) -> Result<Self, Error> {
-        let mut chunks = match store.read(&object.location, 0, object.received).await {
+        let mut chunks = match store.read(None, &object.location, 0..object.received).await {
             Err(storage::Error::NotFound(_)) => return Err(Error::UploadUnknown),
             chunks => chunks?,
         };

@@ -2,22 +2,9 @@
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
+pub(crate) use super::backend::Known;
 use super::{Error, backend::Backend};
-use crate::{
-    metadata::import::Imported,
-    storage::{self, Location},
-};
-
-/// What is known here about a blob.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Known {
-    /// It is held, with so many bytes.
-    Sound(u64),
-    /// Its object is not what the row says.
-    Unsound(Location),
-    /// Nothing.
-    Nothing,
-}
+use crate::{metadata::import::Imported, storage};
 
 /// Takes in what a registry's store on disk held; clones share the backend.
 #[derive(Debug, Clone)]
@@ -37,11 +24,7 @@ impl Intake {
 
     /// What is known about the blob.
     pub(crate) async fn know(&self, digest: &Digest) -> Result<Known, Error> {
-        Ok(match self.backend.database.blob(digest).await? {
-            Some(blob) if self.backend.is_sound(&blob).await? => Known::Sound(blob.size),
-            Some(blob) => Known::Unsound(blob.location),
-            None => Known::Nothing,
-        })
+        self.backend.know(digest).await
     }
 
     /// Whether the repository has the manifest.
@@ -65,7 +48,7 @@ impl Intake {
     /// Writes the rows. The objects that they name are durable.
     pub(crate) async fn write(&self, imported: Vec<Imported>) -> Result<(), Error> {
         let superfluous = self.backend.database.import(imported, self.now()).await?;
-        let deleted = self.backend.delete(&superfluous).await;
+        let deleted = self.backend.delete_objects(&superfluous).await;
         Ok(deleted.into_iter().collect::<Result<(), storage::Error>>()?)
     }
 }

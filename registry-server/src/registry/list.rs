@@ -1,23 +1,22 @@
 //! Lists, read a page at a time and always in byte order: tags, the catalog, referrers.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use berth_shared::{
     claimant::Claimant,
     digest::Digest,
     name::RepositoryName,
     rights::Rights,
-    serve::budget::{Budget, Busy, Reservation, Share},
+    serve::budget::{Budget, Reservation, Share},
     tag::Tag,
 };
 use futures_util::{StreamExt, stream, stream::BoxStream};
-use tokio::time::timeout;
 
 use super::{Error, backend::Backend, matching::Matching};
 use crate::{
     authz::permit::Permit,
     metadata::{
-        Asker, Database,
+        Asker, Turns,
         referrer::{Answer, Referrer, Wanted},
     },
     reach::Reach,
@@ -49,9 +48,6 @@ const REFERRERS_BYTES: usize = 64 * 1024;
 /// that it has read. A client has one, and all strangers together have two.
 const LARGE_PAGES_MAX: usize = 4;
 
-/// How long a request waits for its turn to read one.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
-
 /// How often a page of referrers is in memory while it is put together: in the database's hands, as
 /// rows and as text.
 pub(crate) const REFERRERS_COPIES: usize = 3;
@@ -78,8 +74,7 @@ pub(crate) struct Page<T> {
 /// Reads the tags of a repository while a client takes them.
 #[derive(Clone)]
 struct TagReader {
-    database: Database,
-    memory: Budget,
+    lists: Lists,
     repository: RepositoryName,
     claimant: Arc<Claimant>,
     /// The tag that the answer ends with, if that is not the last one.
@@ -89,8 +84,9 @@ struct TagReader {
 impl TagReader {
     async fn page_behind(&self, last: String) -> Result<Page<Tag>, Error> {
         // The answer has begun: what it waits for is not broken off.
-        let room = self.memory.share(Arc::clone(&self.claimant)).wait_for(NAMES_BYTES).await;
-        let tags = self.database.tags_after(&self.repository, &last, PAGE_MAX + 1).await?;
+        let room = self.lists.memory.share(Arc::clone(&self.claimant)).wait_for(NAMES_BYTES).await;
+        let tags =
+            self.lists.backend.database.tags_after(&self.repository, &last, PAGE_MAX + 1).await?;
         let mut page = Page::cut(tags, PAGE_MAX, room);
         if let Some(end) = &self.end
             && page.items.last().is_some_and(|last| last.as_str() >= end.as_str())
@@ -128,14 +124,13 @@ pub(crate) struct Lists {
     backend: Backend,
     memory: Budget,
     /// Held while a large page of a list is read.
-    large_pages: Budget,
+    large_pages: Turns,
     matching: Matching,
 }
 
 impl Lists {
     pub(super) fn new(backend: Backend, memory: Budget, matching: Matching) -> Self {
-        // With one more, since the last of a budget is nobody's.
-        let large_pages = Budget::new("LARGE_PAGES_MAX", LARGE_PAGES_MAX + 1);
+        let large_pages = Turns::new("LARGE_PAGES_MAX", LARGE_PAGES_MAX);
         Self { backend, memory, large_pages, matching }
     }
 
@@ -155,8 +150,7 @@ impl Lists {
         };
         let next = self.end_of_tags(permit.repository(), &begin, bytes_max).await?;
         let reader = TagReader {
-            database: self.backend.database.clone(),
-            memory: self.memory.clone(),
+            lists: self.clone(),
             repository: permit.repository().clone(),
             claimant: Arc::clone(claimant),
             end: next.clone(),
@@ -233,7 +227,7 @@ impl Lists {
             let room = memory.reserve(bytes_max.saturating_mul(REFERRERS_COPIES)).await?;
             let _turn = match bytes_max {
                 REFERRERS_BYTES => None,
-                _ => self.turn_for_a_large_page().await?,
+                _ => self.large_pages.take().await?,
             };
             match self.backend.database.referrers(wanted, bytes_max).await? {
                 Answer::Page { referrers: items, next } => return Ok(Page { items, next, room }),
@@ -241,14 +235,6 @@ impl Lists {
                 Answer::TooLarge(bytes) => bytes_max = bytes,
             }
         }
-    }
-
-    /// A turn to read a large page, of which a client has one.
-    async fn turn_for_a_large_page(&self) -> Result<Option<Reservation>, Error> {
-        let Asker::Client(claimant) = Asker::current() else { return Ok(None) };
-        let share = self.large_pages.share(claimant);
-        let turn = timeout(TURN_WAIT_MAX, share.wait_for(1)).await;
-        turn.map(Some).map_err(|_| Error::Busy(Busy { limit: "LARGE_PAGES_MAX" }))
     }
 
     /// The repositories that whoever holds `rights` may pull. Until there is a page of them it goes

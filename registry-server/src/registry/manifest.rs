@@ -12,13 +12,13 @@ use berth_shared::{
 use bytes::Bytes;
 
 use super::{
-    Error,
-    backend::{Backend, touched},
-    content::MANIFEST_COPIES,
-    delete::Deletion,
+    Error, backend::Backend, content::MANIFEST_COPIES, delete::Deletion,
     manifest_content::read_manifest,
 };
-use crate::{authz::permit::Permit, metadata::manifest::Manifest};
+use crate::{
+    authz::permit::Permit,
+    metadata::{Key, manifest::Manifest},
+};
 
 /// What became of a pushed manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,12 +82,9 @@ impl Manifests {
             && let Some(lasts) = self.backend.settings().collection.untagged_after
             && self.backend.touch_is_due(found.manifest.touched, lasts)
         {
-            let touch = self
-                .backend
-                .database
-                .touch_manifest(repository, &digest, self.backend.clock.now())
-                .await;
-            touched(touch, Error::ManifestUnknown)?;
+            self.backend
+                .touch(Key::Manifest(repository.clone(), digest), Error::ManifestUnknown)
+                .await?;
         }
         Ok(found)
     }
@@ -142,7 +139,8 @@ impl Manifests {
     pub(crate) async fn delete(&self, permit: &Permit, reference: &Reference) -> Result<(), Error> {
         match reference {
             Reference::Tag(tag) => {
-                let digest = self.deletion.delete_tag(permit.repository(), tag).await?;
+                let (repository, now) = (permit.repository(), self.backend.clock.now());
+                let digest = self.backend.database.delete_tag(repository, tag, now).await?;
                 digest.map(drop).ok_or(Error::ManifestUnknown)
             }
             Reference::Digest(digest) => {

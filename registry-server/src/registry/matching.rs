@@ -3,34 +3,25 @@
 //! It is done in steps, between which others go on, and a client has a turn for it: what one asks
 //! for at once is done one after the other, and takes no more of the processor than that.
 
-use std::{sync::Arc, time::Duration};
-
-use berth_shared::{
-    name::RepositoryName,
-    serve::budget::{Budget, Busy, Reservation},
-};
-use tokio::{task::yield_now, time::timeout};
+use berth_shared::name::RepositoryName;
+use tokio::task::yield_now;
 
 use super::Error;
-use crate::{metadata::Asker, reach::Reach};
+use crate::{metadata::Turns, reach::Reach};
 
-/// How many compare at once. A client has a quarter.
+/// How many compare at once.
 const MATCHES_MAX: usize = 4;
-
-/// How long a request waits for its turn.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// After how many comparisons others go on: a millisecond.
 const STEP: usize = 5_000;
 
 /// Whose turn it is to compare; clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Matching(Budget);
+pub(super) struct Matching(Turns);
 
 impl Default for Matching {
     fn default() -> Self {
-        // With one more, since the last of a budget is nobody's.
-        Self(Budget::new("MATCHES_MAX", MATCHES_MAX + 1))
+        Self(Turns::new("MATCHES_MAX", MATCHES_MAX))
     }
 }
 
@@ -42,7 +33,7 @@ impl Matching {
         items: Vec<T>,
         name: impl Fn(&T) -> &RepositoryName,
     ) -> Result<Vec<T>, Error> {
-        let _turn = self.turn().await?;
+        let _turn = self.0.take().await?;
         let (mut within, mut work) = (Vec::new(), 0);
         for item in items {
             if reach.holds(name(&item), &mut work) {
@@ -55,18 +46,14 @@ impl Matching {
         }
         Ok(within)
     }
-
-    async fn turn(&self) -> Result<Option<Reservation>, Error> {
-        let Asker::Client(claimant) = Asker::current() else { return Ok(None) };
-        let share = self.0.share(Arc::clone(&claimant));
-        let turn = timeout(TURN_WAIT_MAX, share.wait_for(1)).await;
-        turn.map(Some).map_err(|_| Error::Busy(Busy { limit: "MATCHES_MAX" }))
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
 
     use berth_shared::{
         claimant::Claimant,
@@ -77,6 +64,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
+    use crate::metadata::Asker;
 
     fn client(name: &str) -> Asker {
         Asker::Client(Arc::new(Claimant::Subject(Subject::User(name.parse().unwrap()))))

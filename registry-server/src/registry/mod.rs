@@ -10,7 +10,6 @@ pub mod delete;
 pub mod event;
 pub mod gc;
 pub(crate) mod hash;
-mod incomplete;
 pub(crate) mod intake;
 pub mod inventory;
 pub(crate) mod list;

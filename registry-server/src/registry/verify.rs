@@ -16,20 +16,23 @@ use super::{
     event::{Event, Events},
     gc::millis,
     hash::Hasher,
-    incomplete,
 };
 use crate::{
     metadata::{
+        self, Rows,
         blob::Blob,
         repository::RepositoryId,
         totals::BlobTotals,
-        verification::{BlobPage, Checked},
+        verification::{Checked, StoredManifest, TagLack},
     },
     storage::{self, Location},
 };
 
 /// Blobs that are read from the database at once.
 const PAGE: u32 = 256;
+
+/// Tags whose indexes are looked at in one query.
+const TAGS_PAGE: u32 = 1000;
 
 /// Images that a report names per blob.
 const IMAGES_MAX: u32 = 20;
@@ -75,13 +78,11 @@ pub struct Summary {
     pub millis: u64,
 }
 
-/// What was found where a blob should lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
-    Sound,
-    Missing,
-    OtherBytes,
-}
+/// What is wrong with an object that does not have the bytes of its blob.
+type Wrong = &'static str;
+
+const MISSING: Wrong = "its object is missing or too short";
+const OTHER_BYTES: Wrong = "its object has other bytes";
 
 /// Verifies; clones share their turn.
 #[derive(Debug, Clone)]
@@ -122,7 +123,7 @@ impl Verifier {
     pub async fn verify_due(&self, events: &Events) -> Result<Summary, Error> {
         let mut verification = Verification::new(self, Options::default(), events).await?;
         if let Some(every) = self.backend.settings().verification.every {
-            verification.due(self.backend.before(every)).await?;
+            verification.blobs(Some(self.backend.before(every))).await?;
         }
         Ok(verification.finish())
     }
@@ -163,30 +164,28 @@ impl Verification {
 
     async fn everything(&mut self) -> Result<(), Error> {
         self.manifests().await?;
-        self.done.incomplete = incomplete::tell(&self.backend, &self.events).await?;
-        let mut last = Checked::default();
-        loop {
-            let page = self.backend.database.blobs_after(&last, PAGE).await?;
-            let Some(next) = page.next.clone() else { break };
-            last = next;
-            self.blobs(page).await?;
-        }
+        self.incomplete_tags().await?;
+        self.blobs(None).await?;
         if self.repair && !self.unsound.is_empty() {
             self.search_orphans().await?;
         }
         Ok(())
     }
 
-    /// Each blob that is due once: one that cannot be read now waits for the next time.
-    async fn due(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
-        let mut last = Checked::default();
-        while !self.backend.is_read_only() {
-            let page = self.backend.database.blobs_unchecked_since(cutoff, &last, PAGE).await?;
-            let Some(next) = page.next.clone() else { break };
-            last = next;
-            self.blobs(page).await?;
+    /// Each blob once, or each that is due since `cutoff`: one that cannot be read now waits for the
+    /// next time.
+    async fn blobs(&mut self, cutoff: Option<UnixSeconds>) -> Result<(), Error> {
+        let (database, mut last) = (self.backend.database.clone(), Checked::default());
+        loop {
+            let page = match cutoff {
+                None => database.blobs_after(&last, PAGE).await?,
+                Some(_) if self.backend.is_read_only() => return Ok(()),
+                Some(cutoff) => database.blobs_unchecked_since(cutoff, &last, PAGE).await?,
+            };
+            let Some((end, _)) = page.last() else { return Ok(()) };
+            last.clone_from(end);
+            self.page(page).await?;
         }
-        Ok(())
     }
 
     fn finish(mut self) -> Summary {
@@ -197,32 +196,45 @@ impl Verification {
     async fn manifests(&mut self) -> Result<(), Error> {
         let mut last = (RepositoryId::default(), String::new());
         loop {
-            let manifests = self.backend.database.manifests_after(&last, PAGE).await?;
-            let Some(end) = manifests.last() else { return Ok(()) };
-            last = (end.id, end.digest.clone());
-            for manifest in &manifests {
-                let Ok(digest) = manifest.digest.parse::<Digest>() else {
-                    let name = &manifest.digest;
-                    self.events.problem(format!("a manifest is named {name:?}: skipped")).await?;
-                    continue;
-                };
-                let bytes = self.backend.database.stored_bytes(manifest).await?;
+            let page = self.backend.database.manifests_after(&last, PAGE).await?;
+            let Some((end, _)) = page.last() else { return Ok(()) };
+            last.clone_from(end);
+            let words =
+                |(_, name): (RepositoryId, String), _| format!("a manifest is named {name:?}");
+            for manifest in self.events.readable(page, words).await?.0 {
+                let bytes = self.backend.database.stored_bytes(&manifest).await?;
                 let Some(bytes) = bytes else { continue };
                 self.done.manifests += 1;
+                let StoredManifest { id, repository, digest } = manifest;
                 if digest.algorithm().digest(&bytes) != digest {
                     self.done.damaged += 1;
-                    let what = format!("the manifest in {} has other bytes", manifest.repository);
-                    self.say_damaged(&digest, Some(manifest.id), what).await?;
+                    let what = format!("the manifest in {repository} has other bytes");
+                    self.say_damaged(&digest, Some(id), what).await?;
                 }
             }
         }
     }
 
-    async fn blobs(&mut self, page: BlobPage) -> Result<(), Error> {
-        for digest in page.unreadable {
-            self.events.problem(format!("blob {digest:?} cannot be read: skipped")).await?;
+    /// Tells each tag whose index names manifests that are not there, and counts it.
+    async fn incomplete_tags(&mut self) -> Result<(), Error> {
+        let is_sparse = self.backend.settings().limits.sparse_manifests;
+        let mut last = (RepositoryId::default(), String::new());
+        loop {
+            let tags = self.backend.database.lacks_after(&last, TAGS_PAGE).await?;
+            let Some(end) = tags.last() else { return Ok(()) };
+            last = (end.id, end.tag.clone());
+            for TagLack { repository, tag, lacking, example, .. } in tags {
+                let Some(example) = example else { continue };
+                self.done.incomplete += 1;
+                let image = format!("{repository}:{tag}");
+                self.events.say(Event::Lacking { image, lacking, example, is_sparse }).await?;
+            }
         }
-        for blob in &page.blobs {
+    }
+
+    async fn page(&mut self, page: Rows<Checked, Blob>) -> Result<(), Error> {
+        let (blobs, _) = self.events.readable(page, unreadable_blob).await?;
+        for blob in &blobs {
             let found = match self.look_at(blob, &blob.location).await {
                 Ok(found) => found,
                 Err(Error::Store(error)) => {
@@ -251,19 +263,18 @@ impl Verification {
         Ok(self.backend.database.record_sound(sound, self.backend.clock.now()).await?)
     }
 
-    async fn judge(&mut self, blob: &Blob, found: Found) -> Result<(), Error> {
+    async fn judge(&mut self, blob: &Blob, found: Option<Wrong>) -> Result<(), Error> {
         let what = match found {
-            Found::Sound if blob.damaged && self.repair => {
+            None if blob.damaged && self.repair => {
                 let how = "its object holds the right bytes again";
                 return self.put_right(blob, &blob.location, how).await;
             }
-            Found::Sound if !blob.damaged => {
+            None if !blob.damaged => {
                 self.sound.push(blob.clone());
                 return Ok(());
             }
-            Found::Sound => "marked as damaged; its bytes are right again: verify --repair",
-            Found::Missing => "its object is missing or too short",
-            Found::OtherBytes => "its object has other bytes",
+            None => "marked as damaged; its bytes are right again: verify --repair",
+            Some(wrong) => wrong,
         };
         // Replaced or collected meanwhile: then what was read says nothing.
         if self.backend.record_damage(blob).await? {
@@ -274,15 +285,15 @@ impl Verification {
         Ok(())
     }
 
-    async fn look_at(&mut self, blob: &Blob, location: &Location) -> Result<Found, Error> {
+    async fn look_at(&mut self, blob: &Blob, location: &Location) -> Result<Option<Wrong>, Error> {
         let store = &self.backend.store;
         match store.length(location).await {
             Ok(length) if length == blob.size => {}
-            Ok(_) | Err(storage::Error::NotFound(_)) => return Ok(Found::Missing),
+            Ok(_) | Err(storage::Error::NotFound(_)) => return Ok(Some(MISSING)),
             Err(error) => return Err(Error::Store(error)),
         }
-        let mut object = match store.read(location, 0, blob.size).await {
-            Err(storage::Error::NotFound(_)) => return Ok(Found::Missing),
+        let mut object = match store.read(None, location, 0..blob.size).await {
+            Err(storage::Error::NotFound(_)) => return Ok(Some(MISSING)),
             object => object.map_err(Error::Store)?,
         };
         let mut hasher = Hasher::new(blob.digest.algorithm());
@@ -292,7 +303,7 @@ impl Verification {
             self.done.bytes += piece.len() as u64;
             hasher.update(&[piece]);
         }
-        Ok(if hasher.finish() == blob.digest { Found::Sound } else { Found::OtherBytes })
+        Ok((hasher.finish() != blob.digest).then_some(OTHER_BYTES))
     }
 
     /// Looks for the bytes of damaged blobs among the objects that nothing owns.
@@ -314,7 +325,7 @@ impl Verification {
         let Ok(length) = self.backend.store.length(orphan).await else { return Ok(()) };
         for at in 0..self.unsound.len() {
             let blob = self.unsound[at].clone();
-            if blob.size == length && self.look_at(&blob, orphan).await? == Found::Sound {
+            if blob.size == length && self.look_at(&blob, orphan).await?.is_none() {
                 self.unsound.swap_remove(at);
                 return self.put_right(&blob, orphan, "another object holds its bytes").await;
             }
@@ -354,6 +365,11 @@ impl Verification {
             })
             .await
     }
+}
+
+/// What a blob is called that cannot be read out of its row.
+pub(crate) fn unreadable_blob((_, digest): Checked, _: metadata::Error) -> String {
+    format!("blob {digest:?} cannot be read")
 }
 
 /// How far reading may be ahead of its rate.

@@ -13,7 +13,7 @@ use crate::{
         },
         sound,
     },
-    metadata::collection::Cursor,
+    metadata::repository::RepositoryId,
     reach::Reach,
     registry::{
         Error, Registry, event::Events, inventory::Inventory, list::PageRequest, upload::Progress,
@@ -124,7 +124,7 @@ async fn read(registry: &Registry) {
         let found = registry.lists.referrers(&app, &subject, artifact_type, &page, &memory).await;
         assert_eq!(found.unwrap().items.len(), 1);
     }
-    database.empty_repositories(&Cursor::default(), 10).await.unwrap();
+    database.empty_repositories(RepositoryId::default(), 10).await.unwrap();
 }
 
 /// What clients are told is there, is touched.

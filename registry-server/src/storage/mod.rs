@@ -5,13 +5,12 @@
 //! object without a row is an orphan.
 
 pub mod disk;
-pub mod dry_run;
 #[cfg(test)]
 pub(crate) mod parts;
 #[cfg(test)]
 mod suite;
 
-use std::{fmt, io, str::FromStr};
+use std::{fmt, io, ops::Range, str::FromStr};
 
 use async_trait::async_trait;
 use berth_shared::{
@@ -116,7 +115,7 @@ impl Shares {
     /// # Errors
     /// When there is none for a while, and the answer has not begun.
     pub async fn file(&self) -> Result<Reservation, Busy> {
-        if self.has_begun { Ok(self.files.wait_for(1).await) } else { self.files.reserve(1).await }
+        self.of(&self.files, 1).await
     }
 
     /// Room for so many bytes, likewise.
@@ -124,11 +123,11 @@ impl Shares {
     /// # Errors
     /// As [`file`](Self::file).
     pub async fn room(&self, bytes: usize) -> Result<Reservation, Busy> {
-        if self.has_begun {
-            Ok(self.memory.wait_for(bytes).await)
-        } else {
-            self.memory.reserve(bytes).await
-        }
+        self.of(&self.memory, bytes).await
+    }
+
+    async fn of(&self, share: &Share, amount: usize) -> Result<Reservation, Busy> {
+        if self.has_begun { Ok(share.wait_for(amount).await) } else { share.reserve(amount).await }
     }
 }
 
@@ -141,44 +140,27 @@ pub struct Listing {
     pub strange: Vec<String>,
 }
 
-/// An unfinished object as it was last recorded.
+/// An object as it was last recorded: an unfinished one, or any that nothing owns any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
-    /// Where it is to lie.
+    /// Where it lies, or is to.
     pub location: Location,
     /// How many of its bytes are durable.
     pub received: u64,
-    /// What else the store has to remember of it, in words of its own.
+    /// What else the store has to remember of it until it is finished, in words of its own.
     pub state: Option<String>,
 }
 
-/// How far an unfinished object has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
-    /// How many bytes are durable.
-    pub durable: u64,
-    /// What else the store has to remember.
-    pub state: Option<String>,
+impl Draft {
+    /// An object that was finished, or holds nothing yet.
+    #[must_use]
+    pub fn of(location: Location, received: u64) -> Self {
+        Self { location, received, state: None }
+    }
 }
 
 /// An object that nothing owns any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dead {
-    /// Where it lies.
-    pub location: Location,
-    /// Its length in bytes.
-    pub size: u64,
-    /// What the store remembered of it, where it was not finished.
-    pub draft: Option<String>,
-}
-
-impl Dead {
-    /// An object that was finished.
-    #[must_use]
-    pub fn finished(location: Location, size: u64) -> Self {
-        Self { location, size, draft: None }
-    }
-}
+pub type Dead = Draft;
 
 /// What a store knows about an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,23 +179,15 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// The length of an object in bytes; [`Error::NotFound`] when there is none.
     async fn length(&self, location: &Location) -> Result<u64, Error>;
 
-    /// Reads `length` bytes from `start`, for the server itself. [`Error::NotFound`] before the first
-    /// byte when the object is missing or ends earlier.
+    /// Reads a part. [`Error::NotFound`] before the first byte when the object is missing or ends
+    /// earlier. A store that cannot read what is unfinished finds nothing there, and a session whose
+    /// hash is lost ends with that; the disk can. A client never holds more than its shares: what has begun waits for them, what has not
+    /// gets [`Error::Busy`] after a while; without shares it is for the server itself.
     async fn read(
         &self,
+        shares: Option<&Shares>,
         location: &Location,
-        start: u64,
-        length: u64,
-    ) -> Result<ObjectStream, Error>;
-
-    /// The same for a client, which never holds more than its shares: what has begun waits for them,
-    /// what has not gets [`Error::Busy`] after a while.
-    async fn read_for(
-        &self,
-        shares: &Shares,
-        location: &Location,
-        start: u64,
-        length: u64,
+        part: Range<u64>,
     ) -> Result<ObjectStream, Error>;
 
     /// Goes on with an unfinished object behind what is durable of it, or begins one. No two requests
@@ -222,9 +196,6 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Gives back the room of what was appended to an unfinished object and is not in the draft.
     async fn cut_back(&self, draft: &Draft) -> Result<(), Error>;
-
-    /// Whether unfinished objects can be read. Where they cannot, a hash that is lost ends the session.
-    fn reads_unfinished(&self) -> bool;
 
     /// Deletes objects, and says of each what became of it; one that is missing is deleted already.
     /// With an unfinished one goes all that lies there for it, recorded or not.
@@ -239,9 +210,6 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// How many bytes may still be written before the store counts as full; `None` where there is no
     /// such number.
     async fn free_bytes(&self) -> Result<Option<u64>, Error>;
-
-    /// Whether the store answers.
-    async fn check(&self) -> Result<(), Error>;
 }
 
 /// An unfinished object, which grows. It may be dropped at any time, and another one opened on the
@@ -253,11 +221,11 @@ pub trait ObjectWriter: Send {
     async fn append(&mut self, chunks: Vec<Bytes>) -> Result<(), Error>;
 
     /// Makes everything appended so far durable, and says what has to be recorded for that to hold.
-    async fn checkpoint(&mut self) -> Result<Progress, Error>;
+    async fn checkpoint(&mut self) -> Result<Draft, Error>;
 
     /// Makes everything durable that finishing rests on, and says what has to be recorded before;
     /// `None` where it rests on nothing.
-    async fn seal(&mut self) -> Result<Option<Progress>, Error>;
+    async fn seal(&mut self) -> Result<Option<Draft>, Error>;
 
     /// Makes it an object that lasts, and gives where it lies. May be repeated on the same draft.
     async fn finish(self: Box<Self>) -> Result<Location, Error>;

@@ -2,14 +2,14 @@
 //! it names in the draft, cannot read them, does not know how much room there is, and makes an object
 //! of them only when what it needs for that has been recorded.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, ops::Range, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Progress, Shares,
-    Store, disk::DiskStore,
+    Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store,
+    disk::DiskStore,
 };
 
 /// Parts in files of their own, and finished objects as on a disk.
@@ -46,21 +46,11 @@ impl Store for PartStore {
 
     async fn read(
         &self,
+        shares: Option<&Shares>,
         location: &Location,
-        start: u64,
-        length: u64,
+        part: Range<u64>,
     ) -> Result<ObjectStream, Error> {
-        self.disk.read(location, start, length).await
-    }
-
-    async fn read_for(
-        &self,
-        shares: &Shares,
-        location: &Location,
-        start: u64,
-        length: u64,
-    ) -> Result<ObjectStream, Error> {
-        self.disk.read_for(shares, location, start, length).await
+        self.disk.read(shares, location, part).await
     }
 
     async fn open(&self, draft: Draft, claim: u64) -> Result<Box<dyn ObjectWriter>, Error> {
@@ -71,12 +61,8 @@ impl Store for PartStore {
         Ok(())
     }
 
-    fn reads_unfinished(&self) -> bool {
-        false
-    }
-
     async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>> {
-        for name in dead.iter().flat_map(|dead| names(dead.draft.as_deref())) {
+        for name in dead.iter().flat_map(|dead| names(dead.state.as_deref())) {
             let _ = fs::remove_file(self.parts.join(name));
         }
         self.disk.delete(dead).await
@@ -92,10 +78,6 @@ impl Store for PartStore {
 
     async fn free_bytes(&self) -> Result<Option<u64>, Error> {
         Ok(None)
-    }
-
-    async fn check(&self) -> Result<(), Error> {
-        self.disk.check().await
     }
 }
 
@@ -128,7 +110,7 @@ impl ObjectWriter for PartWriter {
         Ok(())
     }
 
-    async fn checkpoint(&mut self) -> Result<Progress, Error> {
+    async fn checkpoint(&mut self) -> Result<Draft, Error> {
         if !self.part.is_empty() {
             let number = names(self.draft.state.as_deref()).count();
             // What lies there by this name, nobody has recorded.
@@ -138,10 +120,10 @@ impl ObjectWriter for PartWriter {
             let before = self.draft.state.take().unwrap_or_default();
             self.draft.state = Some(format!("{before} {name}"));
         }
-        Ok(Progress { durable: self.draft.received, state: self.draft.state.clone() })
+        Ok(self.draft.clone())
     }
 
-    async fn seal(&mut self) -> Result<Option<Progress>, Error> {
+    async fn seal(&mut self) -> Result<Option<Draft>, Error> {
         self.checkpoint().await.map(Some)
     }
 
@@ -152,7 +134,7 @@ impl ObjectWriter for PartWriter {
         if self.store.length(&location).await.is_ok_and(|length| length == self.draft.received) {
             return Ok(location);
         }
-        let object = Draft { location: location.clone(), received: 0, state: None };
+        let object = Draft::of(location.clone(), 0);
         let mut object = self.store.disk.open(object, self.claim).await?;
         object.append(vec![self.whole()?.into()]).await?;
         object.finish().await?;

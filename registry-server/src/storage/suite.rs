@@ -69,8 +69,7 @@ impl Session {
     }
 
     async fn checkpoint(&mut self) {
-        let progress = self.writer().await.checkpoint().await.unwrap();
-        (self.draft.received, self.draft.state) = (progress.durable, progress.state);
+        self.draft = self.writer().await.checkpoint().await.unwrap();
     }
 
     async fn step(&mut self, step: Step) {
@@ -96,15 +95,15 @@ impl Session {
     async fn finish(&mut self) -> Location {
         self.writer().await;
         let mut writer = self.writer.take().unwrap();
-        if let Some(progress) = writer.seal().await.unwrap() {
-            (self.draft.received, self.draft.state) = (progress.durable, progress.state);
+        if let Some(draft) = writer.seal().await.unwrap() {
+            self.draft = draft;
         }
         writer.finish().await.unwrap()
     }
 }
 
 async fn read(store: &dyn Store, location: &Location, length: u64) -> Result<Vec<u8>, Error> {
-    let pieces: Vec<Bytes> = store.read(location, 0, length).await?.try_collect().await?;
+    let pieces: Vec<Bytes> = store.read(None, location, 0..length).await?.try_collect().await?;
     Ok(pieces.concat())
 }
 
@@ -132,7 +131,7 @@ async fn run(kind: &str, make: Make, steps: &[Step], expected: &str, is_reopened
         assert_eq!(session.finish().await, location, "{what}");
         assert_eq!(store.length(&location).await.unwrap(), length, "{what}");
     }
-    let dead = [Dead::finished(location.clone(), length)];
+    let dead = [Dead::of(location.clone(), length)];
     for _ in 0..2 {
         assert!(store.delete(&dead).await.iter().all(Result::is_ok), "{what}");
     }

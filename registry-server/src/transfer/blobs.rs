@@ -4,7 +4,10 @@
 use super::error::Error;
 use crate::{
     metadata::{Database, blob::Blob, totals::BlobTotals, verification::Checked},
-    registry::event::{Event, Events},
+    registry::{
+        event::{Event, Events},
+        verify::unreadable_blob,
+    },
     storage::{self, Store, disk::Copying},
 };
 
@@ -39,16 +42,14 @@ impl Blobs {
     /// cannot be read is told and counts as damaged.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Blob>>, Error> {
         let page = self.database.blobs_after(&self.last, PAGE).await?;
-        let Some(next) = page.next else {
+        let Some((end, _)) = page.last() else {
             self.objects.sync().await?;
             return Ok(None);
         };
-        self.last = next;
-        for digest in page.unreadable {
-            self.done.damaged += 1;
-            self.events.problem(format!("blob {digest:?} cannot be read: skipped")).await?;
-        }
-        Ok(Some(page.blobs))
+        self.last.clone_from(end);
+        let (blobs, unreadable) = self.events.readable(page, unreadable_blob).await?;
+        self.done.damaged += unreadable;
+        Ok(Some(blobs))
     }
 
     /// Tells what is wrong with a blob, and which images need it.

@@ -228,7 +228,7 @@ impl Export {
             return Ok(true);
         }
         let path = layout.place(&blob.digest)?;
-        let mut object = match self.store.read(&blob.location, 0, blob.size).await {
+        let mut object = match self.store.read(None, &blob.location, 0..blob.size).await {
             Err(storage::Error::NotFound(_)) => return Ok(false),
             object => object?,
         };

@@ -136,7 +136,7 @@ async fn is_sound(store: &dyn Store, blob: &Blob) -> Result<bool, Error> {
     if !is_there(store, blob).await? {
         return Ok(false);
     }
-    let mut object = store.read(&blob.location, 0, blob.size).await?;
+    let mut object = store.read(None, &blob.location, 0..blob.size).await?;
     let mut hasher = Hasher::new(blob.digest.algorithm());
     while let Some(piece) = object.next().await {
         hasher.update(&[piece?]);

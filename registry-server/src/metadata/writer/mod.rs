@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use queue::Queue;
 use watch::Watch;
 
-use super::{Asker, Cache, Error, Transaction, key::Key};
+use super::{Asker, Cache, Database, Error, Transaction, key::Key};
 
 /// Work that is committed together.
 const BATCH: usize = 64;
@@ -102,22 +102,32 @@ impl Writer {
             tracing::warn!("the database could not be closed in time");
         }
     }
+}
 
-    /// Has `work` done. It leaves the queue when the caller is dropped or has waited too long
-    /// before it was begun; what is begun comes to its end.
-    pub(super) async fn run<G, T, E, W>(&self, given: G, work: W) -> Result<T, E>
+impl Database {
+    /// Runs `work` on what is `given` to it in a transaction of the writer, and gives its result once
+    /// that is committed. When `work` fails, nothing of it is kept. It may be run more than once.
+    ///
+    /// When the caller is dropped or has waited too long, work that is not begun leaves the queue and
+    /// is never done, and what is begun goes on. Work of an [`Asker`] waits behind what the same one
+    /// has asked for.
+    ///
+    /// # Errors
+    /// What `work` says, when the commit fails, and [`Error::Busy`] when it takes too long.
+    pub(super) async fn write<G, T, E, W>(&self, given: G, work: W) -> Result<T, E>
     where
         G: Send + Sync + 'static,
         T: Send + 'static,
         E: From<Error> + Send + 'static,
         W: Work<G, T, E>,
     {
+        let Writer { queue, watch, .. } = &self.writer;
         let (reply, mut answer) = oneshot::channel();
         let job = Pending { given, work, result: None, reply };
-        let place = self.queue.0.put(Asker::current(), Box::new(job))?;
+        let place = queue.0.put(Asker::current(), Box::new(job))?;
         tokio::select! {
             answer = &mut answer => return answer.map_err(|_| Error::Closed)?,
-            () = sleep(self.watch.limit()) => {}
+            () = sleep(watch.limit()) => {}
         }
         if place.give_up() {
             return Err(Error::Busy.into());
@@ -204,7 +214,7 @@ impl Open {
     async fn work_on(&mut self, job: &mut dyn Job, stale: &mut Vec<Key>) -> Result<(), Error> {
         self.execute("SAVEPOINT work").await?;
         self.watch.begin();
-        let mut transaction = Transaction::new(&mut self.connection, stale);
+        let mut transaction = Transaction { connection: &mut self.connection, stale };
         let done = tokio::select! {
             done = job.run(&mut transaction) => done,
             () = self.watch.over() => false,

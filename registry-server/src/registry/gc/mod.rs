@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, telemetry::chain};
+use berth_shared::{clock::UnixSeconds, digest::Digest, telemetry::chain};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -22,12 +22,13 @@ use super::{
 };
 use crate::{
     metadata::{
-        collection::{Collected, Cursor, Empty, Stale, Unlinked},
+        self, Rows,
+        collection::{Collected, Stale},
         dead::Place,
+        repository::RepositoryId,
         upload::Upload,
     },
-    registry,
-    storage::{Dead, Location, dry_run::DryRun},
+    storage::{Dead, Location},
 };
 
 /// Rows that are looked at in one query.
@@ -125,10 +126,7 @@ impl Collector {
     pub fn collect_dry<'r>(&'r self, events: &'r Events) -> BoxFuture<'r, Result<Summary, Error>> {
         Box::pin(async move {
             let (database, _directory) = self.backend.database.copy().await?;
-            let store = Arc::new(DryRun::new(Arc::clone(&self.backend.store)));
-            // What may not be changed may still be asked about.
-            let settings = registry::Settings { read_only: false, ..self.backend.settings() };
-            let backend = Backend::new(database, store, self.backend.clock.clone(), settings);
+            let backend = self.backend.dry(database);
             let copy = Self::new(backend.clone(), self.uploads.on(backend), Arc::default());
             let summary = copy.collect(events).await?;
             Ok(Summary { dry_run: true, ..summary })
@@ -182,13 +180,9 @@ impl Collection {
             let idle = self.backend.database.idle_uploads(&last, idle_since, PAGE).await?;
             let Some((end, _)) = idle.last() else { return Ok(()) };
             last.clone_from(end);
-            for (id, upload) in idle {
-                match upload {
-                    Ok(upload) => self.upload(&upload, idle_since).await?,
-                    Err(error) => {
-                        self.problem(format!("upload session {id:?}: {error}: skipped")).await?;
-                    }
-                }
+            let words = |id, error| format!("upload session {id:?}: {error}");
+            for upload in self.readable(idle, words).await? {
+                self.upload(&upload, idle_since).await?;
             }
         }
     }
@@ -206,29 +200,27 @@ impl Collection {
     }
 
     async fn links(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
-        let mut cursor = Cursor::default();
-        loop {
-            let part = self.backend.database.stale_links(&cursor, PAGE, cutoff).await?;
-            for step in part.found.chunks(STEP) {
+        let mut next = Some(Default::default());
+        while let Some(from) = next {
+            let found;
+            (found, next) = self.backend.database.stale_links(&from, PAGE, cutoff).await?;
+            for step in self.readable(found, unreadable).await?.chunks(STEP) {
                 self.unlink(step, cutoff).await?;
             }
-            let Some(next) = part.next else { return Ok(()) };
-            cursor = next;
         }
+        Ok(())
     }
 
     async fn unlink(&mut self, step: &[Stale], cutoff: UnixSeconds) -> Result<(), Error> {
-        let readable = self.readable(step).await?;
-        let links = readable.iter().map(|(stale, _, digest)| (stale.clone(), digest.clone()));
-        let links = links.collect();
         // A backup that is being written needs every object until it has its copy.
         let free = Arc::clone(&self.holds).write_owned().await;
         self.backend.refuse_when_read_only()?;
         let started = Instant::now();
-        let collected = self.backend.database.collect_links(links, cutoff, self.now).await?;
+        let collected =
+            self.backend.database.collect_links(step.to_vec(), cutoff, self.now).await?;
         self.step_took(started);
         let mut freed = Vec::new();
-        for ((_, repository, digest), collected) in readable.iter().zip(collected) {
+        for (Stale { repository, digest, .. }, collected) in step.iter().zip(collected) {
             match collected {
                 Collected::Kept => {}
                 Collected::Unlinked => {
@@ -251,21 +243,18 @@ impl Collection {
     }
 
     async fn unlinked(&mut self) -> Result<(), Error> {
-        let mut cursor = Cursor::default();
-        loop {
-            let part = self.backend.database.unlinked_blobs(&cursor, PAGE).await?;
-            for Unlinked { digest, location } in part.found {
-                match (digest.parse(), location.parse::<Location>()) {
-                    (Ok(digest), Ok(_)) => self.delete_unlinked(digest).await?,
-                    _ => {
-                        let what = format!("blob {digest:?} at {location:?} cannot be read");
-                        self.problem(format!("{what}: skipped")).await?;
-                    }
-                }
+        let mut next = Some(String::new());
+        while let Some(last) = next {
+            let found;
+            (found, next) = self.backend.database.unlinked_blobs(&last, PAGE).await?;
+            let words = |(digest, location): (String, String), _| {
+                format!("blob {digest:?} at {location:?} cannot be read")
+            };
+            for (digest, _) in self.readable(found, words).await? {
+                self.delete_unlinked(digest).await?;
             }
-            let Some(next) = part.next else { return Ok(()) };
-            cursor = next;
         }
+        Ok(())
     }
 
     async fn delete_unlinked(&mut self, digest: Digest) -> Result<(), Error> {
@@ -284,11 +273,11 @@ impl Collection {
     /// cannot be deleted, and then the next run tries it again.
     async fn free(&mut self, dead: &[Dead]) -> Result<Vec<Option<u64>>, Error> {
         let mut freed = Vec::with_capacity(dead.len());
-        for (dead, deleted) in dead.iter().zip(self.backend.delete(dead).await) {
+        for (dead, deleted) in dead.iter().zip(self.backend.delete_objects(dead).await) {
             if let Err(error) = &deleted {
                 self.problem(format!("deleting an object: {}", chain(error))).await?;
             }
-            freed.push(deleted.is_ok().then_some(dead.size));
+            freed.push(deleted.is_ok().then_some(dead.received));
         }
         self.done.bytes += freed.iter().flatten().sum::<u64>();
         Ok(freed)
@@ -301,16 +290,8 @@ impl Collection {
             let page = self.backend.database.dead_objects(self.now, &last, PAGE).await?;
             let Some((end, _)) = page.last() else { return Ok(()) };
             last.clone_from(end);
-            let mut readable = Vec::with_capacity(page.len());
-            for ((_, location), dead) in page {
-                match dead {
-                    Ok(dead) => readable.push(dead),
-                    Err(error) => {
-                        self.problem(format!("object {location:?}: {error}: skipped")).await?;
-                    }
-                }
-            }
-            for step in readable.chunks(STEP) {
+            let words = |(_, location): Place, error| format!("object {location:?}: {error}");
+            for step in self.readable(page, words).await?.chunks(STEP) {
                 self.delete_dead(step).await?;
             }
         }
@@ -355,8 +336,8 @@ impl Collection {
             return Ok(());
         }
         self.backend.refuse_when_read_only()?;
-        let dead = Dead::finished(orphan.clone(), described.length);
-        if let Some(Err(error)) = self.backend.store.delete(&[dead]).await.pop() {
+        let dead = Dead::of(orphan.clone(), described.length);
+        if let Some(Err(error)) = self.backend.remove_objects(&[dead]).await.pop() {
             return self.problem(format!("deleting an object: {}", chain(&error))).await;
         }
         self.done.orphans += 1;
@@ -365,45 +346,34 @@ impl Collection {
     }
 
     async fn repositories(&mut self) -> Result<(), Error> {
-        let mut cursor = Cursor::default();
-        loop {
-            let part = self.backend.database.empty_repositories(&cursor, PAGE).await?;
-            for empty in part.found {
-                self.delete_empty(empty).await?;
+        let mut next = Some(RepositoryId::default());
+        while let Some(last) = next {
+            let found;
+            (found, next) = self.backend.database.empty_repositories(last, PAGE).await?;
+            for (id, name) in found {
+                self.delete_empty(id, name).await?;
             }
-            let Some(next) = part.next else { return Ok(()) };
-            cursor = next;
         }
+        Ok(())
     }
 
-    async fn delete_empty(&mut self, empty: Empty) -> Result<(), Error> {
+    async fn delete_empty(&mut self, id: RepositoryId, name: String) -> Result<(), Error> {
         self.backend.refuse_when_read_only()?;
-        let name = empty.name.clone();
-        if self.backend.database.delete_empty(empty).await? {
+        if self.backend.database.delete_empty(id, name.clone()).await? {
             self.done.repositories += 1;
             self.say(Kind::Repository, Some(&name), &name, 0, "it holds nothing").await?;
         }
         Ok(())
     }
 
-    /// What can be read of a step; the rest is reported.
-    async fn readable(
+    /// What can be read; the rest is reported.
+    async fn readable<K, R>(
         &mut self,
-        step: &[Stale],
-    ) -> Result<Vec<(Stale, RepositoryName, Digest)>, Error> {
-        let mut readable = Vec::with_capacity(step.len());
-        for stale in step {
-            let Stale { repository, digest, location, .. } = stale;
-            let lies = location.as_ref().is_none_or(|it| it.parse::<Location>().is_ok());
-            match (repository.parse(), digest.parse()) {
-                (Ok(name), Ok(digest)) if lies => readable.push((stale.clone(), name, digest)),
-                _ => {
-                    let place = location.as_deref().unwrap_or_default();
-                    let what = format!("{digest:?} of {repository:?} at {place:?}");
-                    self.problem(format!("{what} cannot be read: skipped")).await?;
-                }
-            }
-        }
+        rows: Rows<K, R>,
+        words: impl Fn(K, metadata::Error) -> String,
+    ) -> Result<Vec<R>, Error> {
+        let (readable, problems) = self.events.readable(rows, words).await?;
+        self.done.problems += problems;
         Ok(readable)
     }
 
@@ -428,6 +398,12 @@ impl Collection {
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.done.longest_step_micros = self.done.longest_step_micros.max(micros);
     }
+}
+
+/// What something is called that a repository holds and that cannot be read.
+fn unreadable(names: (String, String, Option<String>), _: metadata::Error) -> String {
+    let (repository, digest, place) = names;
+    format!("{digest:?} of {repository:?} at {:?} cannot be read", place.unwrap_or_default())
 }
 
 pub(crate) fn millis(duration: Duration) -> u64 {

@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
+use berth_shared::clock::UnixSeconds;
 
-use super::{Collection, PAGE, STEP};
+use super::{Collection, PAGE, STEP, unreadable};
 use crate::{
     metadata::{collection::Stale, repository::RepositoryId},
     registry::{Error, event::Kind},
@@ -38,9 +38,10 @@ impl Collection {
             loop {
                 let page = self.backend.database.unreached_manifests(id, cutoff, &last, AT_ONCE);
                 let page = page.await?;
-                let Some(end) = page.last() else { break };
-                last.clone_from(&end.digest);
+                let Some(((_, end, _), _)) = page.last() else { break };
+                last.clone_from(end);
                 pages += 1;
+                let page = self.readable(page, unreadable).await?;
                 self.delete_manifests(page, cutoff).await?;
             }
             if pages <= 1 || self.done.manifests == before {
@@ -57,25 +58,25 @@ impl Collection {
         manifests: Vec<Stale>,
         cutoff: UnixSeconds,
     ) -> Result<(), Error> {
-        let mut turn: Vec<String> = manifests.iter().rev().map(|it| it.digest.clone()).collect();
+        let mut turn: Vec<String> =
+            manifests.iter().rev().map(|it| it.digest.to_string()).collect();
         let mut left: HashMap<String, Stale> =
-            manifests.into_iter().map(|stale| (stale.digest.clone(), stale)).collect();
+            manifests.into_iter().map(|stale| (stale.digest.to_string(), stale)).collect();
         while !turn.is_empty() {
             let step = turn.split_off(turn.len().saturating_sub(STEP));
             let step: Vec<Stale> = step.iter().rev().filter_map(|it| left.remove(it)).collect();
-            let readable = self.readable(&step).await?;
-            if readable.is_empty() {
+            if step.is_empty() {
                 continue;
             }
-            let outcomes = self.delete_some(&readable, cutoff).await?;
-            let (tried, untried) = readable.split_at(outcomes.len());
-            for (stale, ..) in untried.iter().rev() {
-                turn.push(stale.digest.clone());
-                left.insert(stale.digest.clone(), stale.clone());
+            let outcomes = self.delete_some(&step, cutoff).await?;
+            let (tried, untried) = step.split_at(outcomes.len());
+            for stale in untried.iter().rev() {
+                turn.push(stale.digest.to_string());
+                left.insert(stale.digest.to_string(), stale.clone());
             }
-            for ((stale, repository, digest), below) in tried.iter().zip(outcomes) {
+            for (stale, below) in tried.iter().zip(outcomes) {
                 let Some(below) = below else {
-                    left.insert(stale.digest.clone(), stale.clone());
+                    left.insert(stale.digest.to_string(), stale.clone());
                     continue;
                 };
                 turn.extend(below.into_iter().filter(|it| left.contains_key(it)));
@@ -83,7 +84,7 @@ impl Collection {
                 self.done.manifests += 1;
                 let why = "no tag, index or subject names it";
                 let bytes = u64::try_from(stale.size).unwrap_or(0);
-                let (repository, name) = (Some(repository.as_str()), digest.as_str());
+                let (repository, name) = (Some(stale.repository.as_str()), stale.digest.as_str());
                 self.say(Kind::Manifest, repository, name, bytes, why).await?;
             }
         }
@@ -99,7 +100,8 @@ impl Collection {
     ) -> Result<(), Error> {
         let (database, mut last) = (&self.backend.database, String::new());
         loop {
-            let page = database.referrers_by_id(subject.id, &subject.digest, &last, PAGE).await?;
+            let page =
+                database.referrers_by_id(subject.id, subject.digest.as_str(), &last, PAGE).await?;
             let Some(end) = page.last() else { return Ok(()) };
             last.clone_from(end);
             turn.extend(page.into_iter().filter(|it| left.contains_key(it)));
@@ -110,7 +112,7 @@ impl Collection {
     /// and `None` for what stays.
     async fn delete_some(
         &mut self,
-        manifests: &[(Stale, RepositoryName, Digest)],
+        manifests: &[Stale],
         cutoff: UnixSeconds,
     ) -> Result<Vec<Option<Vec<String>>>, Error> {
         self.backend.refuse_when_read_only()?;

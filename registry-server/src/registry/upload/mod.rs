@@ -4,14 +4,19 @@
 //! goes on after a crash where the row stands. A commit inserts the blob's row last, so nothing
 //! half-written is ever visible.
 
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
 use berth_shared::{
     clock::UnixSeconds,
     digest::{Algorithm, Digest},
 };
 
-use super::{Error, backend::Backend, content::Content, hash::Hasher};
+use super::{
+    Error,
+    backend::{Backend, Known},
+    content::Content,
+    hash::Hasher,
+};
 use crate::{
     authz::permit::{Permit, SessionGrant},
     metadata::{
@@ -25,7 +30,7 @@ mod pusher;
 mod receive;
 mod turn;
 
-use pusher::{Pushers, Pushing};
+use pusher::Pushers;
 use receive::Reception;
 use turn::Turns;
 
@@ -36,6 +41,12 @@ pub struct Progress {
     pub id: UploadId,
     /// How many bytes it holds.
     pub received: u64,
+}
+
+impl Progress {
+    fn of(upload: &Upload) -> Self {
+        Self { id: upload.id.clone(), received: upload.draft.received }
+    }
 }
 
 /// Which bytes of the blob a chunk says it carries: first and last, both included.
@@ -82,9 +93,9 @@ impl Uploads {
         self.backend.refuse_when_full().await?;
         // Looked at here too, so that a flood of refusals never reaches the one writer.
         let max = self.backend.settings().limits.sessions_per_subject_max;
-        if self.backend.database.sessions_of(&pusher, self.backend.idle_since(), max).await?
-            >= max.into()
-        {
+        let (has, _) =
+            self.backend.database.unfinished_of(&pusher, self.backend.idle_since(), max).await?;
+        if has >= max.into() {
             return Err(self.too_many_sessions());
         }
         self.start_session(permit, pusher, algorithm, UploadId::fresh()?).await
@@ -102,13 +113,13 @@ impl Uploads {
             repository: permit.repository().clone(),
             subject: permit.subject().claim().to_owned(),
             pusher,
-            draft: Draft { location: Location::fresh()?, received: 0, state: None },
+            draft: Draft::of(Location::fresh()?, 0),
             claim: 0,
             algorithm,
             hash_state: None,
             started: self.backend.clock.now(),
         };
-        let progress = Progress { id: upload.id.clone(), received: 0 };
+        let progress = Progress::of(&upload);
         let (idle_since, max) =
             (self.backend.idle_since(), self.backend.settings().limits.sessions_per_subject_max);
         let is_within = self.backend.database.start_upload(upload, idle_since, max).await?;
@@ -131,8 +142,7 @@ impl Uploads {
 
     /// How far a session has come.
     pub(crate) async fn progress(&self, permit: &Permit, id: &UploadId) -> Result<Progress, Error> {
-        let upload = self.session(permit, id).await?;
-        Ok(Progress { id: upload.id, received: upload.draft.received })
+        Ok(Progress::of(&self.session(permit, id).await?))
     }
 
     /// Appends a chunk. A request that is still appending to the same session is stopped first;
@@ -144,15 +154,9 @@ impl Uploads {
         range: Option<ChunkRange>,
         body: &mut Content,
     ) -> Result<Progress, Error> {
-        let turn = self.turns.take(id).await?;
-        let mut upload = self.session(permit, id).await?;
-        in_order(&upload, range, body)?;
-        let pushing = self.begin_pushing(&upload);
-        let (backend, superseded) = (&self.backend, &turn.superseded);
-        let reception = Reception { backend, pushing: &pushing, superseded };
-        let hasher = self.resume_hash(&upload).await?;
-        reception.append(&mut upload, hasher, body).await?;
-        Ok(Progress { id: upload.id, received: upload.draft.received })
+        let mut reception = self.begin_reception(permit, id, range, body).await?;
+        reception.append(body).await?;
+        Ok(Progress::of(&reception.upload))
     }
 
     /// Appends the last chunk, if there is one, and makes the blob out of what was received.
@@ -164,23 +168,29 @@ impl Uploads {
         range: Option<ChunkRange>,
         body: &mut Content,
     ) -> Result<(), Error> {
-        let turn = self.turns.take(id).await?;
-        let mut upload = self.session(permit, id).await?;
-        in_order(&upload, range, body)?;
-        let pushing = self.begin_pushing(&upload);
-        let (backend, superseded) = (&self.backend, &turn.superseded);
-        let reception = Reception { backend, pushing: &pushing, superseded };
-        let hasher = self.resume_hash(&upload).await?;
-        let received = reception.finish(&mut upload, hasher, body, digest.algorithm()).await?;
+        let mut reception = self.begin_reception(permit, id, range, body).await?;
+        let received = reception.finish(body, digest.algorithm()).await?;
         if received != *digest {
-            self.end_session(&upload).await?;
+            self.end_session(&reception.upload, None).await?;
             return Err(Error::DigestMismatch);
         }
-        self.make_blob(&upload, digest).await
+        self.make_blob(&reception.upload, digest).await
     }
 
-    fn begin_pushing(&self, upload: &Upload) -> Pushing<'_> {
-        self.pushers.begin(&upload.pusher, self.backend.settings().limits.uploads_per_subject_max)
+    async fn begin_reception(
+        &self,
+        permit: &Permit,
+        id: &UploadId,
+        range: Option<ChunkRange>,
+        body: &mut Content,
+    ) -> Result<Reception<'_>, Error> {
+        let turn = self.turns.take(id).await?;
+        let upload = self.session(permit, id).await?;
+        in_order(&upload, range, body)?;
+        let slots_max = self.backend.settings().limits.uploads_per_subject_max;
+        let pushing = self.pushers.begin(&upload.pusher, slots_max);
+        let hasher = self.resume_hash(&upload).await?;
+        Ok(Reception::new(&self.backend, turn, pushing, upload, hasher))
     }
 
     /// The hash over what the session holds: from its saved state, else by reading it again.
@@ -189,10 +199,8 @@ impl Uploads {
         match saved.and_then(|state| Hasher::from_state(upload.algorithm, state)) {
             Some(hasher) => Ok(hasher),
             None if upload.draft.received == 0 => Ok(Hasher::new(upload.algorithm)),
-            None if self.backend.store.reads_unfinished() => {
-                Hasher::over(&*self.backend.store, &upload.draft, upload.algorithm).await
-            }
-            None => Err(Error::UploadUnknown),
+            // A store that cannot read what is unfinished finds nothing, which ends the session.
+            None => Hasher::over(&*self.backend.store, &upload.draft, upload.algorithm).await,
         }
     }
 
@@ -200,7 +208,7 @@ impl Uploads {
     pub(crate) async fn cancel(&self, permit: &Permit, id: &UploadId) -> Result<(), Error> {
         let _turn = self.turns.take(id).await?;
         let upload = self.session(permit, id).await?;
-        self.end_session(&upload).await
+        self.end_session(&upload, None).await.map(drop)
     }
 
     /// Whose session it is, and since when: what a token that expired meanwhile is judged by.
@@ -214,7 +222,7 @@ impl Uploads {
     }
 
     /// Ends a session that was found idle. `false` when somebody works on it after all.
-    pub(crate) async fn end_idle(
+    pub(super) async fn end_idle(
         &self,
         upload: &Upload,
         idle_since: UnixSeconds,
@@ -223,12 +231,7 @@ impl Uploads {
         if self.turns.is_active(&upload.id) {
             return Ok(false);
         }
-        let (database, now) = (&self.backend.database, self.backend.clock.now());
-        let is_ended = database.end_idle_upload(upload, idle_since, now).await?;
-        if is_ended {
-            self.backend.drop_objects(&[upload.dead()]).await;
-        }
-        Ok(is_ended)
+        self.end_session(upload, Some(idle_since)).await
     }
 
     /// The session, if it is of the permit's subject and repository; any other is unknown.
@@ -250,24 +253,28 @@ impl Uploads {
             location: upload.draft.location.clone(),
             damaged: false,
         };
-        let received = Received { blob, unsound: self.unsound_object_of(digest).await? };
+        let unsound = match self.backend.know(digest).await? {
+            Known::Unsound(location) => Some(location),
+            Known::Sound(_) | Known::Nothing => None,
+        };
+        let received = Received { blob, unsound };
         let now = self.backend.clock.now();
         let dead = self.backend.database.commit_blob(upload, received, now).await?;
         self.backend.drop_objects(&dead.ok_or(Error::UploadUnknown)?).await;
         Ok(())
     }
 
-    /// Where the digest's present object lies, if that is missing or of the wrong length.
-    async fn unsound_object_of(&self, digest: &Digest) -> Result<Option<Location>, Error> {
-        let Some(blob) = self.backend.database.blob(digest).await? else { return Ok(None) };
-        Ok(if self.backend.is_sound(&blob).await? { None } else { Some(blob.location) })
-    }
-
-    async fn end_session(&self, upload: &Upload) -> Result<(), Error> {
-        if self.backend.database.end_upload(upload, self.backend.clock.now()).await? {
-            self.backend.drop_objects(&[upload.dead()]).await;
+    async fn end_session(
+        &self,
+        upload: &Upload,
+        idle_since: Option<UnixSeconds>,
+    ) -> Result<bool, Error> {
+        let is_ended =
+            self.backend.database.end_upload(upload, idle_since, self.backend.clock.now()).await?;
+        if is_ended {
+            self.backend.drop_objects(slice::from_ref(&upload.draft)).await;
         }
-        Ok(())
+        Ok(is_ended)
     }
 }
 
@@ -275,8 +282,7 @@ impl Uploads {
 fn in_order(upload: &Upload, range: Option<ChunkRange>, body: &Content) -> Result<(), Error> {
     let Some(range) = range else { return Ok(()) };
     if range.first != upload.draft.received {
-        let progress = Progress { id: upload.id.clone(), received: upload.draft.received };
-        return Err(Error::OutOfOrder { progress });
+        return Err(Error::OutOfOrder { progress: Progress::of(upload) });
     }
     let announced = range.last.checked_sub(range.first).and_then(|length| length.checked_add(1));
     match (announced, body.length()) {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::metadata::upload::Pusher;
 
@@ -24,9 +24,9 @@ const KEPT_OPEN_PER_PUSHER_MAX: usize = KEPT_OPEN_MAX / 4;
 /// The slots, and what of them and of the store each pusher has who pushes now.
 #[derive(Debug)]
 pub(crate) struct Pushers {
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     slots_max: usize,
-    kept_open: Semaphore,
+    kept_open: Arc<Semaphore>,
     active: Mutex<HashMap<Pusher, Active>>,
 }
 
@@ -39,8 +39,8 @@ struct Active {
 
 #[derive(Debug)]
 struct Share {
-    slots: Semaphore,
-    kept_open: Semaphore,
+    slots: Arc<Semaphore>,
+    kept_open: Arc<Semaphore>,
     /// Bytes that requests have received and no row counts yet.
     unrecorded_bytes: AtomicU64,
 }
@@ -49,9 +49,9 @@ impl Pushers {
     /// Nobody yet, with `slots_max` slots for all.
     pub(crate) fn new(slots_max: usize) -> Self {
         Self {
-            slots: Semaphore::new(slots_max),
+            slots: Arc::new(Semaphore::new(slots_max)),
             slots_max,
-            kept_open: Semaphore::new(KEPT_OPEN_MAX),
+            kept_open: Arc::new(Semaphore::new(KEPT_OPEN_MAX)),
             active: Mutex::default(),
         }
     }
@@ -67,8 +67,8 @@ impl Pushers {
         let mut active = self.active.lock();
         let fresh = || {
             let share = Share {
-                slots: Semaphore::new(slots_max.min(Semaphore::MAX_PERMITS)),
-                kept_open: Semaphore::new(KEPT_OPEN_PER_PUSHER_MAX),
+                slots: Arc::new(Semaphore::new(slots_max.min(Semaphore::MAX_PERMITS))),
+                kept_open: Arc::new(Semaphore::new(KEPT_OPEN_PER_PUSHER_MAX)),
                 unrecorded_bytes: AtomicU64::new(0),
             };
             Active { share: Arc::new(share), uploads: 0 }
@@ -91,30 +91,20 @@ pub(super) struct Pushing<'p> {
     unrecorded_bytes: AtomicU64,
 }
 
-/// The right to have bytes in hand: to take them from the client, hash and write them.
+/// One of the pusher's share and of all, until dropped: the right to have bytes in hand, which is to
+/// take them from the client, hash and write them, or to keep a file open while its client thinks.
 #[derive(Debug)]
-pub(super) struct Slot<'s> {
-    _own: SemaphorePermit<'s>,
-    _common: SemaphorePermit<'s>,
-}
-
-/// The right to keep a file open while its client thinks.
-#[derive(Debug)]
-pub(super) struct KeptOpen<'s> {
-    _own: SemaphorePermit<'s>,
-    _common: SemaphorePermit<'s>,
+pub(super) struct Slot {
+    _own: OwnedSemaphorePermit,
+    _common: OwnedSemaphorePermit,
 }
 
 impl Pushing<'_> {
-    pub(super) fn pusher(&self) -> &Pusher {
-        &self.pusher
-    }
-
     /// Waits for a slot. Whoever has many uploads waits for one of their own first, so that no
     /// pusher has more than a share of the common queue. `None` when the registry is gone.
-    pub(super) async fn slot(&self) -> Option<Slot<'_>> {
-        let own = self.share.slots.acquire().await.ok()?;
-        let common = self.pushers.slots.acquire().await.ok()?;
+    pub(super) async fn slot(&self) -> Option<Slot> {
+        let own = Arc::clone(&self.share.slots).acquire_owned().await.ok()?;
+        let common = Arc::clone(&self.pushers.slots).acquire_owned().await.ok()?;
         Some(Slot { _own: own, _common: common })
     }
 
@@ -125,10 +115,10 @@ impl Pushing<'_> {
 
     /// The right to keep the file open while the client thinks, if the pusher's share and all of it
     /// have room.
-    pub(super) fn keep_open(&self) -> Option<KeptOpen<'_>> {
-        let own = self.share.kept_open.try_acquire().ok()?;
-        let common = self.pushers.kept_open.try_acquire().ok()?;
-        Some(KeptOpen { _own: own, _common: common })
+    pub(super) fn keep_open(&self) -> Option<Slot> {
+        let own = Arc::clone(&self.share.kept_open).try_acquire_owned().ok()?;
+        let common = Arc::clone(&self.pushers.kept_open).try_acquire_owned().ok()?;
+        Some(Slot { _own: own, _common: common })
     }
 
     /// Notes bytes that were received and that no row counts yet.

@@ -8,7 +8,10 @@ use futures_util::StreamExt;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::pusher::{KeptOpen, Pushing, Slot};
+use super::{
+    pusher::{Pushing, Slot},
+    turn::Turn,
+};
 use crate::{
     metadata::upload::Upload,
     registry::{
@@ -17,7 +20,7 @@ use crate::{
         content::{Content, is_late},
         hash::Hasher,
     },
-    storage::{self, Draft, Location, ObjectWriter, Progress, Store},
+    storage::{self, Draft, Location, ObjectWriter},
 };
 
 /// How much is gathered before it is hashed and written. Twice this is held per slot: one part on
@@ -72,107 +75,121 @@ impl Ending {
 
 /// A request body on its way into the object of a session.
 pub(super) struct Reception<'r> {
-    pub(super) backend: &'r Backend,
-    pub(super) pushing: &'r Pushing<'r>,
-    pub(super) superseded: &'r CancellationToken,
+    backend: &'r Backend,
+    /// The session as it is recorded.
+    pub(super) upload: Upload,
+    /// The object as far as it is durable.
+    draft: Draft,
+    hasher: Hasher,
+    /// How much was appended.
+    received: u64,
+    /// How much was there when room was looked for.
+    looked_at: u64,
+    writer: Option<Box<dyn ObjectWriter>>,
+    /// The right to stay open between turns.
+    kept_open: Option<Slot>,
+    pushing: Pushing<'r>,
+    turn: Turn<'r>,
 }
 
-impl Reception<'_> {
-    /// Appends the body to what the session holds, makes it durable and records it, as far as it came.
-    pub(super) async fn append(
-        &self,
-        upload: &mut Upload,
+impl<'r> Reception<'r> {
+    pub(super) fn new(
+        backend: &'r Backend,
+        turn: Turn<'r>,
+        pushing: Pushing<'r>,
+        upload: Upload,
         hasher: Hasher,
-        body: &mut Content,
-    ) -> Result<(), Error> {
-        let mut object = Object::new(self, upload, hasher);
-        let received = self.receive(body, &mut object).await;
-        let (ending, slot) = self.or_cut_back(upload, received).await?;
-        self.keep(upload, object, slot).await?;
+    ) -> Self {
+        let (draft, received) = (upload.draft.clone(), upload.draft.received);
+        Self {
+            backend,
+            upload,
+            draft,
+            hasher,
+            received,
+            looked_at: received,
+            writer: None,
+            kept_open: None,
+            pushing,
+            turn,
+        }
+    }
+
+    /// Appends the body to what the session holds, makes it durable and records it, as far as it came.
+    pub(super) async fn append(&mut self, body: &mut Content) -> Result<(), Error> {
+        let received = self.receive(body).await;
+        let (ending, slot) = self.or_cut_back(received).await?;
+        self.keep(slot).await?;
         ending.complete()
     }
 
     /// Appends the last of the body, and makes what was received an object that lasts. Gives its
     /// digest under `algorithm`.
     pub(super) async fn finish(
-        &self,
-        upload: &mut Upload,
-        hasher: Hasher,
+        &mut self,
         body: &mut Content,
         algorithm: Algorithm,
     ) -> Result<Digest, Error> {
-        let mut object = Object::new(self, upload, hasher);
-        let received = self.receive(body, &mut object).await;
-        let (ending, slot) = self.or_cut_back(upload, received).await?;
+        let received = self.receive(body).await;
+        let (ending, slot) = self.or_cut_back(received).await?;
         if let Err(error) = ending.complete() {
-            self.keep(upload, object, slot).await?;
+            self.keep(slot).await?;
             return Err(error);
         }
-        let (received, hasher) = (object.received, object.hasher.clone());
-        if object.seal().await? {
-            self.record(upload, object.draft.clone(), &object.hasher).await?;
+        if let Some(sealed) = self.open().await?.seal().await.map_err(or_unknown)? {
+            self.draft = sealed;
+            self.record().await?;
         }
-        let finished = object.finish().await;
-        drop(slot);
-        upload.draft.location = self.or_cut_back(upload, finished).await?;
-        upload.draft.received = received;
-        if hasher.algorithm() == algorithm {
-            return Ok(hasher.finish());
-        }
-        Ok(Hasher::over(&*self.backend.store, &upload.draft, algorithm).await?.finish())
+        let finished = self.finish_object().await;
+        drop((slot, self.kept_open.take()));
+        self.upload.draft.location = self.or_cut_back(finished).await?;
+        self.upload.draft.received = self.received;
+        let hasher = if self.hasher.algorithm() == algorithm {
+            self.hasher.clone()
+        } else {
+            Hasher::over(&*self.backend.store, &self.upload.draft, algorithm).await?
+        };
+        Ok(hasher.finish())
     }
 
     /// Makes durable what came, and records it. The writer may keep it waiting, but no slot.
-    async fn keep(
-        &self,
-        upload: &mut Upload,
-        mut object: Object<'_>,
-        slot: Option<Slot<'_>>,
-    ) -> Result<(), Error> {
-        let kept = object.checkpoint().await;
+    async fn keep(&mut self, slot: Option<Slot>) -> Result<(), Error> {
+        let kept = self.checkpoint().await;
         drop(slot);
-        self.or_cut_back(upload, kept).await?;
-        let Object { draft, hasher, .. } = object;
-        self.record(upload, draft, &hasher).await
+        self.or_cut_back(kept).await?;
+        self.writer = None;
+        self.record().await
     }
 
-    async fn record(
-        &self,
-        upload: &mut Upload,
-        draft: Draft,
-        hasher: &Hasher,
-    ) -> Result<(), Error> {
-        (upload.draft, upload.hash_state) = (draft, Some(hasher.state()));
+    async fn record(&mut self) -> Result<(), Error> {
+        self.upload.draft = self.draft.clone();
+        self.upload.hash_state = Some(self.hasher.state());
         let now = self.backend.clock.now();
-        match self.backend.database.record_upload(upload, now).await? {
+        match self.backend.database.record_upload(&mut self.upload, now).await? {
             true => Ok(()),
             false => Err(Error::Superseded),
         }
     }
 
     /// Takes the body in. Gives the slot under which the rest is to be done, too.
-    async fn receive(
-        &self,
-        body: &mut Content,
-        object: &mut Object<'_>,
-    ) -> Result<(Ending, Option<Slot<'_>>), Error> {
-        if body.length() == Some(0) && object.received > 0 {
+    async fn receive(&mut self, body: &mut Content) -> Result<(Ending, Option<Slot>), Error> {
+        if body.length() == Some(0) && self.received > 0 {
             return Ok((Ending::Complete, None));
         }
         self.backend.refuse_when_full().await?;
         self.refuse_beyond_share(body.length().unwrap_or(0)).await?;
-        self.pump(body, object).await
+        self.pump(body).await
     }
 
     /// Refuses `more` bytes, which a client has announced, beyond what the unfinished uploads of
     /// its subject may hold.
-    async fn refuse_beyond_share(&self, more: u64) -> Result<(), Error> {
+    async fn refuse_beyond_share(&mut self, more: u64) -> Result<(), Error> {
         let limits = self.backend.settings().limits;
         let (max, sessions_max) =
             (limits.unfinished_bytes_per_subject_max, limits.sessions_per_subject_max);
-        let (pusher, idle_since) = (self.pushing.pusher(), self.backend.idle_since());
+        let (pusher, idle_since) = (&self.upload.pusher, self.backend.idle_since());
         let database = &self.backend.database;
-        let recorded = database.unfinished_bytes_of(pusher, idle_since, sessions_max).await?;
+        let (_, recorded) = database.unfinished_of(pusher, idle_since, sessions_max).await?;
         let bytes = recorded.saturating_add(self.pushing.unrecorded_bytes()).saturating_add(more);
         if bytes <= max {
             return Ok(());
@@ -181,23 +198,23 @@ impl Reception<'_> {
     }
 
     /// Whether there still is room for more, every few MiB.
-    async fn look_again(&self, object: &mut Object<'_>) -> Result<(), Error> {
-        if object.received - object.looked_at >= CHECK_BYTES {
+    async fn look_again(&mut self) -> Result<(), Error> {
+        if self.received - self.looked_at >= CHECK_BYTES {
             self.backend.refuse_when_full().await?;
             self.refuse_beyond_share(0).await?;
-            object.looked_at = object.received;
+            self.looked_at = self.received;
         }
         Ok(())
     }
 
     /// After a failure gives back the room that bytes take which the row does not count; on a full
     /// disk at once.
-    async fn or_cut_back<T>(&self, upload: &Upload, result: Result<T, Error>) -> Result<T, Error> {
+    async fn or_cut_back<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         if result.is_err()
-            && let Err(error) = self.backend.store.cut_back(&upload.draft).await
+            && let Err(error) = self.backend.store.cut_back(&self.upload.draft).await
         {
             let error = berth_shared::telemetry::chain(&error);
-            tracing::warn!(upload = upload.id.as_str(), error, "cutting back an upload");
+            tracing::warn!(upload = self.upload.id.as_str(), error, "cutting back an upload");
         }
         result
     }
@@ -205,34 +222,30 @@ impl Reception<'_> {
     /// Receives the body, turn by turn. Within a turn one batch is
     /// received while the one before is hashed and written. Between turns nothing is in hand and no
     /// slot is held, for as long as the client thinks.
-    async fn pump(
-        &self,
-        body: &mut Content,
-        object: &mut Object<'_>,
-    ) -> Result<(Ending, Option<Slot<'_>>), Error> {
-        let Self { pushing, superseded, .. } = *self;
+    async fn pump(&mut self, body: &mut Content) -> Result<(Ending, Option<Slot>), Error> {
+        let superseded = self.turn.superseded.clone();
         loop {
-            self.look_again(object).await?;
+            self.look_again().await?;
             let (slot, chunk) = match self.first_chunk(body).await {
                 Ok(first) => first,
-                Err(ending) => return Ok((ending, pushing.slot().await)),
+                Err(ending) => return Ok((ending, self.pushing.slot().await)),
             };
-            let began = object.received;
-            let (mut batch, mut ending) = gather(vec![chunk], body, superseded).await;
+            let began = self.received;
+            let (mut batch, mut ending) = gather(vec![chunk], body, &superseded).await;
             while ending == Ending::Full
-                && (object.received - began < TURN_BYTES || !pushing.keeps_others_waiting())
+                && (self.received - began < TURN_BYTES || !self.pushing.keeps_others_waiting())
             {
-                self.look_again(object).await?;
+                self.look_again().await?;
                 let (stored, next) =
-                    tokio::join!(object.store(batch), gather(Vec::new(), body, superseded));
+                    tokio::join!(self.store(batch), gather(Vec::new(), body, &superseded));
                 stored?;
                 (batch, ending) = next;
             }
-            object.store(batch).await?;
+            self.store(batch).await?;
             if !matches!(ending, Ending::Full | Ending::Paused) {
                 return Ok((ending, Some(slot)));
             }
-            object.rest().await?;
+            self.rest().await?;
             drop(slot);
         }
     }
@@ -245,11 +258,11 @@ impl Reception<'_> {
     /// A body that had nothing counts as awaited until it is asked again, also while bytes are there
     /// and all slots are taken. That time is charged to the client, whom the bytes give it back at
     /// the least rate; and where connections run out, its own looks as if it kept the server waiting.
-    async fn first_chunk(&self, body: &mut Content) -> Result<(Slot<'_>, Bytes), Ending> {
-        let Self { pushing, superseded, .. } = *self;
+    async fn first_chunk(&mut self, body: &mut Content) -> Result<(Slot, Bytes), Ending> {
+        let superseded = &self.turn.superseded;
         loop {
             let slot = tokio::select! {
-                slot = pushing.slot() => slot.ok_or(Ending::Superseded)?,
+                slot = self.pushing.slot() => slot.ok_or(Ending::Superseded)?,
                 () = superseded.cancelled() => return Err(Ending::Superseded),
             };
             match poll_fn(|cx| Poll::Ready(body.poll_next_unpin(cx))).await {
@@ -265,78 +278,11 @@ impl Reception<'_> {
             }
         }
     }
-}
-
-/// Ends when the task is woken: by the body, if that was asked and had nothing, or by anything else.
-async fn woken() {
-    let mut is_asleep = false;
-    poll_fn(|_| if replace(&mut is_asleep, true) { Poll::Ready(()) } else { Poll::Pending }).await;
-}
-
-/// Takes what the client sends, for a short time, until it is a batch.
-async fn gather(
-    mut batch: Vec<Bytes>,
-    body: &mut Content,
-    superseded: &CancellationToken,
-) -> (Vec<Bytes>, Ending) {
-    let mut bytes: usize = batch.iter().map(Bytes::len).sum();
-    let mut end = pin!(sleep(GATHER_TIME));
-    while bytes < BATCH_BYTES && batch.len() < BATCH_CHUNKS {
-        let chunk = tokio::select! {
-            biased;
-            () = superseded.cancelled() => return (batch, Ending::Superseded),
-            chunk = body.next() => chunk,
-            () = end.as_mut() => return (batch, Ending::Paused),
-        };
-        match chunk {
-            Some(Ok(chunk)) => {
-                bytes += chunk.len();
-                batch.push(chunk);
-            }
-            Some(Err(error)) => return (batch, Ending::of(&error)),
-            None => return (batch, Ending::Complete),
-        }
-    }
-    (batch, Ending::Full)
-}
-
-/// The object of a session while a body is appended to it.
-struct Object<'o> {
-    store: &'o dyn Store,
-    pushing: &'o Pushing<'o>,
-    /// As far as it is durable.
-    draft: Draft,
-    claim: u64,
-    hasher: Hasher,
-    /// How much was appended.
-    received: u64,
-    /// How much was there when room was looked for.
-    looked_at: u64,
-    writer: Option<Box<dyn ObjectWriter>>,
-    /// The right to stay open between turns.
-    kept_open: Option<KeptOpen<'o>>,
-}
-
-impl<'o> Object<'o> {
-    fn new(reception: &Reception<'o>, upload: &Upload, hasher: Hasher) -> Self {
-        let received = upload.draft.received;
-        Self {
-            store: &*reception.backend.store,
-            pushing: reception.pushing,
-            draft: upload.draft.clone(),
-            claim: upload.claim,
-            hasher,
-            received,
-            looked_at: received,
-            writer: None,
-            kept_open: None,
-        }
-    }
 
     async fn open(&mut self) -> Result<&mut Box<dyn ObjectWriter>, Error> {
         let writer = match self.writer.take() {
             Some(writer) => writer,
-            None => self.store.open(self.draft.clone(), self.claim).await?,
+            None => self.backend.store.open(self.draft.clone(), self.upload.claim).await?,
         };
         Ok(self.writer.insert(writer))
     }
@@ -372,33 +318,50 @@ impl<'o> Object<'o> {
 
     /// Makes all of it durable. An object without bytes is one too.
     async fn checkpoint(&mut self) -> Result<(), Error> {
-        let progress = self.open().await?.checkpoint().await.map_err(or_unknown)?;
-        self.advance(progress);
+        self.draft = self.open().await?.checkpoint().await.map_err(or_unknown)?;
         Ok(())
     }
 
-    /// Whether something has to be recorded before it is finished.
-    async fn seal(&mut self) -> Result<bool, Error> {
-        let progress = self.open().await?.seal().await.map_err(or_unknown)?;
-        let is_needed = progress.is_some();
-        if let Some(progress) = progress {
-            self.advance(progress);
-        }
-        Ok(is_needed)
-    }
-
-    fn advance(&mut self, Progress { durable, state }: Progress) {
-        self.draft.received = durable;
-        self.draft.state = state;
-    }
-
-    async fn finish(mut self) -> Result<Location, Error> {
+    async fn finish_object(&mut self) -> Result<Location, Error> {
         self.open().await?;
-        match self.writer {
+        match self.writer.take() {
             Some(writer) => writer.finish().await.map_err(or_unknown),
             None => Err(Error::UploadUnknown),
         }
     }
+}
+
+/// Ends when the task is woken: by the body, if that was asked and had nothing, or by anything else.
+async fn woken() {
+    let mut is_asleep = false;
+    poll_fn(|_| if replace(&mut is_asleep, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+/// Takes what the client sends, for a short time, until it is a batch.
+async fn gather(
+    mut batch: Vec<Bytes>,
+    body: &mut Content,
+    superseded: &CancellationToken,
+) -> (Vec<Bytes>, Ending) {
+    let mut bytes: usize = batch.iter().map(Bytes::len).sum();
+    let mut end = pin!(sleep(GATHER_TIME));
+    while bytes < BATCH_BYTES && batch.len() < BATCH_CHUNKS {
+        let chunk = tokio::select! {
+            biased;
+            () = superseded.cancelled() => return (batch, Ending::Superseded),
+            chunk = body.next() => chunk,
+            () = end.as_mut() => return (batch, Ending::Paused),
+        };
+        match chunk {
+            Some(Ok(chunk)) => {
+                bytes += chunk.len();
+                batch.push(chunk);
+            }
+            Some(Err(error)) => return (batch, Ending::of(&error)),
+            None => return (batch, Ending::Complete),
+        }
+    }
+    (batch, Ending::Full)
 }
 
 /// The row counts more bytes than the object holds: nothing is appended to that.

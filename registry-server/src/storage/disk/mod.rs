@@ -11,6 +11,7 @@ mod writer;
 use std::{
     fs::{self, File},
     io,
+    ops::Range,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -100,37 +101,6 @@ impl DiskStore {
         .await
     }
 
-    async fn stream(
-        &self,
-        reader: Reader,
-        location: &Location,
-        start: u64,
-        length: u64,
-    ) -> Result<ObjectStream, Error> {
-        let first_length = length.min(reader.piece_bytes());
-        let room = reader.room_to_begin(first_length).await?;
-        let (file, first) = self
-            .run("reading", location, move |path| {
-                let file = open_regular(path)?;
-                if file.metadata()?.len() < start.saturating_add(length) {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                let first = read_piece(&file, start, first_length, room)?;
-                Ok((Arc::new(file), first))
-            })
-            .await?;
-        let rest = Pieces {
-            location: location.clone(),
-            file,
-            reader,
-            at: start + first_length,
-            end: start + length,
-            ahead: None,
-        };
-        let rest = stream::unfold(rest.read_ahead(), Pieces::next);
-        Ok(stream::once(async move { Ok(first) }).chain(rest).boxed())
-    }
-
     /// Runs file work on the blocking pool and says of a failure what was being done.
     async fn run<T: Send + 'static>(
         &self,
@@ -191,23 +161,36 @@ impl Store for DiskStore {
 
     async fn read(
         &self,
+        shares: Option<&Shares>,
         location: &Location,
-        start: u64,
-        length: u64,
+        Range { start, end }: Range<u64>,
     ) -> Result<ObjectStream, Error> {
-        self.stream(Reader::Server, location, start, length).await
-    }
-
-    async fn read_for(
-        &self,
-        shares: &Shares,
-        location: &Location,
-        start: u64,
-        length: u64,
-    ) -> Result<ObjectStream, Error> {
-        let file = shares.file().await?;
-        let reader = Reader::client(shares.clone(), file);
-        self.stream(reader, location, start, length).await
+        let reader = match shares {
+            Some(shares) => Reader::client(shares.clone(), shares.file().await?),
+            None => Reader::Server,
+        };
+        let first_length = (end - start).min(reader.piece_bytes());
+        let room = reader.room_to_begin(first_length).await?;
+        let (file, first) = self
+            .run("reading", location, move |path| {
+                let file = open_regular(path)?;
+                if file.metadata()?.len() < end {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                let first = read_piece(&file, start, first_length, room)?;
+                Ok((Arc::new(file), first))
+            })
+            .await?;
+        let rest = Pieces {
+            location: location.clone(),
+            file,
+            reader,
+            at: start + first_length,
+            end,
+            ahead: None,
+        };
+        let rest = stream::unfold(rest.read_ahead(), Pieces::next);
+        Ok(stream::once(async move { Ok(first) }).chain(rest).boxed())
     }
 
     async fn open(&self, draft: Draft, _claim: u64) -> Result<Box<dyn ObjectWriter>, Error> {
@@ -221,10 +204,6 @@ impl Store for DiskStore {
             Err(Error::NotFound(_)) => Ok(()),
             result => result,
         }
-    }
-
-    fn reads_unfinished(&self) -> bool {
-        true
     }
 
     async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>> {
@@ -252,10 +231,6 @@ impl Store for DiskStore {
         let stat = |root: &Path| Ok(nix::sys::statvfs::statvfs(root)?);
         let stat = self.on_root("asking for the free space of", stat).await?;
         Ok(Some(stat.blocks_available() * stat.fragment_size()))
-    }
-
-    async fn check(&self) -> Result<(), Error> {
-        self.free_bytes().await.map(|_| ())
     }
 }
 

@@ -16,7 +16,7 @@ use nix::fcntl::OFlag;
 use tokio::task::JoinHandle;
 
 use super::{DiskStore, ended, explain, on_disk};
-use crate::storage::{Draft, Error, Location, ObjectWriter, Progress};
+use crate::storage::{Draft, Error, Location, ObjectWriter};
 
 /// After how many written bytes an early sync starts.
 const EARLY_SYNC_BYTES: u64 = 16 * 1024 * 1024;
@@ -122,13 +122,13 @@ impl ObjectWriter for DiskWriter {
         Ok(())
     }
 
-    async fn checkpoint(&mut self) -> Result<Progress, Error> {
+    async fn checkpoint(&mut self) -> Result<Draft, Error> {
         self.sync().await?;
         self.draft.received = self.length;
-        Ok(Progress { durable: self.length, state: None })
+        Ok(self.draft.clone())
     }
 
-    async fn seal(&mut self) -> Result<Option<Progress>, Error> {
+    async fn seal(&mut self) -> Result<Option<Draft>, Error> {
         Ok(None)
     }
 
