@@ -3,7 +3,6 @@
 use std::slice;
 
 use auth_server::{
-    admin::Admin,
     audit::{EVENTS, Row},
     database::audit::Filter,
 };
@@ -15,6 +14,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{
+    instance::Admin,
     report::{Report, Told, table, warn},
     times,
 };
@@ -102,7 +102,7 @@ fn nothing(filter: &Filter, admin: &Admin) -> String {
         parts => format!("nothing is recorded {}", parts.join(" ")),
     };
     let is_about_tokens = filter.event.as_ref().is_none_or(|event| matches(event, "token.issue"));
-    if !admin.config().audit.issue && is_about_tokens {
+    if !admin.config.audit.issue && is_about_tokens {
         text.push_str(
             "\ntokens that were given as asked for are not: [audit] in auth.toml has issue = false",
         );

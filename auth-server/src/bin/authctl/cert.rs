@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use auth_server::{
-    admin::Admin,
     certs::{CertificateFiles, Found},
     host::Host,
 };
@@ -11,7 +10,10 @@ use berth_shared::{clock::Clock, unix_owner::Identity};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::report::{Failure, Report, Told, warn};
+use crate::{
+    instance::Admin,
+    report::{Failure, Report, Told, warn},
+};
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -64,13 +66,13 @@ impl std::str::FromStr for HostList {
 impl Place {
     fn files(&self, admin: Option<&Admin>) -> CertificateFiles {
         let given = self.certs.clone().filter(|certs| !certs.as_os_str().is_empty());
-        let set = admin.and_then(|admin| admin.config().certificates.as_ref());
+        let set = admin.and_then(|admin| admin.config.certificates.as_ref());
         if let (None, Some(set)) = (&given, set) {
             let set = set.files();
             return CertificateFiles { ca: self.ca.clone().unwrap_or(set.ca), certs: set.certs };
         }
         // `init --split` puts the CA beside the data of auth-server.
-        let beside = admin.and_then(|admin| admin.config().data.canonicalize().ok());
+        let beside = admin.and_then(|admin| admin.config.data.canonicalize().ok());
         let split = beside.and_then(|data| data.parent().map(PathBuf::from));
         let split = split.filter(|folder| folder.join("ca").is_dir());
         let certs = match (given, &split) {

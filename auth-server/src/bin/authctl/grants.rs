@@ -1,6 +1,5 @@
 //! `authctl grant`, `revoke`, `deny` and `grants`: who may do what.
 
-use auth_server::admin::{Admin, rules};
 use berth_shared::{
     clock::UnixSeconds,
     rights::{Effect, Rule},
@@ -11,8 +10,9 @@ use serde_json::json;
 
 use crate::{
     grant_text::{self, GrantText, json_rules, show_rules, write},
+    instance::Admin,
     report::{Failure, Report, Told, warn_of},
-    times,
+    rules, times,
 };
 
 #[derive(Args)]

@@ -8,12 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use auth_server::{
-    admin::{Admin, policy},
-    database::{
-        apply::{Changes, Desired},
-        policy::Policy,
-    },
+use auth_server::database::{
+    apply::{Changes, Desired},
+    policy::Policy,
 };
 use berth_shared::{
     clock::{UnixSeconds, rfc3339},
@@ -26,10 +23,12 @@ use serde_json::{Value, json};
 use toml::Spanned;
 
 use crate::{
-    grant_text::{GrantText, json_rules, now, write},
+    grant_text::{GrantText, json_rules, write},
     group::member,
-    report::{Failure, Report, Told, warn, warn_of},
+    instance::Admin,
+    report::{Failure, Report, Told, warn},
     times,
+    warning::nobody_yet,
 };
 
 #[derive(Subcommand)]
@@ -118,7 +117,7 @@ fn entry_of_rule(text: &str) -> Result<(GrantText, Option<UnixSeconds>), String>
 pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
     match verb {
         Verb::Export => {
-            let (text, json) = export(&*admin.policy().await?);
+            let (text, json) = export(&*admin.policy().await?, admin.now());
             Ok(Report::done(text.trim_end(), json))
         }
         Verb::Apply { file, prune, dry_run } => apply(&file, prune, dry_run, admin).await,
@@ -136,11 +135,19 @@ async fn apply(path: &Path, prune: bool, dry_run: bool, admin: &Admin) -> Told {
     let text = text.map_err(|error| Failure::refused(format!("reading {shown}: {error}")))?;
     let mut desired = parse(&text)
         .map_err(|error| Failure::refused(format!("{shown}: nothing was changed: {error}")))?;
-    for rule in policy::leave_out_ended(admin, &mut desired) {
+    // What has ended would be added anew with every run.
+    for rule in desired.rules.extract_if(.., |rule| !rule.holds_at(admin.now())) {
         warn(&format!("{shown}: left out, since it has ended: {}", write(&rule)));
     }
-    warn_of(&policy::warnings(admin, &desired).await?);
-    let changes = policy::apply(admin, &desired, prune, dry_run).await?;
+    let policy = admin.policy().await?;
+    let mut named: Vec<_> = desired.rules.iter().map(|rule| &rule.grantee).collect();
+    named.dedup();
+    let is_made =
+        |one: &&Grantee| matches!(one, Grantee::Group(group) if desired.groups.contains_key(group));
+    for one in named.into_iter().filter(|one| !is_made(one)) {
+        nobody_yet(one, admin, &policy).iter().for_each(|warning| warn(warning));
+    }
+    let changes = admin.database().await?.apply(&desired, prune, dry_run, admin.now()).await?;
     let mut lines = show(&changes);
     lines.push(match (changes.is_empty(), dry_run) {
         (true, _) => "nothing to change".to_owned(),
@@ -177,10 +184,10 @@ fn show(changes: &Changes) -> Vec<String> {
 }
 
 /// The whole policy as a file that `apply` reads, in one order, and as JSON of the same form.
-fn export(policy: &Policy) -> (String, Value) {
+fn export(policy: &Policy, now: UnixSeconds) -> (String, Value) {
     let mut allow: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut deny = allow.clone();
-    for rule in policy.rules().into_iter().filter(|rule| rule.holds_at(now())) {
+    for rule in policy.rules().into_iter().filter(|rule| rule.holds_at(now)) {
         let table = if rule.effect == Effect::Allow { &mut allow } else { &mut deny };
         let end = rule.expires.map(|end| format!(" until {}", rfc3339(end))).unwrap_or_default();
         let entry = format!("{}:{}{end}", rule.pattern, rule.actions);
@@ -243,9 +250,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("auth");
         let htpasswd = dir.path().join("htpasswd");
-        let author = Author::process(Clock::set(0));
         let config = Config { data, htpasswd, ..Config::default() };
-        let admin = Admin::new(config, author, Clock::system());
+        let admin = Admin::new(config, Author::process(Clock::system()));
         let file = dir.path().join("policy.toml");
         let rules = async || {
             let policy = admin.database().await.unwrap().policy().await.unwrap();

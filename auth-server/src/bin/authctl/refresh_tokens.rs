@@ -1,6 +1,6 @@
 //! `authctl refresh-tokens`: what clients keep in place of passwords, seen and ended.
 
-use auth_server::{admin::Admin, database::refresh_tokens::RefreshTokenRow};
+use auth_server::database::refresh_tokens::RefreshTokenRow;
 use berth_shared::{
     clock::rfc3339,
     subject::{Grantee, Subject},
@@ -8,7 +8,10 @@ use berth_shared::{
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::report::{Failure, Report, Told, warn};
+use crate::{
+    instance::Admin,
+    report::{Failure, Report, Told, warn},
+};
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -60,7 +63,7 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
 async fn list(arguments: &List, admin: &Admin) -> Told {
     let subject = arguments.subject.as_ref().map(one_subject).transpose()?;
     let found = admin.database().await?.refresh_tokens().list(subject.as_ref()).await?;
-    if !admin.config().refresh_tokens {
+    if !admin.config.refresh_tokens {
         warn("refresh tokens are off, so that none is accepted: refresh_tokens in auth.toml");
     }
     Ok(Report::list(

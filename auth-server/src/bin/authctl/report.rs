@@ -5,7 +5,6 @@ use std::{
     process::ExitCode,
 };
 
-use auth_server::admin::Warning;
 use berth_shared::{
     shown::{self, shown},
     telemetry::chain,
@@ -111,10 +110,8 @@ pub(crate) fn warn(text: &str) {
 }
 
 /// Says all of them.
-pub(crate) fn warn_of(warnings: &[Warning]) {
-    for warning in warnings {
-        warn(&warning.to_string());
-    }
+pub(crate) fn warn_of(warnings: &[String]) {
+    warnings.iter().for_each(|warning| warn(warning));
 }
 
 /// Writes lines, in which names may come from elsewhere.

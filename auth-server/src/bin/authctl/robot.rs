@@ -1,6 +1,6 @@
 //! `authctl robot`: secrets for machines.
 
-use auth_server::admin::{Admin, robots};
+use auth_server::{database::policy::robots::Robot, secrets::robot::RobotSecret};
 use berth_shared::{
     clock::{UnixSeconds, rfc3339},
     rights::Effect,
@@ -11,7 +11,9 @@ use serde_json::json;
 
 use crate::{
     grant_text::{GrantText, first_rights, rules},
-    report::{Report, Told},
+    instance::Admin,
+    report::{Failure, Report, Told},
+    secret::no_randomness,
     times,
 };
 
@@ -68,31 +70,51 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
 
 async fn create(arguments: &Create, admin: &Admin) -> Told {
     let Create { name, grant, expires, dry_run } = arguments;
+    let policy = admin.policy().await?;
+    if policy.trusts.get(name).is_some() {
+        return Err(Failure::refused(format!(
+            "{name} is a trust and needs no secret; to end it: authctl trust remove {name}"
+        )));
+    }
+    let there = || {
+        Failure::refused(format!(
+            "there is a {name} already; to make it anew: authctl robot revoke {name}"
+        ))
+    };
+    if policy.robots.get(name).is_some() {
+        return Err(there());
+    }
+    let ends = match expires {
+        Some(end) => format!("a secret that ends at {}", rfc3339(*end)),
+        None => "a secret that never ends".to_owned(),
+    };
     if *dry_run {
-        robots::check_new(admin, name).await?;
-        let text = format!("would make {name} with {}", ends(*expires));
+        let text = format!("would make {name} with {ends}");
         return Ok(Report::done(text, json!({ "name": name, "dry_run": true })));
     }
     let grantee = Grantee::Robot(name.clone());
     let rules = rules(grant, &grantee, Effect::Allow, None);
-    let (secret, held) = robots::create(admin, name, &rules, *expires).await?;
-    let rights = first_rights(name, &held, admin);
+    let secret = RobotSecret::generate().map_err(no_randomness)?;
+    let expires = *expires;
+    let robot = Robot { name: name.clone(), created: admin.now(), expires, last_used: None };
+    if !admin.database().await?.robots().create(&robot, &secret, &rules).await? {
+        return Err(there());
+    }
+    let rights = first_rights(name, admin).await?;
+    let secret = secret.expose();
     let text = format!(
-        "made {name} with {}\n{rights}\n\nIts secret, shown this once:\n\n  {}\n",
-        ends(*expires),
-        secret.expose()
+        "made {name} with {ends}\n{rights}\n\nIts secret, shown this once:\n\n  {secret}\n"
     );
     let expires = expires.map(rfc3339);
-    let json = json!({ "name": name, "secret": secret.expose(), "expires": expires });
-    Ok(Report::done(text, json))
+    Ok(Report::done(text, json!({ "name": name, "secret": secret, "expires": expires })))
 }
 
 async fn list(admin: &Admin) -> Told {
-    let robots = robots::list(admin).await?;
-    let objects = robots.iter().map(|(robot, rules)| {
+    let policy = admin.policy().await?;
+    let objects = policy.robots.iter().map(|robot| {
         json!({
             "name": robot.name,
-            "rules": rules,
+            "rules": policy.rules_naming(&Grantee::Robot(robot.name.clone())).len(),
             "created": rfc3339(robot.created),
             "expires": robot.expires.map(rfc3339),
             "last_used": robot.last_used.map(rfc3339),
@@ -108,15 +130,21 @@ async fn list(admin: &Admin) -> Told {
 }
 
 async fn revoke(name: &RobotName, dry_run: bool, admin: &Admin) -> Told {
-    robots::remove(admin, name, dry_run).await?;
-    let [verb, be] = if dry_run { ["would remove", "would be"] } else { ["removed", "are"] };
+    let policy = admin.policy().await?;
+    if policy.trusts.get(name).is_some() {
+        return Err(Failure::refused(format!(
+            "{name} is a trust and has no secret; to end it: authctl trust remove {name}"
+        )));
+    }
+    let ([verb, be], is_there) = if dry_run {
+        (["would remove", "would be"], policy.robots.get(name).is_some())
+    } else {
+        (["removed", "are"], admin.database().await?.robots().remove(name).await?)
+    };
+    if !is_there {
+        let reason = format!("there is no {name}; authctl robot list shows them");
+        return Err(Failure::refused(reason));
+    }
     let text = format!("{verb} {name}; its secret and its tokens {be} void within seconds");
     Ok(Report::done(text, json!({ "name": name, "removed": !dry_run })))
-}
-
-fn ends(expires: Option<UnixSeconds>) -> String {
-    match expires {
-        Some(end) => format!("a secret that ends at {}", rfc3339(end)),
-        None => "a secret that never ends".to_owned(),
-    }
 }

@@ -14,13 +14,14 @@ use auth_server::{
 };
 use berth_shared::{
     action::Actions,
+    clock::Clock,
     rights::{Effect, Rule},
     subject::{Grantee, UserName},
 };
 use zeroize::Zeroizing;
 
 use super::{Arguments, Steps, given};
-use crate::{grant_text::now, report::Failure, secret};
+use crate::{report::Failure, secret};
 
 /// The first user's name, unless another is asked for.
 const USER_DEFAULT: &str = "andrew";
@@ -143,5 +144,5 @@ async fn give_everything(database: Option<&Database>, grantee: Grantee) -> Resul
     let pattern = "**".parse()?;
     let effect = Effect::Allow;
     let rule = Rule { grantee, pattern, effect, actions: Actions::ALL, expires: None };
-    Ok(database.rules().add(&[rule], now()).await?)
+    Ok(database.rules().add(&[rule], Clock::system().now()).await?)
 }

@@ -1,17 +1,18 @@
 //! `authctl key`: the keys that sign tokens.
 
 use auth_server::{
-    admin::Admin,
     audit::Act,
     certs::signing_certificate,
-    config::Config,
     keys::{How, KeyState, Rotated, SigningKeys, rotate},
 };
-use berth_shared::clock::{Clock, rfc3339};
+use berth_shared::clock::rfc3339;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::report::{Failure, Report, Told, table, warn};
+use crate::{
+    instance::Admin,
+    report::{Failure, Report, Told, table, warn},
+};
 
 #[cfg(test)]
 mod tests;
@@ -72,23 +73,22 @@ const EXPORT_HELP: &str = "\
 Examples:
   authctl key export > /etc/docker/registry/berth.pem    its rootcertbundle; restart it after that";
 
-pub(crate) async fn run(admin: &Admin, verb: &Verb, clock: &Clock) -> Told {
-    let config = admin.config();
+pub(crate) async fn run(verb: &Verb, admin: &Admin) -> Told {
     match verb {
-        Verb::Rotate(arguments) => arguments.run(admin, clock).await,
-        Verb::List => list(config, clock),
-        Verb::Export => export(config, clock),
+        Verb::Rotate(arguments) => arguments.run(admin).await,
+        Verb::List => list(admin),
+        Verb::Export => export(admin),
     }
 }
 
 impl RotateArguments {
-    async fn run(&self, admin: &Admin, clock: &Clock) -> Told {
+    async fn run(&self, admin: &Admin) -> Told {
         let how = match (self.compromised, self.now) {
             (true, _) => How::Compromised,
             (false, true) => How::Now,
             (false, false) => How::InOrder,
         };
-        let rotated = rotate(&admin.config().keys(), how, self.dry_run, clock)?;
+        let rotated = rotate(&admin.config.keys(), how, self.dry_run, admin.clock())?;
         // A database that is out of order must not keep anybody from dropping a key that leaked.
         if !self.dry_run
             && let Err(failure) = record(&rotated, admin).await
@@ -159,22 +159,22 @@ fn effects(rotated: &Rotated, how: How, is_dry: bool) -> Vec<String> {
     lines
 }
 
-fn list(config: &Config, clock: &Clock) -> Told {
-    let keys = SigningKeys::read(&config.keys(), clock)?;
+fn list(admin: &Admin) -> Told {
+    let keys = SigningKeys::read(&admin.config.keys(), admin.clock())?;
     let objects: Vec<_> = keys.list().map(|key| json!(key)).collect();
     let headings = ["KEY", "ALGORITHM", "STATE", "MADE", "SINCE", "GOES"];
     let members = ["id", "algorithm", "state", "made", "since", "until"];
     let mut text = table(headings, members, "", &objects);
     if let Some(from) = keys.of(KeyState::Next).and_then(|key| key.signs_from) {
         let when =
-            if from > clock.now() { format!("from {}", rfc3339(from)) } else { "now".into() };
+            if from > admin.now() { format!("from {}", rfc3339(from)) } else { "now".into() };
         text.push_str(&format!("\n\nthe next key can sign {when}: authctl key rotate"));
     }
     Ok(Report::done(text, objects.into()))
 }
 
-fn export(config: &Config, clock: &Clock) -> Told {
-    let keys = SigningKeys::open(&config.keys(), clock)?;
+fn export(admin: &Admin) -> Told {
+    let keys = SigningKeys::open(&admin.config.keys(), admin.clock())?;
     let certificates: String = keys
         .files()
         .map(|(file, made)| signing_certificate(file, made))

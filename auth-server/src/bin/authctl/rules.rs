@@ -1,5 +1,6 @@
-//! Who may do what: giving rules, and taking them back.
+//! What rules say of a grantee, and how they are given and taken back.
 
+use auth_server::database::policy::Policy;
 use berth_shared::{
     action::Actions,
     pattern::Pattern,
@@ -7,25 +8,29 @@ use berth_shared::{
     subject::{Grantee, Subject},
 };
 
-use super::{Admin, Error, Warning};
-use crate::database::policy::Policy;
+use crate::{
+    instance::Admin,
+    report::Failure,
+    warning::{nobody_yet, own_host},
+};
 
 /// What may not be meant of `rules` for `grantee`.
 ///
 /// # Errors
 /// When the database cannot be used.
-pub async fn warnings(
+pub(crate) async fn warnings(
     admin: &Admin,
     grantee: &Grantee,
     rules: &[Rule],
-) -> Result<Vec<Warning>, Error> {
+) -> Result<Vec<String>, Failure> {
     let policy = admin.policy().await?;
-    let mut warnings = Vec::from_iter(Warning::of_nobody(grantee, admin, &policy));
-    let patterns: Vec<_> = rules.iter().map(|rule| &rule.pattern).collect();
-    warnings.extend(Warning::of_host(&patterns, admin));
-    let is_of_a_user = |rule: &Rule| rule.pattern.to_string().contains("${user}");
+    let mut warnings = Vec::from_iter(nobody_yet(grantee, admin, &policy));
+    warnings.extend(own_host(rules, admin));
+    let is_of_a_user = |rule: &Rule| rule.pattern.as_str().contains("${user}");
     if *grantee == Grantee::Anonymous && rules.iter().any(is_of_a_user) {
-        warnings.push(Warning::NameOfAnonymous);
+        warnings.push(
+            "nobody is signed in who is anonymous: a rule with ${user} never holds for them".into(),
+        );
     }
     Ok(warnings)
 }
@@ -34,7 +39,11 @@ pub async fn warnings(
 ///
 /// # Errors
 /// When the database cannot be written to; nothing is added then.
-pub async fn add(admin: &Admin, grantee: &Grantee, rules: &[Rule]) -> Result<Vec<Rule>, Error> {
+pub(crate) async fn add(
+    admin: &Admin,
+    grantee: &Grantee,
+    rules: &[Rule],
+) -> Result<Vec<Rule>, Failure> {
     admin.database().await?.rules().add(rules, admin.now()).await?;
     naming(admin, grantee).await
 }
@@ -43,7 +52,7 @@ pub async fn add(admin: &Admin, grantee: &Grantee, rules: &[Rule]) -> Result<Vec
 ///
 /// # Errors
 /// When the database cannot be used.
-pub async fn naming(admin: &Admin, grantee: &Grantee) -> Result<Vec<Rule>, Error> {
+pub(crate) async fn naming(admin: &Admin, grantee: &Grantee) -> Result<Vec<Rule>, Failure> {
     Ok(admin.policy().await?.rules_naming(grantee).to_vec())
 }
 
@@ -52,14 +61,14 @@ pub async fn naming(admin: &Admin, grantee: &Grantee) -> Result<Vec<Rule>, Error
 ///
 /// # Errors
 /// When the database cannot be written to; nothing is taken then.
-pub async fn take(
+pub(crate) async fn take(
     admin: &Admin,
     grantee: &Grantee,
     pattern: &Pattern,
     effect: Effect,
     actions: Actions,
     dry_run: bool,
-) -> Result<Actions, Error> {
+) -> Result<Actions, Failure> {
     if !dry_run {
         let rules = admin.database().await?.rules();
         return Ok(rules.remove(grantee, pattern, effect, actions).await?);
@@ -75,13 +84,13 @@ pub async fn take(
 ///
 /// # Errors
 /// When the database cannot be used.
-pub async fn still_allowing(
+pub(crate) async fn still_allowing(
     admin: &Admin,
     grantee: &Grantee,
     pattern: &Pattern,
     actions: Actions,
     dry_run: bool,
-) -> Result<Vec<Rule>, Error> {
+) -> Result<Vec<Rule>, Failure> {
     let now = admin.now();
     let rules = holding_for(&*admin.policy().await?, grantee);
     let denied = rules
@@ -101,8 +110,7 @@ pub async fn still_allowing(
 
 /// Every rule that holds for `grantee`, as it was written: its own, those of its groups, and those
 /// of `everyone` and `anonymous` where it is one of them.
-#[must_use]
-pub fn holding_for(policy: &Policy, grantee: &Grantee) -> Vec<Rule> {
+pub(crate) fn holding_for(policy: &Policy, grantee: &Grantee) -> Vec<Rule> {
     let named = |grantees: &[&Grantee]| {
         grantees.iter().flat_map(|one| policy.rules_naming(one)).cloned().collect()
     };
@@ -138,8 +146,9 @@ fn overlap(a: &Pattern, b: &Pattern) -> bool {
 mod tests {
     use berth_shared::clock::Clock;
 
-    use super::{super::Nobody, *};
-    use crate::{audit::Author, config::Config};
+    use auth_server::{audit::Author, config::Config};
+
+    use super::*;
 
     #[tokio::test]
     async fn what_is_given_is_held_until_it_is_taken_and_a_dry_run_takes_nothing() {
@@ -149,8 +158,7 @@ mod tests {
             htpasswd: dir.path().join("htpasswd"),
             ..Config::default()
         };
-        let clock = Clock::set(0);
-        let admin = Admin::new(config, Author::process(clock.clone()), clock);
+        let admin = Admin::new(config, Author::process(Clock::set(0)));
         let (grantee, pattern): (Grantee, Pattern) =
             ("andrew".parse().unwrap(), "team/**".parse().unwrap());
         let (effect, actions) = (Effect::Allow, Actions::ALL);
@@ -161,12 +169,13 @@ mod tests {
             actions,
             expires: None,
         };
-        let nobody = Warning::Nobody(Nobody(Grantee::User("andrew".parse().unwrap())));
+        let nobody = "there is no user andrew yet; to add one: authctl user add andrew";
         let rules = [rule(&grantee, "team/**")];
         assert_eq!(warnings(&admin, &grantee, &rules).await.unwrap(), [nobody]);
         let own = [rule(&Grantee::Anonymous, "${user}/**")];
         let warned = warnings(&admin, &Grantee::Anonymous, &own).await.unwrap();
-        assert_eq!(warned, [Warning::NameOfAnonymous]);
+        let never = "a rule with ${user} never holds for them";
+        assert_eq!(warned, [format!("nobody is signed in who is anonymous: {never}")]);
         assert_eq!(add(&admin, &grantee, &rules).await.unwrap(), rules);
         let push: Actions = "push".parse().unwrap();
         for dry_run in [true, false] {
