@@ -6,6 +6,7 @@ use std::{
     str::FromStr,
 };
 
+use rustls::pki_types::DnsName;
 use serde::Serialize;
 
 /// The port that URLs leave out.
@@ -13,7 +14,7 @@ const HTTPS_PORT: u16 = 443;
 
 /// A DNS name in lower case, or an address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(into = "String")]
+#[serde(untagged)]
 pub enum Host {
     /// An IPv4 or IPv6 address.
     Address(IpAddr),
@@ -73,21 +74,11 @@ impl FromStr for Host {
             let is_one = !address.is_unspecified();
             return is_one.then_some(Self::Address(address)).ok_or_else(invalid);
         }
-        let name = text.to_ascii_lowercase();
-        let is_label = |label: &str| {
-            let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-            (1..=63).contains(&label.len())
-                && inner
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        };
-        // All digits in the last label would be an address with a mistake in it.
-        let last_is_number =
-            name.rsplit('.').next().is_some_and(|last| last.parse::<u64>().is_ok());
-        if name.len() <= 253 && name.split('.').all(is_label) && !last_is_number {
-            Ok(Self::Name(name))
-        } else {
-            Err(invalid())
+        // Some resolvers take underscores and a dot at the end; URLs of a registry have neither.
+        let is_plain = !text.contains('_') && !text.ends_with('.');
+        match DnsName::try_from(text.to_ascii_lowercase()) {
+            Ok(name) if is_plain => Ok(Self::Name(name.as_ref().to_owned())),
+            _ => Err(invalid()),
         }
     }
 }
@@ -98,12 +89,6 @@ impl fmt::Display for Host {
             Self::Address(address) => address.fmt(f),
             Self::Name(name) => f.write_str(name),
         }
-    }
-}
-
-impl From<Host> for String {
-    fn from(host: Host) -> Self {
-        host.to_string()
     }
 }
 

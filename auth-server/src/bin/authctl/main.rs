@@ -25,7 +25,7 @@ mod trust;
 mod user;
 mod warning;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{iter, path::PathBuf, process::ExitCode};
 
 use auth_server::{audit::Author, config};
 use berth_shared::{clock::Clock, secrecy, unix_owner::Identity};
@@ -135,13 +135,8 @@ async fn main() -> ExitCode {
 
 /// The names of the verb, such as `user add`, and nothing that was typed behind them.
 fn verb_of(matches: &ArgMatches) -> String {
-    let mut names = Vec::new();
-    let mut at = matches;
-    while let Some((name, below)) = at.subcommand() {
-        names.push(name);
-        at = below;
-    }
-    names.join(" ")
+    let verbs = iter::successors(matches.subcommand(), |(_, below)| below.subcommand());
+    verbs.map(|(name, _)| name).collect::<Vec<_>>().join(" ")
 }
 
 async fn run(arguments: Arguments, verb: &str) -> Told {
