@@ -1,10 +1,10 @@
 //! `authctl cert`: the server's certificate.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use auth_server::{
-    certs::{CertificateFiles, Found},
-    host::Host,
+    certs::{CertError, CertificateFiles, Found},
+    host::{Host, InvalidHost},
 };
 use berth_shared::{clock::Clock, unix_owner::Identity};
 use clap::{Args, Subcommand};
@@ -53,13 +53,19 @@ pub(crate) struct Place {
 #[derive(Debug, Clone)]
 pub(crate) struct HostList(pub(crate) Vec<Host>);
 
-impl std::str::FromStr for HostList {
-    type Err = String;
+impl FromStr for HostList {
+    type Err = InvalidHost;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, InvalidHost> {
         let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-        let hosts: Result<Vec<Host>, _> = words.map(str::parse).collect();
-        hosts.map(Self).map_err(|error| error.to_string())
+        words.map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl HostList {
+    /// The hosts, if any is named.
+    pub(crate) fn some(&self) -> Option<&Vec<Host>> {
+        Some(&self.0).filter(|hosts| !hosts.is_empty())
     }
 }
 
@@ -94,23 +100,18 @@ pub(crate) fn run(verb: &Verb, admin: Option<&Admin>) -> Told {
     };
     let files = place.files(admin);
     Identity::of(&files.certs)?.become_for_good()?;
-    let hosts = hosts.map(|list| list.0.clone()).filter(|hosts| !hosts.is_empty());
-    let pem = files.server_pem();
+    let hosts = hosts.and_then(HostList::some).cloned();
+    let (pem, key) = (files.server_pem(), files.ca_key());
     let shown = pem.display();
     let hosts = match (files.find(&clock)?, is_renewal) {
-        (Found::Own { .. }, _) => {
-            let key = files.ca_key();
-            return Err(Failure::refused(if is_renewal && !key.exists() {
-                format!(
-                    "there is no {}, the key of the CA that is to sign: put it back, or say with \
-                     --ca DIR where it lies; if {shown} was not made by Berth, renew it where it \
-                     came from",
-                    key.display()
-                )
-            } else {
-                format!("{shown} was not made by Berth: renew it where it came from")
-            }));
+        (Found::Own { .. }, true) if !key.exists() => {
+            return Err(Failure::refused(format!(
+                "there is no {}, the key of the CA that is to sign: put it back, or say with --ca \
+                 DIR where it lies; if {shown} was not made by Berth, renew it where it came from",
+                key.display()
+            )));
         }
+        (Found::Own { .. }, _) => return Err(CertError::Owned(pem).into()),
         (Found::Missing, true) => {
             return Err(Failure::refused(format!(
                 "there is no {shown}; to make one: authctl cert init --host reg.example.lan"
@@ -132,13 +133,13 @@ pub(crate) fn run(verb: &Verb, admin: Option<&Admin>) -> Told {
         }
         (Found::Missing, false) => hosts.ok_or_else(|| Failure::usage("--host names no host"))?,
     };
-    let names: Vec<_> = hosts.iter().map(ToString::to_string).collect();
-    let names = names.join(", ");
-    if !place.dry_run {
+    let (dry_run, ca) = (place.dry_run, files.ca_pem());
+    if !dry_run {
         files.issue(&hosts, &clock)?;
     }
-    let verb = if place.dry_run { "would write" } else { "wrote" };
-    let text = format!("{verb} {shown} for {names}, issued by {}", files.ca_pem().display());
-    let json = json!({ "certificate": pem, "ca": files.ca_pem(), "hosts": hosts, "dry_run": place.dry_run });
+    let verb = if dry_run { "would write" } else { "wrote" };
+    let names = hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let text = format!("{verb} {shown} for {names}, issued by {}", ca.display());
+    let json = json!({ "certificate": pem, "ca": ca, "hosts": hosts, "dry_run": dry_run });
     Ok(Report::done(text, json))
 }

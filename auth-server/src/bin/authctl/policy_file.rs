@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::{Display, Write},
-    fs,
-    io::Read,
+    fmt::Display,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +13,7 @@ use auth_server::database::{
 };
 use berth_shared::{
     clock::{UnixSeconds, rfc3339},
-    rights::{Effect, Rule},
+    rights::Effect,
     subject::{Grantee, GroupName, Subject},
 };
 use clap::Subcommand;
@@ -126,8 +125,7 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
 
 async fn apply(path: &Path, prune: bool, dry_run: bool, admin: &Admin) -> Told {
     let text = if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
+        io::read_to_string(io::stdin())
     } else {
         fs::read_to_string(path)
     };
@@ -142,10 +140,9 @@ async fn apply(path: &Path, prune: bool, dry_run: bool, admin: &Admin) -> Told {
     let policy = admin.policy().await?;
     let mut named: Vec<_> = desired.rules.iter().map(|rule| &rule.grantee).collect();
     named.dedup();
-    let is_made =
-        |one: &&Grantee| matches!(one, Grantee::Group(group) if desired.groups.contains_key(group));
-    for one in named.into_iter().filter(|one| !is_made(one)) {
-        nobody_yet(one, admin, &policy).iter().for_each(|warning| warn(warning));
+    for one in named {
+        let is_made = matches!(one, Grantee::Group(group) if desired.groups.contains_key(group));
+        nobody_yet(one, admin, &policy).iter().filter(|_| !is_made).for_each(|it| warn(it));
     }
     let changes = admin.database().await?.apply(&desired, prune, dry_run, admin.now()).await?;
     let mut lines = show(&changes);
@@ -154,15 +151,12 @@ async fn apply(path: &Path, prune: bool, dry_run: bool, admin: &Admin) -> Told {
         (false, true) => "nothing was changed: this was a dry run".to_owned(),
         (false, false) => "applied".to_owned(),
     });
-    let pairs = |pairs: &[(GroupName, Subject)]| -> Value {
-        let one = |(group, member): &(GroupName, Subject)| json!({ "group": group, "member": member.to_string() });
-        pairs.iter().map(one).collect()
-    };
+    let pair = |(group, member): &(GroupName, Subject)| json!({ "group": group, "member": member.to_string() });
     let json = json!({
         "added": json_rules(&changes.added),
         "removed": json_rules(&changes.removed),
-        "joined": pairs(&changes.joined),
-        "left": pairs(&changes.left),
+        "joined": changes.joined.iter().map(pair).collect::<Value>(),
+        "left": changes.left.iter().map(pair).collect::<Value>(),
         "dry_run": dry_run,
     });
     Ok(Report::done(lines.join("\n"), json))
@@ -170,56 +164,45 @@ async fn apply(path: &Path, prune: bool, dry_run: bool, admin: &Admin) -> Told {
 
 /// The difference, a line each, as `diff` marks it.
 fn show(changes: &Changes) -> Vec<String> {
-    let rules = |sign, rules: &[Rule]| -> Vec<String> {
-        rules.iter().map(|rule| format!("{sign} {}", write(rule))).collect()
-    };
-    let members = |sign, pairs: &[(GroupName, Subject)]| -> Vec<String> {
-        pairs.iter().map(|(group, member)| format!("{sign} {member} in group:{group}")).collect()
-    };
-    let mut lines = members("-", &changes.left);
-    lines.extend(members("+", &changes.joined));
-    lines.extend(rules("-", &changes.removed));
-    lines.extend(rules("+", &changes.added));
+    let mut lines = Vec::new();
+    for (sign, pairs) in [("-", &changes.left), ("+", &changes.joined)] {
+        lines.extend(
+            pairs.iter().map(|(group, member)| format!("{sign} {member} in group:{group}")),
+        );
+    }
+    for (sign, rules) in [("-", &changes.removed), ("+", &changes.added)] {
+        lines.extend(rules.iter().map(|rule| format!("{sign} {}", write(rule))));
+    }
     lines
 }
 
-/// The whole policy as a file that `apply` reads, in one order, and as JSON of the same form.
+/// The whole policy as a file that `apply` reads, in one order, and as JSON of the same form. An
+/// entry is on a line of its own, so that a change is a line in a diff.
 fn export(policy: &Policy, now: UnixSeconds) -> (String, Value) {
-    let mut allow: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut deny = allow.clone();
+    let mut tables: [BTreeMap<String, Vec<String>>; 3] = Default::default();
+    let [groups, allow, deny] = &mut tables;
+    for (group, members) in &policy.groups {
+        groups.insert(group.to_string(), members.iter().map(ToString::to_string).collect());
+    }
     for rule in policy.rules().into_iter().filter(|rule| rule.holds_at(now)) {
-        let table = if rule.effect == Effect::Allow { &mut allow } else { &mut deny };
+        let table = if rule.effect == Effect::Allow { &mut *allow } else { &mut *deny };
         let end = rule.expires.map(|end| format!(" until {}", rfc3339(end))).unwrap_or_default();
         let entry = format!("{}:{}{end}", rule.pattern, rule.actions);
         table.entry(rule.grantee.to_string()).or_default().push(entry);
     }
-    let groups: BTreeMap<String, Vec<String>> = policy
-        .groups
-        .iter()
-        .map(|(group, members)| {
-            (group.to_string(), members.iter().map(ToString::to_string).collect())
-        })
-        .collect();
-    let mut text = String::new();
-    for (name, table) in [("groups", &groups), ("allow", &allow), ("deny", &deny)] {
-        write_table(&mut text, name, table);
-    }
-    (text, json!({ "groups": groups, "allow": allow, "deny": deny }))
-}
-
-/// A table of lists, an entry on each line, so that a change is a line in a diff.
-fn write_table(text: &mut String, name: &str, table: &BTreeMap<String, Vec<String>>) {
+    let json = json!({ "groups": groups, "allow": allow, "deny": deny });
     let quoted = |text: &str| toml::Value::from(text).to_string();
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "[{name}]");
-    for (key, entries) in table {
-        let _ = writeln!(text, "{} = [", quoted(key));
-        for entry in entries {
-            let _ = writeln!(text, "    {},", quoted(entry));
+    let mut text = String::new();
+    for (name, table) in ["groups", "allow", "deny"].iter().zip(&tables) {
+        text.push_str(&format!("[{name}]\n"));
+        for (key, entries) in table {
+            let lines: String =
+                entries.iter().map(|entry| format!("    {},\n", quoted(entry))).collect();
+            text.push_str(&format!("{} = [\n{lines}]\n", quoted(key)));
         }
-        text.push_str("]\n");
+        text.push('\n');
     }
-    text.push('\n');
+    (text, json)
 }
 
 #[cfg(test)]

@@ -117,19 +117,16 @@ async fn record(rotated: &Rotated, admin: &Admin) -> Result<(), Failure> {
 /// What a rotation means, a line for each thing.
 fn effects(rotated: &Rotated, how: How, is_dry: bool) -> Vec<String> {
     let mut lines = Vec::new();
-    let would = if is_dry { "would " } else { "" };
-    let s = if is_dry { "" } else { "s" };
+    let (is, would, s) = if is_dry { ("would be", "would ", "") } else { ("is", "", "s") };
     for key in &rotated.dropped {
-        let done = if is_dry { "would be" } else { "is" };
-        lines.push(format!("{} {done} neither used nor published any more", key.id));
+        lines.push(format!("{} {is} neither used nor published any more", key.id));
     }
     match &rotated.active {
         Some(key) => lines.push(format!("{} {would}sign{s} from now on", key.id)),
         None => lines.push("would make a key that signs at once".to_owned()),
     }
     if let Some(key) = &rotated.retired {
-        let until = key.until.map(|until| format!(" until {}", rfc3339(until)));
-        let until = until.unwrap_or_default();
+        let until = key.until.map(|it| format!(" until {}", rfc3339(it))).unwrap_or_default();
         lines.push(format!("{} {would}retire{s} and stay{s} published{until}", key.id));
     }
     match &rotated.next {
@@ -175,10 +172,8 @@ fn list(admin: &Admin) -> Told {
 
 fn export(admin: &Admin) -> Told {
     let keys = SigningKeys::open(&admin.config.keys(), admin.clock())?;
-    let certificates: String = keys
-        .files()
-        .map(|(file, made)| signing_certificate(file, made))
-        .collect::<Result<_, _>>()?;
+    let certificates = keys.files().map(|(file, made)| signing_certificate(file, made));
+    let certificates: String = certificates.collect::<Result<_, _>>()?;
     let data = json!({ "key_id": keys.active_id(), "certificates": certificates });
     Ok(Report::done(certificates.trim_end(), data))
 }
