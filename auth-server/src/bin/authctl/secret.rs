@@ -89,14 +89,9 @@ pub(crate) fn from_stdin() -> Result<Password, Failure> {
 /// `BERTH_PASSWORD`, if it says anything. Read by hand, since an argument parser would offer an
 /// argument for it as well.
 pub(crate) fn from_environment() -> Result<Option<Password>, Failure> {
-    match std::env::var_os("BERTH_PASSWORD") {
-        Some(text) if !text.is_empty() => {
-            let text =
-                text.into_string().map_err(|_| Failure::refused("BERTH_PASSWORD is not UTF-8"))?;
-            Ok(Some(Password::new(Zeroizing::new(text))?))
-        }
-        _ => Ok(None),
-    }
+    let text = std::env::var_os("BERTH_PASSWORD").unwrap_or_default().into_string();
+    let text = text.map_err(|_| Failure::refused("BERTH_PASSWORD is not UTF-8"))?;
+    Ok(if text.is_empty() { None } else { Some(Password::new(Zeroizing::new(text))?) })
 }
 
 /// A password that nobody has chosen.

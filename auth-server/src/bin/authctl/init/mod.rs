@@ -81,13 +81,11 @@ pub(crate) struct Arguments {
 struct Port(Option<u16>);
 
 fn port(text: &str) -> Result<Port, String> {
-    match text {
-        "" => Ok(Port(None)),
-        "0" => Err("port 0 cannot stand in a URL".to_owned()),
-        text => text
-            .parse()
-            .map(|port| Port(Some(port)))
-            .map_err(|_| "write a port from 1 to 65535, such as 5000".to_owned()),
+    match text.parse() {
+        _ if text.is_empty() => Ok(Port(None)),
+        Ok(0) => Err("port 0 cannot stand in a URL".to_owned()),
+        Ok(port) => Ok(Port(Some(port))),
+        Err(_) => Err("write a port from 1 to 65535, such as 5000".to_owned()),
     }
 }
 
@@ -171,16 +169,16 @@ async fn open(
     clock: &Clock,
     steps: &mut Steps,
 ) -> Result<Option<Database>, Failure> {
-    let is_new = !config.database().exists();
-    if is_new && !steps.begin(format!("{} and the signing keys", config.database().display())) {
-        return Ok(None);
+    let path = config.database();
+    if !path.exists() {
+        steps.begin(format!("{} and the signing keys", path.display()));
     }
     if steps.is_dry {
         return Ok(None);
     }
     files::make_directory(&config.data)?;
     SigningKeys::open(&config.keys(), clock)?;
-    Ok(Some(Database::open(&config.database()).await?))
+    Ok(Some(Database::open(&path).await?))
 }
 
 #[cfg(test)]

@@ -58,10 +58,8 @@ impl Plan {
             return Ok(Self::Nobody);
         }
         let name = arguments.user.as_deref().filter(|name| !name.is_empty());
-        let name = name
-            .unwrap_or(USER_DEFAULT)
-            .parse()
-            .map_err(|error| Failure::usage(format!("--user: {error}")))?;
+        let name = name.unwrap_or(USER_DEFAULT).parse();
+        let name = name.map_err(|error| Failure::usage(format!("--user: {error}")))?;
         let password = if arguments.password_stdin {
             Some(secret::from_stdin()?)
         } else {
