@@ -1,5 +1,5 @@
 # Thin on purpose: each target is one line or one script.
-.PHONY: help up test test-full test-soak lint bench bench-load clean
+.PHONY: help up test test-full test-soak lint bench bench-versions bench-load clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ lint: ## Format, lints and lock files alone
 
 bench: ## Measure against nginx and docker-registry, and docker_auth if DOCKER_AUTH names it
 	@exec bench/run.sh
+
+bench-versions: ## Measure two builds of Berth in turns: BEFORE=DIRECTORY make bench-versions
+	@exec bench/versions.sh
 
 bench-load: ## Measure memory, files and a good client's waits under attack
 	@exec bench/load.sh

@@ -188,11 +188,10 @@ impl CertificateFiles {
         if certificate.verify_signature(Some(ca.public_key())).is_err() {
             return Ok(Found::Own { hosts });
         }
-        let horizon = clock.now().saturating_add_unsigned(RENEW_BEFORE.as_secs());
         let (own, ca) = (Validity::of(&certificate), Validity::of(&ca));
         // One that ends with its CA would not hold any longer if it were made again, and one that
         // begins before its CA holds would not be taken any sooner.
-        let is_over = own.not_after < horizon && own.not_after < ca.not_after;
+        let is_over = own.not_after - RENEW_BEFORE < clock.now() && own.not_after < ca.not_after;
         let is_early = clock.now() < own.not_before && ca.not_before <= clock.now();
         let key = read_key(&self.server_key())?;
         let certified = &certificate.public_key().subject_public_key.data;
@@ -236,7 +235,7 @@ impl CertificateFiles {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        let ca_left = end_of(&self.ca_pem())?.saturating_sub(clock.now());
+        let ca_left = end_of(&self.ca_pem())? - clock.now();
         let ca_left = Duration::from_secs(u64::try_from(ca_left).unwrap_or(0));
         set_life(&mut params, clock.now(), SERVER_LIFE.min(ca_left))?;
         let certificate = params.signed_by(&key, &ca)?;
@@ -351,7 +350,7 @@ fn set_life(
     now: UnixSeconds,
     life: Duration,
 ) -> Result<(), CertError> {
-    let now = Duration::from_secs(u64::try_from(now).unwrap_or(0));
+    let now = now.since_epoch();
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + now.saturating_sub(BACKDATED);
     params.not_after = epoch + now + life;
@@ -374,7 +373,7 @@ mod tests {
 
     use super::*;
 
-    const NOW: UnixSeconds = 1_790_000_000;
+    const NOW: UnixSeconds = UnixSeconds::new(1_790_000_000);
 
     fn hosts(list: &[&str]) -> Vec<Host> {
         list.iter().map(|host| host.parse().unwrap()).collect()

@@ -80,7 +80,7 @@ pub struct Issued {
 pub fn issue(request: Request<'_>) -> Issued {
     let now = request.now;
     let life = i64::try_from(request.life.as_secs()).unwrap_or(i64::MAX);
-    let mut expires = now.saturating_add(life).min(request.secret_expires.unwrap_or(i64::MAX));
+    let mut expires = (now + life).min(request.secret_expires.unwrap_or(UnixSeconds::MAX));
     let mut scopes = Vec::new();
     let mut is_all = true;
     for scope in request.scopes {
@@ -160,7 +160,7 @@ fn latest_end<'a>(rules: impl Iterator<Item = &'a Rule>) -> Option<Option<UnixSe
 mod tests {
     use super::*;
 
-    const NOW: UnixSeconds = 1_000_000;
+    const NOW: UnixSeconds = UnixSeconds::new(1_000_000);
 
     fn rights(rules: &[(&str, &str, Option<UnixSeconds>)]) -> Rights {
         let rule = |(pattern, actions, expires): &(&str, &str, Option<UnixSeconds>)| Rule {

@@ -71,7 +71,7 @@ impl Renewal {
     fn complain(&mut self, error: String) {
         let now = self.clock.now();
         let is_told = self.complaint.as_ref().is_some_and(|(told, at)| {
-            *told == error && (0..REPORT_INTERVAL_SECS).contains(&(now - at))
+            *told == error && (0..REPORT_INTERVAL_SECS).contains(&(now - *at))
         });
         if !is_told {
             tracing::error!(error, "looking after the certificate");
@@ -125,6 +125,10 @@ pub(crate) fn countdowns(config: &Config, clock: &Clock) -> Vec<Countdown> {
 mod tests {
     use super::*;
 
+    fn moment(seconds: i64) -> UnixSeconds {
+        UnixSeconds::new(seconds)
+    }
+
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     #[test]
@@ -132,7 +136,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (certs, ca) = (dir.path().join("certs"), dir.path().join("ca"));
         let files = CertificateFiles { certs, ca };
-        let clock = Clock::set(1_790_000_000);
+        let clock = Clock::set(moment(1_790_000_000));
         let hosts = ["reg.lan", "192.168.1.5"].map(|host| host.parse().unwrap()).to_vec();
         files.issue(&hosts, &clock).unwrap();
         let read = || std::fs::read(files.server_pem()).unwrap();
@@ -174,17 +178,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = CertificateFiles { certs: dir.path().to_owned(), ca: dir.path().to_owned() };
         let now = 1_790_000_000;
-        let right = Clock::set(now);
+        let right = Clock::set(moment(now));
         files.issue(&["reg.lan".parse().unwrap()], &right).unwrap();
         for ahead_days in [353, 20 * 365] {
-            let ahead = Clock::set(now);
+            let ahead = Clock::set(moment(now));
             ahead.advance(ahead_days * DAY);
             assert!(files.renew_if_due(&ahead).unwrap().is_some(), "by a clock that is ahead");
-            assert_eq!(files.renew_if_due(&right).unwrap(), Some(now + 397 * 24 * 60 * 60));
+            assert_eq!(files.renew_if_due(&right).unwrap(), Some(moment(now + 397 * 24 * 60 * 60)));
             assert_eq!(files.renew_if_due(&right).unwrap(), None);
         }
         // No certificate of a CA that does not hold yet is any better.
-        let behind = Clock::set(now - 24 * 60 * 60);
+        let behind = Clock::set(moment(now - 24 * 60 * 60));
         assert_eq!(files.renew_if_due(&behind).unwrap(), None);
     }
 
@@ -192,7 +196,7 @@ mod tests {
     fn a_certificate_does_not_outlive_its_ca_and_is_not_renewed_in_vain() {
         let dir = tempfile::tempdir().unwrap();
         let files = CertificateFiles { certs: dir.path().to_owned(), ca: dir.path().to_owned() };
-        let clock = Clock::set(1_790_000_000);
+        let clock = Clock::set(moment(1_790_000_000));
         let hosts = vec!["reg.lan".parse().unwrap()];
         files.issue(&hosts, &clock).unwrap();
         clock.advance(3640 * DAY);
@@ -205,7 +209,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = CertificateFiles { certs: dir.path().to_owned(), ca: dir.path().to_owned() };
         std::fs::write(files.server_pem(), "nonsense").unwrap();
-        let clock = Clock::set(1_790_000_000);
+        let clock = Clock::set(moment(1_790_000_000));
         let mut renewal = Renewal { files, clock: clock.clone(), complaint: None };
         renewal.look();
         let told = renewal.complaint.clone().unwrap();

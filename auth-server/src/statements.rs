@@ -116,7 +116,7 @@ const TABLES: [&str; 10] = [
     "INSERT INTO counter_marks (at, sequence) SELECT n, n FROM numbers WHERE n < 200",
 ];
 
-const NOW: UnixSeconds = 1_790_000_000;
+const NOW: UnixSeconds = UnixSeconds::new(1_790_000_000);
 
 /// A large database in the directory, and a connection to it.
 async fn large(directory: &Path) -> SqliteConnection {
@@ -255,7 +255,7 @@ async fn refresh_tokens(database: &Database) {
         client: "docker".to_owned(),
         sequence: 1000,
     };
-    let id = database.refresh_tokens().keep(&new, NOW, 0).await.unwrap().unwrap();
+    let id = database.refresh_tokens().keep(&new, NOW, UnixSeconds::new(0)).await.unwrap().unwrap();
     assert!(database.refresh_tokens().find("hash").await.unwrap().is_some());
     database.refresh_tokens().note(id, NOW + 1).await.unwrap();
     assert_eq!(database.refresh_tokens().list(None).await.unwrap().len(), 1);

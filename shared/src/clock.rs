@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::{Add, Sub},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -9,10 +10,87 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
-/// Seconds since the Unix epoch: the unit of token claims and of both databases.
-pub type UnixSeconds = i64;
+/// A time of day: seconds since the Unix epoch, as in token claims and in both databases.
+///
+/// It is no number, so that it is not taken for a counter or a length of time. The difference of two
+/// is so many seconds; what would leave the range stays at its end.
+#[derive(
+    Debug,
+    Default,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    sqlx::Type,
+)]
+#[serde(transparent)]
+#[sqlx(transparent)]
+pub struct UnixSeconds(i64);
+
+impl UnixSeconds {
+    /// Before every other.
+    pub const MIN: Self = Self(i64::MIN);
+    /// Behind every other.
+    pub const MAX: Self = Self(i64::MAX);
+
+    /// So many seconds after the beginning of 1970.
+    pub const fn new(seconds: i64) -> Self {
+        Self(seconds)
+    }
+
+    /// Seconds since the beginning of 1970.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+
+    /// How long after the beginning of 1970; nothing for what lies before.
+    pub fn since_epoch(self) -> Duration {
+        Duration::from_secs(u64::try_from(self.0).unwrap_or(0))
+    }
+}
+
+/// So many seconds later.
+impl Add<i64> for UnixSeconds {
+    type Output = Self;
+
+    fn add(self, seconds: i64) -> Self {
+        Self(self.0.saturating_add(seconds))
+    }
+}
+
+/// So many seconds earlier.
+impl Sub<i64> for UnixSeconds {
+    type Output = Self;
+
+    fn sub(self, seconds: i64) -> Self {
+        Self(self.0.saturating_sub(seconds))
+    }
+}
+
+/// So long before, in whole seconds.
+impl Sub<Duration> for UnixSeconds {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub_unsigned(duration.as_secs()))
+    }
+}
+
+/// How many seconds lie between the two.
+impl Sub for UnixSeconds {
+    type Output = i64;
+
+    fn sub(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
 
 /// Tells the time of day. Clones share one clock.
 #[derive(Clone)]
@@ -33,7 +111,7 @@ impl Clock {
     /// A clock that stands still at `now` until [`advance`](Self::advance) moves it.
     #[must_use]
     pub fn set(now: UnixSeconds) -> Self {
-        Self(Source::Set(Arc::new(AtomicI64::new(now))))
+        Self(Source::Set(Arc::new(AtomicI64::new(now.0))))
     }
 
     /// Moves a set clock on; the machine's clock is left alone.
@@ -47,28 +125,28 @@ impl Clock {
     /// The time now.
     #[expect(clippy::disallowed_methods, reason = "the one place where the time is read")]
     pub fn now(&self) -> UnixSeconds {
-        match &self.0 {
+        UnixSeconds(match &self.0 {
             Source::System => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |elapsed| i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)),
             Source::Set(now) => now.load(Ordering::SeqCst),
-        }
+        })
     }
 }
 
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Clock({})", self.now())
+        write!(f, "Clock({})", self.now().0)
     }
 }
 
 /// The last second of the year 9999: RFC 3339 can write none that is later.
-pub const LAST_WRITTEN: UnixSeconds = 253_402_300_799;
+pub const LAST_WRITTEN: UnixSeconds = UnixSeconds(253_402_300_799);
 
 /// `seconds` as RFC 3339 in UTC, such as `2026-11-23T10:00:00Z`. What lies before 1970 or behind
 /// [`LAST_WRITTEN`] is written as that.
 pub fn rfc3339(seconds: UnixSeconds) -> String {
-    let elapsed = Duration::from_secs(u64::try_from(seconds.min(LAST_WRITTEN)).unwrap_or(0));
+    let elapsed = seconds.min(LAST_WRITTEN).since_epoch();
     humantime::format_rfc3339_seconds(UNIX_EPOCH + elapsed).to_string()
 }
 

@@ -36,14 +36,14 @@ impl Stamp {
     pub fn of(path: &Path) -> io::Result<Self> {
         let meta = fs::metadata(path)?;
         // Compared with times that the file system gives, so a test's clock has no say in it.
-        let age: UnixSeconds = Clock::system().now() - meta.ctime().max(meta.mtime());
+        let written = UnixSeconds::new(meta.ctime().max(meta.mtime()));
         Ok(Self {
             device: meta.dev(),
             inode: meta.ino(),
             size: meta.size(),
             modified: (meta.mtime(), meta.mtime_nsec()),
             changed: (meta.ctime(), meta.ctime_nsec()),
-            settled: age > SETTLED_AFTER.as_secs().cast_signed(),
+            settled: Clock::system().now() - written > SETTLED_AFTER.as_secs().cast_signed(),
         })
     }
 

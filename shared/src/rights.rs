@@ -147,27 +147,27 @@ mod tests {
 
     use super::*;
 
-    fn rule(effect: Effect, text: &str, actions: &str, expires: Option<UnixSeconds>) -> Rule {
+    fn rule(effect: Effect, text: &str, actions: &str, expires: Option<i64>) -> Rule {
         Rule {
             grantee: Grantee::Everyone,
             pattern: text.parse().unwrap(),
             effect,
             actions: actions.parse().unwrap(),
-            expires,
+            expires: expires.map(UnixSeconds::new),
         }
     }
 
-    fn allow(text: &str, actions: &str, expires: Option<UnixSeconds>) -> Rule {
+    fn allow(text: &str, actions: &str, expires: Option<i64>) -> Rule {
         rule(Effect::Allow, text, actions, expires)
     }
 
-    fn deny(text: &str, actions: &str, expires: Option<UnixSeconds>) -> Rule {
+    fn deny(text: &str, actions: &str, expires: Option<i64>) -> Rule {
         rule(Effect::Deny, text, actions, expires)
     }
 
-    fn actions_on(rules: &[Rule], name: &str, now: UnixSeconds) -> String {
+    fn actions_on(rules: &[Rule], name: &str, now: i64) -> String {
         let rights = Rights { rules: rules.to_vec() };
-        rights.actions_on(&name.parse().unwrap(), now).to_string()
+        rights.actions_on(&name.parse().unwrap(), UnixSeconds::new(now)).to_string()
     }
 
     #[test]
@@ -199,8 +199,9 @@ mod tests {
 
     #[test]
     fn the_whole_catalog_needs_every_pull_and_no_deny_of_one() {
-        let count =
-            |rules: &[Rule]| Rights { rules: rules.to_vec() }.pulling_everything(50).count();
+        let count = |rules: &[Rule]| {
+            Rights { rules: rules.to_vec() }.pulling_everything(UnixSeconds::new(50)).count()
+        };
         assert_eq!(count(&[allow("team/**", "pull", None)]), 0);
         assert_eq!(count(&[allow("**", "push", None), allow("**", "delete", None)]), 1);
         assert_eq!(count(&[allow("**", "*", None), deny("a", "pull", None)]), 0);

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Every target of fuzz/, built once and run for ten seconds from its corpus.
+# Every target of fuzz/, built once and run for four seconds from its corpus, in `make test-full` for ten.
 # BERTH_FUZZ_SECONDS=600 runs them longer; an input that breaks a target is kept below target/fuzz/found.
 # Without a sanitizer: Berth has no unsafe code, so the targets look for panics and broken promises.
 # shellcheck source=tests/interop/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 cargo_fuzz=0.13.2
-seconds=${BERTH_FUZZ_SECONDS:-10}
+seconds=4
+[[ -z ${BERTH_FULL:-} ]] || seconds=10
+seconds=${BERTH_FUZZ_SECONDS:-$seconds}
 built=$root/target/fuzz
 found=$built/found
 

@@ -133,10 +133,10 @@ async fn cve_2026_25537_a_claim_of_another_type_is_not_skipped() {
     let (stack, own, claims) = with_forger().await;
     let now = stack.clock.now();
     for wrong in [
-        json!({ "exp": (now - 9000).to_string() }),
-        json!({ "exp": (now + 9000).to_string() }),
+        json!({ "exp": (now - 9000).get().to_string() }),
+        json!({ "exp": (now + 9000).get().to_string() }),
         json!({ "exp": [now + 900] }),
-        json!({ "nbf": (now + 9000).to_string() }),
+        json!({ "nbf": (now + 9000).get().to_string() }),
         json!({ "nbf": null }),
         json!({ "iat": { "at": now } }),
         json!({ "aud": 1 }),

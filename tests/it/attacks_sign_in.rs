@@ -17,7 +17,7 @@ use auth_server::{
     database::audit::Filter,
     issue::Withheld,
 };
-use berth_shared::subject::Subject;
+use berth_shared::{clock::UnixSeconds, subject::Subject};
 use harness::{
     Client, Stack, eventually,
     stack::{Options, PASSWORD},
@@ -108,11 +108,15 @@ async fn what_costs_nothing_to_cause_washes_no_guess_out_of_the_audit() {
     })
     .await;
     assert!(!again.detail.contains_key("checked"), "{again:?}");
-    let nobody = Entry::login_fail(0, "wrong", None, None, Source::default());
+    let nobody = Entry::login_fail(UnixSeconds::new(0), "wrong", None, None, Source::default());
     let exported = store.audit().exported().await.expect("how far the file is");
     for _ in 0..3 {
         store.audit().append(&vec![nobody.clone(); 2_000], exported).await.expect("rows");
-        store.audit().append(&vec![Entry::gap(0, 1); 2_000], exported).await.expect("rows");
+        store
+            .audit()
+            .append(&vec![Entry::gap(UnixSeconds::new(0), 1); 2_000], exported)
+            .await
+            .expect("rows");
     }
     let rows = eventually("the rings are cleared", async || {
         let rows = all().await;
@@ -141,12 +145,12 @@ async fn what_is_turned_away_pushes_nothing_out_of_the_audits_files() {
         <[i64; 1]>::try_from(ids(&files[1])).ok()
     })
     .await;
-    let busy = Entry::login_busy(0, None, None, Source::default());
+    let busy = Entry::login_busy(UnixSeconds::new(0), None, None, Source::default());
     let exported = store.audit().exported().await.expect("how far the file is");
     for _ in 0..3 {
         store.audit().append(&vec![busy.clone(); 2_000], exported).await.expect("rows");
     }
-    store.audit().append(&[Entry::gap(0, 1)], exported).await.expect("a row");
+    store.audit().append(&[Entry::gap(UnixSeconds::new(0), 1)], exported).await.expect("a row");
     let filter = Filter { event: Some("audit.gap".to_owned()), ..Filter::default() };
     let last = store.audit().list(&filter, 1).await.expect("the rows").pop().expect("a row").id;
     eventually("the file has caught up", async || ids(&files[0]).contains(&last).then_some(()))
@@ -174,12 +178,14 @@ async fn what_costs_nothing_to_cause_pushes_no_act_and_no_guess_out_of_their_fil
     let [act] = one(&acts, "the user is in the file of acts").await;
     let [guess] = one(&failures, "the guess is in the file of failures").await;
     let robot = Some(Subject::Robot("robot.ci".parse().expect("a name")));
-    let robot = Entry::login_fail(0, "wrong", robot.as_ref(), None, Source::default());
-    let nobody = Entry::login_fail(0, "unreadable", None, None, Source::default());
+    let robot =
+        Entry::login_fail(UnixSeconds::new(0), "wrong", robot.as_ref(), None, Source::default());
+    let nobody =
+        Entry::login_fail(UnixSeconds::new(0), "unreadable", None, None, Source::default());
     let exported = store.audit().exported().await.expect("how far the file is");
     let user = Subject::User("dan".parse().expect("a name"));
     let refused = Entry::token(
-        0,
+        UnixSeconds::new(0),
         &Token {
             subject: &user,
             method: "password",

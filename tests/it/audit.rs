@@ -17,6 +17,7 @@ use auth_server::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use berth_shared::{
+    clock::UnixSeconds,
     rights::{Effect, Rule},
     subject::{GroupName, Subject},
 };
@@ -290,7 +291,11 @@ async fn rows_that_are_cleared_before_the_file_has_them_are_told_in_it() {
     stack.start_auth().await;
     let store = stack.auth_database().await;
     let exported = store.audit().exported().await.expect("how far the file is");
-    store.audit().append(&vec![Entry::gap(0, 1); 1_500], exported).await.expect("rows");
+    store
+        .audit()
+        .append(&vec![Entry::gap(UnixSeconds::new(0), 1); 1_500], exported)
+        .await
+        .expect("rows");
     eventually("the oldest are cleared", async || {
         let oldest = store.audit().rows_after(exported, 1).await.expect("a row");
         (oldest[0].id > exported + 1).then_some(())
@@ -325,7 +330,7 @@ async fn a_backup_brings_the_audit_along_and_a_restore_is_in_it() {
     stack.grant("andrew", "app:push").await;
     let config = Config::load(&stack.root().join("auth.toml")).expect("the settings");
     let to = stack.root().join("copy");
-    backup::backup(&config, &to, 7).await.expect("a backup");
+    backup::backup(&config, &to, UnixSeconds::new(7)).await.expect("a backup");
     let before = rows(&stack).await;
     stack.grant("andrew", "forgotten:push").await;
     stack.stop_auth().await;

@@ -64,8 +64,8 @@ async fn what_was_lost_is_there_again() {
     stack.grant("bea", "app:push").await;
     let (config, to) = (config(&stack), stack.root().join("copy"));
     // While the server runs, and twice: the second takes the place of the first.
-    backup::backup(&config, &to, 0).await.expect("a backup");
-    backup::backup(&config, &to, 0).await.expect("a backup");
+    backup::backup(&config, &to, UnixSeconds::new(0)).await.expect("a backup");
+    backup::backup(&config, &to, UnixSeconds::new(0)).await.expect("a backup");
     // The lock, backup.json, and one directory of files.
     assert_eq!(fs::read_dir(&to).expect("the backup").count(), 3);
     for file in ["auth.db", "htpasswd"] {
@@ -88,7 +88,7 @@ async fn tokens_from_before_a_restore_are_void_and_revoking_works_after_it() {
     let mut stack = Stack::start().await;
     stack.grant("andrew", "app:push").await;
     let (config, to) = (config(&stack), stack.root().join("copy"));
-    backup::backup(&config, &to, 0).await.expect("a backup");
+    backup::backup(&config, &to, UnixSeconds::new(0)).await.expect("a backup");
     // What the backup does not know: the sequence moves on, and a token is issued after that.
     stack.grant("andrew", "other:push").await;
     revoke(&stack, "andrew", "other:push").await;
@@ -109,7 +109,7 @@ async fn tokens_from_before_a_restore_are_void_and_revoking_works_after_it() {
 async fn nothing_changes_when_a_restore_is_refused() {
     let mut stack = Stack::start().await;
     let (config, to) = (config(&stack), stack.root().join("copy"));
-    let contents = backup::backup(&config, &to, 0).await.expect("a backup");
+    let contents = backup::backup(&config, &to, UnixSeconds::new(0)).await.expect("a backup");
     let now = stack.clock.now();
 
     let running = backup::restore(&config, &to, true, &by(now)).await.expect_err("the server runs");
@@ -142,7 +142,7 @@ async fn a_backup_that_cannot_be_made_leaves_the_one_before() {
     let mut stack = Stack::start().await;
     stack.grant("andrew", "app:push").await;
     let (config, to) = (config(&stack), stack.root().join("copy"));
-    backup::backup(&config, &to, 0).await.expect("a backup");
+    backup::backup(&config, &to, UnixSeconds::new(0)).await.expect("a backup");
     let before = fs::read(to.join("backup.json")).expect("backup.json");
     stack.stop_auth().await;
 
@@ -150,18 +150,19 @@ async fn a_backup_that_cannot_be_made_leaves_the_one_before() {
     fs::create_dir(to.join("files-killed")).expect("a directory");
     let users = fs::read(&config.htpasswd).expect("the users");
     fs::remove_file(&config.htpasswd).expect("losing the users");
-    backup::backup(&config, &to, 0).await.expect_err("there are no users");
+    backup::backup(&config, &to, UnixSeconds::new(0)).await.expect_err("there are no users");
     fs::write(&config.htpasswd, users).expect("the users again");
     let lost = stack.root().join("lost.db");
     fs::rename(config.database(), &lost).expect("losing the database");
-    let error = backup::backup(&config, &to, 0).await.expect_err("there is no database");
+    let error =
+        backup::backup(&config, &to, UnixSeconds::new(0)).await.expect_err("there is no database");
     assert!(matches!(error, Error::NoDatabase(_)), "{error}");
     assert!(!config.database().exists());
     assert_eq!(fs::read(to.join("backup.json")).expect("backup.json"), before);
-    backup::check(&config, &to, 0).await.expect("the backup before is whole");
+    backup::check(&config, &to, UnixSeconds::new(0)).await.expect("the backup before is whole");
 
     fs::rename(&lost, config.database()).expect("the database again");
-    backup::backup(&config, &to, 0).await.expect("a backup");
+    backup::backup(&config, &to, UnixSeconds::new(0)).await.expect("a backup");
     assert!(!to.join("files-killed").exists());
 }
 
@@ -184,7 +185,9 @@ async fn a_backup_goes_into_no_directory_of_something_else() {
     fs::write(alien.join("backup.json"), r#"{"version":1}"#).expect("a file");
     for directory in [&of_others, &alien, stack.root(), &config.data] {
         let before = names(directory);
-        let error = backup::backup(&config, directory, 0).await.expect_err("it is no backup");
+        let error = backup::backup(&config, directory, UnixSeconds::new(0))
+            .await
+            .expect_err("it is no backup");
         assert!(matches!(error, Error::Foreign(_) | Error::NoBackup(_)), "{error}");
         assert_eq!(names(directory), before);
     }
@@ -193,7 +196,7 @@ async fn a_backup_goes_into_no_directory_of_something_else() {
     let left_over = stack.root().join("left-over");
     fs::create_dir_all(left_over.join("files-killed")).expect("a directory");
     fs::write(left_over.join("lock"), "").expect("a file");
-    backup::backup(&config, &left_over, 0).await.expect("a backup");
+    backup::backup(&config, &left_over, UnixSeconds::new(0)).await.expect("a backup");
     assert!(!left_over.join("files-killed").exists());
 }
 
@@ -201,7 +204,7 @@ async fn a_backup_goes_into_no_directory_of_something_else() {
 async fn what_the_backup_does_not_name_is_not_restored() {
     let mut stack = Stack::start().await;
     let (config, to) = (config(&stack), stack.root().join("copy"));
-    backup::backup(&config, &to, 0).await.expect("a backup");
+    backup::backup(&config, &to, UnixSeconds::new(0)).await.expect("a backup");
     fs::write(files_of(&to).join("keys/stray.pem"), "no key").expect("a stray file");
     stack.stop_auth().await;
     backup::restore(&config, &to, true, &by(stack.clock.now())).await.expect("a restore");
@@ -216,7 +219,7 @@ async fn a_database_with_a_planted_trigger_is_not_restored() {
     let mut stack = Stack::start().await;
     stack.grant("andrew", "app:push").await;
     let (config, to) = (config(&stack), stack.root().join("copy"));
-    backup::backup(&config, &to, 0).await.expect("a backup");
+    backup::backup(&config, &to, UnixSeconds::new(0)).await.expect("a backup");
     let database = files_of(&to).join("auth.db");
     let plant = "CREATE TRIGGER planted AFTER INSERT ON grants BEGIN DELETE FROM grants; END";
     let mut connection = SqliteConnectOptions::new().filename(&database).connect().await.unwrap();
@@ -241,7 +244,7 @@ async fn a_restore_that_cannot_write_the_users_leaves_everything() {
     let mut stack = Stack::start().await;
     stack.grant("andrew", "app:push").await;
     let (config, to) = (config(&stack), stack.root().join("copy"));
-    backup::backup(&config, &to, 0).await.expect("a backup");
+    backup::backup(&config, &to, UnixSeconds::new(0)).await.expect("a backup");
     stack.stop_auth().await;
     // A place where nobody can make a file, root included.
     let elsewhere = Config { htpasswd: "/proc/htpasswd".into(), ..config.clone() };
@@ -261,7 +264,7 @@ async fn a_clock_that_went_back_does_not_save_a_token() {
     let mut stack = Stack::start().await;
     stack.grant("andrew", "app:push").await;
     let (config, to) = (config(&stack), stack.root().join("copy"));
-    backup::backup(&config, &to, 0).await.expect("a backup");
+    backup::backup(&config, &to, UnixSeconds::new(0)).await.expect("a backup");
     for name in ["one", "two", "three", "four"] {
         stack.grant("andrew", &format!("{name}:push")).await;
         revoke(&stack, "andrew", &format!("{name}:push")).await;
@@ -269,7 +272,7 @@ async fn a_clock_that_went_back_does_not_save_a_token() {
     let before = stack.token("andrew", &["repository:app:push"]).await;
     stack.stop_auth().await;
     // As on a board without a battery, whose clock starts at 1970.
-    backup::restore(&config, &to, true, &by(1)).await.expect("a restore");
+    backup::restore(&config, &to, true, &by(UnixSeconds::new(1))).await.expect("a restore");
     stack.start_auth().await;
     becomes_void(&stack, &before).await;
     let after = stack.token("andrew", &["repository:app:push"]).await;

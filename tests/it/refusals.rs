@@ -26,7 +26,7 @@ async fn stack() -> Stack {
 async fn make_robot(stack: &Stack, name: &str, life: Option<UnixSeconds>) -> RobotSecret {
     let secret = RobotSecret::generate().expect("a secret");
     let created = stack.clock.now();
-    let expires = life.map(|life| created + life);
+    let expires = life.map(|life| created + life.get());
     let name = name.parse().expect("a name");
     let robot = Robot { name, created, expires, last_used: None };
     assert!(
@@ -58,7 +58,7 @@ async fn expired_revoked_and_malformed_secrets_of_every_kind_get_one_401() {
         stack.set_password(user, PASSWORD);
     }
     let idle = log_in(&stack, "andrew", PASSWORD).await;
-    let expiring = make_robot(&stack, "robot.expired", Some(10)).await;
+    let expiring = make_robot(&stack, "robot.expired", Some(UnixSeconds::new(10))).await;
     let of_expiring = log_in(&stack, "robot.expired", expiring.expose()).await;
     let revoked = make_robot(&stack, "robot.revoked", None).await;
     stack.clock.advance(Duration::from_secs(24 * 60 * 60));

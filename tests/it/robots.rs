@@ -24,7 +24,7 @@ async fn with_robot(life: Option<UnixSeconds>) -> (Stack, RobotSecret) {
     Image::new("one").push(&stack.client, &token, "app", "v1").await;
     let secret = RobotSecret::generate().expect("a secret");
     let created = stack.clock.now();
-    let expires = life.map(|life| created + life);
+    let expires = life.map(|life| created + life.get());
     let robot = Robot { name: ci(), created, expires, last_used: None };
     let rules = [read_rule("robot.ci", "app:pull")];
     assert!(
@@ -69,7 +69,7 @@ async fn a_secret_is_a_password_a_form_field_and_a_bearer_token() {
 
 #[tokio::test]
 async fn every_wrong_secret_gets_the_same_answer() {
-    let (stack, secret) = with_robot(Some(100)).await;
+    let (stack, secret) = with_robot(Some(UnixSeconds::new(100))).await;
     let other = RobotSecret::generate().expect("a secret");
     let right = secret.expose();
     let (cut, slip) = (&right[..right.len() - 1], right.replace("berth_", "birth_"));
@@ -98,7 +98,7 @@ async fn every_wrong_secret_gets_the_same_answer() {
 
 #[tokio::test]
 async fn the_registry_warns_of_a_secret_that_ends_within_a_week() {
-    let (stack, secret) = with_robot(Some(8 * 24 * 60 * 60)).await;
+    let (stack, secret) = with_robot(Some(UnixSeconds::new(8 * 24 * 60 * 60))).await;
     let pull = async || {
         let token = token(&basic(&stack, "robot.ci", secret.expose()).await.expect(200));
         stack.client.get(&token, "/v2/app/manifests/v1").await.expect(200)
@@ -111,7 +111,7 @@ async fn the_registry_warns_of_a_secret_that_ends_within_a_week() {
 
 #[tokio::test]
 async fn a_token_ends_with_its_secret_and_a_removed_robot_has_neither() {
-    let (stack, secret) = with_robot(Some(300)).await;
+    let (stack, secret) = with_robot(Some(UnixSeconds::new(300))).await;
     let answer = basic(&stack, "robot.ci", secret.expose()).await.expect(200);
     assert_eq!(answer.json()["expires_in"], 300);
     let token = token(&answer);

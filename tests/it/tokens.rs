@@ -225,7 +225,7 @@ async fn a_claim_that_is_missing_or_of_another_type_makes_a_token_invalid() {
             try_all(&stack, name, &bearer(&token), |_| Verdict::Invalid).await;
         }
     }
-    let later = (stack.clock.now() + 900).to_string();
+    let later = (stack.clock.now() + 900).get().to_string();
     for wrong in [
         json!({ "exp": later }),
         json!({ "exp": 1e300 }),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use auth_server::trust::{KeySource, Remote, RequiredClaims, Trust};
-use berth_shared::subject::RobotName;
+use berth_shared::{clock::UnixSeconds, subject::RobotName};
 use harness::{
     IssuerKey, IssuerServer, Response, Stack,
     events::Recording,
@@ -33,7 +33,7 @@ pub(crate) fn trust(name: &str, issuer: &str) -> Trust {
         subject: SUBJECT.parse().expect("a pattern"),
         claims: RequiredClaims::default(),
         keys: KeySource::Remote(Box::new(remote)),
-        created: 0,
+        created: UnixSeconds::new(0),
         last_used: None,
     }
 }
@@ -190,7 +190,7 @@ fn wrong_claims(issuer: &str, now: i64) -> Vec<Value> {
 async fn every_other_token_gets_the_answer_of_a_wrong_password() {
     let (stack, issuer, key) = with_two_trusts().await;
     let wrong = basic(&stack, "andrew", "wrong").await.expect(401);
-    for bad in wrong_claims(&issuer.url, stack.clock.now()) {
+    for bad in wrong_claims(&issuer.url, stack.clock.now().get()) {
         let token = key.token(&claims(&stack, &issuer.url, bad.clone()));
         for answer in [
             basic(&stack, "robot.github", &token).await,

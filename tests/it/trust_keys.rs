@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_server::trust::{KeySource, Remote, Trust, keys::IssuerKeys};
-use berth_shared::clock::Clock;
+use berth_shared::clock::{Clock, UnixSeconds};
 use harness::{
     IssuerKey, IssuerServer, Response, Stack,
     events::Recording,
@@ -142,7 +142,7 @@ async fn a_client_that_leaves_stops_no_fetch() {
     let key = IssuerKey::es256("one");
     let issuer = IssuerServer::start(&[&key]).await;
     issuer.hold(true);
-    let keys = Arc::new(IssuerKeys::new(Clock::set(0)));
+    let keys = Arc::new(IssuerKeys::new(Clock::set(UnixSeconds::new(0))));
     let (asking, asked_for) = (Arc::clone(&keys), trust(NAME, &issuer.url));
     let leaving = tokio::spawn(async move { asking.for_token(&asked_for, "one").await });
     let asked = async || (issuer.requests() == 1).then_some(());

@@ -76,6 +76,7 @@ fn is_writable(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use berth_shared::clock::UnixSeconds;
 
     #[test]
     fn who_called_sudo_is_written_down_when_it_is_a_name() {
@@ -86,7 +87,7 @@ mod tests {
             (Some(&*"a".repeat(NAME_BYTES_MAX + 1)), None),
             (None, None),
         ] {
-            let author = Author::person(Clock::set(0), "grant", claimed);
+            let author = Author::person(Clock::set(UnixSeconds::new(0)), "grant", claimed);
             assert_eq!(author.more.get("sudo_user").and_then(Value::as_str), expected);
             assert_eq!((&author.more["verb"], author.name().is_empty()), (&json!("grant"), false));
         }

@@ -193,6 +193,7 @@ fn tail(file: &mut File) -> io::Result<(u64, Option<String>)> {
 
 #[cfg(test)]
 mod tests {
+    use berth_shared::clock::UnixSeconds;
     use std::os::unix::fs::PermissionsExt;
 
     use serde_json::Map;
@@ -203,7 +204,7 @@ mod tests {
         let detail = Map::from_iter([("text".to_owned(), "x".repeat(1000).into())]);
         Row {
             id,
-            at: 0,
+            at: UnixSeconds::new(0),
             event: "token.issue".to_owned(),
             subject: None,
             actor: None,

@@ -87,19 +87,20 @@ pub(super) fn count_lost(lost: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use berth_shared::clock::UnixSeconds;
 
     #[test]
     fn what_finds_no_place_is_counted_and_nothing_waits() {
         let queue = Queue::new().unwrap();
         for _ in 0..COMMON_MAX + 3 {
-            queue.push(Entry::gap(0, 1));
+            queue.push(Entry::gap(UnixSeconds::new(0), 1));
         }
         for _ in 0..WAITING_MAX - COMMON_MAX + 2 {
-            queue.push(Entry::gap(0, 1).checked(true));
+            queue.push(Entry::gap(UnixSeconds::new(0), 1).checked(true));
         }
         let waiting = queue.take();
         assert_eq!((waiting.entries.len(), waiting.lost), (WAITING_MAX, 5));
-        queue.push(Entry::gap(0, 1));
+        queue.push(Entry::gap(UnixSeconds::new(0), 1));
         let waiting = queue.take();
         assert_eq!((waiting.entries.len(), waiting.lost), (1, 0));
     }

@@ -152,6 +152,10 @@ mod tests {
         *,
     };
 
+    fn moment(seconds: i64) -> UnixSeconds {
+        UnixSeconds::new(seconds)
+    }
+
     fn rule(effect: Effect, grantee: &str, pattern: &str, actions: &str) -> Rule {
         Rule { effect, ..allow(grantee, pattern, actions, None) }
     }
@@ -165,7 +169,7 @@ mod tests {
         let devs: GroupName = "devs".parse().unwrap();
         database
             .rules()
-            .add(&[allow("andrew", "a", "pull,delete"), allow("bea", "b", "pull")], 0)
+            .add(&[allow("andrew", "a", "pull,delete"), allow("bea", "b", "pull")], moment(0))
             .await
             .unwrap();
         database.groups().join(&devs, std::slice::from_ref(&andrew)).await.unwrap();
@@ -177,14 +181,14 @@ mod tests {
             )]),
         };
         let added = vec![allow("andrew", "a", "push"), rule(Effect::Deny, "bea", "b", "push")];
-        let dry = database.apply(&desired, false, true, 0).await.unwrap();
+        let dry = database.apply(&desired, false, true, moment(0)).await.unwrap();
         assert_eq!((&dry.added, dry.removed.len(), dry.left.len()), (&added, 0, 0));
-        assert_eq!(database.apply(&desired, false, false, 0).await.unwrap(), dry);
-        assert!(database.apply(&desired, false, false, 0).await.unwrap().is_empty());
-        let pruned = database.apply(&desired, true, false, 0).await.unwrap();
+        assert_eq!(database.apply(&desired, false, false, moment(0)).await.unwrap(), dry);
+        assert!(database.apply(&desired, false, false, moment(0)).await.unwrap().is_empty());
+        let pruned = database.apply(&desired, true, false, moment(0)).await.unwrap();
         assert_eq!(pruned.removed, [allow("andrew", "a", "delete"), allow("bea", "b", "pull")]);
         assert_eq!(pruned.left, [(devs, andrew.clone())]);
-        assert!(database.apply(&desired, true, false, 0).await.unwrap().is_empty());
+        assert!(database.apply(&desired, true, false, moment(0)).await.unwrap().is_empty());
         let policy = database.policy().await.unwrap();
         assert_eq!(policy.rules().into_iter().cloned().collect::<Vec<_>>(), desired.rules);
         assert!(policy.revocations.least_for(&andrew) > 0);

@@ -192,8 +192,8 @@ impl AuditTable<'_> {
              ORDER BY id DESC LIMIT $5",
         );
         let query = query
-            .bind(filter.since.unwrap_or(i64::MIN))
-            .bind(filter.until.unwrap_or(i64::MAX))
+            .bind(filter.since.unwrap_or(UnixSeconds::MIN))
+            .bind(filter.until.unwrap_or(UnixSeconds::MAX))
             .bind(&filter.subject)
             .bind(filter.event.as_deref().map(like))
             .bind(i64::from(count));
@@ -259,6 +259,10 @@ mod tests {
     use super::{super::Database, *};
     use crate::audit::Author;
 
+    fn moment(seconds: i64) -> UnixSeconds {
+        UnixSeconds::new(seconds)
+    }
+
     async fn events(database: &Database, filter: &Filter) -> Vec<String> {
         let rows = database.audit().list(filter, 100).await.unwrap();
         rows.into_iter().map(|row| row.event).collect()
@@ -267,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn a_filter_lets_through_what_all_of_its_parts_do() {
         let dir = tempfile::tempdir().unwrap();
-        let clock = Clock::set(100);
+        let clock = Clock::set(moment(100));
         let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         let database = database.acting(Author::server(clock.clone()));
         let (andrew, bea) = ("andrew".parse().unwrap(), "bea".parse().unwrap());
@@ -275,14 +279,14 @@ mod tests {
         clock.advance(std::time::Duration::from_secs(10));
         database.audit().record(&Act::UserPassword(&andrew)).await.unwrap();
         database.audit().record(&Act::HtpasswdAdd(&bea)).await.unwrap();
-        database.audit().append(&[Entry::gap(120, 7)], 0).await.unwrap();
+        database.audit().append(&[Entry::gap(moment(120), 7)], 0).await.unwrap();
         let none = Filter::default();
         let all = ["user.add", "user.passwd", "htpasswd.add", "audit.gap"];
         assert_eq!(events(&database, &none).await, all);
         let some = |text: &str| Some(text.to_owned());
         for (filter, expected) in [
-            (Filter { since: Some(110), ..none.clone() }, &all[1..]),
-            (Filter { until: Some(110), ..none.clone() }, &all[..1]),
+            (Filter { since: Some(moment(110)), ..none.clone() }, &all[1..]),
+            (Filter { until: Some(moment(110)), ..none.clone() }, &all[..1]),
             (Filter { subject: some("andrew"), ..none.clone() }, &all[..2]),
             (Filter { subject: some("and%"), ..none.clone() }, &[]),
             (Filter { event: some("*.add"), subject: some("bea"), ..none.clone() }, &all[2..3]),
@@ -304,12 +308,13 @@ mod tests {
     #[test]
     fn a_batch_has_few_forms_and_loses_nothing() {
         for count in [0, 1, 2, 3, PART_MAX, PART_MAX + 1, 1000] {
-            let entries: Vec<Entry> = (0..count).map(|at| Entry::gap(at as i64, 1)).collect();
+            let entries: Vec<Entry> =
+                (0..count).map(|at| Entry::gap(moment(at as i64), 1)).collect();
             let parts: Vec<&[Entry]> = parts(&entries).collect();
             assert!(parts.iter().all(|it| it.len().is_power_of_two() && it.len() <= PART_MAX));
             let written = parts.concat();
             let times = written.iter().map(|entry| entry.values().unwrap().0);
-            assert!(times.eq(0..count as i64));
+            assert!(times.eq((0..count as i64).map(UnixSeconds::new)));
         }
         assert_eq!(places(2), "($1, $2, $3, $4), ($5, $6, $7, $8)");
     }
@@ -320,7 +325,7 @@ mod tests {
             robot.unwrap_or_else(|_| Subject::User(name.parse().unwrap()))
         });
         let source = crate::audit::entry::Source::default();
-        Entry::login_fail(0, "wrong", known.as_ref(), None, source).checked(is_checked)
+        Entry::login_fail(moment(0), "wrong", known.as_ref(), None, source).checked(is_checked)
     }
 
     async fn kept(database: &Database) -> Vec<(String, i64)> {
@@ -340,7 +345,7 @@ mod tests {
     async fn one_call_clears_a_bounded_part_of_all_rings_together() {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
-        for entry in [Entry::gap(0, 1), failed(Some("andrew"), true)] {
+        for entry in [Entry::gap(moment(0), 1), failed(Some("andrew"), true)] {
             database.audit().append(&vec![entry; 15_000], 0).await.unwrap();
         }
         let keep = Kept { rows_max: 0, failure_rows_max: 0 };
@@ -359,7 +364,7 @@ mod tests {
         let guesses = vec![failed(Some("andrew"), true); 3];
         database.audit().append(&guesses, 0).await.unwrap();
         for behind in [26, 50, 50] {
-            database.audit().append(&vec![Entry::gap(0, 1); 50], 0).await.unwrap();
+            database.audit().append(&vec![Entry::gap(moment(0), 1); 50], 0).await.unwrap();
             // Rows 5 to 8 are in the file; of the first 50 the oldest 30 go.
             assert_eq!(database.audit().clear(keep, 8).await.unwrap(), behind);
         }

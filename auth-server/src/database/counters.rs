@@ -107,7 +107,7 @@ mod tests {
         *,
     };
 
-    const NOW: UnixSeconds = 1_790_000_000;
+    const NOW: UnixSeconds = UnixSeconds::new(1_790_000_000);
 
     const HOUR: i64 = 60 * 60;
 

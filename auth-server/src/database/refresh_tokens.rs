@@ -260,6 +260,10 @@ mod tests {
 
     use super::{super::Database, *};
 
+    fn moment(seconds: i64) -> UnixSeconds {
+        UnixSeconds::new(seconds)
+    }
+
     fn subject(name: &str) -> Subject {
         Subject::from_claim(name).unwrap()
     }
@@ -306,7 +310,7 @@ mod tests {
         let first = users(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")]);
         database.seen_users().reconcile(&first).await.unwrap();
         for name in ["a", "b", "c", "d", "robot.ci", "robot.cd"] {
-            assert!(keep(&database, name, name, 1).await);
+            assert!(keep(&database, name, name, moment(1)).await);
         }
         let devs = "devs".parse().unwrap();
         database.groups().join(&devs, &[subject("d"), subject("robot.cd")]).await.unwrap();
@@ -329,7 +333,7 @@ mod tests {
         assert_eq!(database.tokens().void(&"group:devs".parse().unwrap()).await.unwrap(), 2);
         assert_eq!(left(&database).await, ["robot.ci"]);
         assert_eq!(database.tokens().void(&"everyone".parse().unwrap()).await.unwrap(), 1);
-        assert!(keep(&database, "again", "a", 1).await);
+        assert!(keep(&database, "again", "a", moment(1)).await);
         database.tokens().void_all(1000).await.unwrap();
         assert!(left(&database).await.is_empty());
     }
@@ -339,32 +343,32 @@ mod tests {
         let (_dir, database) = database().await;
         let before = database.policy().await.unwrap().sequence;
         database.tokens().void(&"a".parse().unwrap()).await.unwrap();
-        assert!(!keep_after(&database, "x", "a", 1, before).await);
-        assert!(keep_after(&database, "y", "b", 1, before).await);
+        assert!(!keep_after(&database, "x", "a", moment(1), before).await);
+        assert!(keep_after(&database, "y", "b", moment(1), before).await);
         database.tokens().void(&"everyone".parse().unwrap()).await.unwrap();
-        assert!(!keep_after(&database, "z", "b", 1, before).await);
-        assert!(keep(&database, "z", "b", 1).await);
+        assert!(!keep_after(&database, "z", "b", moment(1), before).await);
+        assert!(keep(&database, "z", "b", moment(1)).await);
     }
 
     #[tokio::test]
     async fn a_subject_has_a_bounded_number_and_the_idle_ones_go() {
         let (_dir, database) = database().await;
-        assert!(keep(&database, "other", "b", 100).await);
+        assert!(keep(&database, "other", "b", moment(100)).await);
         for n in 0..PER_SUBJECT_MAX {
-            assert!(keep(&database, &format!("h{n}"), "a", 100).await);
+            assert!(keep(&database, &format!("h{n}"), "a", moment(100)).await);
         }
         let first = database.refresh_tokens().find("h0").await.unwrap().unwrap();
-        database.refresh_tokens().note(first.id, 101).await.unwrap();
-        assert!(keep(&database, "one more", "a", 101).await);
+        database.refresh_tokens().note(first.id, moment(101)).await.unwrap();
+        assert!(keep(&database, "one more", "a", moment(101)).await);
         let all = database.refresh_tokens().list(Some(&subject("a"))).await.unwrap();
         assert_eq!(all.len() as i64, PER_SUBJECT_MAX);
         assert!(database.refresh_tokens().find("h0").await.unwrap().is_some(), "it was used");
         assert!(database.refresh_tokens().find("h1").await.unwrap().is_none());
         assert!(database.refresh_tokens().find("other").await.unwrap().is_some());
         // 50 s are the idle life here: what was last used at 101 ends with 151.
-        assert!(keep(&database, "later", "c", 150).await);
+        assert!(keep(&database, "later", "c", moment(150)).await);
         assert_eq!(left(&database).await, ["a", "a", "c"]);
-        assert!(keep(&database, "last", "c", 151).await);
+        assert!(keep(&database, "last", "c", moment(151)).await);
         assert_eq!(left(&database).await, ["c", "c"]);
     }
 
@@ -372,7 +376,7 @@ mod tests {
     async fn ending_one_voids_the_tokens_of_its_subject_alone() {
         let (_dir, database) = database().await;
         for (hash, name) in [("1", "a"), ("2", "a"), ("3", "b")] {
-            assert!(keep(&database, hash, name, 1).await);
+            assert!(keep(&database, hash, name, moment(1)).await);
         }
         let id = database.refresh_tokens().find("1").await.unwrap().unwrap().id;
         assert_eq!(database.refresh_tokens().end(&[id, 1000]).await.unwrap().len(), 1);
@@ -380,10 +384,10 @@ mod tests {
         assert_eq!(left(&database).await, ["a", "b"]);
         let counters = database.policy().await.unwrap().revocations.counters.clone();
         assert_eq!(counters.into_iter().collect::<Vec<_>>(), [("a".parse().unwrap(), 1)]);
-        assert!(keep(&database, "4", "b", 1).await);
+        assert!(keep(&database, "4", "b", moment(1)).await);
         let newest = database.refresh_tokens().find("4").await.unwrap().unwrap();
         database.refresh_tokens().end(&[newest.id]).await.unwrap();
-        assert!(keep(&database, "5", "b", 1).await);
+        assert!(keep(&database, "5", "b", moment(1)).await);
         assert!(database.refresh_tokens().find("5").await.unwrap().unwrap().id > newest.id);
     }
 }

@@ -86,7 +86,12 @@ mod tests {
     };
 
     fn robot(expires: Option<UnixSeconds>) -> Robot {
-        Robot { name: "robot.ci".parse().unwrap(), created: 1, expires, last_used: None }
+        Robot {
+            name: "robot.ci".parse().unwrap(),
+            created: UnixSeconds::new(1),
+            expires,
+            last_used: None,
+        }
     }
 
     #[tokio::test]
@@ -95,13 +100,22 @@ mod tests {
         let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         let (one, two) = (RobotSecret::generate().unwrap(), RobotSecret::generate().unwrap());
         let rule = allow("robot.ci", "team/app", "pull", None);
-        assert!(database.robots().create(&robot(Some(100)), &one, &[rule]).await.unwrap());
+        assert!(
+            database
+                .robots()
+                .create(&robot(Some(UnixSeconds::new(100))), &one, &[rule])
+                .await
+                .unwrap()
+        );
         assert!(!database.robots().create(&robot(None), &two, &[]).await.unwrap());
-        database.robots().note(&robot(None).name, 50).await.unwrap();
+        database.robots().note(&robot(None).name, UnixSeconds::new(50)).await.unwrap();
         let policy = database.policy().await.unwrap();
         let known = policy.robots.who_has(&one).unwrap();
-        assert_eq!((known.expires, known.last_used), (Some(100), Some(50)));
-        assert!(known.holds_at(99) && !known.holds_at(100));
+        assert_eq!(
+            (known.expires, known.last_used),
+            (Some(UnixSeconds::new(100)), Some(UnixSeconds::new(50)))
+        );
+        assert!(known.holds_at(UnixSeconds::new(99)) && !known.holds_at(UnixSeconds::new(100)));
         assert!(policy.robots.who_has(&two).is_none());
         let subject = Subject::Robot(known.name.clone());
         assert_eq!(policy.rights(&subject).rules.len(), 1);

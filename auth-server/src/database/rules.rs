@@ -212,21 +212,29 @@ mod tests {
         *,
     };
 
+    fn moment(seconds: i64) -> UnixSeconds {
+        UnixSeconds::new(seconds)
+    }
+
     #[tokio::test]
     async fn granting_adds_up_and_raises_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
-        database.rules().add(&[allow("andrew", "a", "pull", None)], 100).await.unwrap();
-        database.rules().add(&[allow("andrew", "a", "delete", None)], 100).await.unwrap();
-        database.rules().add(&[allow("andrew", "a", "push", Some(200))], 100).await.unwrap();
+        database.rules().add(&[allow("andrew", "a", "pull", None)], moment(100)).await.unwrap();
+        database.rules().add(&[allow("andrew", "a", "delete", None)], moment(100)).await.unwrap();
+        database
+            .rules()
+            .add(&[allow("andrew", "a", "push", Some(moment(200)))], moment(100))
+            .await
+            .unwrap();
         let policy = database.policy().await.unwrap();
         assert_eq!(policy.sequence, 0);
         assert_eq!(policy.rules().len(), 2);
         let rights = policy.rights(&Subject::from_claim("andrew").unwrap());
         let name = "a".parse().unwrap();
-        assert_eq!(rights.actions_on(&name, 199), Actions::ALL);
-        assert_eq!(rights.actions_on(&name, 200).to_string(), "pull,delete");
-        database.rules().add(&[], 200).await.unwrap();
+        assert_eq!(rights.actions_on(&name, moment(199)), Actions::ALL);
+        assert_eq!(rights.actions_on(&name, moment(200)).to_string(), "pull,delete");
+        database.rules().add(&[], moment(200)).await.unwrap();
         assert_eq!(database.policy().await.unwrap().rules().len(), 1);
     }
 
@@ -236,7 +244,7 @@ mod tests {
         let path = dir.path().join("auth.db");
         let (server, authctl) =
             (Database::open(&path).await.unwrap(), Database::open(&path).await.unwrap());
-        authctl.rules().add(&[allow("andrew", "a", "*", None)], 0).await.unwrap();
+        authctl.rules().add(&[allow("andrew", "a", "*", None)], moment(0)).await.unwrap();
         let (andrew, a) = ("andrew".parse().unwrap(), "a".parse().unwrap());
         let taken = authctl
             .rules()

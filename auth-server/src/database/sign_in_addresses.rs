@@ -112,6 +112,10 @@ mod tests {
 
     use super::{super::Database, *};
 
+    fn moment(seconds: i64) -> UnixSeconds {
+        UnixSeconds::new(seconds)
+    }
+
     fn pair(user: &str, address: &str, seen: UnixSeconds) -> SignInAddress {
         SignInAddress { user: user.parse().unwrap(), address: address.parse().unwrap(), seen }
     }
@@ -126,17 +130,17 @@ mod tests {
         let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         database.seen_users().reconcile(&users(&["a", "b", "c"])).await.unwrap();
         for user in ["a", "b", "c", "nobody"] {
-            database.sign_in_addresses().note(&pair(user, "192.0.2.1", 10)).await.unwrap();
+            database.sign_in_addresses().note(&pair(user, "192.0.2.1", moment(10))).await.unwrap();
         }
-        database.sign_in_addresses().note(&pair("a", "192.0.2.1", 20)).await.unwrap();
-        let known = database.sign_in_addresses().list(20).await.unwrap();
-        assert_eq!(known[0], pair("a", "192.0.2.1", 20));
+        database.sign_in_addresses().note(&pair("a", "192.0.2.1", moment(20))).await.unwrap();
+        let known = database.sign_in_addresses().list(moment(20)).await.unwrap();
+        assert_eq!(known[0], pair("a", "192.0.2.1", moment(20)));
         assert_eq!(known.len(), 3);
         // A new password leaves where its owner is at home.
         let mut left = users(&["a", "b"]);
         left.insert("a".parse().unwrap(), "another".to_owned());
         database.seen_users().reconcile(&left).await.unwrap();
-        assert_eq!(database.sign_in_addresses().list(20).await.unwrap().len(), 2);
+        assert_eq!(database.sign_in_addresses().list(moment(20)).await.unwrap().len(), 2);
         left.remove(&"a".parse().unwrap());
         database
             .seen_users()
@@ -144,10 +148,12 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(
-            database.sign_in_addresses().list(20).await.unwrap(),
-            [pair("b", "192.0.2.1", 10)]
+            database.sign_in_addresses().list(moment(20)).await.unwrap(),
+            [pair("b", "192.0.2.1", moment(10))]
         );
-        assert!(database.sign_in_addresses().list(10 + KEPT_SECS).await.unwrap().is_empty());
+        assert!(
+            database.sign_in_addresses().list(moment(10 + KEPT_SECS)).await.unwrap().is_empty()
+        );
     }
 
     #[tokio::test]
@@ -164,10 +170,17 @@ mod tests {
         .execute(&mut *database.writer.lock().await)
         .await
         .unwrap();
-        database.sign_in_addresses().note(&pair("a", "192.0.2.1", 1_000_000)).await.unwrap();
-        let known = database.sign_in_addresses().list(1_000_000).await.unwrap();
+        database
+            .sign_in_addresses()
+            .note(&pair("a", "192.0.2.1", moment(1_000_000)))
+            .await
+            .unwrap();
+        let known = database.sign_in_addresses().list(moment(1_000_000)).await.unwrap();
         let last = known.last().map(|pair| pair.seen);
-        assert_eq!((known.len(), known[0].seen, last), (ENTRIES_MAX as usize, 1_000_000, Some(11)));
+        assert_eq!(
+            (known.len(), known[0].seen, last),
+            (ENTRIES_MAX as usize, moment(1_000_000), Some(moment(11)))
+        );
         let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sign_in_addresses")
             .fetch_one(&mut *database.writer.lock().await)
             .await
@@ -180,19 +193,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         database.seen_users().reconcile(&users(&["a", "b"])).await.unwrap();
-        database.sign_in_addresses().note(&pair("b", "192.0.2.1", 0)).await.unwrap();
+        database.sign_in_addresses().note(&pair("b", "192.0.2.1", moment(0))).await.unwrap();
         for n in 0..=ADDRESSES_PER_USER_MAX {
             database
                 .sign_in_addresses()
-                .note(&pair("a", &format!("2001:db8::{n:x}"), n))
+                .note(&pair("a", &format!("2001:db8::{n:x}"), moment(n)))
                 .await
                 .unwrap();
         }
-        let known = database.sign_in_addresses().list(0).await.unwrap();
+        let known = database.sign_in_addresses().list(moment(0)).await.unwrap();
         assert_eq!(known.len() as i64, ADDRESSES_PER_USER_MAX + 1);
-        assert!(!known.contains(&pair("a", "2001:db8::0", 0)));
-        database.sign_in_addresses().note(&pair("b", "192.0.2.2", KEPT_SECS)).await.unwrap();
-        let ages = database.sign_in_addresses().list(0).await.unwrap();
-        assert!(ages.iter().all(|pair| pair.seen > 0), "{ages:?}");
+        assert!(!known.contains(&pair("a", "2001:db8::0", moment(0))));
+        database
+            .sign_in_addresses()
+            .note(&pair("b", "192.0.2.2", moment(KEPT_SECS)))
+            .await
+            .unwrap();
+        let ages = database.sign_in_addresses().list(moment(0)).await.unwrap();
+        assert!(ages.iter().all(|pair| pair.seen > moment(0)), "{ages:?}");
     }
 }

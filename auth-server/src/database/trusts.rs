@@ -105,7 +105,7 @@ mod tests {
             subject: "repo:org/*:ref:refs/heads/main".parse().unwrap(),
             claims: RequiredClaims::all(["owner_id=7".parse().unwrap()]).unwrap(),
             keys,
-            created: 1,
+            created: UnixSeconds::new(1),
             last_used: None,
         }
     }
@@ -132,17 +132,20 @@ mod tests {
         for added in [trust("robot.a", inline()), trust("robot.b", remote())] {
             assert!(database.trusts().add(&added, std::slice::from_ref(&rule)).await.unwrap());
             assert!(!database.trusts().add(&added, &[]).await.unwrap());
-            database.trusts().note(&added.name, 50).await.unwrap();
+            database.trusts().note(&added.name, UnixSeconds::new(50)).await.unwrap();
             let policy = database.policy().await.unwrap();
             let read = policy.trusts.get(&added.name).unwrap();
-            let expected = Trust { last_used: Some(50), ..added };
+            let expected = Trust { last_used: Some(UnixSeconds::new(50)), ..added };
             assert_eq!(
                 (&read.issuer, &read.audience, &read.subject, &read.claims),
                 (&expected.issuer, &expected.audience, &expected.subject, &expected.claims)
             );
             assert_eq!(read.keys.inline_text(), expected.keys.inline_text());
             assert_eq!(read.keys.remote(), expected.keys.remote());
-            assert_eq!((read.created, read.last_used), (1, Some(50)));
+            assert_eq!(
+                (read.created, read.last_used),
+                (UnixSeconds::new(1), Some(UnixSeconds::new(50)))
+            );
         }
         let a: RobotName = "robot.a".parse().unwrap();
         assert!(database.trusts().remove(&a).await.unwrap());
@@ -158,7 +161,7 @@ mod tests {
         let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         let robot = |name: &str| Robot {
             name: name.parse().unwrap(),
-            created: 1,
+            created: UnixSeconds::new(1),
             expires: None,
             last_used: None,
         };

@@ -143,6 +143,7 @@ mod tests {
         },
         *,
     };
+    use berth_shared::clock::UnixSeconds;
 
     fn users(pairs: &[(&str, &str)]) -> Users {
         let user = |(name, print): &(&str, &str)| (name.parse().unwrap(), (*print).to_owned());
@@ -175,7 +176,7 @@ mod tests {
             allow("andrew", "b", "*", None),
             allow("everyone", "b", "*", None),
         ];
-        database.rules().add(&rules, 0).await.unwrap();
+        database.rules().add(&rules, UnixSeconds::new(0)).await.unwrap();
         let left = users(&[]);
         assert_eq!(
             database

@@ -37,7 +37,7 @@ impl KeyFile {
 
 impl fmt::Display for KeyFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", prefix(self.algorithm), self.made)?;
+        write!(f, "{}-{}", prefix(self.algorithm), self.made.get())?;
         if self.number > 0 {
             write!(f, "-{}", self.number)?;
         }
@@ -55,7 +55,8 @@ impl FromStr for KeyFile {
                 .into_iter()
                 .find(|algorithm| prefix(*algorithm) == prefix_read)?;
             let (made, number) = rest.split_once('-').unwrap_or((rest, "0"));
-            let file = Self::new(algorithm, made.parse().ok()?, number.parse().ok()?);
+            let file =
+                Self::new(algorithm, UnixSeconds::new(made.parse().ok()?), number.parse().ok()?);
             // One file has one name.
             (file.to_string() == name).then_some(file)
         };

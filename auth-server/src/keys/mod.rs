@@ -16,7 +16,10 @@ mod states;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    cmp::Reverse,
+    path::{Path, PathBuf},
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use berth_shared::{
@@ -155,7 +158,7 @@ impl SigningKeys {
     }
 
     fn new(mut keys: Vec<SigningKey>, states: States, directory: &Path) -> Result<Self, KeyError> {
-        keys.sort_by_key(|key| (key.info.state, -key.info.since, key.info.id.clone()));
+        keys.sort_by_key(|key| (key.info.state, Reverse(key.info.since), key.info.id.clone()));
         if keys.first().is_none_or(|key| key.info.state != KeyState::Active) {
             return Err(KeyError::NoKey(directory.display().to_string()));
         }

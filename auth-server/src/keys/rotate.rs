@@ -1,7 +1,7 @@
 //! Rotating: the next key signs, the one that signed retires, and a new next one is made. Or, where
 //! keys may have leaked, all of them go at once.
 
-use berth_shared::clock::Clock;
+use berth_shared::clock::{Clock, UnixSeconds};
 use serde::Serialize;
 
 use super::{
@@ -79,7 +79,7 @@ pub fn rotate(
 }
 
 /// Refuses while somebody may not know the next key yet.
-fn check_age(keys: &SigningKeys, how: How, now: i64) -> Result<(), KeyError> {
+fn check_age(keys: &SigningKeys, how: How, now: UnixSeconds) -> Result<(), KeyError> {
     if how != How::InOrder {
         return Ok(());
     }

@@ -32,7 +32,7 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
 
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-    use berth_shared::clock::Clock;
+    use berth_shared::clock::{Clock, UnixSeconds};
 
     use super::*;
     use crate::keys::{KeyAlgorithm, KeyError, KeyIds, Settings, SigningKeys, pair::pem};
@@ -143,13 +143,14 @@ mod tests {
             let settings = Settings { directory, algorithm, ids, token_life_secs: 900 };
             fs::write(&file, pem(&der).as_bytes()).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-            let error = SigningKeys::open(&settings, &Clock::set(9)).err().unwrap();
+            let error =
+                SigningKeys::open(&settings, &Clock::set(UnixSeconds::new(9))).err().unwrap();
             assert!(matches!(error, KeyError::Published { .. }), "{index}: {error}");
             let text = error.to_string();
             assert!(text.contains(name) && text.contains("remove the file"), "{text}");
             assert!(text.contains(PUBLISHED[index].1), "{text}");
             fs::remove_file(&file).unwrap();
-            SigningKeys::open(&settings, &Clock::set(9)).unwrap();
+            SigningKeys::open(&settings, &Clock::set(UnixSeconds::new(9))).unwrap();
         }
     }
 }

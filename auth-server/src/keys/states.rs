@@ -4,7 +4,7 @@
 //! published until nothing that it signed can be in use any more, and a key that the file does not
 //! name is neither.
 
-use std::fmt;
+use std::{cmp::Reverse, fmt};
 
 use berth_shared::{
     claims::{LEEWAY_SECS, SESSION_GRANT_SECS_MAX},
@@ -93,7 +93,9 @@ impl States {
         algorithm: KeyAlgorithm,
         now: UnixSeconds,
     ) -> Self {
-        files.sort_by_key(|file| (file.algorithm() != algorithm, -file.made(), file.to_string()));
+        files.sort_by_key(|file| {
+            (file.algorithm() != algorithm, Reverse(file.made()), file.to_string())
+        });
         let mut keys: Vec<_> = files.into_iter().map(|file| Entry::new(file, now)).collect();
         for (index, key) in keys.iter_mut().enumerate() {
             key.token_life_secs = TOKEN_LIFE_SECS_UNKNOWN;
@@ -189,41 +191,45 @@ impl Entry {
 mod tests {
     use super::*;
 
+    fn moment(seconds: i64) -> UnixSeconds {
+        UnixSeconds::new(seconds)
+    }
+
     fn files(names: &[&str]) -> Vec<KeyFile> {
         names.iter().map(|name| name.parse().unwrap()).collect()
     }
 
     fn shown(states: &States) -> Vec<String> {
-        let show = |key: &Entry| format!("{} {} {}", key.file, key.state, key.since);
+        let show = |key: &Entry| format!("{} {} {}", key.file, key.state, key.since.get());
         states.keys.iter().map(show).collect()
     }
 
     #[test]
     fn a_directory_without_states_is_taken_over() {
         let files = files(&["es256-5.pem", "eddsa-9.pem", "es256-7.pem"]);
-        let states = States::taken_over(files.clone(), KeyAlgorithm::Es256, 100);
+        let states = States::taken_over(files.clone(), KeyAlgorithm::Es256, moment(100));
         let expected =
             ["es256-7.pem active 100", "es256-5.pem retired 100", "eddsa-9.pem retired 100"];
         assert_eq!(shown(&states), expected);
         let until = states.keys[1].until.unwrap();
-        assert_eq!(until, 100 + 86_400 + 86_400 + 120);
+        assert_eq!(until, moment(100 + 86_400 + 86_400 + 120));
         assert!(!states.keys[1].is_over(until - 1) && states.keys[1].is_over(until));
-        let states = States::taken_over(files, KeyAlgorithm::EdDsa, 100);
+        let states = States::taken_over(files, KeyAlgorithm::EdDsa, moment(100));
         assert_eq!(states.of(KeyState::Active).unwrap().file.to_string(), "eddsa-9.pem");
         assert_eq!(States::parse(&states.to_text()).unwrap(), states);
     }
 
     #[test]
     fn a_retired_key_stays_for_the_longest_token_that_it_signed() {
-        let mut states = States::taken_over(Vec::new(), KeyAlgorithm::Es256, 0);
-        states.add_next(files(&["es256-1.pem"]).remove(0), 1);
-        states.rotate(1);
+        let mut states = States::taken_over(Vec::new(), KeyAlgorithm::Es256, moment(0));
+        states.add_next(files(&["es256-1.pem"]).remove(0), moment(1));
+        states.rotate(moment(1));
         for secs in [900, 3600, 60] {
             states.note_token_life(secs);
         }
-        states.add_next(files(&["es256-2.pem"]).remove(0), 2);
-        states.rotate(10);
-        assert_eq!(states.keys[0].until, Some(10 + 3600 + 86_400 + 120));
+        states.add_next(files(&["es256-2.pem"]).remove(0), moment(2));
+        states.rotate(moment(10));
+        assert_eq!(states.keys[0].until, Some(moment(10 + 3600 + 86_400 + 120)));
         assert_eq!(shown(&states), ["es256-1.pem retired 10", "es256-2.pem active 10"]);
     }
 

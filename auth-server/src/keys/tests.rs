@@ -10,7 +10,7 @@ use berth_shared::{
 
 use super::*;
 
-const NOW: UnixSeconds = 1_790_000_000;
+const NOW: UnixSeconds = UnixSeconds::new(1_790_000_000);
 
 /// Long enough for a next key to be known everywhere.
 const WAIT: Duration = Duration::from_secs(NEXT_AGE_SECS_MIN.unsigned_abs());
@@ -30,9 +30,9 @@ fn claims() -> ClaimSet {
         iss: "berth".to_owned(),
         sub: "andrew".to_owned(),
         aud: Audience::One("berth".to_owned()),
-        exp: 1000,
-        nbf: 0,
-        iat: 0,
+        exp: UnixSeconds::new(1000),
+        nbf: UnixSeconds::new(0),
+        iat: UnixSeconds::new(0),
         jti: "x".to_owned(),
         access: Vec::new(),
         counter: 3,
@@ -47,7 +47,9 @@ fn verify(keys: &SigningKeys, token: &str) -> Result<(), Refusal> {
         foreign_subjects: false,
     };
     let set = KeySet::from_json(keys.jwks().as_bytes()).unwrap();
-    verifier.verify(&set, token, 0).map(|verified| assert_eq!(verified.claims, claims()))
+    verifier
+        .verify(&set, token, UnixSeconds::new(0))
+        .map(|verified| assert_eq!(verified.claims, claims()))
 }
 
 fn shown(keys: &SigningKeys) -> Vec<(KeyAlgorithm, KeyState)> {

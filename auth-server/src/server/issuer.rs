@@ -44,7 +44,7 @@ impl Issuer {
     ) -> Result<(Issued, String), IssueError> {
         let rights = policy.rights(&signed_in.subject);
         let now = self.clock.now();
-        self.latest.fetch_max(now, Ordering::Relaxed);
+        self.latest.fetch_max(now.get(), Ordering::Relaxed);
         let issued = issue(Request {
             subject: &signed_in.subject,
             issuer: &self.name,

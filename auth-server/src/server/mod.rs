@@ -9,7 +9,7 @@ use std::{
 };
 
 use berth_shared::{
-    clock::Clock,
+    clock::{Clock, UnixSeconds},
     rights::Rights,
     serve::{budget::Budget, socket::SocketFile},
     subject::Subject,
@@ -159,7 +159,7 @@ impl AuthServer {
     /// When the database cannot be written to.
     pub async fn clear_counters(&self) -> Result<u64, database::Error> {
         let latest = self.issuer.latest.load(Ordering::Relaxed);
-        self.database.clear_counters(self.clock.now(), latest).await
+        self.database.clear_counters(self.clock.now(), UnixSeconds::new(latest)).await
     }
 
     /// How many times bcrypt has run since the start.

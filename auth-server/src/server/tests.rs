@@ -23,7 +23,7 @@ use berth_shared::{
 };
 use zeroize::Zeroizing;
 
-const NOW: i64 = 1_790_000_000;
+const NOW: UnixSeconds = UnixSeconds::new(1_790_000_000);
 
 fn line(name: &str, password: &str) -> String {
     let password = Password::new(Zeroizing::new(password.to_owned())).unwrap();
@@ -79,7 +79,7 @@ async fn sign_in(server: &Arc<AuthServer>, password: &str) -> Result<ClaimSet, I
         foreign_subjects: false,
     };
     let keys = KeySet::from_json(server.keys().jwks().as_bytes()).unwrap();
-    Ok(verifier.verify(&keys, &token, 0).unwrap().claims)
+    Ok(verifier.verify(&keys, &token, UnixSeconds::new(0)).unwrap().claims)
 }
 
 async fn is_void(server: &AuthServer, claims: &ClaimSet) -> bool {
@@ -176,7 +176,15 @@ async fn a_refresh_token_of_another_credential_is_void_though_it_is_kept() {
             client: String::new(),
             sequence: 0,
         };
-        assert!(server.database.refresh_tokens().keep(&new, NOW, 0).await.unwrap().is_some());
+        assert!(
+            server
+                .database
+                .refresh_tokens()
+                .keep(&new, NOW, UnixSeconds::new(0))
+                .await
+                .unwrap()
+                .is_some()
+        );
         let shown =
             server.sign_in.refresh_tokens.as_ref().unwrap().sign_in(&current, token.expose()).await;
         match shown {

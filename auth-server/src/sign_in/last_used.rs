@@ -140,6 +140,10 @@ impl Noted {
 mod tests {
     use super::*;
 
+    fn moment(seconds: i64) -> UnixSeconds {
+        UnixSeconds::new(seconds)
+    }
+
     fn address(text: &str) -> Used {
         Used::Address("a".parse().unwrap(), text.parse().unwrap())
     }
@@ -151,30 +155,30 @@ mod tests {
             (address("192.0.2.1"), address("192.0.2.2")),
             (Used::RefreshToken(1), Used::RefreshToken(2)),
             (
-                Used::Robot("robot.a".parse().unwrap(), 1),
-                Used::Robot("robot.a".parse().unwrap(), 2),
+                Used::Robot("robot.a".parse().unwrap(), moment(1)),
+                Used::Robot("robot.a".parse().unwrap(), moment(2)),
             ),
         ] {
             let wait = used.behind_secs_max();
-            assert!(noted.is_due(&used, None, 0));
-            assert!(!noted.is_due(&used, None, wait - 1));
-            assert!(noted.is_due(&other, None, wait - 1));
-            assert!(noted.is_due(&used, None, wait));
-            noted.failed(used.clone(), wait);
-            assert!(!noted.is_due(&used, None, wait + RETRY_SECS - 1));
-            assert!(noted.is_due(&used, None, wait + RETRY_SECS));
+            assert!(noted.is_due(&used, None, moment(0)));
+            assert!(!noted.is_due(&used, None, moment(wait - 1)));
+            assert!(noted.is_due(&other, None, moment(wait - 1)));
+            assert!(noted.is_due(&used, None, moment(wait)));
+            noted.failed(used.clone(), moment(wait));
+            assert!(!noted.is_due(&used, None, moment(wait + RETRY_SECS - 1)));
+            assert!(noted.is_due(&used, None, moment(wait + RETRY_SECS)));
         }
     }
 
     #[test]
     fn what_the_database_knows_is_not_written_again_after_a_restart() {
         let (user, address) = ("a".parse().unwrap(), "192.0.2.1".parse().unwrap());
-        let noted = Noted::of(&[SignInAddress { user, address, seen: 100 }]);
+        let noted = Noted::of(&[SignInAddress { user, address, seen: moment(100) }]);
         let home = Used::Address("a".parse().unwrap(), address);
-        assert!(!noted.is_due(&home, None, 100 + ADDRESS_BEHIND_SECS_MAX - 1));
-        assert!(noted.is_due(&home, None, 100 + ADDRESS_BEHIND_SECS_MAX));
-        let robot = Used::Robot("robot.a".parse().unwrap(), 0);
-        assert!(!noted.is_due(&robot, Some(100), 100 + BEHIND_SECS_MAX - 1));
-        assert!(noted.is_due(&robot, Some(100), 100 + BEHIND_SECS_MAX));
+        assert!(!noted.is_due(&home, None, moment(100 + ADDRESS_BEHIND_SECS_MAX - 1)));
+        assert!(noted.is_due(&home, None, moment(100 + ADDRESS_BEHIND_SECS_MAX)));
+        let robot = Used::Robot("robot.a".parse().unwrap(), moment(0));
+        assert!(!noted.is_due(&robot, Some(moment(100)), moment(100 + BEHIND_SECS_MAX - 1)));
+        assert!(noted.is_due(&robot, Some(moment(100)), moment(100 + BEHIND_SECS_MAX)));
     }
 }

@@ -77,7 +77,8 @@ fn audience_contains(claims: &Claims, wanted: &str) -> Result<bool, Mismatch> {
 
 /// `exp` and `iat` are in every ID token (OpenID Connect Core 1.0 §2); `nbf` need not be.
 fn in_time(claims: &Claims, now: UnixSeconds) -> Result<(), Mismatch> {
-    let time = |name| claims.get(name).map(|time| time.as_i64().ok_or_else(|| unreadable(name)));
+    let read = |time: &Value| time.as_i64().map(UnixSeconds::new);
+    let time = |name| claims.get(name).map(|time| read(time).ok_or_else(|| unreadable(name)));
     let required = |name| time(name).unwrap_or_else(|| Err(unreadable(name)));
     let (expires, issued) = (required("exp")?, required("iat")?);
     let begins = time("nbf").transpose()?.unwrap_or(issued);
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
     use crate::trust::{KeySource, Remote, RequiredClaims};
 
-    const NOW: UnixSeconds = 1_790_000_000;
+    const NOW: UnixSeconds = UnixSeconds::new(1_790_000_000);
 
     fn trust() -> Trust {
         let issuer: crate::trust::url::IssuerUrl = "https://issuer.test".parse().unwrap();
@@ -107,7 +108,7 @@ mod tests {
             subject: "repo:org/app:ref:refs/heads/main".parse().unwrap(),
             claims: RequiredClaims::all(["owner_id=7".parse().unwrap()]).unwrap(),
             keys: KeySource::Remote(Box::new(Remote { issuer, keys_url: None, ca: None })),
-            created: 0,
+            created: UnixSeconds::new(0),
             last_used: None,
         }
     }

@@ -210,6 +210,10 @@ impl Slot {
 mod tests {
     use super::*;
 
+    fn moment(seconds: i64) -> UnixSeconds {
+        UnixSeconds::new(seconds)
+    }
+
     fn slow() -> FetchError {
         FetchError("no keys".to_owned())
     }
@@ -223,7 +227,7 @@ mod tests {
 
     /// That of a token with the key `id`, whose trust was made before everything.
     fn need(id: &str) -> Need {
-        Need { id: id.to_owned(), trusted: 0 }
+        Need { id: id.to_owned(), trusted: moment(0) }
     }
 
     fn remote() -> Remote {
@@ -233,44 +237,62 @@ mod tests {
     #[test]
     fn a_fetch_is_due_once_an_hour_and_for_unknown_keys_twice_a_minute() {
         let mut slot = Slot::default();
-        assert!(slot.is_due(&need("a"), 1000));
-        slot.take(Ok(keys("a")), &remote(), &need("a"), 1000);
-        assert!(!slot.is_due(&need("a"), 1000) && !slot.is_due(&need("b"), 1000));
-        assert!(!slot.is_due(&need("b"), 1029) && slot.is_due(&need("b"), 1030));
+        assert!(slot.is_due(&need("a"), moment(1000)));
+        slot.take(Ok(keys("a")), &remote(), &need("a"), moment(1000));
+        assert!(!slot.is_due(&need("a"), moment(1000)) && !slot.is_due(&need("b"), moment(1000)));
+        assert!(!slot.is_due(&need("b"), moment(1029)) && slot.is_due(&need("b"), moment(1030)));
         assert!(
-            !slot.is_due(&need("a"), 1000 + FRESH_SECS - 1)
-                && slot.is_due(&need("a"), 1000 + FRESH_SECS)
+            !slot.is_due(&need("a"), moment(1000 + FRESH_SECS - 1))
+                && slot.is_due(&need("a"), moment(1000 + FRESH_SECS))
         );
-        assert!(slot.is_due(&need("a"), 999), "a clock that was set back");
-        assert!(!slot.answer(&need("b"), 1000).unwrap().has("b"));
+        assert!(slot.is_due(&need("a"), moment(999)), "a clock that was set back");
+        assert!(!slot.answer(&need("b"), moment(1000)).unwrap().has("b"));
     }
 
     #[test]
     fn the_last_good_keys_are_used_for_a_day_and_failures_are_remembered() {
         let (remote, mut slot) = (remote(), Slot::default());
-        slot.take(Err(slow()), &remote, &need("a"), 1000);
-        assert!(slot.answer(&need("a"), 1000).is_err());
-        assert!(!slot.is_due(&need("a"), 1009) && slot.is_due(&need("a"), 1010));
-        slot.take(Ok(keys("a")), &remote, &need("a"), 1010);
+        slot.take(Err(slow()), &remote, &need("a"), moment(1000));
+        assert!(slot.answer(&need("a"), moment(1000)).is_err());
+        assert!(!slot.is_due(&need("a"), moment(1009)) && slot.is_due(&need("a"), moment(1010)));
+        slot.take(Ok(keys("a")), &remote, &need("a"), moment(1010));
         let later = 1010 + FRESH_SECS;
-        slot.take(Err(slow()), &remote, &need("a"), later);
-        assert!(slot.answer(&need("a"), later).is_ok() && slot.answer(&need("b"), later).is_err());
-        assert!(!slot.is_due(&need("a"), later + 9) && slot.is_due(&need("a"), later + 10));
-        assert!(slot.answer(&need("a"), 1009 + KEPT_SECS).is_ok());
-        assert!(slot.answer(&need("a"), 1010 + KEPT_SECS).is_err());
+        slot.take(Err(slow()), &remote, &need("a"), moment(later));
+        assert!(
+            slot.answer(&need("a"), moment(later)).is_ok()
+                && slot.answer(&need("b"), moment(later)).is_err()
+        );
+        assert!(
+            !slot.is_due(&need("a"), moment(later + 9))
+                && slot.is_due(&need("a"), moment(later + 10))
+        );
+        assert!(slot.answer(&need("a"), moment(1009 + KEPT_SECS)).is_ok());
+        assert!(slot.answer(&need("a"), moment(1010 + KEPT_SECS)).is_err());
     }
 
     #[test]
     fn a_trust_that_was_made_later_gets_no_older_keys() {
         let (remote, mut slot) = (remote(), Slot::default());
         let later = |trusted| Need { id: "a".to_owned(), trusted };
-        slot.take(Ok(keys("a")), &remote, &need("a"), 1000);
-        assert!(!slot.is_due(&later(1000), 1000) && slot.is_due(&later(1001), 1001));
-        slot.take(Err(slow()), &remote, &later(1001), 1001);
-        assert!(slot.answer(&later(1001), 1001).is_err() && slot.answer(&need("a"), 1001).is_ok());
-        assert!(!slot.is_due(&later(1001), 1010) && slot.is_due(&later(1001), 1011));
+        slot.take(Ok(keys("a")), &remote, &need("a"), moment(1000));
+        assert!(
+            !slot.is_due(&later(moment(1000)), moment(1000))
+                && slot.is_due(&later(moment(1001)), moment(1001))
+        );
+        slot.take(Err(slow()), &remote, &later(moment(1001)), moment(1001));
+        assert!(
+            slot.answer(&later(moment(1001)), moment(1001)).is_err()
+                && slot.answer(&need("a"), moment(1001)).is_ok()
+        );
+        assert!(
+            !slot.is_due(&later(moment(1001)), moment(1010))
+                && slot.is_due(&later(moment(1001)), moment(1011))
+        );
         // Made under a clock that was ahead: fetched for once, and not each time.
-        slot.take(Ok(keys("a")), &remote, &later(9999), 1011);
-        assert!(!slot.is_due(&later(9999), 1011) && slot.answer(&later(9999), 1011).is_ok());
+        slot.take(Ok(keys("a")), &remote, &later(moment(9999)), moment(1011));
+        assert!(
+            !slot.is_due(&later(moment(9999)), moment(1011))
+                && slot.answer(&later(moment(9999)), moment(1011)).is_ok()
+        );
     }
 }

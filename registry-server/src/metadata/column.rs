@@ -48,7 +48,7 @@ macro_rules! same {
     )*};
 }
 
-same!(bool, u32, UnixSeconds, String, Vec<u8>);
+same!(bool, u32, i64, UnixSeconds, String, Vec<u8>);
 
 /// Values that are text there, and how they say it.
 macro_rules! text {

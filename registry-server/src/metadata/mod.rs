@@ -213,6 +213,7 @@ impl Database {
 
 #[cfg(test)]
 mod tests {
+    use berth_shared::clock::UnixSeconds;
     use sqlx::Connection;
 
     use super::*;
@@ -265,7 +266,7 @@ mod tests {
         connection.close().await.unwrap();
         let database = Database::open(&path).await.unwrap();
         let manifest = database.manifest(&"team/app".parse().unwrap(), &digest).await.unwrap();
-        assert_eq!(manifest.map(|manifest| manifest.touched), Some(8));
+        assert_eq!(manifest.map(|manifest| manifest.touched), Some(UnixSeconds::new(8)));
     }
 
     #[tokio::test]

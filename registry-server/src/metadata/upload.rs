@@ -283,6 +283,10 @@ mod tests {
         storage::Location,
     };
 
+    fn moment(seconds: i64) -> UnixSeconds {
+        UnixSeconds::new(seconds)
+    }
+
     fn upload() -> Upload {
         Upload {
             id: UploadId::fresh().unwrap(),
@@ -293,7 +297,7 @@ mod tests {
             claim: 0,
             algorithm: Algorithm::Sha256,
             hash_state: None,
-            started: 0,
+            started: moment(0),
         }
     }
 
@@ -302,29 +306,32 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(&directory.path().join("registry.db")).await.unwrap();
         let begun = upload();
-        assert!(database.start_upload(begun.clone(), 0, 1).await.unwrap());
+        assert!(database.start_upload(begun.clone(), moment(0), 1).await.unwrap());
         let (mut overtaken, mut newest) = (begun.clone(), begun);
         newest.draft.received = 7;
         newest.draft.state = Some("in the store's words".to_owned());
-        assert!(database.record_upload(&mut newest, 5).await.unwrap());
+        assert!(database.record_upload(&mut newest, moment(5)).await.unwrap());
 
         overtaken.draft.received = 3;
-        assert!(!database.record_upload(&mut overtaken, 6).await.unwrap());
-        assert!(!database.end_upload(&overtaken, 6).await.unwrap());
+        assert!(!database.record_upload(&mut overtaken, moment(6)).await.unwrap());
+        assert!(!database.end_upload(&overtaken, moment(6)).await.unwrap());
         let digest: Digest = Algorithm::Sha256.digest(b"");
         let received = |upload: &Upload| {
             let location = upload.draft.location.clone();
             let blob = Blob { digest: digest.clone(), size: 0, location, damaged: false };
             Received { blob, unsound: None }
         };
-        let put = database.commit_blob(&overtaken, received(&overtaken), 6).await.unwrap();
+        let put = database.commit_blob(&overtaken, received(&overtaken), moment(6)).await.unwrap();
         assert_eq!(put, None);
-        assert_eq!(database.dead_objects(100, &Default::default(), 10).await.unwrap().len(), 0);
+        assert_eq!(
+            database.dead_objects(moment(100), &Default::default(), 10).await.unwrap().len(),
+            0
+        );
 
-        let recorded = database.upload(&newest.id, 0).await.unwrap().unwrap();
+        let recorded = database.upload(&newest.id, moment(0)).await.unwrap().unwrap();
         assert_eq!((&recorded.draft, recorded.claim), (&newest.draft, newest.claim));
-        let put = database.commit_blob(&newest, received(&newest), 7).await.unwrap();
+        let put = database.commit_blob(&newest, received(&newest), moment(7)).await.unwrap();
         assert_eq!(put, Some(Vec::new()));
-        assert!(database.upload(&newest.id, 0).await.unwrap().is_none());
+        assert!(database.upload(&newest.id, moment(0)).await.unwrap().is_none());
     }
 }

@@ -152,6 +152,10 @@ mod tests {
 
     use super::*;
 
+    fn moment(seconds: i64) -> UnixSeconds {
+        UnixSeconds::new(seconds)
+    }
+
     fn rights(rules: &[(&str, &str, &str)]) -> Rights {
         let rule = |(effect, pattern, actions): &(&str, &str, &str)| Rule {
             grantee: Grantee::Everyone,
@@ -164,7 +168,7 @@ mod tests {
     }
 
     fn spans(rules: &[(&str, &str, &str)]) -> Vec<(String, String)> {
-        let reach = Reach::of(&rights(rules), 0);
+        let reach = Reach::of(&rights(rules), moment(0));
         reach.spans.into_iter().map(|span| (span.from, span.to)).collect()
     }
 
@@ -193,10 +197,10 @@ mod tests {
     fn what_is_named_comes_first_and_whatever_denies_it() {
         let rules = [("allow", "a/**", "pull"), ("deny", "z", "pull")];
         let z: RepositoryName = "z".parse().unwrap();
-        let reach = Reach::of(&rights(&rules), 0).with([z.clone()].into_iter());
+        let reach = Reach::of(&rights(&rules), moment(0)).with([z.clone()].into_iter());
         assert!(reach.holds(&z, &mut 0) && !reach.is_everything());
         assert_eq!(reach.spans[0], only("z"));
-        assert!(Reach::of(&Rights::everything(), 0).is_everything());
+        assert!(Reach::of(&Rights::everything(), moment(0)).is_everything());
     }
 
     proptest! {
@@ -215,9 +219,9 @@ mod tests {
                 })
                 .collect();
             let rights = rights(&rules);
-            let reach = Reach::of(&rights, 0);
+            let reach = Reach::of(&rights, moment(0));
             let name: RepositoryName = name.parse().unwrap();
-            let may = rights.actions_on(&name, 0).contains(Action::Pull);
+            let may = rights.actions_on(&name, moment(0)).contains(Action::Pull);
             prop_assert_eq!(reach.holds(&name, &mut 0), may);
             let leads = |spans: &[Span]| {
                 let is_in = |span: &&Span| {

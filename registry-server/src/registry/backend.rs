@@ -76,7 +76,7 @@ impl Backend {
 
     /// The time so long ago.
     pub(super) fn before(&self, duration: Duration) -> UnixSeconds {
-        self.clock.now().saturating_sub_unsigned(duration.as_secs())
+        self.clock.now() - duration
     }
 
     /// An upload session that was last touched before then is forgotten.

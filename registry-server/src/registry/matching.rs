@@ -70,6 +70,7 @@ mod tests {
 
     use berth_shared::{
         claimant::Claimant,
+        clock::UnixSeconds,
         rights::{Effect, Rights, Rule},
         subject::{Grantee, Subject},
     };
@@ -89,7 +90,7 @@ mod tests {
             actions: "pull".parse().unwrap(),
             expires: None,
         };
-        Reach::of(&Rights { rules: (0..rules).map(rule).collect() }, 0)
+        Reach::of(&Rights { rules: (0..rules).map(rule).collect() }, UnixSeconds::new(0))
     }
 
     fn names(count: usize) -> Vec<RepositoryName> {

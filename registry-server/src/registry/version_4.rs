@@ -2,7 +2,11 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use berth_shared::{clock::Clock, digest::Algorithm, subject::Subject};
+use berth_shared::{
+    clock::{Clock, UnixSeconds},
+    digest::Algorithm,
+    subject::Subject,
+};
 use bytes::Bytes;
 use futures_util::{TryStreamExt, stream};
 
@@ -36,7 +40,7 @@ async fn what_version_4_stored_is_pulled_and_its_session_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     make(root).await;
-    let clock = Clock::set(THEN + 5);
+    let clock = Clock::set(UnixSeconds::new(THEN + 5));
     let registry = sound(root, &clock).await;
     assert!(root.join("registry.db.version-4").exists(), "it is copied first");
     assert_eq!(registry.database().foreign_schema().await.unwrap(), None);

@@ -22,7 +22,7 @@ use crate::{
     transfer,
 };
 use berth_shared::{
-    clock::Clock,
+    clock::{Clock, UnixSeconds},
     digest::{Algorithm, Digest},
     name::RepositoryName,
     rights::{Rights, Rule},
@@ -105,7 +105,7 @@ async fn read(registry: &Registry) {
     registry.lists.catalog(&Rights::everything(), &page, &memory).await.unwrap();
     let database = registry.database();
     for rights in [Rights::everything(), rights([("allow", "app".to_owned())])] {
-        let reach = Reach::of(&rights, 0);
+        let reach = Reach::of(&rights, UnixSeconds::new(0));
         let found = database.mount_sources(&reach, &digest_of(&BLOB), 10).await.unwrap();
         assert!(found.iter().any(|source| source.holds));
     }

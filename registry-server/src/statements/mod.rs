@@ -9,7 +9,12 @@ mod large;
 
 use std::{path::Path, sync::Arc};
 
-use berth_shared::{claimant::Claimant, clock::Clock, name::RepositoryName, rights::Rights};
+use berth_shared::{
+    claimant::Claimant,
+    clock::{Clock, UnixSeconds},
+    name::RepositoryName,
+    rights::Rights,
+};
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 
@@ -203,7 +208,7 @@ async fn a_mount_without_a_source_costs_the_same_found_or_not(filled: &Path) {
     let mut cost = Vec::new();
     for digest in [large::digest(1), large::digest(2), large::digest(10 * large::ROWS)] {
         let taken = steps_of(filled, async |registry| {
-            let reach = Reach::of(&rights, 0);
+            let reach = Reach::of(&rights, UnixSeconds::new(0));
             let found = registry.database().mount_sources(&reach, &digest, 1000).await.unwrap();
             assert!(!found.is_empty() && found.iter().all(|source| !source.holds));
             let may: Vec<&RepositoryName> = found

@@ -5,8 +5,6 @@
 //! bring its own chain (`x5c`, RFC 7515 §4.1.6): that is read only here, and must end in the
 //! bundle.
 
-use std::time::Duration;
-
 use data_encoding::BASE32_NOPAD;
 use jsonwebtoken::{
     Algorithm, DecodingKey,
@@ -67,8 +65,8 @@ impl Bundle {
         let (leaf, intermediates) = chain.split_first()?;
         let (_, parsed) = parse_x509_certificate(leaf).ok()?;
         let validity = parsed.validity();
-        let is_valid =
-            validity.not_before.timestamp() <= now && now <= validity.not_after.timestamp();
+        let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+        let is_valid = (from..=until).contains(&now.get());
         let is_own = self.certificates.iter().any(|own| own == leaf);
         let is_issued = || self.issued(leaf, intermediates, now);
         if is_valid && (is_own || is_issued()) { key_of(parsed.public_key()) } else { None }
@@ -89,8 +87,7 @@ impl Bundle {
             algorithms::RSA_PKCS1_2048_8192_SHA512,
         ];
         let Ok(certificate) = EndEntityCert::try_from(leaf) else { return false };
-        let since = Duration::from_secs(u64::try_from(now).unwrap_or(0));
-        let now = UnixTime::since_unix_epoch(since);
+        let now = UnixTime::since_unix_epoch(now.since_epoch());
         let usage = KeyUsage::client_auth();
         certificate
             .verify_for_usage(SIGNATURES, &self.anchors, intermediates, now, usage, None, None)

@@ -60,8 +60,8 @@ impl Validity {
     pub fn of(certificate: &X509Certificate<'_>) -> Self {
         let validity = certificate.validity();
         Self {
-            not_before: validity.not_before.timestamp(),
-            not_after: validity.not_after.timestamp(),
+            not_before: UnixSeconds::new(validity.not_before.timestamp()),
+            not_after: UnixSeconds::new(validity.not_after.timestamp()),
         }
     }
 }
@@ -183,7 +183,7 @@ mod tests {
         (params.not_before, params.not_after) = (date(begin), date(end));
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         fs::write(path, certificate.pem()).unwrap();
-        params.not_after.unix_timestamp()
+        UnixSeconds::new(params.not_after.unix_timestamp())
     }
 
     #[test]

@@ -142,7 +142,7 @@ pub fn record(
         describe(name, help);
     }
     gauge!("berth_build_info", "server" => server, "version" => version).set(1.0);
-    gauge!("berth_process_start_time_seconds", "server" => server).set(clock.now() as f64);
+    gauge!("berth_process_start_time_seconds", "server" => server).set(clock.now().get() as f64);
     Ok(())
 }
 

@@ -216,7 +216,7 @@ mod tests {
             let event = event.to_owned();
             let row = Row {
                 id: 1,
-                at: 0,
+                at: UnixSeconds::new(0),
                 event,
                 subject: None,
                 actor: None,

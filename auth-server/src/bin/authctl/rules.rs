@@ -144,7 +144,7 @@ fn overlap(a: &Pattern, b: &Pattern) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use berth_shared::clock::Clock;
+    use berth_shared::clock::{Clock, UnixSeconds};
 
     use auth_server::{audit::Author, config::Config};
 
@@ -158,7 +158,7 @@ mod tests {
             htpasswd: dir.path().join("htpasswd"),
             ..Config::default()
         };
-        let admin = Admin::new(config, Author::process(Clock::set(0)));
+        let admin = Admin::new(config, Author::process(Clock::set(UnixSeconds::new(0))));
         let (grantee, pattern): (Grantee, Pattern) =
             ("andrew".parse().unwrap(), "team/**".parse().unwrap());
         let (effect, actions) = (Effect::Allow, Actions::ALL);

@@ -7,7 +7,7 @@ use berth_shared::clock::{Clock, LAST_WRITTEN, UnixSeconds};
 /// When something happened: so long ago, on a day, or at a moment.
 pub(crate) fn past(text: &str) -> Result<UnixSeconds, String> {
     match length(text) {
-        Some(age) => Some(now().saturating_sub(age)),
+        Some(age) => Some(now() - age),
         None => moment(text),
     }
     .ok_or_else(|| {
@@ -20,7 +20,7 @@ pub(crate) fn past(text: &str) -> Result<UnixSeconds, String> {
 /// When something is to end: after so long, with the beginning of a day, or at a moment.
 pub(crate) fn end(text: &str) -> Result<UnixSeconds, String> {
     let end = match length(text) {
-        Some(life) => Some(now().saturating_add(life)),
+        Some(life) => Some(now() + life),
         None => moment(text),
     };
     end.filter(|end| (now() + 1..=LAST_WRITTEN).contains(end)).ok_or_else(|| {
@@ -36,7 +36,7 @@ pub(crate) fn moment(text: &str) -> Option<UnixSeconds> {
     let is_day = text.len() == "2026-11-01".len();
     let time = if is_day { format!("{text}T00:00:00Z") } else { text.to_owned() };
     let time = humantime::parse_rfc3339_weak(&time).ok()?;
-    i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
+    i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok().map(UnixSeconds::new)
 }
 
 fn now() -> UnixSeconds {
@@ -58,9 +58,9 @@ mod tests {
         let hour_ago = now() - 3600;
         assert!((hour_ago..=hour_ago + 5).contains(&past("1h").unwrap()));
         for read in [past, |text: &str| moment(text).ok_or_else(String::new)] {
-            assert_eq!(read("1970-01-02"), Ok(86_400));
-            assert_eq!(read("1970-01-01T00:01:00Z"), Ok(60));
-            assert_eq!(read("1970-01-01 00:01:00"), Ok(60));
+            assert_eq!(read("1970-01-02"), Ok(UnixSeconds::new(86_400)));
+            assert_eq!(read("1970-01-01T00:01:00Z"), Ok(UnixSeconds::new(60)));
+            assert_eq!(read("1970-01-01 00:01:00"), Ok(UnixSeconds::new(60)));
         }
         for bad in ["", "soon", "2026-13-01", "1969-01-01", "-1h", "90", "äöüßäöü"] {
             assert!(past(bad).unwrap_err().contains("2026-11-01"), "{bad}");
@@ -71,7 +71,7 @@ mod tests {
     fn what_ends_ends_in_the_future_and_before_the_year_10000() {
         let in_an_hour = now() + 3600;
         assert!((in_an_hour..=in_an_hour + 5).contains(&end("1h").unwrap()));
-        assert_eq!(end("2100-01-01"), Ok(4_102_444_800));
+        assert_eq!(end("2100-01-01"), Ok(UnixSeconds::new(4_102_444_800)));
         assert_eq!(end("9999-12-31T23:59:59Z"), Ok(LAST_WRITTEN));
         for bad in ["", "0d", "90", "tomorrow", "2020-01-01", "9999999d", "99999999999999999999d"] {
             assert!(end(bad).unwrap_err().contains("90d"), "{bad}");

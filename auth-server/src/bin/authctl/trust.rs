@@ -272,7 +272,7 @@ mod tests {
     use std::fs;
 
     use auth_server::{audit::Author, config::Config};
-    use berth_shared::clock::Clock;
+    use berth_shared::clock::{Clock, UnixSeconds};
     use clap::Parser;
 
     use super::*;
@@ -310,7 +310,7 @@ mod tests {
             htpasswd: data.join("htpasswd"),
             ..Config::default()
         };
-        Admin::new(config, Author::process(Clock::set(0)))
+        Admin::new(config, Author::process(Clock::set(UnixSeconds::new(0))))
     }
 
     #[tokio::test]

@@ -165,11 +165,11 @@ impl Collection {
         self.dead_objects().await?;
         self.uploads().await?;
         if let Some(after) = self.settings.untagged_after {
-            self.untagged(before(self.now, after)).await?;
+            self.untagged(self.now - after).await?;
         }
-        self.links(before(self.now, self.settings.grace)).await?;
+        self.links(self.now - self.settings.grace).await?;
         self.unlinked().await?;
-        self.orphans(before(self.now, self.settings.orphans_after)).await?;
+        self.orphans(self.now - self.settings.orphans_after).await?;
         self.repositories().await?;
         self.done.millis = millis(started.elapsed());
         Ok(self.done)
@@ -428,11 +428,6 @@ impl Collection {
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.done.longest_step_micros = self.done.longest_step_micros.max(micros);
     }
-}
-
-/// `duration` before `now`.
-pub(super) fn before(now: UnixSeconds, duration: Duration) -> UnixSeconds {
-    now.saturating_sub_unsigned(duration.as_secs())
 }
 
 pub(crate) fn millis(duration: Duration) -> u64 {

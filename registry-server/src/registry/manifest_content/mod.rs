@@ -212,7 +212,13 @@ mod tests {
 
     fn read(media_type: Option<&str>, text: &str) -> Result<NewManifest, Error> {
         let bytes = Bytes::copy_from_slice(text.as_bytes());
-        read_manifest(Algorithm::Sha256.digest(&bytes), media_type, bytes, false, 0)
+        read_manifest(
+            Algorithm::Sha256.digest(&bytes),
+            media_type,
+            bytes,
+            false,
+            UnixSeconds::new(0),
+        )
     }
 
     #[test]
@@ -254,7 +260,13 @@ mod tests {
             assert!(matches!(read(None, &text), Err(Error::ManifestInvalid(_))), "{text}");
         }
         let latin = Bytes::from_static(b"{\"schemaVersion\":2,\"x\":\"\xe4\"}");
-        let read = read_manifest(Algorithm::Sha256.digest(&latin), None, latin, false, 0);
+        let read = read_manifest(
+            Algorithm::Sha256.digest(&latin),
+            None,
+            latin,
+            false,
+            UnixSeconds::new(0),
+        );
         assert!(matches!(read, Err(Error::ManifestInvalid(_))));
     }
 

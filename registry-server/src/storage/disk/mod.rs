@@ -18,6 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 use berth_shared::{
+    clock::UnixSeconds,
     files::{open_regular, sync_directory},
     unix_owner::Identity,
 };
@@ -238,7 +239,7 @@ impl Store for DiskStore {
         self.run("looking at", location, |path| {
             let meta = fs::symlink_metadata(path)?;
             // Not the time of the content: a hard link to an old file is young.
-            Ok(Described { length: meta.len(), changed: meta.ctime() })
+            Ok(Described { length: meta.len(), changed: UnixSeconds::new(meta.ctime()) })
         })
         .await
     }

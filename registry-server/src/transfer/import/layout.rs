@@ -315,7 +315,7 @@ impl OldStore {
             let file = self.open_file(place)?;
             let mut bytes = Vec::new();
             (&file).take(LINK_BYTES_MAX).read_to_end(&mut bytes)?;
-            Ok((bytes, file.metadata()?.mtime()))
+            Ok((bytes, UnixSeconds::new(file.metadata()?.mtime())))
         };
         match read() {
             Ok((bytes, written)) => {

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use auth_server::{audit::Author, config::Config, keys::NEXT_AGE_SECS_MIN};
-use berth_shared::clock::Clock;
+use berth_shared::clock::{Clock, UnixSeconds};
 use clap::Parser;
 
 use super::*;
@@ -34,7 +34,7 @@ fn states(admin: &Admin) -> Vec<String> {
 #[test]
 fn keys_are_rotated_listed_and_exported() {
     let dir = tempfile::tempdir().unwrap();
-    let clock = Clock::set(1_790_000_000);
+    let clock = Clock::set(UnixSeconds::new(1_790_000_000));
     let admin = admin(dir.path(), &clock);
     let Err(Failure { reason, .. }) = typed(&admin, "key list") else { panic!() };
     assert!(reason.contains("start auth-server"), "{reason}");
@@ -71,7 +71,7 @@ fn keys_are_rotated_listed_and_exported() {
 #[test]
 fn keys_that_leaked_are_dropped_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let clock = Clock::set(1_790_000_000);
+    let clock = Clock::set(UnixSeconds::new(1_790_000_000));
     let admin = admin(dir.path(), &clock);
     SigningKeys::open(&admin.config.keys(), &clock).unwrap();
     let report = typed(&admin, "key rotate --now").unwrap();
