@@ -31,23 +31,22 @@ pub enum Host {
 pub struct InvalidHost(String);
 
 impl Host {
-    /// The host with its port as clients write it; the port of HTTPS is left out.
-    pub fn with_port(&self, port: u16) -> String {
-        let host = match self {
-            Self::Address(IpAddr::V6(address)) => format!("[{address}]"),
-            host => host.to_string(),
-        };
-        if port == HTTPS_PORT { host } else { format!("{host}:{port}") }
-    }
-
     /// Whether it is an IPv6 address.
     pub fn is_ipv6(&self) -> bool {
         matches!(self, Self::Address(IpAddr::V6(_)))
     }
 
-    /// The origin of `host` on `port`.
+    /// The origin of the host on `port`, as clients write it: the port of HTTPS is left out.
     pub fn origin(&self, port: u16) -> String {
-        format!("https://{}", self.with_port(port))
+        let host = match self {
+            Self::Address(IpAddr::V6(address)) => format!("[{address}]"),
+            host => host.to_string(),
+        };
+        if port == HTTPS_PORT {
+            format!("https://{host}")
+        } else {
+            format!("https://{host}:{port}")
+        }
     }
 
     /// Whether docker takes any certificate from this host, or none at all.

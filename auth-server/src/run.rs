@@ -93,18 +93,12 @@ impl Bound {
         let name = |listener| Name { server: SERVER, listener };
         let (routes, stop) = (http::private(Arc::clone(&server)), shutdown.clone());
         let private = serve::serve(private, name("private"), routes, limits.clone(), stop);
-        let others = {
-            let (server, shutdown) = (Arc::clone(&server), shutdown.clone());
-            async move {
-                let Some((listener, tls)) = public else { return };
-                let (routes, stop) = (http::public(Arc::clone(&server)), shutdown.clone());
-                let limits = server.config().limits.of_connections();
-                tokio::join!(
-                    serve::serve(listener, name("public"), routes, limits, stop),
-                    tls.keep_fresh(shutdown)
-                );
-            }
-        };
+        let public = public.map(|(listener, tls)| {
+            tokio::spawn(tls.keep_fresh(shutdown.clone()));
+            let (routes, stop) = (http::public(Arc::clone(&server)), shutdown.clone());
+            let limits = server.config().limits.of_connections();
+            serve::serve(listener, name("public"), routes, limits, stop)
+        });
         if let Some((listener, routes)) = metrics {
             tokio::spawn(metrics::keep_up(shutdown.clone()));
             let stop = shutdown.clone();
@@ -116,7 +110,11 @@ impl Bound {
         let (config, clock) = (server.config(), &server.clock);
         tokio::join!(
             private,
-            others,
+            async {
+                if let Some(public) = public {
+                    public.await;
+                }
+            },
             look_at_files(&server, &shutdown),
             clear_counters(&server, &shutdown),
             renewal::keep(config.certificates.as_ref(), clock, &shutdown),

@@ -81,11 +81,8 @@ impl Place {
         let beside = admin.and_then(|admin| admin.config.data.canonicalize().ok());
         let split = beside.and_then(|data| data.parent().map(PathBuf::from));
         let split = split.filter(|folder| folder.join("ca").is_dir());
-        let certs = match (given, &split) {
-            (Some(certs), _) => certs,
-            (None, Some(folder)) => folder.join("certs"),
-            (None, None) => PathBuf::from("certs"),
-        };
+        let own = split.as_ref().map(|folder| folder.join("certs"));
+        let certs = given.or(own).unwrap_or_else(|| "certs".into());
         let ca = self.ca.clone().or_else(|| split.map(|folder| folder.join("ca")));
         let certs = certs.canonicalize().unwrap_or(certs);
         CertificateFiles { ca: ca.unwrap_or_else(|| certs.clone()), certs }

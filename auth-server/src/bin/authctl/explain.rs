@@ -1,7 +1,5 @@
 //! `authctl explain`: whether somebody may do something, and which rule decides.
 
-use std::str::FromStr;
-
 use berth_shared::{
     action::Action,
     name::RepositoryName,
@@ -25,32 +23,20 @@ pub(crate) struct Arguments {
     #[arg(value_name = "SUBJECT")]
     grantee: Grantee,
     /// One repository and one action, such as team/app:push.
-    #[arg(value_name = "REPO:ACTION")]
-    question: Question,
+    #[arg(value_name = "REPO:ACTION", value_parser = question)]
+    question: (RepositoryName, Action),
 }
 
-#[derive(Debug, Clone)]
-struct Question {
-    repository: RepositoryName,
-    action: Action,
-}
-
-impl FromStr for Question {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (repository, action) = text.rsplit_once(':').ok_or_else(|| {
-            format!("{text:?} names no action: write REPO:ACTION, as in team/app:push")
-        })?;
-        Ok(Self {
-            repository: repository.parse().map_err(|error| format!("{error}"))?,
-            action: action.parse().map_err(|error| format!("{error}"))?,
-        })
-    }
+fn question(text: &str) -> Result<(RepositoryName, Action), String> {
+    let (repository, action) = text.rsplit_once(':').ok_or_else(|| {
+        format!("{text:?} names no action: write REPO:ACTION, as in team/app:push")
+    })?;
+    let repository = repository.parse().map_err(|error| format!("{error}"))?;
+    Ok((repository, action.parse().map_err(|error| format!("{error}"))?))
 }
 
 pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Told {
-    let Arguments { grantee, question: Question { repository, action } } = arguments;
+    let Arguments { grantee, question: (repository, action) } = arguments;
     warn_of(&rules::warnings(admin, grantee, &[]).await?);
     let user = if let Grantee::User(name) = grantee { Some(name) } else { None };
     let is_on_it =

@@ -3,7 +3,7 @@
 use auth_server::{
     audit::Act,
     certs::signing_certificate,
-    keys::{How, KeyState, Rotated, SigningKeys, rotate},
+    keys::{How, KeyInfo, KeyState, Rotated, SigningKeys, rotate},
 };
 use berth_shared::clock::rfc3339;
 use clap::{Args, Subcommand};
@@ -75,32 +75,27 @@ Examples:
 
 pub(crate) async fn run(verb: &Verb, admin: &Admin) -> Told {
     match verb {
-        Verb::Rotate(arguments) => arguments.run(admin).await,
+        Verb::Rotate(arguments) => carry_out(arguments, admin).await,
         Verb::List => list(admin),
         Verb::Export => export(admin),
     }
 }
 
-impl RotateArguments {
-    async fn run(&self, admin: &Admin) -> Told {
-        let how = match (self.compromised, self.now) {
-            (true, _) => How::Compromised,
-            (false, true) => How::Now,
-            (false, false) => How::InOrder,
-        };
-        let rotated = rotate(&admin.config.keys(), how, self.dry_run, admin.clock())?;
-        // A database that is out of order must not keep anybody from dropping a key that leaked.
-        if !self.dry_run
-            && let Err(failure) = record(&rotated, admin).await
-        {
-            let reason = failure.reason;
-            warn(&format!("the keys are rotated, and the audit does not know: {reason}"));
-        }
-        let mut json = json!(rotated);
-        json["dry_run"] = self.dry_run.into();
-        let lines = effects(&rotated, how, self.dry_run);
-        Ok(Report::done(lines.join("\n"), json))
+async fn carry_out(arguments: &RotateArguments, admin: &Admin) -> Told {
+    let RotateArguments { now, compromised, dry_run } = *arguments;
+    let how = match (compromised, now) {
+        (true, _) => How::Compromised,
+        (false, true) => How::Now,
+        (false, false) => How::InOrder,
+    };
+    let rotated = rotate(&admin.config.keys(), how, dry_run, admin.clock())?;
+    // A database that is out of order must not keep anybody from dropping a key that leaked.
+    if !dry_run && let Err(Failure { reason, .. }) = record(&rotated, admin).await {
+        warn(&format!("the keys are rotated, and the audit does not know: {reason}"));
     }
+    let mut json = json!(rotated);
+    json["dry_run"] = dry_run.into();
+    Ok(Report::done(effects(&rotated, how, dry_run).join("\n"), json))
 }
 
 async fn record(rotated: &Rotated, admin: &Admin) -> Result<(), Failure> {
@@ -116,15 +111,13 @@ async fn record(rotated: &Rotated, admin: &Admin) -> Result<(), Failure> {
 
 /// What a rotation means, a line for each thing.
 fn effects(rotated: &Rotated, how: How, is_dry: bool) -> Vec<String> {
-    let mut lines = Vec::new();
     let (is, would, s) = if is_dry { ("would be", "would ", "") } else { ("is", "", "s") };
-    for key in &rotated.dropped {
-        lines.push(format!("{} {is} neither used nor published any more", key.id));
-    }
-    match &rotated.active {
-        Some(key) => lines.push(format!("{} {would}sign{s} from now on", key.id)),
-        None => lines.push("would make a key that signs at once".to_owned()),
-    }
+    let drop = |key: &KeyInfo| format!("{} {is} neither used nor published any more", key.id);
+    let mut lines: Vec<_> = rotated.dropped.iter().map(drop).collect();
+    lines.push(match &rotated.active {
+        Some(key) => format!("{} {would}sign{s} from now on", key.id),
+        None => "would make a key that signs at once".to_owned(),
+    });
     if let Some(key) = &rotated.retired {
         let until = key.until.map(|it| format!(" until {}", rfc3339(it))).unwrap_or_default();
         lines.push(format!("{} {would}retire{s} and stay{s} published{until}", key.id));
