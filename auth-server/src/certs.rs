@@ -83,30 +83,15 @@ pub enum CertError {
 }
 
 /// Where certificates and keys lie.
-#[derive(Debug, Clone)]
-pub struct CertificateFiles {
-    /// The directory that the registry reads: `server.pem`, `server.key`, `ca.pem`.
-    pub certs: PathBuf,
-    /// The directory of `ca.key` and `ca.pem`; the same, unless the registry is kept from it.
-    pub ca: PathBuf,
-}
-
-/// Where the registry's certificate lies, and the CA that renews it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Certificates {
-    /// The directory of `server.pem` and `server.key`.
-    pub directory: PathBuf,
-    /// The directory of `ca.pem` and `ca.key`; the same unless given.
-    pub ca: Option<PathBuf>,
-}
-
-impl Certificates {
-    /// The files in these places.
-    pub fn files(&self) -> CertificateFiles {
-        let ca = self.ca.as_ref().unwrap_or(&self.directory).clone();
-        CertificateFiles { certs: self.directory.clone(), ca }
-    }
+pub struct CertificateFiles {
+    /// The directory that the registry reads: `server.pem`, `server.key`, `ca.pem`.
+    #[serde(rename = "directory")]
+    pub certs: PathBuf,
+    /// The directory of `ca.key` and `ca.pem`; the same, unless the registry is kept from it.
+    #[serde(default)]
+    pub ca: PathBuf,
 }
 
 /// What certificate there is.

@@ -14,7 +14,7 @@ use berth_shared::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    certs::{CertificateFiles, Certificates, Found},
+    certs::{CertificateFiles, Found},
     config::Config,
 };
 
@@ -82,13 +82,13 @@ impl Renewal {
 
 /// Looks after the certificate until `shutdown`; does nothing where the settings name none.
 pub(crate) async fn keep(
-    certificates: Option<&Certificates>,
+    certificates: Option<&CertificateFiles>,
     clock: &Clock,
     shutdown: &CancellationToken,
 ) {
     let Some(certificates) = certificates else { return };
     let mut renewal =
-        Renewal { files: certificates.files(), clock: clock.clone(), complaint: None };
+        Renewal { files: certificates.clone(), clock: clock.clone(), complaint: None };
     renewal.introduce();
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -104,8 +104,9 @@ pub(crate) async fn keep(
 
 /// The certificates that the settings name, to be counted down.
 pub(crate) fn countdowns(config: &Config, clock: &Clock) -> Vec<Countdown> {
-    let files = config.certificates.as_ref().map(Certificates::files);
-    let (server, ca) = (files.as_ref().map(|it| it.server_pem()), files.map(|it| it.ca_pem()));
+    let files = config.certificates.as_ref();
+    let (server, ca) =
+        (files.map(CertificateFiles::server_pem), files.map(CertificateFiles::ca_pem));
     // Often both servers show the same certificate, and one warning is enough.
     let is_same = |path: &PathBuf| {
         server.as_ref().is_some_and(|same| same.canonicalize().ok() == path.canonicalize().ok())

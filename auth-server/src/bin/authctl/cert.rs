@@ -74,8 +74,8 @@ impl Place {
         let given = self.certs.clone().filter(|certs| !certs.as_os_str().is_empty());
         let set = admin.and_then(|admin| admin.config.certificates.as_ref());
         if let (None, Some(set)) = (&given, set) {
-            let set = set.files();
-            return CertificateFiles { ca: self.ca.clone().unwrap_or(set.ca), certs: set.certs };
+            let ca = self.ca.as_ref().unwrap_or(&set.ca).clone();
+            return CertificateFiles { ca, certs: set.certs.clone() };
         }
         // `init --split` puts the CA beside the data of auth-server.
         let beside = admin.and_then(|admin| admin.config.data.canonicalize().ok());

@@ -18,7 +18,7 @@ use berth_shared::{
 };
 use tokio::sync::OnceCell;
 
-use crate::report::Failure;
+use crate::report::{Failure, refuse_if};
 
 /// An installation, and who works on it.
 pub(crate) struct Admin {
@@ -40,13 +40,13 @@ impl Admin {
     /// # Errors
     /// When there are no settings, or they cannot be read.
     pub(crate) fn find(path: &Path, author: Author) -> Result<Self, Failure> {
-        if is_missing(path) {
-            let shown = path.display();
-            return Err(Failure::refused(format!(
-                "there is no {shown}: say which server with --config FILE or BERTH_DATA, or set \
-                 one up with authctl init"
-            )));
-        }
+        refuse_if(is_missing(path), || {
+            format!(
+                "there is no {}: say which server with --config FILE or BERTH_DATA, or set one up \
+                 with authctl init",
+                path.display()
+            )
+        })?;
         let settings = Settings::read(path)?;
         let config = Config::of(&settings)?;
         Identity::of_server(&settings, &config.data, config::DATABASE)?.become_for_good()?;

@@ -94,6 +94,11 @@ impl Failure {
     }
 }
 
+/// Refuses what is asked for if something is wrong with it.
+pub(crate) fn refuse_if(is_wrong: bool, reason: impl FnOnce() -> String) -> Result<(), Failure> {
+    if is_wrong { Err(Failure::refused(reason())) } else { Ok(()) }
+}
+
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::refused(chain(&error))

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{
     grant_text::{GrantText, first_rights, rules},
     instance::Admin,
-    report::{Failure, Report, Told},
+    report::{Report, Told, refuse_if},
     secret::no_randomness,
     times,
 };
@@ -71,19 +71,12 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
 async fn create(arguments: &Create, admin: &Admin) -> Told {
     let Create { name, grant, expires, dry_run } = arguments;
     let policy = admin.policy().await?;
-    if policy.trusts.get(name).is_some() {
-        return Err(Failure::refused(format!(
-            "{name} is a trust and needs no secret; to end it: authctl trust remove {name}"
-        )));
-    }
-    let there = || {
-        Failure::refused(format!(
-            "there is a {name} already; to make it anew: authctl robot revoke {name}"
-        ))
-    };
-    if policy.robots.get(name).is_some() {
-        return Err(there());
-    }
+    refuse_if(policy.trusts.get(name).is_some(), || {
+        format!("{name} is a trust and needs no secret; to end it: authctl trust remove {name}")
+    })?;
+    let there =
+        || format!("there is a {name} already; to make it anew: authctl robot revoke {name}");
+    refuse_if(policy.robots.get(name).is_some(), there)?;
     let ends = match expires {
         Some(end) => format!("a secret that ends at {}", rfc3339(*end)),
         None => "a secret that never ends".to_owned(),
@@ -97,9 +90,8 @@ async fn create(arguments: &Create, admin: &Admin) -> Told {
     let secret = RobotSecret::generate().map_err(no_randomness)?;
     let expires = *expires;
     let robot = Robot { name: name.clone(), created: admin.now(), expires, last_used: None };
-    if !admin.database().await?.robots().create(&robot, &secret, &rules).await? {
-        return Err(there());
-    }
+    let is_made = admin.database().await?.robots().create(&robot, &secret, &rules).await?;
+    refuse_if(!is_made, there)?;
     let rights = first_rights(name, admin).await?;
     let secret = secret.expose();
     let text = format!(
@@ -131,20 +123,15 @@ async fn list(admin: &Admin) -> Told {
 
 async fn revoke(name: &RobotName, dry_run: bool, admin: &Admin) -> Told {
     let policy = admin.policy().await?;
-    if policy.trusts.get(name).is_some() {
-        return Err(Failure::refused(format!(
-            "{name} is a trust and has no secret; to end it: authctl trust remove {name}"
-        )));
-    }
+    refuse_if(policy.trusts.get(name).is_some(), || {
+        format!("{name} is a trust and has no secret; to end it: authctl trust remove {name}")
+    })?;
     let ([verb, be], is_there) = if dry_run {
         (["would remove", "would be"], policy.robots.get(name).is_some())
     } else {
         (["removed", "are"], admin.database().await?.robots().remove(name).await?)
     };
-    if !is_there {
-        let reason = format!("there is no {name}; authctl robot list shows them");
-        return Err(Failure::refused(reason));
-    }
+    refuse_if(!is_there, || format!("there is no {name}; authctl robot list shows them"))?;
     let text = format!("{verb} {name}; its secret and its tokens {be} void within seconds");
     Ok(Report::done(text, json!({ "name": name, "removed": !dry_run })))
 }

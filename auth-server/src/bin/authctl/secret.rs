@@ -15,7 +15,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use crate::report::Failure;
+use crate::report::{Failure, refuse_if};
 
 /// Letters and digits that nobody mistakes for one another.
 const ALPHABET: &[u8] = b"abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
@@ -80,9 +80,7 @@ pub(crate) fn from_stdin() -> Result<Password, Failure> {
     io::stdin().lock().take(most).read_to_string(&mut text)?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned());
-    if line.contains('\n') {
-        return Err(Failure::refused("there is more than one line on standard input"));
-    }
+    refuse_if(line.contains('\n'), || "there is more than one line on standard input".into())?;
     Ok(Password::new(line)?)
 }
 

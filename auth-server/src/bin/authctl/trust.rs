@@ -25,7 +25,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     grant_text::{GrantText, first_rights, rules},
     instance::Admin,
-    report::{Failure, Report, Told, warn},
+    report::{Failure, Report, Told, refuse_if, warn},
 };
 
 #[derive(Subcommand)]
@@ -144,17 +144,12 @@ async fn add(arguments: Add, admin: &Admin) -> Told {
 
 /// Says why there cannot be a trust of this name, if so.
 fn refuse_taken(name: &RobotName, policy: &Policy) -> Result<(), Failure> {
-    if policy.robots.get(name).is_some() {
-        return Err(Failure::refused(format!(
-            "{name} is a robot with a secret; to end it: authctl robot revoke {name}"
-        )));
-    }
-    if policy.trusts.get(name).is_some() {
-        return Err(Failure::refused(format!(
-            "there is a trust {name} already; to make it anew: authctl trust remove {name}"
-        )));
-    }
-    Ok(())
+    refuse_if(policy.robots.get(name).is_some(), || {
+        format!("{name} is a robot with a secret; to end it: authctl robot revoke {name}")
+    })?;
+    refuse_if(policy.trusts.get(name).is_some(), || {
+        format!("there is a trust {name} already; to make it anew: authctl trust remove {name}")
+    })
 }
 
 /// The trust that was asked for, with what its files say.
@@ -260,9 +255,7 @@ async fn remove(name: &RobotName, dry_run: bool, admin: &Admin) -> Told {
     } else {
         (["removed", "are"], admin.database().await?.trusts().remove(name).await?)
     };
-    if !is_there {
-        return Err(Failure::refused(format!("there is no trust {name}; authctl trust list")));
-    }
+    refuse_if(!is_there, || format!("there is no trust {name}; authctl trust list"))?;
     let text = format!("{verb} {name}; the tokens that were got by it {be} void within seconds");
     Ok(Report::done(text, json!({ "name": name, "removed": !dry_run })))
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::{
     grant_text::{GrantText, rules, show_rules},
     instance::Admin,
-    report::{Failure, Report, Told, table},
+    report::{Failure, Report, Told, refuse_if, table},
     rules::{add as add_rules, naming},
     secret,
 };
@@ -125,26 +125,25 @@ async fn set(name: &UserName, how: &How, is_new: bool, admin: &Admin) -> Result<
 
 /// Refuses a new user who is there already, and another who is not.
 fn check(editor: &Editor, name: &UserName, is_new: bool, admin: &Admin) -> Result<(), Failure> {
-    let file = admin.config.htpasswd.display();
-    let reason = match (editor.has_line(name), is_new) {
-        (true, true) => format!(
+    let (is_there, file) = (editor.has_line(name), admin.config.htpasswd.display());
+    refuse_if(is_new && is_there, || {
+        format!(
             "there is a line for {name} already; for a new password: authctl user passwd {name}"
-        ),
-        (false, false) => format!("no user {name} in {file}; to add one: authctl user add {name}"),
-        _ => return Ok(()),
-    };
-    Err(Failure::refused(reason))
+        )
+    })?;
+    refuse_if(!is_new && !is_there, || {
+        format!("no user {name} in {file}; to add one: authctl user add {name}")
+    })
 }
 
 async fn remove(name: &UserName, dry_run: bool, admin: &Admin) -> Told {
     let database = admin.database().await?;
     let mut editor = admin.editor()?;
     let grants = naming(admin, &Grantee::User(name.clone())).await?.len();
-    if !editor.has_line(name) && grants == 0 {
-        let file = admin.config.htpasswd.display();
-        let reason = format!("no user {name} in {file}, and no grants of that name");
-        return Err(Failure::refused(reason));
-    }
+    let file = admin.config.htpasswd.display();
+    refuse_if(!editor.has_line(name) && grants == 0, || {
+        format!("no user {name} in {file}, and no grants of that name")
+    })?;
     let (verb, void) = if dry_run { ("would remove", "would be") } else { ("removed", "are") };
     if !dry_run {
         // The user first: a crash in between leaves rules of nobody, which a list shows.

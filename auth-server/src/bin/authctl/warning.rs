@@ -41,7 +41,7 @@ pub(crate) fn nobody_yet(grantee: &Grantee, admin: &Admin, policy: &Policy) -> O
 /// repository that nobody means.
 pub(crate) fn own_host(rules: &[Rule], admin: &Admin) -> Vec<String> {
     let Some(certificates) = &admin.config.certificates else { return Vec::new() };
-    let Ok(found) = certificates.files().find(admin.clock()) else { return Vec::new() };
+    let Ok(found) = certificates.find(admin.clock()) else { return Vec::new() };
     let warning = |rule: &Rule| {
         let (host, rest) = rule.pattern.as_str().split_once('/')?;
         found.hosts().iter().any(|own| own.to_string() == host).then(|| {

@@ -21,7 +21,10 @@ use berth_shared::{
 use zeroize::Zeroizing;
 
 use super::{Arguments, Steps, given};
-use crate::{report::Failure, secret};
+use crate::{
+    report::{Failure, refuse_if},
+    secret,
+};
 
 /// The first user's name, unless another is asked for.
 const USER_DEFAULT: &str = "andrew";
@@ -49,9 +52,8 @@ impl Plan {
     pub(super) fn new(arguments: &Arguments) -> Result<Self, Failure> {
         if let Some(path) = given(arguments.htpasswd.as_ref()) {
             let bytes = files::read(&path)?;
-            if Htpasswd::parse(&bytes).is_blank {
-                return Err(Failure::refused(format!("{} is empty", path.display())));
-            }
+            let is_blank = Htpasswd::parse(&bytes).is_blank;
+            refuse_if(is_blank, || format!("{} is empty", path.display()))?;
             return Ok(Self::TakeOver(path, bytes));
         }
         if arguments.no_user {
