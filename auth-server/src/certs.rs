@@ -287,10 +287,9 @@ fn key_at(path: &Path, mode: u32) -> Result<KeyPair, CertError> {
 }
 
 fn read_key(path: &Path) -> Result<KeyPair, CertError> {
-    let unreadable = || CertError::Unreadable { what: "key", path: path.to_owned() };
     let pem = Zeroizing::new(files::read(path)?);
-    let pem = std::str::from_utf8(&pem).map_err(|_| unreadable())?;
-    KeyPair::from_pem(pem).map_err(|_| unreadable())
+    let key = str::from_utf8(&pem).ok().and_then(|pem| KeyPair::from_pem(pem).ok());
+    key.ok_or_else(|| CertError::Unreadable { what: "key", path: path.to_owned() })
 }
 
 /// The first certificate in a PEM file.

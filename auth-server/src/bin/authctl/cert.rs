@@ -1,6 +1,6 @@
 //! `authctl cert`: the server's certificate.
 
-use std::{path::PathBuf, str::FromStr};
+use std::path::PathBuf;
 
 use auth_server::{
     certs::{CertError, CertificateFiles, Found},
@@ -20,8 +20,8 @@ pub(crate) enum Verb {
     /// Make a CA and a server certificate, where there is none.
     Init {
         /// The names and addresses by which clients reach the registry, by comma.
-        #[arg(long, env = "BERTH_HOST", value_name = "LIST", required = true)]
-        host: HostList,
+        #[arg(long, env = "BERTH_HOST", value_name = "LIST", required = true, value_parser = hosts)]
+        host: Box<[Host]>,
         #[command(flatten)]
         place: Place,
     },
@@ -29,8 +29,8 @@ pub(crate) enum Verb {
     /// itself.
     Renew {
         /// Other names and addresses than now, by comma.
-        #[arg(long, value_name = "LIST")]
-        host: Option<HostList>,
+        #[arg(long, value_name = "LIST", value_parser = hosts)]
+        host: Option<Box<[Host]>>,
         #[command(flatten)]
         place: Place,
     },
@@ -49,24 +49,9 @@ pub(crate) struct Place {
     dry_run: bool,
 }
 
-/// Names and addresses by comma; nothing at all is an empty list.
-#[derive(Debug, Clone)]
-pub(crate) struct HostList(pub(crate) Vec<Host>);
-
-impl FromStr for HostList {
-    type Err = InvalidHost;
-
-    fn from_str(text: &str) -> Result<Self, InvalidHost> {
-        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-        words.map(str::parse).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-impl HostList {
-    /// The hosts, if any is named.
-    pub(crate) fn some(&self) -> Option<&Vec<Host>> {
-        Some(&self.0).filter(|hosts| !hosts.is_empty())
-    }
+/// Reads names and addresses by comma; nothing at all is an empty list.
+pub(crate) fn hosts(text: &str) -> Result<Box<[Host]>, InvalidHost> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::parse).collect()
 }
 
 impl Place {
@@ -97,7 +82,7 @@ pub(crate) fn run(verb: &Verb, admin: Option<&Admin>) -> Told {
     };
     let files = place.files(admin);
     Identity::of(&files.certs)?.become_for_good()?;
-    let hosts = hosts.and_then(HostList::some).cloned();
+    let hosts = hosts.filter(|hosts| !hosts.is_empty()).map(|hosts| hosts.to_vec());
     let (pem, key) = (files.server_pem(), files.ca_key());
     let shown = pem.display();
     let hosts = match (files.find(&clock)?, is_renewal) {

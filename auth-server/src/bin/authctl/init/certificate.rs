@@ -6,7 +6,7 @@ use auth_server::{certs::Found, host::Host};
 use berth_shared::clock::Clock;
 
 use super::{Arguments, Steps, layout::Layout, urls::hosts_in};
-use crate::{cert::HostList, report::Failure};
+use crate::report::Failure;
 
 /// What certificate there is, and which hosts are wanted.
 pub(super) struct Plan {
@@ -24,7 +24,8 @@ impl Plan {
         clock: &Clock,
     ) -> Result<Self, Failure> {
         let found = layout.certificates.find(clock)?;
-        let asked = arguments.host.as_ref().and_then(HostList::some).cloned();
+        let asked = arguments.host.as_ref().filter(|hosts| !hosts.is_empty());
+        let asked = asked.map(|hosts| hosts.to_vec());
         // An owner's certificate says by which names the registry is reached.
         let mut wanted = asked.clone().unwrap_or_else(|| match &found {
             Found::Missing => hosts_in(layout),
