@@ -178,14 +178,14 @@ fn unfit(path: &Path, reason: &str) -> Failure {
 
 /// A pipe is fine, since who types names it.
 fn read_file(path: &Path) -> Result<String, Failure> {
-    let failed = |reason: String| Failure::refused(format!("reading {}: {reason}", path.display()));
+    let shown = path.display();
     // One byte more than may be, to be told.
     let most = KEY_SET_BYTES_MAX as u64 + 1;
     let read = File::open(path).and_then(|file| io::read_to_string(file.take(most)));
-    let text = read.map_err(|error| failed(error.to_string()))?;
-    if text.len() > KEY_SET_BYTES_MAX {
-        return Err(failed(format!("it is longer than {KEY_SET_BYTES_MAX} bytes")));
-    }
+    let text = read.map_err(|error| Failure::refused(format!("reading {shown}: {error}")))?;
+    refuse_if(text.len() > KEY_SET_BYTES_MAX, || {
+        format!("reading {shown}: it is longer than {KEY_SET_BYTES_MAX} bytes")
+    })?;
     Ok(text)
 }
 

@@ -89,7 +89,12 @@ impl Plan {
                 let source = source.display();
                 if steps.begin(format!("{shown} from {source}, and the grant everyone **:*")) {
                     give_everything(database.as_ref(), Grantee::Everyone).await?;
-                    files::replace(path, &with_line_end(bytes.clone()), files::PRIVATE)?;
+                    let mut whole = bytes.clone();
+                    // A last line without an end could be taken for one that is being written.
+                    if !whole.ends_with(b"\n") {
+                        whole.push(b'\n');
+                    }
+                    files::replace(path, &whole, files::PRIVATE)?;
                 }
                 for problem in Htpasswd::parse(&bytes).problems {
                     steps.remark(format!("  {source}, {problem}"));
@@ -129,14 +134,6 @@ impl Plan {
         }
         Ok(Made { user: users.users.into_keys().next(), password })
     }
-}
-
-/// A last line without an end could be taken for one that is being written.
-fn with_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
-    if !bytes.ends_with(b"\n") {
-        bytes.push(b'\n');
-    }
-    bytes
 }
 
 async fn give_everything(database: Option<&Database>, grantee: Grantee) -> Result<(), Failure> {
