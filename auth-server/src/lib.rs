@@ -13,12 +13,14 @@
 //! - [`server`] is the order of steps that leads to a token, `sign_in` the one that says whose it is
 //! - [`run`] has listeners, lock and shutdown
 //! - [`backup`] copies all that to a directory and back
+//! - [`admin`] is what an administrator does, for `authctl`
 //! - [`certs`], [`host`] and [`files`] are for `authctl`, which works on the same files; `renewal`
 //!   makes Berth's certificate again before it expires
 //!
 //! A request's way: `http/token.rs` reads parameters and credentials, [`server`] takes the steps,
 //! `http/error.rs` says no.
 
+pub mod admin;
 pub mod audit;
 pub mod audit_log;
 pub mod backup;

@@ -3,6 +3,7 @@
 use std::slice;
 
 use auth_server::{
+    admin::Admin,
     audit::{EVENTS, Row},
     database::audit::Filter,
 };
@@ -14,7 +15,6 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{
-    instance::Admin,
     report::{Report, Told, table, warn},
     times,
 };

@@ -2,15 +2,12 @@
 
 use std::path::PathBuf;
 
-use auth_server::{StartError, backup};
+use auth_server::{StartError, admin::Admin, backup};
 use berth_shared::telemetry::chain;
 use clap::Args;
 use serde_json::json;
 
-use crate::{
-    instance::Admin,
-    report::{Failure, Report, Told},
-};
+use crate::report::{Failure, Report, Told};
 
 /// Copy database, signing keys and users to a directory, while the server runs.
 ///

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use auth_server::{
+    admin::Admin,
     certs::{CertError, CertificateFiles, Found},
     host::{Host, InvalidHost},
 };
@@ -10,10 +11,7 @@ use berth_shared::{clock::Clock, unix_owner::Identity};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::{
-    instance::Admin,
-    report::{Failure, Report, Told, warn},
-};
+use crate::report::{Failure, Report, Told, warn};
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {

@@ -1,5 +1,6 @@
 //! `authctl explain`: whether somebody may do something, and which rule decides.
 
+use auth_server::admin::{Admin, rules};
 use berth_shared::{
     action::Action,
     name::RepositoryName,
@@ -11,9 +12,7 @@ use serde_json::json;
 
 use crate::{
     grant_text::{json_rules, write},
-    instance::Admin,
     report::{Report, Told, warn_of},
-    rules,
 };
 
 #[derive(Args)]

@@ -2,20 +2,17 @@
 
 use std::str::FromStr;
 
+use auth_server::admin::Admin;
 use berth_shared::{
     action::{Action, Actions},
-    clock::{UnixSeconds, rfc3339},
+    clock::{Clock, UnixSeconds, rfc3339},
     pattern::Pattern,
     rights::{Effect, Rule},
     subject::{Grantee, RobotName},
 };
 use serde_json::{Value, json};
 
-use crate::{
-    instance::Admin,
-    report::{Failure, table},
-    rules::naming,
-};
+use crate::report::table;
 
 /// `REPO:ACTIONS`, as in `team/**:pull,push`; split at the last colon.
 #[derive(Debug, Clone)]
@@ -61,14 +58,19 @@ pub(crate) fn rules(
     texts.iter().map(|text| text.rule(grantee, effect, expires)).collect()
 }
 
-/// What a machine that was just made may do, or how to give it something.
-pub(crate) async fn first_rights(name: &RobotName, admin: &Admin) -> Result<String, Failure> {
-    let held = naming(admin, &Grantee::Robot(name.clone())).await?;
-    Ok(if held.is_empty() {
-        format!("It may do nothing yet; to change that: authctl grant {name} 'team/**:pull'")
-    } else {
-        show_rules(&held, admin)
-    })
+/// What whoever was just made may do: `held`, or how to give it something.
+pub(crate) fn first_rights(name: &RobotName, held: &[Rule], admin: &Admin) -> String {
+    if held.is_empty() {
+        return format!(
+            "It may do nothing yet; to change that: authctl grant {name} 'team/**:pull'"
+        );
+    }
+    show_rules(held, admin)
+}
+
+/// The time now, for grants that end.
+pub(crate) fn now() -> UnixSeconds {
+    Clock::system().now()
 }
 
 /// The rule as one would type it, with what it implies.
@@ -91,7 +93,7 @@ pub(crate) fn write(rule: &Rule) -> String {
 pub(crate) fn show_rules(rules: &[Rule], admin: &Admin) -> String {
     let users = admin.users().users;
     let remark = |rule: &Rule| match &rule.grantee {
-        _ if !rule.holds_at(admin.now()) => "expired",
+        _ if !rule.holds_at(now()) => "expired",
         Grantee::User(name) if !users.contains_key(name) => "no such user",
         _ => "",
     };

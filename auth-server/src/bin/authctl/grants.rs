@@ -1,5 +1,6 @@
 //! `authctl grant`, `revoke`, `deny` and `grants`: who may do what.
 
+use auth_server::admin::{Admin, rules};
 use berth_shared::{
     clock::UnixSeconds,
     rights::{Effect, Rule},
@@ -10,9 +11,8 @@ use serde_json::json;
 
 use crate::{
     grant_text::{self, GrantText, json_rules, show_rules, write},
-    instance::Admin,
     report::{Report, Told, warn_of},
-    rules, times,
+    times,
 };
 
 #[derive(Args)]

@@ -1,17 +1,14 @@
 //! `authctl group`: users and robots that share rules.
 
-use std::collections::BTreeSet;
-
-use auth_server::database::policy::Policy;
+use auth_server::admin::{
+    Admin,
+    groups::{self, Group},
+};
 use berth_shared::subject::{Grantee, GroupName, InvalidUserName, Subject};
 use clap::Subcommand;
 use serde_json::json;
 
-use crate::{
-    instance::Admin,
-    report::{Report, Told, warn},
-    warning::nobody_yet,
-};
+use crate::report::{Report, Told, warn_of};
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -68,15 +65,8 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
 
 async fn add(arguments: &Members, admin: &Admin) -> Told {
     let Members { group, members, dry_run } = arguments;
-    let policy = admin.policy().await?;
-    for own in members.iter().flat_map(|member| member.grantees().take(1)) {
-        nobody_yet(&own, admin, &policy).iter().for_each(|warning| warn(warning));
-    }
-    let joined = if *dry_run {
-        members.iter().filter(|member| !is_in(group, member, &policy)).cloned().collect()
-    } else {
-        admin.database().await?.groups().join(group, members).await?
-    };
+    warn_of(&groups::warnings(admin, members).await?);
+    let joined = groups::change(admin, group, members, true, *dry_run).await?;
     let verb = match (*dry_run, members.len()) {
         (true, _) => "would be in",
         (false, 1) => "is in",
@@ -88,13 +78,8 @@ async fn add(arguments: &Members, admin: &Admin) -> Told {
 
 async fn remove(arguments: &Members, admin: &Admin) -> Told {
     let Members { group, members, dry_run } = arguments;
-    let (verb, left) = if *dry_run {
-        let policy = admin.policy().await?;
-        let is_in = |member: &&Subject| is_in(group, member, &policy);
-        ("would leave", members.iter().filter(is_in).cloned().collect())
-    } else {
-        ("left", admin.database().await?.groups().leave(group, members).await?)
-    };
+    let left = groups::change(admin, group, members, false, *dry_run).await?;
+    let verb = if *dry_run { "would leave" } else { "left" };
     let mut lines: Vec<_> =
         left.iter().map(|member| format!("{member} {verb} group:{group}")).collect();
     let missing = members.iter().filter(|member| !left.contains(member));
@@ -103,22 +88,10 @@ async fn remove(arguments: &Members, admin: &Admin) -> Told {
     Ok(Report { text: lines.join("\n"), json, is_no: left.len() < members.len() })
 }
 
-fn is_in(group: &GroupName, member: &Subject, policy: &Policy) -> bool {
-    policy.groups.get(group).is_some_and(|members| members.contains(member))
-}
-
-/// Every group that somebody is in or that a rule names.
 async fn list(admin: &Admin) -> Told {
-    let policy = admin.policy().await?;
-    let mut groups: BTreeSet<_> = policy.groups.keys().collect();
-    groups.extend(policy.rules().into_iter().filter_map(|rule| match &rule.grantee {
-        Grantee::Group(group) => Some(group),
-        _ => None,
-    }));
-    let objects = groups.into_iter().map(|group| {
-        let members: Vec<_> = policy.groups.get(group).into_iter().flatten().collect();
-        let rules = policy.rules_naming(&Grantee::Group(group.clone())).len();
-        json!({ "name": group, "members": names(members), "rules": rules })
+    let groups = groups::list(admin).await?;
+    let objects = groups.iter().map(|Group { name, members, rules }| {
+        json!({ "name": name, "members": names(members), "rules": rules })
     });
     Ok(Report::list(
         objects.collect(),
@@ -128,6 +101,6 @@ async fn list(admin: &Admin) -> Told {
     ))
 }
 
-fn names<'a>(members: impl IntoIterator<Item = &'a Subject>) -> Vec<String> {
-    members.into_iter().map(ToString::to_string).collect()
+fn names(members: &[Subject]) -> Vec<String> {
+    members.iter().map(ToString::to_string).collect()
 }

@@ -18,12 +18,10 @@ mod refresh_tokens;
 mod report;
 mod revoke_tokens;
 mod robot;
-mod rules;
 mod secret;
 mod times;
 mod trust;
 mod user;
-mod warning;
 
 use std::{iter, path::PathBuf, process::ExitCode};
 
@@ -31,7 +29,6 @@ use auth_server::{audit::Author, config};
 use berth_shared::{clock::Clock, secrecy, unix_owner::Identity};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use instance::Admin;
 use report::{Failure, Report, Told};
 use serde_json::Value;
 
@@ -149,7 +146,7 @@ async fn run(arguments: Arguments, verb: &str) -> Told {
     let author = Author::person(Clock::system(), verb, sudo_user.as_deref());
     let is_named = arguments.config.is_some();
     let path = arguments.config.unwrap_or_else(|| config::default_file(data));
-    let admin = || Admin::find(&path, author.clone());
+    let admin = || instance::find(&path, author.clone());
     match arguments.verb {
         Verb::Completion { shell } => {
             let mut script = Vec::new();
@@ -163,7 +160,7 @@ async fn run(arguments: Arguments, verb: &str) -> Told {
             Identity::of(&arguments.data())?.become_for_good()?;
             init::run(&arguments, author).await
         }
-        Verb::Cert(verb) => cert::run(&verb, Admin::find_if_any(&path, author)?.as_ref()),
+        Verb::Cert(verb) => cert::run(&verb, instance::find_if_any(&path, author)?.as_ref()),
         Verb::Key(verb) => key::run(&verb, &admin()?).await,
         Verb::User(verb) => user::run(verb, &admin()?).await,
         Verb::Group(verb) => group::run(verb, &admin()?).await,

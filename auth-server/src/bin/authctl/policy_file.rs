@@ -7,9 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use auth_server::database::{
-    apply::{Changes, Desired},
-    policy::Policy,
+use auth_server::{
+    admin::{Admin, policy},
+    database::{
+        apply::{Changes, Desired},
+        policy::Policy,
+    },
 };
 use berth_shared::{
     clock::{UnixSeconds, rfc3339},
@@ -24,10 +27,8 @@ use toml::Spanned;
 use crate::{
     grant_text::{GrantText, json_rules, write},
     group::member,
-    instance::Admin,
-    report::{Failure, Report, Told, warn},
+    report::{Failure, Report, Told, warn, warn_of},
     times,
-    warning::nobody_yet,
 };
 
 #[derive(Subcommand)]
@@ -133,18 +134,11 @@ async fn apply(path: &Path, prune: bool, dry_run: bool, admin: &Admin) -> Told {
     let text = text.map_err(|error| Failure::refused(format!("reading {shown}: {error}")))?;
     let mut desired = parse(&text)
         .map_err(|error| Failure::refused(format!("{shown}: nothing was changed: {error}")))?;
-    // What has ended would be added anew with every run.
-    for rule in desired.rules.extract_if(.., |rule| !rule.holds_at(admin.now())) {
+    for rule in policy::leave_out_ended(admin, &mut desired) {
         warn(&format!("{shown}: left out, since it has ended: {}", write(&rule)));
     }
-    let policy = admin.policy().await?;
-    let mut named: Vec<_> = desired.rules.iter().map(|rule| &rule.grantee).collect();
-    named.dedup();
-    for one in named {
-        let is_made = matches!(one, Grantee::Group(group) if desired.groups.contains_key(group));
-        nobody_yet(one, admin, &policy).iter().filter(|_| !is_made).for_each(|it| warn(it));
-    }
-    let changes = admin.database().await?.apply(&desired, prune, dry_run, admin.now()).await?;
+    warn_of(&policy::warnings(admin, &desired).await?);
+    let changes = policy::apply(admin, &desired, prune, dry_run).await?;
     let mut lines = show(&changes);
     lines.push(match (changes.is_empty(), dry_run) {
         (true, _) => "nothing to change".to_owned(),

@@ -1,6 +1,6 @@
 //! `authctl refresh-tokens`: what clients keep in place of passwords, seen and ended.
 
-use auth_server::database::refresh_tokens::RefreshTokenRow;
+use auth_server::{admin::Admin, database::refresh_tokens::RefreshTokenRow};
 use berth_shared::{
     clock::rfc3339,
     subject::{Grantee, Subject},
@@ -8,10 +8,7 @@ use berth_shared::{
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::{
-    instance::Admin,
-    report::{Failure, Report, Told, warn},
-};
+use crate::report::{Failure, Report, Told, warn};
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {

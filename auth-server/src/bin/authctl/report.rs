@@ -5,6 +5,7 @@ use std::{
     process::ExitCode,
 };
 
+use auth_server::admin::Warning;
 use berth_shared::{
     shown::{self, shown},
     telemetry::chain,
@@ -111,8 +112,10 @@ pub(crate) fn warn(text: &str) {
 }
 
 /// Says all of them.
-pub(crate) fn warn_of(warnings: &[String]) {
-    warnings.iter().for_each(|warning| warn(warning));
+pub(crate) fn warn_of(warnings: &[Warning]) {
+    for warning in warnings {
+        warn(&warning.to_string());
+    }
 }
 
 fn print_json(json: &Value) -> io::Result<()> {

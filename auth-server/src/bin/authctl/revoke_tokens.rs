@@ -1,14 +1,11 @@
 //! `authctl revoke-tokens`: making void what is out, without taking any right away.
 
+use auth_server::admin::{Admin, Nobody};
 use berth_shared::subject::Grantee;
 use clap::Args;
 use serde_json::json;
 
-use crate::{
-    instance::Admin,
-    report::{Report, Told, warn},
-    warning::nobody,
-};
+use crate::report::{Report, Told, warn};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -31,7 +28,7 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Told {
     let Arguments { grantee, dry_run } = arguments;
     let database = admin.database().await?;
-    if let Some(nobody) = nobody(grantee, admin, &*database.policy().await?) {
+    if let Some(nobody) = Nobody::of(grantee, admin, &*database.policy().await?) {
         warn(&format!("{nobody}: tokens of one who is gone end all the same"));
     }
     if *dry_run {

@@ -1,6 +1,6 @@
 //! `authctl robot`: secrets for machines.
 
-use auth_server::{database::policy::robots::Robot, secrets::robot::RobotSecret};
+use auth_server::admin::{Admin, robots};
 use berth_shared::{
     clock::{UnixSeconds, rfc3339},
     rights::Effect,
@@ -11,9 +11,7 @@ use serde_json::json;
 
 use crate::{
     grant_text::{GrantText, first_rights, rules},
-    instance::Admin,
-    report::{Report, Told, refuse_if},
-    secret::no_randomness,
+    report::{Report, Told},
     times,
 };
 
@@ -70,43 +68,31 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
 
 async fn create(arguments: &Create, admin: &Admin) -> Told {
     let Create { name, grant, expires, dry_run } = arguments;
-    let policy = admin.policy().await?;
-    refuse_if(policy.trusts.get(name).is_some(), || {
-        format!("{name} is a trust and needs no secret; to end it: authctl trust remove {name}")
-    })?;
-    let there =
-        || format!("there is a {name} already; to make it anew: authctl robot revoke {name}");
-    refuse_if(policy.robots.get(name).is_some(), there)?;
-    let ends = match expires {
-        Some(end) => format!("a secret that ends at {}", rfc3339(*end)),
-        None => "a secret that never ends".to_owned(),
-    };
     if *dry_run {
-        let text = format!("would make {name} with {ends}");
+        robots::check_new(admin, name).await?;
+        let text = format!("would make {name} with {}", ends(*expires));
         return Ok(Report::done(text, json!({ "name": name, "dry_run": true })));
     }
     let grantee = Grantee::Robot(name.clone());
     let rules = rules(grant, &grantee, Effect::Allow, None);
-    let secret = RobotSecret::generate().map_err(no_randomness)?;
-    let expires = *expires;
-    let robot = Robot { name: name.clone(), created: admin.now(), expires, last_used: None };
-    let is_made = admin.database().await?.robots().create(&robot, &secret, &rules).await?;
-    refuse_if(!is_made, there)?;
-    let rights = first_rights(name, admin).await?;
-    let secret = secret.expose();
+    let (secret, held) = robots::create(admin, name, &rules, *expires).await?;
+    let rights = first_rights(name, &held, admin);
     let text = format!(
-        "made {name} with {ends}\n{rights}\n\nIts secret, shown this once:\n\n  {secret}\n"
+        "made {name} with {}\n{rights}\n\nIts secret, shown this once:\n\n  {}\n",
+        ends(*expires),
+        secret.expose()
     );
     let expires = expires.map(rfc3339);
-    Ok(Report::done(text, json!({ "name": name, "secret": secret, "expires": expires })))
+    let json = json!({ "name": name, "secret": secret.expose(), "expires": expires });
+    Ok(Report::done(text, json))
 }
 
 async fn list(admin: &Admin) -> Told {
-    let policy = admin.policy().await?;
-    let objects = policy.robots.iter().map(|robot| {
+    let robots = robots::list(admin).await?;
+    let objects = robots.iter().map(|(robot, rules)| {
         json!({
             "name": robot.name,
-            "rules": policy.rules_naming(&Grantee::Robot(robot.name.clone())).len(),
+            "rules": rules,
             "created": rfc3339(robot.created),
             "expires": robot.expires.map(rfc3339),
             "last_used": robot.last_used.map(rfc3339),
@@ -122,16 +108,15 @@ async fn list(admin: &Admin) -> Told {
 }
 
 async fn revoke(name: &RobotName, dry_run: bool, admin: &Admin) -> Told {
-    let policy = admin.policy().await?;
-    refuse_if(policy.trusts.get(name).is_some(), || {
-        format!("{name} is a trust and has no secret; to end it: authctl trust remove {name}")
-    })?;
-    let ([verb, be], is_there) = if dry_run {
-        (["would remove", "would be"], policy.robots.get(name).is_some())
-    } else {
-        (["removed", "are"], admin.database().await?.robots().remove(name).await?)
-    };
-    refuse_if(!is_there, || format!("there is no {name}; authctl robot list shows them"))?;
+    robots::remove(admin, name, dry_run).await?;
+    let [verb, be] = if dry_run { ["would remove", "would be"] } else { ["removed", "are"] };
     let text = format!("{verb} {name}; its secret and its tokens {be} void within seconds");
     Ok(Report::done(text, json!({ "name": name, "removed": !dry_run })))
+}
+
+fn ends(expires: Option<UnixSeconds>) -> String {
+    match expires {
+        Some(end) => format!("a secret that ends at {}", rfc3339(end)),
+        None => "a secret that never ends".to_owned(),
+    }
 }

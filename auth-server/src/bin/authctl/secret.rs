@@ -8,7 +8,6 @@ use std::{
 
 use auth_server::users::{PASSWORD_BYTES_MAX, Password};
 use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
-use ring::error::Unspecified;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::timeout,
@@ -94,9 +93,6 @@ pub(crate) fn from_environment() -> Result<Option<Password>, Failure> {
 
 /// A password that nobody has chosen.
 pub(crate) fn random() -> Result<Zeroizing<String>, Failure> {
-    auth_server::random::text(ALPHABET, RANDOM_LENGTH).map_err(no_randomness)
-}
-
-pub(crate) fn no_randomness(_: Unspecified) -> Failure {
-    Failure::refused("the system gives no randomness")
+    auth_server::random::text(ALPHABET, RANDOM_LENGTH)
+        .map_err(|_| Failure::refused("the system gives no randomness"))
 }

@@ -2,7 +2,9 @@
 
 use std::time::UNIX_EPOCH;
 
-use berth_shared::clock::{Clock, LAST_WRITTEN, UnixSeconds};
+use berth_shared::clock::{LAST_WRITTEN, UnixSeconds};
+
+use crate::grant_text::now;
 
 /// When something happened: so long ago, on a day, or at a moment.
 pub(crate) fn past(text: &str) -> Result<UnixSeconds, String> {
@@ -31,10 +33,6 @@ pub(crate) fn moment(text: &str) -> Option<UnixSeconds> {
     let time = if is_day { format!("{text}T00:00:00Z") } else { text.to_owned() };
     let time = humantime::parse_rfc3339_weak(&time).ok()?;
     i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok().map(UnixSeconds::new)
-}
-
-fn now() -> UnixSeconds {
-    Clock::system().now()
 }
 
 /// How long something takes, in seconds.

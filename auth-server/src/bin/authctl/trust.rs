@@ -7,7 +7,7 @@ use std::{
 };
 
 use auth_server::{
-    database::policy::Policy,
+    admin::{Admin, trusts},
     trust::{
         ExpectedAudience, InlineKeys, KEY_SET_BYTES_MAX, KeySource, Remote, RequiredClaim,
         RequiredClaims, Trust, check_ca, keys::try_out, pattern::SubjectPattern, url::IssuerUrl,
@@ -24,7 +24,6 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     grant_text::{GrantText, first_rights, rules},
-    instance::Admin,
     report::{Failure, Report, Told, refuse_if, warn},
 };
 
@@ -126,30 +125,16 @@ async fn add(arguments: Add, admin: &Admin) -> Told {
     let name = &trust.name;
     let grantee = Grantee::Robot(name.clone());
     let rules = rules(&grant, &grantee, Effect::Allow, None);
-    refuse_taken(name, &*admin.policy().await?)?;
     if dry_run {
+        trusts::check_new(admin, name).await?;
         let text = format!("would trust {}\n{}", summary(&trust), keys_remark(&trust).await);
         return Ok(Report::done(text, json!({ "name": name, "dry_run": true })));
     }
-    if !admin.database().await?.trusts().add(&trust, &rules).await? {
-        refuse_taken(name, &*admin.policy().await?)?;
-        let reason = format!("{name} was made or removed meanwhile: try again");
-        return Err(Failure::refused(reason));
-    }
-    let rights = first_rights(name, admin).await?;
+    let held = trusts::add(admin, &trust, &rules).await?;
+    let rights = first_rights(name, &held, admin);
     let keys = keys_remark(&trust).await;
     let text = format!("trusts {}\n{keys}\n{rights}", summary(&trust));
-    Ok(Report::done(text, json_trust(&trust, &*admin.policy().await?)))
-}
-
-/// Says why there cannot be a trust of this name, if so.
-fn refuse_taken(name: &RobotName, policy: &Policy) -> Result<(), Failure> {
-    refuse_if(policy.robots.get(name).is_some(), || {
-        format!("{name} is a robot with a secret; to end it: authctl robot revoke {name}")
-    })?;
-    refuse_if(policy.trusts.get(name).is_some(), || {
-        format!("there is a trust {name} already; to make it anew: authctl trust remove {name}")
-    })
+    Ok(Report::done(text, json_trust(&trust, held.len())))
 }
 
 /// The trust that was asked for, with what its files say.
@@ -220,7 +205,7 @@ fn summary(trust: &Trust) -> String {
     )
 }
 
-fn json_trust(trust: &Trust, policy: &Policy) -> Value {
+fn json_trust(trust: &Trust, rules: usize) -> Value {
     let claims: Map<_, _> =
         trust.claims.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     let remote = trust.keys.remote();
@@ -233,16 +218,16 @@ fn json_trust(trust: &Trust, policy: &Policy) -> Value {
         "keys_url": remote.and_then(|remote| remote.keys_url.as_ref()).map(IssuerUrl::as_str),
         "keys_inline": remote.is_none(),
         "ca": remote.is_some_and(|remote| remote.ca.is_some()),
-        "rules": policy.rules_naming(&Grantee::Robot(trust.name.clone())).len(),
+        "rules": rules,
         "created": rfc3339(trust.created),
         "last_used": trust.last_used.map(rfc3339),
     })
 }
 
 async fn list(admin: &Admin) -> Told {
-    let policy = admin.policy().await?;
+    let trusts = trusts::list(admin).await?;
     Ok(Report::list(
-        policy.trusts.iter().map(|trust| json_trust(trust, &policy)).collect(),
+        trusts.iter().map(|(trust, rules)| json_trust(trust, *rules)).collect(),
         ["TRUST", "ISSUER", "AUDIENCE", "SUBJECT", "RULES", "LAST USED"],
         ["name", "issuer", "audience", "subject", "rules", "last_used"],
         "there are no trusts; how to add one: authctl trust add --help",
@@ -250,12 +235,8 @@ async fn list(admin: &Admin) -> Told {
 }
 
 async fn remove(name: &RobotName, dry_run: bool, admin: &Admin) -> Told {
-    let ([verb, be], is_there) = if dry_run {
-        (["would remove", "would be"], admin.policy().await?.trusts.get(name).is_some())
-    } else {
-        (["removed", "are"], admin.database().await?.trusts().remove(name).await?)
-    };
-    refuse_if(!is_there, || format!("there is no trust {name}; authctl trust list"))?;
+    trusts::remove(admin, name, dry_run).await?;
+    let [verb, be] = if dry_run { ["would remove", "would be"] } else { ["removed", "are"] };
     let text = format!("{verb} {name}; the tokens that were got by it {be} void within seconds");
     Ok(Report::done(text, json!({ "name": name, "removed": !dry_run })))
 }

@@ -1,8 +1,11 @@
 //! `authctl user`: who may sign in.
 
 use auth_server::{
-    audit::Act,
-    users::{NEW_COST, Password, edit::Editor, htpasswd::StoredHash},
+    admin::{
+        Admin,
+        users::{self, User},
+    },
+    users::Password,
 };
 use berth_shared::{
     rights::Effect,
@@ -13,9 +16,7 @@ use serde_json::json;
 
 use crate::{
     grant_text::{GrantText, rules, show_rules},
-    instance::Admin,
-    report::{Failure, Report, Told, refuse_if, table},
-    rules::{add as add_rules, naming},
+    report::{Failure, Report, Told, table},
     secret,
 };
 
@@ -76,100 +77,61 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
 }
 
 async fn add(name: &UserName, how: &How, grants: &[GrantText], admin: &Admin) -> Told {
+    // Asked before the prompt, and again when it is done.
+    users::check_new(admin, name)?;
     let file = admin.config.htpasswd.display();
-    if !set(name, how, true, admin).await? {
+    if how.dry_run {
         let text = format!("would add {name} to {file}");
-        return Ok(Report::done(text, json!({ "user": name, "dry_run": true })));
+        return Ok(Report::done(text, json!({ "user": name.as_str(), "dry_run": true })));
     }
+    let password = how.password(name).await?;
     let grantee = Grantee::User(name.clone());
-    let held = add_rules(admin, &grantee, &rules(grants, &grantee, Effect::Allow, None)).await?;
-    let rights = if held.is_empty() {
-        format!(
-            "{name} holds no grants of their own; to give one: authctl grant {name} 'team/**:pull,push'"
-        )
+    let rules = rules(grants, &grantee, Effect::Allow, None);
+    let held = users::add(admin, name, &password, &rules).await?;
+    let mut text = format!("added {name} to {file}");
+    if held.is_empty() {
+        text.push_str(&format!(
+            "\n{name} holds no grants of their own; to give one: authctl grant {name} 'team/**:pull,push'"
+        ));
     } else {
-        show_rules(&held, admin)
-    };
-    let text = format!("added {name} to {file}\n{rights}");
-    Ok(Report::done(text, json!({ "user": name, "added": true })))
+        text.push_str(&format!("\n{}", show_rules(&held, admin)));
+    }
+    Ok(Report::done(text, json!({ "user": name.as_str(), "added": true })))
 }
 
 async fn set_password(name: &UserName, how: &How, admin: &Admin) -> Told {
-    if !set(name, how, false, admin).await? {
+    users::check_there(admin, name)?;
+    if how.dry_run {
         let text =
             format!("would set a new password for {name}, and void the tokens of the old one");
-        return Ok(Report::done(text, json!({ "user": name, "dry_run": true })));
+        return Ok(Report::done(text, json!({ "user": name.as_str(), "dry_run": true })));
     }
+    let password = how.password(name).await?;
+    users::set_password(admin, name, &password).await?;
     let text = format!("{name} has a new password; tokens of the old one are void within seconds");
-    Ok(Report::done(text, json!({ "user": name, "changed": true })))
-}
-
-/// Gives a user, new or not, the password that is asked for, which voids the tokens of the old one.
-/// In a dry run nothing is asked or done; gives back whether it was.
-async fn set(name: &UserName, how: &How, is_new: bool, admin: &Admin) -> Result<bool, Failure> {
-    check(&admin.editor()?, name, is_new, admin)?;
-    if how.dry_run {
-        return Ok(false);
-    }
-    let hash = how.password(name).await?.hash(NEW_COST)?;
-    let seen = admin.database().await?.seen_users();
-    // Looked at again under the lock: somebody may have added or removed the user meanwhile.
-    let mut editor = admin.editor()?;
-    check(&editor, name, is_new, admin)?;
-    editor.set(name, &hash);
-    let act = if is_new { Act::UserAdd(name) } else { Act::UserPassword(name) };
-    let save = || editor.save().map_err(Failure::from);
-    seen.set(&editor.parse().fingerprints(), name, &act, save).await?;
-    Ok(true)
-}
-
-/// Refuses a new user who is there already, and another who is not.
-fn check(editor: &Editor, name: &UserName, is_new: bool, admin: &Admin) -> Result<(), Failure> {
-    let (is_there, file) = (editor.has_line(name), admin.config.htpasswd.display());
-    refuse_if(is_new && is_there, || {
-        format!(
-            "there is a line for {name} already; for a new password: authctl user passwd {name}"
-        )
-    })?;
-    refuse_if(!is_new && !is_there, || {
-        format!("no user {name} in {file}; to add one: authctl user add {name}")
-    })
+    Ok(Report::done(text, json!({ "user": name.as_str(), "changed": true })))
 }
 
 async fn remove(name: &UserName, dry_run: bool, admin: &Admin) -> Told {
-    let database = admin.database().await?;
-    let mut editor = admin.editor()?;
-    let grants = naming(admin, &Grantee::User(name.clone())).await?.len();
-    let file = admin.config.htpasswd.display();
-    refuse_if(!editor.has_line(name) && grants == 0, || {
-        format!("no user {name} in {file}, and no grants of that name")
-    })?;
+    let grants = users::remove(admin, name, dry_run).await?;
     let (verb, void) = if dry_run { ("would remove", "would be") } else { ("removed", "are") };
-    if !dry_run {
-        // The user first: a crash in between leaves rules of nobody, which a list shows.
-        editor.remove(name);
-        let save = || editor.save().map_err(Failure::from);
-        database.seen_users().remove(&editor.parse().fingerprints(), name, save).await?;
-    }
     let text = format!(
         "{verb} {name} and the grants of that name ({grants}); tokens of {name} {void} void within \
          seconds"
     );
-    Ok(Report::done(text, json!({ "user": name, "removed": !dry_run, "grants": grants })))
+    let json = json!({ "user": name.as_str(), "removed": !dry_run, "grants": grants });
+    Ok(Report::done(text, json))
 }
 
 async fn list(admin: &Admin) -> Told {
-    let file = admin.users();
-    let policy = admin.policy().await?;
-    let object = |(name, hash): (&UserName, &StoredHash)| {
-        let grants = policy.rules_naming(&Grantee::User(name.clone())).len();
-        json!({ "name": name, "grants": grants, "cost": hash.cost() })
-    };
-    let users: Vec<_> = file.users.iter().map(object).collect();
-    let mut text = table(["USER", "GRANTS", "BCRYPT COST"], ["name", "grants", "cost"], "", &users);
-    let problems: Vec<_> = file.problems.iter().map(ToString::to_string).collect();
+    let (users, problems) = users::list(admin).await?;
+    let object = |User { name, rules, cost }: &User| json!({ "name": name.as_str(), "grants": rules, "cost": cost });
+    let users: Vec<_> = users.iter().map(object).collect();
+    let keys = ["name", "grants", "cost"];
+    let mut text = table(["USER", "GRANTS", "BCRYPT COST"], keys, "", &users);
     for problem in &problems {
         text.push_str(&format!("\n{}, {problem}", admin.config.htpasswd.display()));
     }
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
     Ok(Report::done(text, json!({ "users": users, "problems": problems })))
 }

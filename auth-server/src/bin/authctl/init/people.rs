@@ -14,7 +14,6 @@ use auth_server::{
 };
 use berth_shared::{
     action::Actions,
-    clock::Clock,
     rights::{Effect, Rule},
     subject::{Grantee, UserName},
 };
@@ -22,6 +21,7 @@ use zeroize::Zeroizing;
 
 use super::{Arguments, Steps, given};
 use crate::{
+    grant_text::now,
     report::{Failure, refuse_if},
     secret,
 };
@@ -141,5 +141,5 @@ async fn give_everything(database: Option<&Database>, grantee: Grantee) -> Resul
     let pattern = "**".parse()?;
     let effect = Effect::Allow;
     let rule = Rule { grantee, pattern, effect, actions: Actions::ALL, expires: None };
-    Ok(database.rules().add(&[rule], Clock::system().now()).await?)
+    Ok(database.rules().add(&[rule], now()).await?)
 }

@@ -1,6 +1,7 @@
 //! `authctl key`: the keys that sign tokens.
 
 use auth_server::{
+    admin::Admin,
     audit::Act,
     certs::signing_certificate,
     keys::{How, KeyInfo, KeyState, Rotated, SigningKeys, rotate},
@@ -9,10 +10,7 @@ use berth_shared::clock::rfc3339;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::{
-    instance::Admin,
-    report::{Failure, Report, Told, table, warn},
-};
+use crate::report::{Failure, Report, Told, table, warn};
 
 #[cfg(test)]
 mod tests;

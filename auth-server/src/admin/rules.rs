@@ -1,6 +1,5 @@
-//! What rules say of a grantee, and how they are given and taken back.
+//! Who may do what: giving rules, and taking them back.
 
-use auth_server::database::policy::Policy;
 use berth_shared::{
     action::Actions,
     pattern::Pattern,
@@ -8,29 +7,25 @@ use berth_shared::{
     subject::{Grantee, Subject},
 };
 
-use crate::{
-    instance::Admin,
-    report::Failure,
-    warning::{nobody_yet, own_host},
-};
+use super::{Admin, Error, Warning};
+use crate::database::policy::Policy;
 
 /// What may not be meant of `rules` for `grantee`.
 ///
 /// # Errors
 /// When the database cannot be used.
-pub(crate) async fn warnings(
+pub async fn warnings(
     admin: &Admin,
     grantee: &Grantee,
     rules: &[Rule],
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<Warning>, Error> {
     let policy = admin.policy().await?;
-    let mut warnings = Vec::from_iter(nobody_yet(grantee, admin, &policy));
-    warnings.extend(own_host(rules, admin));
-    let is_of_a_user = |rule: &Rule| rule.pattern.as_str().contains("${user}");
+    let mut warnings = Vec::from_iter(Warning::of_nobody(grantee, admin, &policy));
+    let patterns: Vec<_> = rules.iter().map(|rule| &rule.pattern).collect();
+    warnings.extend(Warning::of_host(&patterns, admin));
+    let is_of_a_user = |rule: &Rule| rule.pattern.to_string().contains("${user}");
     if *grantee == Grantee::Anonymous && rules.iter().any(is_of_a_user) {
-        warnings.push(
-            "nobody is signed in who is anonymous: a rule with ${user} never holds for them".into(),
-        );
+        warnings.push(Warning::NameOfAnonymous);
     }
     Ok(warnings)
 }
@@ -39,11 +34,7 @@ pub(crate) async fn warnings(
 ///
 /// # Errors
 /// When the database cannot be written to; nothing is added then.
-pub(crate) async fn add(
-    admin: &Admin,
-    grantee: &Grantee,
-    rules: &[Rule],
-) -> Result<Vec<Rule>, Failure> {
+pub async fn add(admin: &Admin, grantee: &Grantee, rules: &[Rule]) -> Result<Vec<Rule>, Error> {
     admin.database().await?.rules().add(rules, admin.now()).await?;
     naming(admin, grantee).await
 }
@@ -52,7 +43,7 @@ pub(crate) async fn add(
 ///
 /// # Errors
 /// When the database cannot be used.
-pub(crate) async fn naming(admin: &Admin, grantee: &Grantee) -> Result<Vec<Rule>, Failure> {
+pub async fn naming(admin: &Admin, grantee: &Grantee) -> Result<Vec<Rule>, Error> {
     Ok(admin.policy().await?.rules_naming(grantee).to_vec())
 }
 
@@ -61,14 +52,14 @@ pub(crate) async fn naming(admin: &Admin, grantee: &Grantee) -> Result<Vec<Rule>
 ///
 /// # Errors
 /// When the database cannot be written to; nothing is taken then.
-pub(crate) async fn take(
+pub async fn take(
     admin: &Admin,
     grantee: &Grantee,
     pattern: &Pattern,
     effect: Effect,
     actions: Actions,
     dry_run: bool,
-) -> Result<Actions, Failure> {
+) -> Result<Actions, Error> {
     if !dry_run {
         let rules = admin.database().await?.rules();
         return Ok(rules.remove(grantee, pattern, effect, actions).await?);
@@ -84,13 +75,13 @@ pub(crate) async fn take(
 ///
 /// # Errors
 /// When the database cannot be used.
-pub(crate) async fn still_allowing(
+pub async fn still_allowing(
     admin: &Admin,
     grantee: &Grantee,
     pattern: &Pattern,
     actions: Actions,
     dry_run: bool,
-) -> Result<Vec<Rule>, Failure> {
+) -> Result<Vec<Rule>, Error> {
     let now = admin.now();
     let rules = holding_for(&*admin.policy().await?, grantee);
     let denied = rules
@@ -110,7 +101,8 @@ pub(crate) async fn still_allowing(
 
 /// Every rule that holds for `grantee`, as it was written: its own, those of its groups, and those
 /// of `everyone` and `anonymous` where it is one of them.
-pub(crate) fn holding_for(policy: &Policy, grantee: &Grantee) -> Vec<Rule> {
+#[must_use]
+pub fn holding_for(policy: &Policy, grantee: &Grantee) -> Vec<Rule> {
     let named = |grantees: &[&Grantee]| {
         grantees.iter().flat_map(|one| policy.rules_naming(one)).cloned().collect()
     };
@@ -146,9 +138,8 @@ fn overlap(a: &Pattern, b: &Pattern) -> bool {
 mod tests {
     use berth_shared::clock::{Clock, UnixSeconds};
 
-    use auth_server::{audit::Author, config::Config};
-
-    use super::*;
+    use super::{super::Nobody, *};
+    use crate::{audit::Author, config::Config};
 
     #[tokio::test]
     async fn what_is_given_is_held_until_it_is_taken_and_a_dry_run_takes_nothing() {
@@ -169,13 +160,12 @@ mod tests {
             actions,
             expires: None,
         };
-        let nobody = "there is no user andrew yet; to add one: authctl user add andrew";
+        let nobody = Warning::Nobody(Nobody(Grantee::User("andrew".parse().unwrap())));
         let rules = [rule(&grantee, "team/**")];
         assert_eq!(warnings(&admin, &grantee, &rules).await.unwrap(), [nobody]);
         let own = [rule(&Grantee::Anonymous, "${user}/**")];
         let warned = warnings(&admin, &Grantee::Anonymous, &own).await.unwrap();
-        let never = "a rule with ${user} never holds for them";
-        assert_eq!(warned, [format!("nobody is signed in who is anonymous: {never}")]);
+        assert_eq!(warned, [Warning::NameOfAnonymous]);
         assert_eq!(add(&admin, &grantee, &rules).await.unwrap(), rules);
         let push: Actions = "push".parse().unwrap();
         for dry_run in [true, false] {

@@ -1,0 +1,133 @@
+//! Who may sign in with a password.
+
+use berth_shared::{
+    rights::Rule,
+    subject::{Grantee, UserName},
+};
+
+use super::{Admin, Error, rules};
+use crate::{
+    audit::Act,
+    users::{NEW_COST, Password, edit::Editor, htpasswd::Problem},
+};
+
+/// A user of the htpasswd file.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// What the user is called.
+    pub name: UserName,
+    /// How many rules name the user.
+    pub rules: usize,
+    /// What checking the password costs bcrypt.
+    pub cost: u32,
+}
+
+/// Whether a user of this name can be added.
+///
+/// # Errors
+/// [`Error::UserThere`] when not, and when the file cannot be used.
+pub fn check_new(admin: &Admin, name: &UserName) -> Result<(), Error> {
+    new(&admin.editor()?, name)
+}
+
+/// Whether there is a user of this name.
+///
+/// # Errors
+/// [`Error::NoUser`] when not, and when the file cannot be used.
+pub fn check_there(admin: &Admin, name: &UserName) -> Result<(), Error> {
+    there(&admin.editor()?, name, admin)
+}
+
+/// Adds a user with their first rules. Gives back those that name the user from then on.
+///
+/// # Errors
+/// As [`check_new`], and when file or database cannot be written to.
+pub async fn add(
+    admin: &Admin,
+    name: &UserName,
+    password: &Password,
+    rules: &[Rule],
+) -> Result<Vec<Rule>, Error> {
+    let hash = password.hash(NEW_COST)?;
+    admin.database().await?;
+    // Looked at under the lock.
+    let mut editor = admin.editor()?;
+    new(&editor, name)?;
+    editor.set(name, &hash);
+    save(admin, &editor, name, &Act::UserAdd(name)).await?;
+    rules::add(admin, &Grantee::User(name.clone()), rules).await
+}
+
+/// Gives a user a new password, and voids the tokens of the old one.
+///
+/// # Errors
+/// As [`check_there`], and when file or database cannot be written to.
+pub async fn set_password(
+    admin: &Admin,
+    name: &UserName,
+    password: &Password,
+) -> Result<(), Error> {
+    let hash = password.hash(NEW_COST)?;
+    admin.database().await?;
+    // Looked at under the lock: somebody may have removed the user meanwhile.
+    let mut editor = admin.editor()?;
+    there(&editor, name, admin)?;
+    editor.set(name, &hash);
+    save(admin, &editor, name, &Act::UserPassword(name)).await
+}
+
+/// Removes a user and all rules of that name, and voids the tokens; in a dry run nothing is done.
+/// Gives back how many rules there were.
+///
+/// # Errors
+/// [`Error::NothingOfUser`] when there is nothing to remove, and when file or database cannot be
+/// written to.
+pub async fn remove(admin: &Admin, name: &UserName, dry_run: bool) -> Result<usize, Error> {
+    let database = admin.database().await?;
+    let mut editor = admin.editor()?;
+    let rules = rules::naming(admin, &Grantee::User(name.clone())).await?.len();
+    if !editor.has_line(name) && rules == 0 {
+        return Err(Error::NothingOfUser(name.clone(), admin.config.htpasswd.clone()));
+    }
+    if !dry_run {
+        // The user first: a crash in between leaves rules of nobody, which a list shows.
+        editor.remove(name);
+        let save = || editor.save().map_err(Error::from);
+        database.seen_users().remove(&editor.parse().fingerprints(), name, save).await?;
+    }
+    Ok(rules)
+}
+
+/// The users, and the lines of the file that cannot be used.
+///
+/// # Errors
+/// When the database cannot be used.
+pub async fn list(admin: &Admin) -> Result<(Vec<User>, Vec<Problem>), Error> {
+    let file = admin.users();
+    let policy = admin.policy().await?;
+    let count = |name: &UserName| policy.rules_naming(&Grantee::User(name.clone())).len();
+    let users = file.users.iter().map(|(name, hash)| User {
+        name: name.clone(),
+        rules: count(name),
+        cost: hash.cost(),
+    });
+    Ok((users.collect(), file.problems))
+}
+
+fn new(editor: &Editor, name: &UserName) -> Result<(), Error> {
+    if editor.has_line(name) { Err(Error::UserThere(name.clone())) } else { Ok(()) }
+}
+
+fn there(editor: &Editor, name: &UserName, admin: &Admin) -> Result<(), Error> {
+    if editor.has_line(name) {
+        return Ok(());
+    }
+    Err(Error::NoUser(name.clone(), admin.config.htpasswd.clone()))
+}
+
+/// Saves the file with the user's new line, and writes down by which act.
+async fn save(admin: &Admin, editor: &Editor, name: &UserName, act: &Act<'_>) -> Result<(), Error> {
+    let save = || editor.save().map_err(Error::from);
+    let seen = admin.database().await?.seen_users();
+    seen.set(&editor.parse().fingerprints(), name, act, save).await
+}
