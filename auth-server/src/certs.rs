@@ -22,7 +22,10 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber,
 };
 use serde::Deserialize;
-use x509_parser::{extensions::GeneralName, pem::parse_x509_pem};
+use x509_parser::{
+    extensions::GeneralName,
+    pem::{Pem, parse_x509_pem},
+};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -80,30 +83,15 @@ pub enum CertError {
 }
 
 /// Where certificates and keys lie.
-#[derive(Debug, Clone)]
-pub struct CertificateFiles {
-    /// The directory that the registry reads: `server.pem`, `server.key`, `ca.pem`.
-    pub certs: PathBuf,
-    /// The directory of `ca.key` and `ca.pem`; the same, unless the registry is kept from it.
-    pub ca: PathBuf,
-}
-
-/// Where the registry's certificate lies, and the CA that renews it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Certificates {
-    /// The directory of `server.pem` and `server.key`.
-    pub directory: PathBuf,
-    /// The directory of `ca.pem` and `ca.key`; the same unless given.
-    pub ca: Option<PathBuf>,
-}
-
-impl Certificates {
-    /// The files in these places.
-    pub fn files(&self) -> CertificateFiles {
-        let ca = self.ca.as_ref().unwrap_or(&self.directory).clone();
-        CertificateFiles { certs: self.directory.clone(), ca }
-    }
+pub struct CertificateFiles {
+    /// The directory that the registry reads: `server.pem`, `server.key`, `ca.pem`.
+    #[serde(rename = "directory")]
+    pub certs: PathBuf,
+    /// The directory of `ca.key` and `ca.pem`; the same, unless the registry is kept from it.
+    #[serde(default)]
+    pub ca: PathBuf,
 }
 
 /// What certificate there is.
@@ -171,9 +159,8 @@ impl CertificateFiles {
         if !is_there(&self.server_key())? {
             return Err(CertError::Half(pem, self.server_key()));
         }
-        let der = read_certificate(&pem)?;
-        let (_, certificate) =
-            x509_parser::parse_x509_certificate(&der).map_err(|_| no_certificate(&pem))?;
+        let text = read_certificate(&pem)?;
+        let certificate = text.parse_x509().map_err(|_| no_certificate(&pem))?;
         let names = certificate.subject_alternative_name().map_err(|_| no_certificate(&pem))?;
         let hosts = names.map_or_else(Vec::new, |names| {
             names.value.general_names.iter().filter_map(read_host).collect()
@@ -181,9 +168,8 @@ impl CertificateFiles {
         if !is_there(&self.ca_key())? || !is_there(&self.ca_pem())? {
             return Ok(Found::Own { hosts });
         }
-        let ca_der = read_certificate(&self.ca_pem())?;
-        let (_, ca) = x509_parser::parse_x509_certificate(&ca_der)
-            .map_err(|_| no_certificate(&self.ca_pem()))?;
+        let ca = read_certificate(&self.ca_pem())?;
+        let ca = ca.parse_x509().map_err(|_| no_certificate(&self.ca_pem()))?;
         if certificate.verify_signature(Some(ca.public_key())).is_err() {
             return Ok(Found::Own { hosts });
         }
@@ -192,11 +178,10 @@ impl CertificateFiles {
         // begins before its CA holds would not be taken any sooner.
         let is_over = own.not_after - RENEW_BEFORE < clock.now() && own.not_after < ca.not_after;
         let is_early = clock.now() < own.not_before && ca.not_before <= clock.now();
-        let is_ending = is_over || is_early;
         let key = read_key(&self.server_key())?;
-        let is_of_key =
-            certificate.public_key().subject_public_key.data.as_ref() == key.der_bytes();
-        Ok(Found::Berths { hosts, is_ending, is_of_key })
+        let certified = &certificate.public_key().subject_public_key.data;
+        let is_of_key = certified.as_ref() == key.der_bytes();
+        Ok(Found::Berths { hosts, is_ending: is_over || is_early, is_of_key })
     }
 
     /// Makes Berth's certificate again if it is about to expire or does not hold yet, for the same
@@ -302,17 +287,16 @@ fn key_at(path: &Path, mode: u32) -> Result<KeyPair, CertError> {
 }
 
 fn read_key(path: &Path) -> Result<KeyPair, CertError> {
-    let unreadable = || CertError::Unreadable { what: "key", path: path.to_owned() };
     let pem = Zeroizing::new(files::read(path)?);
-    let pem = std::str::from_utf8(&pem).map_err(|_| unreadable())?;
-    KeyPair::from_pem(pem).map_err(|_| unreadable())
+    let key = str::from_utf8(&pem).ok().and_then(|pem| KeyPair::from_pem(pem).ok());
+    key.ok_or_else(|| CertError::Unreadable { what: "key", path: path.to_owned() })
 }
 
 /// The first certificate in a PEM file.
-fn read_certificate(path: &Path) -> Result<Vec<u8>, CertError> {
+fn read_certificate(path: &Path) -> Result<Pem, CertError> {
     let bytes = files::read(path)?;
     match parse_x509_pem(&bytes) {
-        Ok((_, pem)) if pem.label == "CERTIFICATE" => Ok(pem.contents),
+        Ok((_, pem)) if pem.label == "CERTIFICATE" => Ok(pem),
         _ => Err(no_certificate(path)),
     }
 }

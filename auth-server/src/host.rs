@@ -6,6 +6,7 @@ use std::{
     str::FromStr,
 };
 
+use rustls::pki_types::DnsName;
 use serde::Serialize;
 
 /// The port that URLs leave out.
@@ -13,7 +14,7 @@ const HTTPS_PORT: u16 = 443;
 
 /// A DNS name in lower case, or an address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(into = "String")]
+#[serde(untagged)]
 pub enum Host {
     /// An IPv4 or IPv6 address.
     Address(IpAddr),
@@ -30,23 +31,22 @@ pub enum Host {
 pub struct InvalidHost(String);
 
 impl Host {
-    /// The host with its port as clients write it; the port of HTTPS is left out.
-    pub fn with_port(&self, port: u16) -> String {
-        let host = match self {
-            Self::Address(IpAddr::V6(address)) => format!("[{address}]"),
-            host => host.to_string(),
-        };
-        if port == HTTPS_PORT { host } else { format!("{host}:{port}") }
-    }
-
     /// Whether it is an IPv6 address.
     pub fn is_ipv6(&self) -> bool {
         matches!(self, Self::Address(IpAddr::V6(_)))
     }
 
-    /// The origin of `host` on `port`.
+    /// The origin of the host on `port`, as clients write it: the port of HTTPS is left out.
     pub fn origin(&self, port: u16) -> String {
-        format!("https://{}", self.with_port(port))
+        let host = match self {
+            Self::Address(IpAddr::V6(address)) => format!("[{address}]"),
+            host => host.to_string(),
+        };
+        if port == HTTPS_PORT {
+            format!("https://{host}")
+        } else {
+            format!("https://{host}:{port}")
+        }
     }
 
     /// Whether docker takes any certificate from this host, or none at all.
@@ -73,21 +73,11 @@ impl FromStr for Host {
             let is_one = !address.is_unspecified();
             return is_one.then_some(Self::Address(address)).ok_or_else(invalid);
         }
-        let name = text.to_ascii_lowercase();
-        let is_label = |label: &str| {
-            let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-            (1..=63).contains(&label.len())
-                && inner
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        };
-        // All digits in the last label would be an address with a mistake in it.
-        let last_is_number =
-            name.rsplit('.').next().is_some_and(|last| last.parse::<u64>().is_ok());
-        if name.len() <= 253 && name.split('.').all(is_label) && !last_is_number {
-            Ok(Self::Name(name))
-        } else {
-            Err(invalid())
+        // Some resolvers take underscores and a dot at the end; URLs of a registry have neither.
+        let is_plain = !text.contains('_') && !text.ends_with('.');
+        match DnsName::try_from(text.to_ascii_lowercase()) {
+            Ok(name) if is_plain => Ok(Self::Name(name.as_ref().to_owned())),
+            _ => Err(invalid()),
         }
     }
 }
@@ -98,12 +88,6 @@ impl fmt::Display for Host {
             Self::Address(address) => address.fmt(f),
             Self::Name(name) => f.write_str(name),
         }
-    }
-}
-
-impl From<Host> for String {
-    fn from(host: Host) -> Self {
-        host.to_string()
     }
 }
 

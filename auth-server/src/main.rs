@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    error::Error,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -69,23 +70,23 @@ async fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
+        Err(error) => {
             // A mistake in the settings is shown in several lines.
-            let reason = reason.trim_end().replace('\n', "\n  ");
+            let reason = chain(&*error).trim_end().replace('\n', "\n  ");
             eprintln!("auth-server: {}", shown::lines(&reason));
             ExitCode::FAILURE
         }
     }
 }
 
-async fn serve(path: &Path) -> Result<(), String> {
-    let config = Config::load(path).map_err(|error| chain(&error))?;
+async fn serve(path: &Path) -> Result<(), Box<dyn Error>> {
+    let config = Config::load(path)?;
     let log = telemetry::init(&config.log, config.log_format)?;
     // Before anything else: until it is asked for, SIGHUP ends a process.
-    let hangup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
+    let hangup = signal(SignalKind::hangup())?;
     tokio::spawn(reload_on_hangup(hangup, path.to_owned(), config.clone(), log));
-    let shutdown = shutdown::on_signal().map_err(|error| error.to_string())?;
-    let bound = Bound::open(config, Clock::system()).await.map_err(|error| chain(&error))?;
+    let shutdown = shutdown::on_signal()?;
+    let bound = Bound::open(config, Clock::system()).await?;
     let config = bound.server().config();
     tracing::info!(
         socket = %config.socket.display(),
@@ -118,10 +119,9 @@ async fn reload_on_hangup(mut hangup: Signal, path: PathBuf, at_start: Config, l
     }
 }
 
-async fn ask(path: &Path) -> Result<(), String> {
-    let settings = Settings::read(path).map_err(|error| chain(&error))?;
-    let config = Config::of(&settings).map_err(|error| chain(&error))?;
-    let identity = Identity::of_server(&settings, &config.data, config::DATABASE);
-    identity.and_then(Identity::become_for_good).map_err(|error| chain(&error))?;
-    health::ask(&config.socket).await
+async fn ask(path: &Path) -> Result<(), Box<dyn Error>> {
+    let settings = Settings::read(path)?;
+    let config = Config::of(&settings)?;
+    Identity::of_server(&settings, &config.data, config::DATABASE)?.become_for_good()?;
+    Ok(health::ask(&config.socket).await?)
 }

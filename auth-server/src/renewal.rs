@@ -4,7 +4,7 @@
 //! certificate looks at its file and takes the new one into use. A certificate that is its owner's
 //! is never touched. Why this server does it is in decision 8.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use berth_shared::{
     clock::{Clock, UnixSeconds, rfc3339},
@@ -14,7 +14,7 @@ use berth_shared::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    certs::{CertificateFiles, Certificates, Found},
+    certs::{CertificateFiles, Found},
     config::Config,
 };
 
@@ -82,13 +82,13 @@ impl Renewal {
 
 /// Looks after the certificate until `shutdown`; does nothing where the settings name none.
 pub(crate) async fn keep(
-    certificates: Option<&Certificates>,
+    certificates: Option<&CertificateFiles>,
     clock: &Clock,
     shutdown: &CancellationToken,
 ) {
     let Some(certificates) = certificates else { return };
     let mut renewal =
-        Renewal { files: certificates.files(), clock: clock.clone(), complaint: None };
+        Renewal { files: certificates.clone(), clock: clock.clone(), complaint: None };
     renewal.introduce();
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -104,23 +104,22 @@ pub(crate) async fn keep(
 
 /// The certificates that the settings name, to be counted down.
 pub(crate) fn countdowns(config: &Config, clock: &Clock) -> Vec<Countdown> {
-    let mut countdowns = Vec::new();
-    let files = config.certificates.as_ref().map(Certificates::files);
-    if let Some(files) = &files {
-        let (server, ca) = (files.server_pem(), files.ca_pem());
-        countdowns.push(Countdown::new("server", server, SERVER_ADVICE, clock.clone()));
-        countdowns.push(Countdown::new("ca", ca, CA_ADVICE, clock.clone()));
-    }
-    let public = config.public.as_ref().map(|public| public.certificate.clone());
+    let files = config.certificates.as_ref();
+    let (server, ca) =
+        (files.map(CertificateFiles::server_pem), files.map(CertificateFiles::ca_pem));
     // Often both servers show the same certificate, and one warning is enough.
-    let is_same = |path: &std::path::PathBuf| {
-        let same = files.as_ref().map(CertificateFiles::server_pem);
-        same.is_some_and(|same| same.canonicalize().ok() == path.canonicalize().ok())
+    let is_same = |path: &PathBuf| {
+        server.as_ref().is_some_and(|same| same.canonicalize().ok() == path.canonicalize().ok())
     };
-    if let Some(public) = public.filter(|path| !is_same(path)) {
-        countdowns.push(Countdown::new("public", public, SERVER_ADVICE, clock.clone()));
-    }
-    countdowns
+    let public = config.public.as_ref().map(|public| public.certificate.clone());
+    let public = public.filter(|path| !is_same(path));
+    let all = [
+        ("server", server, SERVER_ADVICE),
+        ("ca", ca, CA_ADVICE),
+        ("public", public, SERVER_ADVICE),
+    ];
+    let countdown = |(name, path, advice)| Some(Countdown::new(name, path?, advice, clock.clone()));
+    all.into_iter().filter_map(countdown).collect()
 }
 
 #[cfg(test)]

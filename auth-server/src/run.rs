@@ -52,23 +52,21 @@ impl Bound {
         let lock = lock(&config.data)?;
         raise_open_files(files_needed(&config));
         if config.metrics.is_some() {
-            record_metrics(&clock)?;
+            // From here on what happens is counted.
+            metrics::record(SERVER, env!("CARGO_PKG_VERSION"), &clock, &SERIES)
+                .map_err(io::Error::other)?;
+            crate::metrics::begin();
         }
         let server = AuthServer::open(config, clock).await?;
         let config = server.config();
         if let Some(folder) = config.socket.parent() {
             files::make_directory(folder)?;
         }
-        let public = match &config.public {
-            Some(public) => Some(listen(public).await?),
-            None => None,
-        };
-        let metrics = match config.metrics {
-            Some(metrics) => Some(listen_for_metrics(metrics.listen, &server).await?),
-            None => None,
-        };
+        let public = config.public.as_ref().map(listen).transpose()?;
+        let metrics =
+            config.metrics.map(|it| listen_for_metrics(it.listen, &server)).transpose()?;
         let group = config.socket_group.as_deref().map(number_of_group).transpose()?;
-        let private = Listener::unix(&config.socket, group).map_err(StartError::Listen)?;
+        let private = Listener::unix(&config.socket, group)?;
         server.watch(private.socket_file());
         Ok(Self { server, private, public, metrics, lock })
     }
@@ -95,18 +93,12 @@ impl Bound {
         let name = |listener| Name { server: SERVER, listener };
         let (routes, stop) = (http::private(Arc::clone(&server)), shutdown.clone());
         let private = serve::serve(private, name("private"), routes, limits.clone(), stop);
-        let others = {
-            let (server, shutdown) = (Arc::clone(&server), shutdown.clone());
-            async move {
-                let Some((listener, tls)) = public else { return };
-                let (routes, stop) = (http::public(Arc::clone(&server)), shutdown.clone());
-                let limits = server.config().limits.of_connections();
-                tokio::join!(
-                    serve::serve(listener, name("public"), routes, limits, stop),
-                    tls.keep_fresh(shutdown)
-                );
-            }
-        };
+        let public = public.map(|(listener, tls)| {
+            tokio::spawn(tls.keep_fresh(shutdown.clone()));
+            let (routes, stop) = (http::public(Arc::clone(&server)), shutdown.clone());
+            let limits = server.config().limits.of_connections();
+            serve::serve(listener, name("public"), routes, limits, stop)
+        });
         if let Some((listener, routes)) = metrics {
             tokio::spawn(metrics::keep_up(shutdown.clone()));
             let stop = shutdown.clone();
@@ -118,7 +110,11 @@ impl Bound {
         let (config, clock) = (server.config(), &server.clock);
         tokio::join!(
             private,
-            others,
+            async {
+                if let Some(public) = public {
+                    public.await;
+                }
+            },
             look_at_files(&server, &shutdown),
             clear_counters(&server, &shutdown),
             renewal::keep(config.certificates.as_ref(), clock, &shutdown),
@@ -190,30 +186,18 @@ fn number_of_group(group: &str) -> Result<u32, StartError> {
     })
 }
 
-async fn listen(public: &Public) -> Result<(Listener, Arc<Tls>), StartError> {
+fn listen(public: &Public) -> Result<(Listener, Arc<Tls>), StartError> {
     let tls = Arc::new(Tls::load(&public.certificate, &public.key)?);
-    let listener = Listener::tcp(public.listen, Some(Arc::clone(&tls)));
-    Ok((listener.map_err(StartError::Listen)?, tls))
+    Ok((Listener::tcp(public.listen, Some(Arc::clone(&tls)))?, tls))
 }
 
-/// From here on what happens is counted.
-fn record_metrics(clock: &Clock) -> Result<(), StartError> {
-    metrics::record(SERVER, env!("CARGO_PKG_VERSION"), clock, &SERIES)
-        .map_err(io::Error::other)
-        .map_err(StartError::Listen)?;
-    crate::metrics::begin();
-    Ok(())
-}
-
-async fn listen_for_metrics(
+fn listen_for_metrics(
     address: SocketAddr,
     server: &Arc<AuthServer>,
 ) -> Result<(Listener, Router), StartError> {
     let server = Arc::clone(server);
     let routes = metrics::routes(move || crate::metrics::refresh(Arc::clone(&server)));
-    let routes = routes.map_err(io::Error::other).map_err(StartError::Listen)?;
-    let listener = Listener::tcp(address, None).map_err(StartError::Listen)?;
-    Ok((listener, routes))
+    Ok((Listener::tcp(address, None)?, routes.map_err(io::Error::other)?))
 }
 
 /// Takes the data directory for this process alone.

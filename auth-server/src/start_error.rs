@@ -23,7 +23,7 @@ pub enum StartError {
     Keys(#[from] KeyError),
     /// A listener cannot be opened; the error says which.
     #[error(transparent)]
-    Listen(std::io::Error),
+    Listen(#[from] std::io::Error),
     /// Another server uses the same data.
     #[error("another auth-server runs on {}: it holds {}", .0.display(), .0.join("lock").display())]
     Locked(PathBuf),

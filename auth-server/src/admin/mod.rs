@@ -33,9 +33,10 @@ use crate::{
 
 /// An installation, and who works on it.
 pub struct Admin {
-    config: Config,
-    author: Author,
-    clock: Clock,
+    /// Its settings.
+    pub config: Config,
+    /// Who works on it.
+    pub author: Author,
     /// Opened when something is asked of it.
     database: OnceCell<Database>,
 }
@@ -43,23 +44,18 @@ pub struct Admin {
 impl Admin {
     /// The installation of these settings. Nothing is opened yet; what is done is written down as
     /// done by `author`.
-    pub fn new(config: Config, author: Author, clock: Clock) -> Self {
-        Self { config, author, clock, database: OnceCell::new() }
+    pub fn new(config: Config, author: Author) -> Self {
+        Self { config, author, database: OnceCell::new() }
     }
 
-    /// The settings.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Who works on it.
-    pub fn author(&self) -> &Author {
-        &self.author
+    /// The clock that what is done is written down by.
+    pub fn clock(&self) -> &Clock {
+        self.author.clock()
     }
 
     /// The time.
     pub fn now(&self) -> UnixSeconds {
-        self.clock.now()
+        self.clock().now()
     }
 
     /// The database, which is made first if the server has never run.

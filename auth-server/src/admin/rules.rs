@@ -149,8 +149,7 @@ mod tests {
             htpasswd: dir.path().join("htpasswd"),
             ..Config::default()
         };
-        let clock = Clock::set(UnixSeconds::new(0));
-        let admin = Admin::new(config, Author::process(clock.clone()), clock);
+        let admin = Admin::new(config, Author::process(Clock::set(UnixSeconds::new(0))));
         let (grantee, pattern): (Grantee, Pattern) =
             ("andrew".parse().unwrap(), "team/**".parse().unwrap());
         let (effect, actions) = (Effect::Allow, Actions::ALL);

@@ -62,7 +62,7 @@ impl Warning {
     /// Of each pattern that begins with a name by which the registry is reached.
     pub(super) fn of_host(patterns: &[&Pattern], admin: &Admin) -> Vec<Self> {
         let Some(certificates) = &admin.config.certificates else { return Vec::new() };
-        let Ok(found) = certificates.files().find(&admin.clock) else { return Vec::new() };
+        let Ok(found) = certificates.find(admin.clock()) else { return Vec::new() };
         let begins = |pattern: &&Pattern| {
             let (host, rest) = pattern.as_str().split_once('/')?;
             let is_own = found.hosts().iter().any(|own| own.to_string() == host);

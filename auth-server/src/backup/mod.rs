@@ -8,7 +8,7 @@ mod restore;
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, Permissions},
+    fs::{self, DirEntry, Permissions},
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -119,7 +119,7 @@ pub async fn backup(config: &Config, to: &Path, now: UnixSeconds) -> Result<Cont
     }
     files::make_directory(to)?;
     check_is_ours(to)?;
-    let _lock = lock(to)?;
+    let _lock = files::try_lock(&to.join(LOCK))?.ok_or_else(|| Error::Busy(to.to_owned()))?;
     let failed = |source| FileError::new("writing", to, source);
     let fresh = make_fresh(FILES, to)?;
     // SQLite goes by names alone: where root runs this, it is let into no directory of others.
@@ -181,11 +181,6 @@ fn check_is_ours(to: &Path) -> Result<(), Error> {
     if names.is_empty() || is_left_over { Ok(()) } else { Err(Error::Foreign(to.to_owned())) }
 }
 
-/// Takes the directory of backups for this process alone.
-fn lock(to: &Path) -> Result<File, Error> {
-    files::try_lock(&to.join(LOCK))?.ok_or_else(|| Error::Busy(to.to_owned()))
-}
-
 /// Removes the files of the backup before, and of those that broke off: there are keys in them.
 fn remove_others(to: &Path, directory: &str) -> Result<(), FileError> {
     let is_other = |name: &String| name.starts_with(FILES) && name != directory;
@@ -238,12 +233,9 @@ fn hash(bytes: &[u8]) -> String {
 }
 
 fn names_in(directory: &Path) -> Result<Vec<String>, FileError> {
-    let read = || {
-        let names = fs::read_dir(directory)?.map(|entry| {
-            let name = entry?.file_name().into_string();
-            name.map_err(|_| io::Error::other("a name is not UTF-8"))
-        });
-        names.collect::<io::Result<Vec<String>>>()
+    let name = |entry: io::Result<DirEntry>| {
+        entry?.file_name().into_string().map_err(|_| io::Error::other("a name is not UTF-8"))
     };
-    read().map_err(|source| FileError::new("listing", directory, source))
+    let names = fs::read_dir(directory).and_then(|entries| entries.map(name).collect());
+    names.map_err(|source| FileError::new("listing", directory, source))
 }

@@ -5,7 +5,6 @@
 
 use std::{
     ffi::OsString,
-    iter,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -21,7 +20,7 @@ use serde::Deserialize;
 
 use crate::{
     audit_log,
-    certs::Certificates,
+    certs::CertificateFiles,
     issue::TOKEN_LIFE_SECS_MAX,
     keys::{self, KeyAlgorithm, KeyIds},
     users::limits::Limits,
@@ -77,7 +76,7 @@ pub struct Config {
     /// A listener for other registries; off unless given.
     pub public: Option<Public>,
     /// The server's certificate, to be renewed; left alone unless given.
-    pub certificates: Option<Certificates>,
+    pub certificates: Option<CertificateFiles>,
     /// A listener for metrics; off unless given.
     pub metrics: Option<metrics::Config>,
     /// What is recorded of sign-ins and acts, and how much of it is kept.
@@ -160,8 +159,11 @@ impl Config {
             // Without the "." that stands for the directory itself.
             *own = beside(path, own).components().collect();
         }
-        if let Some(certificates) = &mut config.certificates {
-            for own in iter::once(&mut certificates.directory).chain(&mut certificates.ca) {
+        if let Some(CertificateFiles { certs, ca }) = &mut config.certificates {
+            if ca.as_os_str().is_empty() {
+                ca.clone_from(certs);
+            }
+            for own in [certs, ca] {
                 *own = beside(path, own).components().collect();
             }
         }
@@ -323,7 +325,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/config/auth.example.toml");
         let config = Config::load(&path).unwrap();
         assert!(config.public.is_some() && config.metrics.is_some());
-        let certificates = config.certificates.unwrap().files();
+        let certificates = config.certificates.unwrap();
         assert!(certificates.server_pem().ends_with("../certs/server.pem"));
         assert!(certificates.ca_key().ends_with("../certs/ca.key"));
     }

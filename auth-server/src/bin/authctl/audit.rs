@@ -102,7 +102,7 @@ fn nothing(filter: &Filter, admin: &Admin) -> String {
         parts => format!("nothing is recorded {}", parts.join(" ")),
     };
     let is_about_tokens = filter.event.as_ref().is_none_or(|event| matches(event, "token.issue"));
-    if !admin.config().audit.issue && is_about_tokens {
+    if !admin.config.audit.issue && is_about_tokens {
         text.push_str(
             "\ntokens that were given as asked for are not: [audit] in auth.toml has issue = false",
         );
@@ -141,12 +141,9 @@ fn what(row: &Row) -> String {
     words.extend(text(row, "group").map(|group| format!("group:{group}")));
     words.extend(text(row, "reason").map(str::to_owned));
     words.extend(text(row, "name_tag").map(|tag| format!("(a name that nobody has, tag {tag})")));
-    for (key, one, more) in [
-        ("lost", "event lost", "events lost"),
-        ("rules", "rule of that name", "rules of that name"),
-    ] {
+    for (key, one, rest) in [("lost", "event", "lost"), ("rules", "rule", "of that name")] {
         let number = row.detail.get(key).and_then(Value::as_u64);
-        words.extend(number.map(|n| format!("{n} {}", if n == 1 { one } else { more })));
+        words.extend(number.map(|n| format!("{n} {one}{} {rest}", if n == 1 { "" } else { "s" })));
     }
     for (key, before) in
         [("key_id", "key"), ("issuer", "by"), ("made", "the backup of"), ("expires", "until")]
@@ -161,9 +158,9 @@ fn what(row: &Row) -> String {
 fn refresh_tokens(row: &Row) -> Option<String> {
     let one = row.detail.get("refresh_token").map(slice::from_ref);
     let ids = one.or_else(|| Some(row.detail.get("refresh_tokens")?.as_array()?.as_slice()))?;
+    let s = if ids.len() == 1 { "" } else { "s" };
     let ids: Vec<_> = ids.iter().map(Value::to_string).collect();
-    let noun = if ids.len() == 1 { "refresh token" } else { "refresh tokens" };
-    Some(format!("{noun} {}", ids.join(", ")))
+    Some(format!("refresh token{s} {}", ids.join(", ")))
 }
 
 /// Scopes, without the word that nearly all begin with.

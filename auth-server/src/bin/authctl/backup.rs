@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use auth_server::{StartError, admin::Admin, backup};
-use berth_shared::{clock::Clock, telemetry::chain};
+use berth_shared::telemetry::chain;
 use clap::Args;
 use serde_json::json;
 
@@ -38,7 +38,7 @@ pub(crate) struct RestoreArguments {
 
 pub(crate) async fn backup(arguments: &BackupArguments, admin: &Admin) -> Told {
     let to = &arguments.directory;
-    let contents = backup::backup(admin.config(), to, Clock::system().now()).await.map_err(hint)?;
+    let contents = backup::backup(&admin.config, to, admin.now()).await.map_err(hint)?;
     let text = format!("backed up {} files to {}", contents.files.len(), to.display());
     Ok(Report::done(text, json!(contents)))
 }
@@ -46,12 +46,11 @@ pub(crate) async fn backup(arguments: &BackupArguments, admin: &Admin) -> Told {
 pub(crate) async fn restore(arguments: &RestoreArguments, admin: &Admin) -> Told {
     let from = &arguments.directory;
     if arguments.dry_run {
-        let contents =
-            backup::check(admin.config(), from, Clock::system().now()).await.map_err(hint)?;
+        let contents = backup::check(&admin.config, from, admin.now()).await.map_err(hint)?;
         let text = format!("the backup of {} is whole; nothing was changed", contents.made);
         return Ok(Report::done(text, json!(contents)));
     }
-    let contents = backup::restore(admin.config(), from, arguments.force, admin.author()).await;
+    let contents = backup::restore(&admin.config, from, arguments.force, &admin.author).await;
     let contents = contents.map_err(hint)?;
     let text = format!("restored the backup of {}; start auth-server now", contents.made);
     Ok(Report::done(text, json!(contents)))

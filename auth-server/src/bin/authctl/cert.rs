@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use auth_server::{
     admin::Admin,
-    certs::{CertificateFiles, Found},
-    host::Host,
+    certs::{CertError, CertificateFiles, Found},
+    host::{Host, InvalidHost},
 };
 use berth_shared::{clock::Clock, unix_owner::Identity};
 use clap::{Args, Subcommand};
@@ -18,8 +18,8 @@ pub(crate) enum Verb {
     /// Make a CA and a server certificate, where there is none.
     Init {
         /// The names and addresses by which clients reach the registry, by comma.
-        #[arg(long, env = "BERTH_HOST", value_name = "LIST", required = true)]
-        host: HostList,
+        #[arg(long, env = "BERTH_HOST", value_name = "LIST", required = true, value_parser = hosts)]
+        host: Box<[Host]>,
         #[command(flatten)]
         place: Place,
     },
@@ -27,8 +27,8 @@ pub(crate) enum Verb {
     /// itself.
     Renew {
         /// Other names and addresses than now, by comma.
-        #[arg(long, value_name = "LIST")]
-        host: Option<HostList>,
+        #[arg(long, value_name = "LIST", value_parser = hosts)]
+        host: Option<Box<[Host]>>,
         #[command(flatten)]
         place: Place,
     },
@@ -47,37 +47,25 @@ pub(crate) struct Place {
     dry_run: bool,
 }
 
-/// Names and addresses by comma; nothing at all is an empty list.
-#[derive(Debug, Clone)]
-pub(crate) struct HostList(pub(crate) Vec<Host>);
-
-impl std::str::FromStr for HostList {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-        let hosts: Result<Vec<Host>, _> = words.map(str::parse).collect();
-        hosts.map(Self).map_err(|error| error.to_string())
-    }
+/// Reads names and addresses by comma; nothing at all is an empty list.
+pub(crate) fn hosts(text: &str) -> Result<Box<[Host]>, InvalidHost> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::parse).collect()
 }
 
 impl Place {
     fn files(&self, admin: Option<&Admin>) -> CertificateFiles {
         let given = self.certs.clone().filter(|certs| !certs.as_os_str().is_empty());
-        let set = admin.and_then(|admin| admin.config().certificates.as_ref());
+        let set = admin.and_then(|admin| admin.config.certificates.as_ref());
         if let (None, Some(set)) = (&given, set) {
-            let set = set.files();
-            return CertificateFiles { ca: self.ca.clone().unwrap_or(set.ca), certs: set.certs };
+            let ca = self.ca.as_ref().unwrap_or(&set.ca).clone();
+            return CertificateFiles { ca, certs: set.certs.clone() };
         }
         // `init --split` puts the CA beside the data of auth-server.
-        let beside = admin.and_then(|admin| admin.config().data.canonicalize().ok());
+        let beside = admin.and_then(|admin| admin.config.data.canonicalize().ok());
         let split = beside.and_then(|data| data.parent().map(PathBuf::from));
         let split = split.filter(|folder| folder.join("ca").is_dir());
-        let certs = match (given, &split) {
-            (Some(certs), _) => certs,
-            (None, Some(folder)) => folder.join("certs"),
-            (None, None) => PathBuf::from("certs"),
-        };
+        let own = split.as_ref().map(|folder| folder.join("certs"));
+        let certs = given.or(own).unwrap_or_else(|| "certs".into());
         let ca = self.ca.clone().or_else(|| split.map(|folder| folder.join("ca")));
         let certs = certs.canonicalize().unwrap_or(certs);
         CertificateFiles { ca: ca.unwrap_or_else(|| certs.clone()), certs }
@@ -92,23 +80,18 @@ pub(crate) fn run(verb: &Verb, admin: Option<&Admin>) -> Told {
     };
     let files = place.files(admin);
     Identity::of(&files.certs)?.become_for_good()?;
-    let hosts = hosts.map(|list| list.0.clone()).filter(|hosts| !hosts.is_empty());
-    let pem = files.server_pem();
+    let hosts = hosts.filter(|hosts| !hosts.is_empty()).map(|hosts| hosts.to_vec());
+    let (pem, key) = (files.server_pem(), files.ca_key());
     let shown = pem.display();
     let hosts = match (files.find(&clock)?, is_renewal) {
-        (Found::Own { .. }, _) => {
-            let key = files.ca_key();
-            return Err(Failure::refused(if is_renewal && !key.exists() {
-                format!(
-                    "there is no {}, the key of the CA that is to sign: put it back, or say with \
-                     --ca DIR where it lies; if {shown} was not made by Berth, renew it where it \
-                     came from",
-                    key.display()
-                )
-            } else {
-                format!("{shown} was not made by Berth: renew it where it came from")
-            }));
+        (Found::Own { .. }, true) if !key.exists() => {
+            return Err(Failure::refused(format!(
+                "there is no {}, the key of the CA that is to sign: put it back, or say with --ca \
+                 DIR where it lies; if {shown} was not made by Berth, renew it where it came from",
+                key.display()
+            )));
         }
+        (Found::Own { .. }, _) => return Err(CertError::Owned(pem).into()),
         (Found::Missing, true) => {
             return Err(Failure::refused(format!(
                 "there is no {shown}; to make one: authctl cert init --host reg.example.lan"
@@ -130,13 +113,13 @@ pub(crate) fn run(verb: &Verb, admin: Option<&Admin>) -> Told {
         }
         (Found::Missing, false) => hosts.ok_or_else(|| Failure::usage("--host names no host"))?,
     };
-    let names: Vec<_> = hosts.iter().map(ToString::to_string).collect();
-    let names = names.join(", ");
-    if !place.dry_run {
+    let (dry_run, ca) = (place.dry_run, files.ca_pem());
+    if !dry_run {
         files.issue(&hosts, &clock)?;
     }
-    let verb = if place.dry_run { "would write" } else { "wrote" };
-    let text = format!("{verb} {shown} for {names}, issued by {}", files.ca_pem().display());
-    let json = json!({ "certificate": pem, "ca": files.ca_pem(), "hosts": hosts, "dry_run": place.dry_run });
+    let verb = if dry_run { "would write" } else { "wrote" };
+    let names = hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let text = format!("{verb} {shown} for {names}, issued by {}", ca.display());
+    let json = json!({ "certificate": pem, "ca": ca, "hosts": hosts, "dry_run": dry_run });
     Ok(Report::done(text, json))
 }

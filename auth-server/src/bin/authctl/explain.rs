@@ -1,11 +1,6 @@
 //! `authctl explain`: whether somebody may do something, and which rule decides.
 
-use std::str::FromStr;
-
-use auth_server::{
-    admin::{Admin, rules},
-    database::policy::Policy,
-};
+use auth_server::admin::{Admin, rules};
 use berth_shared::{
     action::Action,
     name::RepositoryName,
@@ -16,7 +11,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
-    grant_text::{json_rules, now, write},
+    grant_text::{json_rules, write},
     report::{Report, Told, warn_of},
 };
 
@@ -27,98 +22,62 @@ pub(crate) struct Arguments {
     #[arg(value_name = "SUBJECT")]
     grantee: Grantee,
     /// One repository and one action, such as team/app:push.
-    #[arg(value_name = "REPO:ACTION")]
-    question: Question,
+    #[arg(value_name = "REPO:ACTION", value_parser = question)]
+    question: (RepositoryName, Action),
 }
 
-#[derive(Debug, Clone)]
-struct Question {
-    repository: RepositoryName,
-    action: Action,
-}
-
-impl FromStr for Question {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (repository, action) = text.rsplit_once(':').ok_or_else(|| {
-            format!("{text:?} names no action: write REPO:ACTION, as in team/app:push")
-        })?;
-        Ok(Self {
-            repository: repository.parse().map_err(|error| format!("{error}"))?,
-            action: action.parse().map_err(|error| format!("{error}"))?,
-        })
-    }
+fn question(text: &str) -> Result<(RepositoryName, Action), String> {
+    let (repository, action) = text.rsplit_once(':').ok_or_else(|| {
+        format!("{text:?} names no action: write REPO:ACTION, as in team/app:push")
+    })?;
+    let repository = repository.parse().map_err(|error| format!("{error}"))?;
+    Ok((repository, action.parse().map_err(|error| format!("{error}"))?))
 }
 
 pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Told {
-    warn_of(&rules::warnings(admin, &arguments.grantee, &[]).await?);
-    let policy = admin.policy().await?;
-    Ok(answer(&arguments.grantee, &arguments.question, &policy))
-}
-
-fn answer(grantee: &Grantee, question: &Question, policy: &Policy) -> Report {
-    let Question { repository, action } = question;
+    let Arguments { grantee, question: (repository, action) } = arguments;
+    warn_of(&rules::warnings(admin, grantee, &[]).await?);
     let user = if let Grantee::User(name) = grantee { Some(name) } else { None };
-    let all = rules::holding_for(policy, grantee);
-    let on_it: Vec<&Rule> = all
-        .iter()
-        .filter(|rule| rule.for_user(user).is_some_and(|rule| rule.pattern.matches(repository)))
-        .collect();
-    let deciding = |effect| {
-        let decides = |rule: &&&Rule| {
-            rule.effect == effect && rule.holds_at(now()) && rule.decides().contains(*action)
-        };
-        on_it.iter().filter(decides).map(|rule| (*rule).clone()).collect::<Vec<_>>()
-    };
-    let (allows, denies) = (deciding(Effect::Allow), deciding(Effect::Deny));
-    let is_no = allows.is_empty() || !denies.is_empty();
-    let lines = match (allows.as_slice(), denies.as_slice()) {
-        (allows, []) if !allows.is_empty() => {
-            let mut lines = vec![format!("yes: {grantee} may {action} {repository}")];
-            lines.extend(allows.iter().map(|rule| format!("  by the grant {}", write(rule))));
-            lines
+    let is_on_it =
+        |rule: &Rule| rule.for_user(user).is_some_and(|rule| rule.pattern.matches(repository));
+    let holds = |rule: &Rule| rule.holds_at(admin.now());
+    let decides = |rule: &Rule| holds(rule) && rule.decides().contains(*action);
+    let all = rules::holding_for(&*admin.policy().await?, grantee).into_iter().filter(is_on_it);
+    let (allows, denies): (Vec<_>, Vec<_>) = all.partition(|rule| rule.effect == Effect::Allow);
+    let (allowing, others): (Vec<_>, Vec<_>) = allows.into_iter().partition(decides);
+    let denying: Vec<_> = denies.into_iter().filter(decides).collect();
+    let is_allowed = denying.is_empty() && !allowing.is_empty();
+    let mut lines = Vec::new();
+    if is_allowed {
+        lines.push(format!("yes: {grantee} may {action} {repository}"));
+        lines.extend(allowing.iter().map(|rule| format!("  by the grant {}", write(rule))));
+    } else if denying.is_empty() {
+        lines.push(format!("no: nothing allows {grantee} to {action} {repository}"));
+        for rule in others {
+            let shown = write(&rule);
+            if holds(&rule) {
+                lines.push(format!("  the grant {shown} allows less"));
+            } else if rule.decides().contains(*action) {
+                lines.push(format!("  the grant {shown} has expired"));
+            }
         }
-        ([], []) => not_allowed(grantee, question, &on_it),
-        (_, denies) => denied(grantee, question, denies),
-    };
-    let deciding = if denies.is_empty() { allows } else { denies };
+        lines.push(format!("  to allow it: authctl grant {grantee} {repository}:{action}"));
+    } else {
+        lines.push(format!("no: {grantee} is denied to {action} {repository}"));
+        for rule in &denying {
+            let Rule { grantee, pattern, .. } = rule;
+            lines.push(format!("  by the rule {}", write(rule)));
+            lines.push(format!(
+                "  to take it back: authctl deny {grantee} '{pattern}:{action}' --remove"
+            ));
+        }
+    }
     let json = json!({
-        "allowed": !is_no,
+        "allowed": is_allowed,
         "subject": grantee,
         "repository": repository,
         "action": action,
-        "rules": json_rules(&deciding),
+        "rules": json_rules(if denying.is_empty() { &allowing } else { &denying }),
     });
-    Report { text: lines.join("\n"), json, is_no }
-}
-
-/// Why nothing allows it, and what would.
-fn not_allowed(grantee: &Grantee, question: &Question, on_it: &[&Rule]) -> Vec<String> {
-    let Question { repository, action } = question;
-    let mut lines = vec![format!("no: nothing allows {grantee} to {action} {repository}")];
-    for rule in on_it.iter().filter(|rule| rule.effect == Effect::Allow) {
-        let shown = write(rule);
-        if rule.holds_at(now()) {
-            lines.push(format!("  the grant {shown} allows less"));
-        } else if rule.decides().contains(*action) {
-            lines.push(format!("  the grant {shown} has expired"));
-        }
-    }
-    lines.push(format!("  to allow it: authctl grant {grantee} {repository}:{action}"));
-    lines
-}
-
-/// What denies it, and what would take that back.
-fn denied(grantee: &Grantee, question: &Question, denies: &[Rule]) -> Vec<String> {
-    let Question { repository, action } = question;
-    let mut lines = vec![format!("no: {grantee} is denied to {action} {repository}")];
-    for rule in denies {
-        let Rule { grantee, pattern, .. } = rule;
-        lines.push(format!("  by the rule {}", write(rule)));
-        lines.push(format!(
-            "  to take it back: authctl deny {grantee} '{pattern}:{action}' --remove"
-        ));
-    }
-    lines
+    Ok(Report { text: lines.join("\n"), json, is_no: !is_allowed })
 }

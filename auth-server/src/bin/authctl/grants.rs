@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     grant_text::{self, GrantText, json_rules, show_rules, write},
-    report::{Failure, Report, Told, warn_of},
+    report::{Report, Told, warn_of},
     times,
 };
 
@@ -69,6 +69,19 @@ pub(crate) struct DenyArguments {
 }
 
 #[derive(Args)]
+pub(crate) struct RevokeArguments {
+    /// A user name, `robot.NAME`, `group:NAME`, `everyone` or `anonymous`.
+    #[arg(value_name = "SUBJECT")]
+    grantee: Grantee,
+    /// What is taken back, with the pattern as it was granted; `authctl grants` shows it.
+    #[arg(required = true, value_name = "REPO:ACTIONS")]
+    grants: Vec<GrantText>,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Args)]
 pub(crate) struct ListArguments {
     /// Only what holds for this subject, through groups and `everyone` too.
     #[arg(value_name = "SUBJECT")]
@@ -77,37 +90,20 @@ pub(crate) struct ListArguments {
 
 pub(crate) async fn grant(arguments: &GrantArguments, admin: &Admin) -> Told {
     let GrantArguments { grantee, grants, expires, dry_run } = arguments;
-    let rules = grant_text::rules(grants, grantee, Effect::Allow, *expires);
-    let (did, key) = if *dry_run { ("would grant", "would_grant") } else { ("granted", "granted") };
-    add(grantee, &rules, *dry_run, [did, key], admin).await
+    add(grantee, grants, Effect::Allow, *expires, *dry_run, admin).await
 }
 
 pub(crate) async fn deny(arguments: &DenyArguments, admin: &Admin) -> Told {
     let DenyArguments { grantee, denies, remove, expires, dry_run } = arguments;
     if *remove {
-        return remove_denies(grantee, denies, *dry_run, admin).await;
+        return take(grantee, denies, Effect::Deny, *dry_run, admin).await;
     }
-    let rules = grant_text::rules(denies, grantee, Effect::Deny, *expires);
-    let (did, key) = if *dry_run { ("would deny", "would_deny") } else { ("denied", "denied") };
-    add(grantee, &rules, *dry_run, [did, key], admin).await
+    add(grantee, denies, Effect::Deny, *expires, *dry_run, admin).await
 }
 
-/// Adds rules, or says that it would.
-async fn add(
-    grantee: &Grantee,
-    rules: &[Rule],
-    dry_run: bool,
-    [did, key]: [&str; 2],
-    admin: &Admin,
-) -> Told {
-    warn_of(&rules::warnings(admin, grantee, rules).await?);
-    if dry_run {
-        let text = format!("{did}:\n{}", show_rules(rules, admin));
-        return Ok(Report::done(text, json!({ key: json_rules(rules) })));
-    }
-    let held = rules::add(admin, grantee, rules).await?;
-    let text = format!("{did}; the rules for {grantee} now:\n{}", show_rules(&held, admin));
-    Ok(Report::done(text, json!({ key: json_rules(rules), "holds": json_rules(&held) })))
+pub(crate) async fn revoke(arguments: &RevokeArguments, admin: &Admin) -> Told {
+    let RevokeArguments { grantee, grants, dry_run } = arguments;
+    take(grantee, grants, Effect::Allow, *dry_run, admin).await
 }
 
 pub(crate) async fn list(arguments: &ListArguments, admin: &Admin) -> Told {
@@ -130,97 +126,78 @@ pub(crate) async fn list(arguments: &ListArguments, admin: &Admin) -> Told {
     Ok(Report::done(text, json_rules(&rules)))
 }
 
-#[derive(Args)]
-pub(crate) struct RevokeArguments {
-    /// A user name, `robot.NAME`, `group:NAME`, `everyone` or `anonymous`.
-    #[arg(value_name = "SUBJECT")]
-    grantee: Grantee,
-    /// What is taken back, with the pattern as it was granted; `authctl grants` shows it.
-    #[arg(required = true, value_name = "REPO:ACTIONS")]
-    grants: Vec<GrantText>,
-    /// Say what would be done, and do nothing.
-    #[arg(long)]
-    dry_run: bool,
-}
-
-/// What came of taking rules back.
-#[derive(Default)]
-struct Taken {
-    lines: Vec<String>,
-    rules: Vec<Rule>,
-}
-
-pub(crate) async fn revoke(arguments: &RevokeArguments, admin: &Admin) -> Told {
-    let RevokeArguments { grantee, grants, dry_run } = arguments;
-    let mut taken = Taken::default();
-    let mut still = Vec::new();
-    for text in grants {
-        take(admin, grantee, text, Effect::Allow, *dry_run, &mut taken).await?;
-        let GrantText { pattern, actions } = text;
-        let allowing = rules::still_allowing(admin, grantee, pattern, *actions, *dry_run);
-        for rule in allowing.await? {
-            let kept = rule.decides().intersection(text.actions);
-            let line = format!("{grantee} still holds {kept} through the grant {}", write(&rule));
-            taken.lines.push(line);
-            still.push(rule);
-        }
-    }
-    let missing = taken.rules.len() < grants.len();
-    if missing {
-        taken.lines.push(what_is_held(admin, grantee).await?);
-    }
-    let json = json!({ "revoked": json_rules(&taken.rules), "still_held": json_rules(&still) });
-    Ok(Report { text: taken.lines.join("\n"), json, is_no: missing || !still.is_empty() })
-}
-
-/// `authctl deny --remove`.
-async fn remove_denies(
+/// Adds rules, or says that it would.
+async fn add(
     grantee: &Grantee,
-    denies: &[GrantText],
+    texts: &[GrantText],
+    effect: Effect,
+    expires: Option<UnixSeconds>,
     dry_run: bool,
     admin: &Admin,
 ) -> Told {
-    let mut taken = Taken::default();
-    for text in denies {
-        take(admin, grantee, text, Effect::Deny, dry_run, &mut taken).await?;
+    let rules = grant_text::rules(texts, grantee, effect, expires);
+    warn_of(&rules::warnings(admin, grantee, &rules).await?);
+    let (act, did) = match effect {
+        Effect::Allow => ("grant", "granted"),
+        Effect::Deny => ("deny", "denied"),
+    };
+    if dry_run {
+        let text = format!("would {act}:\n{}", show_rules(&rules, admin));
+        return Ok(Report::done(text, json!({ format!("would_{act}"): json_rules(&rules) })));
     }
-    let is_no = taken.rules.len() < denies.len();
-    if is_no {
-        taken.lines.push(what_is_held(admin, grantee).await?);
-    }
-    let json = json!({ "removed": json_rules(&taken.rules) });
-    Ok(Report { text: taken.lines.join("\n"), json, is_no })
+    let held = rules::add(admin, grantee, &rules).await?;
+    let text = format!("{did}; the rules for {grantee} now:\n{}", show_rules(&held, admin));
+    Ok(Report::done(text, json!({ did: json_rules(&rules), "holds": json_rules(&held) })))
 }
 
+/// Takes rules back, or says that it would, and what is still held by others.
 async fn take(
-    admin: &Admin,
     grantee: &Grantee,
-    text: &GrantText,
+    texts: &[GrantText],
     effect: Effect,
     dry_run: bool,
-    taken: &mut Taken,
-) -> Result<(), Failure> {
-    let (noun, did, would) = match effect {
-        Effect::Allow => ("grant", "revoked", "would revoke"),
-        Effect::Deny => ("deny", "removed the deny", "would remove the deny"),
+    admin: &Admin,
+) -> Told {
+    let (noun, verb) = match (effect, dry_run) {
+        (Effect::Allow, false) => ("grant", "revoked"),
+        (Effect::Allow, true) => ("grant", "would revoke"),
+        (Effect::Deny, false) => ("deny", "removed the deny"),
+        (Effect::Deny, true) => ("deny", "would remove the deny"),
     };
-    let GrantText { pattern, actions } = text;
-    let lost = rules::take(admin, grantee, pattern, effect, *actions, dry_run).await?;
-    if lost.is_empty() {
-        taken.lines.push(format!("there is no {noun} {grantee} {pattern}:{actions}"));
-    } else {
-        let verb = if dry_run { would } else { did };
-        taken.lines.push(format!("{verb} {grantee} {pattern}:{lost}"));
-        taken.rules.push(text.rule(grantee, effect, None));
+    let (mut lines, mut taken, mut still) = (Vec::new(), Vec::new(), Vec::new());
+    for text in texts {
+        let GrantText { pattern, actions } = text;
+        let lost = rules::take(admin, grantee, pattern, effect, *actions, dry_run).await?;
+        if lost.is_empty() {
+            lines.push(format!("there is no {noun} {grantee} {pattern}:{actions}"));
+        } else {
+            lines.push(format!("{verb} {grantee} {pattern}:{lost}"));
+            taken.push(text.rule(grantee, effect, None));
+        }
+        if effect == Effect::Deny {
+            continue;
+        }
+        for rule in rules::still_allowing(admin, grantee, pattern, *actions, dry_run).await? {
+            let kept = rule.decides().intersection(*actions);
+            let shown = write(&rule);
+            lines.push(format!("{grantee} still holds {kept} through the grant {shown}"));
+            still.push(rule);
+        }
     }
-    Ok(())
-}
-
-async fn what_is_held(admin: &Admin, grantee: &Grantee) -> Result<String, Failure> {
-    let held = rules::naming(admin, grantee).await?;
-    Ok(if held.is_empty() {
-        format!("no rule names {grantee}")
-    } else {
-        format!("the rules for {grantee}:\n{}", show_rules(&held, admin))
-    })
+    let missing = taken.len() < texts.len();
+    if missing {
+        let held = rules::naming(admin, grantee).await?;
+        lines.push(if held.is_empty() {
+            format!("no rule names {grantee}")
+        } else {
+            format!("the rules for {grantee}:\n{}", show_rules(&held, admin))
+        });
+    }
+    let json = match effect {
+        Effect::Allow => {
+            json!({ "revoked": json_rules(&taken), "still_held": json_rules(&still) })
+        }
+        Effect::Deny => json!({ "removed": json_rules(&taken) }),
+    };
+    Ok(Report { text: lines.join("\n"), json, is_no: missing || !still.is_empty() })
 }

@@ -23,9 +23,9 @@ mod times;
 mod trust;
 mod user;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{iter, path::PathBuf, process::ExitCode};
 
-use auth_server::{admin::Admin, audit::Author};
+use auth_server::{audit::Author, config};
 use berth_shared::{clock::Clock, secrecy, unix_owner::Identity};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -53,24 +53,6 @@ struct Arguments {
 enum Verb {
     /// Make what is missing: settings, keys, certificate, database and a first user.
     Init(init::Arguments),
-    #[command(flatten)]
-    OnDatabase(DatabaseVerb),
-    /// Make or renew the server's certificate.
-    #[command(subcommand)]
-    Cert(cert::Verb),
-    /// Rotate, list and export the keys that sign tokens.
-    #[command(subcommand)]
-    Key(key::Verb),
-    /// Print the completion script for a shell: `authctl completion bash`.
-    Completion {
-        /// Which shell.
-        shell: clap_complete::Shell,
-    },
-}
-
-/// The verbs that work on a server's database.
-#[derive(Subcommand)]
-enum DatabaseVerb {
     /// Add, change, remove and list users.
     #[command(subcommand)]
     User(user::Verb),
@@ -105,6 +87,17 @@ enum DatabaseVerb {
     Audit(audit::Arguments),
     Backup(backup::BackupArguments),
     Restore(backup::RestoreArguments),
+    /// Make or renew the server's certificate.
+    #[command(subcommand)]
+    Cert(cert::Verb),
+    /// Rotate, list and export the keys that sign tokens.
+    #[command(subcommand)]
+    Key(key::Verb),
+    /// Print the completion script for a shell: `authctl completion bash`.
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 const EXAMPLES: &str = "\
@@ -139,13 +132,8 @@ async fn main() -> ExitCode {
 
 /// The names of the verb, such as `user add`, and nothing that was typed behind them.
 fn verb_of(matches: &ArgMatches) -> String {
-    let mut names = Vec::new();
-    let mut at = matches;
-    while let Some((name, below)) = at.subcommand() {
-        names.push(name);
-        at = below;
-    }
-    names.join(" ")
+    let verbs = iter::successors(matches.subcommand(), |(_, below)| below.subcommand());
+    verbs.map(|(name, _)| name).collect::<Vec<_>>().join(" ")
 }
 
 async fn run(arguments: Arguments, verb: &str) -> Told {
@@ -156,44 +144,38 @@ async fn run(arguments: Arguments, verb: &str) -> Told {
     let data = std::env::var_os("BERTH_DATA");
     // Before anything makes this process another user's.
     let author = Author::person(Clock::system(), verb, sudo_user.as_deref());
-    let find = instance::Search { config: arguments.config, data, author };
+    let is_named = arguments.config.is_some();
+    let path = arguments.config.unwrap_or_else(|| config::default_file(data));
+    let admin = || instance::find(&path, author.clone());
     match arguments.verb {
         Verb::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "authctl", &mut script);
             Ok(Report::done(String::from_utf8_lossy(&script).trim_end(), Value::Null))
         }
-        Verb::Init(_) if find.config.is_some() => Err(Failure::usage(
+        Verb::Init(_) if is_named => Err(Failure::usage(
             "init makes the settings itself: say where with --data DIR, not with --config",
         )),
         Verb::Init(arguments) => {
             Identity::of(&arguments.data())?.become_for_good()?;
-            init::run(&arguments, find.author).await
+            init::run(&arguments, author).await
         }
-        Verb::Key(verb) => key::run(&find.admin()?, &verb, &Clock::system()).await,
-        Verb::Cert(verb) => cert::run(&verb, find.admin_if_any()?.as_ref()),
-        Verb::OnDatabase(verb) => verb.run(&find.admin()?).await,
-    }
-}
-
-impl DatabaseVerb {
-    async fn run(self, admin: &Admin) -> Told {
-        match self {
-            Self::User(verb) => user::run(verb, admin).await,
-            Self::Group(verb) => group::run(verb, admin).await,
-            Self::Robot(verb) => robot::run(verb, admin).await,
-            Self::Trust(verb) => trust::run(verb, admin).await,
-            Self::Grant(arguments) => grants::grant(&arguments, admin).await,
-            Self::Revoke(arguments) => grants::revoke(&arguments, admin).await,
-            Self::Deny(arguments) => grants::deny(&arguments, admin).await,
-            Self::Grants(arguments) => grants::list(&arguments, admin).await,
-            Self::Explain(arguments) => explain::run(&arguments, admin).await,
-            Self::Policy(verb) => policy_file::run(verb, admin).await,
-            Self::RefreshTokens(verb) => refresh_tokens::run(verb, admin).await,
-            Self::RevokeTokens(arguments) => revoke_tokens::run(&arguments, admin).await,
-            Self::Audit(arguments) => audit::run(&arguments, admin).await,
-            Self::Backup(arguments) => backup::backup(&arguments, admin).await,
-            Self::Restore(arguments) => backup::restore(&arguments, admin).await,
-        }
+        Verb::Cert(verb) => cert::run(&verb, instance::find_if_any(&path, author)?.as_ref()),
+        Verb::Key(verb) => key::run(&verb, &admin()?).await,
+        Verb::User(verb) => user::run(verb, &admin()?).await,
+        Verb::Group(verb) => group::run(verb, &admin()?).await,
+        Verb::Robot(verb) => robot::run(verb, &admin()?).await,
+        Verb::Trust(verb) => trust::run(verb, &admin()?).await,
+        Verb::Grant(arguments) => grants::grant(&arguments, &admin()?).await,
+        Verb::Revoke(arguments) => grants::revoke(&arguments, &admin()?).await,
+        Verb::Deny(arguments) => grants::deny(&arguments, &admin()?).await,
+        Verb::Grants(arguments) => grants::list(&arguments, &admin()?).await,
+        Verb::Explain(arguments) => explain::run(&arguments, &admin()?).await,
+        Verb::Policy(verb) => policy_file::run(verb, &admin()?).await,
+        Verb::RefreshTokens(verb) => refresh_tokens::run(verb, &admin()?).await,
+        Verb::RevokeTokens(arguments) => revoke_tokens::run(&arguments, &admin()?).await,
+        Verb::Audit(arguments) => audit::run(&arguments, &admin()?).await,
+        Verb::Backup(arguments) => backup::backup(&arguments, &admin()?).await,
+        Verb::Restore(arguments) => backup::restore(&arguments, &admin()?).await,
     }
 }

@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::{Display, Write},
-    fs,
-    io::Read,
+    fmt::Display,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -17,7 +16,7 @@ use auth_server::{
 };
 use berth_shared::{
     clock::{UnixSeconds, rfc3339},
-    rights::{Effect, Rule},
+    rights::Effect,
     subject::{Grantee, GroupName, Subject},
 };
 use clap::Subcommand;
@@ -26,7 +25,7 @@ use serde_json::{Value, json};
 use toml::Spanned;
 
 use crate::{
-    grant_text::{GrantText, json_rules, now, write},
+    grant_text::{GrantText, json_rules, write},
     group::member,
     report::{Failure, Report, Told, warn, warn_of},
     times,
@@ -118,7 +117,7 @@ fn entry_of_rule(text: &str) -> Result<(GrantText, Option<UnixSeconds>), String>
 pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
     match verb {
         Verb::Export => {
-            let (text, json) = export(&*admin.policy().await?);
+            let (text, json) = export(&*admin.policy().await?, admin.now());
             Ok(Report::done(text.trim_end(), json))
         }
         Verb::Apply { file, prune, dry_run } => apply(&file, prune, dry_run, admin).await,
@@ -127,8 +126,7 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
 
 async fn apply(path: &Path, prune: bool, dry_run: bool, admin: &Admin) -> Told {
     let text = if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
+        io::read_to_string(io::stdin())
     } else {
         fs::read_to_string(path)
     };
@@ -147,15 +145,12 @@ async fn apply(path: &Path, prune: bool, dry_run: bool, admin: &Admin) -> Told {
         (false, true) => "nothing was changed: this was a dry run".to_owned(),
         (false, false) => "applied".to_owned(),
     });
-    let pairs = |pairs: &[(GroupName, Subject)]| -> Value {
-        let one = |(group, member): &(GroupName, Subject)| json!({ "group": group, "member": member.to_string() });
-        pairs.iter().map(one).collect()
-    };
+    let pair = |(group, member): &(GroupName, Subject)| json!({ "group": group, "member": member.to_string() });
     let json = json!({
         "added": json_rules(&changes.added),
         "removed": json_rules(&changes.removed),
-        "joined": pairs(&changes.joined),
-        "left": pairs(&changes.left),
+        "joined": changes.joined.iter().map(pair).collect::<Value>(),
+        "left": changes.left.iter().map(pair).collect::<Value>(),
         "dry_run": dry_run,
     });
     Ok(Report::done(lines.join("\n"), json))
@@ -163,56 +158,45 @@ async fn apply(path: &Path, prune: bool, dry_run: bool, admin: &Admin) -> Told {
 
 /// The difference, a line each, as `diff` marks it.
 fn show(changes: &Changes) -> Vec<String> {
-    let rules = |sign, rules: &[Rule]| -> Vec<String> {
-        rules.iter().map(|rule| format!("{sign} {}", write(rule))).collect()
-    };
-    let members = |sign, pairs: &[(GroupName, Subject)]| -> Vec<String> {
-        pairs.iter().map(|(group, member)| format!("{sign} {member} in group:{group}")).collect()
-    };
-    let mut lines = members("-", &changes.left);
-    lines.extend(members("+", &changes.joined));
-    lines.extend(rules("-", &changes.removed));
-    lines.extend(rules("+", &changes.added));
+    let mut lines = Vec::new();
+    for (sign, pairs) in [("-", &changes.left), ("+", &changes.joined)] {
+        lines.extend(
+            pairs.iter().map(|(group, member)| format!("{sign} {member} in group:{group}")),
+        );
+    }
+    for (sign, rules) in [("-", &changes.removed), ("+", &changes.added)] {
+        lines.extend(rules.iter().map(|rule| format!("{sign} {}", write(rule))));
+    }
     lines
 }
 
-/// The whole policy as a file that `apply` reads, in one order, and as JSON of the same form.
-fn export(policy: &Policy) -> (String, Value) {
-    let mut allow: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut deny = allow.clone();
-    for rule in policy.rules().into_iter().filter(|rule| rule.holds_at(now())) {
-        let table = if rule.effect == Effect::Allow { &mut allow } else { &mut deny };
+/// The whole policy as a file that `apply` reads, in one order, and as JSON of the same form. An
+/// entry is on a line of its own, so that a change is a line in a diff.
+fn export(policy: &Policy, now: UnixSeconds) -> (String, Value) {
+    let mut tables: [BTreeMap<String, Vec<String>>; 3] = Default::default();
+    let [groups, allow, deny] = &mut tables;
+    for (group, members) in &policy.groups {
+        groups.insert(group.to_string(), members.iter().map(ToString::to_string).collect());
+    }
+    for rule in policy.rules().into_iter().filter(|rule| rule.holds_at(now)) {
+        let table = if rule.effect == Effect::Allow { &mut *allow } else { &mut *deny };
         let end = rule.expires.map(|end| format!(" until {}", rfc3339(end))).unwrap_or_default();
         let entry = format!("{}:{}{end}", rule.pattern, rule.actions);
         table.entry(rule.grantee.to_string()).or_default().push(entry);
     }
-    let groups: BTreeMap<String, Vec<String>> = policy
-        .groups
-        .iter()
-        .map(|(group, members)| {
-            (group.to_string(), members.iter().map(ToString::to_string).collect())
-        })
-        .collect();
-    let mut text = String::new();
-    for (name, table) in [("groups", &groups), ("allow", &allow), ("deny", &deny)] {
-        write_table(&mut text, name, table);
-    }
-    (text, json!({ "groups": groups, "allow": allow, "deny": deny }))
-}
-
-/// A table of lists, an entry on each line, so that a change is a line in a diff.
-fn write_table(text: &mut String, name: &str, table: &BTreeMap<String, Vec<String>>) {
+    let json = json!({ "groups": groups, "allow": allow, "deny": deny });
     let quoted = |text: &str| toml::Value::from(text).to_string();
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "[{name}]");
-    for (key, entries) in table {
-        let _ = writeln!(text, "{} = [", quoted(key));
-        for entry in entries {
-            let _ = writeln!(text, "    {},", quoted(entry));
+    let mut text = String::new();
+    for (name, table) in ["groups", "allow", "deny"].iter().zip(&tables) {
+        text.push_str(&format!("[{name}]\n"));
+        for (key, entries) in table {
+            let lines: String =
+                entries.iter().map(|entry| format!("    {},\n", quoted(entry))).collect();
+            text.push_str(&format!("{} = [\n{lines}]\n", quoted(key)));
         }
-        text.push_str("]\n");
+        text.push('\n');
     }
-    text.push('\n');
+    (text, json)
 }
 
 #[cfg(test)]
@@ -243,9 +227,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("auth");
         let htpasswd = dir.path().join("htpasswd");
-        let author = Author::process(Clock::set(UnixSeconds::new(0)));
         let config = Config { data, htpasswd, ..Config::default() };
-        let admin = Admin::new(config, author, Clock::system());
+        let admin = Admin::new(config, Author::process(Clock::system()));
         let file = dir.path().join("policy.toml");
         let rules = async || {
             let policy = admin.database().await.unwrap().policy().await.unwrap();

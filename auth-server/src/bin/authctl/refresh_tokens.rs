@@ -58,9 +58,18 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
 }
 
 async fn list(arguments: &List, admin: &Admin) -> Told {
-    let subject = arguments.subject.as_ref().map(one_subject).transpose()?;
+    let subject = match &arguments.subject {
+        None => None,
+        Some(Grantee::User(name)) => Some(Subject::User(name.clone())),
+        Some(Grantee::Robot(name)) => Some(Subject::Robot(name.clone())),
+        Some(other) => {
+            return Err(Failure::usage(format!(
+                "--subject {other}: only a user or a robot has refresh tokens of their own"
+            )));
+        }
+    };
     let found = admin.database().await?.refresh_tokens().list(subject.as_ref()).await?;
-    if !admin.config().refresh_tokens {
+    if !admin.config.refresh_tokens {
         warn("refresh tokens are off, so that none is accepted: refresh_tokens in auth.toml");
     }
     Ok(Report::list(
@@ -73,43 +82,28 @@ async fn list(arguments: &List, admin: &Admin) -> Told {
 
 async fn revoke(arguments: &Revoke, admin: &Admin) -> Told {
     let Revoke { ids, dry_run } = arguments;
-    let database = admin.database().await?;
-    let there = database.refresh_tokens().list(None).await?;
+    let tokens = admin.database().await?.refresh_tokens();
+    let mut there = tokens.list(None).await?;
     if let Some(id) = ids.iter().find(|id| !there.iter().any(|row| row.id == **id)) {
         return Err(Failure::refused(format!(
             "there is no refresh token {id}, so nothing was ended; authctl refresh-tokens list \
              shows them"
         )));
     }
-    let (verb, ended) = if *dry_run {
-        ("would end", there.into_iter().filter(|row| ids.contains(&row.id)).collect())
+    let (verb, key, ended, remark) = if *dry_run {
+        there.retain(|row| ids.contains(&row.id));
+        ("would end", "would_end", there, "nothing was changed: this was a dry run")
     } else {
-        ("ended", database.refresh_tokens().end(ids).await?)
+        let ended = tokens.end(ids).await?;
+        ("ended", "ended", ended, "what came from them is void within seconds")
     };
     let line = |row: &RefreshTokenRow| {
         let RefreshTokenRow { id, subject, client, .. } = row;
-        format!("{verb} refresh token {id} of {subject} ({client})")
+        format!("{verb} refresh token {id} of {subject} ({client})\n")
     };
-    let mut lines: Vec<_> = ended.iter().map(line).collect();
-    lines.push(if *dry_run {
-        "nothing was changed: this was a dry run".to_owned()
-    } else {
-        "what came from them is void within seconds".to_owned()
-    });
+    let lines: String = ended.iter().map(line).collect();
     let shown: Value = ended.iter().map(show).collect();
-    let key = if *dry_run { "would_end" } else { "ended" };
-    Ok(Report::done(lines.join("\n"), json!({ key: shown })))
-}
-
-/// Who has refresh tokens of their own.
-fn one_subject(grantee: &Grantee) -> Result<Subject, Failure> {
-    match grantee {
-        Grantee::User(name) => Ok(Subject::User(name.clone())),
-        Grantee::Robot(name) => Ok(Subject::Robot(name.clone())),
-        other => Err(Failure::usage(format!(
-            "--subject {other}: only a user or a robot has refresh tokens of their own"
-        ))),
-    }
+    Ok(Report::done(lines + remark, json!({ key: shown })))
 }
 
 fn show(row: &RefreshTokenRow) -> Value {

@@ -13,7 +13,6 @@ use berth_shared::{
 use serde_json::{Value, json};
 
 /// The result of a verb.
-#[derive(Default)]
 pub(crate) struct Report {
     /// For people; lines without the last newline.
     pub(crate) text: String,
@@ -58,16 +57,13 @@ impl Report {
     }
 
     pub(crate) fn print(&self, is_json: bool) -> ExitCode {
-        let told = if is_json && !self.json.is_null() {
-            print(io::stdout(), &shown::json(&self.json.to_string()))
-        } else if self.text.is_empty() {
-            Ok(())
-        } else {
-            print_lines(io::stdout(), &self.text)
+        let told = match &self.text {
+            _ if is_json && !self.json.is_null() => print_json(&self.json),
+            text if text.is_empty() => Ok(()),
+            text => print_lines(io::stdout(), text),
         };
         match told {
-            Ok(()) if !self.is_no => ExitCode::SUCCESS,
-            Ok(()) => ExitCode::FAILURE,
+            Ok(()) => ExitCode::from(u8::from(self.is_no)),
             // What a file was to hold, or a secret that is shown once, is lost.
             Err(error) => Failure::refused(format!(
                 "what was asked for is done, but the answer could not be written: {error}"
@@ -92,11 +88,16 @@ impl Failure {
         let Self { reason, code } = self;
         // Where that cannot be told either, the exit code says it.
         if is_json {
-            let _ = print(io::stdout(), &shown::json(&json!({ "error": reason }).to_string()));
+            let _ = print_json(&json!({ "error": reason }));
         }
         let _ = print_lines(io::stderr(), &format!("authctl: {}", reason.trim_end()));
         ExitCode::from(*code)
     }
+}
+
+/// Refuses what is asked for if something is wrong with it.
+pub(crate) fn refuse_if(is_wrong: bool, reason: impl FnOnce() -> String) -> Result<(), Failure> {
+    if is_wrong { Err(Failure::refused(reason())) } else { Ok(()) }
 }
 
 impl<E: std::error::Error> From<E> for Failure {
@@ -115,6 +116,10 @@ pub(crate) fn warn_of(warnings: &[Warning]) {
     for warning in warnings {
         warn(&warning.to_string());
     }
+}
+
+fn print_json(json: &Value) -> io::Result<()> {
+    print(io::stdout(), &shown::json(&json.to_string()))
 }
 
 /// Writes lines, in which names may come from elsewhere.
@@ -155,9 +160,7 @@ fn cell(value: &Value, none: &str) -> String {
     match value {
         Value::Null => none.to_owned(),
         Value::String(text) => text.clone(),
-        Value::Array(values) => {
-            values.iter().map(|value| cell(value, none)).collect::<Vec<_>>().join(", ")
-        }
+        Value::Array(all) => all.iter().map(|it| cell(it, none)).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }
 }

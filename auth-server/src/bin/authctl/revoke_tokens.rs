@@ -40,7 +40,8 @@ pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Told {
     let ended = database.tokens().void(grantee).await?;
     let refresh = match ended {
         0 => String::new(),
-        ended => format!("; {ended} refresh token{} ended", if ended == 1 { "" } else { "s" }),
+        1 => "; 1 refresh token ended".to_owned(),
+        ended => format!("; {ended} refresh tokens ended"),
     };
     let text = format!("every token that is out for {grantee} is void within seconds{refresh}");
     let json = json!({ "subject": grantee, "revoked": true, "refresh_tokens": ended });

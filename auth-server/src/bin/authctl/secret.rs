@@ -14,7 +14,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use crate::report::Failure;
+use crate::report::{Failure, refuse_if};
 
 /// Letters and digits that nobody mistakes for one another.
 const ALPHABET: &[u8] = b"abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
@@ -79,23 +79,16 @@ pub(crate) fn from_stdin() -> Result<Password, Failure> {
     io::stdin().lock().take(most).read_to_string(&mut text)?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned());
-    if line.contains('\n') {
-        return Err(Failure::refused("there is more than one line on standard input"));
-    }
+    refuse_if(line.contains('\n'), || "there is more than one line on standard input".into())?;
     Ok(Password::new(line)?)
 }
 
 /// `BERTH_PASSWORD`, if it says anything. Read by hand, since an argument parser would offer an
 /// argument for it as well.
 pub(crate) fn from_environment() -> Result<Option<Password>, Failure> {
-    match std::env::var_os("BERTH_PASSWORD") {
-        Some(text) if !text.is_empty() => {
-            let text =
-                text.into_string().map_err(|_| Failure::refused("BERTH_PASSWORD is not UTF-8"))?;
-            Ok(Some(Password::new(Zeroizing::new(text))?))
-        }
-        _ => Ok(None),
-    }
+    let text = std::env::var_os("BERTH_PASSWORD").unwrap_or_default().into_string();
+    let text = text.map_err(|_| Failure::refused("BERTH_PASSWORD is not UTF-8"))?;
+    Ok(if text.is_empty() { None } else { Some(Password::new(Zeroizing::new(text))?) })
 }
 
 /// A password that nobody has chosen.

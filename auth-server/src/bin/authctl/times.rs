@@ -8,11 +8,8 @@ use crate::grant_text::now;
 
 /// When something happened: so long ago, on a day, or at a moment.
 pub(crate) fn past(text: &str) -> Result<UnixSeconds, String> {
-    match length(text) {
-        Some(age) => Some(now() - age),
-        None => moment(text),
-    }
-    .ok_or_else(|| {
+    let time = length(text).map(|age| now() - age).or_else(|| moment(text));
+    time.ok_or_else(|| {
         format!(
             "{text:?} is no time: write an age such as 1h or 7d, 2026-11-01, or 2026-11-01T08:00:00Z"
         )
@@ -21,10 +18,7 @@ pub(crate) fn past(text: &str) -> Result<UnixSeconds, String> {
 
 /// When something is to end: after so long, with the beginning of a day, or at a moment.
 pub(crate) fn end(text: &str) -> Result<UnixSeconds, String> {
-    let end = match length(text) {
-        Some(life) => Some(now() + life),
-        None => moment(text),
-    };
+    let end = length(text).map(|life| now() + life).or_else(|| moment(text));
     end.filter(|end| (now() + 1..=LAST_WRITTEN).contains(end)).ok_or_else(|| {
         format!(
             "{text:?} is no time to come: write how long, such as 90d or 12h, or until when, such \

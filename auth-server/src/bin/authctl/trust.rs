@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -24,7 +24,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     grant_text::{GrantText, first_rights, rules},
-    report::{Failure, Report, Told, warn},
+    report::{Failure, Report, Told, refuse_if, warn},
 };
 
 #[derive(Subcommand)]
@@ -117,7 +117,7 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
 
 async fn add(arguments: Add, admin: &Admin) -> Told {
     let (dry_run, grant) = (arguments.dry_run, arguments.grant.clone());
-    if arguments.issuer.as_str() == admin.config().issuer {
+    if arguments.issuer.as_str() == admin.config.issuer {
         let reason = "--issuer: that is Berth itself, whose tokens need no trust";
         return Err(Failure::usage(reason));
     }
@@ -144,42 +144,33 @@ fn read(arguments: Add, admin: &Admin) -> Result<Trust, Failure> {
         RequiredClaims::all(claim).map_err(|error| Failure::usage(format!("--claim: {error}")))?;
     let keys = if let Some(path) = keys {
         let keys = read_file(&path)?.parse::<InlineKeys>();
-        let unreadable = |error| format!("{}: {}", path.display(), chain(&error));
-        KeySource::Inline(keys.map_err(|error| Failure::refused(unreadable(error)))?)
+        KeySource::Inline(keys.map_err(|error| unfit(&path, &chain(&error)))?)
     } else {
-        let ca = ca.as_deref().map(read_ca).transpose()?;
-        let (issuer, ca) = (issuer.clone(), ca.map(Into::into));
+        let pem = ca.as_deref().map(read_file).transpose()?;
+        if let (Some(path), Some(pem)) = (&ca, &pem) {
+            check_ca(pem).map_err(|error| unfit(path, &error.to_string()))?;
+        }
+        let (issuer, ca) = (issuer.clone(), pem.map(Into::into));
         KeySource::Remote(Box::new(Remote { issuer, keys_url, ca }))
     };
-    Ok(Trust {
-        name,
-        issuer,
-        audience,
-        subject,
-        claims,
-        keys,
-        created: admin.now(),
-        last_used: None,
-    })
+    let created = admin.now();
+    Ok(Trust { name, issuer, audience, subject, claims, keys, created, last_used: None })
 }
 
-fn read_ca(path: &Path) -> Result<String, Failure> {
-    let pem = read_file(path)?;
-    check_ca(&pem).map_err(|error| Failure::refused(format!("{}: {error}", path.display())))?;
-    Ok(pem)
+fn unfit(path: &Path, reason: &str) -> Failure {
+    Failure::refused(format!("{}: {reason}", path.display()))
 }
 
 /// A pipe is fine, since who types names it.
 fn read_file(path: &Path) -> Result<String, Failure> {
-    let failed = |reason: String| Failure::refused(format!("reading {}: {reason}", path.display()));
-    let mut text = String::new();
+    let shown = path.display();
     // One byte more than may be, to be told.
     let most = KEY_SET_BYTES_MAX as u64 + 1;
-    let read = File::open(path).and_then(|file| file.take(most).read_to_string(&mut text));
-    read.map_err(|error| failed(error.to_string()))?;
-    if text.len() > KEY_SET_BYTES_MAX {
-        return Err(failed(format!("it is longer than {KEY_SET_BYTES_MAX} bytes")));
-    }
+    let read = File::open(path).and_then(|file| io::read_to_string(file.take(most)));
+    let text = read.map_err(|error| Failure::refused(format!("reading {shown}: {error}")))?;
+    refuse_if(text.len() > KEY_SET_BYTES_MAX, || {
+        format!("reading {shown}: it is longer than {KEY_SET_BYTES_MAX} bytes")
+    })?;
     Ok(text)
 }
 
@@ -293,8 +284,7 @@ mod tests {
             htpasswd: data.join("htpasswd"),
             ..Config::default()
         };
-        let author = Author::process(Clock::set(UnixSeconds::new(0)));
-        Admin::new(config, author, Clock::system())
+        Admin::new(config, Author::process(Clock::set(UnixSeconds::new(0))))
     }
 
     #[tokio::test]

@@ -79,7 +79,7 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
 async fn add(name: &UserName, how: &How, grants: &[GrantText], admin: &Admin) -> Told {
     // Asked before the prompt, and again when it is done.
     users::check_new(admin, name)?;
-    let file = admin.config().htpasswd.display();
+    let file = admin.config.htpasswd.display();
     if how.dry_run {
         let text = format!("would add {name} to {file}");
         return Ok(Report::done(text, json!({ "user": name.as_str(), "dry_run": true })));
@@ -130,7 +130,7 @@ async fn list(admin: &Admin) -> Told {
     let keys = ["name", "grants", "cost"];
     let mut text = table(["USER", "GRANTS", "BCRYPT COST"], keys, "", &users);
     for problem in &problems {
-        text.push_str(&format!("\n{}, {problem}", admin.config().htpasswd.display()));
+        text.push_str(&format!("\n{}, {problem}", admin.config.htpasswd.display()));
     }
     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
     Ok(Report::done(text, json!({ "users": users, "problems": problems })))

@@ -24,27 +24,23 @@ impl Plan {
         clock: &Clock,
     ) -> Result<Self, Failure> {
         let found = layout.certificates.find(clock)?;
-        let asked = arguments.host.as_ref().map(|list| list.0.clone());
-        let asked = asked.filter(|hosts| !hosts.is_empty());
-        let known = match &found {
+        let asked = arguments.host.as_ref().filter(|hosts| !hosts.is_empty());
+        let asked = asked.map(|hosts| hosts.to_vec());
+        // An owner's certificate says by which names the registry is reached.
+        let mut wanted = asked.clone().unwrap_or_else(|| match &found {
             Found::Missing => hosts_in(layout),
             found => found.hosts().to_vec(),
-        };
-        // An owner's certificate says by which names the registry is reached.
-        let wanted = asked.clone().unwrap_or(known);
-        let wanted =
-            if wanted.is_empty() { vec![Host::Name("localhost".to_owned())] } else { wanted };
+        });
+        if wanted.is_empty() {
+            wanted.push(Host::Name("localhost".to_owned()));
+        }
         Ok(Self { found, asked, wanted })
     }
 
     /// The hosts that Berth's certificate names so far, and is to name no more.
     pub(super) fn hosts_dropped(&self) -> Vec<Host> {
-        match &self.found {
-            Found::Berths { hosts, .. } => {
-                hosts.iter().filter(|host| !self.wanted.contains(host)).cloned().collect()
-            }
-            Found::Own { .. } | Found::Missing => Vec::new(),
-        }
+        let Found::Berths { hosts, .. } = &self.found else { return Vec::new() };
+        hosts.iter().filter(|host| !self.wanted.contains(host)).cloned().collect()
     }
 
     /// Whether the certificate is of Berth's own CA, which clients must be told to trust.
@@ -64,9 +60,7 @@ impl Plan {
         let what = match &self.found {
             Found::Own { hosts } => {
                 steps.remark(format!("{shown} is your own and is used as it is"));
-                let missing: Vec<_> =
-                    self.asked.iter().flatten().filter(|h| !hosts.contains(h)).collect();
-                for host in missing {
+                for host in self.asked.iter().flatten().filter(|host| !hosts.contains(host)) {
                     steps.remark(format!("  it does not name {host}: see that it holds for it"));
                 }
                 return Ok(());

@@ -1,6 +1,7 @@
 //! Where everything lies: one directory for both servers, or one for each.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
 };
@@ -28,32 +29,24 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(arguments: &Arguments) -> Result<Self, Failure> {
         let data = real(&arguments.data())?;
-        let certs = given(arguments.certs.as_ref());
-        if arguments.split {
-            let (auth, registry) = (real(&data.join("auth"))?, real(&data.join("registry"))?);
-            let own = given(arguments.config_dir.as_ref()).map(|dir| real(&dir)).transpose()?;
-            return Ok(Self {
-                auth_toml: own.as_ref().unwrap_or(&auth).join("auth.toml"),
-                registry_toml: own.as_ref().unwrap_or(&registry).join("registry.toml"),
-                htpasswd: auth.join("htpasswd"),
-                socket: real(&data.join("run"))?.join("auth.sock"),
-                certificates: CertificateFiles {
-                    certs: real(&certs.unwrap_or_else(|| data.join("certs")))?,
-                    ca: real(&data.join("ca"))?,
-                },
-                auth_data: auth,
-                registry_data: registry,
-            });
-        }
-        let certs = real(&certs.unwrap_or_else(|| "certs".into()))?;
+        let (auth, registry) = (real(&data.join("auth"))?, real(&data.join("registry"))?);
+        let is_split = arguments.split;
+        let certs = given(arguments.certs.as_ref())
+            .unwrap_or_else(|| if is_split { data.join("certs") } else { "certs".into() });
+        let certs = real(&certs)?;
+        let ca = if is_split { real(&data.join("ca"))? } else { certs.clone() };
+        let settings = match given(arguments.config_dir.as_ref()) {
+            Some(folder) => Some(real(&folder)?),
+            None => (!is_split).then(|| data.clone()),
+        };
         Ok(Self {
-            auth_toml: data.join("auth.toml"),
-            registry_toml: data.join("registry.toml"),
-            htpasswd: data.join("htpasswd"),
-            auth_data: real(&data.join("auth"))?,
-            registry_data: real(&data.join("registry"))?,
+            auth_toml: settings.as_ref().unwrap_or(&auth).join("auth.toml"),
+            registry_toml: settings.as_ref().unwrap_or(&registry).join("registry.toml"),
+            htpasswd: if is_split { &auth } else { &data }.join("htpasswd"),
             socket: real(&data.join("run"))?.join("auth.sock"),
-            certificates: CertificateFiles { certs: certs.clone(), ca: certs },
+            certificates: CertificateFiles { certs, ca },
+            auth_data: auth,
+            registry_data: registry,
         })
     }
 
@@ -69,10 +62,8 @@ impl Layout {
             Some(&*self.certificates.certs),
             Some(&*self.certificates.ca),
         ];
-        let mut missing: Vec<_> =
+        let missing: BTreeSet<_> =
             folders.into_iter().flatten().filter(|folder| !folder.exists()).collect();
-        missing.sort();
-        missing.dedup();
         for folder in missing {
             if steps.begin(format!("the directory {}", folder.display())) {
                 files::make_directory(folder)?;
@@ -103,12 +94,9 @@ fn real(path: &Path) -> Result<PathBuf, Failure> {
     let absolute = std::path::absolute(path).map_err(failed)?;
     for folder in absolute.ancestors() {
         match folder.canonicalize() {
-            Ok(real) => {
-                let rest = absolute.strip_prefix(folder).unwrap_or(Path::new(""));
-                let whole = real.join(rest);
-                // Joining nothing would leave a slash at the end.
-                return Ok(if rest.as_os_str().is_empty() { real } else { whole });
-            }
+            // Joining nothing would leave a slash at the end.
+            Ok(real) if folder == absolute => return Ok(real),
+            Ok(real) => return Ok(real.join(absolute.strip_prefix(folder).unwrap_or(folder))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error).into()),
         }

@@ -13,13 +13,15 @@ mod urls;
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use auth_server::{audit::Author, config::Config, database::Database, files, keys::SigningKeys};
+use auth_server::{
+    audit::Author, config::Config, database::Database, files, host::Host, keys::SigningKeys,
+};
 use berth_shared::clock::Clock;
 use clap::Args;
 use serde_json::json;
 
 use crate::{
-    cert::HostList,
+    cert::hosts,
     report::{Failure, Report, Told},
 };
 use layout::Layout;
@@ -44,8 +46,8 @@ pub(crate) struct Arguments {
     #[arg(long, env = "BERTH_CERTS", value_name = "DIR")]
     certs: Option<PathBuf>,
     /// The names and addresses by which clients reach the registry, by comma [first run: localhost]
-    #[arg(long, env = "BERTH_HOST", value_name = "LIST")]
-    host: Option<HostList>,
+    #[arg(long, env = "BERTH_HOST", value_name = "LIST", value_parser = hosts)]
+    host: Option<Box<[Host]>>,
     /// The port in the registry's URLs, and to listen on [first run: 5000]
     #[arg(long, env = "BERTH_PORT", value_name = "PORT", value_parser = port)]
     port: Option<Port>,
@@ -77,17 +79,14 @@ pub(crate) struct Arguments {
 }
 
 /// A port, or nothing: an environment variable that is set to nothing counts as unset.
-#[derive(Debug, Clone, Copy)]
-struct Port(Option<u16>);
+type Port = Option<u16>;
 
 fn port(text: &str) -> Result<Port, String> {
-    match text {
-        "" => Ok(Port(None)),
-        "0" => Err("port 0 cannot stand in a URL".to_owned()),
-        text => text
-            .parse()
-            .map(|port| Port(Some(port)))
-            .map_err(|_| "write a port from 1 to 65535, such as 5000".to_owned()),
+    match text.parse() {
+        _ if text.is_empty() => Ok(None),
+        Ok(0) => Err("port 0 cannot stand in a URL".to_owned()),
+        Ok(port) => Ok(Some(port)),
+        Err(_) => Err("write a port from 1 to 65535, such as 5000".to_owned()),
     }
 }
 
@@ -100,10 +99,6 @@ impl Arguments {
     /// The directory for settings, users and data.
     pub(crate) fn data(&self) -> PathBuf {
         given(self.data.as_ref()).unwrap_or_else(|| "data".into())
-    }
-
-    fn port(&self) -> Option<u16> {
-        self.port.and_then(|port| port.0)
     }
 }
 
@@ -171,16 +166,16 @@ async fn open(
     clock: &Clock,
     steps: &mut Steps,
 ) -> Result<Option<Database>, Failure> {
-    let is_new = !config.database().exists();
-    if is_new && !steps.begin(format!("{} and the signing keys", config.database().display())) {
-        return Ok(None);
+    let path = config.database();
+    if !path.exists() {
+        steps.begin(format!("{} and the signing keys", path.display()));
     }
     if steps.is_dry {
         return Ok(None);
     }
     files::make_directory(&config.data)?;
     SigningKeys::open(&config.keys(), clock)?;
-    Ok(Some(Database::open(&config.database()).await?))
+    Ok(Some(Database::open(&path).await?))
 }
 
 #[cfg(test)]

@@ -8,18 +8,13 @@ use super::people::Made;
 
 /// What to do now, at `urls`. The certificate of `ca` is to be trusted, if there is one of Berth's.
 pub(super) fn text(urls: &[String], ca: Option<&Path>, made: &Made) -> String {
-    let authority =
-        |url: &'_ String| url.split_once("://").map_or(url.clone(), |(_, rest)| rest.to_owned());
+    let authorities = urls.iter().map(|url| url.split_once("://").map_or(&**url, |(_, it)| it));
     // Image names with an IPv6 address are none for docker and podman.
-    let named = urls.iter().map(authority).find(|host| !host.starts_with('['));
-    let first = || urls.first().map_or_else(|| "localhost:5000".to_owned(), authority);
-    let host = &named.unwrap_or_else(first);
+    let named = authorities.clone().find(|host| !host.starts_with('['));
+    let host = named.or(authorities.clone().next()).unwrap_or("localhost:5000");
     let mut text = String::new();
-    if let (Some(user), Some(password)) = (&made.user, &made.password) {
-        text.push_str(&format!(
-            "The password of {user}, shown this once:\n\n  {}\n\n",
-            password.as_str()
-        ));
+    if let (Some(user), Some(password)) = (&made.user, made.password.as_deref()) {
+        text.push_str(&format!("The password of {user}, shown this once:\n\n  {password}\n\n"));
     }
     match &made.user {
         Some(user) => text.push_str(&format!("Sign in:\n\n  docker login {host} -u {user}\n\n")),

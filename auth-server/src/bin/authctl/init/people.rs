@@ -20,7 +20,11 @@ use berth_shared::{
 use zeroize::Zeroizing;
 
 use super::{Arguments, Steps, given};
-use crate::{grant_text::now, report::Failure, secret};
+use crate::{
+    grant_text::now,
+    report::{Failure, refuse_if},
+    secret,
+};
 
 /// The first user's name, unless another is asked for.
 const USER_DEFAULT: &str = "andrew";
@@ -48,19 +52,16 @@ impl Plan {
     pub(super) fn new(arguments: &Arguments) -> Result<Self, Failure> {
         if let Some(path) = given(arguments.htpasswd.as_ref()) {
             let bytes = files::read(&path)?;
-            if Htpasswd::parse(&bytes).is_blank {
-                return Err(Failure::refused(format!("{} is empty", path.display())));
-            }
+            let is_blank = Htpasswd::parse(&bytes).is_blank;
+            refuse_if(is_blank, || format!("{} is empty", path.display()))?;
             return Ok(Self::TakeOver(path, bytes));
         }
         if arguments.no_user {
             return Ok(Self::Nobody);
         }
         let name = arguments.user.as_deref().filter(|name| !name.is_empty());
-        let name = name
-            .unwrap_or(USER_DEFAULT)
-            .parse()
-            .map_err(|error| Failure::usage(format!("--user: {error}")))?;
+        let name = name.unwrap_or(USER_DEFAULT).parse();
+        let name = name.map_err(|error| Failure::usage(format!("--user: {error}")))?;
         let password = if arguments.password_stdin {
             Some(secret::from_stdin()?)
         } else {
@@ -88,7 +89,12 @@ impl Plan {
                 let source = source.display();
                 if steps.begin(format!("{shown} from {source}, and the grant everyone **:*")) {
                     give_everything(database.as_ref(), Grantee::Everyone).await?;
-                    files::replace(path, &with_line_end(bytes.clone()), files::PRIVATE)?;
+                    let mut whole = bytes.clone();
+                    // A last line without an end could be taken for one that is being written.
+                    if !whole.ends_with(b"\n") {
+                        whole.push(b'\n');
+                    }
+                    files::replace(path, &whole, files::PRIVATE)?;
                 }
                 for problem in Htpasswd::parse(&bytes).problems {
                     steps.remark(format!("  {source}, {problem}"));
@@ -128,14 +134,6 @@ impl Plan {
         }
         Ok(Made { user: users.users.into_keys().next(), password })
     }
-}
-
-/// A last line without an end could be taken for one that is being written.
-fn with_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
-    if !bytes.ends_with(b"\n") {
-        bytes.push(b'\n');
-    }
-    bytes
 }
 
 async fn give_everything(database: Option<&Database>, grantee: Grantee) -> Result<(), Failure> {

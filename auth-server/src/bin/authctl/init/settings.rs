@@ -45,7 +45,7 @@ pub(super) fn registry(
     if path.exists() {
         return update(arguments, certificate, layout, steps);
     }
-    let port = arguments.port().unwrap_or(PORT_DEFAULT);
+    let port = arguments.port.flatten().unwrap_or(PORT_DEFAULT);
     let urls: Vec<_> = certificate.wanted.iter().map(|host| host.origin(port)).collect();
     let listen =
         arguments.listen.map_or_else(|| format!("[::]:{port}"), |address| address.to_string());
@@ -93,18 +93,17 @@ fn update(
         text.parse().map_err(|error| Failure::refused(format!("{}: {error}", path.display())))?;
     let old = urls_in(&document);
     let (old_hosts, old_port) = read_urls(&old);
-    let listen = document.get("listen").and_then(Item::as_str).unwrap_or_default().to_owned();
-    let listen = listen.as_str();
-    if let Some(asked) = arguments.listen.filter(|asked| asked.to_string() != listen) {
+    let listen = &listen_in(&document);
+    if let Some(asked) = arguments.listen.filter(|asked| asked.to_string() != *listen) {
         let path = path.display();
         steps.remark(format!("{path} still listens on {listen}: write {asked} there yourself"));
     }
-    if certificate.asked.is_none() && arguments.port().is_none() {
+    if certificate.asked.is_none() && arguments.port.flatten().is_none() {
         return Ok(old);
     }
     let has_dropped = certificate.hosts_dropped().iter().any(|host| old_hosts.contains(host));
     let hosts = certificate.asked.clone().unwrap_or(old_hosts);
-    let port = arguments.port().unwrap_or(old_port);
+    let port = arguments.port.flatten().unwrap_or(old_port);
     let wanted: Vec<_> = hosts.iter().map(|host| host.origin(port)).collect();
     // URLs that somebody has added stay, as long as what is asked for is there and comes first.
     let is_there = old.first() == wanted.first() && wanted.iter().all(|url| old.contains(url));
@@ -121,19 +120,19 @@ fn update(
         files::replace(path, document.to_string().as_bytes(), files::PRIVATE)?;
         steps.remark("a registry-server that runs reads its settings when it starts: restart it");
     }
-    let listen = document.get("listen").and_then(Item::as_str).unwrap_or_default();
-    remark_on_reach(steps, path, listen, &hosts, port);
+    remark_on_reach(steps, path, &listen_in(&document), &hosts, port);
     Ok(wanted)
+}
+
+fn listen_in(document: &DocumentMut) -> String {
+    document.get("listen").and_then(Item::as_str).unwrap_or_default().to_owned()
 }
 
 /// Moves the listener along with the port of the URLs, if it was on that port.
 fn set_listen_port(document: &mut DocumentMut, old: u16, new: u16) {
     let Some(listen) = document.get_mut("listen").and_then(Item::as_value_mut) else { return };
-    let moved = listen
-        .as_str()
-        .and_then(|text| text.strip_suffix(&format!(":{old}")))
-        .map(|address| format!("{address}:{new}"));
-    if let Some(moved) = moved {
+    let address = listen.as_str().and_then(|text| text.strip_suffix(&format!(":{old}")));
+    if let Some(moved) = address.map(|address| format!("{address}:{new}")) {
         let decor = listen.decor().clone();
         *listen = moved.into();
         *listen.decor_mut() = decor;

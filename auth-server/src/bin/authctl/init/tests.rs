@@ -212,7 +212,7 @@ async fn the_split_layout_keeps_the_registry_apart() {
         config.database().canonicalize().unwrap(),
         root.join("auth/auth.db").canonicalize().unwrap()
     );
-    let certificates = config.certificates.unwrap().files();
+    let certificates = config.certificates.unwrap();
     for path in [certificates.server_pem(), certificates.ca_key()] {
         assert!(path.exists(), "{}", path.display());
     }

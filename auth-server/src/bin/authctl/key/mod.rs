@@ -4,10 +4,9 @@ use auth_server::{
     admin::Admin,
     audit::Act,
     certs::signing_certificate,
-    config::Config,
-    keys::{How, KeyState, Rotated, SigningKeys, rotate},
+    keys::{How, KeyInfo, KeyState, Rotated, SigningKeys, rotate},
 };
-use berth_shared::clock::{Clock, rfc3339};
+use berth_shared::clock::rfc3339;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -72,35 +71,29 @@ const EXPORT_HELP: &str = "\
 Examples:
   authctl key export > /etc/docker/registry/berth.pem    its rootcertbundle; restart it after that";
 
-pub(crate) async fn run(admin: &Admin, verb: &Verb, clock: &Clock) -> Told {
-    let config = admin.config();
+pub(crate) async fn run(verb: &Verb, admin: &Admin) -> Told {
     match verb {
-        Verb::Rotate(arguments) => arguments.run(admin, clock).await,
-        Verb::List => list(config, clock),
-        Verb::Export => export(config, clock),
+        Verb::Rotate(arguments) => carry_out(arguments, admin).await,
+        Verb::List => list(admin),
+        Verb::Export => export(admin),
     }
 }
 
-impl RotateArguments {
-    async fn run(&self, admin: &Admin, clock: &Clock) -> Told {
-        let how = match (self.compromised, self.now) {
-            (true, _) => How::Compromised,
-            (false, true) => How::Now,
-            (false, false) => How::InOrder,
-        };
-        let rotated = rotate(&admin.config().keys(), how, self.dry_run, clock)?;
-        // A database that is out of order must not keep anybody from dropping a key that leaked.
-        if !self.dry_run
-            && let Err(failure) = record(&rotated, admin).await
-        {
-            let reason = failure.reason;
-            warn(&format!("the keys are rotated, and the audit does not know: {reason}"));
-        }
-        let mut json = json!(rotated);
-        json["dry_run"] = self.dry_run.into();
-        let lines = effects(&rotated, how, self.dry_run);
-        Ok(Report::done(lines.join("\n"), json))
+async fn carry_out(arguments: &RotateArguments, admin: &Admin) -> Told {
+    let RotateArguments { now, compromised, dry_run } = *arguments;
+    let how = match (compromised, now) {
+        (true, _) => How::Compromised,
+        (false, true) => How::Now,
+        (false, false) => How::InOrder,
+    };
+    let rotated = rotate(&admin.config.keys(), how, dry_run, admin.clock())?;
+    // A database that is out of order must not keep anybody from dropping a key that leaked.
+    if !dry_run && let Err(Failure { reason, .. }) = record(&rotated, admin).await {
+        warn(&format!("the keys are rotated, and the audit does not know: {reason}"));
     }
+    let mut json = json!(rotated);
+    json["dry_run"] = dry_run.into();
+    Ok(Report::done(effects(&rotated, how, dry_run).join("\n"), json))
 }
 
 async fn record(rotated: &Rotated, admin: &Admin) -> Result<(), Failure> {
@@ -116,20 +109,15 @@ async fn record(rotated: &Rotated, admin: &Admin) -> Result<(), Failure> {
 
 /// What a rotation means, a line for each thing.
 fn effects(rotated: &Rotated, how: How, is_dry: bool) -> Vec<String> {
-    let mut lines = Vec::new();
-    let would = if is_dry { "would " } else { "" };
-    let s = if is_dry { "" } else { "s" };
-    for key in &rotated.dropped {
-        let done = if is_dry { "would be" } else { "is" };
-        lines.push(format!("{} {done} neither used nor published any more", key.id));
-    }
-    match &rotated.active {
-        Some(key) => lines.push(format!("{} {would}sign{s} from now on", key.id)),
-        None => lines.push("would make a key that signs at once".to_owned()),
-    }
+    let (is, would, s) = if is_dry { ("would be", "would ", "") } else { ("is", "", "s") };
+    let drop = |key: &KeyInfo| format!("{} {is} neither used nor published any more", key.id);
+    let mut lines: Vec<_> = rotated.dropped.iter().map(drop).collect();
+    lines.push(match &rotated.active {
+        Some(key) => format!("{} {would}sign{s} from now on", key.id),
+        None => "would make a key that signs at once".to_owned(),
+    });
     if let Some(key) = &rotated.retired {
-        let until = key.until.map(|until| format!(" until {}", rfc3339(until)));
-        let until = until.unwrap_or_default();
+        let until = key.until.map(|it| format!(" until {}", rfc3339(it))).unwrap_or_default();
         lines.push(format!("{} {would}retire{s} and stay{s} published{until}", key.id));
     }
     match &rotated.next {
@@ -159,26 +147,24 @@ fn effects(rotated: &Rotated, how: How, is_dry: bool) -> Vec<String> {
     lines
 }
 
-fn list(config: &Config, clock: &Clock) -> Told {
-    let keys = SigningKeys::read(&config.keys(), clock)?;
+fn list(admin: &Admin) -> Told {
+    let keys = SigningKeys::read(&admin.config.keys(), admin.clock())?;
     let objects: Vec<_> = keys.list().map(|key| json!(key)).collect();
     let headings = ["KEY", "ALGORITHM", "STATE", "MADE", "SINCE", "GOES"];
     let members = ["id", "algorithm", "state", "made", "since", "until"];
     let mut text = table(headings, members, "", &objects);
     if let Some(from) = keys.of(KeyState::Next).and_then(|key| key.signs_from) {
         let when =
-            if from > clock.now() { format!("from {}", rfc3339(from)) } else { "now".into() };
+            if from > admin.now() { format!("from {}", rfc3339(from)) } else { "now".into() };
         text.push_str(&format!("\n\nthe next key can sign {when}: authctl key rotate"));
     }
     Ok(Report::done(text, objects.into()))
 }
 
-fn export(config: &Config, clock: &Clock) -> Told {
-    let keys = SigningKeys::open(&config.keys(), clock)?;
-    let certificates: String = keys
-        .files()
-        .map(|(file, made)| signing_certificate(file, made))
-        .collect::<Result<_, _>>()?;
+fn export(admin: &Admin) -> Told {
+    let keys = SigningKeys::open(&admin.config.keys(), admin.clock())?;
+    let certificates = keys.files().map(|(file, made)| signing_certificate(file, made));
+    let certificates: String = certificates.collect::<Result<_, _>>()?;
     let data = json!({ "key_id": keys.active_id(), "certificates": certificates });
     Ok(Report::done(certificates.trim_end(), data))
 }

@@ -1,9 +1,9 @@
 //! The verbs as they are typed, on a directory of their own.
 
-use berth_shared::clock::UnixSeconds;
 use std::{path::Path, time::Duration};
 
-use auth_server::{audit::Author, keys::NEXT_AGE_SECS_MIN};
+use auth_server::{audit::Author, config::Config, keys::NEXT_AGE_SECS_MIN};
+use berth_shared::clock::{Clock, UnixSeconds};
 use clap::Parser;
 
 use super::*;
@@ -14,20 +14,19 @@ struct Line {
     verb: Verb,
 }
 
-fn admin(dir: &Path) -> Admin {
-    let author = Author::process(Clock::set(UnixSeconds::new(0)));
+fn admin(dir: &Path, clock: &Clock) -> Admin {
     let config = Config { data: dir.to_owned(), ..Config::default() };
-    Admin::new(config, author, Clock::set(UnixSeconds::new(0)))
+    Admin::new(config, Author::process(clock.clone()))
 }
 
-fn typed(admin: &Admin, clock: &Clock, line: &str) -> Result<Report, Failure> {
+fn typed(admin: &Admin, line: &str) -> Result<Report, Failure> {
     let line = Line::parse_from(line.split(' '));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(run(admin, &line.verb, clock))
+    runtime.block_on(run(&line.verb, admin))
 }
 
-fn states(admin: &Admin, clock: &Clock) -> Vec<String> {
-    let report = typed(admin, clock, "key list").unwrap();
+fn states(admin: &Admin) -> Vec<String> {
+    let report = typed(admin, "key list").unwrap();
     let keys = report.json.as_array().unwrap();
     keys.iter().map(|key| key["state"].as_str().unwrap().to_owned()).collect()
 }
@@ -35,34 +34,35 @@ fn states(admin: &Admin, clock: &Clock) -> Vec<String> {
 #[test]
 fn keys_are_rotated_listed_and_exported() {
     let dir = tempfile::tempdir().unwrap();
-    let (admin, clock) = (admin(dir.path()), Clock::set(UnixSeconds::new(1_790_000_000)));
-    let Err(Failure { reason, .. }) = typed(&admin, &clock, "key list") else { panic!() };
+    let clock = Clock::set(UnixSeconds::new(1_790_000_000));
+    let admin = admin(dir.path(), &clock);
+    let Err(Failure { reason, .. }) = typed(&admin, "key list") else { panic!() };
     assert!(reason.contains("start auth-server"), "{reason}");
-    SigningKeys::open(&admin.config().keys(), &clock).unwrap();
-    assert_eq!(states(&admin, &clock), ["active", "next"]);
+    SigningKeys::open(&admin.config.keys(), &clock).unwrap();
+    assert_eq!(states(&admin), ["active", "next"]);
 
     for line in ["key rotate", "key rotate --dry-run"] {
-        let Err(Failure { reason, .. }) = typed(&admin, &clock, line) else { panic!() };
+        let Err(Failure { reason, .. }) = typed(&admin, line) else { panic!() };
         assert!(reason.contains("2026-09-21T14:19:20Z") && reason.contains("--now"), "{reason}");
     }
     clock.advance(Duration::from_secs(NEXT_AGE_SECS_MIN.unsigned_abs()));
-    let plan = typed(&admin, &clock, "key rotate --dry-run").unwrap();
+    let plan = typed(&admin, "key rotate --dry-run").unwrap();
     assert!(plan.text.contains("would sign") && plan.text.contains("would make"), "{}", plan.text);
-    assert_eq!(states(&admin, &clock), ["active", "next"]);
-    let rotated = typed(&admin, &clock, "key rotate").unwrap();
+    assert_eq!(states(&admin), ["active", "next"]);
+    let rotated = typed(&admin, "key rotate").unwrap();
     assert_eq!(rotated.json["active"]["id"], plan.json["active"]["id"]);
     assert_eq!(rotated.json["retired"]["id"], plan.json["retired"]["id"]);
     assert!(rotated.text.contains("stays published until 2026-09-22"), "{}", rotated.text);
-    assert_eq!(states(&admin, &clock), ["active", "next", "retired"]);
+    assert_eq!(states(&admin), ["active", "next", "retired"]);
 
-    let list = typed(&admin, &clock, "key list").unwrap();
+    let list = typed(&admin, "key list").unwrap();
     let lines: Vec<_> = list.text.lines().collect();
     assert!(lines[0].starts_with("KEY ") && lines[0].ends_with("GOES"), "{}", lines[0]);
     assert!(lines[1].contains("ES256") && lines[1].contains("active"), "{}", lines[1]);
     assert!(lines[3].contains("retired") && lines[3].ends_with('Z'), "{}", lines[3]);
     assert!(list.text.contains("can sign from 2026-09-21T14:25:20Z"), "{}", list.text);
 
-    let export = typed(&admin, &clock, "key export").unwrap();
+    let export = typed(&admin, "key export").unwrap();
     assert_eq!(export.json["key_id"], rotated.json["active"]["id"]);
     assert_eq!(export.text.matches("BEGIN CERTIFICATE").count(), 3);
     assert!(!export.text.contains("PRIVATE"));
@@ -71,17 +71,18 @@ fn keys_are_rotated_listed_and_exported() {
 #[test]
 fn keys_that_leaked_are_dropped_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let (admin, clock) = (admin(dir.path()), Clock::set(UnixSeconds::new(1_790_000_000)));
-    SigningKeys::open(&admin.config().keys(), &clock).unwrap();
-    let report = typed(&admin, &clock, "key rotate --now").unwrap();
+    let clock = Clock::set(UnixSeconds::new(1_790_000_000));
+    let admin = admin(dir.path(), &clock);
+    SigningKeys::open(&admin.config.keys(), &clock).unwrap();
+    let report = typed(&admin, "key rotate --now").unwrap();
     assert!(report.text.contains("within seconds"), "{}", report.text);
-    assert_eq!(states(&admin, &clock), ["active", "next", "retired"]);
-    let plan = typed(&admin, &clock, "key rotate --compromised --dry-run").unwrap();
+    assert_eq!(states(&admin), ["active", "next", "retired"]);
+    let plan = typed(&admin, "key rotate --compromised --dry-run").unwrap();
     assert_eq!(plan.json["dropped"].as_array().unwrap().len(), 3);
-    assert_eq!(states(&admin, &clock), ["active", "next", "retired"]);
-    let report = typed(&admin, &clock, "key rotate --compromised").unwrap();
+    assert_eq!(states(&admin), ["active", "next", "retired"]);
+    let report = typed(&admin, "key rotate --compromised").unwrap();
     assert_eq!(report.json["dropped"], plan.json["dropped"]);
     assert!(report.text.contains("every token that is out is void"), "{}", report.text);
     assert!(report.text.contains("backups"), "{}", report.text);
-    assert_eq!(states(&admin, &clock), ["active", "next"]);
+    assert_eq!(states(&admin), ["active", "next"]);
 }
