@@ -12,7 +12,7 @@ use berth_shared::{
     telemetry::chain,
 };
 
-use crate::{issue::Withheld, server::AuthServer, users::verify::Outcome};
+use crate::{issue::Withheld, server::AuthServer, users::verify::OUTCOMES};
 
 /// What the server is called in the labels that both servers have.
 pub(crate) const SERVER: &str = "auth";
@@ -47,8 +47,8 @@ pub(crate) const SERIES: [Series; 24] = [
 
 /// Lets what is counted begin at nought, so that the first of something is an increase.
 pub(crate) fn begin() {
-    for outcome in Outcome::ALL {
-        counter!("berth_password_checks_total", "outcome" => outcome.word()).increment(0);
+    for outcome in OUTCOMES {
+        counter!("berth_password_checks_total", "outcome" => outcome).increment(0);
     }
     for withheld in [Withheld::Part, Withheld::Everything] {
         counter!("berth_tokens_denied_total", "withheld" => withheld.word()).increment(0);

@@ -178,7 +178,7 @@ async fn adopt(
     file: &Htpasswd,
     database: &database::Database,
 ) -> Result<Arc<UserSet>, database::Error> {
-    let reconciled = database.seen_users().reconcile(&file.fingerprints()).await?;
+    let reconciled = database.reconcile_users(&file.fingerprints()).await?;
     let hashes: HashMap<_, _> =
         file.users.iter().map(|(name, hash)| (name.clone(), hash.clone())).collect();
     let modal_cost = modal_cost(hashes.values());
