@@ -129,7 +129,7 @@ impl Beside {
 async fn end_of(lines: &Lines, database: &Database) -> Result<Option<i64>, Error> {
     let line = lines.last()?.unwrap_or_default();
     let Ok(LineId { id }) = serde_json::from_str(&line) else { return Ok(None) };
-    let row = database.audit().rows_after(id.saturating_sub(1), 1).await?;
+    let row = database.rows_after(id.saturating_sub(1), 1).await?;
     Ok(row.first().filter(|row| row.id == id && row.line() == line).map(|row| row.id))
 }
 

@@ -3,27 +3,20 @@
 use berth_shared::{clock::UnixSeconds, rights::Rule, subject::RobotName};
 
 use super::{
-    Error, machines,
+    Database, Error, machines,
     policy::robots::Robot,
     rules::add_all,
     transaction::{begin, record},
-    writer::Writer,
 };
 use crate::{audit::Act, secrets::robot::RobotSecret};
 
-/// The table of robots.
-#[derive(Debug, Clone, Copy)]
-pub struct RobotTable<'a> {
-    pub(super) writer: &'a Writer,
-}
-
-impl RobotTable<'_> {
+impl Database {
     /// Makes a robot with its first rules. Whether it was made: not when there is one or a
     /// trust of that name. Rules that somebody granted to the name before are left as they are.
     ///
     /// # Errors
     /// When the database cannot be written to; nothing is made then.
-    pub async fn create(
+    pub async fn create_robot(
         &self,
         robot: &Robot,
         secret: &RobotSecret,
@@ -47,8 +40,8 @@ impl RobotTable<'_> {
             return Ok(false);
         }
         let act = Act::RobotCreate(&robot.name, robot.expires);
-        record(&mut transaction, self.writer.author(), &act).await?;
-        add_all(&mut transaction, self.writer.author(), rules, robot.created).await?;
+        record(&mut transaction, &self.author, &act).await?;
+        add_all(&mut transaction, &self.author, rules, robot.created).await?;
         transaction.commit().await?;
         Ok(true)
     }
@@ -57,16 +50,16 @@ impl RobotTable<'_> {
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn remove(&self, name: &RobotName) -> Result<bool, Error> {
+    pub async fn remove_robot(&self, name: &RobotName) -> Result<bool, Error> {
         let delete = "DELETE FROM robots WHERE name = $1";
-        machines::remove(self.writer, delete, name, &Act::RobotRevoke(name)).await
+        machines::remove(self, delete, name, &Act::RobotRevoke(name)).await
     }
 
     /// Notes that a robot signed in.
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn note(&self, name: &RobotName, now: UnixSeconds) -> Result<(), Error> {
+    pub async fn note_robot(&self, name: &RobotName, now: UnixSeconds) -> Result<(), Error> {
         sqlx::query("UPDATE robots SET last_used = $2 WHERE name = $1")
             .bind(name.as_str())
             .bind(now)
@@ -80,10 +73,7 @@ impl RobotTable<'_> {
 mod tests {
     use berth_shared::subject::Subject;
 
-    use super::{
-        super::{Database, samples::allow},
-        *,
-    };
+    use super::{super::samples::allow, *};
 
     fn robot(expires: Option<UnixSeconds>) -> Robot {
         Robot { name: "robot.ci".parse().unwrap(), created: 1, expires, last_used: None }
@@ -95,9 +85,9 @@ mod tests {
         let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         let (one, two) = (RobotSecret::generate().unwrap(), RobotSecret::generate().unwrap());
         let rule = allow("robot.ci", "team/app", "pull", None);
-        assert!(database.robots().create(&robot(Some(100)), &one, &[rule]).await.unwrap());
-        assert!(!database.robots().create(&robot(None), &two, &[]).await.unwrap());
-        database.robots().note(&robot(None).name, 50).await.unwrap();
+        assert!(database.create_robot(&robot(Some(100)), &one, &[rule]).await.unwrap());
+        assert!(!database.create_robot(&robot(None), &two, &[]).await.unwrap());
+        database.note_robot(&robot(None).name, 50).await.unwrap();
         let policy = database.policy().await.unwrap();
         let known = policy.robots.who_has(&one).unwrap();
         assert_eq!((known.expires, known.last_used), (Some(100), Some(50)));
@@ -105,8 +95,8 @@ mod tests {
         assert!(policy.robots.who_has(&two).is_none());
         let subject = Subject::Robot(known.name.clone());
         assert_eq!(policy.rights(&subject).rules.len(), 1);
-        assert!(database.robots().remove(&known.name).await.unwrap());
-        assert!(!database.robots().remove(&known.name).await.unwrap());
+        assert!(database.remove_robot(&known.name).await.unwrap());
+        assert!(!database.remove_robot(&known.name).await.unwrap());
         let policy = database.policy().await.unwrap();
         assert!(policy.robots.who_has(&one).is_none() && policy.rules().is_empty());
         assert_eq!(policy.revocations.least_for(&subject), 1);

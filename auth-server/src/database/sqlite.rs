@@ -8,7 +8,7 @@ use std::{
 };
 
 use berth_shared::{files::lock, sqlite::options};
-use sqlx::{ConnectOptions, Row, SqliteConnection, migrate::Migrator};
+use sqlx::{ConnectOptions, SqliteConnection, migrate::Migrator};
 
 use super::Error;
 
@@ -46,6 +46,5 @@ pub(super) fn migration_lock(path: &Path) -> io::Result<File> {
 
 /// What changes whenever another connection has committed.
 pub(super) async fn data_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
-    let row = sqlx::query("PRAGMA data_version").fetch_one(connection).await?;
-    Ok(row.try_get(0)?)
+    Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await?)
 }

@@ -73,7 +73,7 @@ impl AuthServer {
         let keys = LiveKeys::open(&config.keys(), &clock)?;
         let users = Users::load(config.htpasswd.clone(), Arc::clone(&database)).await?;
         let verifier = Verifier::new(config.limits).map_err(|_| StartError::Randomness)?;
-        let known = database.sign_in_addresses().list(clock.now()).await?;
+        let known = database.sign_in_addresses(clock.now()).await?;
         for SignInAddress { user, address, .. } in &known {
             verifier.knows(user, *address);
         }

@@ -68,7 +68,7 @@ impl RefreshTokens {
         let wrong = |known| IssueError::Refused { known, why: Why::Wrong { is_checked: false } };
         let token: RefreshToken = shown.parse().map_err(|_| wrong(None))?;
         // Looked up after the policy was read: what ends it meanwhile voids the token issued here.
-        let row = self.database.refresh_tokens().find(&token.hash()).await?;
+        let row = self.database.find_refresh_token(&token.hash()).await?;
         let row = row.ok_or_else(|| wrong(None))?;
         let now = self.clock.now();
         // Neither side is a secret that the client sent, so that the time of this tells nothing.
@@ -105,9 +105,7 @@ impl RefreshTokens {
         };
         let (database, idle_since) = (Arc::clone(&self.database), self.idle_since(now));
         let keeping =
-            tokio::spawn(
-                async move { database.refresh_tokens().keep(&new, now, idle_since).await },
-            );
+            tokio::spawn(async move { database.keep_refresh_token(&new, now, idle_since).await });
         match keeping.await {
             Ok(Ok(id)) => {
                 id.map(|id| Kept { id, token: Zeroizing::new(token.expose().to_owned()) })

@@ -59,7 +59,7 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
 
 async fn list(arguments: &List, admin: &Admin) -> Told {
     let subject = arguments.subject.as_ref().map(one_subject).transpose()?;
-    let found = admin.database().await?.refresh_tokens().list(subject.as_ref()).await?;
+    let found = admin.database().await?.refresh_tokens(subject.as_ref()).await?;
     if !admin.config().refresh_tokens {
         warn("refresh tokens are off, so that none is accepted: refresh_tokens in auth.toml");
     }
@@ -74,7 +74,7 @@ async fn list(arguments: &List, admin: &Admin) -> Told {
 async fn revoke(arguments: &Revoke, admin: &Admin) -> Told {
     let Revoke { ids, dry_run } = arguments;
     let database = admin.database().await?;
-    let there = database.refresh_tokens().list(None).await?;
+    let there = database.refresh_tokens(None).await?;
     if let Some(id) = ids.iter().find(|id| !there.iter().any(|row| row.id == **id)) {
         return Err(Failure::refused(format!(
             "there is no refresh token {id}, so nothing was ended; authctl refresh-tokens list \
@@ -84,7 +84,7 @@ async fn revoke(arguments: &Revoke, admin: &Admin) -> Told {
     let (verb, ended) = if *dry_run {
         ("would end", there.into_iter().filter(|row| ids.contains(&row.id)).collect())
     } else {
-        ("ended", database.refresh_tokens().end(ids).await?)
+        ("ended", database.end_refresh_tokens(ids).await?)
     };
     let line = |row: &RefreshTokenRow| {
         let RefreshTokenRow { id, subject, client, .. } = row;
