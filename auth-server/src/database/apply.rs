@@ -15,6 +15,7 @@ use super::{
     rules,
     transaction::{begin, record},
 };
+use crate::audit::Act;
 
 /// The rules and groups that there are to be.
 #[derive(Debug, Default, Clone)]
@@ -81,7 +82,7 @@ impl Database {
         for rule in &changes.removed {
             let is_it = |held: &Rule| held.expires == rule.expires;
             rules::take(&mut transaction, rule, is_it).await?;
-            record(&mut transaction, &self.author, &rules::removed(rule)).await?;
+            record(&mut transaction, &self.author, &Act::RuleRemove(rule)).await?;
         }
         for (group, member) in &changes.left {
             groups::change(&mut transaction, &self.author, group, member, false).await?;

@@ -55,26 +55,10 @@ impl Database {
         let mut rule = Rule { grantee, pattern, effect, actions, expires: None };
         rule.actions = take(&mut transaction, &rule, |_| true).await?;
         if !rule.actions.is_empty() {
-            record(&mut transaction, &self.author, &removed(&rule)).await?;
+            record(&mut transaction, &self.author, &Act::RuleRemove(&rule)).await?;
         }
         transaction.commit().await?;
         Ok(rule.actions)
-    }
-}
-
-/// The act that adds this rule.
-fn added(rule: &Rule) -> Act<'_> {
-    match rule.effect {
-        Effect::Allow => Act::Grant(rule),
-        Effect::Deny => Act::Deny(rule),
-    }
-}
-
-/// The act that takes this rule back.
-pub(super) fn removed(rule: &Rule) -> Act<'_> {
-    match rule.effect {
-        Effect::Allow => Act::Revoke(rule),
-        Effect::Deny => Act::DenyRemove(rule),
     }
 }
 
@@ -87,7 +71,7 @@ pub(super) async fn add_all(
 ) -> Result<(), Error> {
     for rule in rules {
         add(transaction, rule, now).await?;
-        record(transaction, author, &added(rule)).await?;
+        record(transaction, author, &Act::RuleAdd(rule)).await?;
     }
     Ok(())
 }
