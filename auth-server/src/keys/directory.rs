@@ -99,7 +99,7 @@ pub(super) fn make(
     algorithm: KeyAlgorithm,
     now: UnixSeconds,
 ) -> Result<KeyFile, KeyError> {
-    let named = |number| KeyFile::new(algorithm, now, number);
+    let named = |number| KeyFile { algorithm, made: now, number };
     let is_free = |file: &KeyFile| !directory.join(file.to_string()).exists();
     let file = (0..).map(named).find(is_free).ok_or(KeyError::Making)?;
     let pem = generate(algorithm)?;
@@ -156,7 +156,7 @@ fn load_all(directory: &Path, states: States, ids: KeyIds) -> Result<SigningKeys
 }
 
 fn load(directory: &Path, entry: &Entry, ids: KeyIds) -> Result<SigningKey, KeyError> {
-    let algorithm = entry.file.algorithm();
+    let algorithm = entry.file.algorithm;
     let path: PathBuf = directory.join(entry.file.to_string());
     let shown = path.display().to_string();
     let meta = fs::metadata(&path).map_err(|source| FileError::new("reading", &path, source))?;
@@ -177,7 +177,7 @@ fn load(directory: &Path, entry: &Entry, ids: KeyIds) -> Result<SigningKey, KeyE
         id: pair.id(ids),
         algorithm: pair.algorithm(),
         state: entry.state,
-        made: entry.file.made(),
+        made: entry.file.made,
         since: entry.since,
         signs_from: (entry.state == KeyState::Next).then(|| entry.signs_from()),
         until: entry.until,
