@@ -30,7 +30,6 @@ use crate::{
         credentials::{Method, SignedIn},
         current::Current,
         last_used::LastUsed,
-        refresh::RefreshTokens,
         request::{Agent, Granted, IssueError, TokenRequest},
     },
     start_error::StartError,
@@ -42,6 +41,8 @@ mod issuer;
 mod recorder;
 #[cfg(test)]
 mod tests;
+
+const DAY_SECS: i64 = 24 * 60 * 60;
 
 /// The server without its listeners: everything that a request can ask for.
 pub struct AuthServer {
@@ -79,15 +80,12 @@ impl AuthServer {
         }
         let audit = Arc::new(Queue::new().map_err(|_| StartError::Randomness)?);
         let last_used = Arc::new(LastUsed::new(Arc::clone(&database), &known, clock.clone()));
-        let refresh_tokens = config.refresh_tokens.then(|| {
-            let (database, last_used) = (Arc::clone(&database), Arc::clone(&last_used));
-            let idle_days = config.refresh_token_idle_days;
-            RefreshTokens::new(database, last_used, idle_days, clock.clone())
-        });
+        let refresh_idle_secs = i64::from(config.refresh_token_idle_days) * DAY_SECS;
         let sign_in = SignIn {
             verifier,
             issuer_keys: IssuerKeys::new(clock.clone()),
-            refresh_tokens,
+            refresh_idle_secs: config.refresh_tokens.then_some(refresh_idle_secs),
+            database: Arc::clone(&database),
             last_used,
             clock: clock.clone(),
         };
@@ -238,8 +236,7 @@ impl AuthServer {
         request: &TokenRequest<'_>,
     ) -> Option<Zeroizing<String>> {
         let subject = &signed_in.subject;
-        let refresh_tokens = self.sign_in.refresh_tokens.as_ref()?;
-        let kept = refresh_tokens.issue(current, subject, request.agent.id).await?;
+        let kept = self.sign_in.issue_refresh_token(current, subject, request.agent.id).await?;
         self.recorder.refresh_token(kept.id, subject, request);
         Some(kept.token)
     }

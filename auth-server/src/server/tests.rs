@@ -176,8 +176,7 @@ async fn a_refresh_token_of_another_credential_is_void_though_it_is_kept() {
             sequence: 0,
         };
         assert!(server.database.keep_refresh_token(&new, NOW, 0).await.unwrap().is_some());
-        let shown =
-            server.sign_in.refresh_tokens.as_ref().unwrap().sign_in(&current, token.expose()).await;
+        let shown = server.sign_in.refreshed(&current, token.expose()).await;
         match shown {
             Ok(signed_in) => assert!(is_good && signed_in.subject == subject),
             Err(refused) => {

@@ -108,7 +108,7 @@ impl Verifier {
             successes: remembered.build(),
             throttle: Arc::new(Throttle::new(limits)),
             queue: Queue::new(threads_max, limits.password_queue_max),
-            pace: Arc::new(Pace::new()),
+            pace: Arc::default(),
             runs: Arc::default(),
         })
     }
