@@ -34,10 +34,7 @@ impl Database {
     /// # Errors
     /// When it cannot be opened, or a newer version of Berth has written to it.
     pub async fn open(path: &Path) -> Result<Self, Error> {
-        let failed = |source: std::io::Error| Error::Open {
-            path: path.to_owned(),
-            source: Box::new(source),
-        };
+        let failed = |source: std::io::Error| Error::Open(path.to_owned(), source.into());
         create(path).map_err(failed)?;
         let file = identity(path).map_err(failed)?;
         let mut writer = connect(path).await?;

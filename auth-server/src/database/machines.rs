@@ -1,13 +1,37 @@
 //! What robots and trusts have in common in the database: names, rules and groups.
 
-use berth_shared::subject::{Grantee, RobotName};
+use berth_shared::{
+    clock::UnixSeconds,
+    rights::Rule,
+    subject::{Grantee, RobotName},
+};
+use sqlx::{Sqlite, query::Query, sqlite::SqliteArguments};
 
 use super::{
     Database, Error,
-    rules::forget,
+    rules::{add_all, forget},
     transaction::{begin, record},
 };
 use crate::audit::Act;
+
+/// Adds a row by the statement `insert`, with its act and first rules. Whether it was added.
+pub(super) async fn add(
+    database: &Database,
+    insert: Query<'_, Sqlite, SqliteArguments>,
+    act: &Act<'_>,
+    rules: &[Rule],
+    now: UnixSeconds,
+) -> Result<bool, Error> {
+    let mut writer = database.writer.lock().await;
+    let mut transaction = begin(&mut writer).await?;
+    if insert.execute(&mut *transaction).await?.rows_affected() == 0 {
+        return Ok(false);
+    }
+    record(&mut transaction, &database.author, act).await?;
+    add_all(&mut transaction, &database.author, rules, now).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
 
 /// Deletes the row of `name` by the statement `delete`, and with it rules and groups, and voids
 /// the tokens. Whether there was one.

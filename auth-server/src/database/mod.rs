@@ -51,13 +51,8 @@ pub use handle::Database;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be opened or made.
-    #[error("opening the database {}", path.display())]
-    Open {
-        /// The database file.
-        path: PathBuf,
-        /// Why not.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    #[error("opening the database {}", .0.display())]
+    Open(PathBuf, #[source] Box<dyn std::error::Error + Send + Sync>),
     /// A later version of Berth has written to it.
     #[error(
         "the database {} was written by a newer version of Berth: install that version again",
@@ -84,8 +79,8 @@ pub enum Error {
 impl From<FileError> for Error {
     fn from(error: FileError) -> Self {
         match error {
-            FileError::File(path, source) => Self::Open { path, source: source.into() },
-            FileError::Migrate(path, source) => Self::Open { path, source: source.into() },
+            FileError::File(path, source) => Self::Open(path, source.into()),
+            FileError::Migrate(path, source) => Self::Open(path, source.into()),
             FileError::Newer(path) => Self::Newer(path),
             FileError::Query(source) => Self::Query(source),
         }

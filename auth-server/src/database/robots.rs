@@ -2,12 +2,7 @@
 
 use berth_shared::{clock::UnixSeconds, rights::Rule, subject::RobotName};
 
-use super::{
-    Database, Error, machines,
-    policy::robots::Robot,
-    rules::add_all,
-    transaction::{begin, record},
-};
+use super::{Database, Error, machines, policy::robots::Robot};
 use crate::{audit::Act, secrets::robot::RobotSecret};
 
 impl Database {
@@ -22,28 +17,15 @@ impl Database {
         secret: &RobotSecret,
         rules: &[Rule],
     ) -> Result<bool, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        let made = sqlx::query(
+        let insert = sqlx::query(
             "INSERT INTO robots (name, secret_hash, created, expires) SELECT $1, $2, $3, $4
              WHERE NOT EXISTS (SELECT 1 FROM trusts WHERE name = $1)
              ON CONFLICT (name) DO NOTHING",
-        )
-        .bind(robot.name.as_str())
-        .bind(secret.hash())
-        .bind(robot.created)
-        .bind(robot.expires)
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        if made == 0 {
-            return Ok(false);
-        }
+        );
+        let insert = insert.bind(robot.name.as_str()).bind(secret.hash());
+        let insert = insert.bind(robot.created).bind(robot.expires);
         let act = Act::RobotCreate(&robot.name, robot.expires);
-        record(&mut transaction, &self.author, &act).await?;
-        add_all(&mut transaction, &self.author, rules, robot.created).await?;
-        transaction.commit().await?;
-        Ok(true)
+        machines::add(self, insert, &act, rules, robot.created).await
     }
 
     /// Removes a robot with its rules and groups, and voids its tokens. Whether there was one.

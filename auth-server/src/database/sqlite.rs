@@ -36,7 +36,7 @@ pub(super) fn identity(path: &Path) -> io::Result<FileIdentity> {
 /// A connection with everything set that this program relies on.
 pub(super) async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
     let connected = options(path).connect().await;
-    connected.map_err(|source| Error::Open { path: path.to_owned(), source: Box::new(source) })
+    connected.map_err(|source| Error::Open(path.to_owned(), source.into()))
 }
 
 /// Keeps every other process from migrating the database at `path` for as long as the file is open.

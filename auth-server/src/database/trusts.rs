@@ -2,11 +2,7 @@
 
 use berth_shared::{clock::UnixSeconds, rights::Rule, subject::RobotName};
 
-use super::{
-    Database, Error, machines,
-    rules::add_all,
-    transaction::{begin, record},
-};
+use super::{Database, Error, machines};
 use crate::{
     audit::Act,
     trust::{Trust, url::IssuerUrl},
@@ -22,9 +18,7 @@ impl Database {
         let claims = trust.claims.to_json()?;
         let remote = trust.keys.remote();
         let keys_url = remote.and_then(|remote| remote.keys_url.as_ref());
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        let added = sqlx::query(
+        let insert = sqlx::query(
             "INSERT INTO trusts (name, issuer, audience, subject, claims, keys_url, keys, ca, created)
              SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
              WHERE NOT EXISTS (SELECT 1 FROM robots WHERE name = $1)
@@ -38,19 +32,9 @@ impl Database {
         .bind(keys_url.map(IssuerUrl::as_str))
         .bind(trust.keys.inline_text())
         .bind(remote.and_then(|remote| remote.ca.as_deref()))
-        .bind(trust.created)
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        if added == 0 {
-            return Ok(false);
-        }
-        let issuer = trust.issuer.as_str();
-        let act = Act::TrustAdd(&trust.name, issuer);
-        record(&mut transaction, &self.author, &act).await?;
-        add_all(&mut transaction, &self.author, rules, trust.created).await?;
-        transaction.commit().await?;
-        Ok(true)
+        .bind(trust.created);
+        let act = Act::TrustAdd(&trust.name, trust.issuer.as_str());
+        machines::add(self, insert, &act, rules, trust.created).await
     }
 
     /// Removes a trust with its rules and groups, and voids its tokens. Whether there was one.

@@ -66,14 +66,7 @@ pub struct Pair {
     address: Tag,
     network: Tag,
     /// Where that is, whoever it is.
-    from: Network,
-}
-
-impl Pair {
-    /// The network of the address, whoever it is.
-    pub(super) fn network(self) -> Network {
-        self.from
-    }
+    pub(super) from: Network,
 }
 
 /// The wait would be longer than anybody is held up, by the limit of this name.

@@ -212,7 +212,7 @@ impl Verifier {
         let begun = Instant::now();
         let is_stranger = attempt.guess.as_ref().is_some_and(|guess| guess.is_booked);
         let standing =
-            if is_stranger { Standing::Stranger(attempt.pair.network()) } else { Standing::Known };
+            if is_stranger { Standing::Stranger(attempt.pair.from) } else { Standing::Known };
         let turn = self.queue.turn(standing).await;
         let turn = turn.map_err(|_| Refusal::Busy("password_queue_max"))?;
         let (runs, pace) = (Arc::clone(&self.runs), Arc::clone(&self.pace));
