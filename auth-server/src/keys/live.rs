@@ -33,7 +33,7 @@ impl LiveKeys {
     /// # Errors
     /// As that.
     pub fn open(settings: &Settings, clock: &Clock) -> Result<Self, KeyError> {
-        let keys = directory::settle(settings, clock.now())?;
+        let keys = SigningKeys::open(settings, clock)?;
         // The first use reads them once more, since the stamp must be older than what is read.
         let reading = Reading { stamp: None, keys: Arc::new(keys), complaint: None };
         Ok(Self { settings: settings.clone(), clock: clock.clone(), current: Mutex::new(reading) })
@@ -54,7 +54,7 @@ impl LiveKeys {
         let states = directory::states_in(&self.settings.directory)?;
         let mut keys = Arc::clone(&old.keys);
         if old.stamp.is_none() || states.as_ref() != Some(&keys.states) {
-            keys = Arc::new(directory::read(&self.settings, self.clock.now())?);
+            keys = Arc::new(SigningKeys::read(&self.settings, &self.clock)?);
         }
         if keys.active_id() != old.keys.active_id() {
             tracing::info!(key = keys.active_id(), "another key signs");

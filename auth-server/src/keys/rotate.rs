@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     KeyError, KeyInfo, KeyState, SigningKeys,
-    directory::{hold, make, read, remove_unnamed, settle, write},
+    directory::{hold, make, remove_unnamed, write},
     settings::Settings,
 };
 
@@ -49,15 +49,15 @@ pub fn rotate(
 ) -> Result<Rotated, KeyError> {
     let now = clock.now();
     if is_dry {
-        let keys = read(settings, now)?;
+        let keys = SigningKeys::read(settings, clock)?;
         check_age(&keys, how, now)?;
         return Ok(plan(&keys, how));
     }
     // What is missing or due comes first, so that there is a next key to rotate to.
-    settle(settings, now)?;
+    SigningKeys::open(settings, clock)?;
     let directory = &settings.directory;
     let _lock = hold(settings)?;
-    let before = read(settings, now)?;
+    let before = SigningKeys::read(settings, clock)?;
     // Looked at under the lock: of two rotations at once the second comes too early.
     check_age(&before, how, now)?;
     let mut states = before.states.clone();
@@ -71,7 +71,7 @@ pub fn rotate(
     // From here on the new keys are in use; what is done before can be done again.
     write(directory, &states)?;
     remove_unnamed(directory, &states)?;
-    let after = read(settings, now)?;
+    let after = SigningKeys::read(settings, clock)?;
     let Rotated { retired, dropped, .. } = plan(&before, how);
     let retired = retired.and_then(|key| after.list().find(|it| it.id == key.id).cloned());
     let [active, next] = [KeyState::Active, KeyState::Next].map(|state| after.of(state).cloned());
