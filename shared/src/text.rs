@@ -2,6 +2,7 @@
 
 /// For types that can be read from text and say theirs by `as_str`: shown as that, and by
 /// `#[serde(try_from = "String", into = "String")]` read and written as it.
+#[macro_export]
 macro_rules! text_value {
     ($($name:ident: $invalid:ty),*) => {$(
         impl TryFrom<String> for $name {
@@ -26,7 +27,7 @@ macro_rules! text_value {
     )*};
 }
 
-pub(crate) use text_value;
+pub use text_value;
 
 /// An enum, `Copy`, of which each variant has a word: for metrics, the log, a database or people.
 #[macro_export]
