@@ -20,7 +20,7 @@ use berth_shared::{
 };
 use sqlx::{Row, SqliteConnection};
 
-use super::{Database, Error, members::losers, row::count, transaction::begin};
+use super::{Database, Error, members::losers, transaction::begin};
 use crate::issue::TOKEN_LIFE_SECS_MAX;
 
 /// How long the server runs from one mark to the next.
@@ -99,12 +99,6 @@ pub(super) async fn raise(
         }
     }
     Ok(())
-}
-
-/// How often something was taken away from anybody.
-pub(super) async fn sequence(transaction: &mut SqliteConnection) -> Result<u64, Error> {
-    let row = sqlx::query("SELECT value FROM sequence").fetch_one(transaction).await?;
-    count(&row, "value")
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use sqlx::{Row, SqliteConnection};
 
 use super::{
     Database, Error,
-    counters::{raise, sequence},
+    counters::raise,
+    policy::sequence,
     refresh_tokens,
     rules::forget,
     sign_in_addresses,

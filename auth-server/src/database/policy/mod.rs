@@ -15,7 +15,6 @@ use sqlx::{Connection, SqliteConnection};
 use self::robots::Robots;
 use super::{
     Error,
-    counters::sequence,
     row::{count, parse, read_member, read_rule},
 };
 use crate::trust::Trust;
@@ -103,4 +102,10 @@ impl Policy {
         transaction.commit().await?;
         Ok(policy)
     }
+}
+
+/// How often something was taken away from anybody.
+pub(super) async fn sequence(transaction: &mut SqliteConnection) -> Result<u64, Error> {
+    let row = sqlx::query("SELECT value FROM sequence").fetch_one(transaction).await?;
+    count(&row, "value")
 }
