@@ -54,21 +54,22 @@ impl SignIn {
         presented: Option<&Presented>,
         client: Option<IpAddr>,
     ) -> Result<SignedIn, IssueError> {
-        let credentials = match presented {
+        match presented {
             None => {
                 let (subject, method) = (Subject::Anonymous, Method::Anonymous);
-                return Ok(SignedIn { subject, method, secret_expires: None });
+                Ok(SignedIn { subject, method, secret_expires: None })
             }
-            Some(Presented::Bearer(secret)) => return self.machine(current, None, secret).await,
-            Some(Presented::RefreshToken(token)) => return self.refreshed(current, token).await,
-            Some(Presented::Password(credentials)) => credentials,
-        };
-        if self.refresh_idle_secs.is_some() && *credentials.user == USER_NAME {
-            return self.refreshed(current, &credentials.password).await;
-        }
-        match credentials.user.parse() {
-            Ok(robot) => self.machine(current, Some(&robot), &credentials.password).await,
-            Err(_) => self.user(current, credentials, client).await,
+            Some(Presented::Bearer(secret)) => self.machine(current, None, secret).await,
+            Some(Presented::RefreshToken(token)) => self.refreshed(current, token).await,
+            Some(Presented::Password(Credentials { user, password }))
+                if self.refresh_idle_secs.is_some() && **user == USER_NAME =>
+            {
+                self.refreshed(current, password).await
+            }
+            Some(Presented::Password(credentials)) => match credentials.user.parse() {
+                Ok(robot) => self.machine(current, Some(&robot), &credentials.password).await,
+                Err(_) => self.user(current, credentials, client).await,
+            },
         }
     }
 
