@@ -14,6 +14,7 @@ use super::{
     counters::raise,
     policy::sequence,
     refresh_tokens,
+    row::parse,
     rules::forget,
     sign_in_addresses,
     transaction::{begin, record},
@@ -93,9 +94,7 @@ async fn compare(
     let mut seen = Users::new();
     let rows = sqlx::query("SELECT name, fingerprint FROM htpasswd_seen");
     for row in rows.fetch_all(&mut *transaction).await? {
-        let name: String = row.try_get("name")?;
-        let name: UserName = name.parse().map_err(|_| Error::Row(name))?;
-        seen.insert(name, row.try_get::<String, _>("fingerprint")?);
+        seen.insert(parse(&row, "name")?, row.try_get("fingerprint")?);
     }
     if seen == *users {
         return Ok(());

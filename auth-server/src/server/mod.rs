@@ -1,18 +1,13 @@
 //! What the server does when a token is asked for: the order of its steps.
 
-use std::{
-    net::IpAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicI64, Ordering},
-    },
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicI64, Ordering},
 };
 
 use berth_shared::{
     clock::Clock,
-    rights::Rights,
     serve::{budget::Budget, socket::SocketFile},
-    subject::Subject,
     telemetry::chain,
 };
 use zeroize::Zeroizing;
@@ -30,7 +25,7 @@ use crate::{
         credentials::{Method, SignedIn},
         current::Current,
         last_used::LastUsed,
-        request::{Agent, Granted, IssueError, TokenRequest},
+        request::{Granted, IssueError, TokenRequest},
     },
     start_error::StartError,
     trust::keys::IssuerKeys,
@@ -52,7 +47,7 @@ pub struct AuthServer {
     pub(crate) users: Users,
     pub(crate) sign_in: SignIn,
     issuer: Issuer,
-    recorder: Recorder,
+    pub(crate) recorder: Recorder,
     /// The bodies of requests, in bytes.
     pub(crate) memory: Budget,
     /// The private socket, once it is open.
@@ -165,14 +160,6 @@ impl AuthServer {
         self.sign_in.verifier.runs()
     }
 
-    /// Reads the htpasswd file again if it has changed.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn refresh_users(&self) -> Result<(), database::Error> {
-        self.users.fresh().await.map(|_| ())
-    }
-
     /// Whether requests can be served, or what a person should know.
     pub(crate) async fn ready(&self) -> Result<(), String> {
         self.socket.get().map_or(Ok(()), SocketFile::check)?;
@@ -193,21 +180,11 @@ impl AuthServer {
         Current::of(&self.database, &self.users).await
     }
 
-    /// What `subject` may do now; somebody who is gone has no rights.
-    pub(crate) async fn rights(&self, subject: &Subject) -> Result<Rights, database::Error> {
-        Ok(self.current().await?.rights(subject, self.clock.now()))
-    }
-
     /// Checks the credentials and issues a token, and notes what came of it for the audit.
     pub(crate) async fn issue(&self, request: TokenRequest<'_>) -> Result<Granted, IssueError> {
         let result = self.check_and_issue(&request).await;
         self.recorder.request(&request, &result);
         result
-    }
-
-    /// Notes credentials that could not be read: whose they are is not known.
-    pub(crate) fn note_unreadable(&self, client: Option<IpAddr>, agent: Agent<'_>) {
-        self.recorder.unreadable(client, agent);
     }
 
     /// Rules and counter come from the one policy that [`current`](Self::current) gave before the
