@@ -5,16 +5,17 @@ use std::{path::Path, sync::Arc};
 
 use berth_shared::{
     clock::Clock,
+    files::lock,
     sqlite::{foreign_schema, migrate, snapshot},
 };
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{Connection, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 use tokio::sync::Mutex;
 
 use super::{
     Error,
     policy::Policy,
     reader::Reader,
-    sqlite::{MIGRATIONS, connect, create, identity, migration_lock},
+    sqlite::{MIGRATIONS, connect, create, identity},
 };
 use crate::audit::Author;
 
@@ -39,7 +40,7 @@ impl Database {
         let file = identity(path).map_err(failed)?;
         let mut writer = connect(path).await?;
         // Server and authctl may both be the first to open it.
-        let lock = migration_lock(path).map_err(failed)?;
+        let lock = lock(&path.with_extension("db.lock")).map_err(failed)?;
         migrate(&mut writer, &MIGRATIONS, path, |_| ()).await?;
         drop(lock);
         let reader = Reader::open(path, file).await?;
@@ -50,6 +51,15 @@ impl Database {
     #[must_use]
     pub fn acting(self, author: Author) -> Self {
         Self { author, ..self }
+    }
+
+    /// Makes one change that is no act.
+    pub(super) async fn write(
+        &self,
+        change: Query<'_, Sqlite, SqliteArguments>,
+    ) -> Result<(), Error> {
+        change.execute(&mut *self.writer.lock().await).await?;
+        Ok(())
     }
 
     /// Looks through the whole database.

@@ -123,12 +123,8 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to.
     pub async fn note_refresh_token(&self, id: i64, now: UnixSeconds) -> Result<(), Error> {
-        sqlx::query("UPDATE refresh_tokens SET last_used = $2 WHERE id = $1 AND last_used < $2")
-            .bind(id)
-            .bind(now)
-            .execute(&mut *self.writer.lock().await)
-            .await?;
-        Ok(())
+        let note = "UPDATE refresh_tokens SET last_used = $2 WHERE id = $1 AND last_used < $2";
+        self.write(sqlx::query(note).bind(id).bind(now)).await
     }
 
     /// Every refresh token, or those of one subject, in the order in which they were issued.
@@ -180,15 +176,12 @@ impl Database {
             let row = delete.bind(id).fetch_optional(&mut *transaction).await?;
             ended.extend(row.as_ref().map(read_row).transpose()?);
         }
-        let mut concerned: Vec<_> = ended.iter().flat_map(|row| own(&row.subject)).collect();
-        concerned.sort();
-        concerned.dedup();
-        raise(&mut transaction, &concerned).await?;
         let mut of = BTreeMap::<_, Vec<i64>>::new();
         for row in &ended {
             of.entry(&row.subject).or_default().push(row.id);
         }
         for (subject, ids) in of {
+            raise(&mut transaction, &own(subject)).await?;
             let act = Act::RefreshRevoke(subject, &ids);
             record(&mut transaction, &self.author, &act).await?;
         }

@@ -1,13 +1,13 @@
 //! What is SQLite's own: the file, its connections and migrations.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
-use berth_shared::{files::lock, sqlite::options};
+use berth_shared::sqlite::options;
 use sqlx::{ConnectOptions, SqliteConnection, migrate::Migrator};
 
 use super::Error;
@@ -37,11 +37,6 @@ pub(super) fn identity(path: &Path) -> io::Result<FileIdentity> {
 pub(super) async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
     let connected = options(path).connect().await;
     connected.map_err(|source| Error::Open(path.to_owned(), source.into()))
-}
-
-/// Keeps every other process from migrating the database at `path` for as long as the file is open.
-pub(super) fn migration_lock(path: &Path) -> io::Result<File> {
-    lock(&path.with_extension("db.lock"))
 }
 
 /// What changes whenever another connection has committed.

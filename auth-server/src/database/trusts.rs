@@ -51,12 +51,8 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to.
     pub async fn note_trust(&self, name: &RobotName, now: UnixSeconds) -> Result<(), Error> {
-        sqlx::query("UPDATE trusts SET last_used = $2 WHERE name = $1")
-            .bind(name.as_str())
-            .bind(now)
-            .execute(&mut *self.writer.lock().await)
-            .await?;
-        Ok(())
+        let note = sqlx::query("UPDATE trusts SET last_used = $2 WHERE name = $1");
+        self.write(note.bind(name.as_str()).bind(now)).await
     }
 }
 

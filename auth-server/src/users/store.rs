@@ -3,7 +3,7 @@
 //! The file's metadata is looked at before each use, which costs a microsecond and misses no
 //! event. A file that is missing, blank or cut changes nothing: the old users stay.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use berth_shared::{file_stamp::Stamp, subject::UserName, telemetry::chain};
 use tokio::sync::Mutex;
@@ -21,7 +21,7 @@ const DUMMY_COST_DEFAULT: u32 = 10;
 #[derive(Default)]
 pub struct UserSet {
     /// Their stored passwords.
-    pub hashes: HashMap<UserName, StoredHash>,
+    pub hashes: BTreeMap<UserName, StoredHash>,
     /// The cost that most users have: what an unknown user's check costs.
     pub modal_cost: u32,
     /// The largest cost that a user has: what is wrong is answered as if it had cost that.
@@ -83,7 +83,7 @@ impl Users {
             return Err(LoadError::Blank(path));
         }
         report(&path, &file);
-        let set = adopt(&file, &database).await?;
+        let set = adopt(file, &database).await?;
         let reading = Reading { stamp, bytes, set, complaint: None };
         Ok(Self { path, database, current: Mutex::new(reading) })
     }
@@ -135,7 +135,7 @@ impl Users {
             return Ok(Some(format!("the last line of {shown} is cut off")));
         }
         report(&self.path, &file);
-        (current.set, current.bytes) = (adopt(&file, &self.database).await?, bytes);
+        (current.set, current.bytes) = (adopt(file, &self.database).await?, bytes);
         tracing::info!(users = current.set.hashes.len(), "read {shown} again");
         Ok(None)
     }
@@ -150,19 +150,18 @@ fn report(path: &std::path::Path, file: &Htpasswd) {
 /// Writes to the database what has changed, and only then makes the users usable: otherwise a new
 /// password would be accepted while tokens of the old one still hold.
 async fn adopt(
-    file: &Htpasswd,
+    file: Htpasswd,
     database: &database::Database,
 ) -> Result<Arc<UserSet>, database::Error> {
     let reconciled = database.reconcile_users(&file.fingerprints()).await?;
-    let hashes: HashMap<_, _> =
-        file.users.iter().map(|(name, hash)| (name.clone(), hash.clone())).collect();
+    let hashes = file.users;
     let modal_cost = modal_cost(hashes.values());
     let cost_max = hashes.values().map(StoredHash::cost).max().unwrap_or(modal_cost);
     Ok(Arc::new(UserSet { hashes, modal_cost, cost_max, reconciled }))
 }
 
 fn modal_cost<'a>(hashes: impl Iterator<Item = &'a StoredHash>) -> u32 {
-    let mut counts = std::collections::BTreeMap::<u32, usize>::new();
+    let mut counts = BTreeMap::<u32, usize>::new();
     for hash in hashes {
         *counts.entry(hash.cost()).or_default() += 1;
     }

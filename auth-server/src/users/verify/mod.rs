@@ -133,10 +133,8 @@ impl Verifier {
             (Some(stored), true) => stored.clone(),
             _ => StoredHash::dummy(stored.map_or(users.modal_cost, StoredHash::cost)),
         };
-        let password = password.map_or_else(Zeroizing::default, |password| {
-            Zeroizing::new(password.as_bytes().to_vec())
-        });
-        let tag = self.tag_of(&credentials.user, hash.as_str(), &password);
+        let shown = password.as_ref().map_or(&[][..], Password::as_bytes);
+        let tag = self.tag_of(&credentials.user, hash.as_str(), shown);
         let pair = self.throttle.pair(&self.key, &credentials.user, client);
         if self.successes.get(&tag).await.is_some() {
             count(REMEMBERED_RIGHT);
@@ -222,7 +220,8 @@ impl Verifier {
             let run = |hash: &StoredHash| {
                 runs.fetch_add(1, Ordering::Relaxed);
                 let started = Instant::now();
-                let is_right = bcrypt::verify(&*attempt.password, hash.as_str())?;
+                let password = attempt.password.as_ref().map_or(&[][..], Password::as_bytes);
+                let is_right = bcrypt::verify(password, hash.as_str())?;
                 pace.ran(hash.cost(), started.elapsed());
                 Ok::<_, bcrypt::BcryptError>(is_right)
             };
@@ -267,6 +266,7 @@ struct Attempt {
     hash: StoredHash,
     /// The largest cost that any user's hash has.
     cost_max: u32,
-    password: Zeroizing<Vec<u8>>,
+    /// None where what was shown cannot be one.
+    password: Option<Password>,
     is_possible: bool,
 }
