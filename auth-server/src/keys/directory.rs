@@ -58,10 +58,8 @@ impl SigningKeys {
         let _lock = hold(settings)?;
         let old = states_in(directory)?;
         let there = key_files(directory)?;
-        let mut states = match old.clone() {
-            Some(states) => states,
-            None => States::taken_over(there.clone(), settings.algorithm, now),
-        };
+        let taken_over = || States::taken_over(there.clone(), settings.algorithm, now);
+        let mut states = old.clone().unwrap_or_else(taken_over);
         states.forget(&there, now);
         // What is there is looked at before anything is made: a key that must not sign is named.
         for key in &states.keys {
@@ -188,7 +186,7 @@ fn load(directory: &Path, entry: &Entry, ids: KeyIds) -> Result<SigningKey, KeyE
     }
     let info = KeyInfo {
         id: pair.id(ids),
-        algorithm: pair.algorithm(),
+        algorithm,
         state: entry.state,
         made: entry.file.made,
         since: entry.since,

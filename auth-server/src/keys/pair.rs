@@ -40,13 +40,6 @@ impl Pair {
         }
     }
 
-    pub(super) fn algorithm(&self) -> KeyAlgorithm {
-        match self {
-            Self::Es256(_) => KeyAlgorithm::Es256,
-            Self::EdDsa(_) => KeyAlgorithm::EdDsa,
-        }
-    }
-
     pub(super) fn id(&self, ids: KeyIds) -> String {
         match ids {
             KeyIds::Thumbprint => self.thumbprint(),

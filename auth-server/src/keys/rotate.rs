@@ -90,10 +90,8 @@ fn check_age(keys: &SigningKeys, how: How, now: i64) -> Result<(), KeyError> {
 }
 
 fn plan(keys: &SigningKeys, how: How) -> Rotated {
-    if how == How::Compromised {
-        let dropped = keys.list().cloned().collect();
-        return Rotated { active: None, next: None, retired: None, dropped };
-    }
-    let [active, retired] = [KeyState::Next, KeyState::Active].map(|state| keys.of(state).cloned());
-    Rotated { active, next: None, retired, dropped: Vec::new() }
+    let stay = how != How::Compromised;
+    let of = |state| keys.of(state).filter(|_| stay).cloned();
+    let dropped = keys.list().filter(|_| !stay).cloned().collect();
+    Rotated { active: of(KeyState::Next), next: None, retired: of(KeyState::Active), dropped }
 }
