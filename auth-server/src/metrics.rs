@@ -12,7 +12,7 @@ use berth_shared::{
     telemetry::chain,
 };
 
-use crate::{issue::Withheld, server::AuthServer, users::verify::Outcome};
+use crate::{issue::Withheld, server::AuthServer, users::verify::OUTCOMES};
 
 /// What the server is called in the labels that both servers have.
 pub(crate) const SERVER: &str = "auth";
@@ -47,8 +47,8 @@ pub(crate) const SERIES: [Series; 24] = [
 
 /// Lets what is counted begin at nought, so that the first of something is an increase.
 pub(crate) fn begin() {
-    for outcome in Outcome::ALL {
-        counter!("berth_password_checks_total", "outcome" => outcome.word()).increment(0);
+    for outcome in OUTCOMES {
+        counter!("berth_password_checks_total", "outcome" => outcome).increment(0);
     }
     for withheld in [Withheld::Part, Withheld::Everything] {
         counter!("berth_tokens_denied_total", "withheld" => withheld.word()).increment(0);
@@ -64,7 +64,7 @@ pub(crate) async fn refresh(server: Arc<AuthServer>) {
     }
     counter!("berth_bcrypt_runs_total").absolute(server.bcrypt_runs());
     gauge!("berth_signing_keys").set(server.keys().files().count() as f64);
-    gauge!("berth_htpasswd_usable").set(f64::from(u8::from(server.users.is_usable())));
+    gauge!("berth_htpasswd_usable").set(f64::from(u8::from(server.users.is_usable().await)));
     let (looks, reads) = server.database.looks_and_reads();
     counter!("berth_policy_looks_total").absolute(looks);
     counter!("berth_policy_reads_total").absolute(reads);

@@ -144,7 +144,7 @@ pub async fn start(
 async fn look_at_files(server: &Arc<AuthServer>, shutdown: &CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-        if let Err(error) = server.refresh_users().await {
+        if let Err(error) = server.users.fresh().await {
             tracing::error!(error = chain(&error), "reading the htpasswd file again");
         }
         let keys = Arc::clone(server);

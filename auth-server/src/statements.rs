@@ -172,12 +172,12 @@ async fn everything() {
         let now = NOW + hour * 60 * 60;
         database.clear_counters(now, now).await.unwrap();
     }
-    database.tokens().void_all(1000).await.unwrap();
+    database.void_all_tokens(1000).await.unwrap();
     database.check().await.unwrap();
     assert_eq!(database.foreign_schema().await.unwrap(), None);
     // Another's act makes the policy be read again.
     let other = Database::open(&path).await.unwrap();
-    other.rules().add(&[rule("bea", Effect::Allow, None)], NOW).await.unwrap();
+    other.add_rules(&[rule("bea", Effect::Allow, None)], NOW).await.unwrap();
     database.policy().await.unwrap();
     drop(other);
     database.snapshot(&dir.path().join("copy.db")).await.unwrap();
@@ -190,30 +190,30 @@ async fn users(database: &Database) {
     let names = ["andrew", "bea", "carol"];
     let mut users: std::collections::BTreeMap<UserName, String> =
         names.iter().map(|name| (name.parse().unwrap(), "print".to_owned())).collect();
-    database.seen_users().reconcile(&users).await.unwrap();
+    database.reconcile_users(&users).await.unwrap();
     let andrew: UserName = "andrew".parse().unwrap();
     let saved = || Ok::<_, Error>(());
     users.insert(andrew.clone(), "another".to_owned());
-    database.seen_users().set(&users, &andrew, &Act::UserPassword(&andrew), saved).await.unwrap();
+    database.set_user(&users, &andrew, &Act::UserPassword(&andrew), saved).await.unwrap();
     let seen = SignInAddress { user: andrew, address: [192, 0, 2, 1].into(), seen: NOW };
-    database.sign_in_addresses().note(&seen).await.unwrap();
-    database.sign_in_addresses().list(NOW).await.unwrap();
+    database.note_sign_in_address(&seen).await.unwrap();
+    database.sign_in_addresses(NOW).await.unwrap();
     let carol: UserName = "carol".parse().unwrap();
     users.remove(&carol);
-    database.seen_users().remove(&users, &carol, saved).await.unwrap();
+    database.remove_user(&users, &carol, saved).await.unwrap();
 }
 
 async fn rules(database: &Database) {
     let (andrew, team) = ("andrew".parse().unwrap(), "team/**".parse().unwrap());
     let allow = rule("andrew", Effect::Allow, None);
-    database.rules().add(&[allow.clone(), rule("group:g", Effect::Deny, None)], NOW).await.unwrap();
-    database.rules().add(&[allow], NOW).await.unwrap();
-    database.rules().remove(&andrew, &team, Effect::Allow, "push".parse().unwrap()).await.unwrap();
+    database.add_rules(&[allow.clone(), rule("group:g", Effect::Deny, None)], NOW).await.unwrap();
+    database.add_rules(&[allow], NOW).await.unwrap();
+    database.take_actions(&andrew, &team, Effect::Allow, "push".parse().unwrap()).await.unwrap();
     let member = [Subject::from_claim("andrew").unwrap()];
     let group = "g".parse().unwrap();
-    database.groups().join(&group, &member).await.unwrap();
-    database.tokens().void(&"group:g".parse().unwrap()).await.unwrap();
-    database.groups().leave(&group, &member).await.unwrap();
+    database.join_group(&group, &member).await.unwrap();
+    database.void_tokens(&"group:g".parse().unwrap()).await.unwrap();
+    database.leave_group(&group, &member).await.unwrap();
     let mut desired = Desired::default();
     desired.rules.push(rule("bea", Effect::Allow, Some(NOW + 100)));
     desired.groups.insert(group, member.into());
@@ -226,9 +226,9 @@ async fn machines(database: &Database) {
         ("robot.a".parse().unwrap(), "robot.b".parse().unwrap());
     let made = Robot { name: robot.clone(), created: NOW, expires: None, last_used: None };
     let secret = RobotSecret::generate().unwrap();
-    assert!(database.robots().create(&made, &secret, &[]).await.unwrap());
-    database.robots().note(&robot, NOW).await.unwrap();
-    assert!(database.robots().remove(&robot).await.unwrap());
+    assert!(database.create_robot(&made, &secret, &[]).await.unwrap());
+    database.note_robot(&robot, NOW).await.unwrap();
+    assert!(database.remove_robot(&robot).await.unwrap());
     let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
     let keys = format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"a","x":"{x}"}}]}}"#);
     let trust = Trust {
@@ -241,9 +241,9 @@ async fn machines(database: &Database) {
         created: NOW,
         last_used: None,
     };
-    assert!(database.trusts().add(&trust, &[]).await.unwrap());
-    database.trusts().note(&trusted, NOW).await.unwrap();
-    assert!(database.trusts().remove(&trusted).await.unwrap());
+    assert!(database.add_trust(&trust, &[]).await.unwrap());
+    database.note_trust(&trusted, NOW).await.unwrap();
+    assert!(database.remove_trust(&trusted).await.unwrap());
 }
 
 async fn refresh_tokens(database: &Database) {
@@ -255,20 +255,20 @@ async fn refresh_tokens(database: &Database) {
         client: "docker".to_owned(),
         sequence: 1000,
     };
-    let id = database.refresh_tokens().keep(&new, NOW, UnixSeconds::new(0)).await.unwrap().unwrap();
-    assert!(database.refresh_tokens().find("hash").await.unwrap().is_some());
-    database.refresh_tokens().note(id, NOW + 1).await.unwrap();
-    assert_eq!(database.refresh_tokens().list(None).await.unwrap().len(), 1);
-    assert_eq!(database.refresh_tokens().list(Some(&subject)).await.unwrap().len(), 1);
-    assert_eq!(database.refresh_tokens().end(&[id]).await.unwrap().len(), 1);
+    let id = database.keep_refresh_token(&new, NOW, UnixSeconds::new(0)).await.unwrap().unwrap();
+    assert!(database.find_refresh_token("hash").await.unwrap().is_some());
+    database.note_refresh_token(id, NOW + 1).await.unwrap();
+    assert_eq!(database.refresh_tokens(None).await.unwrap().len(), 1);
+    assert_eq!(database.refresh_tokens(Some(&subject)).await.unwrap().len(), 1);
+    assert_eq!(database.end_refresh_tokens(&[id]).await.unwrap().len(), 1);
 }
 
 async fn audit(database: &Database) {
     let andrew = "andrew".parse().unwrap();
-    database.audit().record(&Act::UserAdd(&andrew)).await.unwrap();
-    database.audit().append(&vec![Entry::gap(NOW, 1); 50], 0).await.unwrap();
-    database.audit().clear(Kept { rows_max: 1, failure_rows_max: 1 }, 0).await.unwrap();
-    database.audit().exported().await.unwrap();
-    database.audit().rows_after(0, 10).await.unwrap();
-    database.audit().list(&Filter::default(), 10).await.unwrap();
+    database.record(&Act::UserAdd(&andrew)).await.unwrap();
+    database.append_entries(&vec![Entry::gap(NOW, 1); 50], 0).await.unwrap();
+    database.clear_rows(Kept { rows_max: 1, failure_rows_max: 1 }, 0).await.unwrap();
+    database.exported_row().await.unwrap();
+    database.rows_after(0, 10).await.unwrap();
+    database.list_rows(&Filter::default(), 10).await.unwrap();
 }

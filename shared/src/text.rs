@@ -2,6 +2,7 @@
 
 /// For types that are read from text and shown as it:
 /// `#[serde(try_from = "String", into = "String")]` reads and writes them so too.
+#[macro_export]
 macro_rules! through_text {
     ($name:ident: $invalid:ty) => {
         impl TryFrom<String> for $name {
@@ -20,7 +21,23 @@ macro_rules! through_text {
     };
 }
 
-pub(crate) use through_text;
+pub use through_text;
+
+/// The same for types that say their text by `as_str`.
+#[macro_export]
+macro_rules! shown_as_str {
+    ($($name:ident: $invalid:ty),*) => {$(
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        $crate::text::through_text!($name: $invalid);
+    )*};
+}
+
+pub use shown_as_str;
 
 /// A value that is its text, all of which `$check` has found right.
 macro_rules! text_value {
@@ -48,13 +65,7 @@ macro_rules! text_value {
             }
         }
 
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-
-        $crate::text::through_text!($name: $invalid);
+        $crate::text::shown_as_str!($name: $invalid);
     };
 }
 

@@ -140,7 +140,7 @@ impl Stack {
     /// When the database refuses.
     pub async fn grant(&self, subject: &str, rule: &str) {
         let rule = read_rule(subject, rule);
-        self.auth_database().await.rules().add(&[rule], self.clock.now()).await.expect("granting");
+        self.auth_database().await.add_rules(&[rule], self.clock.now()).await.expect("granting");
     }
 
     /// A second handle to the auth server's database, as `authctl` opens one.

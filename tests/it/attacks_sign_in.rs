@@ -94,7 +94,7 @@ async fn what_costs_nothing_to_cause_washes_no_guess_out_of_the_audit() {
     };
     fail().await;
     let store = stack.auth_database().await;
-    let all = async || store.audit().list(&Filter::default(), 100_000).await.expect("the rows");
+    let all = async || store.list_rows(&Filter::default(), 100_000).await.expect("the rows");
     let guess = eventually("the guess is written down", async || {
         all().await.into_iter().find(|row| row.event == "login.fail")
     })
@@ -109,12 +109,11 @@ async fn what_costs_nothing_to_cause_washes_no_guess_out_of_the_audit() {
     .await;
     assert!(!again.detail.contains_key("checked"), "{again:?}");
     let nobody = Entry::login_fail(UnixSeconds::new(0), "wrong", None, None, Source::default());
-    let exported = store.audit().exported().await.expect("how far the file is");
+    let exported = store.exported_row().await.expect("how far the file is");
     for _ in 0..3 {
-        store.audit().append(&vec![nobody.clone(); 2_000], exported).await.expect("rows");
+        store.append_entries(&vec![nobody.clone(); 2_000], exported).await.expect("rows");
         store
-            .audit()
-            .append(&vec![Entry::gap(UnixSeconds::new(0), 1); 2_000], exported)
+            .append_entries(&vec![Entry::gap(UnixSeconds::new(0), 1); 2_000], exported)
             .await
             .expect("rows");
     }
@@ -146,13 +145,13 @@ async fn what_is_turned_away_pushes_nothing_out_of_the_audits_files() {
     })
     .await;
     let busy = Entry::login_busy(UnixSeconds::new(0), None, None, Source::default());
-    let exported = store.audit().exported().await.expect("how far the file is");
+    let exported = store.exported_row().await.expect("how far the file is");
     for _ in 0..3 {
-        store.audit().append(&vec![busy.clone(); 2_000], exported).await.expect("rows");
+        store.append_entries(&vec![busy.clone(); 2_000], exported).await.expect("rows");
     }
-    store.audit().append(&[Entry::gap(UnixSeconds::new(0), 1)], exported).await.expect("a row");
+    store.append_entries(&[Entry::gap(UnixSeconds::new(0), 1)], exported).await.expect("a row");
     let filter = Filter { event: Some("audit.gap".to_owned()), ..Filter::default() };
-    let last = store.audit().list(&filter, 1).await.expect("the rows").pop().expect("a row").id;
+    let last = store.list_rows(&filter, 1).await.expect("the rows").pop().expect("a row").id;
     eventually("the file has caught up", async || ids(&files[0]).contains(&last).then_some(()))
         .await;
     let has_guess = files.each_ref().map(|file| ids(file).contains(&guess));
@@ -182,7 +181,7 @@ async fn what_costs_nothing_to_cause_pushes_no_act_and_no_guess_out_of_their_fil
         Entry::login_fail(UnixSeconds::new(0), "wrong", robot.as_ref(), None, Source::default());
     let nobody =
         Entry::login_fail(UnixSeconds::new(0), "unreadable", None, None, Source::default());
-    let exported = store.audit().exported().await.expect("how far the file is");
+    let exported = store.exported_row().await.expect("how far the file is");
     let user = Subject::User("dan".parse().expect("a name"));
     let refused = Entry::token(
         UnixSeconds::new(0),
@@ -198,10 +197,10 @@ async fn what_costs_nothing_to_cause_pushes_no_act_and_no_guess_out_of_their_fil
         Source::default(),
     );
     for entry in [robot, nobody, refused] {
-        store.audit().append(&vec![entry; 2_000], exported).await.expect("rows");
+        store.append_entries(&vec![entry; 2_000], exported).await.expect("rows");
     }
     let last =
-        store.audit().list(&Filter::default(), 1).await.expect("the rows").pop().expect("a row").id;
+        store.list_rows(&Filter::default(), 1).await.expect("the rows").pop().expect("a row").id;
     eventually("the file has caught up", async || ids(&all).contains(&last).then_some(())).await;
     assert!(!ids(&all).contains(&act) && !ids(&all).contains(&guess), "they were rotated away");
     assert_eq!((ids(&acts), ids(&failures)), (vec![act], vec![guess]));

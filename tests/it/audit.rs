@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 const PULL_AND_PUSH: &str = "/token?scope=repository:app:pull,push&client_id=docker";
 
 async fn rows(stack: &Stack) -> Vec<Row> {
-    stack.auth_database().await.audit().list(&Filter::default(), 1_000).await.expect("the rows")
+    stack.auth_database().await.list_rows(&Filter::default(), 1_000).await.expect("the rows")
 }
 
 /// Waits for the rows of an event, so many of them.
@@ -180,32 +180,31 @@ async fn every_act_is_recorded_with_who_did_it() {
     let users = Htpasswd::parse(&users).fingerprints();
     let start = rows(&stack).await.last().map_or(0, |row| row.id);
 
-    store.rules().add(&[allow("andrew", "a:*"), deny.clone()], now).await.expect("adding");
+    store.add_rules(&[allow("andrew", "a:*"), deny.clone()], now).await.expect("adding");
     for rule in [allow("andrew", "a:push"), deny] {
         store
-            .rules()
-            .remove(&rule.grantee, &rule.pattern, rule.effect, rule.actions)
+            .take_actions(&rule.grantee, &rule.pattern, rule.effect, rule.actions)
             .await
             .expect("taking");
     }
-    store.groups().join(&devs, &member).await.expect("joining");
-    store.groups().join(&devs, &member).await.expect("joining again");
-    store.groups().leave(&devs, &member).await.expect("leaving");
-    store.robots().create(&robot, &secret, &[allow("robot.ci", "c:pull")]).await.expect("making");
-    store.tokens().void(&allow("everyone", "x:pull").grantee).await.expect("voiding");
+    store.join_group(&devs, &member).await.expect("joining");
+    store.join_group(&devs, &member).await.expect("joining again");
+    store.leave_group(&devs, &member).await.expect("leaving");
+    store.create_robot(&robot, &secret, &[allow("robot.ci", "c:pull")]).await.expect("making");
+    store.void_tokens(&allow("everyone", "x:pull").grantee).await.expect("voiding");
     let desired = Desired {
         rules: vec![allow("bea", "d:pull")],
         groups: BTreeMap::from([(devs, BTreeSet::from(member))]),
     };
     store.apply(&desired, true, true, now).await.expect("a dry run");
     store.apply(&desired, true, false, now).await.expect("applying");
-    store.robots().remove(&robot.name).await.expect("removing");
+    store.remove_robot(&robot.name).await.expect("removing");
     let saved = || Ok::<_, auth_server::database::Error>(());
     let act = Act::UserPassword(&andrew);
-    store.seen_users().set(&users, &andrew, &act, saved).await.expect("a password");
-    store.seen_users().remove(&users, &andrew, saved).await.expect("removing");
+    store.set_user(&users, &andrew, &act, saved).await.expect("a password");
+    store.remove_user(&users, &andrew, saved).await.expect("removing");
 
-    let rows = store.audit().rows_after(start, 100).await.expect("the rows");
+    let rows = store.rows_after(start, 100).await.expect("the rows");
     assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), ACTS);
     assert_eq!(rows[2].detail["actions"], "push");
     for row in &rows {
@@ -290,14 +289,13 @@ async fn rows_that_are_cleared_before_the_file_has_them_are_told_in_it() {
     fs::create_dir(file(&stack)).expect("something in its place");
     stack.start_auth().await;
     let store = stack.auth_database().await;
-    let exported = store.audit().exported().await.expect("how far the file is");
+    let exported = store.exported_row().await.expect("how far the file is");
     store
-        .audit()
-        .append(&vec![Entry::gap(UnixSeconds::new(0), 1); 1_500], exported)
+        .append_entries(&vec![Entry::gap(UnixSeconds::new(0), 1); 1_500], exported)
         .await
         .expect("rows");
     eventually("the oldest are cleared", async || {
-        let oldest = store.audit().rows_after(exported, 1).await.expect("a row");
+        let oldest = store.rows_after(exported, 1).await.expect("a row");
         (oldest[0].id > exported + 1).then_some(())
     })
     .await;
@@ -394,7 +392,7 @@ async fn no_secret_is_in_the_database_the_file_or_the_log() {
     let robot = Robot { name, created, expires: None, last_used: None };
     let (secret, unknown) = (RobotSecret::generate(), RobotSecret::generate());
     let (secret, unknown) = (secret.expect("a secret"), unknown.expect("a secret"));
-    stack.auth_database().await.robots().create(&robot, &secret, &[]).await.expect("making");
+    stack.auth_database().await.create_robot(&robot, &secret, &[]).await.expect("making");
     let (secret, unknown) = (secret.expose(), unknown.expose());
     let tokens = show_everywhere(&stack, secret, unknown).await;
     rows_of(&stack, "login.fail", 11).await;

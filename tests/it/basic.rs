@@ -141,7 +141,7 @@ async fn voided_tokens_are_replaced_behind_the_clients_back() {
     let scope = &["repository:app:pull"];
     let token = stack.token("andrew", scope).await;
     let andrew = "andrew".parse().expect("a subject");
-    stack.auth_database().await.tokens().void(&andrew).await.expect("voiding");
+    stack.auth_database().await.void_tokens(&andrew).await.expect("voiding");
     eventually("the token is void", async || {
         pull(&stack, "andrew", PASSWORD).await.expect(200);
         let answer = stack.client.get(&token, "/v2/app/manifests/v1").await;

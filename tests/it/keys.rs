@@ -248,7 +248,7 @@ async fn keys_that_cannot_be_had_hold_up_no_revocation() {
     stack.start_registry().await;
     stack.client.get(&token, MANIFEST).await.expect(200);
     let andrew = "andrew".parse().expect("a subject");
-    stack.auth_database().await.tokens().void(&andrew).await.expect("voiding");
+    stack.auth_database().await.void_tokens(&andrew).await.expect("voiding");
     eventually("the token is void", async || {
         (stack.client.get(&token, MANIFEST).await.status == 401).then_some(())
     })

@@ -85,9 +85,7 @@ async fn while_it_is_off_none_is_issued_and_every_refresh_grant_refused() {
     }
     let basic = stack.client.call("GET", "/token?scope=repository:open:pull");
     basic.basic(USER_NAME, generated.expose()).send().await.expect(401);
-    assert!(
-        stack.auth_database().await.refresh_tokens().list(None).await.expect("the rows").is_empty()
-    );
+    assert!(stack.auth_database().await.refresh_tokens(None).await.expect("the rows").is_empty());
 }
 
 #[tokio::test]
@@ -96,9 +94,7 @@ async fn one_is_issued_to_who_asks_and_to_nobody_else() {
     let secret = RobotSecret::generate().expect("a secret");
     let name = "robot.ci".parse().expect("a name");
     let robot = Robot { name, created: stack.clock.now(), expires: None, last_used: None };
-    assert!(
-        stack.auth_database().await.robots().create(&robot, &secret, &[]).await.expect("making")
-    );
+    assert!(stack.auth_database().await.create_robot(&robot, &secret, &[]).await.expect("making"));
     let password = PASSWORD.replace(' ', "+");
     let of_andrew = format!("grant_type=password&username=andrew&password={password}");
     let get = |query: &str| stack.client.call("GET", format!("/token?{query}"));
@@ -115,9 +111,7 @@ async fn one_is_issued_to_who_asks_and_to_nobody_else() {
     }
     let wrong = get("offline_token=true").basic("andrew", "wrong").send().await.expect(401);
     assert!(!String::from_utf8_lossy(&wrong.body).contains("refresh_token"));
-    assert!(
-        stack.auth_database().await.refresh_tokens().list(None).await.expect("the rows").is_empty()
-    );
+    assert!(stack.auth_database().await.refresh_tokens(None).await.expect("the rows").is_empty());
     for call in [
         get("offline_token=true&client_id=docker").basic("andrew", PASSWORD),
         form(&stack, &format!("{of_andrew}&access_type=offline&client_id=docker")),
@@ -130,7 +124,7 @@ async fn one_is_issued_to_who_asks_and_to_nobody_else() {
         assert!(issued.starts_with("berth_rt_") && issued.len() == 45, "{issued}");
         refresh(&stack, &issued).send().await.expect(200);
     }
-    let rows = stack.auth_database().await.refresh_tokens().list(None).await.expect("the rows");
+    let rows = stack.auth_database().await.refresh_tokens(None).await.expect("the rows");
     let subjects: Vec<_> = rows.iter().map(|row| row.subject.to_string()).collect();
     assert_eq!(subjects, ["andrew", "andrew", "robot.ci", "robot.ci"]);
     assert!(rows.iter().all(|row| row.client == "docker"));
@@ -174,10 +168,7 @@ async fn docker_logs_in_and_skopeo_goes_on_with_what_docker_kept() {
     assert_eq!(scope(&answer), "repository:app:pull repository:open:pull");
     assert_eq!(refresh_token(&answer), Some(kept), "the same one");
     assert_eq!(stack.auth.bcrypt_runs(), runs, "no refresh costs a bcrypt run");
-    assert_eq!(
-        stack.auth_database().await.refresh_tokens().list(None).await.expect("the rows").len(),
-        1
-    );
+    assert_eq!(stack.auth_database().await.refresh_tokens(None).await.expect("the rows").len(), 1);
 }
 
 #[tokio::test]
@@ -210,7 +201,7 @@ async fn rights_are_those_of_the_moment_and_losing_one_ends_no_refresh_token() {
     let (andrew, app) = ("andrew".parse().expect("a name"), "app".parse().expect("a pattern"));
     let store = stack.auth_database().await;
     let push = "push".parse().expect("an action");
-    store.rules().remove(&andrew, &app, Effect::Allow, push).await.expect("revoking");
+    store.take_actions(&andrew, &app, Effect::Allow, push).await.expect("revoking");
     assert_eq!(scope(&refresh(&stack, &kept).send().await.expect(200)), "");
     stack.grant("andrew", "app:pull").await;
     let answer = refresh(&stack, &kept).send().await.expect(200);
@@ -241,11 +232,11 @@ async fn a_new_password_a_removed_user_and_revoke_tokens_end_it() {
     for grantee in ["andrew", "group:devs", "everyone"] {
         let devs = "devs".parse().expect("a name");
         let andrew = Subject::from_claim("andrew").expect("a subject");
-        stack.auth_database().await.groups().join(&devs, &[andrew]).await.expect("joining");
+        stack.auth_database().await.join_group(&devs, &[andrew]).await.expect("joining");
         let kept = log_in(&stack).await;
         let answer = refresh(&stack, &kept).send().await.expect(200);
         let grantee = grantee.parse().expect("a grantee");
-        assert_eq!(stack.auth_database().await.tokens().void(&grantee).await.expect("voiding"), 1);
+        assert_eq!(stack.auth_database().await.void_tokens(&grantee).await.expect("voiding"), 1);
         is_void(&stack, &kept).await;
         eventually("the token that came from it is void", async || {
             let answer = stack.client.get(&token(&answer), "/v2/").await;
@@ -261,9 +252,9 @@ async fn what_authctl_revokes_ends_and_so_do_the_tokens_that_came_from_it() {
     let (lost, kept) = (log_in(&stack).await, log_in(&stack).await);
     let answer = refresh(&stack, &lost).send().await.expect(200);
     stack.client.get(&token(&answer), "/v2/").await.expect(200);
-    let rows = stack.auth_database().await.refresh_tokens().list(None).await.expect("the rows");
+    let rows = stack.auth_database().await.refresh_tokens(None).await.expect("the rows");
     let ended =
-        stack.auth_database().await.refresh_tokens().end(&[rows[0].id]).await.expect("ending");
+        stack.auth_database().await.end_refresh_tokens(&[rows[0].id]).await.expect("ending");
     assert_eq!(ended.len(), 1);
     is_void(&stack, &lost).await;
     refresh(&stack, &kept).send().await.expect(200);
@@ -287,8 +278,7 @@ async fn a_robots_refresh_token_ends_with_the_robot_and_its_secret() {
             stack
                 .auth_database()
                 .await
-                .robots()
-                .create(&robot, &secret, &rules)
+                .create_robot(&robot, &secret, &rules)
                 .await
                 .expect("making")
         );
@@ -302,10 +292,10 @@ async fn a_robots_refresh_token_ends_with_the_robot_and_its_secret() {
     assert_eq!(answer.json()["expires_in"], 300, "no token outlives the secret");
     stack.clock.advance(Duration::from_secs(300));
     is_void(&stack, &kept).await;
-    assert!(stack.auth_database().await.robots().remove(&name).await.expect("removing"));
+    assert!(stack.auth_database().await.remove_robot(&name).await.expect("removing"));
     let kept = make(None).await;
     refresh(&stack, &kept).send().await.expect(200);
-    assert!(stack.auth_database().await.robots().remove(&name).await.expect("removing"));
+    assert!(stack.auth_database().await.remove_robot(&name).await.expect("removing"));
     is_void(&stack, &kept).await;
     // A robot of that name that comes later has another secret, and inherits nothing.
     make(None).await;
@@ -320,7 +310,7 @@ async fn one_that_nobody_uses_ends_and_one_in_use_goes_on() {
     refresh(&stack, &used).send().await.expect(200);
     let now = stack.clock.now();
     eventually("the use is noted", async || {
-        let rows = stack.auth_database().await.refresh_tokens().list(None).await.expect("the rows");
+        let rows = stack.auth_database().await.refresh_tokens(None).await.expect("the rows");
         rows.iter().any(|row| row.last_used == now).then_some(())
     })
     .await;

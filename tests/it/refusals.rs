@@ -29,9 +29,7 @@ async fn make_robot(stack: &Stack, name: &str, life: Option<UnixSeconds>) -> Rob
     let expires = life.map(|life| created + life.get());
     let name = name.parse().expect("a name");
     let robot = Robot { name, created, expires, last_used: None };
-    assert!(
-        stack.auth_database().await.robots().create(&robot, &secret, &[]).await.expect("making")
-    );
+    assert!(stack.auth_database().await.create_robot(&robot, &secret, &[]).await.expect("making"));
     secret
 }
 
@@ -72,10 +70,8 @@ async fn expired_revoked_and_malformed_secrets_of_every_kind_get_one_401() {
         refresh(&stack, token).send().await.expect(200);
     }
     let store = stack.auth_database().await;
-    assert!(
-        store.robots().remove(&"robot.revoked".parse().expect("a name")).await.expect("removing")
-    );
-    store.tokens().void(&"andrew".parse().expect("a name")).await.expect("voiding");
+    assert!(store.remove_robot(&"robot.revoked".parse().expect("a name")).await.expect("removing"));
+    store.void_tokens(&"andrew".parse().expect("a name")).await.expect("voiding");
     stack.set_password("carl", "another");
     let htpasswd = stack.root().join("htpasswd");
     let lines = fs::read_to_string(&htpasswd).expect("the users");

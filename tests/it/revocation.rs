@@ -46,8 +46,7 @@ pub(crate) async fn revoke(stack: &Stack, subject: &str, rule: &str) {
     let rule = read_rule(subject, rule);
     let store = stack.auth_database().await;
     let taken = store
-        .rules()
-        .remove(&rule.grantee, &rule.pattern, rule.effect, rule.actions)
+        .take_actions(&rule.grantee, &rule.pattern, rule.effect, rule.actions)
         .await
         .expect("revoking");
     assert!(!taken.is_empty());
@@ -138,8 +137,8 @@ async fn a_large_table_of_counters_still_arrives() {
     let members: Vec<Subject> = (0..70_000).map(|n| Subject::User(name(n))).collect();
     let store = stack.auth_database().await;
     let group = "many".parse().expect("a group");
-    store.groups().join(&group, &members).await.expect("joining");
-    store.tokens().void(&Grantee::Group(group)).await.expect("voiding");
+    store.join_group(&group, &members).await.expect("joining");
+    store.void_tokens(&Grantee::Group(group)).await.expect("voiding");
     revoke(&stack, "andrew", "app:push").await;
     let is_void = async || (!works(&stack, &andrew).await).then_some(());
     within(Duration::from_secs(60), "the token is void", is_void).await;

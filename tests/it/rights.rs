@@ -12,7 +12,7 @@ use harness::{
 
 async fn deny(stack: &Stack, subject: &str, rule: &str) {
     let rule = Rule { effect: Effect::Deny, ..read_rule(subject, rule) };
-    stack.auth_database().await.rules().add(&[rule], stack.clock.now()).await.expect("denying");
+    stack.auth_database().await.add_rules(&[rule], stack.clock.now()).await.expect("denying");
 }
 
 fn subject(name: &str) -> Subject {
@@ -93,10 +93,10 @@ async fn a_group_gives_its_members_what_it_holds_until_they_leave() {
     assert_eq!(granted(&stack, "bea", "repository:app:pull").await, "");
     let store = stack.auth_database().await;
     let bea = [subject("bea")];
-    assert_eq!(store.groups().join(&devs(), &bea).await.expect("joining"), bea);
+    assert_eq!(store.join_group(&devs(), &bea).await.expect("joining"), bea);
     let token = stack.token("bea", &["repository:app:pull"]).await;
     assert_eq!(pull(&stack, &token).await, 200);
-    assert_eq!(store.groups().leave(&devs(), &bea).await.expect("leaving"), bea);
+    assert_eq!(store.leave_group(&devs(), &bea).await.expect("leaving"), bea);
     is_voided(&stack, &token).await;
     assert_eq!(granted(&stack, "bea", "repository:app:pull").await, "");
 }
@@ -106,21 +106,21 @@ async fn what_a_group_loses_its_members_lose() {
     let stack = with_image().await;
     stack.grant("group:devs", "app:push").await;
     let store = stack.auth_database().await;
-    store.groups().join(&devs(), &[subject("bea")]).await.expect("joining");
+    store.join_group(&devs(), &[subject("bea")]).await.expect("joining");
     let scope = &["repository:app:pull"];
     let (andrew, bea) = (stack.token("andrew", scope).await, stack.token("bea", scope).await);
     let rule = read_rule("group:devs", "app:push");
-    let taken = store.rules().remove(&rule.grantee, &rule.pattern, rule.effect, rule.actions).await;
+    let taken = store.take_actions(&rule.grantee, &rule.pattern, rule.effect, rule.actions).await;
     assert!(!taken.expect("revoking").is_empty());
     is_voided(&stack, &bea).await;
     assert_eq!(pull(&stack, &andrew).await, 200);
     // Joining takes something away where the group is denied something.
     stack.grant("bea", "app:pull").await;
-    store.groups().leave(&devs(), &[subject("bea")]).await.expect("leaving");
+    store.leave_group(&devs(), &[subject("bea")]).await.expect("leaving");
     deny(&stack, "group:devs", "app:pull").await;
     let bea = stack.token("bea", scope).await;
     assert_eq!(pull(&stack, &bea).await, 200);
-    store.groups().join(&devs(), &[subject("bea")]).await.expect("joining");
+    store.join_group(&devs(), &[subject("bea")]).await.expect("joining");
     is_voided(&stack, &bea).await;
 }
 
@@ -147,7 +147,7 @@ async fn tokens_can_be_made_void_without_taking_rights_away() {
     let scope = &["repository:app:pull"];
     let token = stack.token("andrew", scope).await;
     let andrew: Grantee = "andrew".parse().expect("a subject");
-    stack.auth_database().await.tokens().void(&andrew).await.expect("voiding");
+    stack.auth_database().await.void_tokens(&andrew).await.expect("voiding");
     is_voided(&stack, &token).await;
     assert_eq!(pull(&stack, &stack.token("andrew", scope).await).await, 200);
 }

@@ -28,7 +28,7 @@ async fn with_robot(life: Option<UnixSeconds>) -> (Stack, RobotSecret) {
     let robot = Robot { name: ci(), created, expires, last_used: None };
     let rules = [read_rule("robot.ci", "app:pull")];
     assert!(
-        stack.auth_database().await.robots().create(&robot, &secret, &rules).await.expect("making")
+        stack.auth_database().await.create_robot(&robot, &secret, &rules).await.expect("making")
     );
     (stack, secret)
 }
@@ -116,7 +116,7 @@ async fn a_token_ends_with_its_secret_and_a_removed_robot_has_neither() {
     assert_eq!(answer.json()["expires_in"], 300);
     let token = token(&answer);
     stack.client.get(&token, "/v2/app/manifests/v1").await.expect(200);
-    assert!(stack.auth_database().await.robots().remove(&ci()).await.expect("removing"));
+    assert!(stack.auth_database().await.remove_robot(&ci()).await.expect("removing"));
     basic(&stack, "robot.ci", secret.expose()).await.expect(401);
     eventually("the token is void", async || {
         let answer = stack.client.get(&token, "/v2/app/manifests/v1").await;

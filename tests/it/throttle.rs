@@ -113,7 +113,7 @@ async fn after_a_restart_during_an_attack_from_everywhere_the_owner_signs_in_at_
     let now = stack.clock.now();
     let known = eventually("the address is noted", async || {
         let known =
-            stack.auth_database().await.sign_in_addresses().list(now).await.expect("the addresses");
+            stack.auth_database().await.sign_in_addresses(now).await.expect("the addresses");
         (!known.is_empty()).then_some(known)
     })
     .await;

@@ -41,7 +41,7 @@ pub(crate) fn trust(name: &str, issuer: &str) -> Trust {
 /// Adds a trust that may push to `app`.
 pub(crate) async fn add(stack: &Stack, trust: &Trust) {
     let rules = [read_rule(trust.name.as_str(), "app:push")];
-    assert!(stack.auth_database().await.trusts().add(trust, &rules).await.expect("adding"));
+    assert!(stack.auth_database().await.add_trust(trust, &rules).await.expect("adding"));
 }
 
 /// Claims that the trust of [`trust`] is for, with those of `more` put in; null takes one out.
@@ -315,15 +315,14 @@ async fn a_removed_trust_has_no_tokens_and_a_revoked_grant_voids_them() {
     let berth = issued(&bearer(&stack, &token).await.expect(200));
     assert!(works(&berth).await);
     let name = "robot.github".parse().expect("a name");
-    assert!(stack.auth_database().await.trusts().remove(&name).await.expect("removing"));
+    assert!(stack.auth_database().await.remove_trust(&name).await.expect("removing"));
     bearer(&stack, &token).await.expect(401);
     eventually("the token is void", async || (!works(&berth).await).then_some(())).await;
     // Whoever gets the name later begins without rights.
     stack
         .auth_database()
         .await
-        .trusts()
-        .add(&trust("robot.github", &issuer.url), &[])
+        .add_trust(&trust("robot.github", &issuer.url), &[])
         .await
         .expect("adding");
     assert_eq!(bearer(&stack, &token).await.expect(200).json()["scope"], "");

@@ -84,7 +84,7 @@ async fn a_trust_that_is_added_again_forgets_the_keys_from_before() {
     let readd = async || {
         stack.clock.advance(Duration::from_secs(1));
         let store = stack.auth_database().await;
-        assert!(store.trusts().remove(&NAME.parse().expect("a name")).await.expect("removing"));
+        assert!(store.remove_trust(&NAME.parse().expect("a name")).await.expect("removing"));
         let created = stack.clock.now();
         add(&stack, &Trust { created, ..trust(NAME, &issuer.url) }).await;
     };

@@ -39,8 +39,8 @@ pub async fn change(
 ) -> Result<Vec<Subject>, Error> {
     let database = admin.database().await?;
     Ok(match (dry_run, joins) {
-        (false, true) => database.groups().join(group, members).await?,
-        (false, false) => database.groups().leave(group, members).await?,
+        (false, true) => database.join_group(group, members).await?,
+        (false, false) => database.leave_group(group, members).await?,
         (true, _) => {
             let policy = database.policy().await?;
             let now = policy.groups.get(group);

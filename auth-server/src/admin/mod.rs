@@ -50,7 +50,7 @@ impl Admin {
 
     /// The clock that what is done is written down by.
     pub fn clock(&self) -> &Clock {
-        self.author.clock()
+        &self.author.clock
     }
 
     /// The time.

@@ -16,7 +16,7 @@ use crate::{database::policy::robots::Robot, secrets::robot::RobotSecret};
 /// cannot be used.
 pub async fn check_new(admin: &Admin, name: &RobotName) -> Result<(), Error> {
     let policy = admin.policy().await?;
-    if policy.trusts.get(name).is_some() {
+    if policy.trusts.contains_key(name) {
         return Err(Error::TrustNeedsNoSecret(name.clone()));
     }
     if policy.robots.get(name).is_some() {
@@ -39,7 +39,7 @@ pub async fn create(
     check_new(admin, name).await?;
     let secret = RobotSecret::generate().map_err(|_| Error::Randomness)?;
     let robot = Robot { name: name.clone(), created: admin.now(), expires, last_used: None };
-    if !admin.database().await?.robots().create(&robot, &secret, rules).await? {
+    if !admin.database().await?.create_robot(&robot, &secret, rules).await? {
         return Err(Error::RobotThere(name.clone()));
     }
     Ok((secret, naming(admin, &Grantee::Robot(name.clone())).await?))
@@ -62,13 +62,13 @@ pub async fn list(admin: &Admin) -> Result<Vec<(Robot, usize)>, Error> {
 /// cannot be written to.
 pub async fn remove(admin: &Admin, name: &RobotName, dry_run: bool) -> Result<(), Error> {
     let policy = admin.policy().await?;
-    if policy.trusts.get(name).is_some() {
+    if policy.trusts.contains_key(name) {
         return Err(Error::TrustHasNoSecret(name.clone()));
     }
     let is_there = if dry_run {
         policy.robots.get(name).is_some()
     } else {
-        admin.database().await?.robots().remove(name).await?
+        admin.database().await?.remove_robot(name).await?
     };
     if is_there { Ok(()) } else { Err(Error::NoRobot(name.clone())) }
 }

@@ -35,7 +35,7 @@ pub async fn warnings(
 /// # Errors
 /// When the database cannot be written to; nothing is added then.
 pub async fn add(admin: &Admin, grantee: &Grantee, rules: &[Rule]) -> Result<Vec<Rule>, Error> {
-    admin.database().await?.rules().add(rules, admin.now()).await?;
+    admin.database().await?.add_rules(rules, admin.now()).await?;
     naming(admin, grantee).await
 }
 
@@ -61,8 +61,8 @@ pub async fn take(
     dry_run: bool,
 ) -> Result<Actions, Error> {
     if !dry_run {
-        let rules = admin.database().await?.rules();
-        return Ok(rules.remove(grantee, pattern, effect, actions).await?);
+        let database = admin.database().await?;
+        return Ok(database.take_actions(grantee, pattern, effect, actions).await?);
     }
     let rules = naming(admin, grantee).await?;
     let of_it = rules.iter().filter(|rule| rule.pattern == *pattern && rule.effect == effect);

@@ -24,7 +24,7 @@ pub async fn check_new(admin: &Admin, name: &RobotName) -> Result<(), Error> {
 pub async fn add(admin: &Admin, trust: &Trust, rules: &[Rule]) -> Result<Vec<Rule>, Error> {
     let name = &trust.name;
     check_new(admin, name).await?;
-    if !admin.database().await?.trusts().add(trust, rules).await? {
+    if !admin.database().await?.add_trust(trust, rules).await? {
         let policy = admin.policy().await?;
         return Err(taken(name, &policy).unwrap_or_else(|| Error::Meanwhile(name.clone())));
     }
@@ -38,7 +38,7 @@ pub async fn add(admin: &Admin, trust: &Trust, rules: &[Rule]) -> Result<Vec<Rul
 pub async fn list(admin: &Admin) -> Result<Vec<(Trust, usize)>, Error> {
     let policy = admin.policy().await?;
     let rules = |name: &RobotName| policy.rules_naming(&Grantee::Robot(name.clone())).len();
-    Ok(policy.trusts.iter().map(|trust| (trust.clone(), rules(&trust.name))).collect())
+    Ok(policy.trusts.values().map(|trust| (trust.clone(), rules(&trust.name))).collect())
 }
 
 /// Removes a trust with its rules and groups, and voids its tokens; in a dry run nothing is done.
@@ -47,9 +47,9 @@ pub async fn list(admin: &Admin) -> Result<Vec<(Trust, usize)>, Error> {
 /// [`Error::NoTrust`] where there is none, and when the database cannot be written to.
 pub async fn remove(admin: &Admin, name: &RobotName, dry_run: bool) -> Result<(), Error> {
     let is_there = if dry_run {
-        admin.policy().await?.trusts.get(name).is_some()
+        admin.policy().await?.trusts.contains_key(name)
     } else {
-        admin.database().await?.trusts().remove(name).await?
+        admin.database().await?.remove_trust(name).await?
     };
     if is_there { Ok(()) } else { Err(Error::NoTrust(name.clone())) }
 }

@@ -93,7 +93,7 @@ pub async fn remove(admin: &Admin, name: &UserName, dry_run: bool) -> Result<usi
         // The user first: a crash in between leaves rules of nobody, which a list shows.
         editor.remove(name);
         let save = || editor.save().map_err(Error::from);
-        database.seen_users().remove(&editor.parse().fingerprints(), name, save).await?;
+        database.remove_user(&editor.parse().fingerprints(), name, save).await?;
     }
     Ok(rules)
 }
@@ -128,6 +128,6 @@ fn there(editor: &Editor, name: &UserName, admin: &Admin) -> Result<(), Error> {
 /// Saves the file with the user's new line, and writes down by which act.
 async fn save(admin: &Admin, editor: &Editor, name: &UserName, act: &Act<'_>) -> Result<(), Error> {
     let save = || editor.save().map_err(Error::from);
-    let seen = admin.database().await?.seen_users();
-    seen.set(&editor.parse().fingerprints(), name, act, save).await
+    let database = admin.database().await?;
+    database.set_user(&editor.parse().fingerprints(), name, act, save).await
 }

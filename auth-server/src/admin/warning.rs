@@ -34,7 +34,7 @@ impl Nobody {
         let is_there = match grantee {
             Grantee::User(name) => admin.users().users.contains_key(name),
             Grantee::Robot(name) => {
-                policy.robots.get(name).is_some() || policy.trusts.get(name).is_some()
+                policy.robots.get(name).is_some() || policy.trusts.contains_key(name)
             }
             Grantee::Group(name) => policy.groups.contains_key(name),
             Grantee::Everyone | Grantee::Anonymous => true,

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use berth_shared::{
     clock::{UnixSeconds, rfc3339},
-    rights::Rule,
+    rights::{Effect, Rule},
     subject::{Grantee, GroupName, RobotName, Subject, UserName},
 };
 use serde_json::{Map, Value, json};
@@ -13,14 +13,10 @@ use serde_json::{Map, Value, json};
 /// Something that an administrator did, or that the server noticed an administrator had done.
 #[derive(Debug, Clone, Copy)]
 pub enum Act<'a> {
-    /// A rule allows more.
-    Grant(&'a Rule),
-    /// An allow, or some of its actions, was taken back.
-    Revoke(&'a Rule),
-    /// A rule forbids more.
-    Deny(&'a Rule),
-    /// A deny, or some of its actions, was taken back.
-    DenyRemove(&'a Rule),
+    /// A rule allows more, or forbids more.
+    RuleAdd(&'a Rule),
+    /// A rule, or some of its actions, was taken back.
+    RuleRemove(&'a Rule),
     /// Somebody was put into a group.
     GroupAdd(&'a GroupName, &'a Subject),
     /// Somebody was taken out of a group.
@@ -64,10 +60,15 @@ impl Act<'_> {
     /// somebody; and what else there is to know.
     pub fn parts(&self) -> (&'static str, Option<String>, Map<String, Value>) {
         let (word, subject, detail): (_, Option<&dyn Display>, _) = match self {
-            Self::Grant(rule) => ("grant.add", Some(&rule.grantee), of_rule(rule)),
-            Self::Revoke(rule) => ("grant.remove", Some(&rule.grantee), of_rule(rule)),
-            Self::Deny(rule) => ("deny.add", Some(&rule.grantee), of_rule(rule)),
-            Self::DenyRemove(rule) => ("deny.remove", Some(&rule.grantee), of_rule(rule)),
+            Self::RuleAdd(rule) => {
+                let word = if rule.effect == Effect::Allow { "grant.add" } else { "deny.add" };
+                (word, Some(&rule.grantee), of_rule(rule))
+            }
+            Self::RuleRemove(rule) => {
+                let word =
+                    if rule.effect == Effect::Allow { "grant.remove" } else { "deny.remove" };
+                (word, Some(&rule.grantee), of_rule(rule))
+            }
             Self::GroupAdd(group, member) => ("group.add", Some(member), json!({ "group": group })),
             Self::GroupRemove(group, member) => {
                 ("group.remove", Some(member), json!({ "group": group }))

@@ -13,10 +13,11 @@ const SERVER: &str = "auth-server";
 /// Who acts, and by which clock that is written down.
 #[derive(Debug, Clone)]
 pub struct Author {
-    clock: Clock,
-    name: String,
+    pub(crate) clock: Clock,
+    /// What stands as actor.
+    pub(crate) name: String,
     /// What is known of a person beside the name.
-    more: Map<String, Value>,
+    pub(crate) more: Map<String, Value>,
 }
 
 impl Author {
@@ -44,21 +45,6 @@ impl Author {
             author.more.insert("sudo_user".to_owned(), claimed.into());
         }
         author
-    }
-
-    /// The clock that this author goes by.
-    pub fn clock(&self) -> &Clock {
-        &self.clock
-    }
-
-    /// What stands as actor.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// What stands beside it.
-    pub(crate) fn more(&self) -> &Map<String, Value> {
-        &self.more
     }
 }
 
@@ -89,7 +75,7 @@ mod tests {
         ] {
             let author = Author::person(Clock::set(UnixSeconds::new(0)), "grant", claimed);
             assert_eq!(author.more.get("sudo_user").and_then(Value::as_str), expected);
-            assert_eq!((&author.more["verb"], author.name().is_empty()), (&json!("grant"), false));
+            assert_eq!((&author.more["verb"], author.name.is_empty()), (&json!("grant"), false));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use berth_shared::{clock::UnixSeconds, scope::Scope, subject::Subject};
-use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::issue::Withheld;
 
@@ -23,29 +23,31 @@ pub struct Entry {
     at: UnixSeconds,
     event: &'static str,
     subject: Option<String>,
-    detail: Detail,
+    /// What else is known, as an object of JSON.
+    detail: Map<String, Value>,
 }
 
 /// Where a request came from, as far as it says so. What the client says of itself is cut to a
 /// bound, and to what a terminal may be shown.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Source {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<String>,
-}
+#[derive(Debug, Clone, Default)]
+pub struct Source(Map<String, Value>);
 
 impl Source {
     /// From the client's address, the parameter `client_id` and the header `User-Agent`.
     pub fn new(client: Option<IpAddr>, client_id: Option<&str>, user_agent: Option<&str>) -> Self {
-        Self {
-            client: client.map(|client| client.to_canonical()),
-            client_id: client_id.map(shown_client_id),
-            user_agent: user_agent.map(|agent| printable(agent, USER_AGENT_BYTES_MAX)),
+        Self::default()
+            .with("client", client.map(|client| client.to_canonical().to_string()))
+            .with("client_id", client_id.map(shown_client_id))
+            .with("user_agent", user_agent.map(|agent| printable(agent, USER_AGENT_BYTES_MAX)))
+    }
+
+    /// What is known beside it; nothing where `value` is none.
+    fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        let value = value.into();
+        if !value.is_null() {
+            self.0.insert(name.to_owned(), value);
         }
+        self
     }
 }
 
@@ -68,34 +70,6 @@ pub struct Token<'a> {
     pub id: &'a str,
 }
 
-#[derive(Debug, Clone, Default, Serialize)]
-struct Detail {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    method: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    requested: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    granted: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    jti: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    /// Whether a password was checked, and not only looked up: such a row is kept apart from those
-    /// that cost nothing to cause.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    checked: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name_tag: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refresh_token: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lost: Option<u64>,
-    #[serde(flatten)]
-    source: Source,
-}
-
 impl Entry {
     /// `token.issue`, or `token.deny` when less was given than asked for.
     pub fn token(at: UnixSeconds, token: &Token<'_>, source: Source) -> Self {
@@ -103,16 +77,13 @@ impl Entry {
             Withheld::Nothing => "token.issue",
             Withheld::Part | Withheld::Everything => "token.deny",
         };
-        let detail = Detail {
-            method: Some(token.method),
-            service: Some(token.service.to_owned()),
-            requested: Some(list(token.requested)),
-            granted: Some(list(token.granted)),
-            jti: Some(token.id.to_owned()),
-            source,
-            ..Detail::default()
-        };
-        Self { at, event, subject: Some(token.subject.to_string()), detail }
+        let detail = source
+            .with("method", token.method)
+            .with("service", token.service)
+            .with("requested", list(token.requested))
+            .with("granted", list(token.granted))
+            .with("jti", token.id);
+        Self { at, event, subject: Some(token.subject.to_string()), detail: detail.0 }
     }
 
     /// `login.fail`. `known` is the user or robot of the name that was shown, `name_tag` stands for
@@ -124,14 +95,17 @@ impl Entry {
         name_tag: Option<String>,
         source: Source,
     ) -> Self {
-        let detail = Detail { reason: Some(reason), name_tag, source, ..Detail::default() };
+        let detail = source.with("reason", reason).with("name_tag", name_tag).0;
         Self { at, event: "login.fail", subject: known.map(ToString::to_string), detail }
     }
 
-    /// The same, where a password was checked for it.
+    /// The same, where a password was checked for it, and not only looked up: such a row is kept apart
+    /// from those that cost nothing to cause.
     #[must_use]
     pub fn checked(mut self, is_checked: bool) -> Self {
-        self.detail.checked = is_checked;
+        if is_checked {
+            self.detail.insert("checked".to_owned(), true.into());
+        }
         self
     }
 
@@ -149,13 +123,13 @@ impl Entry {
     /// `refresh.issue`: a refresh token was given out; `id` is what `authctl refresh-tokens` calls
     /// it.
     pub fn refresh_issue(at: UnixSeconds, subject: &Subject, id: i64, source: Source) -> Self {
-        let detail = Detail { refresh_token: Some(id), source, ..Detail::default() };
+        let detail = source.with("refresh_token", id).0;
         Self { at, event: "refresh.issue", subject: Some(subject.to_string()), detail }
     }
 
     /// `audit.gap`: so many entries before this one were lost.
     pub fn gap(at: UnixSeconds, lost: u64) -> Self {
-        let detail = Detail { lost: Some(lost), ..Detail::default() };
+        let detail = Source::default().with("lost", lost).0;
         Self { at, event: "audit.gap", subject: None, detail }
     }
 
@@ -168,7 +142,7 @@ impl Entry {
 
     /// Whether a password was checked for it.
     pub(crate) fn is_checked(&self) -> bool {
-        self.detail.checked
+        self.detail.contains_key("checked")
     }
 
     /// Whether everything was as the client asked for it.

@@ -28,16 +28,12 @@ pub struct Row {
     /// The ring that it is kept in: what the table says, and nobody is told. `act` is for acts of
     /// administration, which no client can cause; `guess` for guesses at a user's password, which
     /// come no faster than passwords are checked: all other failures come as often as somebody likes.
+    /// `busy` is for sign-ins that were turned away, for which nothing was looked at.
     #[serde(skip)]
     pub ring: String,
 }
 
 impl Row {
-    /// Whether nothing was looked at for it: a sign-in that was turned away, as often as anybody likes.
-    pub fn is_turned_away(&self) -> bool {
-        self.ring == "busy"
-    }
-
     /// The row as a line of JSON, with its end.
     pub fn line(&self) -> String {
         format!("{}\n", shown::json(&serde_json::to_string(self).unwrap_or_default()))

@@ -27,8 +27,9 @@ pub(super) enum Error {
 
 /// The files, and how far they have come.
 pub struct Export {
-    /// Away while another thread writes.
-    files: Option<Files>,
+    /// That of all that was answered comes last: what is in it is written down as done. Away while
+    /// another thread writes.
+    files: Option<[Part; 4]>,
     /// The last row that the files have.
     pub(super) exported: i64,
     /// Whether the file was looked at: it may be further on than the database knows.
@@ -37,17 +38,11 @@ pub struct Export {
     pub(super) missed: u64,
 }
 
-struct Files {
-    /// But for what was turned away.
-    all: Lines,
-    beside: [Beside; 3],
-}
-
-/// A file beside the other, which may be further on than that.
-struct Beside {
+/// A file of some of the rows, which may be further on than another.
+struct Part {
     lines: Lines,
-    /// The ring of the rows that are in it.
-    ring: &'static str,
+    /// Whether the rows of a ring are in it.
+    has: fn(&str) -> bool,
     /// The last row in it.
     exported: i64,
 }
@@ -61,14 +56,13 @@ struct LineId {
 impl Export {
     /// To the file at `path`, and to three beside it. They are opened when they are needed.
     pub fn new(path: &Path, settings: &Settings) -> Self {
-        let files = Files {
-            all: Lines::new(path.to_owned(), settings),
-            beside: [
-                Beside::new("acts", "act", path, settings),
-                Beside::new("failures", "guess", path, settings),
-                Beside::new("busy", "busy", path, settings),
-            ],
-        };
+        let part = |path, has| Part { lines: Lines::new(path, settings), has, exported: 0 };
+        let files = [
+            part(beside(path, "acts"), |ring| ring == "act"),
+            part(beside(path, "failures"), |ring| ring == "guess"),
+            part(beside(path, "busy"), |ring| ring == "busy"),
+            part(path.to_owned(), |ring| ring != "busy"),
+        ];
         Self { files: Some(files), exported: 0, is_placed: false, missed: 0 }
     }
 
@@ -79,10 +73,11 @@ impl Export {
             return Ok(());
         }
         let Some(files) = &mut self.files else { return Err(Error::Broken) };
-        self.exported = end_of(&files.all, database).await?.unwrap_or_default().max(self.exported);
-        for beside in &mut files.beside {
-            beside.exported = end_of(&beside.lines, database).await?.unwrap_or_default();
+        for part in files.iter_mut() {
+            part.exported = end_of(&part.lines, database).await?.unwrap_or_default();
         }
+        let [.., answered] = files;
+        self.exported = self.exported.max(answered.exported);
         self.is_placed = true;
         Ok(())
     }
@@ -91,7 +86,7 @@ impl Export {
     pub(super) async fn append(&mut self, rows: Vec<Row>) -> Result<(), Error> {
         let Some(mut files) = self.files.take() else { return Err(Error::Broken) };
         let done = tokio::task::spawn_blocking(move || {
-            let appended = files.append(&rows);
+            let appended = files.iter_mut().try_for_each(|part| part.append(&rows));
             (files, appended)
         });
         let (files, appended) = done.await.map_err(|_| Error::Broken)?;
@@ -100,22 +95,9 @@ impl Export {
     }
 }
 
-impl Files {
-    /// Those beside first: what is in the file of all is written down as done.
+impl Part {
     fn append(&mut self, rows: &[Row]) -> Result<(), FileError> {
-        self.beside.iter_mut().try_for_each(|beside| beside.append(rows))?;
-        let answered: Vec<Row> = rows.iter().filter(|row| !row.is_turned_away()).cloned().collect();
-        if answered.is_empty() { Ok(()) } else { self.all.append(&answered) }
-    }
-}
-
-impl Beside {
-    fn new(word: &str, ring: &'static str, path: &Path, settings: &Settings) -> Self {
-        Self { lines: Lines::new(beside(path, word), settings), ring, exported: 0 }
-    }
-
-    fn append(&mut self, rows: &[Row]) -> Result<(), FileError> {
-        let is_new = |row: &&Row| row.ring == self.ring && row.id > self.exported;
+        let is_new = |row: &&Row| (self.has)(&row.ring) && row.id > self.exported;
         let rows: Vec<Row> = rows.iter().filter(is_new).cloned().collect();
         if let Some(last) = rows.last() {
             self.lines.append(&rows)?;
@@ -129,7 +111,7 @@ impl Beside {
 async fn end_of(lines: &Lines, database: &Database) -> Result<Option<i64>, Error> {
     let line = lines.last()?.unwrap_or_default();
     let Ok(LineId { id }) = serde_json::from_str(&line) else { return Ok(None) };
-    let row = database.audit().rows_after(id.saturating_sub(1), 1).await?;
+    let row = database.rows_after(id.saturating_sub(1), 1).await?;
     Ok(row.first().filter(|row| row.id == id && row.line() == line).map(|row| row.id))
 }
 

@@ -76,17 +76,16 @@ impl Lines {
 
     fn append_all(&mut self, rows: &[Row]) -> Result<(), FileError> {
         let mut text = String::new();
-        let mut bytes = self.open()?.bytes;
+        self.open()?;
         for row in rows {
             let line = row.line();
-            let length = line.len() as u64;
-            if bytes > 0 && bytes + length > self.bytes_max {
+            let written = self.current.as_ref().map_or(0, |current| current.bytes);
+            let bytes = written + text.len() as u64;
+            if bytes > 0 && bytes + line.len() as u64 > self.bytes_max {
                 self.write(&text)?;
                 text.clear();
                 self.rotate()?;
-                bytes = self.open()?.bytes;
             }
-            bytes += length;
             text.push_str(&line);
         }
         self.write(&text)
@@ -107,18 +106,14 @@ impl Lines {
 
     /// The current file. One that somebody has moved away or deleted is begun anew.
     fn open(&mut self) -> Result<&mut Current, FileError> {
-        let place = fs::metadata(&self.path).ok().map(|meta| (meta.dev(), meta.ino()));
-        let is_in_place = |current: &Current| {
-            let meta = current.file.metadata().ok();
-            meta.map(|meta| (meta.dev(), meta.ino())) == place
+        let identity = |meta: io::Result<fs::Metadata>| meta.ok().map(|it| (it.dev(), it.ino()));
+        let place = identity(fs::metadata(&self.path));
+        let is_in_place = |current: &Current| identity(current.file.metadata()) == place;
+        let current = match self.current.take().filter(is_in_place) {
+            Some(current) => current,
+            None => open(&self.path)?,
         };
-        match self.current.take().filter(is_in_place) {
-            Some(current) => Ok(self.current.insert(current)),
-            None => {
-                let current = open(&self.path)?;
-                Ok(self.current.insert(current))
-            }
-        }
+        Ok(self.current.insert(current))
     }
 
     /// Makes the current file the first of those before, and forgets what is too old.

@@ -105,7 +105,7 @@ impl Writer {
 
     async fn step(&mut self) -> Result<(), Error> {
         if !self.is_begun {
-            self.exported_noted = self.database.audit().exported().await?;
+            self.exported_noted = self.database.exported_row().await?;
             if let Some(export) = &mut self.export {
                 export.exported = self.exported_noted;
             }
@@ -134,7 +134,7 @@ impl Writer {
             return Ok(());
         }
         let exported = self.exported();
-        self.database.audit().append(&self.pending, exported).await?;
+        self.database.append_entries(&self.pending, exported).await?;
         self.pending.clear();
         self.exported_noted = exported;
         Ok(())
@@ -142,7 +142,7 @@ impl Writer {
 
     async fn clear(&mut self) -> Result<(), Error> {
         let exported = self.export.as_ref().map_or(i64::MAX, |export| export.exported);
-        let missed = self.database.audit().clear(self.kept, exported).await?;
+        let missed = self.database.clear_rows(self.kept, exported).await?;
         if let Some(export) = &mut self.export
             && missed > 0
         {
@@ -157,7 +157,7 @@ impl Writer {
     async fn export(&mut self) -> Result<(), Error> {
         while let Some(export) = &mut self.export {
             export.find_place(&self.database).await?;
-            let rows = self.database.audit().rows_after(export.exported, ROWS_AT_ONCE).await?;
+            let rows = self.database.rows_after(export.exported, ROWS_AT_ONCE).await?;
             let Some(last) = rows.last().map(|row| row.id) else {
                 return self.note_exported().await;
             };
@@ -180,7 +180,7 @@ impl Writer {
     async fn note_exported(&mut self) -> Result<(), Error> {
         let exported = self.exported();
         if exported != self.exported_noted {
-            self.database.audit().append(&[], exported).await?;
+            self.database.append_entries(&[], exported).await?;
             self.exported_noted = exported;
         }
         Ok(())

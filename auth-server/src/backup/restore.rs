@@ -101,8 +101,8 @@ async fn stage(
     // time in seconds stands for it: the sequence counts acts of administration, and those are
     // fewer than seconds.
     let last = last_sequence(&config.database()).await.unwrap_or_default();
-    database.tokens().void_all(by.clock().now().get().max(last)).await?;
-    database.audit().record(&Act::Restore(&contents.made)).await?;
+    database.void_all_tokens(by.clock.now().get().max(last)).await?;
+    database.record(&Act::Restore(&contents.made)).await?;
     database.close().await?;
     Ok(staged)
 }

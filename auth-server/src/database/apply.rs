@@ -5,20 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use berth_shared::{
     action::Actions,
     clock::UnixSeconds,
-    pattern::Pattern,
-    rights::{Effect, Rule},
-    subject::{Grantee, GroupName, Subject},
+    rights::Rule,
+    subject::{GroupName, Subject},
 };
-use sqlx::SqliteConnection;
 
 use super::{
-    Error,
-    counters::raise,
-    groups,
+    Database, Error, groups,
     policy::Policy,
     rules,
     transaction::{begin, record},
-    writer::Writer,
 };
 use crate::audit::Act;
 
@@ -52,44 +47,49 @@ impl Changes {
     }
 }
 
-/// What makes two rules one, and the actions of both.
-type Merged = BTreeMap<(Grantee, Pattern, Effect, Option<UnixSeconds>), Actions>;
+/// Rules that say no actions, each with those of all that are like it.
+type Merged = BTreeMap<Rule, Actions>;
 
-/// Makes the database say what is desired; see [`Database::apply`](super::Database::apply).
-pub(super) async fn apply(
-    writer: &Writer,
-    desired: &Desired,
-    prune: bool,
-    dry_run: bool,
-    now: UnixSeconds,
-) -> Result<Changes, Error> {
-    let mut connection = writer.lock().await;
-    let mut transaction = begin(&mut connection).await?;
-    let there = Policy::read(&mut transaction).await?;
-    let mut changes = difference(desired, &there, now);
-    if !prune {
-        changes.removed.clear();
-        changes.left.clear();
+impl Database {
+    /// Adds what `desired` has and the database has not; with `prune` takes away what only the
+    /// database has. Gives back what was changed, or with `dry_run` what would be.
+    ///
+    /// # Errors
+    /// When the database cannot be written to; nothing is changed then.
+    pub async fn apply(
+        &self,
+        desired: &Desired,
+        prune: bool,
+        dry_run: bool,
+        now: UnixSeconds,
+    ) -> Result<Changes, Error> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        let there = Policy::read(&mut transaction).await?;
+        let mut changes = difference(desired, &there, now);
+        if !prune {
+            changes.removed.clear();
+            changes.left.clear();
+        }
+        if dry_run {
+            transaction.rollback().await?;
+            return Ok(changes);
+        }
+        rules::add_all(&mut transaction, &self.author, &changes.added, now).await?;
+        for (group, member) in &changes.joined {
+            groups::change(&mut transaction, &self.author, group, member, true).await?;
+        }
+        for rule in &changes.removed {
+            let is_it = |held: &Rule| held.expires == rule.expires;
+            rules::take(&mut transaction, rule, is_it).await?;
+            record(&mut transaction, &self.author, &Act::RuleRemove(rule)).await?;
+        }
+        for (group, member) in &changes.left {
+            groups::change(&mut transaction, &self.author, group, member, false).await?;
+        }
+        transaction.commit().await?;
+        Ok(changes)
     }
-    if dry_run {
-        transaction.rollback().await?;
-        return Ok(changes);
-    }
-    rules::add_all(&mut transaction, writer.author(), &changes.added, now).await?;
-    for (group, member) in &changes.joined {
-        groups::join(&mut transaction, group, member).await?;
-        record(&mut transaction, writer.author(), &Act::GroupAdd(group, member)).await?;
-    }
-    for rule in &changes.removed {
-        remove(&mut transaction, rule).await?;
-        record(&mut transaction, writer.author(), &rules::removed(rule)).await?;
-    }
-    for (group, member) in &changes.left {
-        groups::leave(&mut transaction, group, member).await?;
-        record(&mut transaction, writer.author(), &Act::GroupRemove(group, member)).await?;
-    }
-    transaction.commit().await?;
-    Ok(changes)
 }
 
 fn difference(desired: &Desired, there: &Policy, now: UnixSeconds) -> Changes {
@@ -113,8 +113,7 @@ fn difference(desired: &Desired, there: &Policy, now: UnixSeconds) -> Changes {
 fn merge<'a>(rules: impl Iterator<Item = &'a Rule>) -> Merged {
     let mut merged = Merged::new();
     for rule in rules {
-        let key = (rule.grantee.clone(), rule.pattern.clone(), rule.effect, rule.expires);
-        let actions = merged.entry(key).or_default();
+        let actions = merged.entry(Rule { actions: Actions::NONE, ..rule.clone() }).or_default();
         *actions = actions.union(rule.actions);
     }
     merged
@@ -122,35 +121,18 @@ fn merge<'a>(rules: impl Iterator<Item = &'a Rule>) -> Merged {
 
 /// What `from` has and `other` has not.
 fn missing(from: &Merged, other: &Merged) -> Vec<Rule> {
-    let lacks = |(key, actions): (&(Grantee, Pattern, Effect, Option<UnixSeconds>), &Actions)| {
-        let lacking = actions.difference(other.get(key).copied().unwrap_or_default());
-        let (grantee, pattern, effect, expires) = key.clone();
-        (!lacking.is_empty()).then_some(Rule {
-            grantee,
-            pattern,
-            effect,
-            actions: lacking,
-            expires,
-        })
-    };
-    from.iter().filter_map(lacks).collect()
-}
-
-/// Takes the actions of `rule` out of the rule that ends at the same time.
-async fn remove(transaction: &mut SqliteConnection, rule: &Rule) -> Result<(), Error> {
-    rules::take(transaction, rule).await?;
-    if rule.effect == Effect::Allow {
-        raise(transaction, std::slice::from_ref(&rule.grantee)).await?;
-    }
-    Ok(())
+    let lacking = from.iter().map(|(rule, actions)| {
+        let actions = actions.difference(other.get(rule).copied().unwrap_or_default());
+        Rule { actions, ..rule.clone() }
+    });
+    lacking.filter(|rule| !rule.actions.is_empty()).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{Database, samples::allow},
-        *,
-    };
+    use berth_shared::rights::Effect;
+
+    use super::{super::samples::allow, *};
 
     fn moment(seconds: i64) -> UnixSeconds {
         UnixSeconds::new(seconds)
@@ -168,11 +150,10 @@ mod tests {
         let andrew = Subject::from_claim("andrew").unwrap();
         let devs: GroupName = "devs".parse().unwrap();
         database
-            .rules()
-            .add(&[allow("andrew", "a", "pull,delete"), allow("bea", "b", "pull")], moment(0))
+            .add_rules(&[allow("andrew", "a", "pull,delete"), allow("bea", "b", "pull")], moment(0))
             .await
             .unwrap();
-        database.groups().join(&devs, std::slice::from_ref(&andrew)).await.unwrap();
+        database.join_group(&devs, std::slice::from_ref(&andrew)).await.unwrap();
         let desired = Desired {
             rules: vec![allow("andrew", "a", "push,pull"), rule(Effect::Deny, "bea", "b", "push")],
             groups: BTreeMap::from([(

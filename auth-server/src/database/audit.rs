@@ -1,16 +1,15 @@
 //! The table of the audit: acts in their own transactions, what clients caused in batches, and
 //! what was written, read back.
 
-use std::{iter, sync::Arc};
+use std::iter;
 
 use berth_shared::clock::UnixSeconds;
 use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, query::Query, sqlite::SqliteArguments};
 
 use super::{
-    Error,
+    Database, Error,
     transaction::{begin, record},
-    writer::Writer,
 };
 use crate::audit::{Act, Row, entry::Entry};
 
@@ -63,13 +62,7 @@ impl Kept {
     }
 }
 
-/// The table of what happened.
-#[derive(Debug, Clone, Copy)]
-pub struct AuditTable<'a> {
-    pub(super) writer: &'a Writer,
-}
-
-impl AuditTable<'_> {
+impl Database {
     /// Writes down an act that has no transaction of its own.
     ///
     /// # Errors
@@ -77,7 +70,7 @@ impl AuditTable<'_> {
     pub async fn record(&self, act: &Act<'_>) -> Result<(), Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
-        record(&mut transaction, self.writer.author(), act).await?;
+        record(&mut transaction, &self.author, act).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -85,19 +78,13 @@ impl AuditTable<'_> {
     ///
     /// # Errors
     /// When the database cannot be written to; nothing is written then.
-    pub async fn append(&self, entries: &[Entry], exported: i64) -> Result<(), Error> {
+    pub async fn append_entries(&self, entries: &[Entry], exported: i64) -> Result<(), Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
-        // Most parts are of one length.
-        let (mut length, mut statement): (usize, Arc<str>) = (0, "".into());
         for part in parts(entries) {
-            if length != part.len() {
-                length = part.len();
-                let rows = places(length);
-                let text = format!("INSERT INTO audit (at, event, subject, detail) VALUES {rows}");
-                statement = text.into();
-            }
-            let mut insert = sqlx::query(AssertSqlSafe(Arc::clone(&statement)));
+            let rows = places(part.len());
+            let insert = format!("INSERT INTO audit (at, event, subject, detail) VALUES {rows}");
+            let mut insert = sqlx::query(AssertSqlSafe(insert));
             for entry in part {
                 let (at, event, subject, detail) = entry.values()?;
                 insert = insert.bind(at).bind(event).bind(subject).bind(detail);
@@ -116,7 +103,7 @@ impl AuditTable<'_> {
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn clear(&self, kept: Kept, exported: i64) -> Result<u64, Error> {
+    pub async fn clear_rows(&self, kept: Kept, exported: i64) -> Result<u64, Error> {
         let mut writer = self.writer.lock().await;
         let rings: Vec<(String, i64)> =
             sqlx::query_as("SELECT ring, rows FROM audit_rings").fetch_all(&mut *writer).await?;
@@ -161,7 +148,7 @@ impl AuditTable<'_> {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn exported(&self) -> Result<i64, Error> {
+    pub async fn exported_row(&self) -> Result<i64, Error> {
         let last = sqlx::query_scalar("SELECT last_id FROM audit_exported");
         Ok(last.fetch_one(&mut *self.writer.lock().await).await?)
     }
@@ -182,7 +169,7 @@ impl AuditTable<'_> {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn list(&self, filter: &Filter, count: u32) -> Result<Vec<Row>, Error> {
+    pub async fn list_rows(&self, filter: &Filter, count: u32) -> Result<Vec<Row>, Error> {
         // The time leads to an id: rows are in the order of both, but for a clock that was set back.
         let query = sqlx::query(
             "SELECT id, at, event, subject, actor, detail, ring FROM audit
@@ -256,7 +243,7 @@ fn read_detail(text: &str) -> Result<Map<String, Value>, Error> {
 mod tests {
     use berth_shared::{clock::Clock, subject::Subject};
 
-    use super::{super::Database, *};
+    use super::*;
     use crate::audit::Author;
 
     fn moment(seconds: i64) -> UnixSeconds {
@@ -264,7 +251,7 @@ mod tests {
     }
 
     async fn events(database: &Database, filter: &Filter) -> Vec<String> {
-        let rows = database.audit().list(filter, 100).await.unwrap();
+        let rows = database.list_rows(filter, 100).await.unwrap();
         rows.into_iter().map(|row| row.event).collect()
     }
 
@@ -275,11 +262,11 @@ mod tests {
         let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         let database = database.acting(Author::server(clock.clone()));
         let (andrew, bea) = ("andrew".parse().unwrap(), "bea".parse().unwrap());
-        database.audit().record(&Act::UserAdd(&andrew)).await.unwrap();
+        database.record(&Act::UserAdd(&andrew)).await.unwrap();
         clock.advance(std::time::Duration::from_secs(10));
-        database.audit().record(&Act::UserPassword(&andrew)).await.unwrap();
-        database.audit().record(&Act::HtpasswdAdd(&bea)).await.unwrap();
-        database.audit().append(&[Entry::gap(moment(120), 7)], 0).await.unwrap();
+        database.record(&Act::UserPassword(&andrew)).await.unwrap();
+        database.record(&Act::HtpasswdAdd(&bea)).await.unwrap();
+        database.append_entries(&[Entry::gap(moment(120), 7)], 0).await.unwrap();
         let none = Filter::default();
         let all = ["user.add", "user.passwd", "htpasswd.add", "audit.gap"];
         assert_eq!(events(&database, &none).await, all);
@@ -296,7 +283,7 @@ mod tests {
         ] {
             assert_eq!(events(&database, &filter).await, expected, "{filter:?}");
         }
-        let newest = database.audit().list(&none, 2).await.unwrap();
+        let newest = database.list_rows(&none, 2).await.unwrap();
         assert_eq!(newest[0].event, "htpasswd.add");
         assert_eq!(
             newest[1].line(),
@@ -329,7 +316,7 @@ mod tests {
     }
 
     async fn kept(database: &Database) -> Vec<(String, i64)> {
-        let rows = database.audit().rows_after(0, 10_000).await.unwrap();
+        let rows = database.rows_after(0, 10_000).await.unwrap();
         let mut rings = std::collections::BTreeMap::<String, i64>::new();
         for row in rows {
             *rings.entry(row.ring).or_default() += 1;
@@ -346,13 +333,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         for entry in [Entry::gap(moment(0), 1), failed(Some("andrew"), true)] {
-            database.audit().append(&vec![entry; 15_000], 0).await.unwrap();
+            database.append_entries(&vec![entry; 15_000], 0).await.unwrap();
         }
         let keep = Kept { rows_max: 0, failure_rows_max: 0 };
-        assert_eq!(database.audit().clear(keep, 0).await.unwrap(), 20_000);
-        assert_eq!(database.audit().rows_after(0, 100_000).await.unwrap().len(), 10_000);
-        assert_eq!(database.audit().clear(keep, 0).await.unwrap(), 10_000);
-        assert_eq!(database.audit().clear(keep, 0).await.unwrap(), 0);
+        assert_eq!(database.clear_rows(keep, 0).await.unwrap(), 20_000);
+        assert_eq!(database.rows_after(0, 100_000).await.unwrap().len(), 10_000);
+        assert_eq!(database.clear_rows(keep, 0).await.unwrap(), 10_000);
+        assert_eq!(database.clear_rows(keep, 0).await.unwrap(), 0);
     }
 
     #[tokio::test]
@@ -360,19 +347,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         let keep = Kept { rows_max: 20, failure_rows_max: 10 };
-        database.audit().record(&Act::UserAdd(&"andrew".parse().unwrap())).await.unwrap();
+        database.record(&Act::UserAdd(&"andrew".parse().unwrap())).await.unwrap();
         let guesses = vec![failed(Some("andrew"), true); 3];
-        database.audit().append(&guesses, 0).await.unwrap();
+        database.append_entries(&guesses, 0).await.unwrap();
         for behind in [26, 50, 50] {
-            database.audit().append(&vec![Entry::gap(moment(0), 1); 50], 0).await.unwrap();
+            database.append_entries(&vec![Entry::gap(moment(0), 1); 50], 0).await.unwrap();
             // Rows 5 to 8 are in the file; of the first 50 the oldest 30 go.
-            assert_eq!(database.audit().clear(keep, 8).await.unwrap(), behind);
+            assert_eq!(database.clear_rows(keep, 8).await.unwrap(), behind);
         }
         for (known, is_checked) in
             [(None, true), (Some("andrew"), false), (Some("robot.ci"), false), (None, false)]
         {
-            database.audit().append(&vec![failed(known, is_checked); 50], i64::MAX).await.unwrap();
-            database.audit().clear(keep, i64::MAX).await.unwrap();
+            database.append_entries(&vec![failed(known, is_checked); 50], i64::MAX).await.unwrap();
+            database.clear_rows(keep, i64::MAX).await.unwrap();
         }
         let some = |ring: &str, rows| (ring.to_owned(), rows);
         let expected = [
@@ -384,12 +371,12 @@ mod tests {
             some("unchecked", 10),
         ];
         assert_eq!(kept(&database).await, expected);
-        let rows = database.audit().rows_after(0, 1000).await.unwrap();
+        let rows = database.rows_after(0, 1000).await.unwrap();
         assert_eq!((rows[0].event.as_str(), rows[4].id), ("user.add", 135));
         // Guesses wash out guesses alone, the oldest first.
-        database.audit().append(&vec![failed(Some("bea"), true); 9], i64::MAX).await.unwrap();
-        database.audit().clear(keep, i64::MAX).await.unwrap();
-        let rows = database.audit().rows_after(0, 1000).await.unwrap();
+        database.append_entries(&vec![failed(Some("bea"), true); 9], i64::MAX).await.unwrap();
+        database.clear_rows(keep, i64::MAX).await.unwrap();
+        let rows = database.rows_after(0, 1000).await.unwrap();
         let guesses: Vec<_> = rows.iter().filter(|row| row.ring == "guess").collect();
         assert_eq!((guesses.len(), guesses[0].subject.as_deref()), (10, Some("andrew")));
         assert_eq!(kept(&database).await.len(), expected.len());

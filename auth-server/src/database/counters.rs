@@ -20,7 +20,7 @@ use berth_shared::{
 };
 use sqlx::{Row, SqliteConnection};
 
-use super::{Error, members::losers, row::count, transaction::begin};
+use super::{Database, Error, members::losers, transaction::begin};
 use crate::issue::TOKEN_LIFE_SECS_MAX;
 
 /// How long the server runs from one mark to the next.
@@ -37,38 +37,45 @@ pub const KEPT_SECS: i64 = KEPT_HOURS * 60 * 60;
 const _: () =
     assert!(KEPT_SECS > TOKEN_LIFE_SECS_MAX as i64 + SESSION_GRANT_SECS_MAX + 2 * LEEWAY_SECS);
 
-/// Sets a mark, and clears away the counters that every token has outlived; see
-/// [`Database::clear_counters`](super::Database::clear_counters).
-pub(super) async fn clear(
-    writer: &mut SqliteConnection,
-    now: UnixSeconds,
-    latest: UnixSeconds,
-) -> Result<u64, Error> {
-    let mut transaction = begin(writer).await?;
-    let mark = sqlx::query(
-        "INSERT INTO counter_marks (id, at, sequence)
-         SELECT COALESCE(MAX(id), 0) + 1, CASE WHEN MAX(at) > $1 THEN MAX(at) ELSE $1 END,
-         (SELECT value FROM sequence) FROM counter_marks",
-    );
-    mark.bind(now.max(latest)).execute(&mut *transaction).await?;
-    let old: Option<(i64, i64)> = sqlx::query_as(
-        "SELECT id, sequence FROM counter_marks
-         WHERE at <= $1 AND id <= (SELECT MAX(id) FROM counter_marks) - $2
-         ORDER BY id DESC LIMIT 1",
-    )
-    .bind(now - KEPT_SECS)
-    .bind(KEPT_HOURS)
-    .fetch_optional(&mut *transaction)
-    .await?;
-    let mut cleared = 0;
-    if let Some((id, sequence)) = old {
-        let counters = sqlx::query("DELETE FROM counters WHERE counter <= $1").bind(sequence);
-        cleared = counters.execute(&mut *transaction).await?.rows_affected();
-        let marks = sqlx::query("DELETE FROM counter_marks WHERE id <= $1").bind(id);
-        marks.execute(&mut *transaction).await?;
+impl Database {
+    /// Sets a mark, and clears away the counters that every token has outlived. To be called when
+    /// the server has run for [`MARK_INTERVAL`] since the last time. Tokens were issued at `latest`
+    /// at the latest, by clocks that may have been ahead. Gives back how many counters went.
+    ///
+    /// # Errors
+    /// When the database cannot be written to; nothing is changed then.
+    pub async fn clear_counters(
+        &self,
+        now: UnixSeconds,
+        latest: UnixSeconds,
+    ) -> Result<u64, Error> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = begin(&mut writer).await?;
+        let mark = sqlx::query(
+            "INSERT INTO counter_marks (id, at, sequence)
+             SELECT COALESCE(MAX(id), 0) + 1, CASE WHEN MAX(at) > $1 THEN MAX(at) ELSE $1 END,
+             (SELECT value FROM sequence) FROM counter_marks",
+        );
+        mark.bind(now.max(latest)).execute(&mut *transaction).await?;
+        let old: Option<(i64, i64)> = sqlx::query_as(
+            "SELECT id, sequence FROM counter_marks
+             WHERE at <= $1 AND id <= (SELECT MAX(id) FROM counter_marks) - $2
+             ORDER BY id DESC LIMIT 1",
+        )
+        .bind(now - KEPT_SECS)
+        .bind(KEPT_HOURS)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let mut cleared = 0;
+        if let Some((id, sequence)) = old {
+            let counters = sqlx::query("DELETE FROM counters WHERE counter <= $1").bind(sequence);
+            cleared = counters.execute(&mut *transaction).await?.rows_affected();
+            let marks = sqlx::query("DELETE FROM counter_marks WHERE id <= $1").bind(id);
+            marks.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(cleared)
     }
-    transaction.commit().await?;
-    Ok(cleared)
 }
 
 /// Moves the sequence on and makes its new value the counter of each of `grantees`; of a group, of
@@ -94,12 +101,6 @@ pub(super) async fn raise(
     Ok(())
 }
 
-/// How often something was taken away from anybody.
-pub(super) async fn sequence(transaction: &mut SqliteConnection) -> Result<u64, Error> {
-    let row = sqlx::query("SELECT value FROM sequence").fetch_one(transaction).await?;
-    count(&row, "value")
-}
-
 #[cfg(test)]
 mod tests {
     use super::{
@@ -116,7 +117,7 @@ mod tests {
     }
 
     async fn void(database: &Database, grantee: &str) {
-        database.tokens().void(&grantee.parse().unwrap()).await.unwrap();
+        database.void_tokens(&grantee.parse().unwrap()).await.unwrap();
     }
 
     /// The server runs for `hours`, by a clock that begins at `begin` and goes right.

@@ -10,109 +10,87 @@ use berth_shared::{
 use sqlx::SqliteConnection;
 
 use super::{
-    Error,
+    Database, Error,
     counters::raise,
     members::own,
     transaction::{begin, record},
-    writer::Writer,
 };
-use crate::audit::Act;
+use crate::audit::{Act, Author};
 
-/// The table of who is in which group.
-#[derive(Debug, Clone, Copy)]
-pub struct GroupTable<'a> {
-    pub(super) writer: &'a Writer,
-}
-
-impl GroupTable<'_> {
+impl Database {
     /// Makes `members` (users and robots) members of `group`. Gives back those who were not.
     ///
     /// # Errors
     /// When the database cannot be written to; nobody is added then.
-    pub async fn join(
+    pub async fn join_group(
         &self,
         group: &GroupName,
         members: &[Subject],
     ) -> Result<Vec<Subject>, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        let mut joined = Vec::new();
-        for member in members {
-            if join(&mut transaction, group, member).await? {
-                record(&mut transaction, self.writer.author(), &Act::GroupAdd(group, member))
-                    .await?;
-                joined.push(member.clone());
-            }
-        }
-        transaction.commit().await?;
-        Ok(joined)
+        self.change_group(group, members, true).await
     }
 
     /// Takes `members` out of `group`, and voids their tokens. Gives back those who were in it.
     ///
     /// # Errors
     /// When the database cannot be written to; nobody is taken out then.
-    pub async fn leave(
+    pub async fn leave_group(
         &self,
         group: &GroupName,
         members: &[Subject],
     ) -> Result<Vec<Subject>, Error> {
+        self.change_group(group, members, false).await
+    }
+
+    async fn change_group(
+        &self,
+        group: &GroupName,
+        members: &[Subject],
+        joins: bool,
+    ) -> Result<Vec<Subject>, Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
-        let mut left = Vec::new();
+        let mut changed = Vec::new();
         for member in members {
-            if leave(&mut transaction, group, member).await? {
-                record(&mut transaction, self.writer.author(), &Act::GroupRemove(group, member))
-                    .await?;
-                left.push(member.clone());
+            if change(&mut transaction, &self.author, group, member, joins).await? {
+                changed.push(member.clone());
             }
         }
         transaction.commit().await?;
-        Ok(left)
+        Ok(changed)
     }
 }
 
-/// Adds one member; whether they were none before.
-pub(super) async fn join(
+/// Adds one member or takes one out, with its row in the audit. Whether that changed something.
+pub(super) async fn change(
     transaction: &mut SqliteConnection,
+    author: &Author,
     group: &GroupName,
     member: &Subject,
+    joins: bool,
 ) -> Result<bool, Error> {
-    let added = sqlx::query(
-        "INSERT INTO group_members (group_name, member) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-    )
-    .bind(group.as_str())
-    .bind(member.claim())
-    .execute(&mut *transaction)
-    .await?
-    .rows_affected();
-    let denies: bool = sqlx::query_scalar(
+    let statement = if joins {
+        "INSERT INTO group_members (group_name, member) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+    } else {
+        "DELETE FROM group_members WHERE group_name = $1 AND member = $2"
+    };
+    let query = sqlx::query(statement).bind(group.as_str()).bind(member.claim());
+    if query.execute(&mut *transaction).await?.rows_affected() == 0 {
+        return Ok(false);
+    }
+    if !joins || is_denied(transaction, group).await? {
+        raise(transaction, &own(member)).await?;
+    }
+    let act = if joins { Act::GroupAdd } else { Act::GroupRemove };
+    record(transaction, author, &act(group, member)).await?;
+    Ok(true)
+}
+
+/// Whether a deny names `group`.
+async fn is_denied(transaction: &mut SqliteConnection, group: &GroupName) -> Result<bool, Error> {
+    let denies = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM grants WHERE grantee = $1 AND effect = $2)",
-    )
-    .bind(Grantee::Group(group.clone()).to_string())
-    .bind(Effect::Deny.word())
-    .fetch_one(&mut *transaction)
-    .await?;
-    if added > 0 && denies {
-        raise(transaction, &own(member)).await?;
-    }
-    Ok(added > 0)
-}
-
-/// Takes one member out; whether they were one.
-pub(super) async fn leave(
-    transaction: &mut SqliteConnection,
-    group: &GroupName,
-    member: &Subject,
-) -> Result<bool, Error> {
-    let removed = sqlx::query("DELETE FROM group_members WHERE group_name = $1 AND member = $2")
-        .bind(group.as_str())
-        .bind(member.claim())
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-    if removed > 0 {
-        raise(transaction, &own(member)).await?;
-    }
-    Ok(removed > 0)
+    );
+    let denies = denies.bind(Grantee::Group(group.clone()).to_string()).bind(Effect::Deny.word());
+    Ok(denies.fetch_one(transaction).await?)
 }

@@ -1,30 +1,21 @@
-//! The open database: what reads it, what writes to it, and the tables by what is done to them.
+//! The open database: what reads it, what writes to it, and whose acts those are. The acts themselves
+//! stand in the files of their tables.
 
 use std::{path::Path, sync::Arc};
 
 use berth_shared::{
-    clock::{Clock, UnixSeconds},
+    clock::Clock,
+    files::lock,
     sqlite::{foreign_schema, migrate, snapshot},
 };
-use sqlx::Connection;
+use sqlx::{Connection, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
+use tokio::sync::Mutex;
 
 use super::{
     Error,
-    apply::{self, Changes, Desired},
-    audit::AuditTable,
-    counters,
-    groups::GroupTable,
     policy::Policy,
     reader::Reader,
-    refresh_tokens::RefreshTokenTable,
-    robots::RobotTable,
-    rules::RuleTable,
-    sign_in_addresses::AddressTable,
-    sqlite::{MIGRATIONS, connect, create, identity, migration_lock},
-    tokens::Tokens,
-    trusts::TrustTable,
-    users::SeenUserTable,
-    writer::Writer,
+    sqlite::{MIGRATIONS, connect, create, identity},
 };
 use crate::audit::Author;
 
@@ -32,7 +23,10 @@ use crate::audit::Author;
 #[derive(Debug)]
 pub struct Database {
     pub(super) reader: Reader,
-    pub(super) writer: Writer,
+    /// The one connection of this process that writes.
+    pub(super) writer: Mutex<SqliteConnection>,
+    /// Whose acts are done through it.
+    pub(super) author: Author,
 }
 
 impl Database {
@@ -41,25 +35,31 @@ impl Database {
     /// # Errors
     /// When it cannot be opened, or a newer version of Berth has written to it.
     pub async fn open(path: &Path) -> Result<Self, Error> {
-        let failed = |source: std::io::Error| Error::Open {
-            path: path.to_owned(),
-            source: Box::new(source),
-        };
+        let failed = |source: std::io::Error| Error::Open(path.to_owned(), source.into());
         create(path).map_err(failed)?;
         let file = identity(path).map_err(failed)?;
         let mut writer = connect(path).await?;
         // Server and authctl may both be the first to open it.
-        let lock = migration_lock(path).map_err(failed)?;
+        let lock = lock(&path.with_extension("db.lock")).map_err(failed)?;
         migrate(&mut writer, &MIGRATIONS, path, |_| ()).await?;
         drop(lock);
         let reader = Reader::open(path, file).await?;
-        Ok(Self { reader, writer: Writer::new(writer, Author::process(Clock::system())) })
+        Ok(Self { reader, writer: Mutex::new(writer), author: Author::process(Clock::system()) })
     }
 
     /// The same database, with what is done through it written down as done by `author`.
     #[must_use]
     pub fn acting(self, author: Author) -> Self {
-        Self { writer: self.writer.acting(author), ..self }
+        Self { author, ..self }
+    }
+
+    /// Makes one change that is no act.
+    pub(super) async fn write(
+        &self,
+        change: Query<'_, Sqlite, SqliteArguments>,
+    ) -> Result<(), Error> {
+        change.execute(&mut *self.writer.lock().await).await?;
+        Ok(())
     }
 
     /// Looks through the whole database.
@@ -103,7 +103,7 @@ impl Database {
     /// When what was written cannot be brought into that file.
     pub async fn close(self) -> Result<(), Error> {
         self.reader.close().await?;
-        let mut writer = self.writer.into_connection();
+        let mut writer = self.writer.into_inner();
         sqlx::query("PRAGMA journal_mode = DELETE").execute(&mut writer).await?;
         Ok(writer.close().await?)
     }
@@ -120,90 +120,6 @@ impl Database {
     /// How many looks at the database there were, and how many found that it had changed.
     pub(crate) fn looks_and_reads(&self) -> (u64, u64) {
         self.reader.looks_and_reads()
-    }
-
-    /// Sets a mark, and clears away the counters that every token has outlived. To be called when
-    /// the server has run for [`MARK_INTERVAL`](counters::MARK_INTERVAL) since the last time. Tokens
-    /// were issued at `latest` at the latest, by clocks that may have been ahead. Gives back how many
-    /// counters went.
-    ///
-    /// # Errors
-    /// When the database cannot be written to; nothing is changed then.
-    pub async fn clear_counters(
-        &self,
-        now: UnixSeconds,
-        latest: UnixSeconds,
-    ) -> Result<u64, Error> {
-        counters::clear(&mut *self.writer.lock().await, now, latest).await
-    }
-
-    /// Adds what `desired` has and the database has not; with `prune` takes away what only the
-    /// database has. Gives back what was changed, or with `dry_run` what would be.
-    ///
-    /// # Errors
-    /// When the database cannot be written to; nothing is changed then.
-    pub async fn apply(
-        &self,
-        desired: &Desired,
-        prune: bool,
-        dry_run: bool,
-        now: UnixSeconds,
-    ) -> Result<Changes, Error> {
-        apply::apply(&self.writer, desired, prune, dry_run, now).await
-    }
-
-    /// The rules.
-    #[must_use]
-    pub fn rules(&self) -> RuleTable<'_> {
-        RuleTable { writer: &self.writer }
-    }
-
-    /// Who is in which group.
-    #[must_use]
-    pub fn groups(&self) -> GroupTable<'_> {
-        GroupTable { writer: &self.writer }
-    }
-
-    /// The robots.
-    #[must_use]
-    pub fn robots(&self) -> RobotTable<'_> {
-        RobotTable { writer: &self.writer }
-    }
-
-    /// The trusts.
-    #[must_use]
-    pub fn trusts(&self) -> TrustTable<'_> {
-        TrustTable { writer: &self.writer }
-    }
-
-    /// The users as the htpasswd file last showed them.
-    #[must_use]
-    pub fn seen_users(&self) -> SeenUserTable<'_> {
-        SeenUserTable { writer: &self.writer }
-    }
-
-    /// The tokens that are out.
-    #[must_use]
-    pub fn tokens(&self) -> Tokens<'_> {
-        Tokens { writer: &self.writer }
-    }
-
-    /// The refresh tokens.
-    #[must_use]
-    pub fn refresh_tokens(&self) -> RefreshTokenTable<'_> {
-        RefreshTokenTable { reader: &self.reader, writer: &self.writer }
-    }
-
-    /// Where users have signed in from.
-    #[must_use]
-    pub fn sign_in_addresses(&self) -> AddressTable<'_> {
-        AddressTable { reader: &self.reader, writer: &self.writer }
-    }
-
-    /// What happened.
-    #[must_use]
-    pub fn audit(&self) -> AuditTable<'_> {
-        AuditTable { writer: &self.writer }
     }
 }
 

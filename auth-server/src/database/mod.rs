@@ -1,14 +1,14 @@
 //! What is allowed, and what was taken away: the database that `auth-server` and `authctl` share.
 //!
-//! From the bottom up: `sqlite` is what is the engine's own, `row` reads values, `writer` is the
-//! connection for acts, `transaction` begins one and writes its row of the audit, and [`counters`] and
-//! `members` say whom it concerns. [`policy`] is what is read as a whole, robots and trusts included,
-//! and `reader` keeps it in memory. Above are the tables with their acts: [`rules`], [`groups`],
-//! [`robots`] and [`trusts`], with `machines` for what those have in common, [`users`] as the htpasswd
-//! file last showed them, [`tokens`]; [`apply`] makes all that what a file says. [`refresh_tokens`] and
-//! [`sign_in_addresses`] are kept here and are no part of the policy, and [`audit`] keeps what
-//! happened. `handle` opens the database and has all of it; [`snapshot`] looks at one that is not
-//! open. Which rule decides is not known here: that is [`berth_shared::rights`], one function for both
+//! From the bottom up: `sqlite` is what is the engine's own, `row` reads values, `transaction` begins
+//! an act and writes its row of the audit, and [`counters`] and `members` say whom it concerns.
+//! [`policy`] is what is read as a whole, robots and trusts included, and `reader` keeps it in memory.
+//! `handle` opens the database, for reading and for acts. Above are the tables, each with its acts as
+//! operations of [`Database`]: [`rules`], [`groups`], [`robots`] and [`trusts`], with `machines` for
+//! what those have in common, [`users`] as the htpasswd file last showed them, [`tokens`]; [`apply`]
+//! makes all that what a file says. [`refresh_tokens`] and [`sign_in_addresses`] are kept here and are
+//! no part of the policy, and [`audit`] keeps what happened. [`snapshot`] looks at one that is not open.
+//! Which rule decides is not known here: that is [`berth_shared::rights`], one function for both
 //! servers.
 //!
 //! **The counter.** One sequence serves the whole database. Whatever takes something away from a
@@ -40,7 +40,6 @@ pub mod tokens;
 mod transaction;
 pub mod trusts;
 pub mod users;
-mod writer;
 
 use std::path::PathBuf;
 
@@ -52,13 +51,8 @@ pub use handle::Database;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be opened or made.
-    #[error("opening the database {}", path.display())]
-    Open {
-        /// The database file.
-        path: PathBuf,
-        /// Why not.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    #[error("opening the database {}", .0.display())]
+    Open(PathBuf, #[source] Box<dyn std::error::Error + Send + Sync>),
     /// A later version of Berth has written to it.
     #[error(
         "the database {} was written by a newer version of Berth: install that version again",
@@ -85,8 +79,8 @@ pub enum Error {
 impl From<FileError> for Error {
     fn from(error: FileError) -> Self {
         match error {
-            FileError::File(path, source) => Self::Open { path, source: source.into() },
-            FileError::Migrate(path, source) => Self::Open { path, source: source.into() },
+            FileError::File(path, source) => Self::Open(path, source.into()),
+            FileError::Migrate(path, source) => Self::Open(path, source.into()),
             FileError::Newer(path) => Self::Newer(path),
             FileError::Query(source) => Self::Query(source),
         }

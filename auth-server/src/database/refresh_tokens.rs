@@ -14,13 +14,11 @@ use berth_shared::{
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Error,
+    Database, Error,
     counters::raise,
     members::{losers, own},
-    reader::Reader,
     row::{count, read_member},
     transaction::{begin, record},
-    writer::Writer,
 };
 use crate::audit::Act;
 
@@ -63,21 +61,14 @@ pub struct RefreshTokenRow {
     pub last_used: UnixSeconds,
 }
 
-/// The table of refresh tokens.
-#[derive(Debug, Clone, Copy)]
-pub struct RefreshTokenTable<'a> {
-    pub(super) reader: &'a Reader,
-    pub(super) writer: &'a Writer,
-}
-
-impl RefreshTokenTable<'_> {
+impl Database {
     /// Keeps a new refresh token, and clears away those that nobody has used since `idle_since`.
     /// Gives back its id if it was kept: not when the subject's tokens were voided after it had
     /// signed in.
     ///
     /// # Errors
     /// When the database cannot be written to; nothing is changed then.
-    pub async fn keep(
+    pub async fn keep_refresh_token(
         &self,
         new: &NewRefreshToken,
         now: UnixSeconds,
@@ -117,7 +108,7 @@ impl RefreshTokenTable<'_> {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn find(&self, hash: &str) -> Result<Option<RefreshTokenRow>, Error> {
+    pub async fn find_refresh_token(&self, hash: &str) -> Result<Option<RefreshTokenRow>, Error> {
         let query = sqlx::query(
             "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
              WHERE hash = $1",
@@ -131,37 +122,28 @@ impl RefreshTokenTable<'_> {
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn note(&self, id: i64, now: UnixSeconds) -> Result<(), Error> {
-        sqlx::query("UPDATE refresh_tokens SET last_used = $2 WHERE id = $1 AND last_used < $2")
-            .bind(id)
-            .bind(now)
-            .execute(&mut *self.writer.lock().await)
-            .await?;
-        Ok(())
+    pub async fn note_refresh_token(&self, id: i64, now: UnixSeconds) -> Result<(), Error> {
+        let note = "UPDATE refresh_tokens SET last_used = $2 WHERE id = $1 AND last_used < $2";
+        self.write(sqlx::query(note).bind(id).bind(now)).await
     }
 
     /// Every refresh token, or those of one subject, in the order in which they were issued.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn list(&self, subject: Option<&Subject>) -> Result<Vec<RefreshTokenRow>, Error> {
-        match subject {
-            Some(subject) => self.list_of(subject).await,
-            None => self.list_all().await,
+    pub async fn refresh_tokens(
+        &self,
+        subject: Option<&Subject>,
+    ) -> Result<Vec<RefreshTokenRow>, Error> {
+        if let Some(subject) = subject {
+            let query = sqlx::query(
+                "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
+                 WHERE subject = $1 ORDER BY id",
+            );
+            let query = query.bind(subject.claim());
+            let rows = query.fetch_all(&mut *self.reader.lock().await).await?;
+            return rows.iter().map(read_row).collect();
         }
-    }
-
-    async fn list_of(&self, subject: &Subject) -> Result<Vec<RefreshTokenRow>, Error> {
-        let query = sqlx::query(
-            "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
-             WHERE subject = $1 ORDER BY id",
-        );
-        let mut reader = self.reader.lock().await;
-        let rows = query.bind(subject.claim()).fetch_all(&mut *reader).await?;
-        rows.iter().map(read_row).collect()
-    }
-
-    async fn list_all(&self) -> Result<Vec<RefreshTokenRow>, Error> {
         let mut all: Vec<RefreshTokenRow> = Vec::new();
         loop {
             let query = sqlx::query(
@@ -173,9 +155,7 @@ impl RefreshTokenTable<'_> {
             if rows.is_empty() {
                 return Ok(all);
             }
-            for row in &rows {
-                all.push(read_row(row)?);
-            }
+            all.extend(rows.iter().map(read_row).collect::<Result<Vec<_>, _>>()?);
         }
     }
 
@@ -184,7 +164,7 @@ impl RefreshTokenTable<'_> {
     ///
     /// # Errors
     /// When the database cannot be written to; none is ended then.
-    pub async fn end(&self, ids: &[i64]) -> Result<Vec<RefreshTokenRow>, Error> {
+    pub async fn end_refresh_tokens(&self, ids: &[i64]) -> Result<Vec<RefreshTokenRow>, Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         let mut ended = Vec::new();
@@ -196,17 +176,14 @@ impl RefreshTokenTable<'_> {
             let row = delete.bind(id).fetch_optional(&mut *transaction).await?;
             ended.extend(row.as_ref().map(read_row).transpose()?);
         }
-        let mut concerned: Vec<_> = ended.iter().flat_map(|row| own(&row.subject)).collect();
-        concerned.sort();
-        concerned.dedup();
-        raise(&mut transaction, &concerned).await?;
         let mut of = BTreeMap::<_, Vec<i64>>::new();
         for row in &ended {
             of.entry(&row.subject).or_default().push(row.id);
         }
         for (subject, ids) in of {
+            raise(&mut transaction, &own(subject)).await?;
             let act = Act::RefreshRevoke(subject, &ids);
-            record(&mut transaction, self.writer.author(), &act).await?;
+            record(&mut transaction, &self.author, &act).await?;
         }
         transaction.commit().await?;
         Ok(ended)
@@ -258,7 +235,7 @@ fn read_row(row: &SqliteRow) -> Result<RefreshTokenRow, Error> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{super::Database, *};
+    use super::*;
 
     fn moment(seconds: i64) -> UnixSeconds {
         UnixSeconds::new(seconds)
@@ -293,11 +270,11 @@ mod tests {
             client: "docker".to_owned(),
             sequence,
         };
-        database.refresh_tokens().keep(&new, now, now - 50).await.unwrap().is_some()
+        database.keep_refresh_token(&new, now, now - 50).await.unwrap().is_some()
     }
 
     async fn left(database: &Database) -> Vec<String> {
-        let all = database.refresh_tokens().list(None).await.unwrap();
+        let all = database.refresh_tokens(None).await.unwrap();
         all.iter().map(|row| row.subject.to_string()).collect()
     }
 
@@ -308,33 +285,28 @@ mod tests {
             names.iter().map(|(name, print)| (name.parse().unwrap(), (*print).to_owned())).collect()
         };
         let first = users(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")]);
-        database.seen_users().reconcile(&first).await.unwrap();
+        database.reconcile_users(&first).await.unwrap();
         for name in ["a", "b", "c", "d", "robot.ci", "robot.cd"] {
             assert!(keep(&database, name, name, moment(1)).await);
         }
         let devs = "devs".parse().unwrap();
-        database.groups().join(&devs, &[subject("d"), subject("robot.cd")]).await.unwrap();
-        database.groups().leave(&devs, &[subject("d")]).await.unwrap();
-        database.groups().join(&devs, &[subject("d")]).await.unwrap();
+        database.join_group(&devs, &[subject("d"), subject("robot.cd")]).await.unwrap();
+        database.leave_group(&devs, &[subject("d")]).await.unwrap();
+        database.join_group(&devs, &[subject("d")]).await.unwrap();
         assert_eq!(left(&database).await.len(), 6, "leaving a group takes a right");
-        assert_eq!(database.tokens().void(&"anonymous".parse().unwrap()).await.unwrap(), 0);
-        database
-            .seen_users()
-            .reconcile(&users(&[("a", "2"), ("c", "1"), ("d", "1")]))
-            .await
-            .unwrap();
+        assert_eq!(database.void_tokens(&"anonymous".parse().unwrap()).await.unwrap(), 0);
+        database.reconcile_users(&users(&[("a", "2"), ("c", "1"), ("d", "1")])).await.unwrap();
         assert_eq!(left(&database).await, ["c", "d", "robot.ci", "robot.cd"]);
         let left_over = users(&[("a", "2"), ("d", "1")]);
         database
-            .seen_users()
-            .remove(&left_over, &"c".parse().unwrap(), || Ok::<_, Error>(()))
+            .remove_user(&left_over, &"c".parse().unwrap(), || Ok::<_, Error>(()))
             .await
             .unwrap();
-        assert_eq!(database.tokens().void(&"group:devs".parse().unwrap()).await.unwrap(), 2);
+        assert_eq!(database.void_tokens(&"group:devs".parse().unwrap()).await.unwrap(), 2);
         assert_eq!(left(&database).await, ["robot.ci"]);
-        assert_eq!(database.tokens().void(&"everyone".parse().unwrap()).await.unwrap(), 1);
+        assert_eq!(database.void_tokens(&"everyone".parse().unwrap()).await.unwrap(), 1);
         assert!(keep(&database, "again", "a", moment(1)).await);
-        database.tokens().void_all(1000).await.unwrap();
+        database.void_all_tokens(1000).await.unwrap();
         assert!(left(&database).await.is_empty());
     }
 
@@ -342,10 +314,10 @@ mod tests {
     async fn none_is_kept_for_a_sign_in_whose_tokens_were_voided_meanwhile() {
         let (_dir, database) = database().await;
         let before = database.policy().await.unwrap().sequence;
-        database.tokens().void(&"a".parse().unwrap()).await.unwrap();
+        database.void_tokens(&"a".parse().unwrap()).await.unwrap();
         assert!(!keep_after(&database, "x", "a", moment(1), before).await);
         assert!(keep_after(&database, "y", "b", moment(1), before).await);
-        database.tokens().void(&"everyone".parse().unwrap()).await.unwrap();
+        database.void_tokens(&"everyone".parse().unwrap()).await.unwrap();
         assert!(!keep_after(&database, "z", "b", moment(1), before).await);
         assert!(keep(&database, "z", "b", moment(1)).await);
     }
@@ -357,14 +329,14 @@ mod tests {
         for n in 0..PER_SUBJECT_MAX {
             assert!(keep(&database, &format!("h{n}"), "a", moment(100)).await);
         }
-        let first = database.refresh_tokens().find("h0").await.unwrap().unwrap();
-        database.refresh_tokens().note(first.id, moment(101)).await.unwrap();
+        let first = database.find_refresh_token("h0").await.unwrap().unwrap();
+        database.note_refresh_token(first.id, moment(101)).await.unwrap();
         assert!(keep(&database, "one more", "a", moment(101)).await);
-        let all = database.refresh_tokens().list(Some(&subject("a"))).await.unwrap();
+        let all = database.refresh_tokens(Some(&subject("a"))).await.unwrap();
         assert_eq!(all.len() as i64, PER_SUBJECT_MAX);
-        assert!(database.refresh_tokens().find("h0").await.unwrap().is_some(), "it was used");
-        assert!(database.refresh_tokens().find("h1").await.unwrap().is_none());
-        assert!(database.refresh_tokens().find("other").await.unwrap().is_some());
+        assert!(database.find_refresh_token("h0").await.unwrap().is_some(), "it was used");
+        assert!(database.find_refresh_token("h1").await.unwrap().is_none());
+        assert!(database.find_refresh_token("other").await.unwrap().is_some());
         // 50 s are the idle life here: what was last used at 101 ends with 151.
         assert!(keep(&database, "later", "c", moment(150)).await);
         assert_eq!(left(&database).await, ["a", "a", "c"]);
@@ -378,16 +350,16 @@ mod tests {
         for (hash, name) in [("1", "a"), ("2", "a"), ("3", "b")] {
             assert!(keep(&database, hash, name, moment(1)).await);
         }
-        let id = database.refresh_tokens().find("1").await.unwrap().unwrap().id;
-        assert_eq!(database.refresh_tokens().end(&[id, 1000]).await.unwrap().len(), 1);
-        assert!(database.refresh_tokens().end(&[id]).await.unwrap().is_empty());
+        let id = database.find_refresh_token("1").await.unwrap().unwrap().id;
+        assert_eq!(database.end_refresh_tokens(&[id, 1000]).await.unwrap().len(), 1);
+        assert!(database.end_refresh_tokens(&[id]).await.unwrap().is_empty());
         assert_eq!(left(&database).await, ["a", "b"]);
         let counters = database.policy().await.unwrap().revocations.counters.clone();
         assert_eq!(counters.into_iter().collect::<Vec<_>>(), [("a".parse().unwrap(), 1)]);
         assert!(keep(&database, "4", "b", moment(1)).await);
-        let newest = database.refresh_tokens().find("4").await.unwrap().unwrap();
-        database.refresh_tokens().end(&[newest.id]).await.unwrap();
+        let newest = database.find_refresh_token("4").await.unwrap().unwrap();
+        database.end_refresh_tokens(&[newest.id]).await.unwrap();
         assert!(keep(&database, "5", "b", moment(1)).await);
-        assert!(database.refresh_tokens().find("5").await.unwrap().unwrap().id > newest.id);
+        assert!(database.find_refresh_token("5").await.unwrap().unwrap().id > newest.id);
     }
 }

@@ -2,77 +2,48 @@
 
 use berth_shared::{clock::UnixSeconds, rights::Rule, subject::RobotName};
 
-use super::{
-    Error, machines,
-    policy::robots::Robot,
-    rules::add_all,
-    transaction::{begin, record},
-    writer::Writer,
-};
+use super::{Database, Error, machines, policy::robots::Robot};
 use crate::{audit::Act, secrets::robot::RobotSecret};
 
-/// The table of robots.
-#[derive(Debug, Clone, Copy)]
-pub struct RobotTable<'a> {
-    pub(super) writer: &'a Writer,
-}
-
-impl RobotTable<'_> {
+impl Database {
     /// Makes a robot with its first rules. Whether it was made: not when there is one or a
     /// trust of that name. Rules that somebody granted to the name before are left as they are.
     ///
     /// # Errors
     /// When the database cannot be written to; nothing is made then.
-    pub async fn create(
+    pub async fn create_robot(
         &self,
         robot: &Robot,
         secret: &RobotSecret,
         rules: &[Rule],
     ) -> Result<bool, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        let made = sqlx::query(
+        let insert = sqlx::query(
             "INSERT INTO robots (name, secret_hash, created, expires) SELECT $1, $2, $3, $4
              WHERE NOT EXISTS (SELECT 1 FROM trusts WHERE name = $1)
              ON CONFLICT (name) DO NOTHING",
-        )
-        .bind(robot.name.as_str())
-        .bind(secret.hash())
-        .bind(robot.created)
-        .bind(robot.expires)
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        if made == 0 {
-            return Ok(false);
-        }
+        );
+        let insert = insert.bind(robot.name.as_str()).bind(secret.hash());
+        let insert = insert.bind(robot.created).bind(robot.expires);
         let act = Act::RobotCreate(&robot.name, robot.expires);
-        record(&mut transaction, self.writer.author(), &act).await?;
-        add_all(&mut transaction, self.writer.author(), rules, robot.created).await?;
-        transaction.commit().await?;
-        Ok(true)
+        machines::add(self, insert, &act, rules, robot.created).await
     }
 
     /// Removes a robot with its rules and groups, and voids its tokens. Whether there was one.
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn remove(&self, name: &RobotName) -> Result<bool, Error> {
+    pub async fn remove_robot(&self, name: &RobotName) -> Result<bool, Error> {
         let delete = "DELETE FROM robots WHERE name = $1";
-        machines::remove(self.writer, delete, name, &Act::RobotRevoke(name)).await
+        machines::remove(self, delete, name, &Act::RobotRevoke(name)).await
     }
 
     /// Notes that a robot signed in.
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn note(&self, name: &RobotName, now: UnixSeconds) -> Result<(), Error> {
-        sqlx::query("UPDATE robots SET last_used = $2 WHERE name = $1")
-            .bind(name.as_str())
-            .bind(now)
-            .execute(&mut *self.writer.lock().await)
-            .await?;
-        Ok(())
+    pub async fn note_robot(&self, name: &RobotName, now: UnixSeconds) -> Result<(), Error> {
+        let note = sqlx::query("UPDATE robots SET last_used = $2 WHERE name = $1");
+        self.write(note.bind(name.as_str()).bind(now)).await
     }
 }
 
@@ -80,10 +51,7 @@ impl RobotTable<'_> {
 mod tests {
     use berth_shared::subject::Subject;
 
-    use super::{
-        super::{Database, samples::allow},
-        *,
-    };
+    use super::{super::samples::allow, *};
 
     fn robot(expires: Option<UnixSeconds>) -> Robot {
         Robot {
@@ -102,13 +70,12 @@ mod tests {
         let rule = allow("robot.ci", "team/app", "pull", None);
         assert!(
             database
-                .robots()
-                .create(&robot(Some(UnixSeconds::new(100))), &one, &[rule])
+                .create_robot(&robot(Some(UnixSeconds::new(100))), &one, &[rule])
                 .await
                 .unwrap()
         );
-        assert!(!database.robots().create(&robot(None), &two, &[]).await.unwrap());
-        database.robots().note(&robot(None).name, UnixSeconds::new(50)).await.unwrap();
+        assert!(!database.create_robot(&robot(None), &two, &[]).await.unwrap());
+        database.note_robot(&robot(None).name, UnixSeconds::new(50)).await.unwrap();
         let policy = database.policy().await.unwrap();
         let known = policy.robots.who_has(&one).unwrap();
         assert_eq!(
@@ -119,8 +86,8 @@ mod tests {
         assert!(policy.robots.who_has(&two).is_none());
         let subject = Subject::Robot(known.name.clone());
         assert_eq!(policy.rights(&subject).rules.len(), 1);
-        assert!(database.robots().remove(&known.name).await.unwrap());
-        assert!(!database.robots().remove(&known.name).await.unwrap());
+        assert!(database.remove_robot(&known.name).await.unwrap());
+        assert!(!database.remove_robot(&known.name).await.unwrap());
         let policy = database.policy().await.unwrap();
         assert!(policy.robots.who_has(&one).is_none() && policy.rules().is_empty());
         assert_eq!(policy.revocations.least_for(&subject), 1);

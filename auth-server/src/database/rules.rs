@@ -8,38 +8,31 @@ use berth_shared::{
     rights::{Effect, Rule},
     subject::Grantee,
 };
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Row, SqliteConnection};
 
 use super::{
-    Error,
+    Database, Error,
     counters::raise,
     refresh_tokens,
     row::read_rule,
     sign_in_addresses,
     transaction::{begin, record},
-    writer::Writer,
 };
 use crate::audit::{Act, Author};
 
-/// The table of rules.
-#[derive(Debug, Clone, Copy)]
-pub struct RuleTable<'a> {
-    pub(super) writer: &'a Writer,
-}
-
-impl RuleTable<'_> {
+impl Database {
     /// Adds every rule of `rules`. Rules of one effect on the same pattern until the same time
     /// become one. A deny voids the tokens of whom it names. Rules that have expired before `now`
     /// are cleared away.
     ///
     /// # Errors
     /// When the database cannot be written to; nothing is added then.
-    pub async fn add(&self, rules: &[Rule], now: UnixSeconds) -> Result<(), Error> {
+    pub async fn add_rules(&self, rules: &[Rule], now: UnixSeconds) -> Result<(), Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         let expired = sqlx::query("DELETE FROM grants WHERE expires <= $1").bind(now);
         expired.execute(&mut *transaction).await?;
-        add_all(&mut transaction, self.writer.author(), rules, now).await?;
+        add_all(&mut transaction, &self.author, rules, now).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -49,7 +42,7 @@ impl RuleTable<'_> {
     ///
     /// # Errors
     /// When the database cannot be written to; nothing is taken then.
-    pub async fn remove(
+    pub async fn take_actions(
         &self,
         grantee: &Grantee,
         pattern: &Pattern,
@@ -58,50 +51,14 @@ impl RuleTable<'_> {
     ) -> Result<Actions, Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
-        let stored = sqlx::query(
-            "SELECT id, grantee, pattern, effect, actions, expires FROM grants
-             WHERE grantee = $1 AND pattern = $2 AND effect = $3",
-        )
-        .bind(grantee.to_string())
-        .bind(pattern.as_str())
-        .bind(effect.word())
-        .fetch_all(&mut *transaction)
-        .await?;
-        let mut taken = Actions::NONE;
-        for row in stored {
-            let (id, held): (i64, Actions) = (row.try_get("id")?, read_rule(&row)?.actions);
-            let lost = held.intersection(actions);
-            if !lost.is_empty() {
-                taken = taken.union(lost);
-                keep(&mut transaction, id, held.difference(lost)).await?;
-            }
-        }
-        if !taken.is_empty() && effect == Effect::Allow {
-            raise(&mut transaction, std::slice::from_ref(grantee)).await?;
-        }
-        if !taken.is_empty() {
-            let (grantee, pattern) = (grantee.clone(), pattern.clone());
-            let rule = Rule { grantee, pattern, effect, actions: taken, expires: None };
-            record(&mut transaction, self.writer.author(), &removed(&rule)).await?;
+        let (grantee, pattern) = (grantee.clone(), pattern.clone());
+        let mut rule = Rule { grantee, pattern, effect, actions, expires: None };
+        rule.actions = take(&mut transaction, &rule, |_| true).await?;
+        if !rule.actions.is_empty() {
+            record(&mut transaction, &self.author, &Act::RuleRemove(&rule)).await?;
         }
         transaction.commit().await?;
-        Ok(taken)
-    }
-}
-
-/// The act that adds this rule.
-fn added(rule: &Rule) -> Act<'_> {
-    match rule.effect {
-        Effect::Allow => Act::Grant(rule),
-        Effect::Deny => Act::Deny(rule),
-    }
-}
-
-/// The act that takes this rule back.
-pub(super) fn removed(rule: &Rule) -> Act<'_> {
-    match rule.effect {
-        Effect::Allow => Act::Revoke(rule),
-        Effect::Deny => Act::DenyRemove(rule),
+        Ok(rule.actions)
     }
 }
 
@@ -114,7 +71,7 @@ pub(super) async fn add_all(
 ) -> Result<(), Error> {
     for rule in rules {
         add(transaction, rule, now).await?;
-        record(transaction, author, &added(rule)).await?;
+        record(transaction, author, &Act::RuleAdd(rule)).await?;
     }
     Ok(())
 }
@@ -127,9 +84,9 @@ async fn add(
     if rule.effect == Effect::Deny {
         raise(transaction, std::slice::from_ref(&rule.grantee)).await?;
     }
-    if let Some(row) = same(transaction, rule).await?.first() {
-        let actions = read_rule(row)?.actions.union(rule.actions);
-        return keep(transaction, row.try_get("id")?, actions).await;
+    let mut stored = alike(transaction, rule).await?.into_iter();
+    if let Some((id, held)) = stored.find(|(_, held)| held.expires == rule.expires) {
+        return keep(transaction, id, held.actions.union(rule.actions)).await;
     }
     sqlx::query(
         "INSERT INTO grants (grantee, pattern, effect, actions, created, expires)
@@ -146,27 +103,39 @@ async fn add(
     Ok(())
 }
 
-/// Takes the actions of `rule` out of the one that has the same end.
-pub(super) async fn take(transaction: &mut SqliteConnection, rule: &Rule) -> Result<(), Error> {
-    let stored = same(transaction, rule).await?;
-    for row in stored {
-        let left = read_rule(&row)?.actions.difference(rule.actions);
-        keep(transaction, row.try_get("id")?, left).await?;
+/// Takes the actions of `rule` out of those of its grantee, pattern and effect that are meant. Taking
+/// an allow away voids the grantee's tokens. Gives back what was taken.
+pub(super) async fn take(
+    transaction: &mut SqliteConnection,
+    rule: &Rule,
+    is_meant: impl Fn(&Rule) -> bool,
+) -> Result<Actions, Error> {
+    let mut taken = Actions::NONE;
+    for (id, held) in alike(transaction, rule).await? {
+        let lost = held.actions.intersection(rule.actions);
+        if is_meant(&held) && !lost.is_empty() {
+            taken = taken.union(lost);
+            keep(transaction, id, held.actions.difference(lost)).await?;
+        }
     }
-    Ok(())
+    if !taken.is_empty() && rule.effect == Effect::Allow {
+        raise(transaction, std::slice::from_ref(&rule.grantee)).await?;
+    }
+    Ok(taken)
 }
 
-/// The rows of one grantee, pattern, effect and end.
-async fn same(transaction: &mut SqliteConnection, rule: &Rule) -> Result<Vec<SqliteRow>, Error> {
+/// What is stored of one grantee, pattern and effect, by its ids.
+async fn alike(transaction: &mut SqliteConnection, rule: &Rule) -> Result<Vec<(i64, Rule)>, Error> {
     let rows = sqlx::query(
         "SELECT id, grantee, pattern, effect, actions, expires FROM grants
-         WHERE grantee = $1 AND pattern = $2 AND effect = $3 AND expires IS NOT DISTINCT FROM $4",
+         WHERE grantee = $1 AND pattern = $2 AND effect = $3",
     )
     .bind(rule.grantee.to_string())
     .bind(rule.pattern.as_str())
     .bind(rule.effect.word())
-    .bind(rule.expires);
-    Ok(rows.fetch_all(transaction).await?)
+    .fetch_all(transaction)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get("id")?, read_rule(row)?))).collect()
 }
 
 /// Takes every rule and group of `grantee` away and voids its tokens, refresh tokens too. Gives back
@@ -205,10 +174,7 @@ mod tests {
     use berth_shared::subject::Subject;
 
     use super::{
-        super::{
-            Database,
-            samples::{allow, counter},
-        },
+        super::samples::{allow, counter},
         *,
     };
 
@@ -220,11 +186,10 @@ mod tests {
     async fn granting_adds_up_and_raises_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
-        database.rules().add(&[allow("andrew", "a", "pull", None)], moment(100)).await.unwrap();
-        database.rules().add(&[allow("andrew", "a", "delete", None)], moment(100)).await.unwrap();
+        database.add_rules(&[allow("andrew", "a", "pull", None)], moment(100)).await.unwrap();
+        database.add_rules(&[allow("andrew", "a", "delete", None)], moment(100)).await.unwrap();
         database
-            .rules()
-            .add(&[allow("andrew", "a", "push", Some(moment(200)))], moment(100))
+            .add_rules(&[allow("andrew", "a", "push", Some(moment(200)))], moment(100))
             .await
             .unwrap();
         let policy = database.policy().await.unwrap();
@@ -234,7 +199,7 @@ mod tests {
         let name = "a".parse().unwrap();
         assert_eq!(rights.actions_on(&name, moment(199)), Actions::ALL);
         assert_eq!(rights.actions_on(&name, moment(200)).to_string(), "pull,delete");
-        database.rules().add(&[], moment(200)).await.unwrap();
+        database.add_rules(&[], moment(200)).await.unwrap();
         assert_eq!(database.policy().await.unwrap().rules().len(), 1);
     }
 
@@ -244,24 +209,22 @@ mod tests {
         let path = dir.path().join("auth.db");
         let (server, authctl) =
             (Database::open(&path).await.unwrap(), Database::open(&path).await.unwrap());
-        authctl.rules().add(&[allow("andrew", "a", "*", None)], moment(0)).await.unwrap();
+        authctl.add_rules(&[allow("andrew", "a", "*", None)], moment(0)).await.unwrap();
         let (andrew, a) = ("andrew".parse().unwrap(), "a".parse().unwrap());
         let taken = authctl
-            .rules()
-            .remove(&andrew, &a, Effect::Allow, "push".parse().unwrap())
+            .take_actions(&andrew, &a, Effect::Allow, "push".parse().unwrap())
             .await
             .unwrap();
         assert_eq!(taken.to_string(), "push");
         assert_eq!(counter(&server, "andrew").await, 1);
         assert_eq!(server.policy().await.unwrap().rules()[0].actions.to_string(), "pull,delete");
         let again = authctl
-            .rules()
-            .remove(&andrew, &a, Effect::Allow, "push".parse().unwrap())
+            .take_actions(&andrew, &a, Effect::Allow, "push".parse().unwrap())
             .await
             .unwrap();
         assert!(again.is_empty());
         assert_eq!(counter(&server, "andrew").await, 1);
-        authctl.rules().remove(&andrew, &a, Effect::Allow, Actions::ALL).await.unwrap();
+        authctl.take_actions(&andrew, &a, Effect::Allow, Actions::ALL).await.unwrap();
         assert_eq!(counter(&server, "andrew").await, 2);
         assert!(server.policy().await.unwrap().rules().is_empty());
     }

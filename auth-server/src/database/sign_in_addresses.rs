@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use berth_shared::{clock::UnixSeconds, subject::UserName};
 use sqlx::{Row, SqliteConnection};
 
-use super::{Error, reader::Reader, row::parse, transaction::begin, writer::Writer};
+use super::{Database, Error, row::parse, transaction::begin};
 
 /// How long it is kept that a user signed in from an address.
 pub const KEPT_SECS: i64 = 30 * 24 * 60 * 60;
@@ -30,19 +30,12 @@ pub struct SignInAddress {
     pub seen: UnixSeconds,
 }
 
-/// The table of addresses that users have signed in from.
-#[derive(Debug, Clone, Copy)]
-pub struct AddressTable<'a> {
-    pub(super) reader: &'a Reader,
-    pub(super) writer: &'a Writer,
-}
-
-impl AddressTable<'_> {
+impl Database {
     /// What is known at `now`, the last seen first.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn list(&self, now: UnixSeconds) -> Result<Vec<SignInAddress>, Error> {
+    pub async fn sign_in_addresses(&self, now: UnixSeconds) -> Result<Vec<SignInAddress>, Error> {
         let query = sqlx::query(
             "SELECT name, address, seen FROM sign_in_addresses WHERE seen > $1
              ORDER BY seen DESC LIMIT $2",
@@ -62,7 +55,7 @@ impl AddressTable<'_> {
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn note(&self, seen: &SignInAddress) -> Result<(), Error> {
+    pub async fn note_sign_in_address(&self, seen: &SignInAddress) -> Result<(), Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         sqlx::query(
@@ -110,7 +103,7 @@ pub(super) async fn forget(
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{super::Database, *};
+    use super::*;
 
     fn moment(seconds: i64) -> UnixSeconds {
         UnixSeconds::new(seconds)
@@ -128,39 +121,33 @@ mod tests {
     async fn only_users_are_noted_and_go_with_what_is_known_of_them() {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
-        database.seen_users().reconcile(&users(&["a", "b", "c"])).await.unwrap();
+        database.reconcile_users(&users(&["a", "b", "c"])).await.unwrap();
         for user in ["a", "b", "c", "nobody"] {
-            database.sign_in_addresses().note(&pair(user, "192.0.2.1", moment(10))).await.unwrap();
+            database.note_sign_in_address(&pair(user, "192.0.2.1", moment(10))).await.unwrap();
         }
-        database.sign_in_addresses().note(&pair("a", "192.0.2.1", moment(20))).await.unwrap();
-        let known = database.sign_in_addresses().list(moment(20)).await.unwrap();
+        database.note_sign_in_address(&pair("a", "192.0.2.1", moment(20))).await.unwrap();
+        let known = database.sign_in_addresses(moment(20)).await.unwrap();
         assert_eq!(known[0], pair("a", "192.0.2.1", moment(20)));
         assert_eq!(known.len(), 3);
         // A new password leaves where its owner is at home.
         let mut left = users(&["a", "b"]);
         left.insert("a".parse().unwrap(), "another".to_owned());
-        database.seen_users().reconcile(&left).await.unwrap();
-        assert_eq!(database.sign_in_addresses().list(moment(20)).await.unwrap().len(), 2);
+        database.reconcile_users(&left).await.unwrap();
+        assert_eq!(database.sign_in_addresses(moment(20)).await.unwrap().len(), 2);
         left.remove(&"a".parse().unwrap());
-        database
-            .seen_users()
-            .remove(&left, &"a".parse().unwrap(), || Ok::<_, Error>(()))
-            .await
-            .unwrap();
+        database.remove_user(&left, &"a".parse().unwrap(), || Ok::<_, Error>(())).await.unwrap();
         assert_eq!(
-            database.sign_in_addresses().list(moment(20)).await.unwrap(),
+            database.sign_in_addresses(moment(20)).await.unwrap(),
             [pair("b", "192.0.2.1", moment(10))]
         );
-        assert!(
-            database.sign_in_addresses().list(moment(10 + KEPT_SECS)).await.unwrap().is_empty()
-        );
+        assert!(database.sign_in_addresses(moment(10 + KEPT_SECS)).await.unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn what_is_kept_is_bounded_as_a_whole() {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
-        database.seen_users().reconcile(&users(&["a"])).await.unwrap();
+        database.reconcile_users(&users(&["a"])).await.unwrap();
         sqlx::query(
             "WITH RECURSIVE count (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM count LIMIT $1)
              INSERT INTO sign_in_addresses (name, address, seen)
@@ -170,12 +157,8 @@ mod tests {
         .execute(&mut *database.writer.lock().await)
         .await
         .unwrap();
-        database
-            .sign_in_addresses()
-            .note(&pair("a", "192.0.2.1", moment(1_000_000)))
-            .await
-            .unwrap();
-        let known = database.sign_in_addresses().list(moment(1_000_000)).await.unwrap();
+        database.note_sign_in_address(&pair("a", "192.0.2.1", moment(1_000_000))).await.unwrap();
+        let known = database.sign_in_addresses(moment(1_000_000)).await.unwrap();
         let last = known.last().map(|pair| pair.seen);
         assert_eq!(
             (known.len(), known[0].seen, last),
@@ -192,24 +175,19 @@ mod tests {
     async fn what_is_kept_is_bounded_for_each_user_and_in_age() {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
-        database.seen_users().reconcile(&users(&["a", "b"])).await.unwrap();
-        database.sign_in_addresses().note(&pair("b", "192.0.2.1", moment(0))).await.unwrap();
+        database.reconcile_users(&users(&["a", "b"])).await.unwrap();
+        database.note_sign_in_address(&pair("b", "192.0.2.1", moment(0))).await.unwrap();
         for n in 0..=ADDRESSES_PER_USER_MAX {
             database
-                .sign_in_addresses()
-                .note(&pair("a", &format!("2001:db8::{n:x}"), moment(n)))
+                .note_sign_in_address(&pair("a", &format!("2001:db8::{n:x}"), moment(n)))
                 .await
                 .unwrap();
         }
-        let known = database.sign_in_addresses().list(moment(0)).await.unwrap();
+        let known = database.sign_in_addresses(moment(0)).await.unwrap();
         assert_eq!(known.len() as i64, ADDRESSES_PER_USER_MAX + 1);
         assert!(!known.contains(&pair("a", "2001:db8::0", moment(0))));
-        database
-            .sign_in_addresses()
-            .note(&pair("b", "192.0.2.2", moment(KEPT_SECS)))
-            .await
-            .unwrap();
-        let ages = database.sign_in_addresses().list(moment(0)).await.unwrap();
+        database.note_sign_in_address(&pair("b", "192.0.2.2", moment(KEPT_SECS))).await.unwrap();
+        let ages = database.sign_in_addresses(moment(0)).await.unwrap();
         assert!(ages.iter().all(|pair| pair.seen > moment(0)), "{ages:?}");
     }
 }

@@ -1,14 +1,14 @@
 //! What is SQLite's own: the file, its connections and migrations.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
-use berth_shared::{files::lock, sqlite::options};
-use sqlx::{ConnectOptions, Row, SqliteConnection, migrate::Migrator};
+use berth_shared::sqlite::options;
+use sqlx::{ConnectOptions, SqliteConnection, migrate::Migrator};
 
 use super::Error;
 
@@ -36,16 +36,10 @@ pub(super) fn identity(path: &Path) -> io::Result<FileIdentity> {
 /// A connection with everything set that this program relies on.
 pub(super) async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
     let connected = options(path).connect().await;
-    connected.map_err(|source| Error::Open { path: path.to_owned(), source: Box::new(source) })
-}
-
-/// Keeps every other process from migrating the database at `path` for as long as the file is open.
-pub(super) fn migration_lock(path: &Path) -> io::Result<File> {
-    lock(&path.with_extension("db.lock"))
+    connected.map_err(|source| Error::Open(path.to_owned(), source.into()))
 }
 
 /// What changes whenever another connection has committed.
 pub(super) async fn data_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
-    let row = sqlx::query("PRAGMA data_version").fetch_one(connection).await?;
-    Ok(row.try_get(0)?)
+    Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await?)
 }

@@ -3,28 +3,21 @@
 use berth_shared::subject::Grantee;
 
 use super::{
-    Error,
+    Database, Error,
     counters::raise,
     refresh_tokens,
     transaction::{begin, record},
-    writer::Writer,
 };
 use crate::audit::Act;
 
-/// The tokens that are out, refresh tokens among them.
-#[derive(Debug, Clone, Copy)]
-pub struct Tokens<'a> {
-    pub(super) writer: &'a Writer,
-}
-
-impl Tokens<'_> {
+impl Database {
     /// Makes every token void that is out, refresh tokens too, though what issued them was a later
     /// state than this database knows: `least` is a number that the sequence has not gone beyond
     /// anywhere.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn void_all(&self, least: i64) -> Result<(), Error> {
+    pub async fn void_all_tokens(&self, least: i64) -> Result<(), Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         sqlx::query("UPDATE sequence SET value = $1 WHERE value < $1")
@@ -43,12 +36,12 @@ impl Tokens<'_> {
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn void(&self, grantee: &Grantee) -> Result<u64, Error> {
+    pub async fn void_tokens(&self, grantee: &Grantee) -> Result<u64, Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         raise(&mut transaction, std::slice::from_ref(grantee)).await?;
         let ended = refresh_tokens::forget(&mut transaction, grantee).await?;
-        record(&mut transaction, self.writer.author(), &Act::TokensRevoke(grantee)).await?;
+        record(&mut transaction, &self.author, &Act::TokensRevoke(grantee)).await?;
         transaction.commit().await?;
         Ok(ended)
     }

@@ -20,14 +20,14 @@ pub(super) async fn record(
     act: &Act<'_>,
 ) -> Result<(), Error> {
     let (word, subject, mut detail) = act.parts();
-    detail.extend(author.more().clone());
+    detail.extend(author.more.clone());
     sqlx::query(
         "INSERT INTO audit (at, event, subject, actor, detail) VALUES ($1, $2, $3, $4, $5)",
     )
-    .bind(author.clock().now())
+    .bind(author.clock.now())
     .bind(word)
     .bind(subject)
-    .bind(author.name())
+    .bind(&author.name)
     .bind(Value::Object(detail).to_string())
     .execute(transaction)
     .await?;

@@ -2,36 +2,23 @@
 
 use berth_shared::{clock::UnixSeconds, rights::Rule, subject::RobotName};
 
-use super::{
-    Error, machines,
-    rules::add_all,
-    transaction::{begin, record},
-    writer::Writer,
-};
+use super::{Database, Error, machines};
 use crate::{
     audit::Act,
     trust::{Trust, url::IssuerUrl},
 };
 
-/// The table of trusts.
-#[derive(Debug, Clone, Copy)]
-pub struct TrustTable<'a> {
-    pub(super) writer: &'a Writer,
-}
-
-impl TrustTable<'_> {
+impl Database {
     /// Adds a trust with its first rules. Whether it was added: not when there is a trust or a
     /// robot of that name. Rules that somebody granted to the name before are left as they are.
     ///
     /// # Errors
     /// When the database cannot be written to; nothing is added then.
-    pub async fn add(&self, trust: &Trust, rules: &[Rule]) -> Result<bool, Error> {
+    pub async fn add_trust(&self, trust: &Trust, rules: &[Rule]) -> Result<bool, Error> {
         let claims = trust.claims.to_json()?;
         let remote = trust.keys.remote();
         let keys_url = remote.and_then(|remote| remote.keys_url.as_ref());
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        let added = sqlx::query(
+        let insert = sqlx::query(
             "INSERT INTO trusts (name, issuer, audience, subject, claims, keys_url, keys, ca, created)
              SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
              WHERE NOT EXISTS (SELECT 1 FROM robots WHERE name = $1)
@@ -45,41 +32,27 @@ impl TrustTable<'_> {
         .bind(keys_url.map(IssuerUrl::as_str))
         .bind(trust.keys.inline_text())
         .bind(remote.and_then(|remote| remote.ca.as_deref()))
-        .bind(trust.created)
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        if added == 0 {
-            return Ok(false);
-        }
-        let issuer = trust.issuer.as_str();
-        let act = Act::TrustAdd(&trust.name, issuer);
-        record(&mut transaction, self.writer.author(), &act).await?;
-        add_all(&mut transaction, self.writer.author(), rules, trust.created).await?;
-        transaction.commit().await?;
-        Ok(true)
+        .bind(trust.created);
+        let act = Act::TrustAdd(&trust.name, trust.issuer.as_str());
+        machines::add(self, insert, &act, rules, trust.created).await
     }
 
     /// Removes a trust with its rules and groups, and voids its tokens. Whether there was one.
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn remove(&self, name: &RobotName) -> Result<bool, Error> {
+    pub async fn remove_trust(&self, name: &RobotName) -> Result<bool, Error> {
         let delete = "DELETE FROM trusts WHERE name = $1";
-        machines::remove(self.writer, delete, name, &Act::TrustRemove(name)).await
+        machines::remove(self, delete, name, &Act::TrustRemove(name)).await
     }
 
     /// Notes that a token of the trust was exchanged.
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn note(&self, name: &RobotName, now: UnixSeconds) -> Result<(), Error> {
-        sqlx::query("UPDATE trusts SET last_used = $2 WHERE name = $1")
-            .bind(name.as_str())
-            .bind(now)
-            .execute(&mut *self.writer.lock().await)
-            .await?;
-        Ok(())
+    pub async fn note_trust(&self, name: &RobotName, now: UnixSeconds) -> Result<(), Error> {
+        let note = sqlx::query("UPDATE trusts SET last_used = $2 WHERE name = $1");
+        self.write(note.bind(name.as_str()).bind(now)).await
     }
 }
 
@@ -87,10 +60,7 @@ impl TrustTable<'_> {
 mod tests {
     use berth_shared::subject::Subject;
 
-    use super::{
-        super::{Database, samples::allow},
-        *,
-    };
+    use super::{super::samples::allow, *};
     use crate::{
         database::policy::robots::Robot,
         secrets::robot::RobotSecret,
@@ -130,9 +100,9 @@ mod tests {
         let database = Database::open(&dir.path().join("auth.db")).await.unwrap();
         let rule = allow("robot.a", "team/app", "pull", None);
         for added in [trust("robot.a", inline()), trust("robot.b", remote())] {
-            assert!(database.trusts().add(&added, std::slice::from_ref(&rule)).await.unwrap());
-            assert!(!database.trusts().add(&added, &[]).await.unwrap());
-            database.trusts().note(&added.name, UnixSeconds::new(50)).await.unwrap();
+            assert!(database.add_trust(&added, std::slice::from_ref(&rule)).await.unwrap());
+            assert!(!database.add_trust(&added, &[]).await.unwrap());
+            database.note_trust(&added.name, UnixSeconds::new(50)).await.unwrap();
             let policy = database.policy().await.unwrap();
             let read = policy.trusts.get(&added.name).unwrap();
             let expected = Trust { last_used: Some(UnixSeconds::new(50)), ..added };
@@ -148,10 +118,10 @@ mod tests {
             );
         }
         let a: RobotName = "robot.a".parse().unwrap();
-        assert!(database.trusts().remove(&a).await.unwrap());
-        assert!(!database.trusts().remove(&a).await.unwrap());
+        assert!(database.remove_trust(&a).await.unwrap());
+        assert!(!database.remove_trust(&a).await.unwrap());
         let policy = database.policy().await.unwrap();
-        assert!(policy.trusts.get(&a).is_none() && policy.rules().is_empty());
+        assert!(!policy.trusts.contains_key(&a) && policy.rules().is_empty());
         assert_eq!(policy.revocations.least_for(&Subject::Robot(a)), 1);
     }
 
@@ -166,12 +136,12 @@ mod tests {
             last_used: None,
         };
         let secret = RobotSecret::generate().unwrap();
-        assert!(database.robots().create(&robot("robot.a"), &secret, &[]).await.unwrap());
-        assert!(!database.trusts().add(&trust("robot.a", inline()), &[]).await.unwrap());
-        assert!(database.trusts().add(&trust("robot.b", inline()), &[]).await.unwrap());
+        assert!(database.create_robot(&robot("robot.a"), &secret, &[]).await.unwrap());
+        assert!(!database.add_trust(&trust("robot.a", inline()), &[]).await.unwrap());
+        assert!(database.add_trust(&trust("robot.b", inline()), &[]).await.unwrap());
         let secret = RobotSecret::generate().unwrap();
-        assert!(!database.robots().create(&robot("robot.b"), &secret, &[]).await.unwrap());
-        assert!(!database.robots().remove(&"robot.b".parse().unwrap()).await.unwrap());
-        assert!(!database.trusts().remove(&"robot.a".parse().unwrap()).await.unwrap());
+        assert!(!database.create_robot(&robot("robot.b"), &secret, &[]).await.unwrap());
+        assert!(!database.remove_robot(&"robot.b".parse().unwrap()).await.unwrap());
+        assert!(!database.remove_trust(&"robot.a".parse().unwrap()).await.unwrap());
     }
 }

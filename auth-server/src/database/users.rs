@@ -10,33 +10,28 @@ use berth_shared::subject::{Grantee, UserName};
 use sqlx::{Row, SqliteConnection};
 
 use super::{
-    Error,
-    counters::{raise, sequence},
+    Database, Error,
+    counters::raise,
+    policy::sequence,
     refresh_tokens,
+    row::parse,
     rules::forget,
     sign_in_addresses,
     transaction::{begin, record},
-    writer::Writer,
 };
 use crate::audit::{Act, Author};
 
 /// The users of an htpasswd file, each with a fingerprint of the stored hash.
 pub(super) type Users = BTreeMap<UserName, String>;
 
-/// The table of users as the htpasswd file last showed them.
-#[derive(Debug, Clone, Copy)]
-pub struct SeenUserTable<'a> {
-    pub(super) writer: &'a Writer,
-}
-
-impl SeenUserTable<'_> {
+impl Database {
     /// Takes every rule and group of a user away who has been removed from the htpasswd file:
     /// whoever gets that name later must not inherit them. `users` are those who are left, as for
     /// [`reconcile`](Self::reconcile). Gives back how many rules there were.
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn remove<E: From<Error>>(
+    pub async fn remove_user<E: From<Error>>(
         &self,
         users: &Users,
         user: &UserName,
@@ -45,9 +40,9 @@ impl SeenUserTable<'_> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         save()?;
-        compare(&mut transaction, users, self.writer.author(), Some(user)).await?;
+        compare(&mut transaction, users, &self.author, Some(user)).await?;
         let rules = forget(&mut transaction, &Grantee::User(user.clone())).await?;
-        record(&mut transaction, self.writer.author(), &Act::UserRemove(user, rules)).await?;
+        record(&mut transaction, &self.author, &Act::UserRemove(user, rules)).await?;
         transaction.commit().await.map_err(Error::from)?;
         Ok(rules)
     }
@@ -57,7 +52,7 @@ impl SeenUserTable<'_> {
     ///
     /// # Errors
     /// When the database cannot be written to.
-    pub async fn set<E: From<Error>>(
+    pub async fn set_user<E: From<Error>>(
         &self,
         users: &Users,
         user: &UserName,
@@ -67,8 +62,8 @@ impl SeenUserTable<'_> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
         save()?;
-        compare(&mut transaction, users, self.writer.author(), Some(user)).await?;
-        record(&mut transaction, self.writer.author(), act).await?;
+        compare(&mut transaction, users, &self.author, Some(user)).await?;
+        record(&mut transaction, &self.author, act).await?;
         Ok(transaction.commit().await.map_err(Error::from)?)
     }
 
@@ -78,10 +73,10 @@ impl SeenUserTable<'_> {
     ///
     /// # Errors
     /// When the database cannot be written to; the next call finds the same differences again.
-    pub async fn reconcile(&self, users: &Users) -> Result<u64, Error> {
+    pub async fn reconcile_users(&self, users: &Users) -> Result<u64, Error> {
         let mut writer = self.writer.lock().await;
         let mut transaction = begin(&mut writer).await?;
-        compare(&mut transaction, users, self.writer.author(), None).await?;
+        compare(&mut transaction, users, &self.author, None).await?;
         let sequence = sequence(&mut transaction).await?;
         transaction.commit().await?;
         Ok(sequence)
@@ -99,9 +94,7 @@ async fn compare(
     let mut seen = Users::new();
     let rows = sqlx::query("SELECT name, fingerprint FROM htpasswd_seen");
     for row in rows.fetch_all(&mut *transaction).await? {
-        let name: String = row.try_get("name")?;
-        let name: UserName = name.parse().map_err(|_| Error::Row(name))?;
-        seen.insert(name, row.try_get::<String, _>("fingerprint")?);
+        seen.insert(parse(&row, "name")?, row.try_get("fingerprint")?);
     }
     if seen == *users {
         return Ok(());
@@ -137,10 +130,7 @@ async fn compare(
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{
-            Database,
-            samples::{allow, counter},
-        },
+        super::samples::{allow, counter},
         *,
     };
     use berth_shared::clock::UnixSeconds;
@@ -156,15 +146,15 @@ mod tests {
         let path = dir.path().join("auth.db");
         let database = Database::open(&path).await.unwrap();
         let first = users(&[("a", "1"), ("b", "1"), ("c", "1")]);
-        assert_eq!(database.seen_users().reconcile(&first).await.unwrap(), 0);
-        assert_eq!(database.seen_users().reconcile(&first).await.unwrap(), 0);
+        assert_eq!(database.reconcile_users(&first).await.unwrap(), 0);
+        assert_eq!(database.reconcile_users(&first).await.unwrap(), 0);
         drop(database);
         let database = Database::open(&path).await.unwrap();
         let edited = users(&[("a", "2"), ("b", "1"), ("d", "1")]);
-        assert_eq!(database.seen_users().reconcile(&edited).await.unwrap(), 2);
+        assert_eq!(database.reconcile_users(&edited).await.unwrap(), 2);
         assert!(counter(&database, "a").await > 0 && counter(&database, "c").await > 0);
         assert_eq!((counter(&database, "b").await, counter(&database, "d").await), (0, 0));
-        assert_eq!(database.seen_users().reconcile(&edited).await.unwrap(), 2);
+        assert_eq!(database.reconcile_users(&edited).await.unwrap(), 2);
     }
 
     #[tokio::test]
@@ -176,12 +166,11 @@ mod tests {
             allow("andrew", "b", "*", None),
             allow("everyone", "b", "*", None),
         ];
-        database.rules().add(&rules, UnixSeconds::new(0)).await.unwrap();
+        database.add_rules(&rules, UnixSeconds::new(0)).await.unwrap();
         let left = users(&[]);
         assert_eq!(
             database
-                .seen_users()
-                .remove(&left, &"andrew".parse().unwrap(), || Ok::<_, Error>(()))
+                .remove_user(&left, &"andrew".parse().unwrap(), || Ok::<_, Error>(()))
                 .await
                 .unwrap(),
             2

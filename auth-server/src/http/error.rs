@@ -13,42 +13,61 @@ use berth_shared::{
 };
 use serde::Serialize;
 
-/// Why there is no token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why there is no token, in the words that a person reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
     /// The body could not be read to its end.
+    #[error("the body was cut off")]
     BodyCut,
     /// The body did not come in time.
+    #[error("the body did not come in time")]
     BodyLate,
     /// The body is longer than allowed.
+    #[error("a token request may have 64 KiB")]
     BodyLong,
     /// Too many password checks are waiting.
+    #[error("too many sign-ins at once, try again")]
     Busy,
     /// Neither credentials nor a scope: a login with blanks.
+    #[error("a user name and a password are needed")]
     Credentials,
     /// An OAuth 2 grant type that does not exist here.
+    #[error("the grant type is not supported: use password")]
     GrantType,
     /// Too much of other requests is in memory.
+    #[error("too much is under way at once, try again")]
     Crowded,
     /// Something broke that should not.
+    #[error("see the server's log")]
     Internal,
     /// The keys that a token of another issuer needs cannot be had now.
+    #[error("the keys of the token's issuer cannot be fetched now, try again")]
     IssuerDown,
     /// The method is not one of these.
+    #[error("method not allowed")]
     Method(&'static str),
     /// There is nothing at this path.
+    #[error("there is nothing here")]
     NoSuchPath,
     /// More than bcrypt looks at.
+    #[error(
+        "the password has more than 72 bytes, and bcrypt looks at no more: have a shorter one set"
+    )]
     PasswordLong,
     /// Refresh tokens are not issued, so none is accepted.
+    #[error("refresh tokens are not issued here: sign in again")]
     RefreshToken,
     /// The service is not one of those configured.
+    #[error("no tokens are issued for this service: see `services` in auth.toml")]
     Service,
     /// The parameter `subject` is missing or no subject.
+    #[error("the parameter subject is missing or no subject")]
     Subject,
     /// The database does not answer.
+    #[error("the server cannot look up rights now, try again")]
     Unavailable,
     /// Wrong or unreadable credentials.
+    #[error("wrong user name or password")]
     WrongCredentials,
 }
 
@@ -95,57 +114,27 @@ impl Error {
 }
 
 impl Refusal {
-    fn row(self) -> Row {
+    /// Status, the specification's code and OAuth's word.
+    fn row(self) -> (StatusCode, Code, &'static str) {
         use StatusCode as S;
         match self {
-            Self::BodyCut => invalid(S::BAD_REQUEST, "the body was cut off"),
-            Self::BodyLate => invalid(S::REQUEST_TIMEOUT, "the body did not come in time"),
-            Self::BodyLong => (
-                S::PAYLOAD_TOO_LARGE,
-                Code::SizeInvalid,
-                "invalid_request",
-                "a token request may have 64 KiB",
-            ),
-            Self::Busy => (
-                S::TOO_MANY_REQUESTS,
-                Code::TooManyRequests,
-                "temporarily_unavailable",
-                "too many sign-ins at once, try again",
-            ),
-            Self::Credentials => {
-                unauthorized("invalid_request", "a user name and a password are needed")
+            Self::BodyCut | Self::Service | Self::Subject => {
+                (S::BAD_REQUEST, Code::Unsupported, "invalid_request")
             }
-            Self::GrantType => (
-                S::BAD_REQUEST,
-                Code::Unsupported,
-                "unsupported_grant_type",
-                "the grant type is not supported: use password",
-            ),
-            Self::Crowded => unavailable("too much is under way at once, try again"),
-            Self::Internal => {
-                (S::INTERNAL_SERVER_ERROR, Code::Unknown, "server_error", "see the server's log")
+            Self::BodyLate => (S::REQUEST_TIMEOUT, Code::Unsupported, "invalid_request"),
+            Self::BodyLong => (S::PAYLOAD_TOO_LARGE, Code::SizeInvalid, "invalid_request"),
+            Self::Method(_) => (S::METHOD_NOT_ALLOWED, Code::Unsupported, "invalid_request"),
+            Self::NoSuchPath => (S::NOT_FOUND, Code::Unsupported, "invalid_request"),
+            Self::GrantType => (S::BAD_REQUEST, Code::Unsupported, "unsupported_grant_type"),
+            Self::Credentials => (S::UNAUTHORIZED, Code::Unauthorized, "invalid_request"),
+            Self::PasswordLong | Self::RefreshToken | Self::WrongCredentials => {
+                (S::UNAUTHORIZED, Code::Unauthorized, "invalid_grant")
             }
-            Self::IssuerDown => {
-                unavailable("the keys of the token's issuer cannot be fetched now, try again")
+            Self::Busy => (S::TOO_MANY_REQUESTS, Code::TooManyRequests, "temporarily_unavailable"),
+            Self::Crowded | Self::IssuerDown | Self::Unavailable => {
+                (S::SERVICE_UNAVAILABLE, Code::Unavailable, "temporarily_unavailable")
             }
-            Self::Method(_) => invalid(S::METHOD_NOT_ALLOWED, "method not allowed"),
-            Self::NoSuchPath => invalid(S::NOT_FOUND, "there is nothing here"),
-            Self::PasswordLong => unauthorized(
-                "invalid_grant",
-                "the password has more than 72 bytes, and bcrypt looks at no more: have a shorter one set",
-            ),
-            Self::RefreshToken => {
-                unauthorized("invalid_grant", "refresh tokens are not issued here: sign in again")
-            }
-            Self::Service => invalid(
-                S::BAD_REQUEST,
-                "no tokens are issued for this service: see `services` in auth.toml",
-            ),
-            Self::Subject => {
-                invalid(S::BAD_REQUEST, "the parameter subject is missing or no subject")
-            }
-            Self::Unavailable => unavailable("the server cannot look up rights now, try again"),
-            Self::WrongCredentials => unauthorized("invalid_grant", "wrong user name or password"),
+            Self::Internal => (S::INTERNAL_SERVER_ERROR, Code::Unknown, "server_error"),
         }
     }
 
@@ -159,21 +148,6 @@ impl Refusal {
     }
 }
 
-/// Status, the specification's code, OAuth's word and what a person reads.
-type Row = (StatusCode, Code, &'static str, &'static str);
-
-fn invalid(status: StatusCode, message: &'static str) -> Row {
-    (status, Code::Unsupported, "invalid_request", message)
-}
-
-fn unauthorized(error: &'static str, message: &'static str) -> Row {
-    (StatusCode::UNAUTHORIZED, Code::Unauthorized, error, message)
-}
-
-fn unavailable(message: &'static str) -> Row {
-    (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "temporarily_unavailable", message)
-}
-
 #[derive(Serialize)]
 struct Body {
     #[serde(flatten)]
@@ -183,8 +157,9 @@ struct Body {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let (status, code, error, message) = self.refusal.row();
-        let errors = ErrorBody::new(code, message, serde_json::Value::Null);
+        let (status, code, error) = self.refusal.row();
+        let message = self.refusal.to_string();
+        let errors = ErrorBody::new(code, &message, serde_json::Value::Null);
         let mut response = super::json(status, &Body { errors, error });
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -200,7 +175,7 @@ impl IntoResponse for Error {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         let mut log = *self.log;
-        log.error.get_or_insert_with(|| message.to_owned());
+        log.error.get_or_insert(message);
         response.extensions_mut().insert(log);
         response
     }

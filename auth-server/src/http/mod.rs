@@ -141,17 +141,10 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response {
 fn tagged(request: &HeaderMap, content_type: &'static str, cache: &str, body: &str) -> Response {
     let hash = digest::digest(&digest::SHA256, body.as_bytes());
     let tag = format!("\"{}\"", HEXLOWER.encode(&hash.as_ref()[..16]));
-    let mut response = if has_already(request, &tag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(content_type))];
-        (content_type, Body::from(body.to_owned())).into_response()
-    };
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        response.headers_mut().insert(header::ETAG, tag);
+    let is_had = has_already(request, &tag);
+    let headers = [(header::ETAG, tag), (header::CACHE_CONTROL, cache.to_owned())];
+    if is_had {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
-    if let Ok(cache) = HeaderValue::from_str(cache) {
-        response.headers_mut().insert(header::CACHE_CONTROL, cache);
-    }
-    response
+    (headers, [(header::CONTENT_TYPE, content_type)], Body::from(body.to_owned())).into_response()
 }

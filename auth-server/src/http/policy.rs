@@ -28,8 +28,8 @@ pub(super) async fn rights(State(door): State<Door>, uri: Uri) -> Result<Respons
         .find(|(name, _)| name == "subject")
         .and_then(|(_, value)| Subject::from_claim(&value).ok())
         .ok_or_else(|| Error::refused(Refusal::Subject))?;
-    let rights = door.server.rights(&subject).await.map_err(|error| unavailable(&error))?;
-    Ok(json(StatusCode::OK, &rights))
+    let current = door.server.current().await.map_err(|error| unavailable(&error))?;
+    Ok(json(StatusCode::OK, &current.rights(&subject, door.server.clock.now())))
 }
 
 fn unavailable(error: &crate::database::Error) -> Error {

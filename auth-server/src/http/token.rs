@@ -188,7 +188,7 @@ impl Caller {
 
     /// Notes that this caller's credentials could not be read.
     fn unreadable(&self, door: &Door, error: Error) -> Error {
-        door.server.note_unreadable(self.address, self.agent());
+        door.server.recorder.unreadable(self.address, self.agent());
         error
     }
 }

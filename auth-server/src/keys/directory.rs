@@ -14,7 +14,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth_shared::{clock::UnixSeconds, files::sync_directory};
+use berth_shared::{
+    clock::{Clock, UnixSeconds},
+    files::sync_directory,
+};
 use zeroize::Zeroizing;
 
 use super::{
@@ -42,28 +45,52 @@ pub fn hold(settings: &Settings) -> Result<File, FileError> {
     files::lock(&settings.directory.with_extension("lock"))
 }
 
-/// Does what is due, and reads the keys.
-pub(super) fn settle(settings: &Settings, now: UnixSeconds) -> Result<SigningKeys, KeyError> {
-    let directory = &settings.directory;
-    files::make_directory(directory)?;
-    let _lock = hold(settings)?;
-    let old = states_in(directory)?;
-    let there = key_files(directory)?;
-    let mut states = match old.clone() {
-        Some(states) => states,
-        None => States::taken_over(there.clone(), settings.algorithm, now),
-    };
-    states.forget(&there, now);
-    // What is there is looked at before anything is made: a key that must not sign is named.
-    for key in &states.keys {
-        load(directory, key, settings.ids)?;
+impl SigningKeys {
+    /// Reads the keys of `settings`, after all that is due was done: what is missing is made, what
+    /// an older Berth left is taken over, and retired keys whose time is over are deleted.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or written, or a key in it is not fit to sign.
+    pub fn open(settings: &Settings, clock: &Clock) -> Result<Self, KeyError> {
+        let now = clock.now();
+        let directory = &settings.directory;
+        files::make_directory(directory)?;
+        let _lock = hold(settings)?;
+        let old = states_in(directory)?;
+        let there = key_files(directory)?;
+        let taken_over = || States::taken_over(there.clone(), settings.algorithm, now);
+        let mut states = old.clone().unwrap_or_else(taken_over);
+        states.forget(&there, now);
+        // What is there is looked at before anything is made: a key that must not sign is named.
+        for key in &states.keys {
+            load(directory, key, settings.ids)?;
+        }
+        complete(directory, &mut states, settings, now)?;
+        if old.as_ref() != Some(&states) {
+            write(directory, &states)?;
+        }
+        remove_unnamed(directory, &states)?;
+        load_all(directory, states, settings.ids)
     }
-    complete(directory, &mut states, settings, now)?;
-    if old.as_ref() != Some(&states) {
-        write(directory, &states)?;
+
+    /// Reads the keys of `settings`, and changes nothing.
+    ///
+    /// # Errors
+    /// When there are none, or one is not fit to sign.
+    pub fn read(settings: &Settings, clock: &Clock) -> Result<Self, KeyError> {
+        let directory = &settings.directory;
+        let mut tries = 0..READINGS_MAX;
+        loop {
+            let states = match states_in(directory)? {
+                Some(states) => states,
+                None => States::taken_over(key_files(directory)?, settings.algorithm, clock.now()),
+            };
+            match load_all(directory, states, settings.ids) {
+                Err(KeyError::File(error)) if error.is_missing() && tries.next().is_some() => {}
+                keys => return keys,
+            }
+        }
     }
-    remove_unnamed(directory, &states)?;
-    load_all(directory, states, settings.ids)
 }
 
 /// Makes the keys that are missing, and lets a changed algorithm take effect when it can.
@@ -99,7 +126,7 @@ pub(super) fn make(
     algorithm: KeyAlgorithm,
     now: UnixSeconds,
 ) -> Result<KeyFile, KeyError> {
-    let named = |number| KeyFile::new(algorithm, now, number);
+    let named = |number| KeyFile { algorithm, made: now, number };
     let is_free = |file: &KeyFile| !directory.join(file.to_string()).exists();
     let file = (0..).map(named).find(is_free).ok_or(KeyError::Making)?;
     let pem = generate(algorithm)?;
@@ -123,22 +150,6 @@ pub(super) fn remove_unnamed(directory: &Path, states: &States) -> Result<(), Ke
     Ok(synced.map_err(|source| FileError::new("syncing", directory, source))?)
 }
 
-/// The keys as they are now.
-pub(super) fn read(settings: &Settings, now: UnixSeconds) -> Result<SigningKeys, KeyError> {
-    let directory = &settings.directory;
-    let mut tries = 0..READINGS_MAX;
-    loop {
-        let states = match states_in(directory)? {
-            Some(states) => states,
-            None => States::taken_over(key_files(directory)?, settings.algorithm, now),
-        };
-        match load_all(directory, states, settings.ids) {
-            Err(KeyError::File(error)) if error.is_missing() && tries.next().is_some() => {}
-            keys => return keys,
-        }
-    }
-}
-
 pub(super) fn states_in(directory: &Path) -> Result<Option<States>, KeyError> {
     let path = directory.join(STATES);
     match files::read(&path) {
@@ -156,7 +167,7 @@ fn load_all(directory: &Path, states: States, ids: KeyIds) -> Result<SigningKeys
 }
 
 fn load(directory: &Path, entry: &Entry, ids: KeyIds) -> Result<SigningKey, KeyError> {
-    let algorithm = entry.file.algorithm();
+    let algorithm = entry.file.algorithm;
     let path: PathBuf = directory.join(entry.file.to_string());
     let shown = path.display().to_string();
     let meta = fs::metadata(&path).map_err(|source| FileError::new("reading", &path, source))?;
@@ -175,9 +186,9 @@ fn load(directory: &Path, entry: &Entry, ids: KeyIds) -> Result<SigningKey, KeyE
     }
     let info = KeyInfo {
         id: pair.id(ids),
-        algorithm: pair.algorithm(),
+        algorithm,
         state: entry.state,
-        made: entry.file.made(),
+        made: entry.file.made,
         since: entry.since,
         signs_from: (entry.state == KeyState::Next).then(|| entry.signs_from()),
         until: entry.until,

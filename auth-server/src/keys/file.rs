@@ -11,9 +11,9 @@ use super::settings::KeyAlgorithm;
 /// `es256-1790000000.pem`, or `es256-1790000000-1.pem` for a second one of that time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyFile {
-    algorithm: KeyAlgorithm,
-    made: UnixSeconds,
-    number: u32,
+    pub(super) algorithm: KeyAlgorithm,
+    pub(super) made: UnixSeconds,
+    pub(super) number: u32,
 }
 
 /// It is no name of a key's file.
@@ -21,23 +21,9 @@ pub(super) struct KeyFile {
 #[error("{0:?} does not name the file of a key")]
 pub(super) struct NoKeyFile(String);
 
-impl KeyFile {
-    pub(super) fn new(algorithm: KeyAlgorithm, made: UnixSeconds, number: u32) -> Self {
-        Self { algorithm, made, number }
-    }
-
-    pub(super) fn algorithm(&self) -> KeyAlgorithm {
-        self.algorithm
-    }
-
-    pub(super) fn made(&self) -> UnixSeconds {
-        self.made
-    }
-}
-
 impl fmt::Display for KeyFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", prefix(self.algorithm), self.made.get())?;
+        write!(f, "{}-{}", self.algorithm.word(), self.made.get())?;
         if self.number > 0 {
             write!(f, "-{}", self.number)?;
         }
@@ -50,13 +36,12 @@ impl FromStr for KeyFile {
 
     fn from_str(name: &str) -> Result<Self, NoKeyFile> {
         let read = || {
-            let (prefix_read, rest) = name.strip_suffix(".pem")?.split_once('-')?;
-            let algorithm = [KeyAlgorithm::Es256, KeyAlgorithm::EdDsa]
-                .into_iter()
-                .find(|algorithm| prefix(*algorithm) == prefix_read)?;
+            let (word, rest) = name.strip_suffix(".pem")?.split_once('-')?;
+            let mut algorithms = [KeyAlgorithm::Es256, KeyAlgorithm::EdDsa].into_iter();
+            let algorithm = algorithms.find(|algorithm| algorithm.word() == word)?;
             let (made, number) = rest.split_once('-').unwrap_or((rest, "0"));
-            let file =
-                Self::new(algorithm, UnixSeconds::new(made.parse().ok()?), number.parse().ok()?);
+            let (made, number) = (UnixSeconds::new(made.parse().ok()?), number.parse().ok()?);
+            let file = Self { algorithm, made, number };
             // One file has one name.
             (file.to_string() == name).then_some(file)
         };
@@ -73,13 +58,6 @@ impl Serialize for KeyFile {
 impl<'de> Deserialize<'de> for KeyFile {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-fn prefix(algorithm: KeyAlgorithm) -> &'static str {
-    match algorithm {
-        KeyAlgorithm::Es256 => "es256",
-        KeyAlgorithm::EdDsa => "eddsa",
     }
 }
 

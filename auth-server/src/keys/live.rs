@@ -6,7 +6,6 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use arc_swap::ArcSwap;
 use berth_shared::{clock::Clock, file_stamp::Stamp, telemetry::chain};
 use parking_lot::Mutex;
 
@@ -16,8 +15,7 @@ use super::{KeyError, SigningKeys, directory, settings::Settings};
 pub struct LiveKeys {
     settings: Settings,
     clock: Clock,
-    current: ArcSwap<Reading>,
-    turn: Mutex<()>,
+    current: Mutex<Reading>,
 }
 
 /// What the file of states looked like and what was in it.
@@ -35,31 +33,19 @@ impl LiveKeys {
     /// # Errors
     /// As that.
     pub fn open(settings: &Settings, clock: &Clock) -> Result<Self, KeyError> {
-        let keys = directory::settle(settings, clock.now())?;
+        let keys = SigningKeys::open(settings, clock)?;
         // The first use reads them once more, since the stamp must be older than what is read.
         let reading = Reading { stamp: None, keys: Arc::new(keys), complaint: None };
-        Ok(Self {
-            settings: settings.clone(),
-            clock: clock.clone(),
-            current: ArcSwap::from_pointee(reading),
-            turn: Mutex::default(),
-        })
+        Ok(Self { settings: settings.clone(), clock: clock.clone(), current: Mutex::new(reading) })
     }
 
     /// The keys as the directory has them now.
     pub fn fresh(&self) -> Arc<SigningKeys> {
-        if let Some(keys) = self.unchanged() {
-            return keys;
+        let mut current = self.current.lock();
+        if !current.stamp.is_some_and(|stamp| stamp.still_holds(&self.states())) {
+            *current = self.look(&current).unwrap_or_else(|error| current.failed(chain(&error)));
         }
-        let _turn = self.turn.lock();
-        if let Some(keys) = self.unchanged() {
-            return keys;
-        }
-        let old = self.current.load_full();
-        let reading = self.look(&old).unwrap_or_else(|error| old.failed(chain(&error)));
-        let keys = Arc::clone(&reading.keys);
-        self.current.store(Arc::new(reading));
-        keys
+        Arc::clone(&current.keys)
     }
 
     fn look(&self, old: &Reading) -> Result<Reading, KeyError> {
@@ -68,7 +54,7 @@ impl LiveKeys {
         let states = directory::states_in(&self.settings.directory)?;
         let mut keys = Arc::clone(&old.keys);
         if old.stamp.is_none() || states.as_ref() != Some(&keys.states) {
-            keys = Arc::new(directory::read(&self.settings, self.clock.now())?);
+            keys = Arc::new(SigningKeys::read(&self.settings, &self.clock)?);
         }
         if keys.active_id() != old.keys.active_id() {
             tracing::info!(key = keys.active_id(), "another key signs");
@@ -81,17 +67,10 @@ impl LiveKeys {
     /// # Errors
     /// When the directory cannot be written to; the next call tries again.
     pub fn tend(&self) -> Result<(), KeyError> {
-        let _ = self.fresh();
-        if self.current.load().keys.states.is_due(self.settings.algorithm, self.clock.now()) {
+        if self.fresh().states.is_due(self.settings.algorithm, self.clock.now()) {
             SigningKeys::open(&self.settings, &self.clock)?;
         }
         Ok(())
-    }
-
-    /// The current keys, if the states surely look as they did when they were read.
-    fn unchanged(&self) -> Option<Arc<SigningKeys>> {
-        let current = self.current.load();
-        current.stamp?.still_holds(&self.states()).then(|| Arc::clone(&current.keys))
     }
 
     fn states(&self) -> PathBuf {

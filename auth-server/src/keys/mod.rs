@@ -24,7 +24,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use berth_shared::{
     claims::ClaimSet,
-    clock::{Clock, UnixSeconds, as_rfc3339, rfc3339},
+    clock::{UnixSeconds, as_rfc3339, rfc3339},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -140,23 +140,6 @@ pub struct KeyInfo {
 }
 
 impl SigningKeys {
-    /// Reads the keys of `settings`, after all that is due was done: what is missing is made, what
-    /// an older Berth left is taken over, and retired keys whose time is over are deleted.
-    ///
-    /// # Errors
-    /// When the directory cannot be read or written, or a key in it is not fit to sign.
-    pub fn open(settings: &Settings, clock: &Clock) -> Result<Self, KeyError> {
-        directory::settle(settings, clock.now())
-    }
-
-    /// Reads the keys of `settings`, and changes nothing.
-    ///
-    /// # Errors
-    /// When there are none, or one is not fit to sign.
-    pub fn read(settings: &Settings, clock: &Clock) -> Result<Self, KeyError> {
-        directory::read(settings, clock.now())
-    }
-
     fn new(mut keys: Vec<SigningKey>, states: States, directory: &Path) -> Result<Self, KeyError> {
         keys.sort_by_key(|key| (key.info.state, Reverse(key.info.since), key.info.id.clone()));
         if keys.first().is_none_or(|key| key.info.state != KeyState::Active) {

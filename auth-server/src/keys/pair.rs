@@ -40,13 +40,6 @@ impl Pair {
         }
     }
 
-    pub(super) fn algorithm(&self) -> KeyAlgorithm {
-        match self {
-            Self::Es256(_) => KeyAlgorithm::Es256,
-            Self::EdDsa(_) => KeyAlgorithm::EdDsa,
-        }
-    }
-
     pub(super) fn id(&self, ids: KeyIds) -> String {
         match ids {
             KeyIds::Thumbprint => self.thumbprint(),
@@ -69,7 +62,7 @@ impl Pair {
         }
     }
 
-    /// The members of the JWK that RFC 7638 takes the thumbprint over.
+    /// The members of the JWK that RFC 7638 takes the thumbprint over, in lexicographic order.
     pub(super) fn public_parameters(&self) -> Value {
         match self {
             Self::Es256(pair) => {
@@ -111,10 +104,7 @@ pub(super) fn generate(algorithm: KeyAlgorithm) -> Result<Zeroizing<String>, Key
 
 /// RFC 7638: SHA-256 over the required members, in lexicographic order and without white space.
 fn thumbprint(parameters: &Value) -> String {
-    let members: std::collections::BTreeMap<_, _> =
-        parameters.as_object().into_iter().flatten().collect();
-    let canonical = serde_json::to_string(&members).unwrap_or_default();
-    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, canonical.as_bytes()))
+    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, parameters.to_string().as_bytes()))
 }
 
 /// RFC 7468: base64 in lines of 64 characters.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     KeyError, KeyInfo, KeyState, SigningKeys,
-    directory::{hold, make, read, remove_unnamed, settle, write},
+    directory::{hold, make, remove_unnamed, write},
     settings::Settings,
 };
 
@@ -49,15 +49,15 @@ pub fn rotate(
 ) -> Result<Rotated, KeyError> {
     let now = clock.now();
     if is_dry {
-        let keys = read(settings, now)?;
+        let keys = SigningKeys::read(settings, clock)?;
         check_age(&keys, how, now)?;
         return Ok(plan(&keys, how));
     }
     // What is missing or due comes first, so that there is a next key to rotate to.
-    settle(settings, now)?;
+    SigningKeys::open(settings, clock)?;
     let directory = &settings.directory;
     let _lock = hold(settings)?;
-    let before = read(settings, now)?;
+    let before = SigningKeys::read(settings, clock)?;
     // Looked at under the lock: of two rotations at once the second comes too early.
     check_age(&before, how, now)?;
     let mut states = before.states.clone();
@@ -71,7 +71,7 @@ pub fn rotate(
     // From here on the new keys are in use; what is done before can be done again.
     write(directory, &states)?;
     remove_unnamed(directory, &states)?;
-    let after = read(settings, now)?;
+    let after = SigningKeys::read(settings, clock)?;
     let Rotated { retired, dropped, .. } = plan(&before, how);
     let retired = retired.and_then(|key| after.list().find(|it| it.id == key.id).cloned());
     let [active, next] = [KeyState::Active, KeyState::Next].map(|state| after.of(state).cloned());
@@ -90,10 +90,8 @@ fn check_age(keys: &SigningKeys, how: How, now: UnixSeconds) -> Result<(), KeyEr
 }
 
 fn plan(keys: &SigningKeys, how: How) -> Rotated {
-    if how == How::Compromised {
-        let dropped = keys.list().cloned().collect();
-        return Rotated { active: None, next: None, retired: None, dropped };
-    }
-    let [active, retired] = [KeyState::Next, KeyState::Active].map(|state| keys.of(state).cloned());
-    Rotated { active, next: None, retired, dropped: Vec::new() }
+    let stay = how != How::Compromised;
+    let of = |state| keys.of(state).filter(|_| stay).cloned();
+    let dropped = keys.list().filter(|_| !stay).cloned().collect();
+    Rotated { active: of(KeyState::Next), next: None, retired: of(KeyState::Active), dropped }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use berth_shared::text::words;
 use serde::{Deserialize, Serialize};
 
 /// Where the keys lie, what they are, and how long what they sign holds.
@@ -17,16 +18,18 @@ pub struct Settings {
     pub token_life_secs: u32,
 }
 
-/// The signature algorithms that Berth's tokens use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum KeyAlgorithm {
-    /// Ed25519: faster, but unknown to distribution 2.8.
-    #[serde(rename = "EdDSA")]
-    EdDsa,
-    /// ECDSA on P-256, which every registry knows.
-    #[default]
-    #[serde(rename = "ES256")]
-    Es256,
+words! {
+    /// The signature algorithms that Berth's tokens use, with the words that key files begin with.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+    pub enum KeyAlgorithm {
+        /// Ed25519: faster, but unknown to distribution 2.8.
+        #[serde(rename = "EdDSA")]
+        EdDsa = "eddsa",
+        /// ECDSA on P-256, which every registry knows.
+        #[default]
+        #[serde(rename = "ES256")]
+        Es256 = "es256",
+    }
 }
 
 /// How a key is named in the tokens that it signs.

@@ -94,7 +94,7 @@ impl States {
         now: UnixSeconds,
     ) -> Self {
         files.sort_by_key(|file| {
-            (file.algorithm() != algorithm, Reverse(file.made()), file.to_string())
+            (file.algorithm != algorithm, Reverse(file.made), file.to_string())
         });
         let mut keys: Vec<_> = files.into_iter().map(|file| Entry::new(file, now)).collect();
         for (index, key) in keys.iter_mut().enumerate() {
@@ -134,7 +134,7 @@ impl States {
 
     /// Leaves the next key out if new keys are to be of another algorithm: it has signed nothing.
     pub(super) fn drop_next_unless(&mut self, algorithm: KeyAlgorithm) {
-        self.keys.retain(|key| key.state != KeyState::Next || key.file.algorithm() == algorithm);
+        self.keys.retain(|key| key.state != KeyState::Next || key.file.algorithm == algorithm);
     }
 
     pub(super) fn add_next(&mut self, file: KeyFile, now: UnixSeconds) {
@@ -144,7 +144,7 @@ impl States {
     /// Whether the next key is of another algorithm than the one that signs, and long enough
     /// published to take its place: the setting was changed.
     pub(super) fn is_change_due(&self, algorithm: KeyAlgorithm, now: UnixSeconds) -> bool {
-        let is_of = |key: &Entry| key.file.algorithm() == algorithm;
+        let is_of = |key: &Entry| key.file.algorithm == algorithm;
         self.of(KeyState::Active).is_some_and(|key| !is_of(key))
             && self.of(KeyState::Next).is_some_and(|key| is_of(key) && key.signs_from() <= now)
     }

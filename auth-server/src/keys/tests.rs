@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use berth_shared::{
     claims::Audience,
+    clock::Clock,
     keys::KeySet,
     token::{Refusal, Verifier},
 };

@@ -1,18 +1,13 @@
 //! What the server does when a token is asked for: the order of its steps.
 
-use std::{
-    net::IpAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicI64, Ordering},
-    },
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicI64, Ordering},
 };
 
 use berth_shared::{
     clock::{Clock, UnixSeconds},
-    rights::Rights,
     serve::{budget::Budget, socket::SocketFile},
-    subject::Subject,
     telemetry::chain,
 };
 use zeroize::Zeroizing;
@@ -30,8 +25,7 @@ use crate::{
         credentials::{Method, SignedIn},
         current::Current,
         last_used::LastUsed,
-        refresh::RefreshTokens,
-        request::{Agent, Granted, IssueError, TokenRequest},
+        request::{Granted, IssueError, TokenRequest},
     },
     start_error::StartError,
     trust::keys::IssuerKeys,
@@ -43,6 +37,8 @@ mod recorder;
 #[cfg(test)]
 mod tests;
 
+const DAY_SECS: i64 = 24 * 60 * 60;
+
 /// The server without its listeners: everything that a request can ask for.
 pub struct AuthServer {
     config: Config,
@@ -51,7 +47,7 @@ pub struct AuthServer {
     pub(crate) users: Users,
     pub(crate) sign_in: SignIn,
     issuer: Issuer,
-    recorder: Recorder,
+    pub(crate) recorder: Recorder,
     /// The bodies of requests, in bytes.
     pub(crate) memory: Budget,
     /// The private socket, once it is open.
@@ -73,21 +69,18 @@ impl AuthServer {
         let keys = LiveKeys::open(&config.keys(), &clock)?;
         let users = Users::load(config.htpasswd.clone(), Arc::clone(&database)).await?;
         let verifier = Verifier::new(config.limits).map_err(|_| StartError::Randomness)?;
-        let known = database.sign_in_addresses().list(clock.now()).await?;
+        let known = database.sign_in_addresses(clock.now()).await?;
         for SignInAddress { user, address, .. } in &known {
             verifier.knows(user, *address);
         }
         let audit = Arc::new(Queue::new().map_err(|_| StartError::Randomness)?);
         let last_used = Arc::new(LastUsed::new(Arc::clone(&database), &known, clock.clone()));
-        let refresh_tokens = config.refresh_tokens.then(|| {
-            let (database, last_used) = (Arc::clone(&database), Arc::clone(&last_used));
-            let idle_days = config.refresh_token_idle_days;
-            RefreshTokens::new(database, last_used, idle_days, clock.clone())
-        });
+        let refresh_idle_secs = i64::from(config.refresh_token_idle_days) * DAY_SECS;
         let sign_in = SignIn {
             verifier,
             issuer_keys: IssuerKeys::new(clock.clone()),
-            refresh_tokens,
+            refresh_idle_secs: config.refresh_tokens.then_some(refresh_idle_secs),
+            database: Arc::clone(&database),
             last_used,
             clock: clock.clone(),
         };
@@ -167,14 +160,6 @@ impl AuthServer {
         self.sign_in.verifier.runs()
     }
 
-    /// Reads the htpasswd file again if it has changed.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn refresh_users(&self) -> Result<(), database::Error> {
-        self.users.fresh().await.map(|_| ())
-    }
-
     /// Whether requests can be served, or what a person should know.
     pub(crate) async fn ready(&self) -> Result<(), String> {
         self.socket.get().map_or(Ok(()), SocketFile::check)?;
@@ -195,21 +180,11 @@ impl AuthServer {
         Current::of(&self.database, &self.users).await
     }
 
-    /// What `subject` may do now; somebody who is gone has no rights.
-    pub(crate) async fn rights(&self, subject: &Subject) -> Result<Rights, database::Error> {
-        Ok(self.current().await?.rights(subject, self.clock.now()))
-    }
-
     /// Checks the credentials and issues a token, and notes what came of it for the audit.
     pub(crate) async fn issue(&self, request: TokenRequest<'_>) -> Result<Granted, IssueError> {
         let result = self.check_and_issue(&request).await;
         self.recorder.request(&request, &result);
         result
-    }
-
-    /// Notes credentials that could not be read: whose they are is not known.
-    pub(crate) fn note_unreadable(&self, client: Option<IpAddr>, agent: Agent<'_>) {
-        self.recorder.unreadable(client, agent);
     }
 
     /// Rules and counter come from the one policy that [`current`](Self::current) gave before the
@@ -238,8 +213,7 @@ impl AuthServer {
         request: &TokenRequest<'_>,
     ) -> Option<Zeroizing<String>> {
         let subject = &signed_in.subject;
-        let refresh_tokens = self.sign_in.refresh_tokens.as_ref()?;
-        let kept = refresh_tokens.issue(current, subject, request.agent.id).await?;
+        let kept = self.sign_in.issue_refresh_token(current, subject, request.agent.id).await?;
         self.recorder.refresh_token(kept.id, subject, request);
         Some(kept.token)
     }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Notes what clients cause.
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     pub(super) queue: Arc<Queue>,
     /// Whether what was given as it was asked for is noted too.
     pub(super) records_issues: bool,
@@ -70,7 +70,7 @@ impl Recorder {
     }
 
     /// Notes credentials that could not be read: whose they are is not known.
-    pub(super) fn unreadable(&self, client: Option<IpAddr>, agent: Agent<'_>) {
+    pub(crate) fn unreadable(&self, client: Option<IpAddr>, agent: Agent<'_>) {
         let (at, source) = (self.clock.now(), source(client, agent));
         self.queue.push(Entry::login_fail(at, "unreadable credentials", None, None, source));
     }

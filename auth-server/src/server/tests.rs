@@ -48,7 +48,7 @@ async fn server(dir: &Path) -> Arc<AuthServer> {
         actions: Actions::ALL,
         expires: None,
     };
-    server.database.rules().add(&[rule], NOW).await.unwrap();
+    server.database.add_rules(&[rule], NOW).await.unwrap();
     server
 }
 
@@ -98,8 +98,7 @@ async fn a_grant_counts_with_the_next_token_and_voids_none() {
     let andrew = Grantee::User("andrew".parse().unwrap());
     server
         .database
-        .rules()
-        .remove(&andrew, &"team/**".parse().unwrap(), Effect::Allow, "push".parse().unwrap())
+        .take_actions(&andrew, &"team/**".parse().unwrap(), Effect::Allow, "push".parse().unwrap())
         .await
         .unwrap();
     assert!(is_void(&server, &claims).await);
@@ -179,14 +178,12 @@ async fn a_refresh_token_of_another_credential_is_void_though_it_is_kept() {
         assert!(
             server
                 .database
-                .refresh_tokens()
-                .keep(&new, NOW, UnixSeconds::new(0))
+                .keep_refresh_token(&new, NOW, UnixSeconds::new(0))
                 .await
                 .unwrap()
                 .is_some()
         );
-        let shown =
-            server.sign_in.refresh_tokens.as_ref().unwrap().sign_in(&current, token.expose()).await;
+        let shown = server.sign_in.refreshed(&current, token.expose()).await;
         match shown {
             Ok(signed_in) => assert!(is_good && signed_in.subject == subject),
             Err(refused) => {

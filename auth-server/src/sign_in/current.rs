@@ -70,6 +70,6 @@ impl Current {
     /// Whether there is such a robot and its secret still holds, or such a trust.
     fn can_sign_in(&self, robot: &RobotName, now: UnixSeconds) -> bool {
         self.policy.robots.get(robot).is_some_and(|robot| robot.holds_at(now))
-            || self.policy.trusts.get(robot).is_some()
+            || self.policy.trusts.contains_key(robot)
     }
 }

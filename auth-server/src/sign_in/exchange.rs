@@ -1,6 +1,6 @@
 //! From an issuer's token to the trust that it stands for: the order of the steps.
 
-use std::fmt::Display;
+use std::{collections::BTreeMap, fmt::Display};
 
 use berth_shared::{
     clock::UnixSeconds,
@@ -9,13 +9,10 @@ use berth_shared::{
 };
 
 use super::request::Why;
-use crate::{
-    database::policy::trusts::Trusts,
-    trust::{
-        Trust,
-        claims::{self, Claims},
-        keys::IssuerKeys,
-    },
+use crate::trust::{
+    Trust,
+    claims::{self, Claims},
+    keys::IssuerKeys,
 };
 
 /// The longest token that is looked at, in bytes. The known issuers make tokens of 1 to 3 KiB.
@@ -32,7 +29,7 @@ pub(super) fn is_token(secret: &str) -> bool {
 /// Keys are looked at only for trusts that the claims fit, so that nothing is fetched for tokens
 /// that would be refused anyway. Claims are checked again as the key has signed them.
 pub(super) async fn exchange<'a>(
-    trusts: &'a Trusts,
+    trusts: &'a BTreeMap<RobotName, Trust>,
     keys: &IssuerKeys,
     name: Option<&RobotName>,
     token: &str,
@@ -50,7 +47,7 @@ pub(super) async fn exchange<'a>(
     let none = "no trust of that name is for the token's issuer; authctl trust list shows them";
     let mut why = untrusted(none);
     let mut found: Option<&Trust> = None;
-    for trust in trusts.iter().filter(is_asked) {
+    for trust in trusts.values().filter(is_asked) {
         match verify(trust, keys, &key_id, token, &unverified, now).await {
             Ok(()) => match found {
                 Some(first) => {

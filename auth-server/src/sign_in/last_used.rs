@@ -55,12 +55,12 @@ impl Used {
 
     async fn write(&self, database: &Database, now: UnixSeconds) -> Result<(), database::Error> {
         match self {
-            Self::Robot(name, _) => database.robots().note(name, now).await,
-            Self::Trust(name, _) => database.trusts().note(name, now).await,
-            Self::RefreshToken(id) => database.refresh_tokens().note(*id, now).await,
+            Self::Robot(name, _) => database.note_robot(name, now).await,
+            Self::Trust(name, _) => database.note_trust(name, now).await,
+            Self::RefreshToken(id) => database.note_refresh_token(*id, now).await,
             Self::Address(user, address) => {
                 let (user, address) = (user.clone(), *address);
-                database.sign_in_addresses().note(&SignInAddress { user, address, seen: now }).await
+                database.note_sign_in_address(&SignInAddress { user, address, seen: now }).await
             }
         }
     }

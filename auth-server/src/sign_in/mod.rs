@@ -22,11 +22,10 @@ use self::{
     current::Current,
     exchange::{exchange, is_token},
     last_used::{LastUsed, Used},
-    refresh::RefreshTokens,
     request::{IssueError, Why},
 };
 use crate::{
-    database::policy::robots::Robot,
+    database::{Database, policy::robots::Robot},
     secrets::{refresh::USER_NAME, robot::RobotSecret},
     trust::keys::IssuerKeys,
     users::{
@@ -39,8 +38,10 @@ use crate::{
 pub(crate) struct SignIn {
     pub(crate) verifier: Verifier,
     pub(crate) issuer_keys: IssuerKeys,
-    /// `None` where they are not issued, so that none is accepted.
-    pub(crate) refresh_tokens: Option<RefreshTokens>,
+    /// How long a refresh token holds that nobody uses; `None` where they are not issued, so that none
+    /// is accepted.
+    pub(crate) refresh_idle_secs: Option<i64>,
+    pub(crate) database: Arc<Database>,
     pub(crate) last_used: Arc<LastUsed>,
     pub(crate) clock: Clock,
 }
@@ -53,28 +54,22 @@ impl SignIn {
         presented: Option<&Presented>,
         client: Option<IpAddr>,
     ) -> Result<SignedIn, IssueError> {
-        let credentials = match presented {
+        match presented {
             None => {
                 let (subject, method) = (Subject::Anonymous, Method::Anonymous);
-                return Ok(SignedIn { subject, method, secret_expires: None });
+                Ok(SignedIn { subject, method, secret_expires: None })
             }
-            Some(Presented::Bearer(secret)) => return self.machine(current, None, secret).await,
-            Some(Presented::RefreshToken(token)) => {
-                let why = Why::Wrong { is_checked: false };
-                let wrong = IssueError::Refused { known: None, why };
-                let refresh_tokens = self.refresh_tokens.as_ref().ok_or(wrong)?;
-                return refresh_tokens.sign_in(current, token).await;
+            Some(Presented::Bearer(secret)) => self.machine(current, None, secret).await,
+            Some(Presented::RefreshToken(token)) => self.refreshed(current, token).await,
+            Some(Presented::Password(Credentials { user, password }))
+                if self.refresh_idle_secs.is_some() && **user == USER_NAME =>
+            {
+                self.refreshed(current, password).await
             }
-            Some(Presented::Password(credentials)) => credentials,
-        };
-        if let Some(refresh_tokens) = &self.refresh_tokens
-            && *credentials.user == USER_NAME
-        {
-            return refresh_tokens.sign_in(current, &credentials.password).await;
-        }
-        match credentials.user.parse() {
-            Ok(robot) => self.machine(current, Some(&robot), &credentials.password).await,
-            Err(_) => self.user(current, credentials, client).await,
+            Some(Presented::Password(credentials)) => match credentials.user.parse() {
+                Ok(robot) => self.machine(current, Some(&robot), &credentials.password).await,
+                Err(_) => self.user(current, credentials, client).await,
+            },
         }
     }
 
@@ -111,31 +106,20 @@ impl SignIn {
         Ok(SignedIn { subject, method: Method::Password, secret_expires: None })
     }
 
-    /// A robot by its secret, or by the token of an issuer that is trusted: they look different.
+    /// A robot by its secret, or by the token of its own issuer: they look different. The token is
+    /// exchanged, as a password is: what is issued here has its ordinary life.
     async fn machine(
         &self,
         current: &Current,
         name: Option<&RobotName>,
         secret: &str,
     ) -> Result<SignedIn, IssueError> {
-        if is_token(secret) {
-            self.trusted(current, name, secret).await
-        } else {
-            self.robot(current, name, secret)
+        if !is_token(secret) {
+            return self.robot(current, name, secret);
         }
-    }
-
-    /// The robot that a token of its own issuer stands for. The token is exchanged, as a password
-    /// is: what is issued here has its ordinary life.
-    async fn trusted(
-        &self,
-        current: &Current,
-        name: Option<&RobotName>,
-        token: &str,
-    ) -> Result<SignedIn, IssueError> {
         let now = self.clock.now();
         let trusts = &current.policy.trusts;
-        let trust = exchange(trusts, &self.issuer_keys, name, token, now).await;
+        let trust = exchange(trusts, &self.issuer_keys, name, secret, now).await;
         let trust = trust.map_err(|refusal| {
             let known = name.and_then(|name| trusts.get(name));
             let known = known.map(|trust| Subject::Robot(trust.name.clone()));

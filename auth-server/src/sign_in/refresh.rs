@@ -10,35 +10,20 @@
 
 use std::sync::Arc;
 
-use berth_shared::{
-    clock::{Clock, UnixSeconds},
-    subject::Subject,
-    telemetry::chain,
-};
+use berth_shared::{subject::Subject, telemetry::chain};
 use zeroize::Zeroizing;
 
 use super::{
+    SignIn,
     credentials::{Method, SignedIn},
     current::Current,
-    last_used::{LastUsed, Used},
+    last_used::Used,
     request::{IssueError, Why},
 };
 use crate::{
-    audit::entry::shown_client_id,
-    database::{Database, refresh_tokens::NewRefreshToken},
+    audit::entry::shown_client_id, database::refresh_tokens::NewRefreshToken,
     secrets::refresh::RefreshToken,
 };
-
-const DAY_SECS: i64 = 24 * 60 * 60;
-
-/// Issues refresh tokens, and knows them again.
-pub(crate) struct RefreshTokens {
-    database: Arc<Database>,
-    last_used: Arc<LastUsed>,
-    /// How long one holds that nobody uses.
-    idle_secs: i64,
-    clock: Clock,
-}
 
 /// A refresh token that was issued. Has no `Debug`: it is a credential.
 pub(crate) struct Kept {
@@ -47,33 +32,24 @@ pub(crate) struct Kept {
     pub(crate) token: Zeroizing<String>,
 }
 
-impl RefreshTokens {
-    /// Refresh tokens in `database` that end after so many days without use.
-    pub(crate) fn new(
-        database: Arc<Database>,
-        last_used: Arc<LastUsed>,
-        idle_days: u32,
-        clock: Clock,
-    ) -> Self {
-        Self { database, last_used, idle_secs: i64::from(idle_days) * DAY_SECS, clock }
-    }
-
+impl SignIn {
     /// Who showed this refresh token. Malformed, unknown, idle and void ones are all the same to the
     /// client.
-    pub(crate) async fn sign_in(
+    pub(crate) async fn refreshed(
         &self,
         current: &Current,
         shown: &str,
     ) -> Result<SignedIn, IssueError> {
         let wrong = |known| IssueError::Refused { known, why: Why::Wrong { is_checked: false } };
+        let idle_secs = self.refresh_idle_secs.ok_or_else(|| wrong(None))?;
         let token: RefreshToken = shown.parse().map_err(|_| wrong(None))?;
         // Looked up after the policy was read: what ends it meanwhile voids the token issued here.
-        let row = self.database.refresh_tokens().find(&token.hash()).await?;
+        let row = self.database.find_refresh_token(&token.hash()).await?;
         let row = row.ok_or_else(|| wrong(None))?;
         let now = self.clock.now();
         // Neither side is a secret that the client sent, so that the time of this tells nothing.
         let is_bound = current.credential(&row.subject, now).as_ref() == Some(&row.credential);
-        if !is_bound || row.last_used <= self.idle_since(now) {
+        if !is_bound || row.last_used <= now - idle_secs {
             return Err(wrong(Some(row.subject)));
         }
         self.last_used.note(Used::RefreshToken(row.id), Some(row.last_used));
@@ -87,13 +63,13 @@ impl RefreshTokens {
     /// A refresh token for somebody who has just signed in with a password or a secret, durably
     /// kept when this returns. `None` where there is none to be had: a token without one is better
     /// than none at all, and the client goes on with the password that it has.
-    pub(crate) async fn issue(
+    pub(crate) async fn issue_refresh_token(
         &self,
         current: &Current,
         subject: &Subject,
         client_id: Option<&str>,
     ) -> Option<Kept> {
-        let now = self.clock.now();
+        let (now, idle_secs) = (self.clock.now(), self.refresh_idle_secs?);
         let credential = current.credential(subject, now)?;
         let token = RefreshToken::generate().ok()?;
         let new = NewRefreshToken {
@@ -103,11 +79,9 @@ impl RefreshTokens {
             client: shown_client_id(client_id.unwrap_or_default()),
             sequence: current.policy.sequence,
         };
-        let (database, idle_since) = (Arc::clone(&self.database), self.idle_since(now));
+        let (database, idle_since) = (Arc::clone(&self.database), now - idle_secs);
         let keeping =
-            tokio::spawn(
-                async move { database.refresh_tokens().keep(&new, now, idle_since).await },
-            );
+            tokio::spawn(async move { database.keep_refresh_token(&new, now, idle_since).await });
         match keeping.await {
             Ok(Ok(id)) => {
                 id.map(|id| Kept { id, token: Zeroizing::new(token.expose().to_owned()) })
@@ -121,10 +95,5 @@ impl RefreshTokens {
                 None
             }
         }
-    }
-
-    /// What was last used then or before has ended.
-    fn idle_since(&self, now: UnixSeconds) -> UnixSeconds {
-        now - self.idle_secs
     }
 }

@@ -13,12 +13,13 @@ pub mod keys;
 pub mod pattern;
 pub mod url;
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
 use berth_shared::{
     clock::UnixSeconds,
     keys::{InvalidKeySet, KeySet},
     subject::RobotName,
+    text::shown_as_str,
 };
 
 pub use self::fetch::{FetchError, check_ca};
@@ -105,6 +106,8 @@ pub struct RequiredClaims(BTreeMap<String, String>);
 #[error("{0}")]
 pub struct Invalid(String);
 
+shown_as_str!(ExpectedAudience: Invalid, SubjectPattern: Invalid, IssuerUrl: Invalid);
+
 impl KeySource {
     /// The keys in the database, as they were written down.
     pub fn inline_text(&self) -> Option<&str> {
@@ -140,12 +143,6 @@ impl FromStr for ExpectedAudience {
         let rule = "without line ends or blanks around it";
         let invalid = || Invalid(format!("an audience is 1 to {TEXT_BYTES_MAX} bytes {rule}"));
         is_text(text).then(|| Self(text.to_owned())).ok_or_else(invalid)
-    }
-}
-
-impl fmt::Display for ExpectedAudience {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

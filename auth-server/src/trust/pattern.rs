@@ -5,7 +5,7 @@
 //! `system:serviceaccount:…`. A pattern that leaves them open would trust every customer of the
 //! issuer.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use super::{Invalid, TEXT_BYTES_MAX, is_text};
 
@@ -77,12 +77,6 @@ impl FromStr for SubjectPattern {
             )));
         }
         Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Display for SubjectPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where an issuer is asked: `https`, and plain `http` on this machine's own loopback alone.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{net::IpAddr, str::FromStr};
 
 use http::Uri;
 
@@ -89,12 +89,6 @@ fn unreadable(text: &str) -> Invalid {
 fn is_loopback(host: &str) -> bool {
     let literal = host.trim_start_matches('[').trim_end_matches(']');
     literal.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-impl fmt::Display for IssuerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
 }
 
 #[cfg(test)]

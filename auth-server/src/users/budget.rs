@@ -27,27 +27,22 @@ const NETWORKS_KEPT: usize = 256;
 #[derive(Debug)]
 pub(super) struct Budget(Mutex<Accounts>);
 
-/// What is owed.
+/// What is owed: a failure of all is paid off after `interval`, one of a network after [`SHARES`] of
+/// them; [`BURST`] of either may be owed.
 #[derive(Debug)]
 pub(super) struct Accounts {
-    /// In how long a failure of all is paid off.
     interval: Duration,
-    all: Account,
-    networks: HashMap<Network, Account>,
-}
-
-/// Failures, each paid off after an interval; [`BURST`] of them may be owed.
-#[derive(Debug, Default, Clone, Copy)]
-struct Account {
-    paid_off: Option<Instant>,
+    /// When all of it is paid off.
+    all: Option<Instant>,
+    /// When what each network owes is.
+    networks: HashMap<Network, Instant>,
 }
 
 impl Budget {
     /// A budget of so many failures per second.
     pub(super) fn new(failures_per_sec_max: u32) -> Self {
         let interval = Duration::from_secs(1) / failures_per_sec_max.max(1);
-        let (all, networks) = (Account::default(), HashMap::new());
-        Self(Mutex::new(Accounts { interval, all, networks }))
+        Self(Mutex::new(Accounts { interval, all: None, networks: HashMap::new() }))
     }
 
     /// Holds the budget while somebody decides by it: strangers who come together must not all find
@@ -60,43 +55,26 @@ impl Budget {
 impl Accounts {
     /// When the next check of a stranger from `network` may begin.
     pub(super) fn next(&self, network: Network, now: Instant) -> Instant {
-        let own = self.networks.get(&network).map_or(now, |own| own.next(now));
-        self.all.next(now).max(own)
+        let paid_off = self.all.into_iter().chain(self.networks.get(&network).copied());
+        paid_off.filter_map(|at| at.checked_sub(BURST)).fold(now, Instant::max)
     }
 
     /// Books a failure of `network`.
     pub(super) fn spend(&mut self, network: Network, now: Instant) {
-        self.all.spend(now, self.interval);
+        self.all = Some(self.all.unwrap_or(now).max(now) + self.interval);
         if self.networks.len() >= NETWORKS_KEPT {
-            self.networks.retain(|_, account| account.owes(now));
+            self.networks.retain(|_, paid_off| *paid_off > now);
         }
-        self.networks.entry(network).or_default().spend(now, self.interval * SHARES);
+        let own = self.networks.entry(network).or_insert(now);
+        *own = now.max(*own) + self.interval * SHARES;
     }
 
     /// Takes back what was booked for `network`.
     pub(super) fn give_back(&mut self, network: Network) {
-        self.all.give_back(self.interval);
+        self.all = self.all.and_then(|paid_off| paid_off.checked_sub(self.interval));
         if let Some(own) = self.networks.get_mut(&network) {
-            own.give_back(self.interval * SHARES);
+            *own = own.checked_sub(self.interval * SHARES).unwrap_or(*own);
         }
-    }
-}
-
-impl Account {
-    fn next(self, now: Instant) -> Instant {
-        self.paid_off.and_then(|paid_off| paid_off.checked_sub(BURST)).map_or(now, |at| at.max(now))
-    }
-
-    fn owes(self, now: Instant) -> bool {
-        self.paid_off.is_some_and(|paid_off| paid_off > now)
-    }
-
-    fn spend(&mut self, now: Instant, interval: Duration) {
-        self.paid_off = Some(self.paid_off.unwrap_or(now).max(now) + interval);
-    }
-
-    fn give_back(&mut self, interval: Duration) {
-        self.paid_off = self.paid_off.and_then(|paid_off| paid_off.checked_sub(interval));
     }
 }
 

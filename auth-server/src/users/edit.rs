@@ -59,23 +59,13 @@ impl Editor {
     /// Gives `name` this hash: in its first line, or in a new one. Further lines of that name go.
     pub fn set(&mut self, name: &UserName, hash: &str) {
         let line = format!("{name}:{hash}\n").into_bytes();
-        let mut written = false;
-        let mut kept = Vec::new();
-        for old in self.lines() {
-            if !is_of(old, name) {
-                kept.extend_from_slice(old);
-            } else if !written {
-                kept.extend_from_slice(&line);
-                written = true;
-            }
+        let first = self.lines().position(|old| is_of(old, name));
+        let mut lines: Vec<_> = self.lines().filter(|old| !is_of(old, name)).collect();
+        if first.is_none() && lines.last().is_some_and(|last| !last.ends_with(b"\n")) {
+            lines.push(b"\n");
         }
-        if !written {
-            if !kept.is_empty() && !kept.ends_with(b"\n") {
-                kept.push(b'\n');
-            }
-            kept.extend_from_slice(&line);
-        }
-        self.bytes = kept;
+        lines.insert(first.unwrap_or(lines.len()), &line);
+        self.bytes = lines.concat();
     }
 
     /// Removes every line of `name`.

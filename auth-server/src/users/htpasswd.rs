@@ -3,9 +3,9 @@
 //! A bad line never hides the good ones: it is skipped and reported with its number. Of two lines
 //! with one name the first counts, as for Apache. Reports never hold a hash.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, str::FromStr};
 
-use berth_shared::subject::{InvalidUserName, USER_NAME_BYTES_MAX, UserName};
+use berth_shared::subject::{USER_NAME_BYTES_MAX, UserName};
 use data_encoding::HEXLOWER;
 use ring::digest;
 
@@ -23,6 +23,11 @@ pub struct StoredHash {
 }
 
 impl StoredHash {
+    /// One of the right form and cost that no password is known to have.
+    pub(super) fn dummy(cost: u32) -> Self {
+        Self { text: format!("$2b${cost:02}${}", ".".repeat(53)), cost }
+    }
+
     /// The hash as it stands in the file.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -76,63 +81,29 @@ impl FromStr for StoredHash {
     }
 }
 
+impl InvalidHash {
+    /// What to report of the line of `name`.
+    fn told(self, name: &UserName) -> String {
+        let what = match self {
+            Self::Scheme => format!("the password of {name} is not stored with bcrypt"),
+            Self::Shape => format!("the bcrypt hash of {name} is damaged"),
+            Self::Cost(cost) => {
+                let (least, most) = (COSTS.start(), COSTS.end());
+                format!("the bcrypt cost {cost} of {name} is not within {least} to {most}")
+            }
+        };
+        format!("skipped, {what}: authctl user passwd {name}")
+    }
+}
+
 /// What is wrong with one line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {what}")]
 pub struct Problem {
     /// The line, counted from 1.
     pub line: usize,
     /// What is wrong.
-    pub kind: ProblemKind,
-}
-
-/// What can be wrong with a line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProblemKind {
-    /// The name stands in an earlier line, which counts.
-    Duplicate(UserName),
-    /// The stored password cannot be used.
-    Hash(UserName, InvalidHash),
-    /// This name cannot be a user's.
-    Name(String, InvalidUserName),
-    /// No `name:hash` at all, or no text.
-    Shape,
-    /// Accepted, but cheap to guess.
-    WeakCost(UserName, u32),
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: ", self.line)?;
-        match &self.kind {
-            ProblemKind::Duplicate(name) => {
-                write!(f, "skipped, {name} stands in an earlier line, which counts")
-            }
-            ProblemKind::Hash(name, InvalidHash::Scheme) => write!(
-                f,
-                "skipped, the password of {name} is not stored with bcrypt: authctl user passwd {name}"
-            ),
-            ProblemKind::Hash(name, InvalidHash::Shape) => write!(
-                f,
-                "skipped, the bcrypt hash of {name} is damaged: authctl user passwd {name}"
-            ),
-            ProblemKind::Hash(name, InvalidHash::Cost(cost)) => write!(
-                f,
-                "skipped, the bcrypt cost {cost} of {name} is not within {} to {}: authctl user passwd {name}",
-                COSTS.start(),
-                COSTS.end()
-            ),
-            ProblemKind::Name(name, reason) => {
-                let name = named(name);
-                write!(f, "skipped, {name} is {reason}; write another in its place, or type ")?;
-                f.write_str("authctl user add NAME")
-            }
-            ProblemKind::Shape => f.write_str("skipped, it is not name:hash"),
-            ProblemKind::WeakCost(name, cost) => write!(
-                f,
-                "the bcrypt cost {cost} of {name} is low, a new password is stored better: authctl user passwd {name}"
-            ),
-        }
-    }
+    what: String,
 }
 
 /// A name as a report shows it. One that looks like a hash is none that anybody has: the line is the
@@ -175,18 +146,22 @@ impl Htpasswd {
         file
     }
 
-    fn take(&mut self, line: usize, read: Result<Option<(UserName, StoredHash)>, ProblemKind>) {
+    fn take(&mut self, line: usize, read: Result<Option<(UserName, StoredHash)>, String>) {
         let (name, hash) = match read {
             Ok(Some(user)) => user,
             Ok(None) => return,
-            Err(kind) => return self.problems.push(Problem { line, kind }),
+            Err(what) => return self.problems.push(Problem { line, what }),
         };
         if self.users.contains_key(&name) {
-            return self.problems.push(Problem { line, kind: ProblemKind::Duplicate(name) });
+            let what = format!("skipped, {name} stands in an earlier line, which counts");
+            return self.problems.push(Problem { line, what });
         }
         if hash.cost < COST_WEAK_BELOW {
-            let kind = ProblemKind::WeakCost(name.clone(), hash.cost);
-            self.problems.push(Problem { line, kind });
+            let (cost, mend) = (hash.cost, "a new password is stored better");
+            let what = format!(
+                "the bcrypt cost {cost} of {name} is low, {mend}: authctl user passwd {name}"
+            );
+            self.problems.push(Problem { line, what });
         }
         self.users.insert(name, hash);
     }
@@ -204,19 +179,23 @@ pub(super) fn name_in(line: &[u8]) -> Option<&[u8]> {
     is_content.then(|| line.split(|byte| *byte == b':').next().unwrap_or_default())
 }
 
-fn read_line(line: &[u8]) -> Result<Option<(UserName, StoredHash)>, ProblemKind> {
+/// The user of a line, or what is wrong with it.
+fn read_line(line: &[u8]) -> Result<Option<(UserName, StoredHash)>, String> {
     if name_in(line).is_none() {
         return Ok(None);
     }
-    let line = std::str::from_utf8(line).map_err(|_| ProblemKind::Shape)?.trim_ascii();
-    let (name, rest) = line.split_once(':').ok_or(ProblemKind::Shape)?;
+    let shape = || "skipped, it is not name:hash".to_owned();
+    let line = std::str::from_utf8(line).map_err(|_| shape())?.trim_ascii();
+    let (name, rest) = line.split_once(':').ok_or_else(shape)?;
     // What follows a second colon is a comment, for Apache and nginx alike.
     let hash = rest.split(':').next().unwrap_or_default();
-    let name: UserName =
-        name.parse().map_err(|reason| ProblemKind::Name(name.to_owned(), reason))?;
-    match hash.parse() {
+    let name: UserName = name.parse().map_err(|reason| {
+        let mend = "write another in its place, or type authctl user add NAME";
+        format!("skipped, {} is {reason}; {mend}", named(name))
+    })?;
+    match hash.parse::<StoredHash>() {
         Ok(hash) => Ok(Some((name, hash))),
-        Err(reason) => Err(ProblemKind::Hash(name, reason)),
+        Err(reason) => Err(reason.told(&name)),
     }
 }
 

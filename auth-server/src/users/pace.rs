@@ -8,46 +8,32 @@
 //! take a little longer at times, and wait for a thread; therefore the step is twice what the fastest
 //! one took, and all who wait less than that for a thread are answered alike.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
-
-use super::htpasswd::COSTS;
 
 /// The longest step: clients give up after fifteen seconds, ten of which the throttle may take.
 const STEP_MAX: Duration = Duration::from_secs(4);
 
 /// How long checks of each cost take.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// The fastest of each cost in nanoseconds, which load does not change; the largest number where
-    /// there was none.
-    fastest: [AtomicU64; COSTS_MAX + 1],
+    /// The fastest of each cost, which load does not change.
+    fastest: Mutex<BTreeMap<u32, Duration>>,
 }
 
-const COSTS_MAX: usize = *COSTS.end() as usize;
-
 impl Pace {
-    /// One that has seen no check.
-    pub(super) fn new() -> Self {
-        Self { fastest: std::array::from_fn(|_| AtomicU64::new(u64::MAX)) }
-    }
-
     /// Whether a check of this cost was noted.
     pub(super) fn has_seen(&self, cost: u32) -> bool {
-        let fastest = self.fastest.get(cost as usize);
-        fastest.is_none_or(|fastest| fastest.load(Ordering::Relaxed) != u64::MAX)
+        self.fastest.lock().contains_key(&cost)
     }
 
     /// Notes what a check took.
     pub(super) fn ran(&self, cost: u32, took: Duration) {
-        if let Some(fastest) = self.fastest.get(cost as usize) {
-            let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-            fastest.fetch_min(took, Ordering::Relaxed);
-        }
+        let mut all = self.fastest.lock();
+        let fastest = all.entry(cost).or_insert(took);
+        *fastest = took.min(*fastest);
     }
 
     /// When to answer what was wrong and whose turn came at `begun`, where the largest cost is
@@ -65,19 +51,13 @@ impl Pace {
     /// Twice what a check of this cost takes: seen, or by the nearest cost that was seen, since each
     /// doubles the time.
     fn step(&self, cost: u32) -> Duration {
-        let seen = self.fastest.iter().zip(0_u32..).filter_map(|(fastest, seen)| {
-            let took = fastest.load(Ordering::Relaxed);
-            (took != u64::MAX).then_some((seen, took))
-        });
-        let Some((seen, took)) = seen.min_by_key(|(seen, _)| seen.abs_diff(cost)) else {
+        let all = self.fastest.lock();
+        let Some((seen, took)) = all.iter().min_by_key(|(seen, _)| seen.abs_diff(cost)) else {
             return Duration::ZERO;
         };
-        let took = if seen <= cost {
-            took.saturating_mul(1 << (cost - seen).min(32))
-        } else {
-            took >> (seen - cost)
-        };
-        Duration::from_nanos(took.saturating_mul(2)).min(STEP_MAX)
+        let times = 1 << seen.abs_diff(cost).min(31);
+        let took = if *seen <= cost { took.saturating_mul(times) } else { *took / times };
+        took.saturating_mul(2).min(STEP_MAX)
     }
 }
 
@@ -89,7 +69,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whatever_a_check_cost_the_answer_comes_when_the_largest_cost_would_have() {
-        let pace = Pace::new();
+        let pace = Pace::default();
         let begun = Instant::now();
         let answer = |took, cost_max| pace.answer_at(begun, begun + took, cost_max) - begun;
         assert_eq!(answer(3 * MS, 12), 3 * MS, "nothing is known yet");
@@ -111,7 +91,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_longer_than_clients_do() {
-        let pace = Pace::new();
+        let pace = Pace::default();
         let begun = Instant::now();
         pace.ran(4, 100 * MS);
         pace.ran(99, MS);

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Who waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Standing {
     /// Somebody who has signed in from there, or with that password.
     Known,
@@ -32,10 +32,9 @@ pub(super) struct Queue {
     threads_max: usize,
     /// Held by strangers beside a thread, so that the rest of them do not stand in line for one.
     strangers: Arc<Semaphore>,
-    waiting: Semaphore,
+    /// How many wait of each standing that somebody has.
+    waiting: Mutex<HashMap<Standing, usize>>,
     waiting_max: usize,
-    waiting_strangers: Semaphore,
-    waiting_by_network: Shares,
 }
 
 /// The right to run one check, until it is dropped.
@@ -54,23 +53,35 @@ impl Queue {
             threads: Arc::new(Semaphore::new(threads_max)),
             threads_max,
             strangers: Arc::new(Semaphore::new(threads_max)),
-            waiting: Semaphore::new(waiting_max),
+            waiting: Mutex::default(),
             waiting_max,
-            waiting_strangers: Semaphore::new(waiting_max.div_ceil(2)),
-            waiting_by_network: Shares::new(waiting_max.div_ceil(4)),
         }
     }
 
     /// Waits for a thread.
     pub(super) async fn turn(&self, standing: Standing) -> Result<Turn, Full> {
-        let _place = self.waiting.try_acquire().map_err(|_| Full)?;
-        let Standing::Stranger(network) = standing else {
-            return Ok(Turn { _thread: acquire(&self.threads).await?, _stranger: None });
+        let _place = self.place(standing)?;
+        let stranger = match standing {
+            Standing::Known => None,
+            Standing::Stranger(_) => Some(acquire(&self.strangers).await?),
         };
-        let _among_strangers = self.waiting_strangers.try_acquire().map_err(|_| Full)?;
-        let _of_network = self.waiting_by_network.take(network)?;
-        let stranger = acquire(&self.strangers).await?;
-        Ok(Turn { _thread: acquire(&self.threads).await?, _stranger: Some(stranger) })
+        Ok(Turn { _thread: acquire(&self.threads).await?, _stranger: stranger })
+    }
+
+    /// Takes a place among those who wait.
+    fn place(&self, standing: Standing) -> Result<Place<'_>, Full> {
+        let mut waiting = self.waiting.lock();
+        let of = |standing| waiting.get(&standing).copied().unwrap_or_default();
+        let all: usize = waiting.values().sum();
+        let strangers = all - of(Standing::Known);
+        let has_share = standing == Standing::Known
+            || (strangers < self.waiting_max.div_ceil(2)
+                && of(standing) < self.waiting_max.div_ceil(4));
+        if all >= self.waiting_max || !has_share {
+            return Err(Full);
+        }
+        *waiting.entry(standing).or_default() += 1;
+        Ok(Place(self, standing))
     }
 
     /// Checks that run, and those that may at once.
@@ -81,8 +92,7 @@ impl Queue {
 
     /// Checks that wait, and those that may at once.
     pub(super) fn waiting(&self) -> (usize, usize) {
-        let waiting = self.waiting_max.saturating_sub(self.waiting.available_permits());
-        (waiting, self.waiting_max)
+        (self.waiting.lock().values().sum(), self.waiting_max)
     }
 }
 
@@ -91,40 +101,16 @@ async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Ful
     Arc::clone(semaphore).acquire_owned().await.map_err(|_| Full)
 }
 
-/// Places that each network has a share of. Remembers networks that somebody waits from, and no
-/// other.
-#[derive(Debug)]
-struct Shares {
-    taken: Mutex<HashMap<Network, usize>>,
-    most: usize,
-}
+/// A place among those who wait, given back when dropped.
+struct Place<'a>(&'a Queue, Standing);
 
-/// A place of a network, given back when dropped.
-struct Share<'a>(&'a Shares, Network);
-
-impl Shares {
-    fn new(most: usize) -> Self {
-        Self { taken: Mutex::default(), most }
-    }
-
-    fn take(&self, network: Network) -> Result<Share<'_>, Full> {
-        let mut taken = self.taken.lock();
-        let own = taken.entry(network).or_default();
-        if *own >= self.most {
-            return Err(Full);
-        }
-        *own += 1;
-        Ok(Share(self, network))
-    }
-}
-
-impl Drop for Share<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut taken = self.0.taken.lock();
-        if let Some(own) = taken.get_mut(&self.1) {
+        let mut waiting = self.0.waiting.lock();
+        if let Some(own) = waiting.get_mut(&self.1) {
             *own -= 1;
             if *own == 0 {
-                taken.remove(&self.1);
+                waiting.remove(&self.1);
             }
         }
     }
@@ -181,11 +167,11 @@ mod tests {
         let (_, _running) = join(&queue, Standing::Known);
         let _first = join(&queue, STRANGER);
         assert_eq!(queue.turn(STRANGER).await.unwrap_err(), Full, "one network has a half");
-        assert_eq!(queue.waiting_by_network.taken.lock().len(), 1);
+        assert_eq!(queue.waiting.lock().len(), 1);
         let second = join(&queue, stranger(2));
         assert_eq!(queue.turn(stranger(3)).await.unwrap_err(), Full);
         drop(second);
-        assert_eq!(queue.waiting_by_network.taken.lock().len(), 1, "who left is forgotten");
+        assert_eq!(queue.waiting.lock().len(), 1, "who left is forgotten");
         let _second = join(&queue, stranger(2));
         let waiting = [join(&queue, Standing::Known), join(&queue, Standing::Known)];
         assert_eq!(queue.turn(Standing::Known).await.unwrap_err(), Full);

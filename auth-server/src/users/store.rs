@@ -3,9 +3,8 @@
 //! The file's metadata is looked at before each use, which costs a microsecond and misses no
 //! event. A file that is missing, blank or cut changes nothing: the old users stay.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use arc_swap::ArcSwap;
 use berth_shared::{file_stamp::Stamp, subject::UserName, telemetry::chain};
 use tokio::sync::Mutex;
 
@@ -22,7 +21,7 @@ const DUMMY_COST_DEFAULT: u32 = 10;
 #[derive(Default)]
 pub struct UserSet {
     /// Their stored passwords.
-    pub hashes: HashMap<UserName, StoredHash>,
+    pub hashes: BTreeMap<UserName, StoredHash>,
     /// The cost that most users have: what an unknown user's check costs.
     pub modal_cost: u32,
     /// The largest cost that a user has: what is wrong is answered as if it had cost that.
@@ -58,8 +57,7 @@ fn mend(error: &FileError) -> &'static str {
 pub struct Users {
     path: PathBuf,
     database: Arc<database::Database>,
-    current: ArcSwap<Reading>,
-    reading: Mutex<()>,
+    current: Mutex<Reading>,
 }
 
 /// What the file looked like and what was in it.
@@ -85,14 +83,9 @@ impl Users {
             return Err(LoadError::Blank(path));
         }
         report(&path, &file);
-        let set = adopt(&file, &database).await?;
+        let set = adopt(file, &database).await?;
         let reading = Reading { stamp, bytes, set, complaint: None };
-        Ok(Self {
-            path,
-            database,
-            current: ArcSwap::from_pointee(reading),
-            reading: Mutex::new(()),
-        })
+        Ok(Self { path, database, current: Mutex::new(reading) })
     }
 
     /// The users as the file has them now. Whoever has changed or gone since the last look has had
@@ -102,67 +95,49 @@ impl Users {
     /// When that could not be written to the database. The users are not taken into use then, and
     /// the next call tries again.
     pub async fn fresh(&self) -> Result<Arc<UserSet>, database::Error> {
-        if let Some(set) = self.unchanged() {
-            return Ok(set);
-        }
-        let _turn = self.reading.lock().await;
-        if let Some(set) = self.unchanged() {
-            return Ok(set);
+        let mut current = self.current.lock().await;
+        if current.stamp.is_some_and(|stamp| stamp.still_holds(&self.path)) {
+            return Ok(Arc::clone(&current.set));
         }
         // The stamp is taken before the bytes: a write in between is seen again next time.
         let stamp = Stamp::of(&self.path).ok();
-        let old = self.current.load_full();
-        let reading = match files::read(&self.path) {
-            Ok(bytes) if bytes == old.bytes => old.looked_at(stamp, None),
-            Ok(bytes) => self.changed(&old, stamp, bytes).await?,
-            Err(error) => old.looked_at(stamp, Some(chain(&error))),
+        let complaint = match files::read(&self.path) {
+            Ok(bytes) if bytes == current.bytes => None,
+            Ok(bytes) => self.changed(&mut current, bytes).await?,
+            Err(error) => Some(chain(&error)),
         };
-        if let Some(complaint) = reading.complaint.as_ref()
-            && old.complaint.as_ref() != Some(complaint)
+        if let Some(complaint) = complaint.as_ref()
+            && current.complaint.as_ref() != Some(complaint)
         {
             tracing::warn!(complaint, "the old users stay");
         }
-        let set = Arc::clone(&reading.set);
-        self.current.store(Arc::new(reading));
-        Ok(set)
+        (current.stamp, current.complaint) = (stamp, complaint);
+        Ok(Arc::clone(&current.set))
     }
 
     /// Whether the file could be used when it was last looked at.
-    pub fn is_usable(&self) -> bool {
-        self.current.load().complaint.is_none()
+    pub async fn is_usable(&self) -> bool {
+        self.current.lock().await.complaint.is_none()
     }
 
-    /// The current users, if the file surely looks as it did when they were read.
-    fn unchanged(&self) -> Option<Arc<UserSet>> {
-        let current = self.current.load();
-        current.stamp?.still_holds(&self.path).then(|| Arc::clone(&current.set))
-    }
-
+    /// Takes changed bytes into use, or says why not.
     async fn changed(
         &self,
-        old: &Reading,
-        stamp: Option<Stamp>,
+        current: &mut Reading,
         bytes: Vec<u8>,
-    ) -> Result<Reading, database::Error> {
+    ) -> Result<Option<String>, database::Error> {
         let file = Htpasswd::parse(&bytes);
         let shown = self.path.display();
         if file.is_blank {
-            return Ok(old.looked_at(stamp, Some(format!("{shown} is empty"))));
+            return Ok(Some(format!("{shown} is empty")));
         }
         if file.is_cut {
-            return Ok(old.looked_at(stamp, Some(format!("the last line of {shown} is cut off"))));
+            return Ok(Some(format!("the last line of {shown} is cut off")));
         }
         report(&self.path, &file);
-        let set = adopt(&file, &self.database).await?;
-        tracing::info!(users = set.hashes.len(), "read {shown} again");
-        Ok(Reading { stamp, bytes, set, complaint: None })
-    }
-}
-
-impl Reading {
-    /// The same users after another look at the file.
-    fn looked_at(&self, stamp: Option<Stamp>, complaint: Option<String>) -> Self {
-        Self { stamp, bytes: self.bytes.clone(), set: Arc::clone(&self.set), complaint }
+        (current.set, current.bytes) = (adopt(file, &self.database).await?, bytes);
+        tracing::info!(users = current.set.hashes.len(), "read {shown} again");
+        Ok(None)
     }
 }
 
@@ -175,19 +150,18 @@ fn report(path: &std::path::Path, file: &Htpasswd) {
 /// Writes to the database what has changed, and only then makes the users usable: otherwise a new
 /// password would be accepted while tokens of the old one still hold.
 async fn adopt(
-    file: &Htpasswd,
+    file: Htpasswd,
     database: &database::Database,
 ) -> Result<Arc<UserSet>, database::Error> {
-    let reconciled = database.seen_users().reconcile(&file.fingerprints()).await?;
-    let hashes: HashMap<_, _> =
-        file.users.iter().map(|(name, hash)| (name.clone(), hash.clone())).collect();
+    let reconciled = database.reconcile_users(&file.fingerprints()).await?;
+    let hashes = file.users;
     let modal_cost = modal_cost(hashes.values());
     let cost_max = hashes.values().map(StoredHash::cost).max().unwrap_or(modal_cost);
     Ok(Arc::new(UserSet { hashes, modal_cost, cost_max, reconciled }))
 }
 
 fn modal_cost<'a>(hashes: impl Iterator<Item = &'a StoredHash>) -> u32 {
-    let mut counts = std::collections::BTreeMap::<u32, usize>::new();
+    let mut counts = BTreeMap::<u32, usize>::new();
     for hash in hashes {
         *counts.entry(hash.cost()).or_default() += 1;
     }

@@ -51,20 +51,22 @@ const DISTINCT_MAX: usize = 16;
 /// An HMAC: nothing here can be turned back into a password or a name.
 pub type Tag = [u8; 32];
 
+/// The HMAC of these parts, one behind the other.
+pub(super) fn tag_over(key: &hmac::Key, parts: &[&[u8]]) -> Tag {
+    let mut context = hmac::Context::with_key(key);
+    parts.iter().for_each(|part| context.update(part));
+    let mut tag = [0; 32];
+    tag.copy_from_slice(context.sign().as_ref());
+    tag
+}
+
 /// Who signs in as whom, as HMACs: a name with an address, and with the network of that address.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair {
     address: Tag,
     network: Tag,
     /// Where that is, whoever it is.
-    from: Network,
-}
-
-impl Pair {
-    /// The network of the address, whoever it is.
-    pub(super) fn network(self) -> Network {
-        self.from
-    }
+    pub(super) from: Network,
 }
 
 /// The wait would be longer than anybody is held up, by the limit of this name.
@@ -109,16 +111,9 @@ impl Throttle {
 
     /// The name `user` as `client` sends it.
     pub fn pair(&self, key: &hmac::Key, user: &str, client: Option<IpAddr>) -> Pair {
-        let tag = |from: &[u8]| {
-            let mut context = hmac::Context::with_key(key);
-            // A length in front, so that no two pairs read the same.
-            context.update(&[u8::try_from(from.len()).unwrap_or(u8::MAX)]);
-            context.update(from);
-            context.update(user.as_bytes());
-            let mut tag = [0; 32];
-            tag.copy_from_slice(context.sign().as_ref());
-            tag
-        };
+        // A length in front, so that no two pairs read the same.
+        let length = |from: &[u8]| [u8::try_from(from.len()).unwrap_or(u8::MAX)];
+        let tag = |from: &[u8]| tag_over(key, &[&length(from), from, user.as_bytes()]);
         let address = client.map(|client| client.to_canonical().to_string()).unwrap_or_default();
         let from = client.map(network_of);
         // As text it reads as no address does.

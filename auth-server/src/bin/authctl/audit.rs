@@ -81,7 +81,7 @@ pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Told {
     let filter = Filter { since: *since, until: *until, subject, event: event.clone() };
     let database = admin.database().await?;
     // One more shows whether there are more.
-    let mut rows = database.audit().list(&filter, limit.saturating_add(1)).await?;
+    let mut rows = database.list_rows(&filter, limit.saturating_add(1)).await?;
     if rows.len() > *limit as usize {
         rows.remove(0);
         warn(&format!("there are older ones: these are the newest {limit}; see --limit, --until"));

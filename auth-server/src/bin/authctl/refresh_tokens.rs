@@ -68,7 +68,7 @@ async fn list(arguments: &List, admin: &Admin) -> Told {
             )));
         }
     };
-    let found = admin.database().await?.refresh_tokens().list(subject.as_ref()).await?;
+    let found = admin.database().await?.refresh_tokens(subject.as_ref()).await?;
     if !admin.config.refresh_tokens {
         warn("refresh tokens are off, so that none is accepted: refresh_tokens in auth.toml");
     }
@@ -82,8 +82,8 @@ async fn list(arguments: &List, admin: &Admin) -> Told {
 
 async fn revoke(arguments: &Revoke, admin: &Admin) -> Told {
     let Revoke { ids, dry_run } = arguments;
-    let tokens = admin.database().await?.refresh_tokens();
-    let mut there = tokens.list(None).await?;
+    let database = admin.database().await?;
+    let mut there = database.refresh_tokens(None).await?;
     if let Some(id) = ids.iter().find(|id| !there.iter().any(|row| row.id == **id)) {
         return Err(Failure::refused(format!(
             "there is no refresh token {id}, so nothing was ended; authctl refresh-tokens list \
@@ -94,7 +94,7 @@ async fn revoke(arguments: &Revoke, admin: &Admin) -> Told {
         there.retain(|row| ids.contains(&row.id));
         ("would end", "would_end", there, "nothing was changed: this was a dry run")
     } else {
-        let ended = tokens.end(ids).await?;
+        let ended = database.end_refresh_tokens(ids).await?;
         ("ended", "ended", ended, "what came from them is void within seconds")
     };
     let line = |row: &RefreshTokenRow| {

@@ -37,7 +37,7 @@ pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Told {
         );
         return Ok(Report::done(text, json!({ "subject": grantee, "revoked": false })));
     }
-    let ended = database.tokens().void(grantee).await?;
+    let ended = database.void_tokens(grantee).await?;
     let refresh = match ended {
         0 => String::new(),
         1 => "; 1 refresh token ended".to_owned(),

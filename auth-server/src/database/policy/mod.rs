@@ -1,22 +1,23 @@
 //! The rules, groups, robots and counters as they were at one moment.
 
 pub mod robots;
-pub mod trusts;
+mod trusts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use berth_shared::{
     auth_api::Revocations,
     rights::{Effect, Rights, Rule},
-    subject::{Grantee, GroupName, Subject},
+    subject::{Grantee, GroupName, RobotName, Subject},
 };
 use sqlx::{Connection, SqliteConnection};
 
-use self::{robots::Robots, trusts::Trusts};
+use self::robots::Robots;
 use super::{
     Error,
     row::{count, parse, read_member, read_rule},
 };
+use crate::trust::Trust;
 
 /// Everything that the database says, read in one transaction.
 #[derive(Debug, Default)]
@@ -30,7 +31,7 @@ pub struct Policy {
     /// The robots that can sign in.
     pub robots: Robots,
     /// The machines that sign in with tokens of other issuers.
-    pub trusts: Trusts,
+    pub trusts: BTreeMap<RobotName, Trust>,
     rules: HashMap<Grantee, Vec<Rule>>,
 }
 
@@ -79,9 +80,8 @@ impl Policy {
     /// Reads everything in one transaction, so that rules and counters belong together.
     pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, Error> {
         let mut transaction = connection.begin().await?;
-        let sequence =
-            sqlx::query("SELECT value FROM sequence").fetch_one(&mut *transaction).await?;
-        let mut policy = Self { sequence: count(&sequence, "value")?, ..Self::default() };
+        let sequence = sequence(&mut transaction).await?;
+        let mut policy = Self { sequence, ..Self::default() };
         let counters = sqlx::query("SELECT grantee, counter FROM counters");
         for row in counters.fetch_all(&mut *transaction).await? {
             let grantee = parse(&row, "grantee")?;
@@ -98,8 +98,14 @@ impl Policy {
             members.insert(read_member(&row, "member")?);
         }
         policy.robots = Robots::read(&mut transaction).await?;
-        policy.trusts = Trusts::read(&mut transaction).await?;
+        policy.trusts = trusts::read(&mut transaction).await?;
         transaction.commit().await?;
         Ok(policy)
     }
+}
+
+/// How often something was taken away from anybody.
+pub(super) async fn sequence(transaction: &mut SqliteConnection) -> Result<u64, Error> {
+    let row = sqlx::query("SELECT value FROM sequence").fetch_one(transaction).await?;
+    count(&row, "value")
 }

@@ -32,34 +32,34 @@ impl Robot {
 /// Every robot, by its name and by the hash of its secret.
 #[derive(Debug, Default)]
 pub struct Robots {
-    all: BTreeMap<RobotName, Robot>,
+    /// Each with the hash of its secret.
+    all: BTreeMap<RobotName, (Robot, String)>,
     by_hash: HashMap<String, RobotName>,
-    hashes: HashMap<RobotName, String>,
 }
 
 impl Robots {
     /// Every robot, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Robot> {
-        self.all.values()
+        self.all.values().map(|(robot, _)| robot)
     }
 
     /// The robot of this name.
     #[must_use]
     pub fn get(&self, name: &RobotName) -> Option<&Robot> {
-        self.all.get(name)
+        self.all.get(name).map(|(robot, _)| robot)
     }
 
     /// Whose secret this is. Looked up by its hash: what the time of that tells is about the hash
     /// of a guess, and says nothing about any secret.
     #[must_use]
     pub fn who_has(&self, secret: &RobotSecret) -> Option<&Robot> {
-        self.by_hash.get(&secret.hash()).and_then(|name| self.all.get(name))
+        self.by_hash.get(&secret.hash()).and_then(|name| self.get(name))
     }
 
     /// What the secret of this robot hashes to: it tells one secret of a name from the next.
     #[must_use]
     pub fn secret_hash(&self, name: &RobotName) -> Option<&str> {
-        self.hashes.get(name).map(String::as_str)
+        self.all.get(name).map(|(_, hash)| hash.as_str())
     }
 
     pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, Error> {
@@ -73,9 +73,8 @@ impl Robots {
                 last_used: row.try_get("last_used")?,
             };
             let hash: String = row.try_get("secret_hash")?;
-            robots.hashes.insert(robot.name.clone(), hash.clone());
-            robots.by_hash.insert(hash, robot.name.clone());
-            robots.all.insert(robot.name.clone(), robot);
+            robots.by_hash.insert(hash.clone(), robot.name.clone());
+            robots.all.insert(robot.name.clone(), (robot, hash));
         }
         Ok(robots)
     }

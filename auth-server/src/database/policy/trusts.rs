@@ -1,4 +1,4 @@
-//! The trusts, as the policy knows them.
+//! The rows of trusts, read into values.
 
 use std::collections::BTreeMap;
 
@@ -8,34 +8,16 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::super::{Error, row::parse};
 use crate::trust::{InlineKeys, KeySource, Remote, RequiredClaims, Trust, url::IssuerUrl};
 
-/// Every trust, by its name.
-#[derive(Debug, Default)]
-pub struct Trusts(BTreeMap<RobotName, Trust>);
-
-impl Trusts {
-    /// Every trust, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Trust> {
-        self.0.values()
-    }
-
-    /// The trust of this name.
-    #[must_use]
-    pub fn get(&self, name: &RobotName) -> Option<&Trust> {
-        self.0.get(name)
-    }
-
-    pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, Error> {
-        let rows = sqlx::query(
-            "SELECT name, issuer, audience, subject, claims, keys_url, keys, ca, created, last_used
-             FROM trusts",
-        );
-        let mut trusts = BTreeMap::new();
-        for row in rows.fetch_all(connection).await? {
-            let trust = read_trust(&row)?;
-            trusts.insert(trust.name.clone(), trust);
-        }
-        Ok(Self(trusts))
-    }
+/// Reads every trust, by its name.
+pub(super) async fn read(
+    connection: &mut SqliteConnection,
+) -> Result<BTreeMap<RobotName, Trust>, Error> {
+    let rows = sqlx::query(
+        "SELECT name, issuer, audience, subject, claims, keys_url, keys, ca, created, last_used
+         FROM trusts",
+    );
+    let rows = rows.fetch_all(connection).await?;
+    rows.iter().map(|row| read_trust(row).map(|trust| (trust.name.clone(), trust))).collect()
 }
 
 fn read_trust(row: &SqliteRow) -> Result<Trust, Error> {

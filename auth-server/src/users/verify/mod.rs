@@ -13,13 +13,13 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use berth_shared::{subject::UserName, text::words};
+use berth_shared::subject::UserName;
 use moka::future::Cache;
 use ring::{hmac, rand::SystemRandom};
 use tokio::time::Instant;
@@ -32,7 +32,7 @@ use super::{
     pace::Pace,
     queue::{Queue, Standing},
     store::UserSet,
-    throttle::{Guess, Pair, Tag, Throttle, TooMany},
+    throttle::{Guess, Pair, Tag, Throttle, TooMany, tag_over},
 };
 
 #[cfg(test)]
@@ -63,48 +63,21 @@ pub enum Refusal {
     Broken,
 }
 
-words! {
-    /// What a check came to, and how much it took.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(crate) enum Outcome {
-        /// It was right, by bcrypt.
-        Right = "right",
-        /// It was right, and that was remembered.
-        RememberedRight = "remembered_right",
-        /// An equal login was being checked: this one got what came of that.
-        Shared = "shared",
-        /// It was wrong, by bcrypt.
-        Wrong = "wrong",
-        /// It was wrong, and that was remembered.
-        RememberedWrong = "remembered_wrong",
-        /// Too many others waited.
-        Busy = "busy",
-        /// The check could not be made.
-        Broken = "broken",
-    }
-}
+/// What a check can come to, as metrics say it: by bcrypt, or as it was remembered. What was `shared`
+/// is an equal login's that was being checked.
+pub(crate) const OUTCOMES: [&str; 7] =
+    ["right", REMEMBERED_RIGHT, SHARED, "wrong", "remembered_wrong", "busy", "broken"];
 
-impl Outcome {
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Right,
-        Self::RememberedRight,
-        Self::Shared,
-        Self::Wrong,
-        Self::RememberedWrong,
-        Self::Busy,
-        Self::Broken,
-    ];
-}
+const REMEMBERED_RIGHT: &str = "remembered_right";
+const SHARED: &str = "shared";
 
-impl From<Result<(), Refusal>> for Outcome {
-    fn from(checked: Result<(), Refusal>) -> Self {
-        match checked {
-            Ok(()) => Self::Right,
-            Err(Refusal::Wrong) => Self::Wrong,
-            Err(Refusal::StillWrong) => Self::RememberedWrong,
-            Err(Refusal::Busy(_)) => Self::Busy,
-            Err(Refusal::Broken) => Self::Broken,
-        }
+fn outcome(checked: Result<(), Refusal>) -> &'static str {
+    match checked {
+        Ok(()) => "right",
+        Err(Refusal::Wrong) => "wrong",
+        Err(Refusal::StillWrong) => "remembered_wrong",
+        Err(Refusal::Busy(_)) => "busy",
+        Err(Refusal::Broken) => "broken",
     }
 }
 
@@ -135,7 +108,7 @@ impl Verifier {
             successes: remembered.build(),
             throttle: Arc::new(Throttle::new(limits)),
             queue: Queue::new(threads_max, limits.password_queue_max),
-            pace: Arc::new(Pace::new()),
+            pace: Arc::default(),
             runs: Arc::default(),
         })
     }
@@ -157,48 +130,36 @@ impl Verifier {
         let password = Password::new(credentials.password.clone()).ok();
         let is_possible = stored.is_some() && password.is_some();
         let hash = match (stored, is_possible) {
-            (Some(stored), true) => stored.as_str().to_owned(),
-            _ => dummy(stored.map_or(users.modal_cost, StoredHash::cost)),
+            (Some(stored), true) => stored.clone(),
+            _ => StoredHash::dummy(stored.map_or(users.modal_cost, StoredHash::cost)),
         };
-        let password = password.map_or_else(Zeroizing::default, |password| {
-            Zeroizing::new(password.as_bytes().to_vec())
-        });
-        let tag = self.tag_of(&credentials.user, &hash, &password);
+        let shown = password.as_ref().map_or(&[][..], Password::as_bytes);
+        let tag = self.tag_of(&credentials.user, hash.as_str(), shown);
         let pair = self.throttle.pair(&self.key, &credentials.user, client);
         if self.successes.get(&tag).await.is_some() {
-            count(Outcome::RememberedRight);
+            count(REMEMBERED_RIGHT);
             self.throttle.succeeded(pair);
             return name.ok_or(Refusal::Wrong);
         }
-        let own = OnceLock::new();
-        let cost = stored.map_or(users.modal_cost, StoredHash::cost);
-        let attempt = Attempt {
-            pair,
-            tag,
-            guess: None,
-            hash,
-            cost,
-            cost_max: users.cost_max,
-            password,
-            is_possible,
+        let cost_max = users.cost_max;
+        let attempt = Attempt { pair, tag, guess: None, hash, cost_max, password, is_possible };
+        let mut is_own = false;
+        let own = async {
+            is_own = true;
+            self.attempt(attempt).await
         };
-        let result = self.successes.try_get_with(tag, self.attempt(attempt, &own)).await;
-        let outcome = own.into_inner().unwrap_or(Outcome::Shared);
-        count(outcome);
-        match result {
-            Ok(()) => {
-                self.throttle.succeeded(pair);
-                self.throttle.proved(tag);
+        let result = self.successes.try_get_with(tag, own).await.map_err(|refusal| *refusal);
+        count(if is_own { outcome(result) } else { SHARED });
+        if let Err(refusal) = result {
+            if matches!(refusal, Refusal::Wrong | Refusal::StillWrong) {
+                self.throttle.failed(pair, tag);
             }
-            Err(refusal) => {
-                if matches!(*refusal, Refusal::Wrong | Refusal::StillWrong) {
-                    self.throttle.failed(pair, tag);
-                }
-                // The one that was checked is told once.
-                let is_told = outcome == Outcome::Shared && *refusal == Refusal::Wrong;
-                return Err(if is_told { Refusal::StillWrong } else { *refusal });
-            }
+            // The one that was checked is told once.
+            let is_told = !is_own && refusal == Refusal::Wrong;
+            return Err(if is_told { Refusal::StillWrong } else { refusal });
         }
+        self.throttle.succeeded(pair);
+        self.throttle.proved(tag);
         name.ok_or(Refusal::Wrong)
     }
 
@@ -227,65 +188,48 @@ impl Verifier {
     }
 
     fn tag_of(&self, user: &str, hash: &str, password: &[u8]) -> Tag {
-        let mut context = hmac::Context::with_key(&self.key);
-        for part in [user.as_bytes(), b"\0", hash.as_bytes(), b"\0", password] {
-            context.update(part);
-        }
-        let mut key = [0; 32];
-        key.copy_from_slice(context.sign().as_ref());
-        key
+        tag_over(&self.key, &[user.as_bytes(), b"\0", hash.as_bytes(), b"\0", password])
     }
 
     /// Checks a password when its turn has come, unless it is known to be wrong. Of equal logins
     /// one does this, and the others get what comes of it.
-    async fn attempt(&self, mut attempt: Attempt, own: &OnceLock<Outcome>) -> Result<(), Refusal> {
-        let is = |outcome| {
-            let _ = own.set(outcome);
-        };
+    async fn attempt(&self, mut attempt: Attempt) -> Result<(), Refusal> {
         if self.throttle.is_known_wrong(&attempt.tag) {
-            is(Outcome::RememberedWrong);
             return Err(Refusal::StillWrong);
         }
         // One that was right before is no guess, wherever guesses come from: it waits for no turn of
         // theirs.
         if !self.throttle.is_proved(&attempt.tag) {
-            match self.throttle.turn(attempt.pair).await {
-                Ok(turn) => attempt.guess = Some(turn),
-                Err(TooMany(limit)) => {
-                    is(Outcome::Busy);
-                    return Err(Refusal::Busy(limit));
-                }
-            }
+            let turn = self.throttle.turn(attempt.pair).await;
+            attempt.guess = Some(turn.map_err(|TooMany(limit)| Refusal::Busy(limit))?);
         }
-        let result = self.check(attempt).await;
-        is(result.into());
-        result
+        self.check(attempt).await
     }
 
     async fn check(&self, attempt: Attempt) -> Result<(), Refusal> {
         let begun = Instant::now();
         let is_stranger = attempt.guess.as_ref().is_some_and(|guess| guess.is_booked);
         let standing =
-            if is_stranger { Standing::Stranger(attempt.pair.network()) } else { Standing::Known };
+            if is_stranger { Standing::Stranger(attempt.pair.from) } else { Standing::Known };
         let turn = self.queue.turn(standing).await;
         let turn = turn.map_err(|_| Refusal::Busy("password_queue_max"))?;
         let (runs, pace) = (Arc::clone(&self.runs), Arc::clone(&self.pace));
         let checking = tokio::task::spawn_blocking(move || {
             // The turn goes with the work: a client that leaves makes no room early.
             let (mut attempt, _turn) = (attempt, turn);
-            let run = |hash: &str, cost| {
+            let run = |hash: &StoredHash| {
                 runs.fetch_add(1, Ordering::Relaxed);
                 let started = Instant::now();
-                let is_right = bcrypt::verify(&*attempt.password, hash)?;
-                pace.ran(cost, started.elapsed());
+                let password = attempt.password.as_ref().map_or(&[][..], Password::as_bytes);
+                let is_right = bcrypt::verify(password, hash.as_str())?;
+                pace.ran(hash.cost(), started.elapsed());
                 Ok::<_, bcrypt::BcryptError>(is_right)
             };
-            let is_right = run(&attempt.hash, attempt.cost)?;
-            let is_right = is_right && attempt.is_possible;
+            let is_right = run(&attempt.hash)? && attempt.is_possible;
             if !is_right && !pace.has_seen(attempt.cost_max) {
                 // After a start, or when a larger cost has come: without it the first answers would
                 // come when their own cost's check ends.
-                run(&dummy(attempt.cost_max), attempt.cost_max)?;
+                run(&StoredHash::dummy(attempt.cost_max))?;
             }
             if let Some(guess) = attempt.guess.as_mut().filter(|_| !is_right) {
                 guess.is_wrong = true;
@@ -309,8 +253,8 @@ impl Verifier {
     }
 }
 
-fn count(outcome: Outcome) {
-    metrics::counter!("berth_password_checks_total", "outcome" => outcome.word()).increment(1);
+fn count(outcome: &'static str) {
+    metrics::counter!("berth_password_checks_total", "outcome" => outcome).increment(1);
 }
 
 /// A password that is about to be checked.
@@ -319,16 +263,10 @@ struct Attempt {
     tag: Tag,
     /// Its place among the guesses, if it is one.
     guess: Option<Guess>,
-    hash: String,
-    /// The cost of the hash.
-    cost: u32,
+    hash: StoredHash,
     /// The largest cost that any user's hash has.
     cost_max: u32,
-    password: Zeroizing<Vec<u8>>,
+    /// None where what was shown cannot be one.
+    password: Option<Password>,
     is_possible: bool,
-}
-
-/// A hash of the right form and cost that no password is known to have.
-fn dummy(cost: u32) -> String {
-    format!("$2b${cost:02}${}", ".".repeat(53))
 }

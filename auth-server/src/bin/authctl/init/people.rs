@@ -130,7 +130,7 @@ impl Plan {
         }
         let users = files::read(path).map(|bytes| Htpasswd::parse(&bytes)).unwrap_or_default();
         if let Some(database) = database {
-            database.seen_users().reconcile(&users.fingerprints()).await?;
+            database.reconcile_users(&users.fingerprints()).await?;
         }
         Ok(Made { user: users.users.into_keys().next(), password })
     }
@@ -141,5 +141,5 @@ async fn give_everything(database: Option<&Database>, grantee: Grantee) -> Resul
     let pattern = "**".parse()?;
     let effect = Effect::Allow;
     let rule = Rule { grantee, pattern, effect, actions: Actions::ALL, expires: None };
-    Ok(database.rules().add(&[rule], now()).await?)
+    Ok(database.add_rules(&[rule], now()).await?)
 }

@@ -102,7 +102,7 @@ async fn record(rotated: &Rotated, admin: &Admin) -> Result<(), Failure> {
     let active = rotated.active.iter().map(|key| Act::KeyRotate(&key.id));
     let retired = rotated.retired.iter().map(|key| Act::KeyRetire(&key.id));
     for act in dropped.chain(active).chain(retired) {
-        database.audit().record(&act).await?;
+        database.record(&act).await?;
     }
     Ok(())
 }
