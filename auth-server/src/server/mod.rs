@@ -25,6 +25,7 @@ use crate::{
         credentials::{Method, SignedIn},
         current::Current,
         last_used::LastUsed,
+        refresh::RefreshTokens,
         request::{Granted, IssueError, TokenRequest},
     },
     start_error::StartError,
@@ -75,12 +76,16 @@ impl AuthServer {
         }
         let audit = Arc::new(Queue::new().map_err(|_| StartError::Randomness)?);
         let last_used = Arc::new(LastUsed::new(Arc::clone(&database), &known, clock.clone()));
-        let refresh_idle_secs = i64::from(config.refresh_token_idle_days) * DAY_SECS;
+        let refresh_tokens = config.refresh_tokens.then(|| RefreshTokens {
+            database: Arc::clone(&database),
+            last_used: Arc::clone(&last_used),
+            idle_secs: i64::from(config.refresh_token_idle_days) * DAY_SECS,
+            clock: clock.clone(),
+        });
         let sign_in = SignIn {
             verifier,
             issuer_keys: IssuerKeys::new(clock.clone()),
-            refresh_idle_secs: config.refresh_tokens.then_some(refresh_idle_secs),
-            database: Arc::clone(&database),
+            refresh_tokens,
             last_used,
             clock: clock.clone(),
         };
@@ -213,7 +218,8 @@ impl AuthServer {
         request: &TokenRequest<'_>,
     ) -> Option<Zeroizing<String>> {
         let subject = &signed_in.subject;
-        let kept = self.sign_in.issue_refresh_token(current, subject, request.agent.id).await?;
+        let refresh_tokens = self.sign_in.refresh_tokens.as_ref()?;
+        let kept = refresh_tokens.issue(current, subject, request.agent.id).await?;
         self.recorder.refresh_token(kept.id, subject, request);
         Some(kept.token)
     }

@@ -183,7 +183,8 @@ async fn a_refresh_token_of_another_credential_is_void_though_it_is_kept() {
                 .unwrap()
                 .is_some()
         );
-        let shown = server.sign_in.refreshed(&current, token.expose()).await;
+        let refresh_tokens = server.sign_in.refresh_tokens.as_ref().unwrap();
+        let shown = refresh_tokens.sign_in(&current, token.expose()).await;
         match shown {
             Ok(signed_in) => assert!(is_good && signed_in.subject == subject),
             Err(refused) => {

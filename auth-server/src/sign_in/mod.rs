@@ -22,10 +22,11 @@ use self::{
     current::Current,
     exchange::{exchange, is_token},
     last_used::{LastUsed, Used},
+    refresh::RefreshTokens,
     request::{IssueError, Why},
 };
 use crate::{
-    database::{Database, policy::robots::Robot},
+    database::policy::robots::Robot,
     secrets::{refresh::USER_NAME, robot::RobotSecret},
     trust::keys::IssuerKeys,
     users::{
@@ -38,10 +39,8 @@ use crate::{
 pub(crate) struct SignIn {
     pub(crate) verifier: Verifier,
     pub(crate) issuer_keys: IssuerKeys,
-    /// How long a refresh token holds that nobody uses; `None` where they are not issued, so that none
-    /// is accepted.
-    pub(crate) refresh_idle_secs: Option<i64>,
-    pub(crate) database: Arc<Database>,
+    /// `None` where they are not issued, so that none is accepted.
+    pub(crate) refresh_tokens: Option<RefreshTokens>,
     pub(crate) last_used: Arc<LastUsed>,
     pub(crate) clock: Clock,
 }
@@ -60,15 +59,21 @@ impl SignIn {
                 Ok(SignedIn { subject, method, secret_expires: None })
             }
             Some(Presented::Bearer(secret)) => self.machine(current, None, secret).await,
-            Some(Presented::RefreshToken(token)) => self.refreshed(current, token).await,
-            Some(Presented::Password(Credentials { user, password }))
-                if self.refresh_idle_secs.is_some() && **user == USER_NAME =>
-            {
-                self.refreshed(current, password).await
-            }
-            Some(Presented::Password(credentials)) => match credentials.user.parse() {
-                Ok(robot) => self.machine(current, Some(&robot), &credentials.password).await,
-                Err(_) => self.user(current, credentials, client).await,
+            Some(Presented::RefreshToken(token)) => match &self.refresh_tokens {
+                Some(refresh_tokens) => refresh_tokens.sign_in(current, token).await,
+                None => {
+                    let why = Why::Wrong { is_checked: false };
+                    Err(IssueError::Refused { known: None, why })
+                }
+            },
+            Some(Presented::Password(credentials)) => match &self.refresh_tokens {
+                Some(refresh_tokens) if *credentials.user == USER_NAME => {
+                    refresh_tokens.sign_in(current, &credentials.password).await
+                }
+                _ => match credentials.user.parse() {
+                    Ok(robot) => self.machine(current, Some(&robot), &credentials.password).await,
+                    Err(_) => self.user(current, credentials, client).await,
+                },
             },
         }
     }

@@ -10,20 +10,29 @@
 
 use std::sync::Arc;
 
-use berth_shared::{subject::Subject, telemetry::chain};
+use berth_shared::{clock::Clock, subject::Subject, telemetry::chain};
 use zeroize::Zeroizing;
 
 use super::{
-    SignIn,
     credentials::{Method, SignedIn},
     current::Current,
-    last_used::Used,
+    last_used::{LastUsed, Used},
     request::{IssueError, Why},
 };
 use crate::{
-    audit::entry::shown_client_id, database::refresh_tokens::NewRefreshToken,
+    audit::entry::shown_client_id,
+    database::{Database, refresh_tokens::NewRefreshToken},
     secrets::refresh::RefreshToken,
 };
+
+/// Issues refresh tokens, and knows them again.
+pub(crate) struct RefreshTokens {
+    pub(crate) database: Arc<Database>,
+    pub(crate) last_used: Arc<LastUsed>,
+    /// How long one holds that nobody uses.
+    pub(crate) idle_secs: i64,
+    pub(crate) clock: Clock,
+}
 
 /// A refresh token that was issued. Has no `Debug`: it is a credential.
 pub(crate) struct Kept {
@@ -32,16 +41,15 @@ pub(crate) struct Kept {
     pub(crate) token: Zeroizing<String>,
 }
 
-impl SignIn {
+impl RefreshTokens {
     /// Who showed this refresh token. Malformed, unknown, idle and void ones are all the same to the
     /// client.
-    pub(crate) async fn refreshed(
+    pub(crate) async fn sign_in(
         &self,
         current: &Current,
         shown: &str,
     ) -> Result<SignedIn, IssueError> {
         let wrong = |known| IssueError::Refused { known, why: Why::Wrong { is_checked: false } };
-        let idle_secs = self.refresh_idle_secs.ok_or_else(|| wrong(None))?;
         let token: RefreshToken = shown.parse().map_err(|_| wrong(None))?;
         // Looked up after the policy was read: what ends it meanwhile voids the token issued here.
         let row = self.database.find_refresh_token(&token.hash()).await?;
@@ -49,7 +57,7 @@ impl SignIn {
         let now = self.clock.now();
         // Neither side is a secret that the client sent, so that the time of this tells nothing.
         let is_bound = current.credential(&row.subject, now).as_ref() == Some(&row.credential);
-        if !is_bound || row.last_used <= now - idle_secs {
+        if !is_bound || row.last_used <= now - self.idle_secs {
             return Err(wrong(Some(row.subject)));
         }
         self.last_used.note(Used::RefreshToken(row.id), Some(row.last_used));
@@ -63,13 +71,13 @@ impl SignIn {
     /// A refresh token for somebody who has just signed in with a password or a secret, durably
     /// kept when this returns. `None` where there is none to be had: a token without one is better
     /// than none at all, and the client goes on with the password that it has.
-    pub(crate) async fn issue_refresh_token(
+    pub(crate) async fn issue(
         &self,
         current: &Current,
         subject: &Subject,
         client_id: Option<&str>,
     ) -> Option<Kept> {
-        let (now, idle_secs) = (self.clock.now(), self.refresh_idle_secs?);
+        let now = self.clock.now();
         let credential = current.credential(subject, now)?;
         let token = RefreshToken::generate().ok()?;
         let new = NewRefreshToken {
@@ -79,7 +87,7 @@ impl SignIn {
             client: shown_client_id(client_id.unwrap_or_default()),
             sequence: current.policy.sequence,
         };
-        let (database, idle_since) = (Arc::clone(&self.database), now - idle_secs);
+        let (database, idle_since) = (Arc::clone(&self.database), now - self.idle_secs);
         let keeping =
             tokio::spawn(async move { database.keep_refresh_token(&new, now, idle_since).await });
         match keeping.await {
