@@ -94,10 +94,10 @@ fn read(file: &KeyFile) -> Result<KeySet, String> {
 }
 
 impl Issuer {
-    /// The link to Berth's own `auth-server`.
-    pub(crate) fn link(&self) -> Option<&AuthClient> {
+    /// The client of Berth's own `auth-server`.
+    pub(crate) fn auth_client(&self) -> Option<&AuthClient> {
         match self {
-            Self::Berth(link) => Some(link),
+            Self::Berth(client) => Some(client),
             Self::Foreign(_) => None,
         }
     }
@@ -121,38 +121,38 @@ impl Issuer {
     /// The keys that are kept; nobody is asked.
     pub(crate) fn kept_keys(&self) -> Option<Arc<KeySet>> {
         match self {
-            Self::Berth(link) => link.kept_keys(),
+            Self::Berth(client) => client.kept_keys(),
             Self::Foreign(foreign) => Some(foreign.keys.load_full()),
         }
     }
 
     /// Asks for other keys than `known`; `None` when there are none.
     pub(crate) async fn newer_keys(&self, known: Option<&Arc<KeySet>>) -> Option<Arc<KeySet>> {
-        self.link()?.newer_keys(known).await
+        self.auth_client()?.newer_keys(known).await
     }
 
     /// The table of raised counters; `None` while it was never received.
     pub(crate) fn revocations(&self) -> Option<Arc<Revocations>> {
         match self {
-            Self::Berth(link) => link.revocations(),
+            Self::Berth(client) => client.revocations(),
             Self::Foreign(_) => Some(Arc::default()),
         }
     }
 
     /// The subject's rights as they are now; `None` when nobody can say.
     pub(crate) async fn rights(&self, subject: &Subject) -> Option<Arc<Rights>> {
-        self.link()?.rights(subject).await
+        self.auth_client()?.rights(subject).await
     }
 
     /// Whether tokens can be verified.
     pub(crate) fn check(&self) -> Result<(), String> {
-        self.link().map_or(Ok(()), AuthClient::check)
+        self.auth_client().map_or(Ok(()), AuthClient::check)
     }
 
     /// Keeps keys and revocations fresh until `shutdown`.
     pub(crate) async fn keep_fresh(self, shutdown: CancellationToken) {
         match self {
-            Self::Berth(link) => link.keep_fresh(shutdown).await,
+            Self::Berth(client) => client.keep_fresh(shutdown).await,
             Self::Foreign(foreign) => foreign.keep_fresh(shutdown).await,
         }
     }

@@ -124,10 +124,10 @@ impl Lookup {
         if let Some(keys) = self.issuer.kept_keys() {
             gauge!("berth_verification_keys").set(keys.len() as f64);
         }
-        let Some(link) = self.issuer.link() else { return };
-        gauge!("berth_auth_server_up").set(f64::from(u8::from(link.is_up())));
-        gauge!("berth_revocations_age_seconds").set(link.revocations_age().as_secs_f64());
-        if let Some(revocations) = link.revocations() {
+        let Some(client) = self.issuer.auth_client() else { return };
+        gauge!("berth_auth_server_up").set(f64::from(u8::from(client.is_up())));
+        gauge!("berth_revocations_age_seconds").set(client.revocations_age().as_secs_f64());
+        if let Some(revocations) = client.revocations() {
             gauge!("berth_revocations", "server" => SERVER).set(revocations.counters.len() as f64);
         }
     }

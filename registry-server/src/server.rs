@@ -82,8 +82,8 @@ impl Server {
         let verifier =
             Verifier { issuer: config.issuer, service: config.service.clone(), foreign_subjects };
         let basic = match &issuer {
-            Issuer::Berth(link) if config.basic => {
-                let exchange = Exchange::new(link.clone(), &config.service);
+            Issuer::Berth(client) if config.basic => {
+                let exchange = Exchange::new(client.clone(), &config.service);
                 Some(exchange.map_err(|_| StartError::Randomness)?)
             }
             _ => None,

@@ -123,10 +123,10 @@ fn who_owns_a_directory_decides_and_a_link_of_others_is_refused() {
     assert_eq!(of(&data).expect("theirs"), theirs);
     assert!(matches!(of(&ground.victim), Err(Error::ForeignSettings { user: SERVICE, .. })));
     theirs.within(|| symlink(&ground.victim, &data)).expect("a link");
-    assert!(matches!(of(&data), Err(Error::Link(link)) if link == data));
-    assert!(matches!(Place::open(&data), Err(Error::Link(_))));
+    assert!(matches!(of(&data), Err(Error::Symlink(link)) if link == data));
+    assert!(matches!(Place::open(&data), Err(Error::Symlink(_))));
     theirs.within(|| symlink(&ground.victim, ground.theirs.join("auth.db"))).expect("a link");
-    assert!(matches!(of(&ground.theirs), Err(Error::Link(_))));
+    assert!(matches!(of(&ground.theirs), Err(Error::Symlink(_))));
     // Root's own, where somebody else could put another in its place.
     fs::create_dir(ground.theirs.join("roots")).expect("a directory");
     let roots = Identity::of(&ground.theirs.join("roots"));

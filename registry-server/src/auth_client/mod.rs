@@ -1,4 +1,4 @@
-//! The private link to `auth-server`: keys, revocations and rights, kept so that pulls with valid
+//! The client of `auth-server`: keys, revocations and rights, kept so that pulls with valid
 //! tokens go on while it is down.
 
 mod keys;
@@ -61,11 +61,11 @@ const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long `auth-server` may take to start beside this server before that is worth a warning.
 const STARTING: Duration = Duration::from_secs(3);
 
-/// A handle to the link; clones share it.
+/// What is known of `auth-server`; clones share it.
 #[derive(Clone)]
-pub(crate) struct AuthClient(Arc<Link>);
+pub(crate) struct AuthClient(Arc<Shared>);
 
-struct Link {
+struct Shared {
     socket: PathBuf,
     pool: client::Pool,
     keys: Keys,
@@ -77,10 +77,10 @@ struct Link {
 }
 
 impl AuthClient {
-    /// A link over `socket` that keeps its last good answers in `directory`.
+    /// A client of `socket` that keeps its last good answers in `directory`.
     pub(crate) fn open(socket: &Path, directory: &Path) -> Self {
         let read = |json: &[u8]| serde_json::from_slice(json).map_err(|error| error.to_string());
-        Self(Arc::new(Link {
+        Self(Arc::new(Shared {
             socket: socket.to_owned(),
             pool: client::Pool::new(socket),
             keys: Keys::load(directory.join("keys.json")),

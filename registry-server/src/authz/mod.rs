@@ -229,12 +229,12 @@ impl Authorizer {
     /// Berth's own tokens list what their subject may pull; a foreign issuer says itself who may
     /// see the catalog.
     fn may_list(&self, token: &VerifiedToken) -> bool {
-        self.issuer.link().is_some() || token.claims.allows_catalog()
+        self.issuer.auth_client().is_some() || token.claims.allows_catalog()
     }
 
     /// The rights by which the catalog is filtered. `None` when `auth-server` does not answer.
     pub(crate) async fn rights_to_list(&self, token: &VerifiedToken) -> Option<Arc<Rights>> {
-        if self.issuer.link().is_none() {
+        if self.issuer.auth_client().is_none() {
             return Some(Arc::new(Rights::everything()));
         }
         self.issuer.rights(&token.subject).await

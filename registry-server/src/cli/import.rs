@@ -69,7 +69,7 @@ pub(crate) async fn run(
     let how = match arguments {
         Arguments { adopt: true, .. } => How::Adopt,
         Arguments { copy: true, .. } => How::Copy,
-        _ => How::Link,
+        _ => How::HardLink,
     };
     let bar = output::progress_bar();
     let options = Options { how, verify: arguments.verify, owner: identity.foreign() };

@@ -42,7 +42,7 @@ pub(crate) enum NoToken {
 /// Exchanges credentials for tokens; clones share what is kept.
 #[derive(Clone)]
 pub(crate) struct Exchange {
-    link: AuthClient,
+    client: AuthClient,
     service: Arc<str>,
     key: Arc<hmac::Key>,
     tokens: Cache<[u8; 32], Arc<str>>,
@@ -66,10 +66,10 @@ impl Exchange {
     ///
     /// # Errors
     /// When the system gives no randomness.
-    pub(crate) fn new(link: AuthClient, service: &str) -> Result<Self, ring::error::Unspecified> {
+    pub(crate) fn new(client: AuthClient, service: &str) -> Result<Self, ring::error::Unspecified> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?;
         Ok(Self {
-            link,
+            client,
             service: service.into(),
             key: Arc::new(key),
             tokens: Cache::builder()
@@ -107,7 +107,7 @@ impl Exchange {
     }
 
     async fn ask(&self, asked: Question<'_>) -> Result<Arc<str>, NoToken> {
-        let answer = self.link.forward(self.request(asked)).await;
+        let answer = self.client.forward(self.request(asked)).await;
         let answer = answer.map_err(|error| NoToken::Unavailable(chain(&error)))?;
         let (parts, body) = answer.into_parts();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();

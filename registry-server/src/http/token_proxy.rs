@@ -56,7 +56,7 @@ pub(super) async fn forward(
         response.headers_mut().insert(header::ALLOW, value("GET, POST"));
         return response;
     }
-    let Some(link) = app.issuer.link() else {
+    let Some(auth_client) = app.issuer.auth_client() else {
         let message = "tokens come from another server: see the realm of the challenge";
         return refusal(StatusCode::NOT_FOUND, Code::Unsupported, message);
     };
@@ -72,7 +72,7 @@ pub(super) async fn forward(
         Ok(bytes) => bytes,
         Err(refusal) => return *refusal,
     };
-    match link.forward(to_auth_server(parts, bytes, client, id)).await {
+    match auth_client.forward(to_auth_server(parts, bytes, client, id)).await {
         Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
             limited(response.map(Body::from), SIGN_IN_LIMITS)
         }

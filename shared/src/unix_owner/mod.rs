@@ -82,7 +82,7 @@ pub enum Error {
          remove it, or name what it leads to",
         .0.display()
     )]
-    Link(PathBuf),
+    Symlink(PathBuf),
     /// Something else lies where a database does.
     #[error("{} is no regular file: remove it", .0.display())]
     NoFile(PathBuf),
@@ -190,7 +190,7 @@ impl Identity {
         for suffix in DATABASE_SUFFIXES {
             let file = directory.join(format!("{database}{suffix}"));
             match file.symlink_metadata() {
-                Ok(meta) if meta.is_symlink() => return Err(Error::Link(file)),
+                Ok(meta) if meta.is_symlink() => return Err(Error::Symlink(file)),
                 // SQLite would wait for somebody who writes into a pipe.
                 Ok(meta) if !meta.is_file() => return Err(Error::NoFile(file)),
                 Ok(meta) if owner.user == ROOT.user && suffix.is_empty() => {

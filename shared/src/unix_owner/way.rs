@@ -36,7 +36,7 @@ impl Way {
     /// Goes to `path`.
     ///
     /// # Errors
-    /// [`Error::Link`] at a link that is not root's in a directory of root's.
+    /// [`Error::Symlink`] at a link that is not root's in a directory of root's.
     pub(super) fn to(path: &Path) -> Result<Self, Error> {
         let failed = |source: io::Error| Error::Io { path: path.to_owned(), source };
         // To look is all that is done here, and root may have a directory on the way to itself.
@@ -60,7 +60,7 @@ impl Way {
                 links += 1;
                 let is_roots = [&next.1, &here.1].iter().all(|it| trusted.contains(&it.uid()));
                 if !is_roots || links > LINKS_MAX {
-                    return Err(Error::Link(shown.join(name)));
+                    return Err(Error::Symlink(shown.join(name)));
                 }
                 let target = readlinkat(&next.0, "").map_err(|error| failed(error.into()))?;
                 let target = PathBuf::from(target);
@@ -153,9 +153,9 @@ mod tests {
         assert_eq!(way.end.ino(), fs::metadata(at("theirs/roots")).unwrap().ino());
         assert_eq!(way.stranger, Some((at("theirs"), 10001)));
         for name in ["loop", "theirs/back"] {
-            assert!(matches!(Way::to(&at(name)), Err(Error::Link(_))), "{name}");
+            assert!(matches!(Way::to(&at(name)), Err(Error::Symlink(_))), "{name}");
         }
         lchown(at("link"), Some(10001), Some(10001)).unwrap();
-        assert!(matches!(Way::to(&at("link")), Err(Error::Link(link)) if link == at("link")));
+        assert!(matches!(Way::to(&at("link")), Err(Error::Symlink(link)) if link == at("link")));
     }
 }

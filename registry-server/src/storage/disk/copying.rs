@@ -60,7 +60,7 @@ impl Copying {
                     io::ErrorKind::PermissionDenied => io::ErrorKind::NotFound.into(),
                     _ => error,
                 })?;
-            writer.within(|| link_or_copy(&file, &path, writer))
+            writer.within(|| hard_link_or_copy(&file, &path, writer))
         };
         let taken = ended(on_disk(OPERATION, take)).await;
         match taken.map_err(|error| explain(OPERATION, location, error)) {
@@ -102,7 +102,7 @@ pub(crate) fn copy(mut from: &File, to: &Path) -> io::Result<()> {
 }
 
 /// A file is there whole or not at all.
-fn link_or_copy(file: &File, to: &Path, writer: Identity) -> io::Result<()> {
+fn hard_link_or_copy(file: &File, to: &Path, writer: Identity) -> io::Result<()> {
     let user = file.metadata()?.uid();
     if writer.foreign().is_none_or(|owner| owner.user == user) {
         let follow = AtFlags::AT_SYMLINK_FOLLOW;

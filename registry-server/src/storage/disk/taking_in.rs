@@ -24,7 +24,7 @@ use crate::storage::Location;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     /// By a second name; the first stays, and so does the file's owner.
-    Link,
+    HardLink,
     /// By a second name, the first of which is about to go.
     Adopt,
     /// By a copy of its bytes.
@@ -54,8 +54,8 @@ impl TakingIn {
     pub(crate) fn take(&self, file: &File, location: &Location) -> io::Result<()> {
         let (path, owner) = (self.store.path(location), self.owner);
         let taken = match self.how {
-            How::Link => link_as_root(file, &path, owner),
-            How::Adopt => link_as_root(file, &path, owner).and_then(|()| give(file, owner)),
+            How::HardLink => hard_link_as_root(file, &path, owner),
+            How::Adopt => hard_link_as_root(file, &path, owner).and_then(|()| give(file, owner)),
             How::Copy => copy(file, &path),
         };
         if taken.is_err() {
@@ -83,7 +83,7 @@ fn give(file: &File, owner: Option<Owner>) -> io::Result<()> {
 
 /// Gives an open file a second name, with root's rights, since a file of root's is nobody else's to
 /// link. The name goes into the directory that was looked at: one of `owner`'s.
-fn link_as_root(file: &File, path: &Path, owner: Option<Owner>) -> io::Result<()> {
+fn hard_link_as_root(file: &File, path: &Path, owner: Option<Owner>) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };

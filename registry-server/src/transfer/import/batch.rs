@@ -147,7 +147,7 @@ impl Import {
                     path.display()
                 )));
             }
-            if let Some(owner) = options.owner.filter(|_| options.how == How::Link)
+            if let Some(owner) = options.owner.filter(|_| options.how == How::HardLink)
                 && !owner.may_read(&content.meta)
             {
                 return Err(Error::Refused(format!(

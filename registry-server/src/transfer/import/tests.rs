@@ -192,7 +192,7 @@ async fn a_sound_store_is_taken_by_link_and_stays_as_it_was() {
     let before = old.content();
 
     let berth = Berth::new().await;
-    let (done, problems) = berth.import(old.folder.path(), How::Link, true).await;
+    let (done, problems) = berth.import(old.folder.path(), How::HardLink, true).await;
     assert_eq!(problems, [""; 0]);
     let counts = (done.repositories, done.manifests, done.tags, done.blobs, done.skipped);
     assert_eq!(counts, (2, 5, 2, 3, 0));
@@ -206,7 +206,7 @@ async fn a_sound_store_is_taken_by_link_and_stays_as_it_was() {
     assert_eq!(fs::metadata(path).unwrap().ino(), kept.1);
 
     // Named by its inner directory, and a second time: nothing is left to do.
-    let (again, problems) = berth.import(&old.root(), How::Link, false).await;
+    let (again, problems) = berth.import(&old.root(), How::HardLink, false).await;
     assert_eq!(problems, [""; 0]);
     let counts = (again.manifests, again.tags, again.blobs, again.bytes, again.present);
     assert_eq!(counts, (0, 0, 0, 0, 7));
@@ -272,7 +272,7 @@ async fn damage_is_named_with_its_images_and_left_behind() {
     old.write(&revision("app", &unlinked), "");
 
     let berth = Berth::new().await;
-    let (done, problems) = berth.import(old.folder.path(), How::Link, false).await;
+    let (done, problems) = berth.import(old.folder.path(), How::HardLink, false).await;
     for words in [
         &["zero bytes", "app:emptied"][..],
         &["is missing", missing_layer.as_str(), "app:missing"],
@@ -305,7 +305,7 @@ async fn symbolic_links_lead_nowhere() {
     symlink(outside.path(), old.root().join("repositories/elsewhere")).unwrap();
 
     let berth = Berth::new().await;
-    let (done, problems) = berth.import(old.folder.path(), How::Link, false).await;
+    let (done, problems) = berth.import(old.folder.path(), How::HardLink, false).await;
     assert_eq!((done.manifests, done.blobs), (0, 0));
     assert!(has(&problems, &["leads out of the store", "app:1"]), "{problems:#?}");
     assert!(has(&problems, &["symbolic link", "repositories/elsewhere"]), "{problems:#?}");
@@ -318,7 +318,7 @@ async fn other_bytes_of_the_right_length_are_found_when_asked_for() {
     old.tag("app", "1", image.as_str());
     old.write(&OldStore::place_of(&layer), "wrong");
     let berth = Berth::new().await;
-    let (done, problems) = berth.import(old.folder.path(), How::Link, true).await;
+    let (done, problems) = berth.import(old.folder.path(), How::HardLink, true).await;
     assert_eq!(done.manifests, 0);
     assert!(has(&problems, &["other bytes", "app:1"]), "{problems:#?}");
 }
@@ -354,7 +354,7 @@ async fn what_was_broken_off_or_pushed_meanwhile_is_taken_by_the_next_run() {
     let taken_away = old.root().join(OldStore::place_of(&second_layer));
     fs::rename(&taken_away, old.folder.path().join("aside")).unwrap();
     let berth = Berth::new().await;
-    let (done, _) = berth.import(old.folder.path(), How::Link, false).await;
+    let (done, _) = berth.import(old.folder.path(), How::HardLink, false).await;
     assert_eq!((done.manifests, done.tags, done.problems), (1, 1, 1));
 
     fs::rename(old.folder.path().join("aside"), taken_away).unwrap();
@@ -364,7 +364,7 @@ async fn what_was_broken_off_or_pushed_meanwhile_is_taken_by_the_next_run() {
     fs::File::options().write(true).open(link).unwrap().set_modified(later).unwrap();
     // And an object that was lost here comes again.
     fs::remove_file(berth.blob("app", &layer).await.unwrap()).unwrap();
-    let (done, problems) = berth.import(old.folder.path(), How::Link, false).await;
+    let (done, problems) = berth.import(old.folder.path(), How::HardLink, false).await;
     assert_eq!(problems, [""; 0]);
     assert_eq!((done.manifests, done.tags, done.blobs), (1, 1, 2));
     assert_eq!(berth.tag("app", "latest").await, Some(second));
