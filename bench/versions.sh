@@ -116,21 +116,23 @@ peak_mib() { # site: what its two processes held at most, together
 }
 
 declare -A token_of=()
-large=$work/large small=$work/small mib=$work/mib
+large=$work/large small=$work/small mib=$work/mib eight=$work/eight
 head -c "$((BLOB_MIB * 1024 * 1024))" /dev/urandom >"$large"
 head -c 10240 /dev/urandom >"$small"
 head -c 1048576 /dev/urandom >"$mib"
+head -c 8388608 /dev/urandom >"$eight"
 for site in "${sites[@]}"; do
     start_site "$site"
     token_of[$site]=$(token "$site")
     small_digest=$(upload "$site" "$small")
     mib_digest=$(upload "$site" "$mib")
+    eight_digest=$(upload "$site" "$eight")
     put_manifest "$site" "$small_digest" 10240
 done
 
 names=("push of $BLOB_MIB MiB, HTTP/1.1, s" "push of $BLOB_MIB MiB, HTTP/2, s" "pull of $BLOB_MIB MiB, HTTP/1.1, s"
     "pull of $BLOB_MIB MiB, HTTP/2, s" "pushes of 4 KiB, one after the other, /s" "manifest by tag, 32 connections, /s"
-    "blob of 10 KiB, 32 connections, /s" "blob of 1 MiB, 16 connections, /s" "tokens, password remembered, 32 connections, /s")
+    "blob of 10 KiB, 32 connections, /s" "blob of 1 MiB, 16 connections, /s" "blob of 8 MiB, 64 connections, /s" "tokens, password remembered, 32 connections, /s")
 
 measure() { # number, site
     local bearer="Authorization: Bearer ${token_of[$2]}"
@@ -143,7 +145,8 @@ measure() { # number, site
         5) load "$2" 32 /v2/bench/app/manifests/v1 "$bearer" ;;
         6) load "$2" 32 "/v2/bench/app/blobs/$small_digest" "$bearer" ;;
         7) load "$2" 16 "/v2/bench/app/blobs/$mib_digest" "$bearer" ;;
-        8) load "$2" 32 '/token?service=berth&scope=repository:bench/app:pull,push' \
+        8) load "$2" 64 "/v2/bench/app/blobs/$eight_digest" "$bearer" ;;
+        9) load "$2" 32 '/token?service=berth&scope=repository:bench/app:pull,push' \
             "Authorization: Basic $(printf %s "andrew:$PASSWORD" | base64 -w0)" ;;
     esac
 }

@@ -64,7 +64,7 @@ pub(crate) async fn refresh(server: Arc<AuthServer>) {
     }
     counter!("berth_bcrypt_runs_total").absolute(server.bcrypt_runs());
     gauge!("berth_signing_keys").set(server.keys().files().count() as f64);
-    gauge!("berth_htpasswd_usable").set(f64::from(u8::from(server.users.is_usable().await)));
+    gauge!("berth_htpasswd_usable").set(f64::from(u8::from(server.users.is_usable())));
     let (looks, reads) = server.database.looks_and_reads();
     counter!("berth_policy_looks_total").absolute(looks);
     counter!("berth_policy_reads_total").absolute(reads);

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 const KEY_ID: &str = "fuzz";
 const ISSUER: &str = "https://auth.example.org";
 const SERVICE: &str = "berth";
-const NOW: UnixSeconds = 1_800_000_000;
+const NOW: UnixSeconds = UnixSeconds::new(1_800_000_000);
 
 /// A certificate of `OURS`, which signs others, and is valid at `NOW`.
 const CERTIFICATE: &[u8] = include_bytes!("jwt_header.pem");
@@ -135,10 +135,10 @@ fn check_claims(token: &VerifiedToken) {
     assert!(!claims.jti.is_empty());
     assert_eq!(claims.sub, token.subject.claim());
     let leeway = i128::from(LEEWAY_SECS);
-    for now in [0, NOW, 1 << 40] {
-        let wide = i128::from(now);
-        let begun = i128::from(claims.nbf.max(claims.iat)) - leeway <= wide;
-        let ended = i128::from(claims.exp) + leeway <= wide;
-        assert_eq!(token.in_time(now).is_ok(), begun && !ended, "{claims:?} at {now}");
+    for now in [UnixSeconds::new(0), NOW, UnixSeconds::new(1 << 40)] {
+        let wide = i128::from(now.get());
+        let begun = i128::from(claims.nbf.max(claims.iat).get()) - leeway <= wide;
+        let ended = i128::from(claims.exp.get()) + leeway <= wide;
+        assert_eq!(token.in_time(now).is_ok(), begun && !ended, "{claims:?} at {wide}");
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::audit::entry::Entry;
 
-/// Entries that wait at most: a second of tokens as fast as they can be issued, and some 10 MiB.
+/// Entries that wait at most: a second of tokens as fast as they can be issued, and some 20 MiB.
 /// What comes beyond is lost, and counted.
 pub const WAITING_MAX: usize = 10_000;
 

@@ -27,7 +27,7 @@ pub(super) type Users = BTreeMap<UserName, String>;
 impl Database {
     /// Takes every rule and group of a user away who has been removed from the htpasswd file:
     /// whoever gets that name later must not inherit them. `users` are those who are left, as for
-    /// [`reconcile`](Self::reconcile). Gives back how many rules there were.
+    /// [`reconcile_users`](Self::reconcile_users). Gives back how many rules there were.
     ///
     /// # Errors
     /// When the database cannot be written to.
@@ -48,7 +48,7 @@ impl Database {
     }
 
     /// Writes down that `user` was added or got a new password, by `act`, and does what
-    /// [`reconcile`](Self::reconcile) does.
+    /// [`reconcile_users`](Self::reconcile_users) does.
     ///
     /// # Errors
     /// When the database cannot be written to.

@@ -3,7 +3,14 @@
 //! The file's metadata is looked at before each use, which costs a microsecond and misses no
 //! event. A file that is missing, blank or cut changes nothing: the old users stay.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use berth_shared::{file_stamp::Stamp, subject::UserName, telemetry::chain};
 use tokio::sync::Mutex;
@@ -58,6 +65,7 @@ pub struct Users {
     path: PathBuf,
     database: Arc<database::Database>,
     current: Mutex<Reading>,
+    is_usable: AtomicBool,
 }
 
 /// What the file looked like and what was in it.
@@ -85,7 +93,7 @@ impl Users {
         report(&path, &file);
         let set = adopt(file, &database).await?;
         let reading = Reading { stamp, bytes, set, complaint: None };
-        Ok(Self { path, database, current: Mutex::new(reading) })
+        Ok(Self { path, database, current: Mutex::new(reading), is_usable: true.into() })
     }
 
     /// The users as the file has them now. Whoever has changed or gone since the last look has had
@@ -111,13 +119,14 @@ impl Users {
         {
             tracing::warn!(complaint, "the old users stay");
         }
+        self.is_usable.store(complaint.is_none(), Ordering::Relaxed);
         (current.stamp, current.complaint) = (stamp, complaint);
         Ok(Arc::clone(&current.set))
     }
 
     /// Whether the file could be used when it was last looked at.
-    pub async fn is_usable(&self) -> bool {
-        self.current.lock().await.complaint.is_none()
+    pub fn is_usable(&self) -> bool {
+        self.is_usable.load(Ordering::Relaxed)
     }
 
     /// Takes changed bytes into use, or says why not.

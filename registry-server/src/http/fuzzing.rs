@@ -5,7 +5,9 @@
 use std::{net::IpAddr, ops::Range};
 
 use axum::http::{HeaderMap, HeaderValue, Method};
-use berth_shared::{digest::Digest, name::RepositoryName, scope::Scope, tag::Tag};
+use berth_shared::{
+    clock::UnixSeconds, digest::Digest, name::RepositoryName, scope::Scope, tag::Tag,
+};
 use bytes::Bytes;
 
 /// The types that the targets speak in.
@@ -142,7 +144,9 @@ pub fn manifest(
     bytes: Bytes,
     sparse: bool,
 ) -> Option<Manifest> {
-    let new = manifest_content::read_manifest(digest, media_type, bytes, sparse, 0).ok()?;
+    let new =
+        manifest_content::read_manifest(digest, media_type, bytes, sparse, UnixSeconds::default())
+            .ok()?;
     Some(Manifest {
         media_type: new.manifest.media_type,
         bytes: new.manifest.bytes,

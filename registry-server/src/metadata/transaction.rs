@@ -8,7 +8,7 @@ use super::key::Key;
 /// commit makes stale.
 pub(super) struct Transaction<'c> {
     pub(super) connection: &'c mut SqliteConnection,
-    /// What commits makes these be dropped.
+    /// What the cache is to drop once this has committed.
     pub(super) stale: &'c mut Vec<Key>,
 }
 

@@ -181,8 +181,9 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Reads a part. [`Error::NotFound`] before the first byte when the object is missing or ends
     /// earlier. A store that cannot read what is unfinished finds nothing there, and a session whose
-    /// hash is lost ends with that; the disk can. A client never holds more than its shares: what has begun waits for them, what has not
-    /// gets [`Error::Busy`] after a while; without shares it is for the server itself.
+    /// hash is lost ends with that; the disk can. A client never holds more than its shares: what has
+    /// begun waits for them, what has not gets [`Error::Busy`] after a while; without shares it is for
+    /// the server itself.
     async fn read(
         &self,
         shares: Option<&Shares>,

@@ -67,13 +67,18 @@ impl Reader {
         Ok(Some(Room { memory: shares.room(size(bytes)).await?, _in_hand: in_hand }))
     }
 
-    /// Room for a further piece, where need be once the client has taken those before it. The client
-    /// is not at fault, so this waits.
-    async fn room_to_go_on(&self, bytes: u64) -> Option<Room> {
-        let Self::Client { shares, in_hand, .. } = self else { return None };
+    /// How long a further piece of what is left may be, and room for it: where need be once the client
+    /// has taken those before it. The client is not at fault, so this waits.
+    async fn room_to_go_on(&self, left: u64) -> (u64, Option<Room>) {
+        let Self::Client { shares, in_hand, .. } = self else {
+            return (left.min(self.piece_bytes()), None);
+        };
         let pieces = if Self::has_plenty(&shares.memory) { 1 } else { PIECES_IN_HAND };
         let in_hand = take(in_hand, pieces).await;
-        Some(Room { memory: shares.memory.wait_for(size(bytes)).await, _in_hand: in_hand })
+        // By what the client has under way now: it may have taken its time.
+        let length = left.min(self.piece_bytes());
+        let memory = shares.memory.wait_for(size(length)).await;
+        (length, Some(Room { memory, _in_hand: in_hand }))
     }
 
     /// Room for a piece that nobody waits for yet, where there is plenty.
@@ -143,10 +148,6 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    fn next_length(&self) -> u64 {
-        (self.end - self.at).min(self.reader.piece_bytes())
-    }
-
     fn begin(&mut self, length: u64, room: Option<Room>) -> JoinHandle<io::Result<Bytes>> {
         let (file, at) = (Arc::clone(&self.file), self.at);
         self.at += length;
@@ -154,7 +155,7 @@ impl Pieces {
     }
 
     pub(super) fn read_ahead(mut self) -> Self {
-        let length = self.next_length();
+        let length = (self.end - self.at).min(self.reader.piece_bytes());
         if length > 0
             && let Some(room) = self.reader.room_ahead(length)
         {
@@ -168,8 +169,7 @@ impl Pieces {
             Some(piece) => piece,
             None if self.at == self.end => return None,
             None => {
-                let length = self.next_length();
-                let room = self.reader.room_to_go_on(length).await;
+                let (length, room) = self.reader.room_to_go_on(self.end - self.at).await;
                 self.begin(length, room)
             }
         };
