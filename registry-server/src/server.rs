@@ -45,7 +45,7 @@ const UPLOADS_TIME: Duration = Duration::from_millis(1500);
 
 /// A server that has bound its addresses and is ready to serve.
 pub struct Server {
-    app: App,
+    app: Arc<App>,
     public: Listener,
     control: Listener,
     tls: Option<Arc<Tls>>,
@@ -90,7 +90,7 @@ impl Server {
         };
         let control = Listener::unix(&config.data.join(CONTROL_SOCKET), None);
         let control = control.map_err(preparing("the control socket"))?;
-        let app = App {
+        let app = Arc::new(App {
             registry,
             authorizer: Authorizer::new(verifier, issuer.clone(), clock.clone()),
             issuer,
@@ -101,7 +101,7 @@ impl Server {
             cors: config.cors.into(),
             uploads: TaskTracker::new(),
             control: control.socket_file(),
-        };
+        });
         let countdown = config.tls.as_ref().map(|tls| {
             Countdown::new("server", tls.certificate.clone(), CERTIFICATE_ADVICE, clock.clone())
         });
@@ -188,10 +188,10 @@ fn listen_for_metrics(
     app: &App,
     clock: &Clock,
 ) -> Result<(Listener, Router), StartError> {
-    let App { registry, issuer, authorizer, .. } = app.clone();
     let routes = || {
         metrics::record(SERVER, env!("CARGO_PKG_VERSION"), clock, &SERIES)?;
-        let lookup = Lookup::new(registry, issuer, authorizer);
+        let App { registry, issuer, authorizer, .. } = app;
+        let lookup = Lookup::new(registry.clone(), issuer.clone(), authorizer.clone());
         metrics::routes(move || lookup.clone().refresh())
     };
     let routes = routes().map_err(io::Error::other).map_err(preparing("metrics"))?;

@@ -118,7 +118,9 @@ impl AuthClient {
     /// The subject's rights, a few seconds old at most; `None` when nobody answers.
     pub(crate) async fn rights(&self, subject: &Subject) -> Option<Arc<Rights>> {
         let claim = subject.claim();
-        let rights = self.0.rights.try_get_with_by_ref(claim, self.ask_for_rights(claim)).await;
+        let rights = self.0.rights.try_get_with_by_ref(claim, self.ask_for_rights(claim));
+        // Large, and every request that waits would have room for it.
+        let rights = Box::pin(rights).await;
         rights.inspect_err(|error| tracing::warn!(%error, "asking auth-server for rights")).ok()
     }
 

@@ -84,7 +84,8 @@ impl Exchange {
 
     /// The token for the credentials. Equal requests at once ask once.
     pub(crate) async fn token(&self, asked: Question<'_>) -> Result<Arc<str>, NoToken> {
-        let answer = self.tokens.try_get_with(self.tag(asked), self.ask(asked)).await;
+        // Large, and every request that waits would have room for it.
+        let answer = Box::pin(self.tokens.try_get_with(self.tag(asked), self.ask(asked))).await;
         answer.map_err(|refused| (*refused).clone())
     }
 

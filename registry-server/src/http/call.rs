@@ -59,7 +59,8 @@ impl Call<'_> {
         }
     }
 
-    /// One arm per operation, one domain call per arm.
+    /// One arm per operation, one domain call per arm. What is large stands apart: thousands of reads
+    /// that wait would each have room for it.
     async fn on_repository(
         &self,
         operation: &Operation,
@@ -72,14 +73,18 @@ impl Call<'_> {
         match operation {
             Operation::ReadBlob { digest } => self.read_blob(permit, digest).await,
             Operation::DeleteBlob { digest } => self.delete_blob(permit, digest).await,
-            Operation::StartUpload => self.start_upload(permit, content).await,
+            Operation::StartUpload => Box::pin(self.start_upload(permit, content)).await,
             Operation::UploadProgress { id } => self.upload_progress(permit, id).await,
-            Operation::AppendUpload { id } => self.append_upload(permit, id, content).await,
-            Operation::CommitUpload { id } => self.commit_upload(permit, id, content).await,
+            Operation::AppendUpload { id } => {
+                Box::pin(self.append_upload(permit, id, content)).await
+            }
+            Operation::CommitUpload { id } => {
+                Box::pin(self.commit_upload(permit, id, content)).await
+            }
             Operation::CancelUpload { id } => self.cancel_upload(permit, id).await,
             Operation::ReadManifest { reference } => self.read_manifest(permit, reference).await,
             Operation::PutManifest { reference } => {
-                self.put_manifest(permit, reference, content).await
+                Box::pin(self.put_manifest(permit, reference, content)).await
             }
             Operation::DeleteManifest { reference } => {
                 self.delete_manifest(permit, reference).await

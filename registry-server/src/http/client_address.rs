@@ -1,6 +1,6 @@
 //! The client's address: the peer's, unless the peer is a proxy that the configuration trusts.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
@@ -18,7 +18,11 @@ use super::App;
 pub(super) struct ClientAddress(pub(super) Option<IpAddr>);
 
 /// Middleware: works the address out once, for the token endpoint and the log.
-pub(super) async fn note(State(app): State<App>, mut request: Request, next: Next) -> Response {
+pub(super) async fn note(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let peer = request.extensions().get::<PeerAddress>().and_then(|peer| peer.0);
     let client = peer.map(|peer| behind_proxies(peer, request.headers(), &app.trusted_proxies));
     request.extensions_mut().insert(ClientAddress(client));

@@ -78,8 +78,7 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 /// How requests are told apart in metrics.
 const NAMES: Names = Names { server: metrics::SERVER, endpoint: endpoint::word };
 
-/// What the handlers need; clones share it.
-#[derive(Clone)]
+/// What the handlers need. It is shared and never cloned: each layer of each request under way has it.
 pub(crate) struct App {
     pub(crate) registry: Registry,
     pub(crate) authorizer: Authorizer,
@@ -98,7 +97,7 @@ pub(crate) struct App {
 }
 
 /// The public routes.
-pub(crate) fn router(app: App) -> Router {
+pub(crate) fn router(app: Arc<App>) -> Router {
     let ready = app.clone();
     let api = Router::new()
         .route("/v2", any(dispatch))
@@ -128,7 +127,7 @@ async fn common_headers(mut response: Response) -> Response {
 }
 
 /// Health alone, for the control socket and as part of the public routes.
-pub(crate) fn health_routes(app: App, audience: health::Audience) -> Router {
+pub(crate) fn health_routes(app: Arc<App>, audience: health::Audience) -> Router {
     health::routes(audience, move || {
         let app = app.clone();
         async move {
@@ -140,17 +139,19 @@ pub(crate) fn health_routes(app: App, audience: health::Audience) -> Router {
 }
 
 /// One request on the distribution API.
-async fn dispatch(State(app): State<App>, request: Request) -> Response {
+async fn dispatch(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let content = content_of(&parts.headers, body);
     let line = Line::parse(&parts.method, parts.uri.path());
     let query = Query::parse(parts.uri.query());
-    if !outlives_its_client(line.as_ref().ok().and_then(Line::operation), &query) {
-        return app.answer(parts, content, line, query).await;
+    let outlives = outlives_its_client(line.as_ref().ok().and_then(Line::operation), &query);
+    let tasks = app.uploads.clone();
+    let answer = Box::pin(app.answer(parts, content, line, query));
+    if !outlives {
+        return answer.await;
     }
     // A handler is dropped when its client leaves, with all that it waits for.
-    let tasks = app.uploads.clone();
-    match tasks.spawn(async move { app.answer(parts, content, line, query).await }).await {
+    match tasks.spawn(answer).await {
         Ok(response) => response,
         Err(panicked) => {
             tracing::error!(error = %panicked, "a request handler panicked");
@@ -189,7 +190,7 @@ fn broken_body(error: axum::Error) -> io::Error {
 
 impl App {
     async fn answer(
-        self,
+        self: Arc<Self>,
         parts: Parts,
         mut content: Content,
         line: Result<Line, NotAnEndpoint>,

@@ -42,7 +42,7 @@ const SIGN_IN_LIMITS: &str = "auth-server's limits of sign-in";
 
 /// Passes the request on.
 pub(super) async fn forward(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     Extension(client): Extension<ClientAddress>,
     Extension(id): Extension<RequestId>,
     request: Request,
