@@ -83,7 +83,7 @@ PY
 }
 
 load() { # site, connections, path, header: answers a second
-    wrk -t2 -c"$2" -d"${LOAD_SECONDS}s" -H "$4" "${base_of[$1]}$3" >"$work/wrk.out"
+    wrk -t2 -c"$2" -d"${LOAD_SECONDS}s" --timeout 30s -H "$4" "${base_of[$1]}$3" >"$work/wrk.out"
     if grep -q 'Non-2xx\|Socket errors' "$work/wrk.out"; then
         cat "$work/wrk.out" >&2
         return 1
@@ -159,7 +159,7 @@ for round in $(seq "$ROUNDS"); do
     echo "round $round of $ROUNDS" >&2
 done
 
-median() { sort -g "$1" | awk '{ v[NR] = $1 } END { printf "%.4g", v[int((NR + 1) / 2)] }'; }
+median() { sort -g "$1" | awk '{ v[NR] = $1 } END { printf "%.5g", v[int((NR + 1) / 2)] }'; }
 
 echo "Medians of $ROUNDS rounds, in turns. Berth syncs every blob to the disk; TLS and a token throughout."
 echo
