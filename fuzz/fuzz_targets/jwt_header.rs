@@ -12,7 +12,7 @@ use berth_fuzz::shared::{
     clock::UnixSeconds,
     crypto,
     keys::KeySet,
-    subject::{Subject, UserName},
+    subject::{RobotName, Subject, UserName},
     token::{VerifiedToken, Verifier},
 };
 use libfuzzer_sys::fuzz_target;
@@ -109,9 +109,10 @@ fn check_parts(header: &str, claims: &str) {
 /// The same token, with a foreign issuer and with Berth's own: neither takes the other's users for
 /// its own.
 fn check_subject(foreign: &VerifiedToken, own: Option<&VerifiedToken>) {
-    assert!(!matches!(foreign.subject, Subject::User(_)));
+    assert!(!matches!(foreign.subject, Subject::User(_) | Subject::Robot(_)));
     let sub = &foreign.claims.sub;
-    assert_eq!(own.is_some(), sub.is_empty() || sub.parse::<UserName>().is_ok(), "{sub}");
+    let is_known = sub.parse::<UserName>().is_ok() || sub.parse::<RobotName>().is_ok();
+    assert_eq!(own.is_some(), sub.is_empty() || is_known, "{sub}");
     if let Some(own) = own {
         assert!(!matches!(own.subject, Subject::Foreign(_)));
         check_claims(own);

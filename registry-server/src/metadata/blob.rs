@@ -1,19 +1,18 @@
 //! Blobs, and which repository links which.
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
-use sqlx::{AssertSqlSafe, SqliteConnection, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 
 use super::{
     Database, Error, Transaction, Value,
     column::Column,
     key::Key,
-    list,
-    repository::{self, parts_of},
+    repository::{self, listed},
     statement::{Row, Statements, row},
     upload::Upload,
 };
 use crate::{
-    reach::{Reach, Span},
+    reach::Reach,
     storage::{Dead, Location},
 };
 
@@ -104,35 +103,13 @@ impl Database {
                  WHERE l.digest = $1 AND r.id = l.repository LIMIT 1";
             return reader.all(statement, digest).await;
         }
-        let mut sources = Vec::new();
-        for part in parts_of(reach.spans()) {
-            let left = u64::from(limit) - sources.len() as u64;
-            if left == 0 {
-                break;
-            }
-            sources.extend(sources_within(reader.connection(), &part, digest, left).await?);
-        }
-        Ok(sources)
+        let statement = "SELECT c.name AS repository,
+             EXISTS (SELECT 1 FROM repository_blobs l
+                     WHERE l.repository = c.id AND l.digest = $1) AS holds
+             FROM (SELECT r.id, r.name FROM json_each($2) s CROSS JOIN repositories r
+                   WHERE r.name >= s.value ->> 0 AND r.name < s.value ->> 1 LIMIT $3) c";
+        reader.all(statement, (digest, listed(reach.spans()), limit)).await
     }
-}
-
-/// Up to `limit` repositories within the spans, and whether each links the blob.
-async fn sources_within(
-    connection: &mut SqliteConnection,
-    spans: &[&Span],
-    digest: &Digest,
-    limit: u64,
-) -> Result<Vec<Source>, Error> {
-    let rows = list::pairs("", 3, spans.len());
-    let statement = format!(
-        "WITH s (low, high) AS (VALUES {rows})
-         SELECT c.name AS repository,
-         EXISTS (SELECT 1 FROM repository_blobs l
-                 WHERE l.repository = c.id AND l.digest = $1) AS holds
-         FROM (SELECT r.id, r.name FROM s CROSS JOIN repositories r
-               WHERE r.name >= s.low AND r.name < s.high LIMIT $2) c"
-    );
-    connection.all(AssertSqlSafe(statement), (digest, limit, spans)).await
 }
 
 /// What a commit makes of an upload: the blob, and where its present object lies if that is known not

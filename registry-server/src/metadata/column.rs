@@ -125,10 +125,3 @@ impl<T: Bind + ?Sized> Bind for &T {
         (*self).bind(places)
     }
 }
-
-/// As many places as there are values.
-impl<T: Bind> Bind for [T] {
-    fn bind(&self, places: &mut SqliteArguments) -> Result<(), Error> {
-        self.iter().try_for_each(|value| value.bind(places))
-    }
-}

@@ -2,10 +2,10 @@
 //! here in the same transaction, so that it is deleted in the end, whoever dies before.
 
 use berth_shared::clock::UnixSeconds;
-use sqlx::AssertSqlSafe;
 
 use super::{
-    Database, Error, Transaction, list,
+    Database, Error, Transaction,
+    list::List,
     statement::{Rows, Statements},
 };
 use crate::storage::{Dead, Location};
@@ -35,13 +35,10 @@ impl Database {
     pub(crate) async fn forget_dead(&self, deleted: Vec<Location>) -> Result<(), Error> {
         self.write(deleted, |tx, deleted| {
             Box::pin(async move {
-                for part in list::parts(deleted) {
-                    let places = list::places(1, part.len());
-                    let statement =
-                        format!("DELETE FROM dead_objects WHERE location IN ({places})");
-                    tx.run(AssertSqlSafe(statement), &part[..]).await?;
-                }
-                Ok(())
+                let statement = "DELETE FROM dead_objects WHERE location IN
+                     (SELECT value ->> 0 FROM json_each($1))";
+                let deleted = List::of(deleted.iter().map(|location| [location.as_str()]));
+                tx.run(statement, deleted).await.map(drop)
             })
         })
         .await

@@ -1,15 +1,14 @@
 //! Manifests: their exact bytes, what they name, and who refers to whom.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 use bytes::Bytes;
-use sqlx::AssertSqlSafe;
 
 use super::{
     Database, Error, Transaction, Value,
     key::Key,
-    list,
+    list::List,
     repository::{self, RepositoryId},
     statement::Statements,
 };
@@ -220,36 +219,18 @@ impl Transaction<'_> {
         repository: RepositoryId,
         references: &[Named],
     ) -> Result<Vec<Digest>, Error> {
-        let mut missing = Vec::new();
-        for are_blobs in [true, false] {
-            let is_one = |it: &&Named| it.required && it.kind.is_blob() == are_blobs;
-            let required: Vec<_> =
-                references.iter().filter(is_one).map(|named| &named.digest).collect();
-            // In the order in which the database has them, so that no part of a long list goes back
-            // over the pages of another.
-            let mut in_order = required.clone();
-            in_order.sort_by_key(|digest| digest.as_str());
-            let mut held = HashSet::new();
-            for part in list::parts(&in_order) {
-                let places = list::places(2, part.len());
-                let statement = if are_blobs {
-                    format!(
-                        "SELECT l.digest FROM repository_blobs l CROSS JOIN blobs b
-                         WHERE l.repository = $1 AND l.digest IN ({places})
-                         AND b.digest = l.digest AND b.damaged IS NULL"
-                    )
-                } else {
-                    format!(
-                        "SELECT digest FROM manifests
-                         WHERE repository = $1 AND digest IN ({places})"
-                    )
-                };
-                let found: Vec<Digest> =
-                    self.all(AssertSqlSafe(statement), (repository, &part[..])).await?;
-                held.extend(found);
-            }
-            missing.extend(required.into_iter().filter(|digest| !held.contains(*digest)).cloned());
-        }
+        let required = |are_blobs| {
+            let is_one = move |it: &&Named| it.required && it.kind.is_blob() == are_blobs;
+            List::of(references.iter().filter(is_one).map(|named| [named.digest.as_str()]))
+        };
+        let blobs = "SELECT w.value ->> 0 FROM json_each($2) w WHERE NOT EXISTS (
+             SELECT 1 FROM repository_blobs l CROSS JOIN blobs b
+             WHERE l.repository = $1 AND l.digest = w.value ->> 0
+             AND b.digest = l.digest AND b.damaged IS NULL)";
+        let manifests = "SELECT w.value ->> 0 FROM json_each($2) w WHERE NOT EXISTS (
+             SELECT 1 FROM manifests m WHERE m.repository = $1 AND m.digest = w.value ->> 0)";
+        let mut missing = self.all(blobs, (repository, required(true))).await?;
+        missing.extend(self.all::<Digest>(manifests, (repository, required(false))).await?);
         Ok(missing)
     }
 
@@ -276,17 +257,11 @@ impl Transaction<'_> {
              VALUES ($1, $2, $3)
              ON CONFLICT (repository, digest) DO UPDATE SET touched = excluded.touched";
         self.run(statement, (repository, digest, now)).await?;
-        let mut references: Vec<_> =
-            references.iter().map(|named| (named.digest.as_str(), named.kind.word())).collect();
-        references.sort_by_key(|(digest, _)| *digest);
-        for part in list::parts(&references) {
-            let rows = list::pairs("$1, $2, ", 3, part.len());
-            let statement = format!(
-                "INSERT INTO manifest_references (repository, manifest, digest, kind)
-                 VALUES {rows} ON CONFLICT DO NOTHING"
-            );
-            self.run(AssertSqlSafe(statement), (repository, digest, &part[..])).await?;
-        }
+        let statement = "INSERT INTO manifest_references (repository, manifest, digest, kind)
+             SELECT $1, $2, value ->> 0, value ->> 1 FROM json_each($3) WHERE TRUE
+             ON CONFLICT DO NOTHING";
+        let references = references.iter().map(|it| [it.digest.as_str(), it.kind.word()]);
+        self.run(statement, (repository, digest, List::of(references))).await?;
         self.touch_named(repository, digest, now).await
     }
 }

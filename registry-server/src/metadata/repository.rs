@@ -1,12 +1,12 @@
 //! Repositories: a name, and the number that the other tables know it by.
 
 use berth_shared::name::RepositoryName;
-use sqlx::{AssertSqlSafe, SqliteConnection, sqlite::SqliteArguments};
+use sqlx::SqliteConnection;
 
 use super::{
     Database, Error,
-    column::{Bind, same},
-    list,
+    column::same,
+    list::List,
     statement::{Statements, row},
 };
 use crate::reach::Span;
@@ -26,16 +26,9 @@ pub(crate) struct Listed {
 same!(RepositoryId);
 row!(Listed { name, has_manifests });
 
-impl Bind for Span {
-    fn bind(&self, places: &mut SqliteArguments) -> Result<(), Error> {
-        (&self.from, &self.to).bind(places)
-    }
-}
-
-/// Spans for a statement: one part after the other, filled up with such as hold nothing.
-pub(super) fn parts_of(spans: &[Span]) -> impl Iterator<Item = Vec<&Span>> {
-    static NOWHERE: Span = Span { from: String::new(), to: String::new() };
-    list::filled(spans, &NOWHERE)
+/// Spans for a statement: from the first column to before the second.
+pub(super) fn listed(spans: &[Span]) -> List {
+    List::of(spans.iter().map(|span| [span.from.as_str(), span.to.as_str()]))
 }
 
 /// The number of `name`, giving it one where it has none.
@@ -66,26 +59,13 @@ impl Database {
         spans: &[Span],
         limit: u32,
     ) -> Result<Vec<Listed>, Error> {
-        let mut reader = self.reader().await?;
-        let mut listed: Vec<Listed> = Vec::new();
-        for part in parts_of(spans) {
-            let left = u64::from(limit) - listed.len() as u64;
-            if left == 0 {
-                break;
-            }
-            let rows = list::pairs("", 2, part.len());
-            // No ORDER BY, which would sort all of them first: this walks span after span, each in
-            // the order of the index.
-            let statement = format!(
-                "WITH s (low, high) AS (VALUES {rows})
-                 SELECT r.name, EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
-                 AS has_manifests
-                 FROM s CROSS JOIN repositories r
-                 WHERE r.name >= s.low AND r.name < s.high LIMIT $1"
-            );
-            listed.extend(reader.all::<Listed>(AssertSqlSafe(statement), (left, &part[..])).await?);
-        }
-        Ok(listed)
+        // No ORDER BY, which would sort all of them first: this walks span after span, each in the
+        // order of the index.
+        let statement = "SELECT r.name,
+             EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id) AS has_manifests
+             FROM json_each($1) s CROSS JOIN repositories r
+             WHERE r.name >= s.value ->> 0 AND r.name < s.value ->> 1 LIMIT $2";
+        self.reader().await?.all(statement, (listed(spans), limit)).await
     }
 
     /// Whether `name` is a repository that holds a manifest.
