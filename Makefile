@@ -1,5 +1,5 @@
 # Thin on purpose: each target is one line or one script.
-.PHONY: help up test test-full test-soak lint bench bench-versions bench-load clean
+.PHONY: help up test test-full test-soak lint bench bench-quick bench-versions bench-load clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,8 +24,11 @@ lint: ## Format, lints and lock files alone
 	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-bench: ## Measure against nginx and docker-registry, and docker_auth if DOCKER_AUTH names it
+bench: ## Measure beside nginx and docker-registry, and what ZOT, DISTRIBUTION and DOCKER_AUTH name
 	@exec bench/run.sh
+
+bench-quick: ## The same in three minutes: one round of the registries' rows
+	@exec bench/run.sh quick
 
 bench-versions: ## Measure two builds of Berth in turns: BEFORE=DIRECTORY make bench-versions
 	@exec bench/versions.sh

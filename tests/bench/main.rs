@@ -1,0 +1,161 @@
+//! Measures Berth beside other registries, in turns in one run, and writes a table and a picture.
+
+mod chart;
+mod content;
+mod goal;
+mod http;
+mod peer;
+mod result;
+mod start;
+mod table;
+mod tool;
+mod work;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{content::Content, peer::Peer, result::Results, tool::Busy, work::Work};
+
+/// Measures Berth beside other registries on this machine, in turns in one run.
+///
+/// Peers are what the environment names or this machine has: `ZOT`, `DISTRIBUTION` and `ANGOS` name
+/// programs; nginx and docker-registry are taken from the path. What is missing is said. Everything
+/// listens on loopback. Tables are printed; progress goes to standard error.
+#[derive(Debug, Parser)]
+#[command(after_help = "Examples:\n  \
+    bench                              every row, three rounds\n  \
+    bench --rounds 1 --blob-mib 256    a first look\n  \
+    bench manifest blob-10k            two rows alone")]
+struct Options {
+    /// The rows to measure; all of them unless given
+    #[arg(value_enum)]
+    rows: Vec<Work>,
+    /// Where auth-server, registry-server and authctl lie [default: beside this program]
+    #[arg(long, env = "BERTH_BIN", value_name = "DIR")]
+    bin: Option<PathBuf>,
+    /// How often each row is measured at each peer
+    #[arg(long, default_value_t = 3, value_name = "COUNT")]
+    rounds: usize,
+    /// How long each load stands
+    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    secs: u64,
+    /// The size of a large blob
+    #[arg(long, default_value_t = 1024, value_name = "MIB")]
+    blob_mib: u64,
+    /// How many small blobs, tags and children of an index are pushed
+    #[arg(long, default_value_t = 1000, value_name = "COUNT")]
+    many: usize,
+    /// Measure no row once more beside a busy loop on one core
+    #[arg(long)]
+    quiet_only: bool,
+    /// Wait so long before memory at rest is read
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    rest_secs: u64,
+    /// Where to write the picture
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
+    /// Where to put what the servers keep, which is removed afterwards [default: a temporary place]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    let outcome = tokio::select! {
+        outcome = measure(&options) => outcome,
+        told = told_to_stop() => told,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(options: &Options) -> io::Result<()> {
+    let this = std::env::current_exe()?;
+    let bin = options.bin.as_deref().or(this.parent()).unwrap_or(Path::new("."));
+    let parent = options.data.clone().unwrap_or_else(std::env::temp_dir);
+    let directory = tempfile::Builder::new().prefix("berth-bench-").tempdir_in(parent)?;
+    let (mut peers, missing) = start::peers(bin, directory.path()).await?;
+    let mut content = Content::make(directory.path(), options.blob_mib, options.many)?;
+    for peer in &peers {
+        content.push_to(peer).await.map_err(|error| peer.told(&error))?;
+    }
+    let rows = if options.rows.is_empty() { Work::all() } else { &options.rows };
+    let mut results = Results::default();
+    for is_busy in [false, true] {
+        if is_busy && options.quiet_only {
+            break;
+        }
+        for round in 1..=options.rounds {
+            for row in rows {
+                // Not before the peers' own turn: each is measured under the same conditions.
+                let _busy = if is_busy { Some(Busy::start()?) } else { None };
+                for peer in &peers {
+                    measure_one(*row, peer, &mut content, options, is_busy, &mut results).await;
+                }
+            }
+            let beside = if is_busy { ", beside a busy loop" } else { "" };
+            eprintln!("round {round} of {} is done{beside}", options.rounds);
+        }
+    }
+    eprintln!("memory at rest is read in {} s", options.rest_secs);
+    tokio::time::sleep(Duration::from_secs(options.rest_secs)).await;
+    for peer in &peers {
+        results.note_memory(peer);
+    }
+    table::print(options, &peers, &missing, rows, &results);
+    if let Some(path) = &options.picture {
+        chart::write(path, &peers, rows, &results)?;
+    }
+    for peer in &mut peers {
+        peer.end().await;
+    }
+    Ok(())
+}
+
+/// Measures a row at a peer. A failure stands in the table, and the run goes on.
+async fn measure_one(
+    row: Work,
+    peer: &Peer,
+    content: &mut Content,
+    options: &Options,
+    is_busy: bool,
+    results: &mut Results,
+) {
+    if !row.suits(peer) {
+        return;
+    }
+    match row.measure(peer, content, options.secs).await {
+        Ok(figure) => {
+            eprintln!("{}, {}: {}", row.words(), peer.name, row.unit().told(figure));
+            results.note(row, peer.name, is_busy, figure);
+        }
+        Err(error) => {
+            eprintln!("{}, {}: {error}", row.words(), peer.name);
+            results.note_failure(row, peer.name, &error);
+        }
+    }
+}
+
+/// Waits for Ctrl-C and the like: what was started is killed when this program ends well.
+async fn told_to_stop() -> io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Err(io::Error::other("told to stop"))
+}
