@@ -1,8 +1,9 @@
 //! Objects as files: `objects/<2 hex>/<32 hex>` below the data directory.
 //!
 //! Reads and writes run on the blocking pool a piece at a time, so that a slow client holds no
-//! thread.
+//! thread; what a client reads that the system holds in memory is read at once.
 
+mod cached;
 mod copying;
 mod pieces;
 mod taking_in;
@@ -33,7 +34,7 @@ pub(crate) use taking_in::TakingIn;
 use super::{
     Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store,
 };
-use pieces::{Pieces, Reader, read_piece};
+use pieces::{Pieces, Reader, held, read_piece, size};
 use writer::DiskWriter;
 
 /// Objects in files below one directory.
@@ -171,25 +172,30 @@ impl Store for DiskStore {
         };
         let first_length = (end - start).min(reader.piece_bytes());
         let room = reader.room_to_begin(first_length).await?;
-        let (file, first) = self
-            .run("reading", location, move |path| {
-                let file = open_regular(path)?;
-                if file.metadata()?.len() < end {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                let first = read_piece(&file, start, first_length, room)?;
-                Ok((Arc::new(file), first))
-            })
-            .await?;
-        let rest = Pieces {
-            location: location.clone(),
-            file,
-            reader,
-            at: start + first_length,
-            end,
-            ahead: None,
+        let at_once = cached::open(&self.path(location), end).and_then(|file| {
+            let first = cached::read(&file, start, size(first_length))?;
+            Some((file, first))
+        });
+        let (file, first, read_ahead) = match at_once {
+            Some((file, first)) => (file, held(first, room), false),
+            None => {
+                let read = move |path: &Path| {
+                    let file = open_regular(path)?;
+                    if file.metadata()?.len() < end {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    let first = read_piece(&file, start, first_length, room)?;
+                    Ok((file, first))
+                };
+                let (file, first) = self.run("reading", location, read).await?;
+                (file, first, true)
+            }
         };
-        let rest = stream::unfold(rest.read_ahead(), Pieces::next);
+        let at = start + first.len() as u64;
+        let (location, file) = (location.clone(), Arc::new(file));
+        let rest = Pieces { location, file, reader, at, end, ahead: None };
+        let rest = if read_ahead { rest.read_ahead() } else { rest };
+        let rest = stream::unfold(rest, Pieces::next);
         Ok(stream::once(async move { Ok(first) }).chain(rest).boxed())
     }
 

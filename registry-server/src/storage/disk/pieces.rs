@@ -9,22 +9,23 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{ended, explain, on_disk};
+use super::{cached, ended, explain, on_disk};
 use crate::storage::{Error, Location, Shares};
 
 /// How many pieces of a download are held at once: one that the client takes, the next, and one that
 /// is read ahead. It is one where the client has half of its share in use.
 const PIECES_IN_HAND: u32 = 3;
 
-/// How much is read from a file at once, at most: pieces of a client that has much under way are
-/// smaller.
+/// How much is read from the disk at once, at most.
 const PIECE_BYTES_MAX: usize = 256 * 1024;
+
+/// How much is read at once of what may be in memory, at most: what the processor keeps near until it
+/// is encrypted, and the allocator without asking the system. Measured for blobs of 1 MiB: 0.8 times
+/// the processor's time of pieces of 256 KiB.
+const CACHED_PIECE_BYTES_MAX: usize = 64 * 1024;
 
 /// How much is read at once, at least.
 const PIECE_BYTES_MIN: usize = 8 * 1024;
-
-/// How much is read at once for a client that has half of its share in use, at most.
-const SMALL_PIECE_BYTES_MAX: usize = 64 * 1024;
 
 /// And a small piece is what the client may still hold by this, so that hundreds of slow downloads
 /// of one client go on side by side.
@@ -53,9 +54,11 @@ impl Reader {
     pub(super) fn piece_bytes(&self) -> u64 {
         let bytes = match self {
             Self::Server => PIECE_BYTES_MAX,
-            Self::Client { shares, .. } if Self::has_plenty(&shares.memory) => PIECE_BYTES_MAX,
+            Self::Client { shares, .. } if Self::has_plenty(&shares.memory) => {
+                CACHED_PIECE_BYTES_MAX
+            }
             Self::Client { shares, .. } => (shares.memory.room() / SMALL_PIECES_IN_ROOM)
-                .clamp(PIECE_BYTES_MIN, SMALL_PIECE_BYTES_MAX),
+                .clamp(PIECE_BYTES_MIN, CACHED_PIECE_BYTES_MAX),
         };
         bytes as u64
     }
@@ -119,7 +122,7 @@ impl AsRef<[u8]> for Piece {
 }
 
 /// A piece has a size that memory has.
-fn size(bytes: u64) -> usize {
+pub(super) fn size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
@@ -131,13 +134,19 @@ pub(super) fn read_piece(
 ) -> io::Result<Bytes> {
     let mut piece = vec![0; size(length)];
     file.read_exact_at(&mut piece, at)?;
-    Ok(match room {
-        Some(Room { memory, _in_hand }) => memory.hold(Piece { bytes: piece, _in_hand }),
-        None => piece.into(),
-    })
+    Ok(held(piece, room))
 }
 
-/// The rest of an object, one piece read ahead of the client where there is plenty of room.
+/// A piece with the room that it takes up.
+pub(super) fn held(piece: Vec<u8>, room: Option<Room>) -> Bytes {
+    match room {
+        Some(Room { memory, _in_hand }) => memory.hold(Piece { bytes: piece, _in_hand }),
+        None => piece.into(),
+    }
+}
+
+/// The rest of an object: pieces that are in memory as they are asked for, and of others one ahead of
+/// the client where there is plenty of room.
 pub(super) struct Pieces {
     pub(super) location: Location,
     pub(super) file: Arc<File>,
@@ -154,8 +163,14 @@ impl Pieces {
         on_disk("reading", move || read_piece(&file, at, length, room))
     }
 
+    /// What a client asks for. The server's own reading is long, and keeps to the blocking pool.
+    fn read_cached(&self, length: u64) -> Option<Vec<u8>> {
+        let Reader::Client { .. } = self.reader else { return None };
+        cached::read(&self.file, self.at, size(length))
+    }
+
     pub(super) fn read_ahead(mut self) -> Self {
-        let length = (self.end - self.at).min(self.reader.piece_bytes());
+        let length = (self.end - self.at).min(PIECE_BYTES_MAX as u64);
         if length > 0
             && let Some(room) = self.reader.room_ahead(length)
         {
@@ -170,6 +185,10 @@ impl Pieces {
             None if self.at == self.end => return None,
             None => {
                 let (length, room) = self.reader.room_to_go_on(self.end - self.at).await;
+                if let Some(piece) = self.read_cached(length) {
+                    self.at += piece.len() as u64;
+                    return Some((Ok(held(piece, room)), self));
+                }
                 self.begin(length, room)
             }
         };
