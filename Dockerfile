@@ -41,6 +41,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY shared shared
 COPY auth-server auth-server
+COPY credential-provider credential-provider
 COPY registry-server registry-server
 COPY tests tests
 RUN cargo build --locked --release --package berth-auth-server --package berth-registry-server

@@ -146,3 +146,17 @@ fn the_tests_that_the_tables_of_auth_name_are_there() {
     nothing(&missing);
     assert!(named > 50, "only {named} tests are named");
 }
+
+#[test]
+fn the_image_is_built_of_every_crate() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let (workspace, recipe, context) =
+        (read("Cargo.toml"), read("Dockerfile"), read(".dockerignore"));
+    let members = workspace.lines().find_map(|line| line.strip_prefix("members = [")).unwrap();
+    let members: Vec<&str> = members.split('"').skip(1).step_by(2).collect();
+    assert!(members.contains(&"registry-server"), "{members:?}");
+    for member in members {
+        assert!(recipe.lines().any(|line| line == format!("COPY {member} {member}")), "{member}");
+        assert!(context.lines().any(|line| line == format!("!{member}")), "{member}");
+    }
+}
