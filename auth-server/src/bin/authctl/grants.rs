@@ -16,15 +16,7 @@ use crate::{
 };
 
 #[derive(Args)]
-#[command(after_help = "\
-Examples:
-  authctl grant andrew team/app:push             push implies pull
-  authctl grant lena 'team/**:pull' docs:*       several at once
-  authctl grant group:devs 'team/**:pull,push'   every member of a group
-  authctl grant everyone '${user}/**:*'          each user, below their own name
-  authctl grant everyone 'base/*:pull'           every signed-in user
-  authctl grant anonymous 'public/**:pull'       anybody at all
-  authctl grant ci team/app:push --expires 90d")]
+#[command(after_help = include_str!("help/grant.txt"))]
 pub(crate) struct GrantArguments {
     /// A user name, `robot.NAME`, `group:NAME`, `everyone` (whoever is signed in) or `anonymous`.
     #[arg(value_name = "SUBJECT")]
@@ -42,13 +34,7 @@ pub(crate) struct GrantArguments {
 }
 
 #[derive(Args)]
-#[command(after_help = "\
-A deny wins over every grant, whoever it was given to. `authctl grants` lists it.
-
-Examples:
-  authctl deny andrew 'secret/**:push'             and tokens that are out are void
-  authctl deny everyone 'archive/**:push,delete'   for everybody
-  authctl deny andrew 'secret/**:push' --remove    takes the deny back")]
+#[command(after_help = include_str!("help/deny.txt"))]
 pub(crate) struct DenyArguments {
     /// A user name, `robot.NAME`, `group:NAME`, `everyone` or `anonymous`.
     #[arg(value_name = "SUBJECT")]

@@ -36,7 +36,7 @@ use serde_json::Value;
 ///
 /// Changes take effect with the next token; the servers are not restarted.
 #[derive(Parser)]
-#[command(name = "authctl", version, after_help = EXAMPLES)]
+#[command(name = "authctl", version, after_help = include_str!("help/authctl.txt"))]
 struct Arguments {
     /// The settings of auth-server [default: $BERTH_DATA/auth.toml, else data/auth.toml if it is
     /// there, else /etc/berth/auth.toml]
@@ -99,25 +99,6 @@ enum Verb {
         shell: clap_complete::Shell,
     },
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  authctl init --host reg.homelab.lan
-  authctl user add lena --grant 'team/**:pull,push'
-  authctl grant andrew team/app:push                one repository (push implies pull)
-  authctl grant everyone 'team/*:pull'              every signed-in user
-  authctl grant group:devs 'team/*:pull,push'       every member of a group
-  authctl grant anonymous 'public/**:pull'          anybody at all
-  authctl grant ci team/app:push --expires 90d
-  authctl revoke andrew team/app:push
-  authctl deny andrew 'secret/**:push'              wins over every grant
-  authctl robot create ci --grant team/app:push     a secret for a machine
-  authctl explain andrew team/app:push
-  authctl key rotate                                another key signs; nobody notices
-  authctl audit --since 1h --subject andrew         what happened
-
-Repositories are written without the registry's host. In patterns * is one segment and ** any
-number of them; quote them for the shell. Actions: pull, push, delete, and * for all.";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -19,12 +19,7 @@ pub(crate) enum Verb {
 }
 
 #[derive(Args)]
-#[command(after_help = "\
-The tokens themselves are not kept. What they are listed by is the number that revoke takes.
-
-Examples:
-  authctl refresh-tokens list
-  authctl refresh-tokens list --subject lena --json")]
+#[command(after_help = include_str!("help/refresh-tokens-list.txt"))]
 pub(crate) struct List {
     /// Only those of this user or robot.
     #[arg(long, value_name = "SUBJECT")]
@@ -32,15 +27,7 @@ pub(crate) struct List {
 }
 
 #[derive(Args)]
-#[command(after_help = "\
-Other tokens of the same subject are void too, and fetched anew by clients that are still signed
-in. A new password ends all refresh tokens of a user, authctl revoke-tokens those of whomever it
-names.
-
-Examples:
-  authctl refresh-tokens revoke 17
-  authctl revoke-tokens lena                    all of lena's
-  authctl revoke-tokens everyone                all there are")]
+#[command(after_help = include_str!("help/refresh-tokens-revoke.txt"))]
 pub(crate) struct Revoke {
     /// The numbers that list shows.
     #[arg(required = true, value_name = "ID")]

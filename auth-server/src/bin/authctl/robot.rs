@@ -33,15 +33,7 @@ pub(crate) enum Verb {
 }
 
 #[derive(Args)]
-#[command(after_help = "\
-The robot signs in as robot.NAME with its secret as password, or with the secret alone as bearer
-token at /token.
-
-Examples:
-  authctl robot create ci --grant team/app:pull,push --expires 90d
-  authctl robot create cluster --grant '**:pull' --json
-  kubectl create secret docker-registry berth --docker-server=reg.homelab.lan:5000 \\
-      --docker-username=robot.cluster --docker-password=SECRET")]
+#[command(after_help = include_str!("help/robot-create.txt"))]
 pub(crate) struct Create {
     /// The robot's name, with or without robot. in front.
     #[arg(value_parser = RobotName::from_typed)]

@@ -27,17 +27,7 @@ use crate::{
 use layout::Layout;
 
 #[derive(Args)]
-#[command(after_help = "\
-Examples:
-  authctl init                                        for this machine alone
-  authctl init --host reg.homelab.lan,192.168.1.5     for the network
-  authctl init --htpasswd /etc/nginx/htpasswd         take over the users of nginx
-  authctl init --split --data /var/lib/berth          one directory per server
-
-What is there already is left as it is. With other hosts than before, a certificate that Berth made
-is renewed and public_urls in registry.toml is rewritten. A server.pem and server.key of your own in
-the directory of certificates are used and never changed.
-The password of the first user is $BERTH_PASSWORD if set, or random and printed once.")]
+#[command(after_help = include_str!("../help/init.txt"))]
 pub(crate) struct Arguments {
     /// The directory for settings, users and data [default: data]
     #[arg(long, env = "BERTH_DATA", value_name = "DIR")]

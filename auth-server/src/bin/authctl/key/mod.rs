@@ -19,14 +19,14 @@ mod tests;
 pub(crate) enum Verb {
     Rotate(RotateArguments),
     /// List the keys: which one signs, which will, and when the old ones go.
-    #[command(after_help = LIST_HELP)]
+    #[command(after_help = include_str!("../help/key-list.txt"))]
     List,
     /// Write certificates over all published keys to standard output, for a registry that verifies
     /// tokens by a certificate bundle.
     ///
     /// The next key is among them, so that the bundle outlives one rotation. Write it again after
     /// each.
-    #[command(after_help = EXPORT_HELP)]
+    #[command(after_help = include_str!("../help/key-export.txt"))]
     Export,
 }
 
@@ -36,14 +36,7 @@ pub(crate) enum Verb {
 /// key has been published since the last rotation, and a new next key is published now. What
 /// verifies by certificates wants new ones: authctl key export.
 #[derive(Args)]
-#[command(after_help = "\
-Examples:
-  authctl key rotate                  once a year, say
-  authctl key rotate --dry-run        is it possible yet?
-  authctl key rotate --compromised    somebody may have read the keys
-
-Six minutes after a rotation every registry has fetched the next key; before that the verb refuses
-(exit code 1) and says when it will do.")]
+#[command(after_help = include_str!("../help/key-rotate.txt"))]
 pub(crate) struct RotateArguments {
     /// Do not wait until every registry knows the next key. Berth's asks every two seconds; others
     /// may refuse new tokens for some minutes.
@@ -58,18 +51,6 @@ pub(crate) struct RotateArguments {
     #[arg(long)]
     dry_run: bool,
 }
-
-const LIST_HELP: &str = "\
-Examples:
-  authctl key list
-  authctl key list --json
-
-active signs; next is published and signs after authctl key rotate; retired signs no more and stays
-published until the time under GOES. What is listed here is what /keys publishes.";
-
-const EXPORT_HELP: &str = "\
-Examples:
-  authctl key export > /etc/docker/registry/berth.pem    its rootcertbundle; restart it after that";
 
 pub(crate) async fn run(verb: &Verb, admin: &Admin) -> Told {
     match verb {
