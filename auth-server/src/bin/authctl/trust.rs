@@ -20,7 +20,7 @@ use berth_shared::{
     telemetry::chain,
 };
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     grant_text::{GrantText, first_rights, rules},
@@ -181,15 +181,13 @@ fn summary(trust: &Trust) -> String {
 }
 
 fn json_trust(trust: &Trust, rules: usize) -> Value {
-    let claims: Map<_, _> =
-        trust.claims.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     let remote = trust.keys.remote();
     json!({
         "name": trust.name,
         "issuer": trust.issuer.as_str(),
         "audience": trust.audience.as_str(),
         "subject": trust.subject.as_str(),
-        "claims": claims,
+        "claims": trust.claims,
         "keys_url": remote.and_then(|remote| remote.keys_url.as_ref()).map(IssuerUrl::as_str),
         "keys_inline": remote.is_none(),
         "ca": remote.is_some_and(|remote| remote.ca.is_some()),
