@@ -65,14 +65,8 @@ enum Verb {
     /// Let machines sign in with tokens of their own issuer, such as GitHub Actions or Kubernetes.
     #[command(subcommand)]
     Trust(trust::Verb),
-    /// Allow somebody to do something.
-    Grant(grants::GrantArguments),
-    /// Take a grant back; tokens that rest on it are void within seconds.
-    Revoke(grants::RevokeArguments),
-    /// Forbid something, whatever grants allow it.
-    Deny(grants::DenyArguments),
-    /// List grants and denies.
-    Grants(grants::ListArguments),
+    #[command(flatten)]
+    Rules(grants::Verb),
     /// Say whether somebody may do something, and which rule decides.
     Explain(explain::Arguments),
     /// Write all rules and groups to a file, or make them those of a file.
@@ -147,10 +141,7 @@ async fn run(arguments: Arguments, verb: &str) -> Told {
         Verb::Group(verb) => group::run(verb, &admin()?).await,
         Verb::Robot(verb) => robot::run(verb, &admin()?).await,
         Verb::Trust(verb) => trust::run(verb, &admin()?).await,
-        Verb::Grant(arguments) => grants::grant(&arguments, &admin()?).await,
-        Verb::Revoke(arguments) => grants::revoke(&arguments, &admin()?).await,
-        Verb::Deny(arguments) => grants::deny(&arguments, &admin()?).await,
-        Verb::Grants(arguments) => grants::list(&arguments, &admin()?).await,
+        Verb::Rules(verb) => grants::run(verb, &admin()?).await,
         Verb::Explain(arguments) => explain::run(&arguments, &admin()?).await,
         Verb::Policy(verb) => policy_file::run(verb, &admin()?).await,
         Verb::RefreshTokens(verb) => refresh_tokens::run(verb, &admin()?).await,
