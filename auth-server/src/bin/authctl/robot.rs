@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     grant_text::{GrantText, first_rights, rules},
-    report::{Report, Told},
+    report::{Report, Told, removal},
     times,
 };
 
@@ -101,7 +101,7 @@ async fn list(admin: &Admin) -> Told {
 
 async fn revoke(name: &RobotName, dry_run: bool, admin: &Admin) -> Told {
     robots::remove(admin, name, dry_run).await?;
-    let [verb, be] = if dry_run { ["would remove", "would be"] } else { ["removed", "are"] };
+    let [verb, be] = removal(dry_run);
     let text = format!("{verb} {name}; its secret and its tokens {be} void within seconds");
     Ok(Report::done(text, json!({ "name": name, "removed": !dry_run })))
 }

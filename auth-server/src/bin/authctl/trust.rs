@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use crate::{
     grant_text::{GrantText, first_rights, rules},
-    report::{Failure, Report, Told, refuse_if, warn},
+    report::{Failure, Report, Told, refuse_if, removal, warn},
 };
 
 #[derive(Subcommand)]
@@ -209,7 +209,7 @@ async fn list(admin: &Admin) -> Told {
 
 async fn remove(name: &RobotName, dry_run: bool, admin: &Admin) -> Told {
     trusts::remove(admin, name, dry_run).await?;
-    let [verb, be] = if dry_run { ["would remove", "would be"] } else { ["removed", "are"] };
+    let [verb, be] = removal(dry_run);
     let text = format!("{verb} {name}; the tokens that were got by it {be} void within seconds");
     Ok(Report::done(text, json!({ "name": name, "removed": !dry_run })))
 }

@@ -11,7 +11,7 @@ use toml_edit::{DocumentMut, Item};
 use super::{
     Arguments, Steps, certificate,
     layout::{Layout, named_from},
-    urls::{PORT_DEFAULT, read_urls, set_urls, urls_in},
+    urls::{PORT_DEFAULT, read_urls, set, set_urls, urls_in},
 };
 use crate::report::Failure;
 
@@ -130,12 +130,8 @@ fn listen_in(document: &DocumentMut) -> String {
 
 /// Moves the listener along with the port of the URLs, if it was on that port.
 fn set_listen_port(document: &mut DocumentMut, old: u16, new: u16) {
-    let Some(listen) = document.get_mut("listen").and_then(Item::as_value_mut) else { return };
-    let address = listen.as_str().and_then(|text| text.strip_suffix(&format!(":{old}")));
-    if let Some(moved) = address.map(|address| format!("{address}:{new}")) {
-        let decor = listen.decor().clone();
-        *listen = moved.into();
-        *listen.decor_mut() = decor;
+    if let Some(address) = listen_in(document).strip_suffix(&format!(":{old}")) {
+        set(document, "listen", format!("{address}:{new}").into());
     }
 }
 
