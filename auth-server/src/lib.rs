@@ -50,6 +50,6 @@ pub mod users;
 
 #[cfg(feature = "fuzzing")]
 pub use http::fuzzing;
-pub use run::{Bound, start};
+pub use run::Bound;
 pub use server::AuthServer;
 pub use start_error::StartError;

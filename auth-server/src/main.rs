@@ -27,7 +27,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// It reads auth.toml and answers on a private Unix socket; registry-server passes /token on to
 /// it. `authctl init` writes all that it needs.
 #[derive(Parser)]
-#[command(name = "auth-server", version, after_help = EXAMPLES)]
+#[command(name = "auth-server", version, after_help = include_str!("help.txt"))]
 struct Arguments {
     /// The settings file [default: $BERTH_DATA/auth.toml, else data/auth.toml if it is there, else
     /// /etc/berth/auth.toml]
@@ -44,14 +44,6 @@ enum Verb {
     /// Ask the running server whether it is ready: exit code 0 if so, 1 with the reason if not.
     Health,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  authctl init                                    make settings, keys, certificate and a first user
-  auth-server                                     serve
-  auth-server health                              is it well?
-
-Users and grants are changed with authctl, also while the server runs.";
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -4,7 +4,7 @@
 //! certificate looks at its file and takes the new one into use. A certificate that is its owner's
 //! is never touched. Why this server does it is in decision 8.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use berth_shared::{
     clock::{Clock, UnixSeconds, rfc3339},
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     certs::{CertificateFiles, Found},
-    config::Config,
+    config::{Config, Public},
 };
 
 /// How often the certificate is looked at: its three small files are read, which costs less than a
@@ -104,22 +104,22 @@ pub(crate) async fn keep(
 
 /// The certificates that the settings name, to be counted down.
 pub(crate) fn countdowns(config: &Config, clock: &Clock) -> Vec<Countdown> {
-    let files = config.certificates.as_ref();
-    let (server, ca) =
-        (files.map(CertificateFiles::server_pem), files.map(CertificateFiles::ca_pem));
-    // Often both servers show the same certificate, and one warning is enough.
-    let is_same = |path: &PathBuf| {
-        server.as_ref().is_some_and(|same| same.canonicalize().ok() == path.canonicalize().ok())
-    };
-    let public = config.public.as_ref().map(|public| public.certificate.clone());
-    let public = public.filter(|path| !is_same(path));
-    let all = [
-        ("server", server, SERVER_ADVICE),
-        ("ca", ca, CA_ADVICE),
-        ("public", public, SERVER_ADVICE),
-    ];
-    let countdown = |(name, path, advice)| Some(Countdown::new(name, path?, advice, clock.clone()));
-    all.into_iter().filter_map(countdown).collect()
+    let countdown = |name, path, advice| Countdown::new(name, path, advice, clock.clone());
+    let mut all = Vec::new();
+    if let Some(files) = &config.certificates {
+        all.push(countdown("server", files.server_pem(), SERVER_ADVICE));
+        all.push(countdown("ca", files.ca_pem(), CA_ADVICE));
+    }
+    if let Some(Public { certificate, .. }) = &config.public {
+        // Often both servers show the same certificate, and one warning is enough.
+        let is_same = |files: &CertificateFiles| {
+            files.server_pem().canonicalize().ok() == certificate.canonicalize().ok()
+        };
+        if !config.certificates.as_ref().is_some_and(is_same) {
+            all.push(countdown("public", certificate.clone(), SERVER_ADVICE));
+        }
+    }
+    all
 }
 
 #[cfg(test)]

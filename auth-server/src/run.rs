@@ -128,19 +128,6 @@ impl Bound {
     }
 }
 
-/// Opens a server for the process that it runs in: when this returns, the sockets are open, and
-/// the future serves until `shutdown`.
-///
-/// # Errors
-/// As [`Bound::open`].
-pub async fn start(
-    config: Config,
-    clock: Clock,
-    shutdown: CancellationToken,
-) -> Result<impl Future<Output = ()> + Send + 'static, StartError> {
-    Ok(Bound::open(config, clock).await?.serve(shutdown))
-}
-
 async fn look_at_files(server: &Arc<AuthServer>, shutdown: &CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {

@@ -12,7 +12,7 @@ use std::{
 
 use auth_server::{
     Bound,
-    audit::entry::{Entry, Source, Token},
+    audit::entry::{Entry, Source},
     config::Config,
     database::audit::Filter,
     issue::Withheld,
@@ -183,19 +183,8 @@ async fn what_costs_nothing_to_cause_pushes_no_act_and_no_guess_out_of_their_fil
         Entry::login_fail(UnixSeconds::new(0), "unreadable", None, None, Source::default());
     let exported = store.exported_row().await.expect("how far the file is");
     let user = Subject::User("dan".parse().expect("a name"));
-    let refused = Entry::token(
-        UnixSeconds::new(0),
-        &Token {
-            subject: &user,
-            method: "password",
-            service: "berth",
-            requested: &[],
-            granted: &[],
-            withheld: Withheld::Everything,
-            id: "a token",
-        },
-        Source::default(),
-    );
+    let now = UnixSeconds::new(0);
+    let refused = Entry::token(now, &user, Withheld::Everything, Source::default());
     for entry in [robot, nobody, refused] {
         store.append_entries(&vec![entry; 2_000], exported).await.expect("rows");
     }

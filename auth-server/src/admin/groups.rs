@@ -1,5 +1,7 @@
 //! Users and robots that share rules.
 
+use std::collections::BTreeSet;
+
 use berth_shared::subject::{Grantee, GroupName, Subject};
 
 use super::{Admin, Error, Warning};
@@ -56,13 +58,11 @@ pub async fn change(
 /// When the database cannot be used.
 pub async fn list(admin: &Admin) -> Result<Vec<Group>, Error> {
     let policy = admin.policy().await?;
-    let mut names: Vec<_> = policy.groups.keys().cloned().collect();
+    let mut names: BTreeSet<_> = policy.groups.keys().cloned().collect();
     names.extend(policy.rules().into_iter().filter_map(|rule| match &rule.grantee {
         Grantee::Group(group) => Some(group.clone()),
         _ => None,
     }));
-    names.sort();
-    names.dedup();
     let group = |name: GroupName| Group {
         members: policy.groups.get(&name).into_iter().flatten().cloned().collect(),
         rules: policy.rules_naming(&Grantee::Group(name.clone())).len(),

@@ -27,7 +27,7 @@ pub struct User {
 /// # Errors
 /// [`Error::UserThere`] when not, and when the file cannot be used.
 pub fn check_new(admin: &Admin, name: &UserName) -> Result<(), Error> {
-    new(&admin.editor()?, name)
+    editor(admin, name, false).map(drop)
 }
 
 /// Whether there is a user of this name.
@@ -35,7 +35,7 @@ pub fn check_new(admin: &Admin, name: &UserName) -> Result<(), Error> {
 /// # Errors
 /// [`Error::NoUser`] when not, and when the file cannot be used.
 pub fn check_there(admin: &Admin, name: &UserName) -> Result<(), Error> {
-    there(&admin.editor()?, name, admin)
+    editor(admin, name, true).map(drop)
 }
 
 /// Adds a user with their first rules. Gives back those that name the user from then on.
@@ -48,13 +48,7 @@ pub async fn add(
     password: &Password,
     rules: &[Rule],
 ) -> Result<Vec<Rule>, Error> {
-    let hash = password.hash(NEW_COST)?;
-    admin.database().await?;
-    // Looked at under the lock.
-    let mut editor = admin.editor()?;
-    new(&editor, name)?;
-    editor.set(name, &hash);
-    save(admin, &editor, name, &Act::UserAdd(name)).await?;
+    set(admin, name, password, false, &Act::UserAdd(name)).await?;
     rules::add(admin, &Grantee::User(name.clone()), rules).await
 }
 
@@ -67,13 +61,7 @@ pub async fn set_password(
     name: &UserName,
     password: &Password,
 ) -> Result<(), Error> {
-    let hash = password.hash(NEW_COST)?;
-    admin.database().await?;
-    // Looked at under the lock: somebody may have removed the user meanwhile.
-    let mut editor = admin.editor()?;
-    there(&editor, name, admin)?;
-    editor.set(name, &hash);
-    save(admin, &editor, name, &Act::UserPassword(name)).await
+    set(admin, name, password, true, &Act::UserPassword(name)).await
 }
 
 /// Removes a user and all rules of that name, and voids the tokens; in a dry run nothing is done.
@@ -114,20 +102,29 @@ pub async fn list(admin: &Admin) -> Result<(Vec<User>, Vec<Problem>), Error> {
     Ok((users.collect(), file.problems))
 }
 
-fn new(editor: &Editor, name: &UserName) -> Result<(), Error> {
-    if editor.has_line(name) { Err(Error::UserThere(name.clone())) } else { Ok(()) }
-}
-
-fn there(editor: &Editor, name: &UserName, admin: &Admin) -> Result<(), Error> {
-    if editor.has_line(name) {
-        return Ok(());
+/// The users' file under its lock, where the user is there or not, as it should be.
+fn editor(admin: &Admin, name: &UserName, is_there: bool) -> Result<Editor, Error> {
+    let editor = admin.editor()?;
+    match (editor.has_line(name), is_there) {
+        (true, false) => Err(Error::UserThere(name.clone())),
+        (false, true) => Err(Error::NoUser(name.clone(), admin.config.htpasswd.clone())),
+        _ => Ok(editor),
     }
-    Err(Error::NoUser(name.clone(), admin.config.htpasswd.clone()))
 }
 
 /// Saves the file with the user's new line, and writes down by which act.
-async fn save(admin: &Admin, editor: &Editor, name: &UserName, act: &Act<'_>) -> Result<(), Error> {
-    let save = || editor.save().map_err(Error::from);
+async fn set(
+    admin: &Admin,
+    name: &UserName,
+    password: &Password,
+    is_there: bool,
+    act: &Act<'_>,
+) -> Result<(), Error> {
+    let hash = password.hash(NEW_COST)?;
     let database = admin.database().await?;
+    // Looked at under the lock: somebody may have added or removed the user meanwhile.
+    let mut editor = editor(admin, name, is_there)?;
+    editor.set(name, &hash);
+    let save = || editor.save().map_err(Error::from);
     database.set_user(&editor.parse().fingerprints(), name, act, save).await
 }

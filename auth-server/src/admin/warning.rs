@@ -8,12 +8,14 @@ use super::Admin;
 use crate::database::policy::Policy;
 
 /// Something that may not be what was meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
     /// Nobody is called that.
+    #[error("{0} yet; {mend}", mend = .0.mend())]
     Nobody(Nobody),
     /// A rule is written with the registry's own name in front: it holds for a repository that
     /// nobody means.
+    #[error("{host} is this registry's own name, which no repository's begins with: write {rest}")]
     OwnHost {
         /// The registry's name.
         host: String,
@@ -21,6 +23,7 @@ pub enum Warning {
         rest: String,
     },
     /// A rule for whoever is not signed in has the name of who is in it.
+    #[error("nobody is signed in who is anonymous: a rule with ${{user}} never holds for them")]
     NameOfAnonymous,
 }
 
@@ -40,6 +43,18 @@ impl Nobody {
             Grantee::Everyone | Grantee::Anonymous => true,
         };
         (!is_there).then(|| Self(grantee.clone()))
+    }
+
+    /// How to make them somebody.
+    fn mend(&self) -> String {
+        match &self.0 {
+            Grantee::User(name) => format!("to add one: authctl user add {name}"),
+            Grantee::Group(name) => format!("to add somebody: authctl group add {name} USER"),
+            other => format!(
+                "to make it: authctl robot create {other} (a secret) or authctl trust add {other} \
+                 (its issuer's tokens)"
+            ),
+        }
     }
 }
 
@@ -69,33 +84,5 @@ impl Warning {
             is_own.then(|| Self::OwnHost { host: host.to_owned(), rest: rest.to_owned() })
         };
         patterns.iter().filter_map(begins).collect()
-    }
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Nobody(nobody) => {
-                write!(f, "{nobody} yet; ")?;
-                match &nobody.0 {
-                    Grantee::User(name) => write!(f, "to add one: authctl user add {name}"),
-                    Grantee::Group(name) => {
-                        write!(f, "to add somebody: authctl group add {name} USER")
-                    }
-                    other => write!(
-                        f,
-                        "to make it: authctl robot create {other} (a secret) or authctl trust add \
-                         {other} (its issuer's tokens)"
-                    ),
-                }
-            }
-            Self::OwnHost { host, rest } => write!(
-                f,
-                "{host} is this registry's own name, which no repository's begins with: write {rest}"
-            ),
-            Self::NameOfAnonymous => f.write_str(
-                "nobody is signed in who is anonymous: a rule with ${user} never holds for them",
-            ),
-        }
     }
 }

@@ -55,20 +55,16 @@ pub enum Act<'a> {
     RefreshRevoke(&'a Subject, &'a [i64]),
 }
 
+/// The event's word, whom it is about, and an object of what else there is to know.
+type Parts<'a> = (&'static str, Option<&'a dyn Display>, Value);
+
 impl Act<'_> {
     /// The event's word, one of [`EVENTS`](super::EVENTS); whom it is about, where it is about
     /// somebody; and what else there is to know.
     pub fn parts(&self) -> (&'static str, Option<String>, Map<String, Value>) {
-        let (word, subject, detail): (_, Option<&dyn Display>, _) = match self {
-            Self::RuleAdd(rule) => {
-                let word = if rule.effect == Effect::Allow { "grant.add" } else { "deny.add" };
-                (word, Some(&rule.grantee), of_rule(rule))
-            }
-            Self::RuleRemove(rule) => {
-                let word =
-                    if rule.effect == Effect::Allow { "grant.remove" } else { "deny.remove" };
-                (word, Some(&rule.grantee), of_rule(rule))
-            }
+        let (word, subject, detail): Parts<'_> = match self {
+            Self::RuleAdd(rule) => of_rule(rule, "grant.add", "deny.add"),
+            Self::RuleRemove(rule) => of_rule(rule, "grant.remove", "deny.remove"),
             Self::GroupAdd(group, member) => ("group.add", Some(member), json!({ "group": group })),
             Self::GroupRemove(group, member) => {
                 ("group.remove", Some(member), json!({ "group": group }))
@@ -97,9 +93,12 @@ impl Act<'_> {
     }
 }
 
-fn of_rule(rule: &Rule) -> Value {
+/// The parts of an act on a rule, with the word for a grant or the one for a deny.
+fn of_rule<'r>(rule: &'r Rule, grant: &'static str, deny: &'static str) -> Parts<'r> {
+    let word = if rule.effect == Effect::Allow { grant } else { deny };
     let actions = rule.actions.to_string();
-    until(rule.expires, json!({ "pattern": rule.pattern, "actions": actions }))
+    let detail = until(rule.expires, json!({ "pattern": rule.pattern, "actions": actions }));
+    (word, Some(&rule.grantee), detail)
 }
 
 fn until(end: Option<UnixSeconds>, mut detail: Value) -> Value {

@@ -42,7 +42,7 @@ impl Source {
     }
 
     /// What is known beside it; nothing where `value` is none.
-    fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         let value = value.into();
         if !value.is_null() {
             self.0.insert(name.to_owned(), value);
@@ -51,39 +51,14 @@ impl Source {
     }
 }
 
-/// A token that was given out, with what was asked for.
-#[derive(Debug)]
-pub struct Token<'a> {
-    /// Whom it was given to.
-    pub subject: &'a Subject,
-    /// By what they showed who they are.
-    pub method: &'static str,
-    /// For which service.
-    pub service: &'a str,
-    /// What was asked for.
-    pub requested: &'a [Scope],
-    /// What was given of that.
-    pub granted: &'a [Scope],
-    /// What was not.
-    pub withheld: Withheld,
-    /// The token's own name.
-    pub id: &'a str,
-}
-
 impl Entry {
-    /// `token.issue`, or `token.deny` when less was given than asked for.
-    pub fn token(at: UnixSeconds, token: &Token<'_>, source: Source) -> Self {
-        let event = match token.withheld {
+    /// `token.issue`, or `token.deny` when less was given than asked for: `detail` says what was.
+    pub fn token(at: UnixSeconds, subject: &Subject, withheld: Withheld, detail: Source) -> Self {
+        let event = match withheld {
             Withheld::Nothing => "token.issue",
             Withheld::Part | Withheld::Everything => "token.deny",
         };
-        let detail = source
-            .with("method", token.method)
-            .with("service", token.service)
-            .with("requested", list(token.requested))
-            .with("granted", list(token.granted))
-            .with("jti", token.id);
-        Self { at, event, subject: Some(token.subject.to_string()), detail: detail.0 }
+        Self { at, event, subject: Some(subject.to_string()), detail: detail.0 }
     }
 
     /// `login.fail`. `known` is the user or robot of the name that was shown, `name_tag` stands for
@@ -151,7 +126,8 @@ impl Entry {
     }
 }
 
-fn list(scopes: &[Scope]) -> Vec<String> {
+/// What is kept of a list of scopes.
+pub(crate) fn list(scopes: &[Scope]) -> Vec<String> {
     let mut list = Vec::with_capacity(scopes.len().min(4));
     let mut bytes = 0;
     for (index, scope) in scopes.iter().enumerate() {

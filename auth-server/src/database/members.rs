@@ -1,6 +1,6 @@
 //! Who is in a group, for what concerns each of its members.
 
-use berth_shared::subject::{Grantee, GroupName, Subject};
+use berth_shared::subject::{Grantee, Subject};
 use sqlx::SqliteConnection;
 
 use super::{Error, row::read_member};
@@ -11,16 +11,7 @@ pub(super) async fn losers(
     transaction: &mut SqliteConnection,
     grantee: &Grantee,
 ) -> Result<Vec<Grantee>, Error> {
-    match grantee {
-        Grantee::Group(group) => members(transaction, group).await,
-        one => Ok(vec![one.clone()]),
-    }
-}
-
-async fn members(
-    transaction: &mut SqliteConnection,
-    group: &GroupName,
-) -> Result<Vec<Grantee>, Error> {
+    let Grantee::Group(group) = grantee else { return Ok(vec![grantee.clone()]) };
     let rows = sqlx::query("SELECT member FROM group_members WHERE group_name = $1")
         .bind(group.as_str())
         .fetch_all(transaction)

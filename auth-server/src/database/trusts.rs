@@ -15,7 +15,7 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to; nothing is added then.
     pub async fn add_trust(&self, trust: &Trust, rules: &[Rule]) -> Result<bool, Error> {
-        let claims = trust.claims.to_json()?;
+        let claims = serde_json::to_string(&trust.claims)?;
         let remote = trust.keys.remote();
         let keys_url = remote.and_then(|remote| remote.keys_url.as_ref());
         let insert = sqlx::query(

@@ -96,33 +96,31 @@ async fn compare(
     for row in rows.fetch_all(&mut *transaction).await? {
         seen.insert(parse(&row, "name")?, row.try_get("fingerprint")?);
     }
-    if seen == *users {
-        return Ok(());
-    }
-    let mut found = Vec::new();
-    let differs = |(name, print): &(&UserName, &String)| users.get(*name) != Some(*print);
-    for (name, _) in seen.iter().filter(differs) {
-        let forget = sqlx::query("DELETE FROM htpasswd_seen WHERE name = $1");
-        forget.bind(name.as_str()).execute(&mut *transaction).await?;
-        let user = Grantee::User(name.clone());
-        refresh_tokens::forget(transaction, &user).await?;
-        raise(transaction, std::slice::from_ref(&user)).await?;
-        let is_there = users.contains_key(name);
-        if !is_there {
+    let added = users.keys().filter(|name| !seen.contains_key(*name));
+    for name in seen.keys().chain(added) {
+        let (old, new) = (seen.get(name), users.get(name));
+        if old == new {
+            continue;
+        }
+        if old.is_some() {
+            let forget = sqlx::query("DELETE FROM htpasswd_seen WHERE name = $1");
+            forget.bind(name.as_str()).execute(&mut *transaction).await?;
+            let user = Grantee::User(name.clone());
+            refresh_tokens::forget(transaction, &user).await?;
+            raise(transaction, &[user]).await?;
+        }
+        let act = if let Some(print) = new {
+            let remember =
+                sqlx::query("INSERT INTO htpasswd_seen (name, fingerprint) VALUES ($1, $2)");
+            remember.bind(name.as_str()).bind(print).execute(&mut *transaction).await?;
+            if old.is_some() { Act::HtpasswdChange(name) } else { Act::HtpasswdAdd(name) }
+        } else {
             sign_in_addresses::forget(transaction, name).await?;
+            Act::HtpasswdRemove(name)
+        };
+        if Some(name) != own {
+            record(transaction, author, &act).await?;
         }
-        let act = if is_there { Act::HtpasswdChange(name) } else { Act::HtpasswdRemove(name) };
-        found.push((name, act));
-    }
-    for (name, print) in users.iter().filter(|(name, print)| seen.get(*name) != Some(print)) {
-        let remember = sqlx::query("INSERT INTO htpasswd_seen (name, fingerprint) VALUES ($1, $2)");
-        remember.bind(name.as_str()).bind(print).execute(&mut *transaction).await?;
-        if !seen.contains_key(name) {
-            found.push((name, Act::HtpasswdAdd(name)));
-        }
-    }
-    for (_, act) in found.iter().filter(|(name, _)| Some(*name) != own) {
-        record(transaction, author, act).await?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 //! a key went away in between.
 
 use std::{
-    fs::{self, File},
+    fs::{self, DirEntry, File},
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -198,14 +198,11 @@ fn load(directory: &Path, entry: &Entry, ids: KeyIds) -> Result<SigningKey, KeyE
 
 /// The keys in the directory. Anything else, such as a temporary file left by a crash, is not one.
 pub(super) fn key_files(directory: &Path) -> Result<Vec<KeyFile>, KeyError> {
-    let list = || {
-        let names = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name()));
-        names.collect::<io::Result<Vec<_>>>()
-    };
-    let names = match list() {
-        Ok(names) => names,
+    let list = fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = match list {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(source) => return Err(FileError::new("reading", directory, source).into()),
+        list => list.map_err(|source| FileError::new("reading", directory, source))?,
     };
-    Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
+    let read = |entry: &DirEntry| entry.file_name().to_str()?.parse().ok();
+    Ok(entries.iter().filter_map(read).collect())
 }

@@ -3,13 +3,14 @@
 
 use std::{fmt, str::FromStr};
 
-use berth_shared::clock::UnixSeconds;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use berth_shared::{clock::UnixSeconds, text::through_text};
+use serde::{Deserialize, Serialize};
 
 use super::settings::KeyAlgorithm;
 
 /// `es256-1790000000.pem`, or `es256-1790000000-1.pem` for a second one of that time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(super) struct KeyFile {
     pub(super) algorithm: KeyAlgorithm,
     pub(super) made: UnixSeconds,
@@ -49,17 +50,7 @@ impl FromStr for KeyFile {
     }
 }
 
-impl Serialize for KeyFile {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for KeyFile {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
+through_text!(KeyFile: NoKeyFile);
 
 #[cfg(test)]
 mod tests {

@@ -4,11 +4,12 @@
 //! published until nothing that it signed can be in use any more, and a key that the file does not
 //! name is neither.
 
-use std::{cmp::Reverse, fmt};
+use std::cmp::Reverse;
 
 use berth_shared::{
     claims::{LEEWAY_SECS, SESSION_GRANT_SECS_MAX},
     clock::UnixSeconds,
+    text::words,
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,25 +23,17 @@ const FORMAT: u32 = 1;
 /// setting allows.
 const TOKEN_LIFE_SECS_UNKNOWN: u32 = TOKEN_LIFE_SECS_MAX;
 
-/// What a key is good for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KeyState {
-    /// It signs.
-    Active,
-    /// It is published, and signs once it is rotated to.
-    Next,
-    /// It signed; it is published until its last token is out of use.
-    Retired,
-}
-
-impl fmt::Display for KeyState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Active => "active",
-            Self::Next => "next",
-            Self::Retired => "retired",
-        })
+words! {
+    /// What a key is good for.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum KeyState {
+        /// It signs.
+        Active = "active",
+        /// It is published, and signs once it is rotated to.
+        Next = "next",
+        /// It signed; it is published until its last token is out of use.
+        Retired = "retired",
     }
 }
 
@@ -76,7 +69,7 @@ impl States {
         }
         for state in [KeyState::Active, KeyState::Next] {
             if states.keys.iter().filter(|key| key.state == state).count() > 1 {
-                return Err(format!("it names more than one {state} key"));
+                return Err(format!("it names more than one {} key", state.word()));
             }
         }
         Ok(states)
@@ -200,7 +193,7 @@ mod tests {
     }
 
     fn shown(states: &States) -> Vec<String> {
-        let show = |key: &Entry| format!("{} {} {}", key.file, key.state, key.since.get());
+        let show = |key: &Entry| format!("{} {} {}", key.file, key.state.word(), key.since.get());
         states.keys.iter().map(show).collect()
     }
 

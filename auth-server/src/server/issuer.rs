@@ -45,6 +45,9 @@ impl Issuer {
         let rights = policy.rights(&signed_in.subject);
         let now = self.clock.now();
         self.latest.fetch_max(now.get(), Ordering::Relaxed);
+        // The token's name in an audit, and nothing that can be guessed.
+        let id = random::bytes::<16>();
+        let id = id.map_err(|_| IssueError::Broken("no randomness".to_owned()))?;
         let issued = issue(Request {
             subject: &signed_in.subject,
             issuer: &self.name,
@@ -55,7 +58,7 @@ impl Issuer {
             secret_expires: signed_in.secret_expires,
             now,
             life: self.life,
-            id: token_id().ok_or_else(|| IssueError::Broken("no randomness".to_owned()))?,
+            id: URL_SAFE_NO_PAD.encode(id),
         });
         let begun = Instant::now();
         let token = self.keys.fresh().sign(&issued.claims);
@@ -63,9 +66,4 @@ impl Issuer {
         let token = token.map_err(|error| IssueError::Broken(chain(&error)))?;
         Ok((issued, token))
     }
-}
-
-/// 128 random bits: the token's name in an audit, and nothing that can be guessed.
-fn token_id() -> Option<String> {
-    Some(URL_SAFE_NO_PAD.encode(random::bytes::<16>().ok()?))
 }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use berth_shared::{clock::Clock, subject::Subject};
 
 use crate::{
-    audit::entry::{Entry, Source, Token},
+    audit::entry::{Entry, Source, list},
     audit_log::Queue,
     sign_in::request::{Agent, Granted, IssueError, TokenRequest, Why},
 };
@@ -30,16 +30,14 @@ impl Recorder {
         };
         let entry = match result {
             Ok(granted) => {
-                let token = Token {
-                    withheld: granted.issued.withheld,
-                    subject: &granted.signed_in.subject,
-                    method: granted.signed_in.method.word(),
-                    service: request.service,
-                    requested: request.scopes,
-                    granted: &granted.issued.scopes,
-                    id: &granted.issued.claims.jti,
-                };
-                Entry::token(at, &token, source())
+                let (signed_in, issued) = (&granted.signed_in, &granted.issued);
+                let detail = source()
+                    .with("method", signed_in.method.word())
+                    .with("service", request.service)
+                    .with("requested", list(request.scopes))
+                    .with("granted", list(&issued.scopes))
+                    .with("jti", issued.claims.jti.as_str());
+                Entry::token(at, &signed_in.subject, issued.withheld, detail)
             }
             Err(IssueError::Refused { known, why: Why::Busy(_) }) => {
                 Entry::login_busy(at, known.as_ref(), tag(known), source())

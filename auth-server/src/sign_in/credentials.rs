@@ -58,3 +58,10 @@ pub(crate) struct SignedIn {
     /// No token may outlive what was shown.
     pub(crate) secret_expires: Option<UnixSeconds>,
 }
+
+impl SignedIn {
+    /// Somebody by what does not end by itself.
+    pub(super) fn new(subject: Subject, method: Method) -> Self {
+        Self { subject, method, secret_expires: None }
+    }
+}

@@ -54,17 +54,11 @@ impl SignIn {
         client: Option<IpAddr>,
     ) -> Result<SignedIn, IssueError> {
         match presented {
-            None => {
-                let (subject, method) = (Subject::Anonymous, Method::Anonymous);
-                Ok(SignedIn { subject, method, secret_expires: None })
-            }
+            None => Ok(SignedIn::new(Subject::Anonymous, Method::Anonymous)),
             Some(Presented::Bearer(secret)) => self.machine(current, None, secret).await,
             Some(Presented::RefreshToken(token)) => match &self.refresh_tokens {
                 Some(refresh_tokens) => refresh_tokens.sign_in(current, token).await,
-                None => {
-                    let why = Why::Wrong { is_checked: false };
-                    Err(IssueError::Refused { known: None, why })
-                }
+                None => Err(IssueError::wrong(None)),
             },
             Some(Presented::Password(credentials)) => match &self.refresh_tokens {
                 Some(refresh_tokens) if *credentials.user == USER_NAME => {
@@ -107,8 +101,7 @@ impl SignIn {
         if let Some(client) = client {
             self.last_used.note(Used::Address(name.clone(), client.to_canonical()), None);
         }
-        let subject = Subject::User(name);
-        Ok(SignedIn { subject, method: Method::Password, secret_expires: None })
+        Ok(SignedIn::new(Subject::User(name), Method::Password))
     }
 
     /// A robot by its secret, or by the token of its own issuer: they look different. The token is
@@ -131,8 +124,7 @@ impl SignIn {
             IssueError::Refused { known, why: refusal }
         })?;
         self.last_used.note(Used::Trust(trust.name.clone(), trust.created), trust.last_used);
-        let subject = Subject::Robot(trust.name.clone());
-        Ok(SignedIn { subject, method: Method::Trust, secret_expires: None })
+        Ok(SignedIn::new(Subject::Robot(trust.name.clone()), Method::Trust))
     }
 
     /// The robot that has this secret, and this name if it says one. Malformed, unknown and expired
@@ -151,8 +143,7 @@ impl SignIn {
             |robot: &&Robot| robot.holds_at(now) && name.is_none_or(|name| robot.name == *name);
         let Some(robot) = robot.filter(is_it) else {
             let known = name.and_then(|name| robots.get(name)).or(robot);
-            let known = known.map(|robot| Subject::Robot(robot.name.clone()));
-            return Err(IssueError::Refused { known, why: Why::Wrong { is_checked: false } });
+            return Err(IssueError::wrong(known.map(|robot| Subject::Robot(robot.name.clone()))));
         };
         self.last_used.note(Used::Robot(robot.name.clone(), robot.created), robot.last_used);
         let subject = Subject::Robot(robot.name.clone());

@@ -17,7 +17,7 @@ use super::{
     credentials::{Method, SignedIn},
     current::Current,
     last_used::{LastUsed, Used},
-    request::{IssueError, Why},
+    request::IssueError,
 };
 use crate::{
     audit::entry::shown_client_id,
@@ -49,16 +49,15 @@ impl RefreshTokens {
         current: &Current,
         shown: &str,
     ) -> Result<SignedIn, IssueError> {
-        let wrong = |known| IssueError::Refused { known, why: Why::Wrong { is_checked: false } };
-        let token: RefreshToken = shown.parse().map_err(|_| wrong(None))?;
+        let token: RefreshToken = shown.parse().map_err(|_| IssueError::wrong(None))?;
         // Looked up after the policy was read: what ends it meanwhile voids the token issued here.
         let row = self.database.find_refresh_token(&token.hash()).await?;
-        let row = row.ok_or_else(|| wrong(None))?;
+        let row = row.ok_or_else(|| IssueError::wrong(None))?;
         let now = self.clock.now();
         // Neither side is a secret that the client sent, so that the time of this tells nothing.
         let is_bound = current.credential(&row.subject, now).as_ref() == Some(&row.credential);
         if !is_bound || row.last_used <= now - self.idle_secs {
-            return Err(wrong(Some(row.subject)));
+            return Err(IssueError::wrong(Some(row.subject)));
         }
         self.last_used.note(Used::RefreshToken(row.id), Some(row.last_used));
         let secret_expires = match &row.subject {

@@ -64,6 +64,13 @@ pub(crate) enum Why {
     Busy(&'static str),
 }
 
+impl IssueError {
+    /// Wrong credentials, found out without a check of a password.
+    pub(super) fn wrong(known: Option<Subject>) -> Self {
+        Self::Refused { known, why: Why::Wrong { is_checked: false } }
+    }
+}
+
 impl From<database::Error> for IssueError {
     fn from(error: database::Error) -> Self {
         Self::Database(error)

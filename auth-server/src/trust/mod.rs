@@ -21,6 +21,7 @@ use berth_shared::{
     subject::RobotName,
     text::shown_as_str,
 };
+use serde::{Deserialize, Serialize};
 
 pub use self::fetch::{FetchError, check_ca};
 use self::{pattern::SubjectPattern, url::IssuerUrl};
@@ -98,7 +99,7 @@ pub struct RequiredClaim {
 }
 
 /// Claims that must all be there. A token has each once, so that a name stands once here too.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequiredClaims(BTreeMap<String, String>);
 
 /// A part of a trust makes no sense: what would.
@@ -181,19 +182,6 @@ impl RequiredClaims {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
-
-    /// As the database keeps them.
-    ///
-    /// # Errors
-    /// Never in practice: texts can be written as JSON.
-    pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string(&self.0)
-    }
-
-    /// Reads what [`to_json`](Self::to_json) wrote; `None` when it did not.
-    pub fn from_json(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok().map(Self)
-    }
 }
 
 fn is_text(text: &str) -> bool {
@@ -220,6 +208,8 @@ mod tests {
         let twice = RequiredClaims::all([claim.clone(), claim.clone()]).unwrap_err();
         assert!(twice.to_string().contains("required twice"), "{twice}");
         let once = RequiredClaims::all([claim]).unwrap();
-        assert_eq!(RequiredClaims::from_json(&once.to_json().unwrap()), Some(once));
+        let json = serde_json::to_string(&once).unwrap();
+        assert_eq!(json, r#"{"repository_owner_id":"a=b"}"#);
+        assert_eq!(serde_json::from_str::<RequiredClaims>(&json).unwrap(), once);
     }
 }

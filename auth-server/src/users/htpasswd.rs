@@ -3,7 +3,7 @@
 //! A bad line never hides the good ones: it is skipped and reported with its number. Of two lines
 //! with one name the first counts, as for Apache. Reports never hold a hash.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::collections::BTreeMap;
 
 use berth_shared::subject::{USER_NAME_BYTES_MAX, UserName};
 use data_encoding::HEXLOWER;
@@ -23,6 +23,26 @@ pub struct StoredHash {
 }
 
 impl StoredHash {
+    /// Reads the hash of `name`, or says what to report of the line.
+    fn read(text: &str, name: &UserName) -> Result<Self, String> {
+        let skipped = |what: &str| format!("skipped, {what}: authctl user passwd {name}");
+        let is_bcrypt = ["$2a$", "$2b$", "$2x$", "$2y$"].iter().any(|form| text.starts_with(form));
+        if !is_bcrypt {
+            return Err(skipped(&format!("the password of {name} is not stored with bcrypt")));
+        }
+        // The crate would take "+5" for a number.
+        let is_number = text.bytes().skip(4).take(2).all(|b| b.is_ascii_digit());
+        let parts = is_number.then(|| text.parse::<bcrypt::HashParts>().ok()).flatten();
+        let damaged = || skipped(&format!("the bcrypt hash of {name} is damaged"));
+        let cost = parts.ok_or_else(damaged)?.get_cost();
+        if !COSTS.contains(&cost) {
+            let (least, most) = (COSTS.start(), COSTS.end());
+            let what = format!("the bcrypt cost {cost} of {name} is not within {least} to {most}");
+            return Err(skipped(&what));
+        }
+        Ok(Self { text: text.to_owned(), cost })
+    }
+
     /// One of the right form and cost that no password is known to have.
     pub(super) fn dummy(cost: u32) -> Self {
         Self { text: format!("$2b${cost:02}${}", ".".repeat(53)), cost }
@@ -45,54 +65,6 @@ impl StoredHash {
             context.update(part.as_bytes());
         }
         HEXLOWER.encode(context.finish().as_ref())
-    }
-}
-
-/// Why a hash cannot be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InvalidHash {
-    /// Another scheme than bcrypt.
-    Scheme,
-    /// bcrypt by its beginning, but not of its shape.
-    Shape,
-    /// A cost that is not accepted.
-    Cost(u32),
-}
-
-impl FromStr for StoredHash {
-    type Err = InvalidHash;
-
-    fn from_str(text: &str) -> Result<Self, InvalidHash> {
-        let is_bcrypt = ["$2a$", "$2b$", "$2x$", "$2y$"].iter().any(|form| text.starts_with(form));
-        if !is_bcrypt {
-            return Err(InvalidHash::Scheme);
-        }
-        // The crate would take "+5" for a number.
-        if !text.bytes().skip(4).take(2).all(|b| b.is_ascii_digit()) {
-            return Err(InvalidHash::Shape);
-        }
-        let parts: bcrypt::HashParts = text.parse().map_err(|_| InvalidHash::Shape)?;
-        let cost = parts.get_cost();
-        if COSTS.contains(&cost) {
-            Ok(Self { text: text.to_owned(), cost })
-        } else {
-            Err(InvalidHash::Cost(cost))
-        }
-    }
-}
-
-impl InvalidHash {
-    /// What to report of the line of `name`.
-    fn told(self, name: &UserName) -> String {
-        let what = match self {
-            Self::Scheme => format!("the password of {name} is not stored with bcrypt"),
-            Self::Shape => format!("the bcrypt hash of {name} is damaged"),
-            Self::Cost(cost) => {
-                let (least, most) = (COSTS.start(), COSTS.end());
-                format!("the bcrypt cost {cost} of {name} is not within {least} to {most}")
-            }
-        };
-        format!("skipped, {what}: authctl user passwd {name}")
     }
 }
 
@@ -193,10 +165,8 @@ fn read_line(line: &[u8]) -> Result<Option<(UserName, StoredHash)>, String> {
         let mend = "write another in its place, or type authctl user add NAME";
         format!("skipped, {} is {reason}; {mend}", named(name))
     })?;
-    match hash.parse::<StoredHash>() {
-        Ok(hash) => Ok(Some((name, hash))),
-        Err(reason) => Err(reason.told(&name)),
-    }
+    let hash = StoredHash::read(hash, &name)?;
+    Ok(Some((name, hash)))
 }
 
 #[cfg(test)]
@@ -277,8 +247,8 @@ mod tests {
     #[test]
     fn fingerprints_tell_users_and_passwords_apart() {
         let (a, b): (UserName, UserName) = ("a".parse().unwrap(), "b".parse().unwrap());
-        let one: StoredHash = hash().parse().ok().unwrap();
-        let two: StoredHash = hash().replace("2y", "2b").parse().ok().unwrap();
+        let read = |hash: &str| StoredHash::read(hash, &a).ok().unwrap();
+        let (one, two) = (read(HASH), read(&HASH.replace("2y", "2b")));
         assert_ne!(one.fingerprint(&a), one.fingerprint(&b));
         assert_ne!(one.fingerprint(&a), two.fingerprint(&a));
         assert_eq!(one.fingerprint(&a).len(), 64);

@@ -20,22 +20,7 @@ use crate::{
 };
 
 #[derive(Args)]
-#[command(after_help = "\
-The newest comes last. Times are in UTC. Rows that authctl wrote name the user of the operating
-system who typed the verb; behind sudo, who called it is what sudo says.
-A name that nobody has is not recorded, since it may be a password typed in the wrong field: equal
-tags stand for equal names, until the server is started again.
-
-Examples:
-  authctl audit --since 1h --subject andrew
-  authctl audit --event 'login.*' --since 2026-11-01       who failed to sign in
-  authctl audit --event token.deny --subject robot.ci      what a robot may not do
-  authctl audit --event 'grant.*' --limit 20               who changed grants
-  authctl audit --since 2026-11-01T08:00:00Z --until 2026-11-01T09:00:00Z --json
-
-Events: token.issue, token.deny, login.fail, login.busy, grant.*, deny.*, group.*, robot.*, user.*,
-tokens.revoke, htpasswd.* (the file was edited by hand), policy changes as grant, deny and group,
-key.*, trust.*, refresh.*, restore, and audit.gap where something was lost.")]
+#[command(after_help = include_str!("help/audit.txt"))]
 pub(crate) struct Arguments {
     /// Not before this: an age such as 90m, 1h or 7d, a day, or a time.
     #[arg(long, value_name = "TIME", value_parser = times::past)]

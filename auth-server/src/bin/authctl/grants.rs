@@ -6,7 +6,7 @@ use berth_shared::{
     rights::{Effect, Rule},
     subject::Grantee,
 };
-use clap::Args;
+use clap::Subcommand;
 use serde_json::json;
 
 use crate::{
@@ -15,106 +15,92 @@ use crate::{
     times,
 };
 
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  authctl grant andrew team/app:push             push implies pull
-  authctl grant lena 'team/**:pull' docs:*       several at once
-  authctl grant group:devs 'team/**:pull,push'   every member of a group
-  authctl grant everyone '${user}/**:*'          each user, below their own name
-  authctl grant everyone 'base/*:pull'           every signed-in user
-  authctl grant anonymous 'public/**:pull'       anybody at all
-  authctl grant ci team/app:push --expires 90d")]
-pub(crate) struct GrantArguments {
-    /// A user name, `robot.NAME`, `group:NAME`, `everyone` (whoever is signed in) or `anonymous`.
-    #[arg(value_name = "SUBJECT")]
-    grantee: Grantee,
-    /// Repositories and actions, such as team/app:pull,push or 'team/**:*'.
-    #[arg(required = true, value_name = "REPO:ACTIONS")]
-    grants: Vec<GrantText>,
-    /// How long the grant holds, such as 90d, or until when, such as 2030-01-31; for good unless
-    /// given.
-    #[arg(long, value_name = "TIME", value_parser = times::end, allow_hyphen_values = true)]
-    expires: Option<UnixSeconds>,
-    /// Say what would be done, and do nothing.
-    #[arg(long)]
-    dry_run: bool,
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Allow somebody to do something.
+    #[command(after_help = include_str!("help/grant.txt"))]
+    Grant {
+        /// A user name, `robot.NAME`, `group:NAME`, `everyone` (whoever is signed in) or `anonymous`.
+        #[arg(value_name = "SUBJECT")]
+        grantee: Grantee,
+        /// Repositories and actions, such as team/app:pull,push or 'team/**:*'.
+        #[arg(required = true, value_name = "REPO:ACTIONS")]
+        grants: Vec<GrantText>,
+        /// How long the grant holds, such as 90d, or until when, such as 2030-01-31; for good unless
+        /// given.
+        #[arg(long, value_name = "TIME", value_parser = times::end, allow_hyphen_values = true)]
+        expires: Option<UnixSeconds>,
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Take a grant back; tokens that rest on it are void within seconds.
+    Revoke {
+        /// A user name, `robot.NAME`, `group:NAME`, `everyone` or `anonymous`.
+        #[arg(value_name = "SUBJECT")]
+        grantee: Grantee,
+        /// What is taken back, with the pattern as it was granted; `authctl grants` shows it.
+        #[arg(required = true, value_name = "REPO:ACTIONS")]
+        grants: Vec<GrantText>,
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Forbid something, whatever grants allow it.
+    #[command(after_help = include_str!("help/deny.txt"))]
+    Deny {
+        /// A user name, `robot.NAME`, `group:NAME`, `everyone` or `anonymous`.
+        #[arg(value_name = "SUBJECT")]
+        grantee: Grantee,
+        /// Repositories and actions, such as 'secret/**:push'.
+        #[arg(required = true, value_name = "REPO:ACTIONS")]
+        denies: Vec<GrantText>,
+        /// Take the deny back.
+        #[arg(long, conflicts_with = "expires")]
+        remove: bool,
+        /// How long the deny holds, such as 90d, or until when, such as 2030-01-31; for good unless
+        /// given.
+        #[arg(long, value_name = "TIME", value_parser = times::end, allow_hyphen_values = true)]
+        expires: Option<UnixSeconds>,
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// List grants and denies.
+    Grants {
+        /// Only what holds for this subject, through groups and `everyone` too.
+        #[arg(value_name = "SUBJECT")]
+        grantee: Option<Grantee>,
+    },
 }
 
-#[derive(Args)]
-#[command(after_help = "\
-A deny wins over every grant, whoever it was given to. `authctl grants` lists it.
-
-Examples:
-  authctl deny andrew 'secret/**:push'             and tokens that are out are void
-  authctl deny everyone 'archive/**:push,delete'   for everybody
-  authctl deny andrew 'secret/**:push' --remove    takes the deny back")]
-pub(crate) struct DenyArguments {
-    /// A user name, `robot.NAME`, `group:NAME`, `everyone` or `anonymous`.
-    #[arg(value_name = "SUBJECT")]
-    grantee: Grantee,
-    /// Repositories and actions, such as 'secret/**:push'.
-    #[arg(required = true, value_name = "REPO:ACTIONS")]
-    denies: Vec<GrantText>,
-    /// Take the deny back.
-    #[arg(long, conflicts_with = "expires")]
-    remove: bool,
-    /// How long the deny holds, such as 90d, or until when, such as 2030-01-31; for good unless
-    /// given.
-    #[arg(long, value_name = "TIME", value_parser = times::end, allow_hyphen_values = true)]
-    expires: Option<UnixSeconds>,
-    /// Say what would be done, and do nothing.
-    #[arg(long)]
-    dry_run: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct RevokeArguments {
-    /// A user name, `robot.NAME`, `group:NAME`, `everyone` or `anonymous`.
-    #[arg(value_name = "SUBJECT")]
-    grantee: Grantee,
-    /// What is taken back, with the pattern as it was granted; `authctl grants` shows it.
-    #[arg(required = true, value_name = "REPO:ACTIONS")]
-    grants: Vec<GrantText>,
-    /// Say what would be done, and do nothing.
-    #[arg(long)]
-    dry_run: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct ListArguments {
-    /// Only what holds for this subject, through groups and `everyone` too.
-    #[arg(value_name = "SUBJECT")]
-    grantee: Option<Grantee>,
-}
-
-pub(crate) async fn grant(arguments: &GrantArguments, admin: &Admin) -> Told {
-    let GrantArguments { grantee, grants, expires, dry_run } = arguments;
-    add(grantee, grants, Effect::Allow, *expires, *dry_run, admin).await
-}
-
-pub(crate) async fn deny(arguments: &DenyArguments, admin: &Admin) -> Told {
-    let DenyArguments { grantee, denies, remove, expires, dry_run } = arguments;
-    if *remove {
-        return take(grantee, denies, Effect::Deny, *dry_run, admin).await;
+pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
+    match verb {
+        Verb::Grant { grantee, grants, expires, dry_run } => {
+            add(&grantee, &grants, Effect::Allow, expires, dry_run, admin).await
+        }
+        Verb::Revoke { grantee, grants, dry_run } => {
+            take(&grantee, &grants, Effect::Allow, dry_run, admin).await
+        }
+        Verb::Deny { grantee, denies, remove: true, dry_run, .. } => {
+            take(&grantee, &denies, Effect::Deny, dry_run, admin).await
+        }
+        Verb::Deny { grantee, denies, expires, dry_run, .. } => {
+            add(&grantee, &denies, Effect::Deny, expires, dry_run, admin).await
+        }
+        Verb::Grants { grantee } => list(grantee.as_ref(), admin).await,
     }
-    add(grantee, denies, Effect::Deny, *expires, *dry_run, admin).await
 }
 
-pub(crate) async fn revoke(arguments: &RevokeArguments, admin: &Admin) -> Told {
-    let RevokeArguments { grantee, grants, dry_run } = arguments;
-    take(grantee, grants, Effect::Allow, *dry_run, admin).await
-}
-
-pub(crate) async fn list(arguments: &ListArguments, admin: &Admin) -> Told {
-    let rules: Vec<Rule> = match &arguments.grantee {
+async fn list(grantee: Option<&Grantee>, admin: &Admin) -> Told {
+    let rules: Vec<Rule> = match grantee {
         Some(grantee) => {
             warn_of(&rules::warnings(admin, grantee, &[]).await?);
             rules::holding_for(&*admin.policy().await?, grantee)
         }
         None => admin.policy().await?.rules().into_iter().cloned().collect(),
     };
-    let text = match &arguments.grantee {
+    let text = match grantee {
         _ if !rules.is_empty() => show_rules(&rules, admin),
         Some(grantee) => format!(
             "no rule is for {grantee}; to give a grant: authctl grant {grantee} 'team/**:pull,push'"

@@ -21,11 +21,7 @@ pub(crate) enum Verb {
 }
 
 #[derive(clap::Args)]
-#[command(after_help = "\
-Examples:
-  authctl group add devs andrew lena robot.ci
-  authctl grant group:devs 'team/**:pull,push'
-  authctl group remove devs lena")]
+#[command(after_help = include_str!("help/group.txt"))]
 pub(crate) struct Members {
     /// The group's name, as in group:NAME of a grant.
     #[arg(value_parser = group_name)]

@@ -36,7 +36,7 @@ use serde_json::Value;
 ///
 /// Changes take effect with the next token; the servers are not restarted.
 #[derive(Parser)]
-#[command(name = "authctl", version, after_help = EXAMPLES)]
+#[command(name = "authctl", version, after_help = include_str!("help/authctl.txt"))]
 struct Arguments {
     /// The settings of auth-server [default: $BERTH_DATA/auth.toml, else data/auth.toml if it is
     /// there, else /etc/berth/auth.toml]
@@ -65,14 +65,8 @@ enum Verb {
     /// Let machines sign in with tokens of their own issuer, such as GitHub Actions or Kubernetes.
     #[command(subcommand)]
     Trust(trust::Verb),
-    /// Allow somebody to do something.
-    Grant(grants::GrantArguments),
-    /// Take a grant back; tokens that rest on it are void within seconds.
-    Revoke(grants::RevokeArguments),
-    /// Forbid something, whatever grants allow it.
-    Deny(grants::DenyArguments),
-    /// List grants and denies.
-    Grants(grants::ListArguments),
+    #[command(flatten)]
+    Rules(grants::Verb),
     /// Say whether somebody may do something, and which rule decides.
     Explain(explain::Arguments),
     /// Write all rules and groups to a file, or make them those of a file.
@@ -99,25 +93,6 @@ enum Verb {
         shell: clap_complete::Shell,
     },
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  authctl init --host reg.homelab.lan
-  authctl user add lena --grant 'team/**:pull,push'
-  authctl grant andrew team/app:push                one repository (push implies pull)
-  authctl grant everyone 'team/*:pull'              every signed-in user
-  authctl grant group:devs 'team/*:pull,push'       every member of a group
-  authctl grant anonymous 'public/**:pull'          anybody at all
-  authctl grant ci team/app:push --expires 90d
-  authctl revoke andrew team/app:push
-  authctl deny andrew 'secret/**:push'              wins over every grant
-  authctl robot create ci --grant team/app:push     a secret for a machine
-  authctl explain andrew team/app:push
-  authctl key rotate                                another key signs; nobody notices
-  authctl audit --since 1h --subject andrew         what happened
-
-Repositories are written without the registry's host. In patterns * is one segment and ** any
-number of them; quote them for the shell. Actions: pull, push, delete, and * for all.";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -166,10 +141,7 @@ async fn run(arguments: Arguments, verb: &str) -> Told {
         Verb::Group(verb) => group::run(verb, &admin()?).await,
         Verb::Robot(verb) => robot::run(verb, &admin()?).await,
         Verb::Trust(verb) => trust::run(verb, &admin()?).await,
-        Verb::Grant(arguments) => grants::grant(&arguments, &admin()?).await,
-        Verb::Revoke(arguments) => grants::revoke(&arguments, &admin()?).await,
-        Verb::Deny(arguments) => grants::deny(&arguments, &admin()?).await,
-        Verb::Grants(arguments) => grants::list(&arguments, &admin()?).await,
+        Verb::Rules(verb) => grants::run(verb, &admin()?).await,
         Verb::Explain(arguments) => explain::run(&arguments, &admin()?).await,
         Verb::Policy(verb) => policy_file::run(verb, &admin()?).await,
         Verb::RefreshTokens(verb) => refresh_tokens::run(verb, &admin()?).await,

@@ -36,21 +36,7 @@ pub(crate) enum Verb {
     /// Write all rules and groups to standard output.
     Export,
     /// Add what a file has and the server has not; nothing is changed when the file is not valid.
-    #[command(after_help = "\
-The file is what `authctl policy export` writes:
-
-  [groups]
-  devs = [\"andrew\", \"robot.ci\"]
-
-  [allow]
-  \"group:devs\" = [\"team/**:pull,push\", \"demo:pull until 2027-01-31T00:00:00Z\"]
-
-  [deny]
-  everyone = [\"archive/**:push,delete\"]
-
-Examples:
-  authctl policy apply policy.toml --prune --dry-run    the difference, and nothing else
-  authctl policy apply policy.toml --prune")]
+    #[command(after_help = include_str!("help/policy-apply.txt"))]
     Apply {
         /// The file; - is standard input.
         file: PathBuf,

@@ -5,7 +5,7 @@ use berth_shared::{
     clock::rfc3339,
     subject::{Grantee, Subject},
 };
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::report::{Failure, Report, Told, warn};
@@ -13,55 +13,36 @@ use crate::report::{Failure, Report, Told, warn};
 #[derive(Subcommand)]
 pub(crate) enum Verb {
     /// List refresh tokens: whose they are, which client has them, when they were last used.
-    List(List),
+    #[command(after_help = include_str!("help/refresh-tokens-list.txt"))]
+    List {
+        /// Only those of this user or robot.
+        #[arg(long, value_name = "SUBJECT")]
+        subject: Option<Grantee>,
+    },
     /// End refresh tokens; tokens that came from them are void within seconds.
-    Revoke(Revoke),
-}
-
-#[derive(Args)]
-#[command(after_help = "\
-The tokens themselves are not kept. What they are listed by is the number that revoke takes.
-
-Examples:
-  authctl refresh-tokens list
-  authctl refresh-tokens list --subject lena --json")]
-pub(crate) struct List {
-    /// Only those of this user or robot.
-    #[arg(long, value_name = "SUBJECT")]
-    subject: Option<Grantee>,
-}
-
-#[derive(Args)]
-#[command(after_help = "\
-Other tokens of the same subject are void too, and fetched anew by clients that are still signed
-in. A new password ends all refresh tokens of a user, authctl revoke-tokens those of whomever it
-names.
-
-Examples:
-  authctl refresh-tokens revoke 17
-  authctl revoke-tokens lena                    all of lena's
-  authctl revoke-tokens everyone                all there are")]
-pub(crate) struct Revoke {
-    /// The numbers that list shows.
-    #[arg(required = true, value_name = "ID")]
-    ids: Vec<i64>,
-    /// Say what would be done, and do nothing.
-    #[arg(long)]
-    dry_run: bool,
+    #[command(after_help = include_str!("help/refresh-tokens-revoke.txt"))]
+    Revoke {
+        /// The numbers that list shows.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<i64>,
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
     match verb {
-        Verb::List(arguments) => list(&arguments, admin).await,
-        Verb::Revoke(arguments) => revoke(&arguments, admin).await,
+        Verb::List { subject } => list(subject, admin).await,
+        Verb::Revoke { ids, dry_run } => revoke(&ids, dry_run, admin).await,
     }
 }
 
-async fn list(arguments: &List, admin: &Admin) -> Told {
-    let subject = match &arguments.subject {
+async fn list(subject: Option<Grantee>, admin: &Admin) -> Told {
+    let subject = match subject {
         None => None,
-        Some(Grantee::User(name)) => Some(Subject::User(name.clone())),
-        Some(Grantee::Robot(name)) => Some(Subject::Robot(name.clone())),
+        Some(Grantee::User(name)) => Some(Subject::User(name)),
+        Some(Grantee::Robot(name)) => Some(Subject::Robot(name)),
         Some(other) => {
             return Err(Failure::usage(format!(
                 "--subject {other}: only a user or a robot has refresh tokens of their own"
@@ -80,8 +61,7 @@ async fn list(arguments: &List, admin: &Admin) -> Told {
     ))
 }
 
-async fn revoke(arguments: &Revoke, admin: &Admin) -> Told {
-    let Revoke { ids, dry_run } = arguments;
+async fn revoke(ids: &[i64], dry_run: bool, admin: &Admin) -> Told {
     let database = admin.database().await?;
     let mut there = database.refresh_tokens(None).await?;
     if let Some(id) = ids.iter().find(|id| !there.iter().any(|row| row.id == **id)) {
@@ -90,7 +70,7 @@ async fn revoke(arguments: &Revoke, admin: &Admin) -> Told {
              shows them"
         )));
     }
-    let (verb, key, ended, remark) = if *dry_run {
+    let (verb, key, ended, remark) = if dry_run {
         there.retain(|row| ids.contains(&row.id));
         ("would end", "would_end", there, "nothing was changed: this was a dry run")
     } else {

@@ -100,6 +100,11 @@ pub(crate) fn refuse_if(is_wrong: bool, reason: impl FnOnce() -> String) -> Resu
     if is_wrong { Err(Failure::refused(reason())) } else { Ok(()) }
 }
 
+/// How to say that something is removed, and what that makes void, or would.
+pub(crate) fn removal(is_dry: bool) -> [&'static str; 2] {
+    if is_dry { ["would remove", "would be"] } else { ["removed", "are"] }
+}
+
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::refused(chain(&error))

@@ -8,14 +8,7 @@ use serde_json::json;
 use crate::report::{Report, Told, warn};
 
 #[derive(Args)]
-#[command(after_help = "\
-Clients fetch new tokens by themselves, as long as their password or secret is good: where that
-has leaked, use authctl user passwd or authctl robot revoke. Refresh tokens end for good.
-
-Examples:
-  authctl revoke-tokens lena
-  authctl revoke-tokens group:devs              each member's
-  authctl revoke-tokens everyone --dry-run")]
+#[command(after_help = include_str!("help/revoke-tokens.txt"))]
 pub(crate) struct Arguments {
     /// A user name, `robot.NAME`, `group:NAME`, `everyone` or `anonymous`.
     #[arg(value_name = "SUBJECT")]

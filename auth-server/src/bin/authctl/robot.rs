@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     grant_text::{GrantText, first_rights, rules},
-    report::{Report, Told},
+    report::{Report, Told, removal},
     times,
 };
 
@@ -33,15 +33,7 @@ pub(crate) enum Verb {
 }
 
 #[derive(Args)]
-#[command(after_help = "\
-The robot signs in as robot.NAME with its secret as password, or with the secret alone as bearer
-token at /token.
-
-Examples:
-  authctl robot create ci --grant team/app:pull,push --expires 90d
-  authctl robot create cluster --grant '**:pull' --json
-  kubectl create secret docker-registry berth --docker-server=reg.homelab.lan:5000 \\
-      --docker-username=robot.cluster --docker-password=SECRET")]
+#[command(after_help = include_str!("help/robot-create.txt"))]
 pub(crate) struct Create {
     /// The robot's name, with or without robot. in front.
     #[arg(value_parser = RobotName::from_typed)]
@@ -109,7 +101,7 @@ async fn list(admin: &Admin) -> Told {
 
 async fn revoke(name: &RobotName, dry_run: bool, admin: &Admin) -> Told {
     robots::remove(admin, name, dry_run).await?;
-    let [verb, be] = if dry_run { ["would remove", "would be"] } else { ["removed", "are"] };
+    let [verb, be] = removal(dry_run);
     let text = format!("{verb} {name}; its secret and its tokens {be} void within seconds");
     Ok(Report::done(text, json!({ "name": name, "removed": !dry_run })))
 }

@@ -20,11 +20,11 @@ use berth_shared::{
     telemetry::chain,
 };
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     grant_text::{GrantText, first_rights, rules},
-    report::{Failure, Report, Told, refuse_if, warn},
+    report::{Failure, Report, Told, refuse_if, removal, warn},
 };
 
 #[derive(Subcommand)]
@@ -45,7 +45,7 @@ pub(crate) enum Verb {
 }
 
 #[derive(Args)]
-#[command(after_help = ADD_HELP)]
+#[command(after_help = include_str!("help/trust-add.txt"))]
 pub(crate) struct Add {
     /// The name to sign in with, with or without robot. in front.
     #[arg(value_parser = RobotName::from_typed)]
@@ -81,31 +81,6 @@ pub(crate) struct Add {
     #[arg(long)]
     dry_run: bool,
 }
-
-const ADD_HELP: &str = "\
-The machine signs in as robot.NAME with its issuer's token as password, or with the token alone as
-bearer token at /token. There is no secret to keep or to change.
-
-GitHub Actions, the branch main of one repository:
-  authctl trust add github --issuer https://token.actions.githubusercontent.com \\
-      --audience reg.homelab.lan --subject 'repo:org/app:ref:refs/heads/main' \\
-      --claim repository_owner_id=9919 --grant team/app:pull,push
-  Names can be registered anew when their owner has left; ids cannot. The id is shown by
-  curl -s https://api.github.com/users/ORG. The workflow needs `permissions: id-token: write`.
-
-Kubernetes, one service account; the cluster's keys are written down, so that nothing is fetched:
-  kubectl get --raw /.well-known/openid-configuration       shows the issuer
-  kubectl get --raw /openid/v1/jwks > keys.json
-  authctl trust add cluster --issuer https://kubernetes.default.svc.cluster.local \\
-      --audience reg.homelab.lan --subject system:serviceaccount:prod:builder \\
-      --keys keys.json --grant '**:pull'
-  The pod needs a projected service-account token with that audience.
-  To have the keys fetched, --keys-url https://API-SERVER:6443/openid/v1/jwks in place of --keys; the API
-  server gives them once this is there:
-  kubectl create clusterrolebinding berth-reads-keys \\
-      --clusterrole=system:service-account-issuer-discovery --group=system:unauthenticated
-
-docs/OPERATING.md has the workflow and the pod.";
 
 pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
     match verb {
@@ -206,15 +181,13 @@ fn summary(trust: &Trust) -> String {
 }
 
 fn json_trust(trust: &Trust, rules: usize) -> Value {
-    let claims: Map<_, _> =
-        trust.claims.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     let remote = trust.keys.remote();
     json!({
         "name": trust.name,
         "issuer": trust.issuer.as_str(),
         "audience": trust.audience.as_str(),
         "subject": trust.subject.as_str(),
-        "claims": claims,
+        "claims": trust.claims,
         "keys_url": remote.and_then(|remote| remote.keys_url.as_ref()).map(IssuerUrl::as_str),
         "keys_inline": remote.is_none(),
         "ca": remote.is_some_and(|remote| remote.ca.is_some()),
@@ -236,7 +209,7 @@ async fn list(admin: &Admin) -> Told {
 
 async fn remove(name: &RobotName, dry_run: bool, admin: &Admin) -> Told {
     trusts::remove(admin, name, dry_run).await?;
-    let [verb, be] = if dry_run { ["would remove", "would be"] } else { ["removed", "are"] };
+    let [verb, be] = removal(dry_run);
     let text = format!("{verb} {name}; the tokens that were got by it {be} void within seconds");
     Ok(Report::done(text, json!({ "name": name, "removed": !dry_run })))
 }

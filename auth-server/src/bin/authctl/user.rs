@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::{
     grant_text::{GrantText, rules, show_rules},
-    report::{Failure, Report, Told, table},
+    report::{Failure, Report, Told, removal, table},
     secret,
 };
 
@@ -114,9 +114,9 @@ async fn set_password(name: &UserName, how: &How, admin: &Admin) -> Told {
 
 async fn remove(name: &UserName, dry_run: bool, admin: &Admin) -> Told {
     let grants = users::remove(admin, name, dry_run).await?;
-    let (verb, void) = if dry_run { ("would remove", "would be") } else { ("removed", "are") };
+    let [verb, be] = removal(dry_run);
     let text = format!(
-        "{verb} {name} and the grants of that name ({grants}); tokens of {name} {void} void within \
+        "{verb} {name} and the grants of that name ({grants}); tokens of {name} {be} void within \
          seconds"
     );
     let json = json!({ "user": name.as_str(), "removed": !dry_run, "grants": grants });

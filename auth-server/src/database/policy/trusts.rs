@@ -6,7 +6,7 @@ use berth_shared::subject::RobotName;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::super::{Error, row::parse};
-use crate::trust::{InlineKeys, KeySource, Remote, RequiredClaims, Trust, url::IssuerUrl};
+use crate::trust::{InlineKeys, KeySource, Remote, Trust, url::IssuerUrl};
 
 /// Reads every trust, by its name.
 pub(super) async fn read(
@@ -37,7 +37,7 @@ fn read_trust(row: &SqliteRow) -> Result<Trust, Error> {
         issuer,
         audience: parse(row, "audience")?,
         subject: parse(row, "subject")?,
-        claims: RequiredClaims::from_json(&claims).ok_or(Error::Row(claims))?,
+        claims: serde_json::from_str(&claims).map_err(|_| Error::Row(claims))?,
         keys,
         created: row.try_get("created")?,
         last_used: row.try_get("last_used")?,

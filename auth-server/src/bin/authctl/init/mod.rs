@@ -13,9 +13,7 @@ mod urls;
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use auth_server::{
-    audit::Author, config::Config, database::Database, files, host::Host, keys::SigningKeys,
-};
+use auth_server::{admin::Admin, audit::Author, files, host::Host, keys::SigningKeys};
 use berth_shared::clock::Clock;
 use clap::Args;
 use serde_json::json;
@@ -27,17 +25,7 @@ use crate::{
 use layout::Layout;
 
 #[derive(Args)]
-#[command(after_help = "\
-Examples:
-  authctl init                                        for this machine alone
-  authctl init --host reg.homelab.lan,192.168.1.5     for the network
-  authctl init --htpasswd /etc/nginx/htpasswd         take over the users of nginx
-  authctl init --split --data /var/lib/berth          one directory per server
-
-What is there already is left as it is. With other hosts than before, a certificate that Berth made
-is renewed and public_urls in registry.toml is rewritten. A server.pem and server.key of your own in
-the directory of certificates are used and never changed.
-The password of the first user is $BERTH_PASSWORD if set, or random and printed once.")]
+#[command(after_help = include_str!("../help/init.txt"))]
 pub(crate) struct Arguments {
     /// The directory for settings, users and data [default: data]
     #[arg(long, env = "BERTH_DATA", value_name = "DIR")]
@@ -137,8 +125,9 @@ pub(crate) async fn run(arguments: &Arguments, author: Author) -> Told {
     let auth = settings::auth(&layout, &mut steps)?;
     let urls = settings::registry(arguments, &layout, &certificate, &mut steps)?;
     certificate.carry_out(&layout, &clock, &mut steps)?;
-    let database = open(&auth, &clock, &mut steps).await?.map(|database| database.acting(author));
-    let made = people.carry_out(&database, &auth, &mut steps).await?;
+    let admin = Admin::new(auth, author);
+    open(&admin, &mut steps).await?;
+    let made = people.carry_out(&admin, &mut steps).await?;
     let ca = certificate.is_berths().then(|| layout.certificates.ca_pem());
     let mut text = steps.lines.join("\n");
     if !steps.is_dry {
@@ -160,22 +149,19 @@ pub(crate) async fn run(arguments: &Arguments, author: Author) -> Told {
     Ok(Report::done(text, json))
 }
 
-/// Opens the database and makes the signing keys; nothing of that in a dry run.
-async fn open(
-    config: &Config,
-    clock: &Clock,
-    steps: &mut Steps,
-) -> Result<Option<Database>, Failure> {
+/// Makes the signing keys and the database; nothing of that in a dry run.
+async fn open(admin: &Admin, steps: &mut Steps) -> Result<(), Failure> {
+    let config = &admin.config;
     let path = config.database();
     if !path.exists() {
         steps.begin(format!("{} and the signing keys", path.display()));
     }
-    if steps.is_dry {
-        return Ok(None);
+    if !steps.is_dry {
+        files::make_directory(&config.data)?;
+        SigningKeys::open(&config.keys(), admin.clock())?;
+        admin.database().await?;
     }
-    files::make_directory(&config.data)?;
-    SigningKeys::open(&config.keys(), clock)?;
-    Ok(Some(Database::open(&path).await?))
+    Ok(())
 }
 
 #[cfg(test)]

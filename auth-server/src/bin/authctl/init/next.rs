@@ -38,7 +38,6 @@ pub(super) fn text(urls: &[String], ca: Option<&Path>, made: &Made) -> String {
 }
 
 fn trust(host: &str, ca: &Path) -> String {
-    let ca = ca.display();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let local = if name.parse::<Host>().is_ok_and(|host| host.is_local()) {
         "\n\nDocker does not check the certificate of localhost and 127.0.0.0/8; there it needs none of \
@@ -46,19 +45,6 @@ fn trust(host: &str, ca: &Path) -> String {
     } else {
         ""
     };
-    let copy = |tool: &str, folder: &str| {
-        format!("  {tool:<11}sudo mkdir -p {folder}/{host} && sudo cp {ca} {folder}/{host}/ca.crt")
-    };
-    format!(
-        "Tell each client to trust Berth's CA ({ca}):\n\n{}\n{}\n{}\n\n\
-         containerd needs no hosts.toml for it. A Kubernetes node looks there if its \
-         /etc/containerd/config.toml says so, which containerd 1 does not by itself:\n\n  \
-         [plugins.\"io.containerd.grpc.v1.cri\".registry]\n    \
-         config_path = \"/etc/containerd/certs.d\"\n\n\
-         A pull secret names the port too: kubectl create secret docker-registry \
-         --docker-server={host} …{local}",
-        copy("docker", "/etc/docker/certs.d"),
-        copy("podman", "/etc/containers/certs.d"),
-        copy("containerd", "/etc/containerd/certs.d"),
-    )
+    let text = format!(include_str!("trust.txt"), host = host, ca = ca.display());
+    text.trim_end().to_owned() + local
 }

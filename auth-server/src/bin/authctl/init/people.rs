@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use auth_server::{
-    config::Config,
-    database::Database,
+    admin::Admin,
     files,
     users::{
         NEW_COST, PASSWORD_BYTES_MAX, Password,
@@ -21,7 +20,6 @@ use zeroize::Zeroizing;
 
 use super::{Arguments, Steps, given};
 use crate::{
-    grant_text::now,
     report::{Failure, refuse_if},
     secret,
 };
@@ -72,13 +70,8 @@ impl Plan {
 
     /// Grants before users: a user who is there has been given everything, so a run that was
     /// killed in between is completed by the next.
-    pub(super) async fn carry_out(
-        self,
-        database: &Option<Database>,
-        config: &Config,
-        steps: &mut Steps,
-    ) -> Result<Made, Failure> {
-        let path = &config.htpasswd;
+    pub(super) async fn carry_out(self, admin: &Admin, steps: &mut Steps) -> Result<Made, Failure> {
+        let path = &admin.config.htpasswd;
         let shown = path.display();
         let old = files::read(path).ok().map(|bytes| Htpasswd::parse(&bytes));
         let holds_nobody =
@@ -88,7 +81,7 @@ impl Plan {
             Self::TakeOver(source, bytes) if holds_nobody => {
                 let source = source.display();
                 if steps.begin(format!("{shown} from {source}, and the grant everyone **:*")) {
-                    give_everything(database.as_ref(), Grantee::Everyone).await?;
+                    give_everything(admin, Grantee::Everyone).await?;
                     let mut whole = bytes.clone();
                     // A last line without an end could be taken for one that is being written.
                     if !whole.ends_with(b"\n") {
@@ -111,7 +104,7 @@ impl Plan {
             )),
             Self::One(name, given) if old.is_none() => {
                 if steps.begin(format!("the user {name} with the grant **:*")) {
-                    give_everything(database.as_ref(), Grantee::User(name.clone())).await?;
+                    give_everything(admin, Grantee::User(name.clone())).await?;
                     let chosen = match given {
                         Some(given) => given,
                         None => Password::new(password.insert(secret::random()?).clone())?,
@@ -128,18 +121,17 @@ impl Plan {
             }
             Self::One(..) | Self::Nobody => {}
         }
-        let users = files::read(path).map(|bytes| Htpasswd::parse(&bytes)).unwrap_or_default();
-        if let Some(database) = database {
-            database.reconcile_users(&users.fingerprints()).await?;
+        let users = admin.users();
+        if !steps.is_dry {
+            admin.database().await?.reconcile_users(&users.fingerprints()).await?;
         }
         Ok(Made { user: users.users.into_keys().next(), password })
     }
 }
 
-async fn give_everything(database: Option<&Database>, grantee: Grantee) -> Result<(), Failure> {
-    let Some(database) = database else { return Ok(()) };
+async fn give_everything(admin: &Admin, grantee: Grantee) -> Result<(), Failure> {
     let pattern = "**".parse()?;
     let effect = Effect::Allow;
     let rule = Rule { grantee, pattern, effect, actions: Actions::ALL, expires: None };
-    Ok(database.add_rules(&[rule], now()).await?)
+    Ok(admin.database().await?.add_rules(&[rule], admin.now()).await?)
 }

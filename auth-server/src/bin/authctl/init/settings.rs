@@ -11,7 +11,7 @@ use toml_edit::{DocumentMut, Item};
 use super::{
     Arguments, Steps, certificate,
     layout::{Layout, named_from},
-    urls::{PORT_DEFAULT, read_urls, set_urls, urls_in},
+    urls::{PORT_DEFAULT, read_urls, set, set_urls, urls_in},
 };
 use crate::report::Failure;
 
@@ -130,12 +130,8 @@ fn listen_in(document: &DocumentMut) -> String {
 
 /// Moves the listener along with the port of the URLs, if it was on that port.
 fn set_listen_port(document: &mut DocumentMut, old: u16, new: u16) {
-    let Some(listen) = document.get_mut("listen").and_then(Item::as_value_mut) else { return };
-    let address = listen.as_str().and_then(|text| text.strip_suffix(&format!(":{old}")));
-    if let Some(moved) = address.map(|address| format!("{address}:{new}")) {
-        let decor = listen.decor().clone();
-        *listen = moved.into();
-        *listen.decor_mut() = decor;
+    if let Some(address) = listen_in(document).strip_suffix(&format!(":{old}")) {
+        set(document, "listen", format!("{address}:{new}").into());
     }
 }
 
@@ -146,37 +142,7 @@ fn quoted(text: &str) -> String {
 fn auth_text(layout: &Layout) -> String {
     let from = |target| quoted(&named_from(&layout.auth_toml, target));
     format!(
-        "\
-# Settings of auth-server and authctl. Every key is explained in deploy/config/auth.example.toml.
-# Relative paths are relative to the directory of this file.
-
-# The `iss` and the `aud` of every token; registry.toml says the same.
-issuer = \"berth\"
-services = [\"berth\"]
-
-# The users: bcrypt hashes, as `authctl user add` and `htpasswd -B` write them.
-# The file is read again when it changes.
-htpasswd = {htpasswd}
-
-# The database of grants, and the signing keys.
-data = {data}
-
-# The private socket on which registry-server is answered.
-socket = {socket}
-
-# How long a token holds. Revoking does not wait for that.
-token_life_secs = 900
-
-# error, warn, info or debug; as \"text\" for people or as \"json\".
-log = \"info\"
-log_format = \"text\"
-
-# Where the registry's certificate and Berth's CA lie. auth-server renews the certificate before it
-# expires, if Berth's CA has signed it, and warns about any other.
-[certificates]
-directory = {certs}
-ca = {ca}
-",
+        include_str!("auth.toml.template"),
         htpasswd = from(&layout.htpasswd),
         data = from(&layout.auth_data),
         socket = from(&layout.socket),
@@ -189,40 +155,7 @@ fn registry_text(layout: &Layout, urls: &[String], listen: &str) -> String {
     let from = |target| quoted(&named_from(&layout.registry_toml, target));
     let urls: Vec<_> = urls.iter().map(|url| quoted(url)).collect();
     format!(
-        "\
-# Settings of registry-server. Every key is explained in deploy/config/registry.example.toml.
-# Relative paths are relative to the directory of this file.
-
-# Where it listens.
-listen = {listen}
-
-# The origins by which clients reach it, port included. The first is the one that clients are sent
-# to for a token when they come by another.
-public_urls = [{urls}]
-
-# The metadata and the blobs.
-data = {data}
-
-# The `aud` and the `iss` that tokens must have; auth.toml says the same.
-service = \"berth\"
-issuer = \"berth\"
-
-# The private socket of auth-server.
-auth_socket = {socket}
-
-# Proxies in front whose X-Forwarded-For is believed, such as [\"127.0.0.1/32\"].
-trusted_proxies = []
-
-# error, warn, info or debug; as \"text\" for people or as \"json\".
-log = \"info\"
-log_format = \"text\"
-
-# Read again when the files change. Behind a proxy that ends TLS leave this out, and listen on
-# loopback.
-[tls]
-certificate = {certificate}
-key = {key}
-",
+        include_str!("registry.toml.template"),
         listen = quoted(listen),
         urls = urls.join(", "),
         data = from(&layout.registry_data),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use auth_server::host::Host;
+use auth_server::{config::Config, database::Database, host::Host};
 use clap::Parser;
 
 use super::*;

@@ -2,7 +2,7 @@
 
 use auth_server::{files, host::Host};
 use http::Uri;
-use toml_edit::{Array, DocumentMut, Item, value};
+use toml_edit::{Array, DocumentMut, Item, Value};
 
 use super::layout::Layout;
 
@@ -42,10 +42,14 @@ pub(super) fn read_urls(urls: &[String]) -> (Vec<Host>, u16) {
 
 /// Makes these the public URLs.
 pub(super) fn set_urls(document: &mut DocumentMut, urls: &[String]) {
-    let mut array: Array = urls.iter().map(String::as_str).collect();
-    if let Some(old) = document.get("public_urls").and_then(Item::as_value) {
-        // What is written behind the value on its line.
-        *array.decor_mut() = old.decor().clone();
+    let urls: Array = urls.iter().map(String::as_str).collect();
+    set(document, "public_urls", urls.into());
+}
+
+/// Puts a value in place of another, between what is written around that.
+pub(super) fn set(document: &mut DocumentMut, key: &str, mut new: Value) {
+    if let Some(old) = document.get(key).and_then(Item::as_value) {
+        *new.decor_mut() = old.decor().clone();
     }
-    document["public_urls"] = value(array);
+    document[key] = new.into();
 }

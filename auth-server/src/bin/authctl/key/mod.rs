@@ -7,7 +7,7 @@ use auth_server::{
     keys::{How, KeyInfo, KeyState, Rotated, SigningKeys, rotate},
 };
 use berth_shared::clock::rfc3339;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::json;
 
 use crate::report::{Failure, Report, Told, table, warn};
@@ -17,75 +17,54 @@ mod tests;
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
-    Rotate(RotateArguments),
+    /// Let the next key sign; the old one stays published until nothing that it signed is in use.
+    ///
+    /// The running auth-server takes the change into use by itself, and no request is refused: the next
+    /// key has been published since the last rotation, and a new next key is published now. What
+    /// verifies by certificates wants new ones: authctl key export.
+    #[command(after_help = include_str!("../help/key-rotate.txt"))]
+    Rotate {
+        /// Do not wait until every registry knows the next key. Berth's asks every two seconds; others
+        /// may refuse new tokens for some minutes.
+        #[arg(long)]
+        now: bool,
+        /// The keys may have leaked: none that is there is used or published any more, the next one
+        /// included. Clients fetch new tokens by themselves; uploads that last for longer than a token
+        /// begin anew.
+        #[arg(long)]
+        compromised: bool,
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// List the keys: which one signs, which will, and when the old ones go.
-    #[command(after_help = LIST_HELP)]
+    #[command(after_help = include_str!("../help/key-list.txt"))]
     List,
     /// Write certificates over all published keys to standard output, for a registry that verifies
     /// tokens by a certificate bundle.
     ///
     /// The next key is among them, so that the bundle outlives one rotation. Write it again after
     /// each.
-    #[command(after_help = EXPORT_HELP)]
+    #[command(after_help = include_str!("../help/key-export.txt"))]
     Export,
 }
 
-/// Let the next key sign; the old one stays published until nothing that it signed is in use.
-///
-/// The running auth-server takes the change into use by itself, and no request is refused: the next
-/// key has been published since the last rotation, and a new next key is published now. What
-/// verifies by certificates wants new ones: authctl key export.
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  authctl key rotate                  once a year, say
-  authctl key rotate --dry-run        is it possible yet?
-  authctl key rotate --compromised    somebody may have read the keys
-
-Six minutes after a rotation every registry has fetched the next key; before that the verb refuses
-(exit code 1) and says when it will do.")]
-pub(crate) struct RotateArguments {
-    /// Do not wait until every registry knows the next key. Berth's asks every two seconds; others
-    /// may refuse new tokens for some minutes.
-    #[arg(long)]
-    now: bool,
-    /// The keys may have leaked: none that is there is used or published any more, the next one
-    /// included. Clients fetch new tokens by themselves; uploads that last for longer than a token
-    /// begin anew.
-    #[arg(long)]
-    compromised: bool,
-    /// Say what would be done, and do nothing.
-    #[arg(long)]
-    dry_run: bool,
-}
-
-const LIST_HELP: &str = "\
-Examples:
-  authctl key list
-  authctl key list --json
-
-active signs; next is published and signs after authctl key rotate; retired signs no more and stays
-published until the time under GOES. What is listed here is what /keys publishes.";
-
-const EXPORT_HELP: &str = "\
-Examples:
-  authctl key export > /etc/docker/registry/berth.pem    its rootcertbundle; restart it after that";
-
 pub(crate) async fn run(verb: &Verb, admin: &Admin) -> Told {
     match verb {
-        Verb::Rotate(arguments) => carry_out(arguments, admin).await,
+        Verb::Rotate { now, compromised, dry_run } => {
+            let how = match (compromised, now) {
+                (true, _) => How::Compromised,
+                (false, true) => How::Now,
+                (false, false) => How::InOrder,
+            };
+            carry_out(how, *dry_run, admin).await
+        }
         Verb::List => list(admin),
         Verb::Export => export(admin),
     }
 }
 
-async fn carry_out(arguments: &RotateArguments, admin: &Admin) -> Told {
-    let RotateArguments { now, compromised, dry_run } = *arguments;
-    let how = match (compromised, now) {
-        (true, _) => How::Compromised,
-        (false, true) => How::Now,
-        (false, false) => How::InOrder,
-    };
+async fn carry_out(how: How, dry_run: bool, admin: &Admin) -> Told {
     let rotated = rotate(&admin.config.keys(), how, dry_run, admin.clock())?;
     // A database that is out of order must not keep anybody from dropping a key that leaked.
     if !dry_run && let Err(Failure { reason, .. }) = record(&rotated, admin).await {
