@@ -38,7 +38,7 @@ const POLICY: &str = "the policy is held as a whole, and read when an administra
 const PAGE: &str = "every row behind the id is one of the page, and the limit ends it";
 
 /// What reads all of a table, or sorts, or seems to.
-const READ_ALL: [ReadsAll; 17] = [
+const READ_ALL: [ReadsAll; 18] = [
     ReadsAll { statement: "SELECT grantee, counter FROM counters", why: POLICY },
     ReadsAll { statement: "SELECT grantee, pattern, effect, actions, expires FROM g", why: POLICY },
     ReadsAll { statement: "SELECT group_name, member FROM group_members", why: POLICY },
@@ -64,8 +64,13 @@ const READ_ALL: [ReadsAll; 17] = [
     },
     ReadsAll {
         statement: "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens \
-                    WHERE CAST",
-        why: "`authctl refresh-tokens` lists them, in a process of its own",
+                    WHERE subject",
+        why: "sorts those of one subject, as many as an account may have",
+    },
+    ReadsAll {
+        statement: "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens \
+                    WHERE id",
+        why: PAGE,
     },
     ReadsAll {
         statement: "DELETE FROM sign_in_addresses WHERE name = $1 AND",

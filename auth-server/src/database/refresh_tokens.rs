@@ -26,6 +26,9 @@ use crate::audit::Act;
 /// goes. A login that is repeated by a script leaves a new one each time.
 pub const PER_SUBJECT_MAX: i64 = 100;
 
+/// Rows that are read at once.
+const PAGE: i64 = 1000;
+
 /// A refresh token that is about to be kept.
 #[derive(Debug)]
 pub struct NewRefreshToken {
@@ -132,13 +135,28 @@ impl Database {
         &self,
         subject: Option<&Subject>,
     ) -> Result<Vec<RefreshTokenRow>, Error> {
-        let query = sqlx::query(
-            "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
-             WHERE CAST($1 AS TEXT) IS NULL OR subject = $1 ORDER BY id",
-        );
-        let query = query.bind(subject.map(Subject::claim));
-        let rows = query.fetch_all(&mut *self.reader.lock().await).await?;
-        rows.iter().map(read_row).collect()
+        if let Some(subject) = subject {
+            let query = sqlx::query(
+                "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
+                 WHERE subject = $1 ORDER BY id",
+            );
+            let query = query.bind(subject.claim());
+            let rows = query.fetch_all(&mut *self.reader.lock().await).await?;
+            return rows.iter().map(read_row).collect();
+        }
+        let mut all: Vec<RefreshTokenRow> = Vec::new();
+        loop {
+            let query = sqlx::query(
+                "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
+                 WHERE id > $1 ORDER BY id LIMIT $2",
+            );
+            let query = query.bind(all.last().map_or(0, |row| row.id)).bind(PAGE);
+            let rows = query.fetch_all(&mut *self.reader.lock().await).await?;
+            if rows.is_empty() {
+                return Ok(all);
+            }
+            all.extend(rows.iter().map(read_row).collect::<Result<Vec<_>, _>>()?);
+        }
     }
 
     /// Ends refresh tokens, and voids the tokens of whose they were: those that came from them
