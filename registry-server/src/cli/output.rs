@@ -13,11 +13,10 @@ use berth_shared::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use registry_server::{
-    jobs::event::{Outcome, Told},
+    jobs::event::{Outcome, Tale, Told},
     registry::event::Event,
 };
 use serde::Serialize;
-use tokio::sync::mpsc;
 
 /// Why a verb did nothing, or broke off, for a person to read.
 #[derive(Debug)]
@@ -125,7 +124,7 @@ fn style(template: &str) -> ProgressStyle {
 /// Prints what work tells, but for its failure, which is given. How it ended comes to `ended`, which
 /// gives the line to print and whether anything was wrong; `None` where work cannot end so.
 pub(crate) async fn follow<O: Serialize>(
-    mut events: mpsc::Receiver<Told<O>>,
+    mut events: Tale<O>,
     as_json: bool,
     ended: impl Fn(&O) -> Option<(String, bool)>,
 ) -> Ended {

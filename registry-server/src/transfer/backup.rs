@@ -76,7 +76,7 @@ pub async fn backup(
         }
         backup.blobs.progress().await?;
     }
-    let superfluous = backup.superfluous().await?;
+    let superfluous = superfluous(&backup.blobs).await?;
     let description = backup.describe(made).await?;
     let Backup { blobs, mut done, .. } = backup;
     blobs.database.close().await;
@@ -128,14 +128,14 @@ impl Backup {
         self.done = Summary { repositories, manifests, blobs, bytes, missing, ..self.done };
         Ok(Description::new(made, repositories, manifests, *total))
     }
+}
 
-    /// The objects that the snapshot does not name.
-    async fn superfluous(&self) -> Result<Vec<Location>, Error> {
-        let mut found = Vec::new();
-        for shard in 0..=u8::MAX {
-            let objects = self.blobs.objects.target().list(shard).await?.objects;
-            found.extend(self.blobs.database.owned_in(shard).await?.orphans(objects));
-        }
-        Ok(found)
+/// The objects that the snapshot does not name.
+async fn superfluous(blobs: &Blobs) -> Result<Vec<Location>, Error> {
+    let mut found = Vec::new();
+    for shard in 0..=u8::MAX {
+        let objects = blobs.objects.target().list(shard).await?.objects;
+        found.extend(blobs.database.owned_in(shard).await?.orphans(objects));
     }
+    Ok(found)
 }
