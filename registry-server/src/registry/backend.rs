@@ -29,10 +29,10 @@ pub(crate) enum Known {
 
 /// The backend of one registry; clones share it.
 #[derive(Clone)]
-pub(super) struct Backend {
-    pub(super) database: Database,
-    pub(super) store: Arc<dyn Store>,
-    pub(super) clock: Clock,
+pub(crate) struct Backend {
+    pub(crate) database: Database,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Clock,
     settings: Arc<ArcSwap<Settings>>,
     /// Whether objects stay where they lie, whatever goes: a dry run is on a copy of the database.
     deletes_nothing: bool,
@@ -59,7 +59,7 @@ impl Backend {
     }
 
     /// What holds at the moment.
-    pub(super) fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         **self.settings.load()
     }
 
@@ -80,7 +80,7 @@ impl Backend {
     }
 
     /// Whoever makes the registry read-only counts on it that nothing changes from then on.
-    pub(super) fn refuse_when_read_only(&self) -> Result<(), Error> {
+    pub(crate) fn refuse_when_read_only(&self) -> Result<(), Error> {
         if self.is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
@@ -123,7 +123,7 @@ impl Backend {
     }
 
     /// What is known about the blob.
-    pub(super) async fn know(&self, digest: &Digest) -> Result<Known, Error> {
+    pub(crate) async fn know(&self, digest: &Digest) -> Result<Known, Error> {
         Ok(match self.database.blob(digest).await? {
             Some(blob) if self.is_sound(&blob).await? => Known::Sound(blob.size),
             Some(blob) => Known::Unsound(blob.location),
@@ -161,7 +161,7 @@ impl Backend {
 
     /// Deletes objects that the database has let go, and says of each what became of it. One that
     /// stays, or whose row does, is tried again by the next collection.
-    pub(super) async fn delete_objects(&self, dead: &[Dead]) -> Vec<Result<(), storage::Error>> {
+    pub(crate) async fn delete_objects(&self, dead: &[Dead]) -> Vec<Result<(), storage::Error>> {
         let results = self.remove_objects(dead).await;
         self.forget(deleted(dead, &results)).await;
         results

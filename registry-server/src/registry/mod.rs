@@ -3,14 +3,13 @@
 //! It knows neither HTTP nor how rights are found; whoever calls it shows a `Permit` for the
 //! repository. Its errors are those of the specification's table.
 
-mod backend;
+pub(crate) mod backend;
 pub(crate) mod blob;
 pub(crate) mod content;
 pub mod delete;
 pub mod event;
 pub mod gc;
 pub(crate) mod hash;
-pub(crate) mod intake;
 pub mod inventory;
 pub(crate) mod list;
 pub(crate) mod manifest;
@@ -34,16 +33,13 @@ use berth_shared::{
 };
 
 use crate::{
-    metadata::{
-        self, Cache, Database, manifest::PutError, totals::Totals, upload::InvalidUploadId,
-    },
+    metadata::{self, Cache, Database, totals::Totals, upload::InvalidUploadId},
     storage::{self, Shares, Store},
 };
 use backend::Backend;
 use blob::Blobs;
 use delete::Deletion;
 use gc::Collector;
-use intake::Intake;
 use list::Lists;
 use manifest::Manifests;
 use matching::Matching;
@@ -96,13 +92,12 @@ pub struct Limits {
 /// A registry: its parts, each with what it needs. Clones share them.
 #[derive(Clone)]
 pub struct Registry {
-    backend: Backend,
+    pub(crate) backend: Backend,
     pub(crate) blobs: Blobs,
     pub(crate) mounts: Mounts,
     pub(crate) uploads: Uploads,
     pub(crate) manifests: Manifests,
     pub(crate) lists: Lists,
-    pub(crate) intake: Intake,
     /// Deletes on request.
     pub deletion: Deletion,
     /// Collects garbage.
@@ -236,6 +231,7 @@ impl From<metadata::Error> for Error {
             metadata::Error::Busy => Self::WriterBusy,
             metadata::Error::TooManyLookups(busy) => Self::Busy(busy),
             metadata::Error::Closed => Self::Closing,
+            metadata::Error::Missing(digests) => Self::ManifestReferencesUnknown(digests),
             error => Self::Metadata(error),
         }
     }
@@ -244,15 +240,6 @@ impl From<metadata::Error> for Error {
 impl From<InvalidUploadId> for Error {
     fn from(_: InvalidUploadId) -> Self {
         Self::UploadUnknown
-    }
-}
-
-impl From<PutError> for Error {
-    fn from(error: PutError) -> Self {
-        match error {
-            PutError::Missing(digests) => Self::ManifestReferencesUnknown(digests),
-            PutError::Failed(error) => error.into(),
-        }
     }
 }
 
@@ -286,7 +273,6 @@ impl Registry {
             mounts: Mounts::new(backend.clone(), matching.clone()),
             manifests: Manifests::new(backend.clone(), deletion.clone()),
             lists: Lists::new(backend.clone(), memory.clone(), matching),
-            intake: Intake::new(backend.clone()),
             deletion,
             collector: Collector::new(backend.clone(), uploads.clone(), Arc::clone(&maintenance)),
             verifier: Verifier::new(backend.clone(), maintenance),

@@ -19,17 +19,16 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     path::Path,
-    sync::Arc,
     time::Instant,
 };
 
 use berth_shared::{digest::Digest, name::RepositoryName, unix_owner::Owner};
-use tokio::task::spawn_blocking;
+use tokio::{runtime::Handle, task::spawn_blocking};
 
 use super::error::Error;
 use crate::{
     data::Offline,
-    registry::{self, Registry},
+    registry::{self, backend::Backend},
     storage::disk::{How, TakingIn},
 };
 use batch::{Batch, Examined};
@@ -56,6 +55,8 @@ fn unreadable(source: io::Error) -> Error {
 
 /// Imports the store in `directory`, and tells how it goes. What it took until it broke off is kept.
 ///
+/// All of it is one task of the blocking pool, since most of it is work on files.
+///
 /// # Errors
 /// What keeps it from going on.
 pub async fn run(
@@ -64,44 +65,39 @@ pub async fn run(
     options: Options,
     tell: Tell,
 ) -> Result<Summary, Error> {
-    let place = directory.to_owned();
-    let old = in_background(move || OldStore::open(&place).map_err(unreadable)).await?;
-    let old = Arc::new(old.ok_or_else(|| {
-        Error::Refused(format!(
-            "{} holds no docker/registry/v2/repositories: name the directory that the old \
-             registry's configuration calls rootdirectory",
-            directory.display()
-        ))
-    })?);
-    if offline.registry.is_read_only() {
-        return Err(registry::Error::ReadOnly.into());
-    }
-    let mut import = Import {
-        registry: offline.registry.clone(),
-        taking_in: offline.taking_in(options.how, options.owner),
-        old,
-        options,
-        tell,
-        examined: HashMap::new(),
-        batch: Batch::default(),
-        bytes_total: 0,
-        bytes_done: 0,
-        summary: Summary::default(),
+    let backend = offline.registry.backend.clone();
+    let taking_in = offline.taking_in(options.how, options.owner);
+    let directory = directory.to_owned();
+    let import = move || {
+        let old = OldStore::open(&directory).map_err(unreadable)?.ok_or_else(|| {
+            Error::Refused(format!(
+                "{} holds no docker/registry/v2/repositories: name the directory that the old \
+                 registry's configuration calls rootdirectory",
+                directory.display()
+            ))
+        })?;
+        backend.refuse_when_read_only()?;
+        let import = Import {
+            backend,
+            taking_in,
+            old,
+            options,
+            tell,
+            examined: HashMap::new(),
+            batch: Batch::default(),
+            bytes_total: 0,
+            bytes_done: 0,
+            summary: Summary::default(),
+        };
+        Handle::current().block_on(import.everything())
     };
-    import.everything().await
-}
-
-/// Does file work on the blocking pool.
-async fn in_background<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    spawn_blocking(work).await.map_err(|panicked| unreadable(io::Error::other(panicked)))?
+    spawn_blocking(import).await.map_err(|panicked| unreadable(io::Error::other(panicked)))?
 }
 
 struct Import {
-    registry: Registry,
+    backend: Backend,
     taking_in: TakingIn,
-    old: Arc<OldStore>,
+    old: OldStore,
     options: Options,
     tell: Tell,
     /// What became of each blob that was come across: many repositories name the same.
@@ -114,34 +110,28 @@ struct Import {
 }
 
 impl Import {
-    async fn everything(&mut self) -> Result<Summary, Error> {
+    async fn everything(mut self) -> Result<Summary, Error> {
         let begun = Instant::now();
-        let old = Arc::clone(&self.old);
-        let find = move || {
-            let mut faults = Vec::new();
-            let names = old.repositories(&mut faults).map_err(unreadable)?;
-            Ok((names, faults))
-        };
-        let (names, faults) = in_background(find).await?;
+        let mut faults = Vec::new();
+        let names = self.old.repositories(&mut faults).map_err(unreadable)?;
         for fault in faults {
             self.problem(fault.place, fault.what, Vec::new());
         }
-        self.measure(&names).await?;
+        self.measure(&names)?;
         for name in &names {
             self.summary.repositories += 1;
             self.repository(name).await?;
         }
         self.finish().await?;
         self.summary.millis = registry::gc::millis(begun.elapsed());
-        Ok(self.summary.clone())
+        Ok(self.summary)
     }
 
     /// Adds up how many bytes there are to look after, for whoever waits.
-    async fn measure(&mut self, names: &[RepositoryName]) -> Result<(), Error> {
+    fn measure(&mut self, names: &[RepositoryName]) -> Result<(), Error> {
         let mut seen = HashSet::new();
         for name in names {
-            let repository = self.read(name).await?;
-            for (digest, named) in repository.blobs() {
+            for (digest, named) in self.read(name)?.blobs() {
                 if seen.insert(digest.clone()) {
                     self.bytes_total += named.size.unwrap_or(0);
                 }
@@ -151,15 +141,13 @@ impl Import {
         Ok(())
     }
 
-    async fn read(&self, name: &RepositoryName) -> Result<OldRepository, Error> {
-        let (old, name) = (Arc::clone(&self.old), name.clone());
-        let (limits, now) = (self.registry.settings().limits, self.registry.intake.now());
-        let read = move || OldRepository::read(&old, &name, &limits, now).map_err(unreadable);
-        in_background(read).await
+    fn read(&self, name: &RepositoryName) -> Result<OldRepository, Error> {
+        let (limits, now) = (self.backend.settings().limits, self.backend.clock.now());
+        OldRepository::read(&self.old, name, &limits, now).map_err(unreadable)
     }
 
     async fn repository(&mut self, name: &RepositoryName) -> Result<(), Error> {
-        let mut repository = self.read(name).await?;
+        let mut repository = self.read(name)?;
         self.examine(&repository).await?;
         let mut faults = std::mem::take(&mut repository.faults);
         faults.extend(self.faults_of_blobs(&repository));

@@ -12,7 +12,7 @@ use berth_shared::{clock::Clock, digest::Algorithm};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{config::Config, registry::intake::Known};
+use crate::{config::Config, registry::backend::Known};
 
 /// A store as `distribution` writes it.
 struct Old {
@@ -143,7 +143,7 @@ impl Berth {
         let registry = &self.offline.registry;
         let repository = repository.parse().unwrap();
         let linked = registry.database().linked_blob(&repository, digest).await.unwrap()?;
-        let known = registry.intake.know(digest).await.unwrap();
+        let known = registry.backend.know(digest).await.unwrap();
         assert_eq!(known, Known::Sound(linked.blob.size), "{digest}");
         let location = linked.blob.location.as_str();
         let path = self.folder.path().join("data/objects").join(&location[..2]).join(location);
