@@ -55,7 +55,7 @@ impl Job {
                 Outcome::Deleted(deletion.await?)
             }
             Self::Hold => {
-                let _hold = registry.hold().await;
+                let _hold = registry.collector.hold().await;
                 events.say(Event::Held).await?;
                 events.abandoned().await;
                 return Err(Error::Abandoned);

@@ -1,7 +1,7 @@
 //! What every part of the registry stands on: the database, the store, the time, and the settings in
 //! force.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use berth_shared::{
@@ -28,7 +28,7 @@ pub(crate) enum Known {
 }
 
 /// The backend of one registry; clones share it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Backend {
     pub(crate) database: Database,
     pub(crate) store: Arc<dyn Store>,
@@ -209,10 +209,4 @@ pub(super) fn warn_of_damage(blob: &Blob) {
         digest = %blob.digest, object = blob.location.as_str(), size_bytes = blob.size,
         "blob is damaged: its object is missing or too short; pushing it again repairs it"
     );
-}
-
-impl fmt::Debug for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Backend").field("store", &self.store).finish_non_exhaustive()
-    }
 }

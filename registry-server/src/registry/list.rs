@@ -119,7 +119,7 @@ pub(crate) struct AllTags {
 }
 
 /// The lists; clones share their turns.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Lists {
     backend: Backend,
     memory: Budget,

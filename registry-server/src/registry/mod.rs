@@ -21,7 +21,7 @@ pub mod verify;
 #[cfg(test)]
 mod version_4;
 
-use std::{fmt, path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use berth_shared::{
     claimant::Claimant,
@@ -33,7 +33,7 @@ use berth_shared::{
 };
 
 use crate::{
-    metadata::{self, Cache, Database, totals::Totals, upload::InvalidUploadId},
+    metadata::{self, Database, totals::Totals, upload::InvalidUploadId},
     storage::{self, Shares, Store},
 };
 use backend::Backend;
@@ -90,7 +90,7 @@ pub struct Limits {
 }
 
 /// A registry: its parts, each with what it needs. Clones share them.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Registry {
     pub(crate) backend: Backend,
     pub(crate) blobs: Blobs,
@@ -318,11 +318,6 @@ impl Registry {
         self.backend.set_read_only(read_only);
     }
 
-    /// Keeps every stored object from being deleted until the result is dropped.
-    pub async fn hold(&self) -> tokio::sync::OwnedRwLockReadGuard<()> {
-        self.collector.hold().await
-    }
-
     /// Whether database and store answer.
     ///
     /// # Errors
@@ -331,24 +326,9 @@ impl Registry {
         self.backend.check().await
     }
 
-    /// How many bytes are free where objects lie, if the store knows.
-    pub(crate) async fn free_bytes(&self) -> Result<Option<u64>, Error> {
-        Ok(self.backend.store.free_bytes().await?)
-    }
-
     /// Counts what is stored.
     pub(crate) async fn totals(&self) -> Result<Totals, Error> {
         Ok(self.backend.database.totals().await?)
-    }
-
-    /// Where the database lies.
-    pub(crate) fn database_path(&self) -> &Path {
-        self.backend.database.path()
-    }
-
-    /// What is kept before the database.
-    pub(crate) fn cache(&self) -> &Cache {
-        self.backend.database.cache()
     }
 
     #[cfg(test)]
@@ -364,11 +344,5 @@ impl Registry {
     /// Ends: what is being read is given up, and what is queued to be written is refused.
     pub(crate) async fn close(&self) {
         self.backend.database.close().await;
-    }
-}
-
-impl fmt::Debug for Registry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").field("backend", &self.backend).finish_non_exhaustive()
     }
 }

@@ -84,7 +84,7 @@ pub struct Summary {
 }
 
 /// Collects garbage; clones share their turns.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Collector {
     backend: Backend,
     uploads: Uploads,
@@ -104,7 +104,7 @@ impl Collector {
     }
 
     /// Keeps every stored object from being deleted until the result is dropped.
-    pub(super) async fn hold(&self) -> tokio::sync::OwnedRwLockReadGuard<()> {
+    pub(crate) async fn hold(&self) -> tokio::sync::OwnedRwLockReadGuard<()> {
         Arc::clone(&self.holds).read_owned().await
     }
 
