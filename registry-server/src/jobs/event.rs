@@ -144,7 +144,7 @@ mod tests {
             json!({ "event": "repaired", "digest": DIGEST, "how": "copied" }),
         );
         step(
-            Event::Progress { done: 1, total: 2, bytes_done: 3, bytes_total: u64::MAX },
+            Event::Progress { done: Some(1), total: Some(2), bytes_done: 3, bytes_total: u64::MAX },
             json!({
                 "event": "progress", "done": 1, "total": 2, "bytes_done": 3,
                 "bytes_total": u64::MAX,

@@ -6,11 +6,7 @@
 use berth_shared::{digest::Digest, name::RepositoryName, reference::Reference};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Error,
-    backend::Backend,
-    event::{Event, Events},
-};
+use super::{Error, backend::Backend, event::Events};
 use crate::metadata::deletion::{Held, ROWS_MAX, Step};
 
 /// How many indexes above a manifest are looked at when a client deletes it, for a line in the log.
@@ -207,8 +203,7 @@ impl Emptying<'_> {
         }
         self.rows += rows;
         let total = self.held.rows.max(self.rows);
-        let (done, bytes_done, bytes_total) = (self.rows, 0, 0);
-        self.events.say(Event::Progress { done, total, bytes_done, bytes_total }).await?;
+        self.events.progress((self.rows, total), (0, 0)).await?;
         self.backend.refuse_when_read_only()
     }
 }

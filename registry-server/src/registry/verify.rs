@@ -356,14 +356,8 @@ impl Verification {
     }
 
     async fn progress(&self) -> Result<(), Error> {
-        self.events
-            .say(Event::Progress {
-                done: self.done.blobs,
-                total: self.total.count,
-                bytes_done: self.done.bytes,
-                bytes_total: self.total.bytes,
-            })
-            .await
+        let Self { done, total, .. } = self;
+        self.events.progress((done.blobs, total.count), (done.bytes, total.bytes)).await
     }
 }
 

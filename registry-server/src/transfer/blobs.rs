@@ -62,9 +62,8 @@ impl Blobs {
 
     /// Tells how far it is.
     pub(super) async fn progress(&self) -> Result<(), Error> {
-        let BlobTotals { count: total, bytes: bytes_total, .. } = self.total;
-        let BlobTotals { count: done, bytes: bytes_done, .. } = self.done;
-        Ok(self.events.say(Event::Progress { done, total, bytes_done, bytes_total }).await?)
+        let Self { done, total, .. } = self;
+        Ok(self.events.progress((done.count, total.count), (done.bytes, total.bytes)).await?)
     }
 }
 

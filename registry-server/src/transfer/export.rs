@@ -216,8 +216,8 @@ impl Export {
             }
             self.done.blobs += 1;
             self.done.bytes += blob.size;
-            let (done, bytes_done) = (self.done.blobs, self.done.bytes);
-            self.events.say(Event::Progress { done, total, bytes_done, bytes_total }).await?;
+            let Summary { blobs, bytes, .. } = self.done;
+            self.events.progress((blobs, total), (bytes, bytes_total)).await?;
         }
         Ok(())
     }

@@ -120,7 +120,7 @@ impl Import {
                 Known::Nothing => self.look_for(digest, None)?,
             };
             if let Examined::Held(size) = &examined {
-                self.progress(*size);
+                self.progress(*size).await?;
             }
             self.examined.insert(digest.clone(), examined);
         }
@@ -232,7 +232,7 @@ impl Import {
     /// Does what waits: takes the objects, makes them durable, and then writes the rows.
     pub(super) async fn finish(&mut self) -> Result<(), Error> {
         let batch = std::mem::take(&mut self.batch);
-        self.take_in(&batch.steps)?;
+        self.take_in(&batch.steps).await?;
         let (mut rows, mut chunk) = (0, Vec::new());
         for step in batch.steps {
             rows += step.weight();
@@ -265,7 +265,7 @@ impl Import {
         Ok(())
     }
 
-    fn take_in(&mut self, steps: &[Step]) -> Result<(), Error> {
+    async fn take_in(&mut self, steps: &[Step]) -> Result<(), Error> {
         let mut locations = Vec::new();
         for (blob, state) in steps.iter().flat_map(|step| step.blobs().zip(&step.files)) {
             let Blob { digest, location, .. } = blob;
@@ -280,7 +280,7 @@ impl Import {
             let path = self.old.path_of(digest);
             take().map_err(|error| refused(self.options.how, &path, error))?;
             locations.push(location.clone());
-            self.progress(blob.size);
+            self.progress(blob.size).await?;
         }
         let what = "syncing the objects in Berth's store".to_owned();
         self.taking_in.sync(&locations).map_err(|source| Error::Io { what, source })

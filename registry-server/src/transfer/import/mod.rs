@@ -10,7 +10,6 @@
 
 mod batch;
 pub mod layout;
-pub mod report;
 mod repository;
 #[cfg(test)]
 mod tests;
@@ -22,18 +21,22 @@ use std::{
     time::Instant,
 };
 
-use berth_shared::{digest::Digest, name::RepositoryName, unix_owner::Owner};
+use berth_shared::{digest::Digest, name::RepositoryName, telemetry::chain, unix_owner::Owner};
+use serde::Serialize;
 use tokio::{runtime::Handle, task::spawn_blocking};
 
 use super::error::Error;
 use crate::{
     data::Offline,
-    registry::{self, backend::Backend},
+    registry::{
+        self,
+        backend::Backend,
+        event::{Event, Events},
+    },
     storage::disk::{How, TakingIn},
 };
 use batch::{Batch, Examined};
 use layout::{About, Fault, OldStore};
-use report::{Event, Summary, Tell};
 use repository::{OldRepository, content, is_blob};
 
 /// What an import is to do.
@@ -45,6 +48,30 @@ pub struct Options {
     pub verify: bool,
     /// Who owns Berth's data and is to be able to read them, if that is not who runs the import.
     pub owner: Option<Owner>,
+}
+
+/// What an import did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename = "imported")]
+pub struct Summary {
+    /// Repositories that the old store has.
+    pub repositories: u64,
+    /// Manifests that were taken.
+    pub manifests: u64,
+    /// Tags that were set.
+    pub tags: u64,
+    /// Blobs that were taken.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Manifests and tags that were there already.
+    pub present: u64,
+    /// Manifests and tags that were left behind.
+    pub skipped: u64,
+    /// Problems that were told.
+    pub problems: u64,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
 }
 
 /// The old store may not be read.
@@ -63,7 +90,7 @@ pub async fn run(
     offline: &Offline,
     directory: &Path,
     options: Options,
-    tell: Tell,
+    events: Events,
 ) -> Result<Summary, Error> {
     let backend = offline.registry.backend.clone();
     let taking_in = offline.taking_in(options.how, options.owner);
@@ -82,7 +109,7 @@ pub async fn run(
             taking_in,
             old,
             options,
-            tell,
+            events,
             examined: HashMap::new(),
             batch: Batch::default(),
             bytes_total: 0,
@@ -91,7 +118,15 @@ pub async fn run(
         };
         Handle::current().block_on(import.everything())
     };
-    spawn_blocking(import).await.map_err(|panicked| unreadable(io::Error::other(panicked)))?
+    let imported = spawn_blocking(import).await;
+    imported.map_err(|panicked| unreadable(io::Error::other(panicked)))?.map_err(
+        |error| match error {
+            Error::Registry(error) => {
+                Error::Refused(format!("the registry cannot take it: {}", chain(&error)))
+            }
+            error => error,
+        },
+    )
 }
 
 struct Import {
@@ -99,7 +134,7 @@ struct Import {
     taking_in: TakingIn,
     old: OldStore,
     options: Options,
-    tell: Tell,
+    events: Events,
     /// What became of each blob that was come across: many repositories name the same.
     examined: HashMap<Digest, Examined>,
     /// What waits for being taken together.
@@ -115,9 +150,9 @@ impl Import {
         let mut faults = Vec::new();
         let names = self.old.repositories(&mut faults).map_err(unreadable)?;
         for fault in faults {
-            self.problem(fault.place, fault.what, Vec::new());
+            self.problem(fault.place, fault.what, Vec::new()).await?;
         }
-        self.measure(&names)?;
+        self.measure(&names).await?;
         for name in &names {
             self.summary.repositories += 1;
             self.repository(name).await?;
@@ -128,7 +163,7 @@ impl Import {
     }
 
     /// Adds up how many bytes there are to look after, for whoever waits.
-    fn measure(&mut self, names: &[RepositoryName]) -> Result<(), Error> {
+    async fn measure(&mut self, names: &[RepositoryName]) -> Result<(), Error> {
         let mut seen = HashSet::new();
         for name in names {
             for (digest, named) in self.read(name)?.blobs() {
@@ -137,8 +172,7 @@ impl Import {
                 }
             }
         }
-        self.progress(0);
-        Ok(())
+        self.progress(0).await
     }
 
     fn read(&self, name: &RepositoryName) -> Result<OldRepository, Error> {
@@ -158,7 +192,7 @@ impl Import {
             let images = repository.images(&fault.about, &needing);
             self.summary.skipped += u64::from(matches!(fault.about, About::Tag(_)));
             rejected.extend(needing);
-            self.problem(fault.place, fault.what, images);
+            self.problem(fault.place, fault.what, images).await?;
         }
         let manifests = repository.manifests.keys();
         self.summary.skipped += manifests.filter(|it| rejected.contains(*it)).count() as u64;
@@ -197,15 +231,21 @@ impl Import {
         faults
     }
 
-    fn problem(&mut self, place: String, what: String, images: Vec<String>) {
+    async fn problem(
+        &mut self,
+        place: String,
+        what: String,
+        images: Vec<String>,
+    ) -> Result<(), Error> {
         self.summary.problems += 1;
-        (self.tell)(Event::Problem { place, what, images });
+        Ok(self.events.say(Event::LeftBehind { place, what, images }).await?)
     }
 
-    fn progress(&mut self, bytes: u64) {
+    async fn progress(&mut self, bytes: u64) -> Result<(), Error> {
         self.bytes_done += bytes;
-        let bytes_total = self.bytes_total.max(self.bytes_done);
-        (self.tell)(Event::Progress { bytes_done: self.bytes_done, bytes_total });
+        let (bytes_done, bytes_total) = (self.bytes_done, self.bytes_total.max(self.bytes_done));
+        let (done, total) = (None, None);
+        Ok(self.events.say(Event::Progress { done, total, bytes_done, bytes_total }).await?)
     }
 }
 
