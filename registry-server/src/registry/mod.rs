@@ -10,7 +10,6 @@ pub mod delete;
 pub mod event;
 pub mod gc;
 pub(crate) mod hash;
-pub mod inventory;
 pub(crate) mod list;
 pub(crate) mod manifest;
 pub(crate) mod manifest_content;
