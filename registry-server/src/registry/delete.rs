@@ -155,8 +155,9 @@ impl Emptying<'_> {
     }
 
     async fn tags(&mut self) -> Result<(), Error> {
+        let database = &self.backend.database;
         loop {
-            let gone = self.backend.database.delete_tags(self.held.id, self.name).await?;
+            let gone = database.delete_tags(self.held.id, self.name).await?;
             self.done.tags += gone;
             self.progress(gone).await?;
             if gone < ROWS_MAX.into() {
@@ -167,9 +168,8 @@ impl Emptying<'_> {
 
     /// Those that no other names, and below them what they named.
     async fn manifests(&mut self) -> Result<(), Error> {
-        let mut last = String::new();
+        let (database, mut last) = (&self.backend.database, String::new());
         loop {
-            let database = self.backend.database.clone();
             let page = database.manifests_and_whether_named(self.held.id, &last, PAGE).await?;
             let Some((end, _)) = page.last() else { return Ok(()) };
             last.clone_from(end);
@@ -186,10 +186,9 @@ impl Emptying<'_> {
     }
 
     async fn blobs(&mut self) -> Result<(), Error> {
-        let mut last = String::new();
+        let (database, mut last) = (&self.backend.database, String::new());
         loop {
-            let unlink = self.backend.database.unlink_after(self.held.id, self.name, last);
-            let (rows, end) = unlink.await?;
+            let (rows, end) = database.unlink_after(self.held.id, self.name, last).await?;
             self.progress(rows).await?;
             let Some(end) = end else { return Ok(()) };
             last = end;

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     metadata::{
-        self, Rows,
+        self, Database, Rows,
         collection::{Collected, Stale},
         dead::Place,
         repository::RepositoryId,
@@ -136,6 +136,7 @@ impl Collector {
 
 struct Collection {
     backend: Backend,
+    database: Database,
     sessions: Uploads,
     holds: Arc<tokio::sync::RwLock<()>>,
     events: Events,
@@ -150,6 +151,7 @@ impl Collection {
         Self {
             settings: backend.settings().collection,
             now: backend.clock.now(),
+            database: backend.database.clone(),
             backend,
             sessions: uploads,
             holds,
@@ -177,7 +179,7 @@ impl Collection {
         let idle_since = self.backend.idle_since();
         let mut last = String::new();
         loop {
-            let idle = self.backend.database.idle_uploads(&last, idle_since, PAGE).await?;
+            let idle = self.database.idle_uploads(&last, idle_since, PAGE).await?;
             let Some((end, _)) = idle.last() else { return Ok(()) };
             last.clone_from(end);
             let words = |id, error| format!("upload session {id:?}: {error}");
@@ -203,7 +205,7 @@ impl Collection {
         let mut next = Some(Default::default());
         while let Some(from) = next {
             let found;
-            (found, next) = self.backend.database.stale_links(&from, PAGE, cutoff).await?;
+            (found, next) = self.database.stale_links(&from, PAGE, cutoff).await?;
             for step in self.readable(found, unreadable).await?.chunks(STEP) {
                 self.unlink(step, cutoff).await?;
             }
@@ -216,8 +218,7 @@ impl Collection {
         let free = Arc::clone(&self.holds).write_owned().await;
         self.backend.refuse_when_read_only()?;
         let started = Instant::now();
-        let collected =
-            self.backend.database.collect_links(step.to_vec(), cutoff, self.now).await?;
+        let collected = self.database.collect_links(step.to_vec(), cutoff, self.now).await?;
         self.step_took(started);
         let mut freed = Vec::new();
         for (Stale { repository, digest, .. }, collected) in step.iter().zip(collected) {
@@ -246,7 +247,7 @@ impl Collection {
         let mut next = Some(String::new());
         while let Some(last) = next {
             let found;
-            (found, next) = self.backend.database.unlinked_blobs(&last, PAGE).await?;
+            (found, next) = self.database.unlinked_blobs(&last, PAGE).await?;
             let words = |(digest, location): (String, String), _| {
                 format!("blob {digest:?} at {location:?} cannot be read")
             };
@@ -260,7 +261,7 @@ impl Collection {
     async fn delete_unlinked(&mut self, digest: Digest) -> Result<(), Error> {
         let free = Arc::clone(&self.holds).write_owned().await;
         self.backend.refuse_when_read_only()?;
-        if let Some(dead) = self.backend.database.collect_unlinked(&digest, self.now).await? {
+        if let Some(dead) = self.database.collect_unlinked(&digest, self.now).await? {
             let bytes = self.free(&[dead]).await?.first().copied().flatten().unwrap_or(0);
             self.done.blobs += 1;
             self.say(Kind::Blob, None, digest.as_str(), bytes, "no repository holds it").await?;
@@ -287,7 +288,7 @@ impl Collection {
     async fn dead_objects(&mut self) -> Result<(), Error> {
         let mut last = Place::default();
         loop {
-            let page = self.backend.database.dead_objects(self.now, &last, PAGE).await?;
+            let page = self.database.dead_objects(self.now, &last, PAGE).await?;
             let Some((end, _)) = page.last() else { return Ok(()) };
             last.clone_from(end);
             let words = |(_, location): Place, error| format!("object {location:?}: {error}");
@@ -317,7 +318,7 @@ impl Collection {
             for name in listing.strange {
                 self.problem(format!("{name} lies among the objects and is none")).await?;
             }
-            let owned = self.backend.database.owned_in(shard).await?;
+            let owned = self.database.owned_in(shard).await?;
             for orphan in &owned.orphans(listing.objects) {
                 self.delete_orphan(orphan, cutoff).await?;
             }
@@ -349,7 +350,7 @@ impl Collection {
         let mut next = Some(RepositoryId::default());
         while let Some(last) = next {
             let found;
-            (found, next) = self.backend.database.empty_repositories(last, PAGE).await?;
+            (found, next) = self.database.empty_repositories(last, PAGE).await?;
             for (id, name) in found {
                 self.delete_empty(id, name).await?;
             }
@@ -359,7 +360,7 @@ impl Collection {
 
     async fn delete_empty(&mut self, id: RepositoryId, name: String) -> Result<(), Error> {
         self.backend.refuse_when_read_only()?;
-        if self.backend.database.delete_empty(id, name.clone()).await? {
+        if self.database.delete_empty(id, name.clone()).await? {
             self.done.repositories += 1;
             self.say(Kind::Repository, Some(&name), &name, 0, "it holds nothing").await?;
         }
