@@ -33,7 +33,7 @@ pub(crate) struct Backend {
     pub(crate) database: Database,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Clock,
-    settings: Arc<ArcSwap<Settings>>,
+    pub(super) settings: Arc<ArcSwap<Settings>>,
     /// Whether objects stay where they lie, whatever goes: a dry run is on a copy of the database.
     deletes_nothing: bool,
 }
@@ -63,20 +63,9 @@ impl Backend {
         **self.settings.load()
     }
 
-    /// Puts other settings in force.
-    pub(super) fn change_settings(&self, settings: Settings) {
-        self.database.limit_writes(settings.limits.write_time);
-        self.settings.store(Arc::new(settings));
-    }
-
     /// Whether nothing may be changed.
     pub(super) fn is_read_only(&self) -> bool {
         self.settings.load().read_only
-    }
-
-    /// Lets nothing be changed, or lets it again.
-    pub(super) fn set_read_only(&self, read_only: bool) {
-        self.settings.rcu(|settings| Settings { read_only, ..**settings });
     }
 
     /// Whoever makes the registry read-only counts on it that nothing changes from then on.
@@ -88,13 +77,6 @@ impl Backend {
         let free = self.store.free_bytes().await?;
         let is_full = free.is_some_and(|free| free < self.settings().limits.free_bytes_min);
         if is_full { Err(Error::StoreFull) } else { Ok(()) }
-    }
-
-    /// Whether database and store answer.
-    pub(super) async fn check(&self) -> Result<(), Error> {
-        self.database.check().await?;
-        self.store.free_bytes().await?;
-        Ok(())
     }
 
     /// The time so long ago.

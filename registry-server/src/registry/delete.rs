@@ -63,8 +63,12 @@ impl Deletion {
                 let held =
                     self.backend.database.held(repository).await?.ok_or(Error::NameUnknown)?;
                 let (backend, name, done) = (&self.backend, repository, Step::default());
-                let done = Emptying { backend, name, held, events, done, rows: 0 }.run().await?;
-                (repository.to_string(), done.manifests, done.tags, None)
+                let mut emptying = Emptying { backend, name, held, events, done, rows: 0 };
+                emptying.tags().await?;
+                emptying.manifests().await?;
+                emptying.blobs().await?;
+                let Step { manifests, tags, .. } = emptying.done;
+                (repository.to_string(), manifests, tags, None)
             }
             Some(Reference::Tag(tag)) => {
                 let now = self.backend.clock.now();
@@ -147,13 +151,6 @@ struct Emptying<'e> {
 }
 
 impl Emptying<'_> {
-    async fn run(mut self) -> Result<Step, Error> {
-        self.tags().await?;
-        self.manifests().await?;
-        self.blobs().await?;
-        Ok(self.done)
-    }
-
     async fn tags(&mut self) -> Result<(), Error> {
         let database = &self.backend.database;
         loop {

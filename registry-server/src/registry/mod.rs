@@ -303,7 +303,8 @@ impl Registry {
     /// Puts other settings in force. How many uploads receive at once and how much is in memory stay
     /// as they were.
     pub fn change_settings(&self, settings: Settings) {
-        self.backend.change_settings(settings);
+        self.backend.database.limit_writes(settings.limits.write_time);
+        self.backend.settings.store(Arc::new(settings));
     }
 
     /// Whether nothing may be changed.
@@ -314,7 +315,7 @@ impl Registry {
 
     /// Lets nothing be changed, or lets it again.
     pub fn set_read_only(&self, read_only: bool) {
-        self.backend.set_read_only(read_only);
+        self.backend.settings.rcu(|settings| Settings { read_only, ..**settings });
     }
 
     /// Whether database and store answer.
@@ -322,7 +323,9 @@ impl Registry {
     /// # Errors
     /// Which of them does not.
     pub async fn check(&self) -> Result<(), Error> {
-        self.backend.check().await
+        self.backend.database.check().await?;
+        self.backend.store.free_bytes().await?;
+        Ok(())
     }
 
     /// Counts what is stored.

@@ -111,7 +111,12 @@ impl Verifier {
                 return Err(Error::ReadOnly);
             }
             let mut verification = Verification::new(self, options, events).await?;
-            verification.everything().await?;
+            verification.manifests().await?;
+            verification.incomplete_tags().await?;
+            verification.blobs(None).await?;
+            if options.repair && !verification.unsound.is_empty() {
+                verification.search_orphans().await?;
+            }
             Ok(verification.finish())
         })
     }
@@ -162,16 +167,6 @@ impl Verification {
             unsound: Vec::new(),
             sound: Vec::new(),
         })
-    }
-
-    async fn everything(&mut self) -> Result<(), Error> {
-        self.manifests().await?;
-        self.incomplete_tags().await?;
-        self.blobs(None).await?;
-        if self.repair && !self.unsound.is_empty() {
-            self.search_orphans().await?;
-        }
-        Ok(())
     }
 
     /// Each blob once, or each that is due since `cutoff`: one that cannot be read now waits for the

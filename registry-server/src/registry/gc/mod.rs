@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_shared::{clock::UnixSeconds, digest::Digest, telemetry::chain};
+use berth_shared::{clock::UnixSeconds, telemetry::chain};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -252,21 +252,17 @@ impl Collection {
                 format!("blob {digest:?} at {location:?} cannot be read")
             };
             for (digest, _) in self.readable(found, words).await? {
-                self.delete_unlinked(digest).await?;
+                let free = Arc::clone(&self.holds).write_owned().await;
+                self.backend.refuse_when_read_only()?;
+                if let Some(dead) = self.database.collect_unlinked(&digest, self.now).await? {
+                    let bytes = self.free(&[dead]).await?.first().copied().flatten().unwrap_or(0);
+                    self.done.blobs += 1;
+                    let why = "no repository holds it";
+                    self.say(Kind::Blob, None, digest.as_str(), bytes, why).await?;
+                }
+                drop(free);
             }
         }
-        Ok(())
-    }
-
-    async fn delete_unlinked(&mut self, digest: Digest) -> Result<(), Error> {
-        let free = Arc::clone(&self.holds).write_owned().await;
-        self.backend.refuse_when_read_only()?;
-        if let Some(dead) = self.database.collect_unlinked(&digest, self.now).await? {
-            let bytes = self.free(&[dead]).await?.first().copied().flatten().unwrap_or(0);
-            self.done.blobs += 1;
-            self.say(Kind::Blob, None, digest.as_str(), bytes, "no repository holds it").await?;
-        }
-        drop(free);
         Ok(())
     }
 
@@ -352,17 +348,13 @@ impl Collection {
             let found;
             (found, next) = self.database.empty_repositories(last, PAGE).await?;
             for (id, name) in found {
-                self.delete_empty(id, name).await?;
+                self.backend.refuse_when_read_only()?;
+                if self.database.delete_empty(id, name.clone()).await? {
+                    self.done.repositories += 1;
+                    let why = "it holds nothing";
+                    self.say(Kind::Repository, Some(&name), &name, 0, why).await?;
+                }
             }
-        }
-        Ok(())
-    }
-
-    async fn delete_empty(&mut self, id: RepositoryId, name: String) -> Result<(), Error> {
-        self.backend.refuse_when_read_only()?;
-        if self.database.delete_empty(id, name.clone()).await? {
-            self.done.repositories += 1;
-            self.say(Kind::Repository, Some(&name), &name, 0, "it holds nothing").await?;
         }
         Ok(())
     }

@@ -68,7 +68,12 @@ impl Collection {
             if step.is_empty() {
                 continue;
             }
-            let outcomes = self.delete_some(&step, cutoff).await?;
+            self.backend.refuse_when_read_only()?;
+            let started = Instant::now();
+            // As many as one transaction may hold: what each named that went, and `None` for what
+            // stays.
+            let outcomes = self.database.collect_manifests(step.clone(), cutoff).await?;
+            self.step_took(started);
             let (tried, untried) = step.split_at(outcomes.len());
             for stale in untried.iter().rev() {
                 turn.push(stale.digest.to_string());
@@ -106,19 +111,5 @@ impl Collection {
             last.clone_from(end);
             turn.extend(page.into_iter().filter(|it| left.contains_key(it)));
         }
-    }
-
-    /// Tries the first ones, as many as one transaction may hold: gives what each named that went,
-    /// and `None` for what stays.
-    async fn delete_some(
-        &mut self,
-        manifests: &[Stale],
-        cutoff: UnixSeconds,
-    ) -> Result<Vec<Option<Vec<String>>>, Error> {
-        self.backend.refuse_when_read_only()?;
-        let started = Instant::now();
-        let outcomes = self.database.collect_manifests(manifests.to_vec(), cutoff).await?;
-        self.step_took(started);
-        Ok(outcomes)
     }
 }
