@@ -127,8 +127,8 @@ impl Lookup {
         }
         let Some(client) = self.issuer.auth_client() else { return };
         gauge!("berth_auth_server_up").set(f64::from(u8::from(client.is_up())));
-        gauge!("berth_revocations_age_seconds").set(client.revocations_age().as_secs_f64());
-        if let Some(revocations) = client.revocations() {
+        gauge!("berth_revocations_age_seconds").set(client.revocations().age().as_secs_f64());
+        if let Some(revocations) = client.revocations().current() {
             gauge!("berth_revocations", "server" => SERVER).set(revocations.counters.len() as f64);
         }
     }
@@ -139,13 +139,10 @@ impl Lookup {
         if begun < *due {
             return;
         }
-        let totals = match self.registry.totals().await {
-            Ok(totals) => totals,
-            Err(error) => {
-                tracing::warn!(error = chain(&error), "counting what is stored");
-                return;
-            }
-        };
+        let counted = self.registry.totals().await.inspect_err(|error| {
+            tracing::warn!(error = chain(error), "counting what is stored");
+        });
+        let Ok(totals) = counted else { return };
         gauge!("berth_uploads_open").set(totals.uploads as f64);
         gauge!("berth_store_blobs").set(totals.blobs.count as f64);
         gauge!("berth_store_bytes").set(totals.blobs.bytes as f64);

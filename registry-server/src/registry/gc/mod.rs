@@ -26,7 +26,6 @@ use crate::{
         collection::{Collected, Stale},
         dead::Place,
         repository::RepositoryId,
-        upload::Upload,
     },
     storage::{Dead, Location},
 };
@@ -184,21 +183,17 @@ impl Collection {
             last.clone_from(end);
             let words = |id, error| format!("upload session {id:?}: {error}");
             for upload in self.readable(idle, words).await? {
-                self.upload(&upload, idle_since).await?;
+                self.backend.refuse_when_read_only()?;
+                if !self.sessions.end_idle(&upload, idle_since).await? {
+                    continue;
+                }
+                let (bytes, why) = (upload.draft.received, "nobody went on with it");
+                self.done.uploads += 1;
+                self.done.bytes += bytes;
+                let repository = Some(upload.repository.as_str());
+                self.say(Kind::Upload, repository, upload.id.as_str(), bytes, why).await?;
             }
         }
-    }
-
-    async fn upload(&mut self, upload: &Upload, idle_since: UnixSeconds) -> Result<(), Error> {
-        self.backend.refuse_when_read_only()?;
-        if !self.sessions.end_idle(upload, idle_since).await? {
-            return Ok(());
-        }
-        self.done.uploads += 1;
-        self.done.bytes += upload.draft.received;
-        let (name, bytes) = (upload.id.as_str(), upload.draft.received);
-        let why = "nobody went on with it";
-        self.say(Kind::Upload, Some(upload.repository.as_str()), name, bytes, why).await
     }
 
     async fn links(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
@@ -289,23 +284,17 @@ impl Collection {
             last.clone_from(end);
             let words = |(_, location): Place, error| format!("object {location:?}: {error}");
             for step in self.readable(page, words).await?.chunks(STEP) {
-                self.delete_dead(step).await?;
+                let free = Arc::clone(&self.holds).write_owned().await;
+                self.backend.refuse_when_read_only()?;
+                let freed = self.free(step).await?;
+                drop(free);
+                for (dead, bytes) in step.iter().zip(freed) {
+                    let Some(bytes) = bytes else { continue };
+                    self.done.orphans += 1;
+                    self.say(Kind::Orphan, None, dead.location.as_str(), bytes, UNOWNED).await?;
+                }
             }
         }
-    }
-
-    async fn delete_dead(&mut self, step: &[Dead]) -> Result<(), Error> {
-        let free = Arc::clone(&self.holds).write_owned().await;
-        self.backend.refuse_when_read_only()?;
-        let freed = self.free(step).await?;
-        drop(free);
-        for (dead, bytes) in step.iter().zip(freed) {
-            if let Some(bytes) = bytes {
-                self.done.orphans += 1;
-                self.say(Kind::Orphan, None, dead.location.as_str(), bytes, UNOWNED).await?;
-            }
-        }
-        Ok(())
     }
 
     async fn orphans(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
