@@ -50,3 +50,45 @@ impl Job {
         Ok(Tale(told.boxed()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixListener,
+        time::sleep,
+    };
+
+    use super::*;
+    use crate::registry::event::Event;
+
+    #[tokio::test]
+    async fn a_server_that_goes_away_is_noticed_by_whoever_it_holds_objects_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let answer = async {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            while !request.contains(&b'}') {
+                assert!(connection.read(&mut request).await.unwrap() > 0);
+            }
+            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            let line = "11\r\n{\"event\":\"held\"}\n\r\n";
+            connection.write_all(format!("{head}{line}").as_bytes()).await.unwrap();
+            connection
+        };
+        let (told, connection) = tokio::join!(Job::Hold.ask(&socket), answer);
+        let mut told = told.unwrap();
+        assert_eq!(told.recv().await, Some(Told::Step(Event::Held)));
+        sleep(Duration::from_millis(20)).await;
+        assert!(told.is_silent());
+        drop(connection);
+        while told.is_silent() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(told.recv().await, None);
+    }
+}
