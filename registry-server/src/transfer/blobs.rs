@@ -33,9 +33,14 @@ impl Blobs {
         objects: Copying,
         events: Events,
     ) -> Result<Self, Error> {
-        let (total, last, done) =
-            (database.count_blobs().await?, Checked::default(), BlobTotals::default());
-        Ok(Self { database, objects, events, last, total, done })
+        Ok(Self {
+            total: database.count_blobs().await?,
+            database,
+            objects,
+            events,
+            last: Checked::default(),
+            done: BlobTotals::default(),
+        })
     }
 
     /// The next of them. Behind the last one is nothing, and all entries are durable then. What
