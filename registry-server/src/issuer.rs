@@ -121,20 +121,20 @@ impl Issuer {
     /// The keys that are kept; nobody is asked.
     pub(crate) fn kept_keys(&self) -> Option<Arc<KeySet>> {
         match self {
-            Self::Berth(client) => client.kept_keys(),
+            Self::Berth(client) => client.keys().current(),
             Self::Foreign(foreign) => Some(foreign.keys.load_full()),
         }
     }
 
     /// Asks for other keys than `known`; `None` when there are none.
     pub(crate) async fn newer_keys(&self, known: Option<&Arc<KeySet>>) -> Option<Arc<KeySet>> {
-        self.auth_client()?.newer_keys(known).await
+        self.auth_client()?.keys().newer_than(known).await
     }
 
     /// The table of raised counters; `None` while it was never received.
     pub(crate) fn revocations(&self) -> Option<Arc<Revocations>> {
         match self {
-            Self::Berth(client) => client.revocations(),
+            Self::Berth(client) => client.revocations().current(),
             Self::Foreign(_) => Some(Arc::default()),
         }
     }

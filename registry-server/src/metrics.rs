@@ -91,7 +91,7 @@ impl Lookup {
     /// Sets what is not counted as it happens. A part that cannot be had keeps its last value.
     pub(crate) async fn refresh(self) {
         self.refresh_cheap();
-        if let Ok(Some(free)) = self.registry.free_bytes().await {
+        if let Ok(Some(free)) = self.registry.backend.store.free_bytes().await {
             gauge!("berth_store_free_bytes").set(free as f64);
         }
         // In a task of its own: who asks for metrics waits a moment for it, and may give up.
@@ -112,8 +112,9 @@ impl Lookup {
         gauge!("berth_store_free_min_bytes").set(settings.limits.free_bytes_min as f64);
         gauge!("berth_read_only").set(f64::from(u8::from(settings.read_only)));
         gauge!("berth_collection_interval_seconds").set(interval.as_secs_f64());
-        metrics::tell_database_bytes(SERVER, self.registry.database_path());
-        let cache = self.registry.cache();
+        let database = &self.registry.backend.database;
+        metrics::tell_database_bytes(SERVER, database.path());
+        let cache = database.cache();
         let (hits, misses) = cache.looks();
         counter!("berth_metadata_cache_total", "result" => "hit").absolute(hits);
         counter!("berth_metadata_cache_total", "result" => "miss").absolute(misses);
@@ -126,8 +127,8 @@ impl Lookup {
         }
         let Some(client) = self.issuer.auth_client() else { return };
         gauge!("berth_auth_server_up").set(f64::from(u8::from(client.is_up())));
-        gauge!("berth_revocations_age_seconds").set(client.revocations_age().as_secs_f64());
-        if let Some(revocations) = client.revocations() {
+        gauge!("berth_revocations_age_seconds").set(client.revocations().age().as_secs_f64());
+        if let Some(revocations) = client.revocations().current() {
             gauge!("berth_revocations", "server" => SERVER).set(revocations.counters.len() as f64);
         }
     }
@@ -138,13 +139,10 @@ impl Lookup {
         if begun < *due {
             return;
         }
-        let totals = match self.registry.totals().await {
-            Ok(totals) => totals,
-            Err(error) => {
-                tracing::warn!(error = chain(&error), "counting what is stored");
-                return;
-            }
-        };
+        let counted = self.registry.totals().await.inspect_err(|error| {
+            tracing::warn!(error = chain(error), "counting what is stored");
+        });
+        let Ok(totals) = counted else { return };
         gauge!("berth_uploads_open").set(totals.uploads as f64);
         gauge!("berth_store_blobs").set(totals.blobs.count as f64);
         gauge!("berth_store_bytes").set(totals.blobs.bytes as f64);

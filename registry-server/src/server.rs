@@ -24,7 +24,7 @@ use crate::{
     authz::Authorizer,
     config::{Config, TlsFiles},
     data::{CONTROL_SOCKET, StartError, lock, open_registry, preparing},
-    http::{self, App, basic::Exchange, origin::Origin},
+    http::{self, App, basic::Exchange},
     issuer::{Foreign, Issuer},
     jobs, maintenance,
     metrics::{Lookup, SERIES, SERVER},
@@ -54,12 +54,6 @@ pub struct Server {
     metrics: Option<(Listener, Router)>,
     // Held until the end: the data directory is this server's alone.
     _lock: File,
-}
-
-/// The certificate, for a listener whose clients should use `origin`.
-fn load_tls(files: &TlsFiles, origin: &Origin) -> Result<Arc<Tls>, StartError> {
-    let tls = Tls::load(&files.certificate, &files.key)?;
-    Ok(Arc::new(tls.at(origin.to_string())))
 }
 
 impl Server {
@@ -105,7 +99,13 @@ impl Server {
         let countdown = config.tls.as_ref().map(|tls| {
             Countdown::new("server", tls.certificate.clone(), CERTIFICATE_ADVICE, clock.clone())
         });
-        let tls = config.tls.map(|files| load_tls(&files, &app.origins[0])).transpose()?;
+        let tls = match config.tls {
+            Some(TlsFiles { certificate, key }) => {
+                let tls = Tls::load(&certificate, &key)?;
+                Some(Arc::new(tls.at(app.origins[0].to_string())))
+            }
+            None => None,
+        };
         let public = Listener::tcp(config.listen, tls.clone());
         let metrics = match config.metrics {
             Some(metrics) => Some(listen_for_metrics(metrics.listen, &app, &clock)?),

@@ -14,9 +14,9 @@ use registry_server::{
         Job,
         event::{Outcome, Told},
     },
+    metadata::Database,
     registry::{
         event::{Event, Events},
-        inventory::Inventory,
         verify,
     },
     transfer::export::export,
@@ -140,8 +140,8 @@ async fn caches_are_counted_verified_and_exported() {
     cache.push_index(&stack, &token).await.expect(201);
     let data = stack.root().join("registry");
 
-    let inventory = Inventory::open(&data).await.expect("the inventory");
-    let tags = inventory.tags(&"app".parse().expect("a name")).await.expect("tags");
+    let database = Database::open_beside(&data.join("registry.db")).await.expect("the database");
+    let tags = database.images(&"app".parse().expect("a name")).await.expect("tags");
     let bytes = cache.blobs().iter().map(|blob| blob.len() as u64).sum::<u64>();
     assert_eq!((tags[0].tag.as_str(), tags[0].bytes), ("buildcache", bytes));
 

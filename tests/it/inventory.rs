@@ -1,16 +1,15 @@
 //! The inventory: what repositories and images take, counted once where they share.
 
-use std::path::PathBuf;
-
 use harness::{
     Stack,
     image::{INDEX, Image, digest_of, push_blob, put_manifest},
 };
-use registry_server::registry::{Error, inventory::Inventory};
+use registry_server::metadata::Database;
 use serde_json::json;
 
-fn data(stack: &Stack) -> PathBuf {
-    stack.root().join("registry")
+async fn database(stack: &Stack) -> Database {
+    let path = stack.root().join("registry/registry.db");
+    Database::open_beside(&path).await.expect("the database")
 }
 
 fn size_of(image: &Image) -> u64 {
@@ -28,15 +27,15 @@ async fn what_repositories_share_is_told_apart_from_what_is_their_own() {
     alone.push(&stack.client, &token, "team/one", "1").await;
     both.push(&stack.client, &token, "team/one", "2").await;
     both.push(&stack.client, &token, "team/two", "2").await;
-    let inventory = Inventory::open(&data(&stack)).await.expect("the inventory");
-    let holdings = inventory.repositories().await.expect("repositories");
+    let database = database(&stack).await;
+    let holdings = database.holdings().await.expect("repositories");
     let [one, two] = &holdings[..] else { panic!("{holdings:?}") };
     assert_eq!((one.repository.as_str(), one.tags, one.manifests), ("team/one", 2, 2));
     assert_eq!((one.own_bytes, one.shared_bytes), (size_of(&alone), size_of(&both)));
     assert_eq!((two.own_bytes, two.shared_bytes), (0, size_of(&both)));
-    assert_eq!(inventory.shared_bytes().await.expect("the sum"), size_of(&both));
-    let missing = inventory.repository(&"team/three".parse().expect("a name")).await;
-    assert!(matches!(missing, Err(Error::NameUnknown)), "{missing:?}");
+    assert_eq!(database.shared_bytes().await.expect("the sum"), size_of(&both));
+    let missing = database.holding(&"team/three".parse().expect("a name")).await;
+    assert_eq!(missing.expect("an answer"), None);
 }
 
 #[tokio::test]
@@ -76,11 +75,11 @@ async fn an_image_takes_what_it_reaches_through_indexes_counted_once() {
     Image::new("fourth").push(client, &token, "team/app", "old").await;
     push_blob(client, &token, "team/app", &"a blob without a manifest".into()).await;
     let name = "team/app".parse().expect("a name");
-    let inventory = Inventory::open(&data(&stack)).await.expect("the inventory");
+    let database = database(&stack).await;
     // `third` lost its tag; the two platforms have none, and the index leads to them.
-    let holding = inventory.repository(&name).await.expect("the repository");
+    let holding = database.holding(&name).await.expect("an answer").expect("the repository");
     assert_eq!((holding.tags, holding.manifests, holding.untagged), (3, 5, 1));
-    let images = inventory.tags(&name).await.expect("tags");
+    let images = database.images(&name).await.expect("tags");
     let sizes: Vec<_> = images.iter().map(|it| (it.tag.as_str(), it.bytes)).collect();
     let both = size_of(&first) + size_of(&second);
     let fourth = size_of(&Image::new("fourth"));

@@ -18,7 +18,7 @@ use super::polled::Polled;
 /// beside them, so an unknown key id waits no longer than for the next of those.
 const REFRESH_INTERVAL_MIN: Duration = Duration::from_secs(5);
 
-pub(super) struct Keys {
+pub(crate) struct Keys {
     document: Polled<KeySet>,
     /// Held while the keys are asked for; when an unknown key id last was the reason, whatever came
     /// of it.
@@ -27,29 +27,26 @@ pub(super) struct Keys {
 
 impl Keys {
     /// Begins with the last good keys, if `file` holds any.
-    pub(super) fn load(file: PathBuf) -> Self {
+    pub(super) fn load(socket: &Path, file: PathBuf) -> Self {
         let read = |json: &[u8]| KeySet::from_json(json).map_err(|error| chain(&error));
-        let document = Polled::load(KEYS_PATH, file, read);
+        let document = Polled::load(socket, KEYS_PATH, file, read);
         Self { document, asked: tokio::sync::Mutex::default() }
     }
 
-    pub(super) fn current(&self) -> Option<Arc<KeySet>> {
+    /// The keys that are kept; nobody is asked.
+    pub(crate) fn current(&self) -> Option<Arc<KeySet>> {
         self.document.current()
     }
 
     /// Asks for the keys, if they have changed.
-    pub(super) async fn poll(&self, socket: &Path) -> Result<(), String> {
+    pub(super) async fn poll(&self) -> Result<(), String> {
         let _turn = self.asked.lock().await;
-        self.document.poll(socket).await
+        self.document.poll().await
     }
 
     /// Other keys than `known`, asked for at a bounded rate; `None` when there are none, or they
     /// could not be had.
-    pub(super) async fn newer_than(
-        &self,
-        known: Option<&Arc<KeySet>>,
-        socket: &Path,
-    ) -> Option<Arc<KeySet>> {
+    pub(crate) async fn newer_than(&self, known: Option<&Arc<KeySet>>) -> Option<Arc<KeySet>> {
         let came = Instant::now();
         let mut asked = self.asked.lock().await;
         // Somebody else may have got them meanwhile.
@@ -63,7 +60,7 @@ impl Keys {
             return None;
         }
         *asked = Some(Instant::now());
-        if let Err(error) = self.document.poll(socket).await {
+        if let Err(error) = self.document.poll().await {
             tracing::warn!(error, "asking auth-server for its keys");
         }
         self.other_than(known)

@@ -22,7 +22,6 @@ use berth_shared::{
     auth_api::{REVOCATIONS_PATH, RIGHTS_PATH, Revocations},
     client,
     files::replace,
-    keys::KeySet,
     rights::Rights,
     subject::Subject,
     telemetry::chain,
@@ -80,11 +79,12 @@ impl AuthClient {
     /// A client of `socket` that keeps its last good answers in `directory`.
     pub(crate) fn open(socket: &Path, directory: &Path) -> Self {
         let read = |json: &[u8]| serde_json::from_slice(json).map_err(|error| error.to_string());
+        let revoked = directory.join("revocations.json");
         Self(Arc::new(Shared {
             socket: socket.to_owned(),
             pool: client::Pool::new(socket),
-            keys: Keys::load(directory.join("keys.json")),
-            revocations: Polled::load(REVOCATIONS_PATH, directory.join("revocations.json"), read),
+            keys: Keys::load(socket, directory.join("keys.json")),
+            revocations: Polled::load(socket, REVOCATIONS_PATH, revoked, read),
             rights: Cache::builder().max_capacity(SUBJECTS_MAX).time_to_live(RIGHTS_KEPT).build(),
             is_up: AtomicBool::new(false),
         }))
@@ -95,24 +95,14 @@ impl AuthClient {
         self.0.is_up.load(Ordering::Relaxed)
     }
 
-    /// How long ago `auth-server` confirmed the table of raised counters.
-    pub(crate) fn revocations_age(&self) -> Duration {
-        self.0.revocations.age()
+    /// What tokens are verified with.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.0.keys
     }
 
-    /// The keys that are kept; nobody is asked.
-    pub(crate) fn kept_keys(&self) -> Option<Arc<KeySet>> {
-        self.0.keys.current()
-    }
-
-    /// Other keys than `known`, asked for at a bounded rate; `None` when there are none.
-    pub(crate) async fn newer_keys(&self, known: Option<&Arc<KeySet>>) -> Option<Arc<KeySet>> {
-        self.0.keys.newer_than(known, &self.0.socket).await
-    }
-
-    /// The table of raised counters; `None` while it was never received.
-    pub(crate) fn revocations(&self) -> Option<Arc<Revocations>> {
-        self.0.revocations.current()
+    /// The table of raised counters; nothing while it was never received.
+    pub(crate) fn revocations(&self) -> &Polled<Revocations> {
+        &self.0.revocations
     }
 
     /// The subject's rights, a few seconds old at most; `None` when nobody answers.
@@ -156,10 +146,8 @@ impl AuthClient {
         let mut is_told = false;
         loop {
             let began = Instant::now();
-            let socket = &self.0.socket;
             // Both come to their end: what is wrong with the one must not hold up the other.
-            let (revocations, keys) =
-                tokio::join!(self.0.revocations.poll(socket), self.0.keys.poll(socket));
+            let (revocations, keys) = tokio::join!(self.0.revocations.poll(), self.0.keys.poll());
             let polled = revocations.and(keys);
             self.0.is_up.store(polled.is_ok(), Ordering::Relaxed);
             // Both servers may be starting: it need not have come first.

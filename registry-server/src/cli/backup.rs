@@ -27,9 +27,8 @@ pub(crate) struct Arguments {
     to: PathBuf,
 }
 
-pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
-    let (data, to) = (config.data.clone(), arguments.to.clone());
-    let events = tell(|events| backup(data, to, Clock::system(), events));
+pub(crate) async fn run(arguments: Arguments, config: Config, json: bool) -> Ended {
+    let events = tell(|events| backup(config.data, arguments.to, Clock::system(), events));
     let ended = |summary: &Summary| Some((summarise(summary), summary.missing > 0));
     output::follow(events, json, ended).await
 }

@@ -35,10 +35,9 @@ pub(crate) struct Arguments {
     to: PathBuf,
 }
 
-pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
-    let Image { repository, reference } = arguments.image.clone();
-    let (data, to) = (config.data.clone(), arguments.to.clone());
-    let events = tell(|events| export(data, repository, reference, to, events));
+pub(crate) async fn run(arguments: Arguments, config: Config, json: bool) -> Ended {
+    let Arguments { image: Image { repository, reference }, to } = arguments;
+    let events = tell(|events| export(config.data, repository, reference, to, events));
     let ended = |summary: &Summary| Some((summarise(summary), summary.damaged > 0));
     output::follow(events, json, ended).await
 }

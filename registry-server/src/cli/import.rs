@@ -1,21 +1,15 @@
 //! `registry-server import`: take over the store of registry:2 or registry:3.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::path::PathBuf;
 
-use berth_shared::{clock::Clock, telemetry::chain, unix_owner::Identity};
+use berth_shared::{clock::Clock, unix_owner::Identity};
 use clap::Args;
-use indicatif::ProgressBar;
 use registry_server::{
     config::Config,
     data::{Offline, StartError},
+    jobs::event::tell,
     storage::disk::How,
-    transfer::{
-        self,
-        import::{
-            self, Options,
-            report::{Event, Summary},
-        },
-    },
+    transfer::import::{self, Options, Summary},
 };
 
 use crate::output::{self, Ended, Failure, bytes, count};
@@ -71,28 +65,16 @@ pub(crate) async fn run(
         Arguments { copy: true, .. } => How::Copy,
         _ => How::HardLink,
     };
-    let bar = output::progress_bar();
     let options = Options { how, verify: arguments.verify, owner: identity.foreign() };
-    let shown = bar.clone();
-    let tell = Arc::new(move |event: Event| show(&shown, &event, json));
-    let imported = import::run(&offline, &arguments.directory, options, tell).await;
-    bar.finish_and_clear();
-    let summary = imported.map_err(|error| match error {
-        transfer::Error::Registry(error) => {
-            Failure(format!("the registry cannot take it: {}", chain(&error)))
-        }
-        error => error.into(),
-    })?;
-    if json {
-        output::json(&Event::Imported(summary.clone()));
-    } else {
-        output::line(&summarise(&summary));
-        if how == How::Adopt {
-            let old = arguments.directory.display();
-            output::line(&format!("what is left in {old} is no whole registry any more"));
-        }
+    let directory = arguments.directory.clone();
+    let import = async move |events| import::run(&offline, &directory, options, events).await;
+    let summarised = |summary: &Summary| Some((summarise(summary), summary.problems > 0));
+    let ended = output::follow(tell(import), json, summarised).await?;
+    if how == How::Adopt && !json {
+        let old = arguments.directory.display();
+        output::line(&format!("what is left in {old} is no whole registry any more"));
     }
-    Ok(ExitCode::from(u8::from(summary.problems > 0)))
+    Ok(ended)
 }
 
 /// Opens the data directory for this process alone.
@@ -104,25 +86,6 @@ async fn open(config: &Config) -> Result<Offline, Failure> {
         )),
         error => error.into(),
     })
-}
-
-fn show(bar: &ProgressBar, event: &Event, json: bool) {
-    if json {
-        output::json(event);
-    }
-    match event {
-        Event::Progress { bytes_done, bytes_total } => {
-            bar.set_length(*bytes_total);
-            bar.set_position(*bytes_done);
-        }
-        Event::Problem { place, what, images } if !json => bar.suspend(|| {
-            output::line(&format!("{what} ({place})"));
-            for image in images {
-                output::line(&format!("  left behind: {image}"));
-            }
-        }),
-        Event::Problem { .. } | Event::Imported(_) => {}
-    }
 }
 
 fn summarise(summary: &Summary) -> String {

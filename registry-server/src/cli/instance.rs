@@ -14,10 +14,9 @@ use registry_server::{
     data::{CONTROL_SOCKET, Offline, StartError},
     jobs::{
         Job,
-        event::{Outcome, Told, tell},
+        event::{Outcome, Tale, tell},
     },
 };
-use tokio::sync::mpsc;
 
 use crate::output::Failure;
 
@@ -46,11 +45,8 @@ pub(crate) fn roots_socket(data: &Path) -> Option<File> {
     (meta.file_type().is_socket() && meta.uid() == 0 && meta.nlink() == 1).then_some(socket)
 }
 
-/// Has the job done: by the running server, else here. The channel ends when the job has.
-pub(crate) async fn start(
-    job: Job,
-    config: &Config,
-) -> Result<mpsc::Receiver<Told<Outcome>>, Failure> {
+/// Has the job done: by the running server, else here.
+pub(crate) async fn start(job: Job, config: &Config) -> Result<Tale<Outcome>, Failure> {
     is_there(config)?;
     match Offline::open(config, Clock::system()).await {
         Err(StartError::InUse(_)) => Ok(job.ask(&config.data.join(CONTROL_SOCKET)).await?),

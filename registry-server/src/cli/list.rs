@@ -6,10 +6,11 @@ use berth_shared::{clock::rfc3339, name::RepositoryName};
 use clap::Args;
 use registry_server::{
     config::Config,
-    registry::{
-        Error,
-        inventory::{Holding, Inventory, TaggedImage},
+    metadata::{
+        Database,
+        inventory::{Holding, TaggedImage},
     },
+    registry::Error,
 };
 
 use crate::{
@@ -28,16 +29,17 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
     instance::is_there(config)?;
-    let inventory = Inventory::open(&config.data).await?;
+    let database = Database::open_beside(&config.data.join(instance::DATABASE)).await;
+    let database = database.map_err(Error::from)?;
     match &arguments.repository {
-        None => repositories(&inventory, json).await?,
-        Some(name) => tags(&inventory, name, json).await?,
+        None => repositories(&database, json).await?,
+        Some(name) => tags(&database, name, json).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn repositories(inventory: &Inventory, json: bool) -> Result<(), Error> {
-    let holdings = inventory.repositories().await?;
+async fn repositories(database: &Database, json: bool) -> Result<(), Error> {
+    let holdings = database.holdings().await?;
     if json {
         holdings.iter().for_each(output::json);
         return Ok(());
@@ -60,15 +62,15 @@ async fn repositories(inventory: &Inventory, json: bool) -> Result<(), Error> {
         sum(|it| it.tags).to_string(),
         sum(|it| it.manifests).to_string(),
         bytes(sum(|it| it.own_bytes)),
-        bytes(inventory.shared_bytes().await?),
+        bytes(database.shared_bytes().await?),
     ]);
     output::table(&rows, 1);
     Ok(())
 }
 
-async fn tags(inventory: &Inventory, name: &RepositoryName, json: bool) -> Result<(), Error> {
-    let holding = inventory.repository(name).await?;
-    let images = inventory.tags(name).await?;
+async fn tags(database: &Database, name: &RepositoryName, json: bool) -> Result<(), Error> {
+    let holding = database.holding(name).await?.ok_or(Error::NameUnknown)?;
+    let images = database.images(name).await?;
     if json {
         images.iter().for_each(output::json);
         return Ok(());

@@ -173,9 +173,9 @@ impl Verb {
             Self::Import(arguments) => import::run(&arguments, &config, identity, json).await,
             Self::ReadOnly(arguments) => read_only::run(&arguments, &config, json).await,
             Self::List(arguments) => list::run(&arguments, &config, json).await,
-            Self::Export(arguments) => export::run(&arguments, &config, json).await,
-            Self::Backup(arguments) => backup::run(&arguments, &config, json).await,
-            Self::Restore(arguments) => restore::run(&arguments, &config, json).await,
+            Self::Export(arguments) => export::run(arguments, config, json).await,
+            Self::Backup(arguments) => backup::run(arguments, config, json).await,
+            Self::Restore(arguments) => restore::run(arguments, config, json).await,
             Self::Completion { .. } => Ok(ExitCode::SUCCESS),
         }
     }

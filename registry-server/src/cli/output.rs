@@ -13,11 +13,10 @@ use berth_shared::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use registry_server::{
-    jobs::event::{Outcome, Told},
+    jobs::event::{Outcome, Tale, Told},
     registry::event::Event,
 };
 use serde::Serialize;
-use tokio::sync::mpsc;
 
 /// Why a verb did nothing, or broke off, for a person to read.
 #[derive(Debug)]
@@ -113,7 +112,7 @@ pub(crate) fn table<const N: usize>(rows: &[[String; N]], numbers: usize) {
 }
 
 /// On a terminal: bytes done and the time that is left. Elsewhere nothing is drawn.
-pub(crate) fn progress_bar() -> ProgressBar {
+fn progress_bar() -> ProgressBar {
     let bytes = style("{bar:30} {binary_bytes}/{binary_total_bytes}, {eta} left");
     ProgressBar::new(0).with_style(bytes)
 }
@@ -125,7 +124,7 @@ fn style(template: &str) -> ProgressStyle {
 /// Prints what work tells, but for its failure, which is given. How it ended comes to `ended`, which
 /// gives the line to print and whether anything was wrong; `None` where work cannot end so.
 pub(crate) async fn follow<O: Serialize>(
-    mut events: mpsc::Receiver<Told<O>>,
+    mut events: Tale<O>,
     as_json: bool,
     ended: impl Fn(&O) -> Option<(String, bool)>,
 ) -> Ended {
@@ -148,7 +147,12 @@ pub(crate) async fn follow<O: Serialize>(
                 }
                 return Ok(ExitCode::from(u8::from(is_wrong)));
             }
-            Told::Step(Event::Progress { done, total, bytes_total: 0, .. }) => {
+            Told::Step(Event::Progress {
+                done: Some(done),
+                total: Some(total),
+                bytes_total: 0,
+                ..
+            }) => {
                 bar.set_style(style("{bar:30} {pos}/{len}, {eta} left"));
                 bar.set_length(total);
                 bar.set_position(done);
@@ -174,6 +178,10 @@ fn show(event: &Event) {
             let place = place.map(|it| format!(" of {it}")).unwrap_or_default();
             line(&format!("{kind} {name}{place}: {why}, {}", bytes(*size)));
         }
+        Event::LeftBehind { place, what, images } => {
+            line(&format!("{what} ({place})"));
+            images.iter().for_each(|image| line(&format!("  left behind: {image}")));
+        }
         Event::Damaged { digest, what, images } => {
             line(&format!("damaged: {digest}: {what}"));
             images.iter().for_each(|image| line(&format!("  in {image}")));
@@ -193,7 +201,7 @@ fn show(event: &Event) {
 
 #[cfg(test)]
 mod tests {
-    use registry_server::transfer::{backup, export, restore};
+    use registry_server::transfer::{backup, export, import, restore};
     use serde_json::{Value, json};
 
     use super::*;
@@ -223,6 +231,28 @@ mod tests {
                 "event": "exported", "images": 1, "manifests": 0, "blobs": 0, "bytes": 0,
                 "damaged": 0, "millis": 0,
             }),
+        );
+        ended(
+            import::Summary { tags: 1, ..Default::default() },
+            &json!({
+                "event": "imported", "repositories": 0, "manifests": 0, "tags": 1, "blobs": 0,
+                "bytes": 0, "present": 0, "skipped": 0, "problems": 0, "millis": 0,
+            }),
+        );
+    }
+
+    #[test]
+    fn steps_of_an_import_are_told_in_these_words() {
+        let told = |step| serde_json::to_string(&Told::<()>::Step(step)).unwrap();
+        let (done, total) = (None, None);
+        assert_eq!(
+            told(Event::Progress { done, total, bytes_done: 1, bytes_total: 2 }),
+            r#"{"event":"progress","bytes_done":1,"bytes_total":2}"#
+        );
+        let (place, what, images) = ("p".into(), "w".into(), vec!["app:1".into()]);
+        assert_eq!(
+            told(Event::LeftBehind { place, what, images }),
+            r#"{"event":"problem","place":"p","what":"w","images":["app:1"]}"#
         );
     }
 }

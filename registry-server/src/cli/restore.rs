@@ -24,9 +24,8 @@ pub(crate) struct Arguments {
     from: PathBuf,
 }
 
-pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
-    let (data, from) = (config.data.clone(), arguments.from.clone());
-    let events = tell(|events| restore(data, from, Clock::system(), events));
+pub(crate) async fn run(arguments: Arguments, config: Config, json: bool) -> Ended {
+    let events = tell(|events| restore(config.data, arguments.from, Clock::system(), events));
     let ended = |summary: &Summary| Some((summarise(summary), summary.damaged > 0));
     output::follow(events, json, ended).await
 }

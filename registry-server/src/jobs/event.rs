@@ -3,17 +3,14 @@
 use std::error::Error;
 
 use berth_shared::telemetry::chain;
+use futures_util::{FutureExt, StreamExt, future, stream, stream::BoxStream};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 
 use crate::registry::{
     delete::Deleted,
     event::{Event, Events},
     gc, verify,
 };
-
-/// Things told that may wait for a slow listener.
-pub(super) const QUEUE: usize = 64;
 
 /// One thing that is told of work which ends with an `O`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,45 +46,44 @@ pub enum Outcome {
     },
 }
 
-/// Does work in a task of its own, and gives what it tells. It stops at its next step when nobody
-/// listens any more.
-pub fn tell<O, E, F>(work: impl FnOnce(Events) -> F) -> mpsc::Receiver<Told<O>>
+/// What is told of work that ends with an `O`. The work stops at its next step when nobody listens
+/// any more, which is when this is dropped.
+pub struct Tale<O>(pub(super) BoxStream<'static, Told<O>>);
+
+impl<O> Tale<O> {
+    /// The next thing; `None` behind the last.
+    pub async fn recv(&mut self) -> Option<Told<O>> {
+        self.0.next().await
+    }
+
+    /// Whether nothing has been told since the last thing, and the teller is there.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        self.0.next().now_or_never().is_none()
+    }
+}
+
+/// Does work in a task of its own, and gives what it tells.
+pub fn tell<O, E, F>(work: impl FnOnce(Events) -> F) -> Tale<O>
 where
     O: Send + 'static,
     E: Error + Send + 'static,
     F: Future<Output = Result<O, E>> + Send + 'static,
 {
-    let (teller, told) = mpsc::channel(QUEUE);
-    let (events, steps) = Events::channel();
-    let work = work(events);
-    tokio::spawn(async move {
-        let (ended, ()) = tokio::join!(work, pass_on(steps, &teller));
-        let end = match ended {
-            Ok(outcome) => Told::Ended(outcome),
-            Err(error) => Told::Failed { message: chain(&error) },
-        };
-        // When nobody listens there is nobody to tell.
-        let _ = teller.send(end).await;
+    let (events, mut steps) = Events::channel();
+    let end = tokio::spawn(work(events)).map(|ended| match ended {
+        Ok(Ok(outcome)) => Some(Told::Ended(outcome)),
+        Ok(Err(error)) => Some(Told::Failed { message: chain(&error) }),
+        // It panicked, and has said so.
+        Err(_) => None,
     });
-    told
-}
-
-/// Passes steps on until the work is through, or nobody listens: the work then hears of that.
-async fn pass_on<O>(mut steps: mpsc::Receiver<Event>, teller: &mpsc::Sender<Told<O>>) {
-    let pass = async {
-        while let Some(step) = steps.recv().await {
-            let _ = teller.send(Told::Step(step)).await;
-        }
-    };
-    tokio::select! {
-        () = pass => {}
-        () = teller.closed() => {}
-    }
+    let steps = stream::poll_fn(move |cx| steps.poll_recv(cx)).map(Told::Step);
+    Tale(steps.chain(end.into_stream().filter_map(future::ready)).boxed())
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use tokio::sync::mpsc;
 
     use super::*;
     use crate::registry::event::Kind;
@@ -148,7 +144,7 @@ mod tests {
             json!({ "event": "repaired", "digest": DIGEST, "how": "copied" }),
         );
         step(
-            Event::Progress { done: 1, total: 2, bytes_done: 3, bytes_total: u64::MAX },
+            Event::Progress { done: Some(1), total: Some(2), bytes_done: 3, bytes_total: u64::MAX },
             json!({
                 "event": "progress", "done": 1, "total": 2, "bytes_done": 3,
                 "bytes_total": u64::MAX,

@@ -11,7 +11,7 @@ use axum::{
     routing::post,
 };
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::StreamExt;
 
 use super::{
     JOBS_PATH, Job,
@@ -55,7 +55,7 @@ impl Job {
                 Outcome::Deleted(deletion.await?)
             }
             Self::Hold => {
-                let _hold = registry.hold().await;
+                let _hold = registry.collector.hold().await;
                 events.say(Event::Held).await?;
                 events.abandoned().await;
                 return Err(Error::Abandoned);
@@ -84,11 +84,10 @@ async fn start(State(registry): State<Registry>, job: Bytes) -> Response {
         }
     };
     let told = tell(|events| job.run(registry, events));
-    let lines = stream::unfold(told, |mut told| async move {
-        let event = told.recv().await?;
+    let lines = told.0.map(|event| {
         let mut line = serde_json::to_vec(&event).unwrap_or_default();
         line.push(b'\n');
-        Some((Ok::<_, Infallible>(Bytes::from(line)), told))
+        Ok::<_, Infallible>(Bytes::from(line))
     });
     let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))];
     (headers, Body::from_stream(lines)).into_response()

@@ -1,6 +1,6 @@
 //! Why the database does not do what is asked.
 
-use berth_shared::{serve::budget::Busy, sqlite::Error as FileError};
+use berth_shared::{digest::Digest, serve::budget::Busy, sqlite::Error as FileError};
 use sqlx::migrate::MigrateError;
 
 /// The database failed.
@@ -28,6 +28,9 @@ pub enum Error {
     /// of it is kept.
     #[error("the database is busy")]
     Busy,
+    /// A manifest requires these, and its repository lacks them. Nothing is stored.
+    #[error("{} digests that the manifest names are not there", .0.len())]
+    Missing(Vec<Digest>),
     /// Somebody looks up too much at once.
     #[error(transparent)]
     TooManyLookups(#[from] Busy),

@@ -2,11 +2,7 @@
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
-use super::{
-    Database,
-    blob::Received,
-    manifest::{NewManifest, PutError},
-};
+use super::{Database, Error, blob::Received, manifest::NewManifest};
 use crate::storage::Dead;
 
 /// A manifest or a tag, and what it needs.
@@ -29,7 +25,7 @@ impl Database {
         &self,
         imported: Vec<Imported>,
         now: UnixSeconds,
-    ) -> Result<Vec<Dead>, PutError> {
+    ) -> Result<Vec<Dead>, Error> {
         self.write(imported, move |tx, imported| {
             Box::pin(async move {
                 let mut superfluous = Vec::new();

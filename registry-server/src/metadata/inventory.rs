@@ -52,7 +52,10 @@ row!(TaggedImage { tag, digest, bytes, pushed });
 
 impl Database {
     /// All repositories with content, in byte order.
-    pub(crate) async fn holdings(&self) -> Result<Vec<Holding>, Error> {
+    ///
+    /// # Errors
+    /// When a query fails.
+    pub async fn holdings(&self) -> Result<Vec<Holding>, Error> {
         let mut rows = Vec::new();
         let mut last = String::new();
         loop {
@@ -69,7 +72,10 @@ impl Database {
     }
 
     /// The repository of that name, if it has content.
-    pub(crate) async fn holding(&self, name: &RepositoryName) -> Result<Option<Holding>, Error> {
+    ///
+    /// # Errors
+    /// When a query fails.
+    pub async fn holding(&self, name: &RepositoryName) -> Result<Option<Holding>, Error> {
         let found = repository::find(self.reader().await?.connection(), name).await?;
         match found {
             Some(id) => self.holding_of(id).await,
@@ -106,7 +112,10 @@ impl Database {
     }
 
     /// The bytes of the blobs that more than one repository holds, each counted once.
-    pub(crate) async fn shared_bytes(&self) -> Result<u64, Error> {
+    ///
+    /// # Errors
+    /// When a query fails.
+    pub async fn shared_bytes(&self) -> Result<u64, Error> {
         let (mut total, mut last) = (0, Some(String::new()));
         while let Some(behind) = last {
             let statement =
@@ -125,10 +134,10 @@ impl Database {
 
     /// The tags of a repository in byte order. An image's size is that of the blobs which it
     /// reaches, through indexes too, each counted once.
-    pub(crate) async fn images(
-        &self,
-        repository: &RepositoryName,
-    ) -> Result<Vec<TaggedImage>, Error> {
+    ///
+    /// # Errors
+    /// When a query fails.
+    pub async fn images(&self, repository: &RepositoryName) -> Result<Vec<TaggedImage>, Error> {
         let mut rows: Vec<TaggedImage> = Vec::new();
         let Some(id) = repository::find(self.reader().await?.connection(), repository).await?
         else {

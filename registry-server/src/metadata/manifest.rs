@@ -158,17 +158,6 @@ impl Database {
     }
 }
 
-/// A manifest cannot be stored.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PutError {
-    /// These are required, and the repository lacks them.
-    #[error("{} digests that the manifest names are not there", .0.len())]
-    Missing(Vec<Digest>),
-    /// The database failed.
-    #[error(transparent)]
-    Failed(#[from] Error),
-}
-
 impl Database {
     /// Stores a manifest, and points all of `tags` at it; the last write wins.
     ///
@@ -180,7 +169,7 @@ impl Database {
         new: NewManifest,
         tags: Vec<Tag>,
         now: UnixSeconds,
-    ) -> Result<(), PutError> {
+    ) -> Result<(), Error> {
         let given = (repository.clone(), new, tags);
         self.write(given, move |tx, (repository, new, tags)| {
             Box::pin(async move {
@@ -202,11 +191,11 @@ impl Transaction<'_> {
         repository: &RepositoryName,
         new: &NewManifest,
         now: UnixSeconds,
-    ) -> Result<(), PutError> {
+    ) -> Result<(), Error> {
         let id = repository::ensure(self.connection, repository).await?;
         let missing = self.missing(id, &new.references).await?;
         if !missing.is_empty() {
-            return Err(PutError::Missing(missing));
+            return Err(Error::Missing(missing));
         }
         self.insert_manifest(id, new, now).await?;
         self.invalidate(Key::Manifest(repository.clone(), new.manifest.digest.clone()));

@@ -14,7 +14,7 @@ mod error;
 #[cfg(test)]
 mod faults;
 pub(crate) mod import;
-pub(crate) mod inventory;
+pub mod inventory;
 mod key;
 mod list;
 pub(crate) mod manifest;

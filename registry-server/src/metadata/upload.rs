@@ -139,11 +139,28 @@ impl Database {
             Box::pin(async move {
                 let (has, _): (u64, u64) =
                     tx.one(UNFINISHED, (&upload.pusher, idle_since, max)).await?;
-                let is_within = has < max.into();
-                if is_within {
-                    tx.insert_upload(upload).await?;
+                if has >= max.into() {
+                    return Ok(false);
                 }
-                Ok(is_within)
+                let statement = "INSERT INTO uploads
+                     (id, repository, subject, pusher, location, received, draft, algorithm,
+                      hash_state, started, touched)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)";
+                let Draft { location, received, state } = &upload.draft;
+                let session = (
+                    &upload.id,
+                    &upload.repository,
+                    &upload.subject,
+                    &upload.pusher,
+                    location,
+                    received,
+                    state,
+                    upload.algorithm,
+                    &upload.hash_state,
+                    upload.started,
+                );
+                tx.run(statement, session).await?;
+                Ok(true)
             })
         })
         .await
@@ -207,22 +224,6 @@ impl Database {
 }
 
 impl Transaction<'_> {
-    async fn insert_upload(&mut self, upload: &Upload) -> Result<(), Error> {
-        let statement = "INSERT INTO uploads
-             (id, repository, subject, pusher, location, received, draft, algorithm, hash_state,
-              started, touched)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)";
-        let Upload {
-            id, repository, subject, pusher, draft, algorithm, hash_state, started, ..
-        } = upload;
-        let Draft { location, received, state } = draft;
-        let session = (
-            id, repository, subject, pusher, location, received, state, algorithm, hash_state,
-            started,
-        );
-        self.run(statement, session).await.map(drop)
-    }
-
     pub(super) async fn delete_upload(&mut self, upload: &Upload) -> Result<bool, Error> {
         let statement = "DELETE FROM uploads WHERE id = $1 AND claim = $2";
         Ok(self.run(statement, (&upload.id, upload.claim)).await? > 0)

@@ -1,7 +1,7 @@
 //! What every part of the registry stands on: the database, the store, the time, and the settings in
 //! force.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use berth_shared::{
@@ -28,12 +28,12 @@ pub(crate) enum Known {
 }
 
 /// The backend of one registry; clones share it.
-#[derive(Clone)]
-pub(super) struct Backend {
-    pub(super) database: Database,
-    pub(super) store: Arc<dyn Store>,
-    pub(super) clock: Clock,
-    settings: Arc<ArcSwap<Settings>>,
+#[derive(Debug, Clone)]
+pub(crate) struct Backend {
+    pub(crate) database: Database,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Clock,
+    pub(super) settings: Arc<ArcSwap<Settings>>,
     /// Whether objects stay where they lie, whatever goes: a dry run is on a copy of the database.
     deletes_nothing: bool,
 }
@@ -59,14 +59,8 @@ impl Backend {
     }
 
     /// What holds at the moment.
-    pub(super) fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         **self.settings.load()
-    }
-
-    /// Puts other settings in force.
-    pub(super) fn change_settings(&self, settings: Settings) {
-        self.database.limit_writes(settings.limits.write_time);
-        self.settings.store(Arc::new(settings));
     }
 
     /// Whether nothing may be changed.
@@ -74,13 +68,8 @@ impl Backend {
         self.settings.load().read_only
     }
 
-    /// Lets nothing be changed, or lets it again.
-    pub(super) fn set_read_only(&self, read_only: bool) {
-        self.settings.rcu(|settings| Settings { read_only, ..**settings });
-    }
-
     /// Whoever makes the registry read-only counts on it that nothing changes from then on.
-    pub(super) fn refuse_when_read_only(&self) -> Result<(), Error> {
+    pub(crate) fn refuse_when_read_only(&self) -> Result<(), Error> {
         if self.is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
@@ -88,13 +77,6 @@ impl Backend {
         let free = self.store.free_bytes().await?;
         let is_full = free.is_some_and(|free| free < self.settings().limits.free_bytes_min);
         if is_full { Err(Error::StoreFull) } else { Ok(()) }
-    }
-
-    /// Whether database and store answer.
-    pub(super) async fn check(&self) -> Result<(), Error> {
-        self.database.check().await?;
-        self.store.free_bytes().await?;
-        Ok(())
     }
 
     /// The time so long ago.
@@ -123,7 +105,7 @@ impl Backend {
     }
 
     /// What is known about the blob.
-    pub(super) async fn know(&self, digest: &Digest) -> Result<Known, Error> {
+    pub(crate) async fn know(&self, digest: &Digest) -> Result<Known, Error> {
         Ok(match self.database.blob(digest).await? {
             Some(blob) if self.is_sound(&blob).await? => Known::Sound(blob.size),
             Some(blob) => Known::Unsound(blob.location),
@@ -161,7 +143,7 @@ impl Backend {
 
     /// Deletes objects that the database has let go, and says of each what became of it. One that
     /// stays, or whose row does, is tried again by the next collection.
-    pub(super) async fn delete_objects(&self, dead: &[Dead]) -> Vec<Result<(), storage::Error>> {
+    pub(crate) async fn delete_objects(&self, dead: &[Dead]) -> Vec<Result<(), storage::Error>> {
         let results = self.remove_objects(dead).await;
         self.forget(deleted(dead, &results)).await;
         results
@@ -209,10 +191,4 @@ pub(super) fn warn_of_damage(blob: &Blob) {
         digest = %blob.digest, object = blob.location.as_str(), size_bytes = blob.size,
         "blob is damaged: its object is missing or too short; pushing it again repairs it"
     );
-}
-
-impl fmt::Debug for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Backend").field("store", &self.store).finish_non_exhaustive()
-    }
 }

@@ -119,6 +119,7 @@ impl Blobs {
         Ok(stream::iter(first).chain(others).boxed())
     }
 
+    /// Reads a blob whole into memory; a damaged one is served no more.
     async fn read_small(&self, shares: &Shares, blob: &Blob) -> Result<Bytes, Error> {
         let _file = shares.files.reserve(1).await?;
         let room = shares.memory.reserve(usize::try_from(blob.size).unwrap_or(usize::MAX)).await?;
@@ -133,7 +134,13 @@ impl Blobs {
             object => object?,
         };
         let pieces: Vec<Bytes> = object.try_collect().await?;
-        self.check_small(blob, &pieces).await?;
+        let mut hasher = Hasher::new(blob.digest.algorithm());
+        hasher.update(&pieces);
+        if hasher.finish() != blob.digest {
+            tracing::error!(digest = %blob.digest, "blob is damaged: push it again");
+            self.backend.record_damage(blob).await?;
+            return Err(Error::BlobUnknown);
+        }
         Ok(match <[Bytes; 1]>::try_from(pieces) {
             Ok([whole]) => room.hold(whole),
             Err(pieces) => room.hold(pieces.concat()),
@@ -147,18 +154,6 @@ impl Blobs {
             Unlinked::NotLinked => Err(Error::BlobUnknown),
             Unlinked::StillNamed(by) => Err(Error::BlobReferenced { by }),
         }
-    }
-
-    /// Checks a blob that is read whole into memory; a damaged one is served no more.
-    async fn check_small(&self, blob: &Blob, bytes: &[Bytes]) -> Result<(), Error> {
-        let mut hasher = Hasher::new(blob.digest.algorithm());
-        hasher.update(bytes);
-        if hasher.finish() == blob.digest {
-            return Ok(());
-        }
-        tracing::error!(digest = %blob.digest, "blob is damaged: push it again");
-        self.backend.record_damage(blob).await?;
-        Err(Error::BlobUnknown)
     }
 }
 

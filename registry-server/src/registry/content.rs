@@ -88,13 +88,9 @@ impl Content {
     }
 }
 
-/// Whether a body ended because it came too slowly, and was not cut off.
-pub(super) fn is_late(broken: &io::Error) -> bool {
-    broken.kind() == io::ErrorKind::TimedOut
-}
-
-fn broken_off(error: &io::Error) -> Error {
-    if is_late(error) { Error::BodyLate } else { Error::BodyCutOff }
+/// What is said of a body that ended too early: it came too slowly, or was cut off.
+pub(super) fn broken_off(error: &io::Error) -> Error {
+    if error.kind() == io::ErrorKind::TimedOut { Error::BodyLate } else { Error::BodyCutOff }
 }
 
 impl Stream for Content {

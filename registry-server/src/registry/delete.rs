@@ -6,11 +6,7 @@
 use berth_shared::{digest::Digest, name::RepositoryName, reference::Reference};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Error,
-    backend::Backend,
-    event::{Event, Events},
-};
+use super::{Error, backend::Backend, event::Events};
 use crate::metadata::deletion::{Held, ROWS_MAX, Step};
 
 /// How many indexes above a manifest are looked at when a client deletes it, for a line in the log.
@@ -67,8 +63,12 @@ impl Deletion {
                 let held =
                     self.backend.database.held(repository).await?.ok_or(Error::NameUnknown)?;
                 let (backend, name, done) = (&self.backend, repository, Step::default());
-                let done = Emptying { backend, name, held, events, done, rows: 0 }.run().await?;
-                (repository.to_string(), done.manifests, done.tags, None)
+                let mut emptying = Emptying { backend, name, held, events, done, rows: 0 };
+                emptying.tags().await?;
+                emptying.manifests().await?;
+                emptying.blobs().await?;
+                let Step { manifests, tags, .. } = emptying.done;
+                (repository.to_string(), manifests, tags, None)
             }
             Some(Reference::Tag(tag)) => {
                 let now = self.backend.clock.now();
@@ -151,16 +151,10 @@ struct Emptying<'e> {
 }
 
 impl Emptying<'_> {
-    async fn run(mut self) -> Result<Step, Error> {
-        self.tags().await?;
-        self.manifests().await?;
-        self.blobs().await?;
-        Ok(self.done)
-    }
-
     async fn tags(&mut self) -> Result<(), Error> {
+        let database = &self.backend.database;
         loop {
-            let gone = self.backend.database.delete_tags(self.held.id, self.name).await?;
+            let gone = database.delete_tags(self.held.id, self.name).await?;
             self.done.tags += gone;
             self.progress(gone).await?;
             if gone < ROWS_MAX.into() {
@@ -171,9 +165,8 @@ impl Emptying<'_> {
 
     /// Those that no other names, and below them what they named.
     async fn manifests(&mut self) -> Result<(), Error> {
-        let mut last = String::new();
+        let (database, mut last) = (&self.backend.database, String::new());
         loop {
-            let database = self.backend.database.clone();
             let page = database.manifests_and_whether_named(self.held.id, &last, PAGE).await?;
             let Some((end, _)) = page.last() else { return Ok(()) };
             last.clone_from(end);
@@ -190,10 +183,9 @@ impl Emptying<'_> {
     }
 
     async fn blobs(&mut self) -> Result<(), Error> {
-        let mut last = String::new();
+        let (database, mut last) = (&self.backend.database, String::new());
         loop {
-            let unlink = self.backend.database.unlink_after(self.held.id, self.name, last);
-            let (rows, end) = unlink.await?;
+            let (rows, end) = database.unlink_after(self.held.id, self.name, last).await?;
             self.progress(rows).await?;
             let Some(end) = end else { return Ok(()) };
             last = end;
@@ -207,8 +199,7 @@ impl Emptying<'_> {
         }
         self.rows += rows;
         let total = self.held.rows.max(self.rows);
-        let (done, bytes_done, bytes_total) = (self.rows, 0, 0);
-        self.events.say(Event::Progress { done, total, bytes_done, bytes_total }).await?;
+        self.events.progress((self.rows, total), (0, 0)).await?;
         self.backend.refuse_when_read_only()
     }
 }

@@ -62,6 +62,16 @@ pub enum Event {
         /// What is wrong, and with what.
         message: String,
     },
+    /// Something of an old store is left behind, or is not as it should be.
+    #[serde(rename = "problem", skip_deserializing)]
+    LeftBehind {
+        /// Where, as a path below the old store's root.
+        place: String,
+        /// What is wrong there.
+        what: String,
+        /// What is left behind by it: `repository:tag`, or `repository@digest` without a tag.
+        images: Vec<String>,
+    },
     /// A blob or manifest is not what its digest says.
     Damaged {
         /// Which.
@@ -91,10 +101,12 @@ pub enum Event {
     },
     /// How far the work has come.
     Progress {
-        /// Done so far.
-        done: u64,
+        /// Done so far, where things are counted.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        done: Option<u64>,
         /// In all, as far as is known.
-        total: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        total: Option<u64>,
         /// Bytes done.
         bytes_done: u64,
         /// Bytes in all, as far as is known.
@@ -129,6 +141,16 @@ impl Events {
 
     pub(crate) async fn problem(&self, message: String) -> Result<(), Error> {
         self.say(Event::Problem { message }).await
+    }
+
+    /// Tells how many things are done, and of how many bytes: each so far, and in all.
+    pub(crate) async fn progress(
+        &self,
+        (done, total): (u64, u64),
+        (bytes_done, bytes_total): (u64, u64),
+    ) -> Result<(), Error> {
+        let (done, total) = (Some(done), Some(total));
+        self.say(Event::Progress { done, total, bytes_done, bytes_total }).await
     }
 
     /// What can be read of rows; the rest is told, by what `words` call it, and counted.

@@ -72,7 +72,6 @@ pub(crate) struct Page<T> {
 }
 
 /// Reads the tags of a repository while a client takes them.
-#[derive(Clone)]
 struct TagReader {
     lists: Lists,
     repository: RepositoryName,
@@ -119,7 +118,7 @@ pub(crate) struct AllTags {
 }
 
 /// The lists; clones share their turns.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Lists {
     backend: Backend,
     memory: Budget,
@@ -155,16 +154,13 @@ impl Lists {
             claimant: Arc::clone(claimant),
             end: next.clone(),
         };
-        let rest = stream::try_unfold(Some(begin), move |last| {
-            let reader = reader.clone();
-            async move {
-                let Some(last) = last else { return Ok(None) };
-                // Whoever takes the answer asks for it, long after the request was read.
-                let asker = Asker::Client(Arc::clone(&reader.claimant));
-                let page = asker.scope(reader.page_behind(last)).await?;
-                let next = page.next.clone();
-                Ok(Some((page, next)))
-            }
+        let rest = stream::try_unfold((reader, Some(begin)), |(reader, last)| async move {
+            let Some(last) = last else { return Ok(None) };
+            // Whoever takes the answer asks for it, long after the request was read.
+            let asker = Asker::Client(Arc::clone(&reader.claimant));
+            let page = asker.scope(reader.page_behind(last)).await?;
+            let next = page.next.clone();
+            Ok(Some((page, (reader, next))))
         });
         Ok(AllTags { first, rest: rest.boxed(), next })
     }

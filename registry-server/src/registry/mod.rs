@@ -3,15 +3,13 @@
 //! It knows neither HTTP nor how rights are found; whoever calls it shows a `Permit` for the
 //! repository. Its errors are those of the specification's table.
 
-mod backend;
+pub(crate) mod backend;
 pub(crate) mod blob;
 pub(crate) mod content;
 pub mod delete;
 pub mod event;
 pub mod gc;
 pub(crate) mod hash;
-pub(crate) mod intake;
-pub mod inventory;
 pub(crate) mod list;
 pub(crate) mod manifest;
 pub(crate) mod manifest_content;
@@ -22,7 +20,7 @@ pub mod verify;
 #[cfg(test)]
 mod version_4;
 
-use std::{fmt, path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use berth_shared::{
     claimant::Claimant,
@@ -34,16 +32,13 @@ use berth_shared::{
 };
 
 use crate::{
-    metadata::{
-        self, Cache, Database, manifest::PutError, totals::Totals, upload::InvalidUploadId,
-    },
+    metadata::{self, Database, totals::Totals, upload::InvalidUploadId},
     storage::{self, Shares, Store},
 };
 use backend::Backend;
 use blob::Blobs;
 use delete::Deletion;
 use gc::Collector;
-use intake::Intake;
 use list::Lists;
 use manifest::Manifests;
 use matching::Matching;
@@ -94,15 +89,14 @@ pub struct Limits {
 }
 
 /// A registry: its parts, each with what it needs. Clones share them.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Registry {
-    backend: Backend,
+    pub(crate) backend: Backend,
     pub(crate) blobs: Blobs,
     pub(crate) mounts: Mounts,
     pub(crate) uploads: Uploads,
     pub(crate) manifests: Manifests,
     pub(crate) lists: Lists,
-    pub(crate) intake: Intake,
     /// Deletes on request.
     pub deletion: Deletion,
     /// Collects garbage.
@@ -236,6 +230,7 @@ impl From<metadata::Error> for Error {
             metadata::Error::Busy => Self::WriterBusy,
             metadata::Error::TooManyLookups(busy) => Self::Busy(busy),
             metadata::Error::Closed => Self::Closing,
+            metadata::Error::Missing(digests) => Self::ManifestReferencesUnknown(digests),
             error => Self::Metadata(error),
         }
     }
@@ -244,15 +239,6 @@ impl From<metadata::Error> for Error {
 impl From<InvalidUploadId> for Error {
     fn from(_: InvalidUploadId) -> Self {
         Self::UploadUnknown
-    }
-}
-
-impl From<PutError> for Error {
-    fn from(error: PutError) -> Self {
-        match error {
-            PutError::Missing(digests) => Self::ManifestReferencesUnknown(digests),
-            PutError::Failed(error) => error.into(),
-        }
     }
 }
 
@@ -286,7 +272,6 @@ impl Registry {
             mounts: Mounts::new(backend.clone(), matching.clone()),
             manifests: Manifests::new(backend.clone(), deletion.clone()),
             lists: Lists::new(backend.clone(), memory.clone(), matching),
-            intake: Intake::new(backend.clone()),
             deletion,
             collector: Collector::new(backend.clone(), uploads.clone(), Arc::clone(&maintenance)),
             verifier: Verifier::new(backend.clone(), maintenance),
@@ -318,7 +303,8 @@ impl Registry {
     /// Puts other settings in force. How many uploads receive at once and how much is in memory stay
     /// as they were.
     pub fn change_settings(&self, settings: Settings) {
-        self.backend.change_settings(settings);
+        self.backend.database.limit_writes(settings.limits.write_time);
+        self.backend.settings.store(Arc::new(settings));
     }
 
     /// Whether nothing may be changed.
@@ -329,12 +315,7 @@ impl Registry {
 
     /// Lets nothing be changed, or lets it again.
     pub fn set_read_only(&self, read_only: bool) {
-        self.backend.set_read_only(read_only);
-    }
-
-    /// Keeps every stored object from being deleted until the result is dropped.
-    pub async fn hold(&self) -> tokio::sync::OwnedRwLockReadGuard<()> {
-        self.collector.hold().await
+        self.backend.settings.rcu(|settings| Settings { read_only, ..**settings });
     }
 
     /// Whether database and store answer.
@@ -342,27 +323,14 @@ impl Registry {
     /// # Errors
     /// Which of them does not.
     pub async fn check(&self) -> Result<(), Error> {
-        self.backend.check().await
-    }
-
-    /// How many bytes are free where objects lie, if the store knows.
-    pub(crate) async fn free_bytes(&self) -> Result<Option<u64>, Error> {
-        Ok(self.backend.store.free_bytes().await?)
+        self.backend.database.check().await?;
+        self.backend.store.free_bytes().await?;
+        Ok(())
     }
 
     /// Counts what is stored.
     pub(crate) async fn totals(&self) -> Result<Totals, Error> {
         Ok(self.backend.database.totals().await?)
-    }
-
-    /// Where the database lies.
-    pub(crate) fn database_path(&self) -> &Path {
-        self.backend.database.path()
-    }
-
-    /// What is kept before the database.
-    pub(crate) fn cache(&self) -> &Cache {
-        self.backend.database.cache()
     }
 
     #[cfg(test)]
@@ -378,11 +346,5 @@ impl Registry {
     /// Ends: what is being read is given up, and what is queued to be written is refused.
     pub(crate) async fn close(&self) {
         self.backend.database.close().await;
-    }
-}
-
-impl fmt::Debug for Registry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").field("backend", &self.backend).finish_non_exhaustive()
     }
 }

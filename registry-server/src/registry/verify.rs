@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     metadata::{
-        self, Rows,
+        self, Database, Rows,
         blob::Blob,
         repository::RepositoryId,
         totals::BlobTotals,
@@ -111,7 +111,12 @@ impl Verifier {
                 return Err(Error::ReadOnly);
             }
             let mut verification = Verification::new(self, options, events).await?;
-            verification.everything().await?;
+            verification.manifests().await?;
+            verification.incomplete_tags().await?;
+            verification.blobs(None).await?;
+            if options.repair && !verification.unsound.is_empty() {
+                verification.search_orphans().await?;
+            }
             Ok(verification.finish())
         })
     }
@@ -131,6 +136,7 @@ impl Verifier {
 
 struct Verification {
     backend: Backend,
+    database: Database,
     maintenance: Arc<tokio::sync::Mutex<()>>,
     events: Events,
     repair: bool,
@@ -150,6 +156,7 @@ impl Verification {
             options.bytes_per_sec_max.unwrap_or(backend.settings().verification.bytes_per_sec_max);
         Ok(Self {
             total: backend.database.count_blobs().await?,
+            database: backend.database.clone(),
             backend,
             maintenance,
             events: events.clone(),
@@ -162,25 +169,15 @@ impl Verification {
         })
     }
 
-    async fn everything(&mut self) -> Result<(), Error> {
-        self.manifests().await?;
-        self.incomplete_tags().await?;
-        self.blobs(None).await?;
-        if self.repair && !self.unsound.is_empty() {
-            self.search_orphans().await?;
-        }
-        Ok(())
-    }
-
     /// Each blob once, or each that is due since `cutoff`: one that cannot be read now waits for the
     /// next time.
     async fn blobs(&mut self, cutoff: Option<UnixSeconds>) -> Result<(), Error> {
-        let (database, mut last) = (self.backend.database.clone(), Checked::default());
+        let mut last = Checked::default();
         loop {
             let page = match cutoff {
-                None => database.blobs_after(&last, PAGE).await?,
+                None => self.database.blobs_after(&last, PAGE).await?,
                 Some(_) if self.backend.is_read_only() => return Ok(()),
-                Some(cutoff) => database.blobs_unchecked_since(cutoff, &last, PAGE).await?,
+                Some(cutoff) => self.database.blobs_unchecked_since(cutoff, &last, PAGE).await?,
             };
             let Some((end, _)) = page.last() else { return Ok(()) };
             last.clone_from(end);
@@ -196,13 +193,13 @@ impl Verification {
     async fn manifests(&mut self) -> Result<(), Error> {
         let mut last = (RepositoryId::default(), String::new());
         loop {
-            let page = self.backend.database.manifests_after(&last, PAGE).await?;
+            let page = self.database.manifests_after(&last, PAGE).await?;
             let Some((end, _)) = page.last() else { return Ok(()) };
             last.clone_from(end);
             let words =
                 |(_, name): (RepositoryId, String), _| format!("a manifest is named {name:?}");
             for manifest in self.events.readable(page, words).await?.0 {
-                let bytes = self.backend.database.stored_bytes(&manifest).await?;
+                let bytes = self.database.stored_bytes(&manifest).await?;
                 let Some(bytes) = bytes else { continue };
                 self.done.manifests += 1;
                 let StoredManifest { id, repository, digest } = manifest;
@@ -220,7 +217,7 @@ impl Verification {
         let is_sparse = self.backend.settings().limits.sparse_manifests;
         let mut last = (RepositoryId::default(), String::new());
         loop {
-            let tags = self.backend.database.lacks_after(&last, TAGS_PAGE).await?;
+            let tags = self.database.lacks_after(&last, TAGS_PAGE).await?;
             let Some(end) = tags.last() else { return Ok(()) };
             last = (end.id, end.tag.clone());
             for TagLack { repository, tag, lacking, example, .. } in tags {
@@ -260,7 +257,7 @@ impl Verification {
         if sound.is_empty() || self.backend.is_read_only() {
             return Ok(());
         }
-        Ok(self.backend.database.record_sound(sound, self.backend.clock.now()).await?)
+        Ok(self.database.record_sound(sound, self.backend.clock.now()).await?)
     }
 
     async fn judge(&mut self, blob: &Blob, found: Option<Wrong>) -> Result<(), Error> {
@@ -312,7 +309,7 @@ impl Verification {
         let turn = Arc::clone(&self.maintenance).lock_owned().await;
         for shard in 0..=u8::MAX {
             let listing = self.backend.store.list(shard).await?;
-            let owned = self.backend.database.owned_in(shard).await?;
+            let owned = self.database.owned_in(shard).await?;
             for orphan in &owned.orphans(listing.objects) {
                 self.try_orphan(orphan).await?;
             }
@@ -337,7 +334,7 @@ impl Verification {
         if self.backend.is_read_only() {
             return Err(Error::ReadOnly);
         }
-        if self.backend.database.repair(blob, sound, self.backend.clock.now()).await? {
+        if self.database.repair(blob, sound, self.backend.clock.now()).await? {
             self.done.repaired += 1;
             let event = Event::Repaired { digest: blob.digest.clone(), how: how.to_owned() };
             self.events.say(event).await?;
@@ -351,19 +348,13 @@ impl Verification {
         manifest_of: Option<RepositoryId>,
         what: String,
     ) -> Result<(), Error> {
-        let images = self.backend.database.images_with(digest, manifest_of, IMAGES_MAX).await?;
+        let images = self.database.images_with(digest, manifest_of, IMAGES_MAX).await?;
         self.events.say(Event::Damaged { digest: digest.clone(), what, images }).await
     }
 
     async fn progress(&self) -> Result<(), Error> {
-        self.events
-            .say(Event::Progress {
-                done: self.done.blobs,
-                total: self.total.count,
-                bytes_done: self.done.bytes,
-                bytes_total: self.total.bytes,
-            })
-            .await
+        let Self { done, total, .. } = self;
+        self.events.progress((done.blobs, total.count), (done.bytes, total.bytes)).await
     }
 }
 

@@ -13,12 +13,9 @@ use crate::{
         },
         sound,
     },
-    metadata::repository::RepositoryId,
+    metadata::{Database, repository::RepositoryId},
     reach::Reach,
-    registry::{
-        Error, Registry, event::Events, inventory::Inventory, list::PageRequest, upload::Progress,
-        verify,
-    },
+    registry::{Error, Registry, event::Events, list::PageRequest, upload::Progress, verify},
     transfer,
 };
 use berth_shared::{
@@ -173,11 +170,11 @@ async fn move_about(registry: &Registry, root: &Path, clock: &Clock) {
     let app: RepositoryName = "app".parse().unwrap();
     registry.database().tag_since(&app, &"v1".parse().unwrap()).await.unwrap().unwrap();
     registry.database().close().await;
-    let inventory = Inventory::open(root).await.unwrap();
-    assert!(inventory.repositories().await.unwrap().len() > 1);
-    inventory.repository(&app).await.unwrap();
-    assert!(inventory.tags(&app).await.unwrap().len() > 1);
-    inventory.shared_bytes().await.unwrap();
+    let database = Database::open_beside(&root.join("registry.db")).await.unwrap();
+    assert!(database.holdings().await.unwrap().len() > 1);
+    database.holding(&app).await.unwrap().unwrap();
+    assert!(database.images(&app).await.unwrap().len() > 1);
+    database.shared_bytes().await.unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let to = |name: &str| elsewhere.path().join(name);
     let data = root.to_owned();

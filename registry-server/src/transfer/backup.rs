@@ -18,8 +18,8 @@ use super::{
     quiet::Quiet,
 };
 use crate::{
-    metadata::{Database, blob::Blob},
-    registry::{self, event::Events},
+    metadata::{Database, blob::Blob, totals::BlobTotals},
+    registry::{event::Events, gc::millis},
     storage::Location,
 };
 
@@ -58,7 +58,7 @@ pub async fn backup(
     events: Events,
 ) -> Result<Summary, Error> {
     let started = Instant::now();
-    let quiet = Quiet::over(&data).await?;
+    let mut quiet = Quiet::over(&data).await?;
     let (directory, _lock) = Directory::to_write(&to)?;
     // Removed at the end, where it has not become the backup's by then.
     let new = TempPath::try_from_path(directory.new_database(&data)?);
@@ -68,17 +68,20 @@ pub async fn backup(
     let snapshot = Database::open_at_rest(new.to_path_buf()).await?;
     // An upload cannot go on in another store.
     snapshot.forget_uploads().await?;
-    let blobs = Blobs::new(snapshot, directory.copying_from(&data)?, events).await?;
-    let mut backup = Backup { blobs, quiet, done: Summary::default() };
-    while let Some(blobs) = backup.blobs.next().await? {
-        for blob in &blobs {
-            backup.object(blob).await?;
+    let mut blobs = Blobs::new(snapshot, directory.copying_from(&data)?, events).await?;
+    let mut done = Summary {
+        repositories: blobs.database.count_repositories().await?,
+        manifests: blobs.database.count_manifests().await?,
+        ..Summary::default()
+    };
+    while let Some(page) = blobs.next().await? {
+        for blob in &page {
+            back_up(&mut blobs, blob, &mut quiet, &mut done).await?;
         }
-        backup.blobs.progress().await?;
+        blobs.progress().await?;
     }
-    let superfluous = backup.superfluous().await?;
-    let description = backup.describe(made).await?;
-    let Backup { blobs, mut done, .. } = backup;
+    let superfluous = superfluous(&blobs).await?;
+    let description = Description::new(made, done.repositories, done.manifests, blobs.total);
     blobs.database.close().await;
     directory.commit(&new, &description)?;
     for location in &superfluous {
@@ -88,54 +91,41 @@ pub async fn backup(
     for shard in 0..=u8::MAX {
         blobs.objects.remove_partial(shard).await?;
     }
-    done.millis = registry::gc::millis(started.elapsed());
-    Ok(done)
+    let BlobTotals { count, bytes, damaged: missing } = blobs.done;
+    Ok(Summary { blobs: count, bytes, missing, millis: millis(started.elapsed()), ..done })
 }
 
-struct Backup {
-    blobs: Blobs,
-    quiet: Quiet,
-    done: Summary,
+async fn back_up(
+    blobs: &mut Blobs,
+    blob: &Blob,
+    quiet: &mut Quiet,
+    done: &mut Summary,
+) -> Result<(), Error> {
+    blobs.done.count += 1;
+    blobs.done.bytes += blob.size;
+    let objects = &blobs.objects;
+    if is_there(objects.target(), blob).await? {
+        return Ok(());
+    }
+    if is_there(objects.source(), blob).await? && objects.take(&blob.location).await? {
+        done.added += 1;
+        done.added_bytes += blob.size;
+        return Ok(());
+    }
+    if !quiet.lasts() {
+        let message = "the server stopped meanwhile: start the backup again";
+        return Err(Error::Refused(message.to_owned()));
+    }
+    let what = "its object is missing, too short or not readable, so it is not in the backup";
+    blobs.damaged(blob, what).await
 }
 
-impl Backup {
-    async fn object(&mut self, blob: &Blob) -> Result<(), Error> {
-        self.blobs.done.count += 1;
-        self.blobs.done.bytes += blob.size;
-        let objects = &self.blobs.objects;
-        if is_there(objects.target(), blob).await? {
-            return Ok(());
-        }
-        if is_there(objects.source(), blob).await? && objects.take(&blob.location).await? {
-            self.done.added += 1;
-            self.done.added_bytes += blob.size;
-            return Ok(());
-        }
-        if !self.quiet.lasts() {
-            let message = "the server stopped meanwhile: start the backup again";
-            return Err(Error::Refused(message.to_owned()));
-        }
-        let what = "its object is missing, too short or not readable, so it is not in the backup";
-        self.blobs.damaged(blob, what).await
+/// The objects that the snapshot does not name.
+async fn superfluous(blobs: &Blobs) -> Result<Vec<Location>, Error> {
+    let mut found = Vec::new();
+    for shard in 0..=u8::MAX {
+        let objects = blobs.objects.target().list(shard).await?.objects;
+        found.extend(blobs.database.owned_in(shard).await?.orphans(objects));
     }
-
-    /// What the backup says of itself.
-    async fn describe(&mut self, made: String) -> Result<Description, Error> {
-        let Blobs { database, total, done, .. } = &self.blobs;
-        let repositories = database.count_repositories().await?;
-        let manifests = database.count_manifests().await?;
-        let (blobs, bytes, missing) = (done.count, done.bytes, done.damaged);
-        self.done = Summary { repositories, manifests, blobs, bytes, missing, ..self.done };
-        Ok(Description::new(made, repositories, manifests, *total))
-    }
-
-    /// The objects that the snapshot does not name.
-    async fn superfluous(&self) -> Result<Vec<Location>, Error> {
-        let mut found = Vec::new();
-        for shard in 0..=u8::MAX {
-            let objects = self.blobs.objects.target().list(shard).await?.objects;
-            found.extend(self.blobs.database.owned_in(shard).await?.orphans(objects));
-        }
-        Ok(found)
-    }
+    Ok(found)
 }

@@ -33,9 +33,14 @@ impl Blobs {
         objects: Copying,
         events: Events,
     ) -> Result<Self, Error> {
-        let (total, last, done) =
-            (database.count_blobs().await?, Checked::default(), BlobTotals::default());
-        Ok(Self { database, objects, events, last, total, done })
+        Ok(Self {
+            total: database.count_blobs().await?,
+            database,
+            objects,
+            events,
+            last: Checked::default(),
+            done: BlobTotals::default(),
+        })
     }
 
     /// The next of them. Behind the last one is nothing, and all entries are durable then. What
@@ -62,9 +67,8 @@ impl Blobs {
 
     /// Tells how far it is.
     pub(super) async fn progress(&self) -> Result<(), Error> {
-        let BlobTotals { count: total, bytes: bytes_total, .. } = self.total;
-        let BlobTotals { count: done, bytes: bytes_done, .. } = self.done;
-        Ok(self.events.say(Event::Progress { done, total, bytes_done, bytes_total }).await?)
+        let Self { done, total, .. } = self;
+        Ok(self.events.progress((done.count, total.count), (done.bytes, total.bytes)).await?)
     }
 }
 

@@ -4,14 +4,13 @@
 use std::{fs::File, path::Path};
 
 use berth_shared::telemetry::chain;
-use tokio::sync::mpsc;
 
 use super::error::Error;
 use crate::{
     data::{CONTROL_SOCKET, StartError, lock},
     jobs::{
         Job,
-        event::{Outcome, Told},
+        event::{Outcome, Tale, Told},
     },
     registry::event::Event,
 };
@@ -20,8 +19,8 @@ use crate::{
 pub(super) enum Quiet {
     /// No server runs, and none can start.
     Alone { _lock: File },
-    /// The server deletes nothing until the channel is closed.
-    Held(mpsc::Receiver<Told<Outcome>>),
+    /// The server deletes nothing until it tells something else.
+    Held(Tale<Outcome>),
 }
 
 impl Quiet {
@@ -52,10 +51,10 @@ impl Quiet {
     }
 
     /// Whether nothing can have been deleted until now.
-    pub(super) fn lasts(&self) -> bool {
+    pub(super) fn lasts(&mut self) -> bool {
         match self {
             Self::Alone { .. } => true,
-            Self::Held(events) => !events.is_closed(),
+            Self::Held(events) => events.is_silent(),
         }
     }
 }

@@ -114,12 +114,11 @@ impl Database {
     ///
     /// # Errors
     /// What `work` says, when the commit fails, and [`Error::Busy`] when it takes too long.
-    pub(super) async fn write<G, T, E, W>(&self, given: G, work: W) -> Result<T, E>
+    pub(super) async fn write<G, T, W>(&self, given: G, work: W) -> Result<T, Error>
     where
         G: Send + Sync + 'static,
         T: Send + 'static,
-        E: From<Error> + Send + 'static,
-        W: Work<G, T, E>,
+        W: Work<G, T>,
     {
         let Writer { queue, watch, .. } = &self.writer;
         let (reply, mut answer) = oneshot::channel();
@@ -130,7 +129,7 @@ impl Database {
             () = sleep(watch.limit()) => {}
         }
         if place.give_up() {
-            return Err(Error::Busy.into());
+            return Err(Error::Busy);
         }
         answer.await.map_err(|_| Error::Closed)?
     }
@@ -289,33 +288,35 @@ trait Job: Send {
 }
 
 /// One transaction's worth of statements, which can be repeated: it keeps nothing of what it is given.
-pub(super) trait Work<G, T, E>:
-    for<'t> Fn(&'t mut Transaction<'_>, &'t G) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'static
+pub(super) trait Work<G, T>:
+    for<'t> Fn(&'t mut Transaction<'_>, &'t G) -> BoxFuture<'t, Result<T, Error>>
+    + Send
+    + Sync
+    + 'static
 {
 }
 
-impl<G, T, E, W> Work<G, T, E> for W where
-    W: for<'t> Fn(&'t mut Transaction<'_>, &'t G) -> BoxFuture<'t, Result<T, E>>
+impl<G, T, W> Work<G, T> for W where
+    W: for<'t> Fn(&'t mut Transaction<'_>, &'t G) -> BoxFuture<'t, Result<T, Error>>
         + Send
         + Sync
         + 'static
 {
 }
 
-struct Pending<G, T, E, W> {
+struct Pending<G, T, W> {
     given: G,
     work: W,
-    result: Option<Result<T, E>>,
-    reply: oneshot::Sender<Result<T, E>>,
+    result: Option<Result<T, Error>>,
+    reply: oneshot::Sender<Result<T, Error>>,
 }
 
 #[async_trait]
-impl<G, T, E, W> Job for Pending<G, T, E, W>
+impl<G, T, W> Job for Pending<G, T, W>
 where
     G: Send + Sync + 'static,
     T: Send + 'static,
-    E: From<Error> + Send + 'static,
-    W: Work<G, T, E>,
+    W: Work<G, T>,
 {
     async fn run(&mut self, transaction: &mut Transaction<'_>) -> bool {
         let result = (self.work)(transaction, &self.given).await;
@@ -325,16 +326,16 @@ where
     }
 
     fn fail(&mut self, error: Error) {
-        self.result = Some(Err(error.into()));
+        self.result = Some(Err(error));
     }
 
     fn finish(self: Box<Self>, failure: Option<Error>) {
         let result = match (self.result, failure) {
             // Work that failed by itself says why, whatever became of the batch.
             (Some(Err(error)), _) => Err(error),
-            (_, Some(failure)) => Err(failure.into()),
+            (_, Some(failure)) => Err(failure),
             (Some(result), None) => result,
-            (None, None) => Err(Error::Closed.into()),
+            (None, None) => Err(Error::Closed),
         };
         // Nobody waits any more when the client left; the work is committed all the same.
         let _ = self.reply.send(result);

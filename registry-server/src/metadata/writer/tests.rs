@@ -144,7 +144,7 @@ async fn whoever_asks_for_much_keeps_nobody_else_waiting() {
                     let write = database.write(order, move |_, order| {
                         Box::pin(async move {
                             order.lock().unwrap().push((who, number));
-                            Ok::<_, Error>(())
+                            Ok(())
                         })
                     });
                     write.await.unwrap();

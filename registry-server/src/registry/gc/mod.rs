@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_shared::{clock::UnixSeconds, digest::Digest, telemetry::chain};
+use berth_shared::{clock::UnixSeconds, telemetry::chain};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -22,11 +22,10 @@ use super::{
 };
 use crate::{
     metadata::{
-        self, Rows,
+        self, Database, Rows,
         collection::{Collected, Stale},
         dead::Place,
         repository::RepositoryId,
-        upload::Upload,
     },
     storage::{Dead, Location},
 };
@@ -84,7 +83,7 @@ pub struct Summary {
 }
 
 /// Collects garbage; clones share their turns.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Collector {
     backend: Backend,
     uploads: Uploads,
@@ -104,7 +103,7 @@ impl Collector {
     }
 
     /// Keeps every stored object from being deleted until the result is dropped.
-    pub(super) async fn hold(&self) -> tokio::sync::OwnedRwLockReadGuard<()> {
+    pub(crate) async fn hold(&self) -> tokio::sync::OwnedRwLockReadGuard<()> {
         Arc::clone(&self.holds).read_owned().await
     }
 
@@ -136,6 +135,7 @@ impl Collector {
 
 struct Collection {
     backend: Backend,
+    database: Database,
     sessions: Uploads,
     holds: Arc<tokio::sync::RwLock<()>>,
     events: Events,
@@ -150,6 +150,7 @@ impl Collection {
         Self {
             settings: backend.settings().collection,
             now: backend.clock.now(),
+            database: backend.database.clone(),
             backend,
             sessions: uploads,
             holds,
@@ -177,33 +178,29 @@ impl Collection {
         let idle_since = self.backend.idle_since();
         let mut last = String::new();
         loop {
-            let idle = self.backend.database.idle_uploads(&last, idle_since, PAGE).await?;
+            let idle = self.database.idle_uploads(&last, idle_since, PAGE).await?;
             let Some((end, _)) = idle.last() else { return Ok(()) };
             last.clone_from(end);
             let words = |id, error| format!("upload session {id:?}: {error}");
             for upload in self.readable(idle, words).await? {
-                self.upload(&upload, idle_since).await?;
+                self.backend.refuse_when_read_only()?;
+                if !self.sessions.end_idle(&upload, idle_since).await? {
+                    continue;
+                }
+                let (bytes, why) = (upload.draft.received, "nobody went on with it");
+                self.done.uploads += 1;
+                self.done.bytes += bytes;
+                let repository = Some(upload.repository.as_str());
+                self.say(Kind::Upload, repository, upload.id.as_str(), bytes, why).await?;
             }
         }
-    }
-
-    async fn upload(&mut self, upload: &Upload, idle_since: UnixSeconds) -> Result<(), Error> {
-        self.backend.refuse_when_read_only()?;
-        if !self.sessions.end_idle(upload, idle_since).await? {
-            return Ok(());
-        }
-        self.done.uploads += 1;
-        self.done.bytes += upload.draft.received;
-        let (name, bytes) = (upload.id.as_str(), upload.draft.received);
-        let why = "nobody went on with it";
-        self.say(Kind::Upload, Some(upload.repository.as_str()), name, bytes, why).await
     }
 
     async fn links(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
         let mut next = Some(Default::default());
         while let Some(from) = next {
             let found;
-            (found, next) = self.backend.database.stale_links(&from, PAGE, cutoff).await?;
+            (found, next) = self.database.stale_links(&from, PAGE, cutoff).await?;
             for step in self.readable(found, unreadable).await?.chunks(STEP) {
                 self.unlink(step, cutoff).await?;
             }
@@ -216,8 +213,7 @@ impl Collection {
         let free = Arc::clone(&self.holds).write_owned().await;
         self.backend.refuse_when_read_only()?;
         let started = Instant::now();
-        let collected =
-            self.backend.database.collect_links(step.to_vec(), cutoff, self.now).await?;
+        let collected = self.database.collect_links(step.to_vec(), cutoff, self.now).await?;
         self.step_took(started);
         let mut freed = Vec::new();
         for (Stale { repository, digest, .. }, collected) in step.iter().zip(collected) {
@@ -246,26 +242,22 @@ impl Collection {
         let mut next = Some(String::new());
         while let Some(last) = next {
             let found;
-            (found, next) = self.backend.database.unlinked_blobs(&last, PAGE).await?;
+            (found, next) = self.database.unlinked_blobs(&last, PAGE).await?;
             let words = |(digest, location): (String, String), _| {
                 format!("blob {digest:?} at {location:?} cannot be read")
             };
             for (digest, _) in self.readable(found, words).await? {
-                self.delete_unlinked(digest).await?;
+                let free = Arc::clone(&self.holds).write_owned().await;
+                self.backend.refuse_when_read_only()?;
+                if let Some(dead) = self.database.collect_unlinked(&digest, self.now).await? {
+                    let bytes = self.free(&[dead]).await?.first().copied().flatten().unwrap_or(0);
+                    self.done.blobs += 1;
+                    let why = "no repository holds it";
+                    self.say(Kind::Blob, None, digest.as_str(), bytes, why).await?;
+                }
+                drop(free);
             }
         }
-        Ok(())
-    }
-
-    async fn delete_unlinked(&mut self, digest: Digest) -> Result<(), Error> {
-        let free = Arc::clone(&self.holds).write_owned().await;
-        self.backend.refuse_when_read_only()?;
-        if let Some(dead) = self.backend.database.collect_unlinked(&digest, self.now).await? {
-            let bytes = self.free(&[dead]).await?.first().copied().flatten().unwrap_or(0);
-            self.done.blobs += 1;
-            self.say(Kind::Blob, None, digest.as_str(), bytes, "no repository holds it").await?;
-        }
-        drop(free);
         Ok(())
     }
 
@@ -287,28 +279,22 @@ impl Collection {
     async fn dead_objects(&mut self) -> Result<(), Error> {
         let mut last = Place::default();
         loop {
-            let page = self.backend.database.dead_objects(self.now, &last, PAGE).await?;
+            let page = self.database.dead_objects(self.now, &last, PAGE).await?;
             let Some((end, _)) = page.last() else { return Ok(()) };
             last.clone_from(end);
             let words = |(_, location): Place, error| format!("object {location:?}: {error}");
             for step in self.readable(page, words).await?.chunks(STEP) {
-                self.delete_dead(step).await?;
+                let free = Arc::clone(&self.holds).write_owned().await;
+                self.backend.refuse_when_read_only()?;
+                let freed = self.free(step).await?;
+                drop(free);
+                for (dead, bytes) in step.iter().zip(freed) {
+                    let Some(bytes) = bytes else { continue };
+                    self.done.orphans += 1;
+                    self.say(Kind::Orphan, None, dead.location.as_str(), bytes, UNOWNED).await?;
+                }
             }
         }
-    }
-
-    async fn delete_dead(&mut self, step: &[Dead]) -> Result<(), Error> {
-        let free = Arc::clone(&self.holds).write_owned().await;
-        self.backend.refuse_when_read_only()?;
-        let freed = self.free(step).await?;
-        drop(free);
-        for (dead, bytes) in step.iter().zip(freed) {
-            if let Some(bytes) = bytes {
-                self.done.orphans += 1;
-                self.say(Kind::Orphan, None, dead.location.as_str(), bytes, UNOWNED).await?;
-            }
-        }
-        Ok(())
     }
 
     async fn orphans(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
@@ -317,7 +303,7 @@ impl Collection {
             for name in listing.strange {
                 self.problem(format!("{name} lies among the objects and is none")).await?;
             }
-            let owned = self.backend.database.owned_in(shard).await?;
+            let owned = self.database.owned_in(shard).await?;
             for orphan in &owned.orphans(listing.objects) {
                 self.delete_orphan(orphan, cutoff).await?;
             }
@@ -349,19 +335,15 @@ impl Collection {
         let mut next = Some(RepositoryId::default());
         while let Some(last) = next {
             let found;
-            (found, next) = self.backend.database.empty_repositories(last, PAGE).await?;
+            (found, next) = self.database.empty_repositories(last, PAGE).await?;
             for (id, name) in found {
-                self.delete_empty(id, name).await?;
+                self.backend.refuse_when_read_only()?;
+                if self.database.delete_empty(id, name.clone()).await? {
+                    self.done.repositories += 1;
+                    let why = "it holds nothing";
+                    self.say(Kind::Repository, Some(&name), &name, 0, why).await?;
+                }
             }
-        }
-        Ok(())
-    }
-
-    async fn delete_empty(&mut self, id: RepositoryId, name: String) -> Result<(), Error> {
-        self.backend.refuse_when_read_only()?;
-        if self.backend.database.delete_empty(id, name.clone()).await? {
-            self.done.repositories += 1;
-            self.say(Kind::Repository, Some(&name), &name, 0, "it holds nothing").await?;
         }
         Ok(())
     }

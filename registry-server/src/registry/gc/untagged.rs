@@ -22,7 +22,7 @@ impl Collection {
     pub(super) async fn untagged(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
         let mut last = RepositoryId::default();
         loop {
-            let page = self.backend.database.repository_ids(last, PAGE).await?;
+            let page = self.database.repository_ids(last, PAGE).await?;
             let Some(end) = page.last() else { return Ok(()) };
             last = *end;
             for id in page {
@@ -36,7 +36,7 @@ impl Collection {
             let (before, mut last) = (self.done.manifests, String::new());
             let mut pages = 0;
             loop {
-                let page = self.backend.database.unreached_manifests(id, cutoff, &last, AT_ONCE);
+                let page = self.database.unreached_manifests(id, cutoff, &last, AT_ONCE);
                 let page = page.await?;
                 let Some(((_, end, _), _)) = page.last() else { break };
                 last.clone_from(end);
@@ -68,7 +68,12 @@ impl Collection {
             if step.is_empty() {
                 continue;
             }
-            let outcomes = self.delete_some(&step, cutoff).await?;
+            self.backend.refuse_when_read_only()?;
+            let started = Instant::now();
+            // As many as one transaction may hold: what each named that went, and `None` for what
+            // stays.
+            let outcomes = self.database.collect_manifests(step.clone(), cutoff).await?;
+            self.step_took(started);
             let (tried, untried) = step.split_at(outcomes.len());
             for stale in untried.iter().rev() {
                 turn.push(stale.digest.to_string());
@@ -98,7 +103,7 @@ impl Collection {
         left: &HashMap<String, Stale>,
         turn: &mut Vec<String>,
     ) -> Result<(), Error> {
-        let (database, mut last) = (&self.backend.database, String::new());
+        let (database, mut last) = (&self.database, String::new());
         loop {
             let page =
                 database.referrers_by_id(subject.id, subject.digest.as_str(), &last, PAGE).await?;
@@ -106,19 +111,5 @@ impl Collection {
             last.clone_from(end);
             turn.extend(page.into_iter().filter(|it| left.contains_key(it)));
         }
-    }
-
-    /// Tries the first ones, as many as one transaction may hold: gives what each named that went,
-    /// and `None` for what stays.
-    async fn delete_some(
-        &mut self,
-        manifests: &[Stale],
-        cutoff: UnixSeconds,
-    ) -> Result<Vec<Option<Vec<String>>>, Error> {
-        self.backend.refuse_when_read_only()?;
-        let started = Instant::now();
-        let outcomes = self.backend.database.collect_manifests(manifests.to_vec(), cutoff).await?;
-        self.step_took(started);
-        Ok(outcomes)
     }
 }

@@ -170,11 +170,21 @@ impl Uploads {
     ) -> Result<(), Error> {
         let mut reception = self.begin_reception(permit, id, range, body).await?;
         let received = reception.finish(body, digest.algorithm()).await?;
+        let upload = &reception.upload;
         if received != *digest {
-            self.end_session(&reception.upload, None).await?;
+            self.end_session(upload, None).await?;
             return Err(Error::DigestMismatch);
         }
-        self.make_blob(&reception.upload, digest).await
+        let unsound = match self.backend.know(digest).await? {
+            Known::Unsound(location) => Some(location),
+            Known::Sound(_) | Known::Nothing => None,
+        };
+        let Draft { location, received: size, .. } = upload.draft.clone();
+        let blob = Blob { digest: received, size, location, damaged: false };
+        let (received, now) = (Received { blob, unsound }, self.backend.clock.now());
+        let dead = self.backend.database.commit_blob(upload, received, now).await?;
+        self.backend.drop_objects(&dead.ok_or(Error::UploadUnknown)?).await;
+        Ok(())
     }
 
     async fn begin_reception(
@@ -243,25 +253,6 @@ impl Uploads {
                     && upload.subject == permit.subject().claim()
             })
             .ok_or(Error::UploadUnknown)
-    }
-
-    /// Makes the received object, which lasts, a blob of the repository.
-    async fn make_blob(&self, upload: &Upload, digest: &Digest) -> Result<(), Error> {
-        let blob = Blob {
-            digest: digest.clone(),
-            size: upload.draft.received,
-            location: upload.draft.location.clone(),
-            damaged: false,
-        };
-        let unsound = match self.backend.know(digest).await? {
-            Known::Unsound(location) => Some(location),
-            Known::Sound(_) | Known::Nothing => None,
-        };
-        let received = Received { blob, unsound };
-        let now = self.backend.clock.now();
-        let dead = self.backend.database.commit_blob(upload, received, now).await?;
-        self.backend.drop_objects(&dead.ok_or(Error::UploadUnknown)?).await;
-        Ok(())
     }
 
     async fn end_session(

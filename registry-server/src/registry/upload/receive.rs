@@ -1,6 +1,6 @@
 //! The way of bytes into an object: received, hashed and written at the same time.
 
-use std::{future::poll_fn, io, mem::replace, pin::pin, task::Poll, time::Duration};
+use std::{future::poll_fn, mem::replace, pin::pin, task::Poll, time::Duration};
 
 use berth_shared::digest::{Algorithm, Digest};
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use crate::{
     registry::{
         Error,
         backend::Backend,
-        content::{Content, is_late},
+        content::{Content, broken_off},
         hash::Hasher,
     },
     storage::{self, Draft, Location, ObjectWriter},
@@ -41,37 +41,17 @@ const TURN_BYTES: u64 = 4 * 1024 * 1024;
 const CHECK_BYTES: u64 = 8 * 1024 * 1024;
 
 /// What a batch of received chunks ended with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
+enum Ending {
     /// The batch is full, and more may follow.
     Full,
     /// The client is slower than that; more may follow.
     Paused,
-    /// The body ended.
-    Complete,
-    /// The body broke off.
-    CutOff,
-    /// The body stood still, or came more slowly than the least rate.
-    Late,
-    /// A newer request took over.
-    Superseded,
+    /// The body ended, or the reason why no more of it is taken.
+    Over(Result<(), Error>),
 }
 
-impl Ending {
-    fn of(broken: &io::Error) -> Self {
-        if is_late(broken) { Self::Late } else { Self::CutOff }
-    }
-
-    /// Whether the whole body came.
-    pub(super) fn complete(self) -> Result<(), Error> {
-        match self {
-            Self::Full | Self::Paused | Self::Complete => Ok(()),
-            Self::CutOff => Err(Error::BodyCutOff),
-            Self::Late => Err(Error::BodyLate),
-            Self::Superseded => Err(Error::Superseded),
-        }
-    }
-}
+/// Whether the whole body came, and the slot under which it did.
+type Received = (Result<(), Error>, Option<Slot>);
 
 /// A request body on its way into the object of a session.
 pub(super) struct Reception<'r> {
@@ -118,9 +98,9 @@ impl<'r> Reception<'r> {
     /// Appends the body to what the session holds, makes it durable and records it, as far as it came.
     pub(super) async fn append(&mut self, body: &mut Content) -> Result<(), Error> {
         let received = self.receive(body).await;
-        let (ending, slot) = self.or_cut_back(received).await?;
+        let (came, slot) = self.or_cut_back(received).await?;
         self.keep(slot).await?;
-        ending.complete()
+        came
     }
 
     /// Appends the last of the body, and makes what was received an object that lasts. Gives its
@@ -131,8 +111,8 @@ impl<'r> Reception<'r> {
         algorithm: Algorithm,
     ) -> Result<Digest, Error> {
         let received = self.receive(body).await;
-        let (ending, slot) = self.or_cut_back(received).await?;
-        if let Err(error) = ending.complete() {
+        let (came, slot) = self.or_cut_back(received).await?;
+        if let Err(error) = came {
             self.keep(slot).await?;
             return Err(error);
         }
@@ -171,10 +151,11 @@ impl<'r> Reception<'r> {
         }
     }
 
-    /// Takes the body in. Gives the slot under which the rest is to be done, too.
-    async fn receive(&mut self, body: &mut Content) -> Result<(Ending, Option<Slot>), Error> {
+    /// Takes the body in. Gives whether all of it came, and the slot under which the rest is to be
+    /// done.
+    async fn receive(&mut self, body: &mut Content) -> Result<Received, Error> {
         if body.length() == Some(0) && self.received > 0 {
-            return Ok((Ending::Complete, None));
+            return Ok((Ok(()), None));
         }
         self.backend.refuse_when_full().await?;
         self.refuse_beyond_share(body.length().unwrap_or(0)).await?;
@@ -222,17 +203,18 @@ impl<'r> Reception<'r> {
     /// Receives the body, turn by turn. Within a turn one batch is
     /// received while the one before is hashed and written. Between turns nothing is in hand and no
     /// slot is held, for as long as the client thinks.
-    async fn pump(&mut self, body: &mut Content) -> Result<(Ending, Option<Slot>), Error> {
+    async fn pump(&mut self, body: &mut Content) -> Result<Received, Error> {
         let superseded = self.turn.superseded.clone();
         loop {
             self.look_again().await?;
             let (slot, chunk) = match self.first_chunk(body).await {
-                Ok(first) => first,
-                Err(ending) => return Ok((ending, self.pushing.slot().await)),
+                Ok(Some(first)) => first,
+                Ok(None) => return Ok((Ok(()), self.pushing.slot().await)),
+                Err(error) => return Ok((Err(error), self.pushing.slot().await)),
             };
             let began = self.received;
             let (mut batch, mut ending) = gather(vec![chunk], body, &superseded).await;
-            while ending == Ending::Full
+            while matches!(ending, Ending::Full)
                 && (self.received - began < TURN_BYTES || !self.pushing.keeps_others_waiting())
             {
                 self.look_again().await?;
@@ -242,39 +224,39 @@ impl<'r> Reception<'r> {
                 (batch, ending) = next;
             }
             self.store(batch).await?;
-            if !matches!(ending, Ending::Full | Ending::Paused) {
-                return Ok((ending, Some(slot)));
+            if let Ending::Over(came) = ending {
+                return Ok((came, Some(slot)));
             }
             self.rest().await?;
             drop(slot);
         }
     }
 
-    /// Waits until bytes are there, and takes the first of them together with a slot. The body is
-    /// asked while a slot is held and never else: what a client sends while all are taken stays on
-    /// its connection, whose window bounds it for all uploads there together. A chunk in hand of
-    /// each, of 256 KiB over HTTP/2, would open that window again and again.
+    /// Waits until bytes are there, and takes the first of them together with a slot; `None` behind
+    /// the last. The body is asked while a slot is held and never else: what a client sends while
+    /// all are taken stays on its connection, whose window bounds it for all uploads there together.
+    /// A chunk in hand of each, of 256 KiB over HTTP/2, would open that window again and again.
     ///
     /// A body that had nothing counts as awaited until it is asked again, also while bytes are there
     /// and all slots are taken. That time is charged to the client, whom the bytes give it back at
     /// the least rate; and where connections run out, its own looks as if it kept the server waiting.
-    async fn first_chunk(&mut self, body: &mut Content) -> Result<(Slot, Bytes), Ending> {
+    async fn first_chunk(&mut self, body: &mut Content) -> Result<Option<(Slot, Bytes)>, Error> {
         let superseded = &self.turn.superseded;
         loop {
             let slot = tokio::select! {
-                slot = self.pushing.slot() => slot.ok_or(Ending::Superseded)?,
-                () = superseded.cancelled() => return Err(Ending::Superseded),
+                slot = self.pushing.slot() => slot.ok_or(Error::Superseded)?,
+                () = superseded.cancelled() => return Err(Error::Superseded),
             };
             match poll_fn(|cx| Poll::Ready(body.poll_next_unpin(cx))).await {
-                Poll::Ready(Some(Ok(chunk))) => return Ok((slot, chunk)),
-                Poll::Ready(Some(Err(error))) => return Err(Ending::of(&error)),
-                Poll::Ready(None) => return Err(Ending::Complete),
+                Poll::Ready(Some(Ok(chunk))) => return Ok(Some((slot, chunk))),
+                Poll::Ready(Some(Err(error))) => return Err(broken_off(&error)),
+                Poll::Ready(None) => return Ok(None),
                 // A body that stands still for too long ends by itself.
                 Poll::Pending => drop(slot),
             }
             tokio::select! {
                 () = woken() => {}
-                () = superseded.cancelled() => return Err(Ending::Superseded),
+                () = superseded.cancelled() => return Err(Error::Superseded),
             }
         }
     }
@@ -348,7 +330,7 @@ async fn gather(
     while bytes < BATCH_BYTES && batch.len() < BATCH_CHUNKS {
         let chunk = tokio::select! {
             biased;
-            () = superseded.cancelled() => return (batch, Ending::Superseded),
+            () = superseded.cancelled() => return (batch, Ending::Over(Err(Error::Superseded))),
             chunk = body.next() => chunk,
             () = end.as_mut() => return (batch, Ending::Paused),
         };
@@ -357,8 +339,8 @@ async fn gather(
                 bytes += chunk.len();
                 batch.push(chunk);
             }
-            Some(Err(error)) => return (batch, Ending::of(&error)),
-            None => return (batch, Ending::Complete),
+            Some(Err(error)) => return (batch, Ending::Over(Err(broken_off(&error)))),
+            None => return (batch, Ending::Over(Ok(()))),
         }
     }
     (batch, Ending::Full)

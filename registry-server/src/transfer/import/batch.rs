@@ -5,7 +5,6 @@ use std::{
     fs,
     io::{self, Read},
     os::unix::fs::MetadataExt,
-    sync::Arc,
 };
 
 use berth_shared::{digest::Digest, name::RepositoryName};
@@ -13,8 +12,8 @@ use bytes::Bytes;
 
 use super::{
     super::error::Error,
-    Import, Options, in_background,
-    layout::{Content, OldStore, TagLink},
+    Import,
+    layout::{Content, TagLink},
     refused,
     repository::{OldRepository, is_blob},
     unreadable,
@@ -25,7 +24,7 @@ use crate::{
         import::Imported,
         manifest::NewManifest,
     },
-    registry::{hash::Hasher, intake::Known},
+    registry::{self, backend::Known, hash::Hasher},
     storage::{Location, disk::How},
 };
 
@@ -115,56 +114,57 @@ impl Import {
         digests.retain(|digest| !self.examined.contains_key(digest));
         digests.sort();
         for digest in digests {
-            let examined = match self.registry.intake.know(digest).await? {
+            let examined = match self.backend.know(digest).await? {
                 Known::Sound(size) => Examined::Held(size),
-                Known::Unsound(object) => self.look_for(digest, Some(object)).await?,
-                Known::Nothing => self.look_for(digest, None).await?,
+                Known::Unsound(object) => self.look_for(digest, Some(object))?,
+                Known::Nothing => self.look_for(digest, None)?,
             };
             if let Examined::Held(size) = &examined {
-                self.progress(*size);
+                self.progress(*size).await?;
             }
             self.examined.insert(digest.clone(), examined);
         }
         Ok(())
     }
 
-    async fn look_for(
-        &self,
-        digest: &Digest,
-        unsound: Option<Location>,
-    ) -> Result<Examined, Error> {
-        let (old, digest, options) = (Arc::clone(&self.old), digest.clone(), self.options);
-        in_background(move || {
-            let content = match old.blob(&digest).map_err(unreadable)? {
-                Ok(content) => content,
-                Err(what) => return Ok(Examined::Faulty(what)),
-            };
-            let path = old.path_of(&digest);
-            if !may_be_taken(&old, &content, options) {
-                return Err(Error::Refused(format!(
-                    "{} belongs neither to who owns the old store nor to who owns Berth's data: add \
-                     --copy",
-                    path.display()
-                )));
-            }
-            if let Some(owner) = options.owner.filter(|_| options.how == How::HardLink)
-                && !owner.may_read(&content.meta)
-            {
-                return Err(Error::Refused(format!(
-                    "user {} owns Berth's data and may not read {}: add --copy, or --adopt to give \
-                     the old store up",
-                    owner.user,
-                    path.display()
-                )));
-            }
-            let (size, state) = (content.meta.len(), State::of(&content.meta));
-            let fault = if options.verify { fault_of_bytes(content.file, &digest) } else { None };
-            Ok(match fault {
-                Some(what) => Examined::Faulty(what),
-                None => Examined::There { size, state, unsound },
-            })
-        })
-        .await
+    fn look_for(&self, digest: &Digest, unsound: Option<Location>) -> Result<Examined, Error> {
+        let content = match self.old.blob(digest).map_err(unreadable)? {
+            Ok(content) => content,
+            Err(what) => return Ok(Examined::Faulty(what)),
+        };
+        let path = self.old.path_of(digest);
+        if !self.may_be_taken(&content) {
+            return Err(Error::Refused(format!(
+                "{} belongs neither to who owns the old store nor to who owns Berth's data: add \
+                 --copy",
+                path.display()
+            )));
+        }
+        if let Some(owner) = self.options.owner.filter(|_| self.options.how == How::HardLink)
+            && !owner.may_read(&content.meta)
+        {
+            return Err(Error::Refused(format!(
+                "user {} owns Berth's data and may not read {}: add --copy, or --adopt to give \
+                 the old store up",
+                owner.user,
+                path.display()
+            )));
+        }
+        let (size, state) = (content.meta.len(), State::of(&content.meta));
+        if self.options.verify
+            && let Some(what) = fault_of_bytes(content.file, digest)
+        {
+            return Ok(Examined::Faulty(what));
+        }
+        Ok(Examined::There { size, state, unsound })
+    }
+
+    /// Whether a file's owner lets it be taken. Root gives what is adopted to the owner of Berth's
+    /// data: that must not be a third one's, of which somebody made a second name in the old store.
+    fn may_be_taken(&self, content: &Content) -> bool {
+        self.options.how != How::Adopt
+            || self.old.owns(&content.meta)
+            || self.options.owner.is_none_or(|owner| owner.user == content.meta.uid())
     }
 
     /// Takes manifests, in this order, with the blobs that they name, and then the tags.
@@ -178,7 +178,7 @@ impl Import {
         for manifest in manifests {
             let mut step = Step::in_repository(name);
             let digest = &manifest.manifest.digest;
-            let is_new = !self.registry.intake.has_manifest(name, digest).await?;
+            let is_new = self.backend.database.manifest(name, digest).await?.is_none();
             for named in manifest.references.iter().filter(|named| is_blob(named)) {
                 let can_link = self.gather(&named.digest, &mut step)?;
                 if is_new && can_link && linked.insert(named.digest.clone()) {
@@ -190,7 +190,7 @@ impl Import {
             self.add(step).await?;
         }
         for tag in tags {
-            match self.registry.intake.tag_since(name, &tag.tag).await? {
+            match self.backend.database.tag_since(name, &tag.tag).await? {
                 // Where both were pushed to, the last push wins, as it does within one registry.
                 Some((digest, since)) if digest == tag.digest || since >= tag.written => {
                     self.summary.present += 1;
@@ -251,66 +251,49 @@ impl Import {
         let rows: Vec<Imported> = steps.into_iter().map(|step| step.rows).collect();
         let manifests = rows.iter().filter(|rows| rows.manifest.is_some()).count() as u64;
         let tags = rows.iter().filter(|rows| rows.tag.is_some()).count() as u64;
-        self.registry.intake.write(rows).await?;
+        let superfluous = self.backend.database.import(rows, self.backend.clock.now()).await?;
+        for deleted in self.backend.delete_objects(&superfluous).await {
+            deleted.map_err(registry::Error::from)?;
+        }
         self.summary.manifests += manifests;
         self.summary.tags += tags;
         self.summary.blobs += blobs.len() as u64;
         self.summary.bytes += blobs.iter().map(|blob| blob.size).sum::<u64>();
         if self.options.how == How::Adopt {
-            self.give_up(blobs).await?;
+            self.give_up(&blobs)?;
         }
         Ok(())
     }
 
     async fn take_in(&mut self, steps: &[Step]) -> Result<(), Error> {
-        let options = self.options;
         let mut locations = Vec::new();
         for (blob, state) in steps.iter().flat_map(|step| step.blobs().zip(&step.files)) {
-            let (taking_in, old) = (self.taking_in.clone(), Arc::clone(&self.old));
-            let (Blob { digest, location, .. }, state) = (blob.clone(), *state);
+            let Blob { digest, location, .. } = blob;
+            let take = || {
+                // What was put in its place, or written to it, since it was looked at is another.
+                let content = self.old.blob(digest)?.map_err(io::Error::other)?;
+                if State::of(&content.meta) != *state || !self.may_be_taken(&content) {
+                    return Err(io::Error::other("it has changed meanwhile"));
+                }
+                self.taking_in.take(&content.file, location)
+            };
+            let path = self.old.path_of(digest);
+            take().map_err(|error| refused(self.options.how, &path, error))?;
             locations.push(location.clone());
-            in_background(move || {
-                let take = || {
-                    // What was put in its place, or written to it, since it was looked at is another.
-                    let content = old.blob(&digest)?.map_err(io::Error::other)?;
-                    if State::of(&content.meta) != state || !may_be_taken(&old, &content, options) {
-                        return Err(io::Error::other("it has changed meanwhile"));
-                    }
-                    taking_in.take(&content.file, &location)
-                };
-                take().map_err(|error| refused(options.how, &old.path_of(&digest), error))
-            })
-            .await?;
-            self.progress(blob.size);
+            self.progress(blob.size).await?;
         }
-        let taking_in = self.taking_in.clone();
-        in_background(move || {
-            let what = "syncing the objects in Berth's store".to_owned();
-            taking_in.sync(&locations).map_err(|source| Error::Io { what, source })
-        })
-        .await
+        let what = "syncing the objects in Berth's store".to_owned();
+        self.taking_in.sync(&locations).map_err(|source| Error::Io { what, source })
     }
 
     /// Removes the old names of blobs that Berth holds by now.
-    async fn give_up(&self, blobs: Vec<Blob>) -> Result<(), Error> {
-        let old = Arc::clone(&self.old);
-        in_background(move || {
-            for Blob { digest, .. } in &blobs {
-                let what = format!("giving up {}", old.path_of(digest).display());
-                old.give_up(digest).map_err(|source| Error::Io { what, source })?;
-            }
-            Ok(())
-        })
-        .await
+    fn give_up(&self, blobs: &[Blob]) -> Result<(), Error> {
+        for Blob { digest, .. } in blobs {
+            let what = format!("giving up {}", self.old.path_of(digest).display());
+            self.old.give_up(digest).map_err(|source| Error::Io { what, source })?;
+        }
+        Ok(())
     }
-}
-
-/// Whether a file's owner lets it be taken. Root gives what is adopted to the owner of Berth's data:
-/// that must not be a third one's, of which somebody made a second name in the old store.
-fn may_be_taken(old: &OldStore, content: &Content, options: Options) -> bool {
-    options.how != How::Adopt
-        || old.owns(&content.meta)
-        || options.owner.is_none_or(|owner| owner.user == content.meta.uid())
 }
 
 /// What is wrong with the bytes of a file that should have this digest.

@@ -10,7 +10,6 @@
 
 mod batch;
 pub mod layout;
-pub mod report;
 mod repository;
 #[cfg(test)]
 mod tests;
@@ -19,22 +18,25 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     path::Path,
-    sync::Arc,
     time::Instant,
 };
 
-use berth_shared::{digest::Digest, name::RepositoryName, unix_owner::Owner};
-use tokio::task::spawn_blocking;
+use berth_shared::{digest::Digest, name::RepositoryName, telemetry::chain, unix_owner::Owner};
+use serde::Serialize;
+use tokio::{runtime::Handle, task::spawn_blocking};
 
 use super::error::Error;
 use crate::{
     data::Offline,
-    registry::{self, Registry},
+    registry::{
+        self,
+        backend::Backend,
+        event::{Event, Events},
+    },
     storage::disk::{How, TakingIn},
 };
 use batch::{Batch, Examined};
 use layout::{About, Fault, OldStore};
-use report::{Event, Summary, Tell};
 use repository::{OldRepository, content, is_blob};
 
 /// What an import is to do.
@@ -48,6 +50,30 @@ pub struct Options {
     pub owner: Option<Owner>,
 }
 
+/// What an import did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename = "imported")]
+pub struct Summary {
+    /// Repositories that the old store has.
+    pub repositories: u64,
+    /// Manifests that were taken.
+    pub manifests: u64,
+    /// Tags that were set.
+    pub tags: u64,
+    /// Blobs that were taken.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Manifests and tags that were there already.
+    pub present: u64,
+    /// Manifests and tags that were left behind.
+    pub skipped: u64,
+    /// Problems that were told.
+    pub problems: u64,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
+}
+
 /// The old store may not be read.
 fn unreadable(source: io::Error) -> Error {
     let what = "reading the old store: where its files are root's, run this as root".to_owned();
@@ -56,54 +82,59 @@ fn unreadable(source: io::Error) -> Error {
 
 /// Imports the store in `directory`, and tells how it goes. What it took until it broke off is kept.
 ///
+/// All of it is one task of the blocking pool, since most of it is work on files.
+///
 /// # Errors
 /// What keeps it from going on.
 pub async fn run(
     offline: &Offline,
     directory: &Path,
     options: Options,
-    tell: Tell,
+    events: Events,
 ) -> Result<Summary, Error> {
-    let place = directory.to_owned();
-    let old = in_background(move || OldStore::open(&place).map_err(unreadable)).await?;
-    let old = Arc::new(old.ok_or_else(|| {
-        Error::Refused(format!(
-            "{} holds no docker/registry/v2/repositories: name the directory that the old \
-             registry's configuration calls rootdirectory",
-            directory.display()
-        ))
-    })?);
-    if offline.registry.is_read_only() {
-        return Err(registry::Error::ReadOnly.into());
-    }
-    let mut import = Import {
-        registry: offline.registry.clone(),
-        taking_in: offline.taking_in(options.how, options.owner),
-        old,
-        options,
-        tell,
-        examined: HashMap::new(),
-        batch: Batch::default(),
-        bytes_total: 0,
-        bytes_done: 0,
-        summary: Summary::default(),
+    let backend = offline.registry.backend.clone();
+    let taking_in = offline.taking_in(options.how, options.owner);
+    let directory = directory.to_owned();
+    let import = move || {
+        let old = OldStore::open(&directory).map_err(unreadable)?.ok_or_else(|| {
+            Error::Refused(format!(
+                "{} holds no docker/registry/v2/repositories: name the directory that the old \
+                 registry's configuration calls rootdirectory",
+                directory.display()
+            ))
+        })?;
+        backend.refuse_when_read_only()?;
+        let import = Import {
+            backend,
+            taking_in,
+            old,
+            options,
+            events,
+            examined: HashMap::new(),
+            batch: Batch::default(),
+            bytes_total: 0,
+            bytes_done: 0,
+            summary: Summary::default(),
+        };
+        Handle::current().block_on(import.everything())
     };
-    import.everything().await
-}
-
-/// Does file work on the blocking pool.
-async fn in_background<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    spawn_blocking(work).await.map_err(|panicked| unreadable(io::Error::other(panicked)))?
+    let imported = spawn_blocking(import).await;
+    imported.map_err(|panicked| unreadable(io::Error::other(panicked)))?.map_err(
+        |error| match error {
+            Error::Registry(error) => {
+                Error::Refused(format!("the registry cannot take it: {}", chain(&error)))
+            }
+            error => error,
+        },
+    )
 }
 
 struct Import {
-    registry: Registry,
+    backend: Backend,
     taking_in: TakingIn,
-    old: Arc<OldStore>,
+    old: OldStore,
     options: Options,
-    tell: Tell,
+    events: Events,
     /// What became of each blob that was come across: many repositories name the same.
     examined: HashMap<Digest, Examined>,
     /// What waits for being taken together.
@@ -114,17 +145,12 @@ struct Import {
 }
 
 impl Import {
-    async fn everything(&mut self) -> Result<Summary, Error> {
+    async fn everything(mut self) -> Result<Summary, Error> {
         let begun = Instant::now();
-        let old = Arc::clone(&self.old);
-        let find = move || {
-            let mut faults = Vec::new();
-            let names = old.repositories(&mut faults).map_err(unreadable)?;
-            Ok((names, faults))
-        };
-        let (names, faults) = in_background(find).await?;
+        let mut faults = Vec::new();
+        let names = self.old.repositories(&mut faults).map_err(unreadable)?;
         for fault in faults {
-            self.problem(fault.place, fault.what, Vec::new());
+            self.problem(fault.place, fault.what, Vec::new()).await?;
         }
         self.measure(&names).await?;
         for name in &names {
@@ -133,33 +159,29 @@ impl Import {
         }
         self.finish().await?;
         self.summary.millis = registry::gc::millis(begun.elapsed());
-        Ok(self.summary.clone())
+        Ok(self.summary)
     }
 
     /// Adds up how many bytes there are to look after, for whoever waits.
     async fn measure(&mut self, names: &[RepositoryName]) -> Result<(), Error> {
         let mut seen = HashSet::new();
         for name in names {
-            let repository = self.read(name).await?;
-            for (digest, named) in repository.blobs() {
+            for (digest, named) in self.read(name)?.blobs() {
                 if seen.insert(digest.clone()) {
                     self.bytes_total += named.size.unwrap_or(0);
                 }
             }
         }
-        self.progress(0);
-        Ok(())
+        self.progress(0).await
     }
 
-    async fn read(&self, name: &RepositoryName) -> Result<OldRepository, Error> {
-        let (old, name) = (Arc::clone(&self.old), name.clone());
-        let (limits, now) = (self.registry.settings().limits, self.registry.intake.now());
-        let read = move || OldRepository::read(&old, &name, &limits, now).map_err(unreadable);
-        in_background(read).await
+    fn read(&self, name: &RepositoryName) -> Result<OldRepository, Error> {
+        let (limits, now) = (self.backend.settings().limits, self.backend.clock.now());
+        OldRepository::read(&self.old, name, &limits, now).map_err(unreadable)
     }
 
     async fn repository(&mut self, name: &RepositoryName) -> Result<(), Error> {
-        let mut repository = self.read(name).await?;
+        let mut repository = self.read(name)?;
         self.examine(&repository).await?;
         let mut faults = std::mem::take(&mut repository.faults);
         faults.extend(self.faults_of_blobs(&repository));
@@ -170,7 +192,7 @@ impl Import {
             let images = repository.images(&fault.about, &needing);
             self.summary.skipped += u64::from(matches!(fault.about, About::Tag(_)));
             rejected.extend(needing);
-            self.problem(fault.place, fault.what, images);
+            self.problem(fault.place, fault.what, images).await?;
         }
         let manifests = repository.manifests.keys();
         self.summary.skipped += manifests.filter(|it| rejected.contains(*it)).count() as u64;
@@ -209,15 +231,21 @@ impl Import {
         faults
     }
 
-    fn problem(&mut self, place: String, what: String, images: Vec<String>) {
+    async fn problem(
+        &mut self,
+        place: String,
+        what: String,
+        images: Vec<String>,
+    ) -> Result<(), Error> {
         self.summary.problems += 1;
-        (self.tell)(Event::Problem { place, what, images });
+        Ok(self.events.say(Event::LeftBehind { place, what, images }).await?)
     }
 
-    fn progress(&mut self, bytes: u64) {
+    async fn progress(&mut self, bytes: u64) -> Result<(), Error> {
         self.bytes_done += bytes;
-        let bytes_total = self.bytes_total.max(self.bytes_done);
-        (self.tell)(Event::Progress { bytes_done: self.bytes_done, bytes_total });
+        let (bytes_done, bytes_total) = (self.bytes_done, self.bytes_total.max(self.bytes_done));
+        let (done, total) = (None, None);
+        Ok(self.events.say(Event::Progress { done, total, bytes_done, bytes_total }).await?)
     }
 }
 

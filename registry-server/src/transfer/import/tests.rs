@@ -5,14 +5,15 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, symlink},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use berth_shared::{clock::Clock, digest::Algorithm};
+use futures_util::FutureExt;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{config::Config, registry::intake::Known};
+use crate::{config::Config, registry::backend::Known};
 
 /// A store as `distribution` writes it.
 struct Old {
@@ -116,16 +117,20 @@ impl Berth {
 
     /// Imports, and gives the summary and the problems as text.
     async fn import(&self, directory: &Path, how: How, verify: bool) -> (Summary, Vec<String>) {
-        let problems = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&problems);
-        let tell = Arc::new(move |event: Event| {
-            if let Event::Problem { place, what, images } = event {
-                told.lock().unwrap().push(format!("{what} ({place}) {}", images.join(" ")));
-            }
-        });
+        let (events, mut told) = Events::channel();
         let options = Options { how, verify, owner: None };
-        let summary = run(&self.offline, directory, options, tell).await.unwrap();
-        (summary, Arc::into_inner(problems).map(|it| it.into_inner().unwrap()).unwrap_or_default())
+        let listen = async {
+            let mut problems = Vec::new();
+            while let Some(event) = told.recv().await {
+                if let Event::LeftBehind { place, what, images } = event {
+                    problems.push(format!("{what} ({place}) {}", images.join(" ")));
+                }
+            }
+            problems
+        };
+        let (summary, problems) =
+            tokio::join!(run(&self.offline, directory, options, events), listen);
+        (summary.unwrap(), problems)
     }
 
     async fn tag(&self, repository: &str, tag: &str) -> Option<Digest> {
@@ -143,7 +148,7 @@ impl Berth {
         let registry = &self.offline.registry;
         let repository = repository.parse().unwrap();
         let linked = registry.database().linked_blob(&repository, digest).await.unwrap()?;
-        let known = registry.intake.know(digest).await.unwrap();
+        let known = registry.backend.know(digest).await.unwrap();
         assert_eq!(known, Known::Sound(linked.blob.size), "{digest}");
         let location = linked.blob.location.as_str();
         let path = self.folder.path().join("data/objects").join(&location[..2]).join(location);
@@ -222,19 +227,29 @@ async fn what_is_put_in_a_blobs_place_meanwhile_is_not_taken() {
     let others: Vec<PathBuf> = ["{}".as_bytes(), b"layer"]
         .map(|bytes| old.root().join(OldStore::place_of(&Algorithm::Sha256.digest(bytes))))
         .into();
-    let tell = Arc::new(move |event: Event| {
-        if !matches!(event, Event::Progress { bytes_done: 1.., .. }) {
-            return;
+    let (events, mut told) = Events::channel();
+    let options = Options { how: How::Copy, verify: true, owner: None };
+    // With the queue full, what is told waits until something is heard.
+    while events.say(Event::Held).now_or_never().is_some() {}
+    let objects = berth.folder.path().join("data/objects");
+    let is_empty = |shard: &PathBuf| fs::read_dir(shard).unwrap().next().is_none();
+    let swap = async {
+        told.recv().await;
+        let shards: Vec<_> =
+            fs::read_dir(&objects).unwrap().map(|entry| entry.unwrap().path()).collect();
+        while shards.iter().all(is_empty) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        // The first has been taken.
+        // The first is being taken, and the second waits until that is told.
         for path in &others {
             let other = path.with_extension("new");
             fs::write(&other, vec![b'x'; fs::read(path).unwrap().len()]).unwrap();
             fs::rename(&other, path).unwrap();
         }
-    });
-    let options = Options { how: How::Copy, verify: true, owner: None };
-    let failed = run(&berth.offline, old.folder.path(), options, tell).await.unwrap_err();
+        while told.recv().await.is_some() {}
+    };
+    let (failed, ()) = tokio::join!(run(&berth.offline, old.folder.path(), options, events), swap);
+    let failed = failed.unwrap_err();
     let is_told = matches!(&failed, Error::Io { what, .. } if what.starts_with("taking in "));
     assert!(is_told, "{failed:?}");
     assert!(berth.blob("app", &layer).await.is_none());
@@ -360,7 +375,7 @@ async fn what_was_broken_off_or_pushed_meanwhile_is_taken_by_the_next_run() {
     fs::rename(old.folder.path().join("aside"), taken_away).unwrap();
     old.tag("app", "latest", second.as_str());
     let link = old.root().join("repositories/app/_manifests/tags/latest/current/link");
-    let later = std::time::UNIX_EPOCH + std::time::Duration::from_secs(4_000_000_000);
+    let later = std::time::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
     fs::File::options().write(true).open(link).unwrap().set_modified(later).unwrap();
     // And an object that was lost here comes again.
     fs::remove_file(berth.blob("app", &layer).await.unwrap()).unwrap();
