@@ -97,17 +97,20 @@ impl Database {
         Ok(Answer::Page { referrers, next: page.more.then_some(page.end) })
     }
 
-    /// The manifests that refer to `subject`, in byte order.
-    pub(crate) async fn referrers_to(
+    /// Up to `limit` manifests that refer to `subject`, behind `last` in byte order.
+    pub(crate) async fn referrers_after(
         &self,
         repository: &RepositoryName,
         subject: &Digest,
+        last: &str,
+        limit: u32,
     ) -> Result<Vec<Digest>, Error> {
-        let wanted = Wanted { repository, subject, artifact_type: None, last: "", limit: u32::MAX };
-        self.reader().await?.all(wanted.select("m.digest"), wanted.values(wanted.limit)).await
+        let wanted = Wanted { repository, subject, artifact_type: None, last, limit };
+        self.reader().await?.all(wanted.select("m.digest"), wanted.values(limit)).await
     }
 
-    /// Up to `limit` of them behind `last`, for collection: one that cannot be read is named too.
+    /// As [`referrers_after`](Self::referrers_after), for collection: one that cannot be read is
+    /// named too.
     pub(crate) async fn referrers_by_id(
         &self,
         repository: RepositoryId,

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::{self, Write},
     path::PathBuf,
     sync::Arc,
     time::Instant,
@@ -21,7 +22,7 @@ use berth_shared::{
 use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::{fs::File, io::AsyncWriteExt};
+use tokio::task::spawn_blocking;
 
 use super::{
     error::{Error, doing},
@@ -39,8 +40,8 @@ use crate::{
     storage::{self, Store},
 };
 
-/// Images that a report names per blob.
-const IMAGES_MAX: u32 = 256;
+/// Rows that are read from the database at once.
+const PAGE: u32 = 256;
 
 /// What was exported.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -127,7 +128,7 @@ impl Export {
                 return Ok(vec![(None, digest)]);
             }
             Some(Reference::Tag(tag)) => vec![tag],
-            None => self.database.tags_after(name, "", u32::MAX).await?,
+            None => self.all_tags().await?,
         };
         let mut images = Vec::new();
         for tag in tags {
@@ -140,6 +141,18 @@ impl Export {
             return Err(Error::Refused(format!("{name} has no tags: name a digest")));
         }
         Ok(images)
+    }
+
+    async fn all_tags(&self) -> Result<Vec<Tag>, Error> {
+        let mut tags: Vec<Tag> = Vec::new();
+        loop {
+            let last = tags.last().map_or("", Tag::as_str);
+            let more = self.database.tags_after(&self.repository, last, PAGE).await?;
+            if more.is_empty() {
+                return Ok(tags);
+            }
+            tags.extend(more);
+        }
     }
 
     /// Finds what the manifest needs, and what refers to it.
@@ -164,11 +177,23 @@ impl Export {
                 }
             }
             queue.extend(needs.children);
-            let referrers = self.database.referrers_to(&self.repository, &digest).await?;
-            self.referrers.extend(referrers.iter().cloned());
-            queue.extend(referrers);
+            queue.extend(self.referrers_of(&digest).await?);
         }
         Ok(())
+    }
+
+    async fn referrers_of(&mut self, subject: &Digest) -> Result<Vec<Digest>, Error> {
+        let mut found: Vec<Digest> = Vec::new();
+        loop {
+            let last = found.last().map_or("", Digest::as_str).to_owned();
+            let page =
+                self.database.referrers_after(&self.repository, subject, &last, PAGE).await?;
+            if page.is_empty() {
+                self.referrers.extend(found.iter().cloned());
+                return Ok(found);
+            }
+            found.extend(page);
+        }
     }
 
     async fn write_blobs(&mut self, layout: &Layout) -> Result<(), Error> {
@@ -184,7 +209,7 @@ impl Export {
             };
             if blob.damaged || !self.write_blob(&blob, layout).await? {
                 self.done.damaged += 1;
-                let images = self.database.images_with(&digest, None, IMAGES_MAX).await?;
+                let images = self.database.images_with(&digest, None, PAGE).await?;
                 let what = "its object is missing or has other bytes: left out".to_owned();
                 self.events.say(Event::Damaged { digest, what, images }).await?;
                 continue;
@@ -209,21 +234,18 @@ impl Export {
         };
         let partial = path.with_extension("partial");
         let file = layout.within(|| make_anew(&partial)).map_err(doing("making", &partial))?;
-        let mut file = File::from_std(file);
+        let file = Arc::new(file);
         let mut hasher = Hasher::new(blob.digest.algorithm());
         while let Some(piece) = object.next().await {
             let piece = piece?;
-            file.write_all(&piece).await.map_err(doing("writing", &partial))?;
-            hasher.update(&[piece]);
+            hasher.update(std::slice::from_ref(&piece));
+            let file = Arc::clone(&file);
+            let written = spawn_blocking(move || (&*file).write_all(&piece)).await;
+            written.map_err(io::Error::other).flatten().map_err(doing("writing", &partial))?;
         }
-        // The last write is under way, and nothing else tells how it ended.
-        file.flush().await.map_err(doing("writing", &partial))?;
         let is_sound = hasher.finish() == blob.digest;
-        if is_sound {
-            file.sync_all().await.map_err(doing("writing", &path))?;
-        }
         let end = || match is_sound {
-            true => rename(&partial, &path),
+            true => file.sync_all().and_then(|()| rename(&partial, &path)),
             false => fs::remove_file(&partial),
         };
         layout.within(end).map_err(doing("writing", &path))?;
