@@ -9,18 +9,20 @@ cd "$(dirname "$0")/.."
 # shellcheck source=bench/lib.sh
 . bench/lib.sh
 
-readonly BIN=${BERTH_BIN:-target/release} MIB_MIN=14336
+readonly BIN=${BERTH_BIN:-${CARGO_TARGET_DIR:-target}/release}
+mib_min=14336
+[ "${1:-}" != quick ] || mib_min=4096
 
 for pair in curl:curl jq:jq wrk:wrk nginx:nginx-light docker-registry:docker-registry \
     htpasswd:apache2-utils python3:python3 taskset:util-linux; do
     need "${pair%%:*}" "${pair##*:}"
 done
 free_mib=$(df --output=avail -m "${TMPDIR:-/tmp}" | tail -1)
-if [ "$free_mib" -lt "$MIB_MIN" ]; then
-    echo "make bench needs $MIB_MIN MiB in ${TMPDIR:-/tmp}, and $free_mib are free" >&2
+if [ "$free_mib" -lt "$mib_min" ]; then
+    echo "make bench needs $mib_min MiB in ${TMPDIR:-/tmp}, and $free_mib are free" >&2
     exit 1
 fi
-cargo build --release --locked --quiet --workspace --bins
+cargo build --release --locked --quiet --bin auth-server --bin registry-server --bin authctl --bin bench
 
 beside() { "${CARGO_TARGET_DIR:-target}/release/bench" --bin "$BIN" --data "${TMPDIR:-/tmp}" "$@"; }
 

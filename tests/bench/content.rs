@@ -100,8 +100,8 @@ impl Content {
         let digest = tool::sha256(&self.file).await?;
         let begun = fs::metadata(&self.file)?.modified()?;
         let took = tool::push(peer, &self.file, &digest, protocol).await;
-        remove_large(&peer.directory, begun)?;
-        took
+        let removed = remove_large(&peer.directory, begun);
+        took.and_then(|secs| removed.map(|()| secs))
     }
 
     /// A number that was not given before.
@@ -175,7 +175,9 @@ fn random(length: usize) -> Bytes {
 
 /// Removes large files that were written since, so that a run needs no more room than its first pushes.
 fn remove_large(directory: &Path, since: SystemTime) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
+    // The server may have removed it meanwhile.
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
+    for entry in entries {
         let entry = entry?;
         let Ok(meta) = entry.metadata() else { continue };
         if meta.is_dir() {

@@ -25,8 +25,8 @@ use crate::{content::Content, peer::Peer, result::Results, tool::Busy, work::Wor
 
 /// Measures Berth beside other registries on this machine, in turns in one run.
 ///
-/// Peers are what the environment names or this machine has: `ZOT`, `DISTRIBUTION` and `ANGOS` name
-/// programs; nginx and docker-registry are taken from the path. What is missing is said. Everything
+/// Peers are what the environment names or this machine has: `ZOT` and `DISTRIBUTION` name programs;
+/// nginx and docker-registry are taken from the path. What is missing is said. Everything
 /// listens on loopback. Tables are printed; progress goes to standard error.
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:\n  \

@@ -1,19 +1,25 @@
 //! A registry that is measured: where it answers, how one signs in, and what its processes hold.
 
-use std::{fmt, fs, io, path::PathBuf};
+use std::{fmt, fs, io, path::PathBuf, time::Duration};
 
 use ::http::StatusCode;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use clap::ValueEnum;
-use tokio::process::Child;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{process::Child, time::timeout};
 
 use crate::http::Http;
 
 pub(crate) const USER: &str = "andrew";
 pub(crate) const PASSWORD: &str = "bench-password";
 
+/// How long a process has that was told to end.
+const END_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Which registry, and how it is set up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Name {
     BerthTls,
     BerthPlain,
@@ -23,13 +29,12 @@ pub(crate) enum Name {
     ZotCommit,
     Distribution,
     Registry,
-    Angos,
 }
 
 impl Name {
     /// Those without users and TLS.
     pub(crate) const PLAIN: &[Self] =
-        &[Self::Zot, Self::ZotCommit, Self::Distribution, Self::Registry, Self::Angos];
+        &[Self::Zot, Self::ZotCommit, Self::Distribution, Self::Registry];
 
     fn words(self) -> &'static str {
         match self {
@@ -41,7 +46,6 @@ impl Name {
             Self::ZotCommit => "zot, plain, `commit`",
             Self::Distribution => "distribution, plain",
             Self::Registry => "docker-registry, plain",
-            Self::Angos => "angos, plain",
         }
     }
 
@@ -131,12 +135,30 @@ impl Peer {
         memory
     }
 
-    /// Ends its processes.
+    /// Tells its processes to end, and waits for it: nginx's workers outlive a master that is killed.
     pub(crate) async fn end(&mut self) {
         for server in &mut self.servers {
-            // One that has ended by itself cannot be killed, and need not be.
-            let _ = server.kill().await;
+            terminate(server);
+            if timeout(END_TIMEOUT, server.wait()).await.is_err() {
+                // One that has ended by itself cannot be killed, and need not be.
+                let _ = server.kill().await;
+            }
         }
+    }
+}
+
+impl Drop for Peer {
+    /// Where a run breaks off.
+    fn drop(&mut self) {
+        self.servers.iter().for_each(terminate);
+    }
+}
+
+fn terminate(server: &Child) {
+    let process = server.id().and_then(|id| i32::try_from(id).ok());
+    if let Some(process) = process {
+        // It may have ended meanwhile, and is told so.
+        let _ = kill(Pid::from_raw(process), Signal::SIGTERM);
     }
 }
 

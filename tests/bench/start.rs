@@ -3,8 +3,10 @@
 use std::{
     env,
     ffi::OsString,
-    fs, io,
+    fs::{self, Permissions},
+    io,
     net::{Ipv4Addr, TcpListener},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command as StdCommand, Stdio},
     time::Duration,
@@ -36,6 +38,9 @@ pub(crate) async fn peers(bin: &Path, root: &Path) -> io::Result<(Vec<Peer>, Vec
         let mut htpasswd_of = Command::new("htpasswd");
         htpasswd_of.args(["-Bb", "-C", BCRYPT_COST, "-c"]).arg(&htpasswd).args([USER, PASSWORD]);
         run(&mut htpasswd_of).await?;
+        // nginx's workers are somebody else, where root runs this.
+        fs::set_permissions(root, Permissions::from_mode(0o755))?;
+        fs::set_permissions(&htpasswd, Permissions::from_mode(0o644))?;
     } else {
         return Err(io::Error::other("htpasswd is missing: apt-get install apache2-utils"));
     }
@@ -50,11 +55,10 @@ pub(crate) async fn peers(bin: &Path, root: &Path) -> io::Result<(Vec<Peer>, Vec
     } else {
         missing.push("docker-registry (apt-get install docker-registry)".to_owned());
     }
-    for (variable, name) in [("DISTRIBUTION", Name::Distribution)] {
-        match env::var_os(variable) {
-            Some(program) => peers.push(start.distribution(program, name).await?),
-            None => missing.push(format!("{name}: `{variable}` names no program")),
-        }
+    let name = Name::Distribution;
+    match env::var_os("DISTRIBUTION") {
+        Some(program) => peers.push(start.distribution(program, name).await?),
+        None => missing.push(format!("{name}: `DISTRIBUTION` names no program")),
     }
     for name in [Name::ZotTls, Name::Zot, Name::ZotCommit] {
         match env::var_os("ZOT") {
@@ -85,8 +89,6 @@ async fn berth(bin: &Path, root: &Path, name: Name) -> io::Result<Peer> {
     let site = root.join(format!("{name:?}"));
     let (data, certs) = (site.join("data"), site.join("certs"));
     let port = free_port()?;
-    let password_file = root.join("password");
-    fs::write(&password_file, PASSWORD)?;
     let listen = format!("127.0.0.1:{port}");
     let mut init = Command::new(bin.join("authctl"));
     init.args(["init", "--host", "localhost", "--listen", &listen, "--user", USER]);
@@ -254,7 +256,7 @@ fn serve(mut server: StdCommand, log: &Path) -> io::Result<Child> {
     let log = fs::File::create(log)?;
     server.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     let mut server = Command::from(server);
-    let started = server.kill_on_drop(true).spawn();
+    let started = server.spawn();
     started.map_err(|error| io::Error::other(format!("{program}: {error}")))
 }
 

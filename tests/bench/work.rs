@@ -202,8 +202,7 @@ impl Pusher {
         Ok(Self { http: peer.http.clone(), base: peer.base.clone(), authorization })
     }
 
-    /// Pushes a blob into `bench/<repository>`, as docker does it for what is small: POST, PATCH, PUT
-    /// in two requests, for which every registry is fit. Gives its digest.
+    /// Pushes a blob into `bench/<repository>` with POST and one PUT. Gives its digest.
     pub(crate) async fn push_blob(&self, repository: &str, bytes: Bytes) -> io::Result<String> {
         let digest = sha256_of(&bytes);
         let uploads = format!("{}/v2/bench/{repository}/blobs/uploads/", self.base);

@@ -208,18 +208,21 @@ impl Transaction<'_> {
         repository: RepositoryId,
         references: &[Named],
     ) -> Result<Vec<Digest>, Error> {
-        let required = |are_blobs| {
-            let is_one = move |it: &&Named| it.required && it.kind.is_blob() == are_blobs;
-            List::of(references.iter().filter(is_one).map(|named| [named.digest.as_str()]))
-        };
         let blobs = "SELECT w.value ->> 0 FROM json_each($2) w WHERE NOT EXISTS (
              SELECT 1 FROM repository_blobs l CROSS JOIN blobs b
              WHERE l.repository = $1 AND l.digest = w.value ->> 0
              AND b.digest = l.digest AND b.damaged IS NULL)";
         let manifests = "SELECT w.value ->> 0 FROM json_each($2) w WHERE NOT EXISTS (
              SELECT 1 FROM manifests m WHERE m.repository = $1 AND m.digest = w.value ->> 0)";
-        let mut missing = self.all(blobs, (repository, required(true))).await?;
-        missing.extend(self.all::<Digest>(manifests, (repository, required(false))).await?);
+        let mut missing: Vec<Digest> = Vec::new();
+        for (are_blobs, statement) in [(true, blobs), (false, manifests)] {
+            let is_one = |it: &&Named| it.required && it.kind.is_blob() == are_blobs;
+            let required = references.iter().filter(is_one).map(|it| [it.digest.as_str()]);
+            let required: Vec<_> = required.collect();
+            if !required.is_empty() {
+                missing.extend(self.all(statement, (repository, List::of(required))).await?);
+            }
+        }
         Ok(missing)
     }
 

@@ -1,7 +1,8 @@
 //! Objects as files: `objects/<2 hex>/<32 hex>` below the data directory.
 //!
 //! Reads and writes run on the blocking pool a piece at a time, so that a slow client holds no
-//! thread; what a client reads that the system holds in memory is read at once.
+//! thread. What the system holds in memory is read at once: what a client asks for, and the first
+//! piece of anything.
 
 mod cached;
 mod copying;
@@ -34,6 +35,7 @@ pub(crate) use taking_in::TakingIn;
 use super::{
     Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store,
 };
+use cached::Cached;
 use pieces::{Pieces, Reader, held, read_piece, size};
 use writer::DiskWriter;
 
@@ -43,6 +45,8 @@ pub struct DiskStore {
     root: Arc<Path>,
     durable: bool,
     identity: Identity,
+    /// Where the process works as itself: else a file is to be opened as somebody else.
+    cached: Option<Arc<Cached>>,
 }
 
 impl DiskStore {
@@ -80,13 +84,14 @@ impl DiskStore {
     /// The store in `root`, as it is there.
     #[must_use]
     pub fn at(root: &Path) -> Self {
-        Self { root: root.into(), durable: true, identity: Identity::UNCHANGED }
+        let cached = Some(Arc::new(Cached::new()));
+        Self { root: root.into(), durable: true, identity: Identity::UNCHANGED, cached }
     }
 
     /// The same store, in which somebody else works.
     #[must_use]
     pub fn worked_in_by(self, identity: Identity) -> Self {
-        Self { identity, ..self }
+        Self { identity, cached: None, ..self }
     }
 
     fn path(&self, location: &Location) -> PathBuf {
@@ -100,6 +105,20 @@ impl DiskStore {
             result => result,
         })
         .await
+    }
+
+    /// Opens an object of at least `end` bytes and reads a first piece, if all of that is in memory.
+    fn read_cached(
+        &self,
+        location: &Location,
+        start: u64,
+        length: u64,
+        end: u64,
+    ) -> Option<(File, Vec<u8>)> {
+        let cached = self.cached.as_ref()?;
+        let file = cached.open(&self.path(location), end)?;
+        let first = cached.read(&file, start, size(length))?;
+        (first.len() as u64 == length).then_some((file, first))
     }
 
     /// Runs file work on the blocking pool and says of a failure what was being done.
@@ -172,11 +191,7 @@ impl Store for DiskStore {
         };
         let first_length = (end - start).min(reader.piece_bytes());
         let room = reader.room_to_begin(first_length).await?;
-        let at_once = cached::open(&self.path(location), end).and_then(|file| {
-            let first = cached::read(&file, start, size(first_length))?;
-            Some((file, first))
-        });
-        let (file, first, read_ahead) = match at_once {
+        let (file, first, read_ahead) = match self.read_cached(location, start, first_length, end) {
             Some((file, first)) => (file, held(first, room), false),
             None => {
                 let read = move |path: &Path| {
@@ -191,9 +206,9 @@ impl Store for DiskStore {
                 (file, first, true)
             }
         };
-        let at = start + first.len() as u64;
-        let (location, file) = (location.clone(), Arc::new(file));
-        let rest = Pieces { location, file, reader, at, end, ahead: None };
+        let (location, file, cached) = (location.clone(), Arc::new(file), self.cached.clone());
+        let at = start + first_length;
+        let rest = Pieces { location, file, cached, reader, at, end, ahead: None };
         let rest = if read_ahead { rest.read_ahead() } else { rest };
         let rest = stream::unfold(rest, Pieces::next);
         Ok(stream::once(async move { Ok(first) }).chain(rest).boxed())

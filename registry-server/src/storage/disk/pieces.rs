@@ -9,7 +9,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{cached, ended, explain, on_disk};
+use super::{cached::Cached, ended, explain, on_disk};
 use crate::storage::{Error, Location, Shares};
 
 /// How many pieces of a download are held at once: one that the client takes, the next, and one that
@@ -150,6 +150,8 @@ pub(super) fn held(piece: Vec<u8>, room: Option<Room>) -> Bytes {
 pub(super) struct Pieces {
     pub(super) location: Location,
     pub(super) file: Arc<File>,
+    /// Where it may be read at once.
+    pub(super) cached: Option<Arc<Cached>>,
     pub(super) reader: Reader,
     pub(super) at: u64,
     pub(super) end: u64,
@@ -163,10 +165,10 @@ impl Pieces {
         on_disk("reading", move || read_piece(&file, at, length, room))
     }
 
-    /// What a client asks for. The server's own reading is long, and keeps to the blocking pool.
+    /// What a client asks for. The server's own reading goes on on the blocking pool: it is long.
     fn read_cached(&self, length: u64) -> Option<Vec<u8>> {
         let Reader::Client { .. } = self.reader else { return None };
-        cached::read(&self.file, self.at, size(length))
+        self.cached.as_ref()?.read(&self.file, self.at, size(length))
     }
 
     pub(super) fn read_ahead(mut self) -> Self {
