@@ -34,7 +34,7 @@ fi
 version_of() { # name, program and its words...
     local name=$1 said
     shift
-    said=$("$@" 2>&1 | grep -oE 'v?[0-9]+\.[0-9]+[^ ",]*|"commit":"[^"]*"' | head -n 1) || said="of no known version"
+    said=$("$@" 2>&1 | grep -oE 'v?[0-9]+\.[0-9]+[^ ",]*' | head -n 1) || said="of no known version"
     echo "$name $said"
 }
 
@@ -43,10 +43,11 @@ version_of() { # name, program and its words...
     echo
     machine
     echo "The clients run on the same machine."
-    version_of nginx nginx -v
-    version_of docker-registry docker-registry --version
-    [ -z "${DISTRIBUTION:-}" ] || version_of distribution "$DISTRIBUTION" --version
-    [ -z "${ZOT:-}" ] || version_of zot "$ZOT" --version
+    echo
+    echo "- $(version_of nginx nginx -v)"
+    echo "- $(version_of docker-registry docker-registry --version)"
+    [ -z "${DISTRIBUTION:-}" ] || echo "- $(version_of distribution "$DISTRIBUTION" --version)"
+    [ -z "${ZOT:-}" ] || echo "- zot $("$ZOT" --version 2>&1 | jq -r 'if .commit == "" then "of no known version" else .commit end')"
     echo
     beside --picture bench/results.svg "$@"
     bench/tokens.sh

@@ -10,6 +10,8 @@ cd "$(dirname "$0")/.."
 
 readonly ROUNDS=${BENCH_LOADS:-3} SECONDS_EACH=${BENCH_LOAD_SECONDS:-8} BIN=${BERTH_BIN:-target/release}
 readonly PASSWORD=bench-password CONNECTIONS=${BENCH_CONNECTIONS:-64}
+# As many sign-ins with a hash as one network may have waiting: more are turned away.
+readonly HASHED=${BENCH_HASHED_CONNECTIONS:-8}
 # Equal logins that arrive together are checked once, so those that are to be hashed are of more
 # users than there are connections.
 readonly USERS=256
@@ -83,11 +85,11 @@ start_peer() { # cost
     until_answers "$peer"
 }
 
-load() { # address, wrk's options...
-    local address=$1
-    shift
+load() { # address, connections, wrk's options...
+    local address=$1 connections=$2
+    shift 2
     # The hash of a password takes tens of milliseconds, and all connections wait for the same cores.
-    wrk -t2 -c"$CONNECTIONS" -d"${SECONDS_EACH}s" --timeout 30s "$@" \
+    wrk -t2 -c"$connections" -d"${SECONDS_EACH}s" --timeout 30s "$@" \
         "$address?service=berth&scope=repository:bench/app:pull,push" >"$work/wrk.out"
     if grep -q 'Non-2xx\|Socket errors' "$work/wrk.out"; then
         cat "$work/wrk.out" >&2
@@ -116,20 +118,20 @@ if [ -n "${DOCKER_AUTH:-}" ]; then
 fi
 
 for round in $(seq "$ROUNDS"); do
-    took=$(load "$warm" "${one[@]}"); echo "$took" >>"$work/through"
-    took=$(load "$warm_direct" "${one[@]}"); echo "$took" >>"$work/direct"
-    took=$(load "$warm_direct" "${robot[@]}"); echo "$took" >>"$work/robot"
-    took=$(load "$cold" -s "$work/ten.lua"); echo "$took" >>"$work/cold10"
-    took=$(load "$cold" -s "$work/five.lua"); echo "$took" >>"$work/cold5"
+    took=$(load "$warm" "$CONNECTIONS" "${one[@]}"); echo "$took" >>"$work/through"
+    took=$(load "$warm_direct" "$CONNECTIONS" "${one[@]}"); echo "$took" >>"$work/direct"
+    took=$(load "$warm_direct" "$CONNECTIONS" "${robot[@]}"); echo "$took" >>"$work/robot"
+    took=$(load "$cold" "$HASHED" -s "$work/ten.lua"); echo "$took" >>"$work/cold10"
+    took=$(load "$cold" "$HASHED" -s "$work/five.lua"); echo "$took" >>"$work/cold5"
     if [ -n "${DOCKER_AUTH:-}" ]; then
-        took=$(load "$peer10" "${one[@]}"); echo "$took" >>"$work/peer10"
-        took=$(load "$peer5" "${one[@]}"); echo "$took" >>"$work/peer5"
+        took=$(load "$peer10" "$HASHED" "${one[@]}"); echo "$took" >>"$work/peer10"
+        took=$(load "$peer5" "$HASHED" "${one[@]}"); echo "$took" >>"$work/peer5"
     fi
     echo "tokens, $round of $ROUNDS:" "$(cd "$work" && tail -qn 1 through direct robot cold10 cold5 peer10 peer5 2>/dev/null | xargs)" >&2
 done
 
 echo
-echo "Tokens per second over TLS with $CONNECTIONS connections, medians of $ROUNDS, taken in turns:"
+echo "Tokens per second over TLS with $CONNECTIONS connections, and with $HASHED where passwords are hashed, medians of $ROUNDS, taken in turns:"
 echo
 if [ -z "${DOCKER_AUTH:-}" ]; then
     echo "(docker_auth was not measured: \`DOCKER_AUTH\` did not name its program.)"
