@@ -107,10 +107,8 @@ impl Server {
             None => None,
         };
         let public = Listener::tcp(config.listen, tls.clone());
-        let metrics = match config.metrics {
-            Some(metrics) => Some(listen_for_metrics(metrics.listen, &app, &clock)?),
-            None => None,
-        };
+        let metrics = config.metrics.map(|it| listen_for_metrics(it.listen, &app, &clock));
+        let metrics = metrics.transpose()?;
         Ok(Self {
             app,
             public: public.map_err(preparing("the public address"))?,

@@ -19,7 +19,7 @@ use std::{
 };
 
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use harness::told_to_stop;
 
 use crate::{content::Content, peer::Peer, result::Results, tool::Busy, work::Work};
 
@@ -71,7 +71,7 @@ async fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = tokio::select! {
         outcome = measure(&options) => outcome,
-        told = told_to_stop() => told,
+        stopped = told_to_stop() => Err(stopped),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -147,15 +147,4 @@ async fn measure_one(
             results.note_failure(row, peer.name, &error);
         }
     }
-}
-
-/// Waits for Ctrl-C and the like: what was started is killed when this program ends well.
-async fn told_to_stop() -> io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Err(io::Error::other("told to stop"))
 }

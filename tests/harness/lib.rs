@@ -14,7 +14,7 @@ pub mod secret;
 pub mod stack;
 pub mod upload;
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 pub use client::{Client, Response};
 pub use forger::Forger;
@@ -23,6 +23,23 @@ pub use issuer::{IssuerKey, IssuerServer};
 pub use raw::Raw;
 pub use secret::Secret;
 pub use stack::{Options, Stack};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Waits for Ctrl-C and the like, and says so: a program ends by itself then, and kills what it
+/// started.
+pub async fn told_to_stop() -> io::Error {
+    let signals = signal(SignalKind::interrupt())
+        .and_then(|interrupt| Ok((interrupt, signal(SignalKind::terminate())?)));
+    let (mut interrupt, mut terminate) = match signals {
+        Ok(signals) => signals,
+        Err(error) => return error,
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    io::Error::other("told to stop")
+}
 
 /// Waits until `condition` gives something, for ten seconds at most.
 ///

@@ -24,9 +24,9 @@ use std::{
 };
 
 use clap::Parser;
+use harness::told_to_stop;
 use kind::Kind;
 use stage::Row;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Puts loads on both servers, one at a time, and prints a row of a table for each.
 ///
@@ -81,7 +81,7 @@ async fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = tokio::select! {
         outcome = work(&options) => outcome,
-        told = told_to_stop() => told,
+        stopped = told_to_stop() => Err(stopped),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -121,15 +121,4 @@ fn tell(kind: Kind, options: &Options, row: &Row, violations: &[String]) {
     for violation in violations {
         println!("not ok - {}: {violation}", kind.words());
     }
-}
-
-/// Waits for Ctrl-C and the like: what was started is killed when this program ends well.
-async fn told_to_stop() -> io::Result<bool> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Err(io::Error::other("told to stop"))
 }

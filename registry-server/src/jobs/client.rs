@@ -83,7 +83,6 @@ mod tests {
         let (told, connection) = tokio::join!(Job::Hold.ask(&socket), answer);
         let mut told = told.unwrap();
         assert_eq!(told.recv().await, Some(Told::Step(Event::Held)));
-        sleep(Duration::from_millis(20)).await;
         assert!(told.is_silent());
         drop(connection);
         while told.is_silent() {
