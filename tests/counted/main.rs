@@ -2,15 +2,21 @@
 //!
 //! In a binary of its own, since what is counted is the work of the whole process.
 
-use std::time::Duration;
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    time::Duration,
+};
 
+use bytes::Bytes;
 use harness::{
     Response, Secret,
     client::Call,
     events::{Event, Recording},
-    image::{INDEX, Image, MANIFEST, digest_of, put_manifest},
+    image::{INDEX, Image, MANIFEST, digest_of, push_blob, put_manifest},
     stack::PASSWORD,
 };
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use serde_json::{Value, json};
 
 /// How often a comparison is tried. The servers look after each other every two seconds, which
@@ -231,6 +237,30 @@ impl Counter {
         panic!("an index of many: {seen:?}");
     }
 
+    /// What is not in memory of a blob is waited for, and what lies behind it is read at once again.
+    async fn downloads(&self) {
+        let stack = &self.secret.stack;
+        let token = stack.forged_token("owner", &["repository:large:*"]);
+        let blob = Bytes::from(vec![b'x'; 8 << 20]);
+        let digest = digest_of(&blob);
+        push_blob(&stack.client, &token, "large", &blob).await;
+        let is_whole = |path: &PathBuf| fs::metadata(path).is_ok_and(|it| it.len() == 8 << 20);
+        let object = stack.objects().into_iter().find(is_whole).expect("the object");
+        let object = File::open(object).expect("opening");
+        let evict = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+        posix_fadvise(&object, 2 << 20, 128 << 10, evict).expect("evicting");
+        let _ = self.recording.take();
+        let target = format!("/v2/large/blobs/{digest}");
+        assert_eq!(self.call("GET", &target, Some(&token)).send().await.body, blob);
+        let events = self.recording.take();
+        let reads = |operation: &str| {
+            let word = format!("operation=\"{operation}\"");
+            events.iter().filter(|event| event.text.contains(&word)).count()
+        };
+        let (waited, tried) = (reads("reading"), reads("reading from memory"));
+        assert!(waited <= 8 && tried >= 100, "{waited} waited for the disk, of {tried}");
+    }
+
     /// The token endpoint knows neither repositories nor, for whoever does not, users.
     async fn sign_ins(&self) {
         let ask = |name: &str| {
@@ -289,5 +319,6 @@ async fn what_is_there_and_what_is_not_cost_the_same() {
     counter.with_rights_elsewhere().await;
     counter.mounts().await;
     counter.indexes().await;
+    counter.downloads().await;
     counter.sign_ins().await;
 }

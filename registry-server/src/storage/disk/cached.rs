@@ -57,7 +57,7 @@ impl Cached {
             }
             bytes.truncate(read.ok()?);
         }
-        tracing::trace!(target: "berth::storage", operation = "reading");
+        tracing::trace!(target: "berth::storage", operation = "reading from memory");
         (bytes.is_empty() == (length == 0)).then_some(bytes)
     }
 }

@@ -191,25 +191,23 @@ impl Store for DiskStore {
         };
         let first_length = (end - start).min(reader.piece_bytes());
         let room = reader.room_to_begin(first_length).await?;
-        let (file, first, read_ahead) = match self.read_cached(location, start, first_length, end) {
-            Some((file, first)) => (file, held(first, room), false),
+        let (file, first) = match self.read_cached(location, start, first_length, end) {
+            Some((file, first)) => (file, held(first, room)),
             None => {
                 let read = move |path: &Path| {
                     let file = open_regular(path)?;
                     if file.metadata()?.len() < end {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
-                    let first = read_piece(&file, start, first_length, room)?;
+                    let first = read_piece(&file, start, first_length, end, room)?;
                     Ok((file, first))
                 };
-                let (file, first) = self.run("reading", location, read).await?;
-                (file, first, true)
+                self.run("reading", location, read).await?
             }
         };
         let (location, file, cached) = (location.clone(), Arc::new(file), self.cached.clone());
         let at = start + first_length;
-        let rest = Pieces { location, file, cached, reader, at, end, ahead: None };
-        let rest = if read_ahead { rest.read_ahead() } else { rest };
+        let rest = Pieces { location, file, cached, reader, at, end };
         let rest = stream::unfold(rest, Pieces::next);
         Ok(stream::once(async move { Ok(first) }).chain(rest).boxed())
     }

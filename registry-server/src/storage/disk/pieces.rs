@@ -1,28 +1,30 @@
 //! An object on its way out: read a piece at a time, on the account of who reads it.
 
-use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{fs::File, io, num::NonZero, os::unix::fs::FileExt, sync::Arc};
 
 use berth_shared::serve::budget::{Busy, Reservation, Share};
 use bytes::Bytes;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinHandle,
-};
+use rustix::fs::{Advice, fadvise};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{cached::Cached, ended, explain, on_disk};
 use crate::storage::{Error, Location, Shares};
 
-/// How many pieces of a download are held at once: one that the client takes, the next, and one that
-/// is read ahead. It is one where the client has half of its share in use.
+/// How many pieces of a download are held at once: one that the client takes, and the next ones. It
+/// is one where the client has half of its share in use.
 const PIECES_IN_HAND: u32 = 3;
 
-/// How much is read from the disk at once, at most.
-const PIECE_BYTES_MAX: usize = 256 * 1024;
+/// How much is read at once by the server itself.
+const SERVER_PIECE_BYTES: usize = 256 * 1024;
 
-/// How much is read at once of what may be in memory, at most: what the processor keeps near until it
-/// is encrypted, and the allocator without asking the system. Measured for blobs of 1 MiB: 0.8 times
+/// How much is read at once for a client, at most: what the processor keeps near until it is
+/// encrypted, and the allocator without asking the system. Measured for blobs of 1 MiB: 0.8 times
 /// the processor's time of pieces of 256 KiB.
-const CACHED_PIECE_BYTES_MAX: usize = 64 * 1024;
+const PIECE_BYTES_MAX: usize = 64 * 1024;
+
+/// How far the system is asked to read ahead where a piece was not in memory, so that those behind
+/// it are.
+const AHEAD_BYTES: u64 = 1024 * 1024;
 
 /// How much is read at once, at least.
 const PIECE_BYTES_MIN: usize = 8 * 1024;
@@ -53,12 +55,10 @@ impl Reader {
     /// How large a piece may be now.
     pub(super) fn piece_bytes(&self) -> u64 {
         let bytes = match self {
-            Self::Server => PIECE_BYTES_MAX,
-            Self::Client { shares, .. } if Self::has_plenty(&shares.memory) => {
-                CACHED_PIECE_BYTES_MAX
-            }
+            Self::Server => SERVER_PIECE_BYTES,
+            Self::Client { shares, .. } if Self::has_plenty(&shares.memory) => PIECE_BYTES_MAX,
             Self::Client { shares, .. } => (shares.memory.room() / SMALL_PIECES_IN_ROOM)
-                .clamp(PIECE_BYTES_MIN, CACHED_PIECE_BYTES_MAX),
+                .clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX),
         };
         bytes as u64
     }
@@ -82,16 +82,6 @@ impl Reader {
         let length = left.min(self.piece_bytes());
         let memory = shares.memory.wait_for(size(length)).await;
         (length, Some(Room { memory, _in_hand: in_hand }))
-    }
-
-    /// Room for a piece that nobody waits for yet, where there is plenty.
-    fn room_ahead(&self, bytes: u64) -> Option<Option<Room>> {
-        let Self::Client { shares, in_hand, .. } = self else { return Some(None) };
-        if !Self::has_plenty(&shares.memory) {
-            return None;
-        }
-        let in_hand = Some(Arc::clone(in_hand).try_acquire_owned().ok()?);
-        Some(Some(Room { memory: shares.memory.try_reserve(size(bytes))?, _in_hand: in_hand }))
     }
 }
 
@@ -126,12 +116,19 @@ pub(super) fn size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
+/// Reads a piece of what should be read to `end`.
 pub(super) fn read_piece(
     file: &File,
     at: u64,
     length: u64,
+    end: u64,
     room: Option<Room>,
 ) -> io::Result<Bytes> {
+    let behind = at + length;
+    if let Some(ahead) = NonZero::new((end - behind).min(AHEAD_BYTES)) {
+        // Not every file system reads ahead; then each piece waits for itself.
+        let _ = fadvise(file, behind, Some(ahead), Advice::WillNeed);
+    }
     let mut piece = vec![0; size(length)];
     file.read_exact_at(&mut piece, at)?;
     Ok(held(piece, room))
@@ -145,8 +142,8 @@ pub(super) fn held(piece: Vec<u8>, room: Option<Room>) -> Bytes {
     }
 }
 
-/// The rest of an object: pieces that are in memory as they are asked for, and of others one ahead of
-/// the client where there is plenty of room.
+/// The rest of an object, a piece at a time as they are asked for: at once where the piece is in
+/// memory, else on the blocking pool.
 pub(super) struct Pieces {
     pub(super) location: Location,
     pub(super) file: Arc<File>,
@@ -155,51 +152,30 @@ pub(super) struct Pieces {
     pub(super) reader: Reader,
     pub(super) at: u64,
     pub(super) end: u64,
-    pub(super) ahead: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
 impl Pieces {
-    fn begin(&mut self, length: u64, room: Option<Room>) -> JoinHandle<io::Result<Bytes>> {
-        let (file, at) = (Arc::clone(&self.file), self.at);
-        self.at += length;
-        on_disk("reading", move || read_piece(&file, at, length, room))
-    }
-
     /// What a client asks for. The server's own reading goes on on the blocking pool: it is long.
     fn read_cached(&self, length: u64) -> Option<Vec<u8>> {
         let Reader::Client { .. } = self.reader else { return None };
         self.cached.as_ref()?.read(&self.file, self.at, size(length))
     }
 
-    pub(super) fn read_ahead(mut self) -> Self {
-        let length = (self.end - self.at).min(PIECE_BYTES_MAX as u64);
-        if length > 0
-            && let Some(room) = self.reader.room_ahead(length)
-        {
-            self.ahead = Some(self.begin(length, room));
+    async fn read(&self, length: u64, room: Option<Room>) -> io::Result<Bytes> {
+        if let Some(piece) = self.read_cached(length) {
+            return Ok(held(piece, room));
         }
-        self
+        let (file, at, end) = (Arc::clone(&self.file), self.at, self.end);
+        ended(on_disk("reading", move || read_piece(&file, at, length, end, room))).await
     }
 
     pub(super) async fn next(mut self) -> Option<(Result<Bytes, Error>, Self)> {
-        let piece = match self.ahead.take() {
-            Some(piece) => piece,
-            None if self.at == self.end => return None,
-            None => {
-                let (length, room) = self.reader.room_to_go_on(self.end - self.at).await;
-                if let Some(piece) = self.read_cached(length) {
-                    self.at += piece.len() as u64;
-                    return Some((Ok(held(piece, room)), self));
-                }
-                self.begin(length, room)
-            }
-        };
-        match ended(piece).await {
-            Ok(piece) => Some((Ok(piece), self.read_ahead())),
-            Err(source) => {
-                self.at = self.end;
-                Some((Err(explain("reading", &self.location, source)), self))
-            }
+        if self.at == self.end {
+            return None;
         }
+        let (length, room) = self.reader.room_to_go_on(self.end - self.at).await;
+        let piece = self.read(length, room).await;
+        self.at = piece.as_ref().map_or(self.end, |piece| self.at + piece.len() as u64);
+        Some((piece.map_err(|source| explain("reading", &self.location, source)), self))
     }
 }
