@@ -14,8 +14,9 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Body,
+    extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
-    middleware,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get},
 };
@@ -87,8 +88,7 @@ fn common(server: &Arc<AuthServer>, audience: Audience) -> Router<Door> {
 fn finish(routes: Router<Door>, door: Door) -> Router {
     routes
         .fallback(|| async { Error::refused(Refusal::NoSuchPath) })
-        .layer(middleware::from_fn(serve::host::check))
-        .layer(middleware::map_response(mark))
+        .layer(middleware::from_fn(enter))
         .layer(middleware::from_fn_with_state(NAMES, serve::log::requests))
         .with_state(door)
 }
@@ -115,7 +115,12 @@ fn only_get(route: MethodRouter<Door>) -> MethodRouter<Door> {
     route.fallback(|| async { Error::refused(Refusal::Method("GET, HEAD")) })
 }
 
-async fn mark(mut response: Response) -> Response {
+/// Middleware: what every request must say, and what every answer carries.
+async fn enter(request: Request, next: Next) -> Response {
+    let mut response = match serve::host::check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal,
+    };
     response.headers_mut().insert(API_VERSION.0, API_VERSION.1);
     response
 }

@@ -1,35 +1,21 @@
 //! The client's address: the peer's, unless the peer is a proxy that the configuration trusts.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
-use axum::{
-    extract::{Request, State},
-    http::HeaderMap,
-    middleware::Next,
-    response::Response,
-};
-use berth_shared::serve::{PeerAddress, log::LogFields};
+use axum::{extract::Request, http::HeaderMap};
+use berth_shared::serve::PeerAddress;
 use ipnet::IpNet;
-
-use super::App;
 
 /// Where the request comes from, as far as can be believed; a request extension.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClientAddress(pub(super) Option<IpAddr>);
 
-/// Middleware: works the address out once, for the token endpoint and the log.
-pub(super) async fn note(
-    State(app): State<Arc<App>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let peer = request.extensions().get::<PeerAddress>().and_then(|peer| peer.0);
-    let client = peer.map(|peer| behind_proxies(peer, request.headers(), &app.trusted_proxies));
-    request.extensions_mut().insert(ClientAddress(client));
-    let mut response = next.run(request).await;
-    let fields = response.extensions_mut().get_or_insert_default::<LogFields>();
-    fields.client = client;
-    response
+impl ClientAddress {
+    /// Of who sends a request.
+    pub(super) fn of(request: &Request, trusted: &[IpNet]) -> Self {
+        let peer = request.extensions().get::<PeerAddress>().and_then(|peer| peer.0);
+        Self(peer.map(|peer| behind_proxies(peer, request.headers(), trusted)))
+    }
 }
 
 /// The right-most hop that is no trusted proxy. What stands left of it was written by the client.

@@ -122,6 +122,11 @@ impl<'p> Resource<'p> {
     }
 }
 
+/// Whether the path is the API's, be there such an endpoint or not.
+pub(crate) fn is_of_api(path: &str) -> bool {
+    path.strip_prefix("/v2").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// The word in metrics for what a request asks for. It is one of a fixed set whatever the client
 /// sends, and a path with a bad name counts under the endpoint that was meant.
 pub(crate) fn word(method: &Method, path: &str) -> &'static str {

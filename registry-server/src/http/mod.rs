@@ -32,7 +32,7 @@ use axum::{
     body::Body,
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
-    middleware,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -96,28 +96,31 @@ pub(crate) struct App {
     pub(crate) control: Option<SocketFile>,
 }
 
-/// The public routes.
+/// The public routes. There are few layers, since each costs a request as much as a look at a tag.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let ready = app.clone();
     let api = Router::new()
-        .route("/v2", any(dispatch))
-        .route("/v2/", any(dispatch))
-        .route("/v2/{*rest}", any(dispatch))
         .route(TOKEN_PATH, any(token_proxy::forward))
+        .fallback(dispatch)
         .with_state(app.clone());
     let api = match cors::layer(&app.cors) {
         Some(layer) => api.layer(layer),
         None => api,
     };
-    api.merge(health_routes(ready, health::Audience::Public))
-        .layer(middleware::from_fn_with_state(app, client_address::note))
-        .layer(middleware::from_fn(host::check))
-        .layer(middleware::map_response(common_headers))
+    api.merge(health_routes(app.clone(), health::Audience::Public))
+        .layer(middleware::from_fn_with_state(app, enter))
         .layer(middleware::from_fn_with_state(NAMES, log::requests))
 }
 
-/// What every answer carries, whoever made it.
-async fn common_headers(mut response: Response) -> Response {
+/// Middleware: what every request must say, and what every answer carries, whoever made it. The
+/// client's address is worked out once, for the token endpoint and the log.
+async fn enter(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let client = ClientAddress::of(&request, &app.trusted_proxies);
+    request.extensions_mut().insert(client);
+    let mut response = match host::check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal,
+    };
+    response.extensions_mut().get_or_insert_default::<log::LogFields>().client = client.0;
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -138,9 +141,12 @@ pub(crate) fn health_routes(app: Arc<App>, audience: health::Audience) -> Router
     })
 }
 
-/// One request on the distribution API.
+/// One request on the distribution API, which is all that lies below `/v2/`.
 async fn dispatch(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    if !endpoint::is_of_api(parts.uri.path()) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
     let content = content_of(&parts.headers, body);
     let line = Line::parse(&parts.method, parts.uri.path());
     let query = Query::parse(parts.uri.query());
