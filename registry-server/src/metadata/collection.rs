@@ -4,7 +4,10 @@
 //! Each comes with its names as text: an entry that cannot be read is to be reported and skipped,
 //! not to stop the rest.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
 use sqlx::AssertSqlSafe;
@@ -17,6 +20,10 @@ use super::{
     statement::{Rows, Statements, row},
 };
 use crate::storage::{Dead, Location};
+
+/// How long one transaction deletes, before its commit: what a push may have to wait for. Each row is
+/// in several indexes, and their pages may have to come from the disk.
+const STEP_TIME: Duration = Duration::from_millis(10);
 
 /// A part of a long list: what was found in it, and where the next part begins.
 type Part<T, Cursor> = (T, Option<Cursor>);
@@ -178,8 +185,9 @@ impl Owned {
 }
 
 impl Database {
-    /// Takes blobs out of repositories, each if it is still stale, and deletes it if that was the last
-    /// one to hold it. Tells of each what became of it.
+    /// Takes blobs out of repositories, the first ones, as many as one transaction may hold: each if
+    /// it is still stale, and deletes it if that was the last one to hold it. Tells of each what became
+    /// of it.
     pub(crate) async fn collect_links(
         &self,
         stale: Vec<Stale>,
@@ -188,8 +196,11 @@ impl Database {
     ) -> Result<Vec<Collected>, Error> {
         self.write(stale, move |tx, stale| {
             Box::pin(async move {
-                let mut collected = Vec::with_capacity(stale.len());
+                let (mut collected, began) = (Vec::with_capacity(stale.len()), Instant::now());
                 for stale in stale {
+                    if !collected.is_empty() && began.elapsed() >= STEP_TIME {
+                        break;
+                    }
                     collected.push(tx.collect_link(stale, cutoff, now).await?);
                 }
                 Ok(collected)
@@ -219,8 +230,10 @@ impl Database {
         self.write(stale, move |tx, stale| {
             Box::pin(async move {
                 let (mut outcomes, mut rows) = (Vec::with_capacity(stale.len()), 0);
+                let began = Instant::now();
                 for stale in stale {
-                    if rows >= ROWS_MAX.into() {
+                    let is_late = !outcomes.is_empty() && began.elapsed() >= STEP_TIME;
+                    if is_late || rows >= ROWS_MAX.into() {
                         break;
                     }
                     rows += tx.references_of(stale.id, stale.digest.as_str()).await?;

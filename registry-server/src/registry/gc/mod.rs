@@ -33,7 +33,7 @@ use crate::{
 /// Rows that are looked at in one query.
 const PAGE: u32 = 1000;
 
-/// Rows that are deleted in one transaction: what a push may have to wait for.
+/// Rows that are deleted in one transaction at most: what a push may have to wait for.
 const STEP: usize = 20;
 
 /// Why a blob leaves a repository.
@@ -201,21 +201,25 @@ impl Collection {
         while let Some(from) = next {
             let found;
             (found, next) = self.database.stale_links(&from, PAGE, cutoff).await?;
-            for step in self.readable(found, unreadable).await?.chunks(STEP) {
-                self.unlink(step, cutoff).await?;
+            let stale = self.readable(found, unreadable).await?;
+            let mut left = stale.as_slice();
+            while !left.is_empty() {
+                let tried = self.unlink(&left[..left.len().min(STEP)], cutoff).await?;
+                left = &left[tried..];
             }
         }
         Ok(())
     }
 
-    async fn unlink(&mut self, step: &[Stale], cutoff: UnixSeconds) -> Result<(), Error> {
+    /// Gives how many of the step one transaction held.
+    async fn unlink(&mut self, step: &[Stale], cutoff: UnixSeconds) -> Result<usize, Error> {
         // A backup that is being written needs every object until it has its copy.
         let free = Arc::clone(&self.holds).write_owned().await;
         self.backend.refuse_when_read_only()?;
         let started = Instant::now();
         let collected = self.database.collect_links(step.to_vec(), cutoff, self.now).await?;
         self.step_took(started);
-        let mut freed = Vec::new();
+        let (tried, mut freed) = (collected.len(), Vec::new());
         for (Stale { repository, digest, .. }, collected) in step.iter().zip(collected) {
             match collected {
                 Collected::Kept => {}
@@ -235,7 +239,7 @@ impl Collection {
             self.say(Kind::Blob, repository, digest, bytes.unwrap_or(0), UNNAMED).await?;
         }
         drop(free);
-        Ok(())
+        Ok(tried)
     }
 
     async fn unlinked(&mut self) -> Result<(), Error> {
