@@ -4,7 +4,13 @@
 //! Whatever the reason, the client is told first and the connection ends a little later, whether or
 //! not the client agrees.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::Router;
 use hyper::service::service_fn;
@@ -20,8 +26,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    DRAIN_TIMEOUT, Limits, PeerAddress, admission::Admission, budget::Share, metrics::Connections,
-    places::Place, plain, progress::Look, refusals, tls::Tls, watched::Watched,
+    DRAIN_TIMEOUT, Limits, PeerAddress,
+    admission::Admission,
+    budget::Share,
+    metrics::Connections,
+    outbox::Outbox,
+    places::Place,
+    plain,
+    progress::Look,
+    refusals,
+    tls::{HTTP2, Tls},
+    watched::Watched,
 };
 
 /// The longest block of request headers over HTTP/1.1, in bytes; more gets 431.
@@ -75,8 +90,10 @@ pub(super) struct Terms {
 /// Serves one connection to its end.
 pub(super) async fn serve_connection(stream: Stream, place: Place, terms: Terms) {
     match stream {
-        Stream::Unix(stream) => serve_http(watched(stream, &place), &place, terms).await,
-        Stream::Tcp(stream, None) => serve_http(watched(stream, &place), &place, terms).await,
+        Stream::Unix(stream) => serve_http(watched(stream, &place), |_| (), &place, terms).await,
+        Stream::Tcp(stream, None) => {
+            serve_http(watched(stream, &place), |_| (), &place, terms).await;
+        }
         Stream::Tcp(stream, Some(tls)) => {
             let peer = terms.peer.0;
             // No queue for handshakes: whoever stalled in one would hold up the others.
@@ -91,7 +108,12 @@ pub(super) async fn serve_connection(stream: Stream, place: Place, terms: Terms)
             let shaken = timeout(terms.limits.handshake_timeout, handshake);
             tokio::select! {
                 shaken = shaken => match shaken {
-                    Ok(Ok(Some(stream))) => serve_http(stream, &place, terms).await,
+                    Ok(Ok(Some(stream))) if stream.get_ref().1.alpn_protocol() == Some(HTTP2) => {
+                        let outbox = Outbox::new(stream);
+                        let send = |cx: &mut Context<'_>| outbox.send(cx);
+                        serve_http(outbox.clone(), send, &place, terms).await;
+                    }
+                    Ok(Ok(Some(stream))) => serve_http(stream, |_| (), &place, terms).await,
                     Ok(Ok(None)) => tracing::debug!(?peer, "plain HTTP on the TLS port"),
                     Ok(Err(error)) => tracing::debug!(%error, ?peer, "TLS handshake failed"),
                     Err(_) => tracing::debug!(?peer, "TLS handshake took too long"),
@@ -110,7 +132,9 @@ fn watched<S>(stream: S, place: &Place) -> Watched<S> {
     Watched::new(stream, Arc::clone(&place.progress))
 }
 
-async fn serve_http<S>(stream: S, place: &Place, terms: Terms)
+/// Serves a stream to its end, and has what was written to it sent by `send` whenever there is no more
+/// for now.
+async fn serve_http<S>(stream: S, send: impl Fn(&mut Context<'_>), place: &Place, terms: Terms)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -130,8 +154,13 @@ where
     let mut looks = tokio::time::interval(limits.look_interval());
     let mut end: Option<End> = None;
     loop {
+        let go_on = poll_fn(|cx| {
+            let poll = connection.as_mut().poll(cx);
+            send(cx);
+            poll
+        });
         tokio::select! {
-            ended = connection.as_mut() => {
+            ended = go_on => {
                 if let Err(error) = ended {
                     tracing::debug!(error, peer = ?peer.0, "connection broke");
                 }
@@ -146,7 +175,12 @@ where
                 counted.ended("room");
                 connection.as_mut().graceful_shutdown();
                 // The other waits for the place: what cannot be said at once is not said.
-                poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx).is_ready())).await;
+                poll_fn(|cx| {
+                    let _ = connection.as_mut().poll(cx);
+                    send(cx);
+                    Poll::Ready(())
+                })
+                .await;
                 return;
             }
             _ = looks.tick() => {

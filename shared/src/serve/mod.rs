@@ -18,6 +18,7 @@ pub mod host;
 mod listener;
 pub mod log;
 pub mod metrics;
+mod outbox;
 mod pace;
 mod places;
 mod plain;

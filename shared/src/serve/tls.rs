@@ -26,6 +26,9 @@ use crate::{
     telemetry::chain,
 };
 
+/// The name of HTTP/2 in a handshake (RFC 9113 §3.2).
+pub(super) const HTTP2: &[u8] = b"h2";
+
 /// The certificate and key in use, and where they came from.
 pub struct Tls {
     files: Files,
@@ -84,7 +87,7 @@ impl Tls {
             .map_err(TlsError::Setup)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
         Ok(Self { files, current, acceptor, origin: None })
     }
