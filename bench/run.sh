@@ -9,7 +9,6 @@ cd "$(dirname "$0")/.."
 # shellcheck source=bench/lib.sh
 . bench/lib.sh
 
-readonly BIN=${BERTH_BIN:-${CARGO_TARGET_DIR:-target}/release}
 mib_min=14336
 [ "${1:-}" != quick ] || mib_min=4096
 
@@ -24,10 +23,8 @@ if [ "$free_mib" -lt "$mib_min" ]; then
 fi
 cargo build --release --locked --quiet --bin auth-server --bin registry-server --bin authctl --bin bench
 
-beside() { "${CARGO_TARGET_DIR:-target}/release/bench" --bin "$BIN" --data "${TMPDIR:-/tmp}" "$@"; }
-
 if [ "${1:-}" = quick ]; then
-    beside --rounds 1 --secs 2 --blob-mib 256 --many 200 --quiet-only --rest-secs 5
+    "${BENCH[@]}" --rounds 1 --secs 2 --blob-mib 256 --many 200 --quiet-only --rest-secs 5
     exit
 fi
 
@@ -49,7 +46,7 @@ version_of() { # name, program and its words...
     [ -z "${DISTRIBUTION:-}" ] || echo "- $(version_of distribution "$DISTRIBUTION" --version)"
     [ -z "${ZOT:-}" ] || echo "- zot $("$ZOT" --version 2>&1 | jq -r 'if .commit == "" then "of no known version" else .commit end')"
     echo
-    beside --picture bench/results.svg "$@"
+    "${BENCH[@]}" --picture bench/results.svg "$@"
     bench/tokens.sh
     bench/durability.sh
     bench/collection.sh
