@@ -47,6 +47,7 @@ version_of() { # name, program and its words...
     [ -z "${ZOT:-}" ] || echo "- zot $("$ZOT" --version 2>&1 | jq -r 'if .commit == "" then "of no known version" else .commit end')"
     echo
     "${BENCH[@]}" --picture bench/results.svg "$@"
+    "${BENCH[@]}" growth
     bench/tokens.sh
     bench/durability.sh
     bench/collection.sh

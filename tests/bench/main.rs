@@ -4,10 +4,12 @@ mod berth;
 mod chart;
 mod content;
 mod goal;
+mod growth;
 mod http;
 mod peer;
 mod result;
 mod start;
+mod store;
 mod table;
 mod tool;
 mod work;
@@ -35,12 +37,14 @@ use crate::{
 ///
 /// Peers are what the environment names or this machine has: `ZOT` and `DISTRIBUTION` name programs;
 /// nginx and docker-registry are taken from the path. What is missing is said. Everything
-/// listens on loopback. Tables are printed; progress goes to standard error.
+/// listens on loopback, unless it is told otherwise. Tables are printed; progress goes to standard error.
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:\n  \
     bench                              every row, three rounds\n  \
     bench --rounds 1 --blob-mib 256    a first look\n  \
-    bench manifest blob-10k            two rows alone")]
+    bench manifest blob-10k            two rows alone\n  \
+    bench growth                       Berth alone, on large stores\n  \
+    bench peers berth-tls zot-tls      two peers, for clients of your own")]
 struct Options {
     /// What else to do than to measure rows
     #[command(subcommand)]
@@ -80,6 +84,12 @@ struct Options {
 /// What else this program does.
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Ask stores of several sizes for the same, and start the server on the last
+    Growth {
+        /// How many tags, blobs, repositories and referrers each has
+        #[arg(default_values_t = [1_000, 100_000, 1_000_000])]
+        sizes: Vec<usize>,
+    },
     /// Start peers, and keep them until told to stop. Each has a line: its name, where it answers,
     /// who signs in, its CA, and what it is; then comes `ready`
     Peers {
@@ -88,6 +98,13 @@ enum Verb {
         names: Vec<Name>,
         #[command(flatten)]
         place: Place,
+    },
+    /// Put rows into the database of a registry that does not run, for a collection
+    Fill {
+        /// Where it keeps its data
+        site: PathBuf,
+        /// How many blobs, one in a hundred of them garbage
+        blobs: usize,
     },
 }
 
@@ -119,7 +136,9 @@ async fn run(options: &Options) -> io::Result<()> {
     let root = directory.path();
     match &options.verb {
         None => measure(options, bin, root).await,
+        Some(Verb::Growth { sizes }) => growth::measure(options, bin, root, sizes).await,
         Some(Verb::Peers { names, place }) => keep(bin, root, place, names).await,
+        Some(Verb::Fill { site, blobs }) => store::fill_for_collection(site, *blobs).await,
     }
 }
 
