@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=bench/lib.sh
 . bench/lib.sh
 
-mib_min=14336
+mib_min=32768
 [ "${1:-}" != quick ] || mib_min=4096
 
 for pair in curl:curl jq:jq wrk:wrk nginx:nginx-light docker-registry:docker-registry \
@@ -48,6 +48,8 @@ version_of() { # name, program and its words...
     echo
     "${BENCH[@]}" --picture bench/results.svg "$@"
     "${BENCH[@]}" growth
+    # Its clients' connections are as many as the server's.
+    (ulimit -Sn "$(ulimit -Hn)" && "${BENCH[@]}" --blob-mib 100 memory)
     bench/tokens.sh
     bench/durability.sh
     bench/collection.sh

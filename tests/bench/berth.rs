@@ -12,7 +12,7 @@ use crate::{
     http::Http,
     peer::{Name, PASSWORD, Peer, SignIn, USER},
     start::{Place, serve, until_answers},
-    tool::run,
+    tool::{fed, run},
 };
 
 /// The settings of either server.
@@ -78,6 +78,14 @@ impl Installation {
         let mut settings = fs::read_to_string(&path)?.parse().map_err(io::Error::other)?;
         change(&mut settings);
         fs::write(path, settings.to_string())
+    }
+
+    /// Adds a user with everybody's password.
+    pub(crate) async fn add_user(&self, name: &str, grant: &str) -> io::Result<()> {
+        let mut authctl = Command::new(self.bin.join("authctl"));
+        authctl.arg("--config").arg(self.data().join(AUTH)).args(["user", "add", name]);
+        authctl.args(["--password-stdin", "--grant", grant]);
+        fed(&mut authctl, PASSWORD).await.map(drop)
     }
 
     /// Starts both servers.

@@ -6,6 +6,7 @@ mod content;
 mod goal;
 mod growth;
 mod http;
+mod memory;
 mod peer;
 mod result;
 mod start;
@@ -90,6 +91,8 @@ enum Verb {
         #[arg(default_values_t = [1_000, 100_000, 1_000_000])]
         sizes: Vec<usize>,
     },
+    /// Read what both servers hold at rest, while many pull and push, and with idle connections
+    Memory,
     /// Start peers, and keep them until told to stop. Each has a line: its name, where it answers,
     /// who signs in, its CA, and what it is; then comes `ready`
     Peers {
@@ -137,6 +140,7 @@ async fn run(options: &Options) -> io::Result<()> {
     match &options.verb {
         None => measure(options, bin, root).await,
         Some(Verb::Growth { sizes }) => growth::measure(options, bin, root, sizes).await,
+        Some(Verb::Memory) => memory::measure(options, bin, root).await,
         Some(Verb::Peers { names, place }) => keep(bin, root, place, names).await,
         Some(Verb::Fill { site, blobs }) => store::fill_for_collection(site, *blobs).await,
     }
