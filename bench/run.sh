@@ -47,6 +47,7 @@ version_of() { # name, program and its words...
     [ -z "${ZOT:-}" ] || echo "- zot $("$ZOT" --version 2>&1 | jq -r 'if .commit == "" then "of no known version" else .commit end')"
     echo
     "${BENCH[@]}" --picture bench/results.svg "$@"
+    bench/zb.sh
     "${BENCH[@]}" growth
     # Its clients' connections are as many as the server's.
     (ulimit -Sn "$(ulimit -Hn)" && "${BENCH[@]}" --blob-mib 100 memory)
