@@ -24,7 +24,7 @@ lint: ## Format, lints and lock files alone
 	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-bench: ## Measure beside nginx and docker-registry, and what ZOT, DISTRIBUTION and DOCKER_AUTH name
+bench: ## Measure beside nginx and docker-registry, and what ZOT, ZB, DISTRIBUTION and DOCKER_AUTH name
 	@exec bench/run.sh
 
 bench-quick: ## The same in three minutes: one round of the registries' rows

@@ -8,38 +8,6 @@ cd "$(dirname "$0")/.."
 . bench/lib.sh
 
 readonly SIZES=${BENCH_COLLECTION_SIZES:-10000 100000 1000000}
-readonly BIN=target/release
-
-# fill SITE BLOBS: as many blobs, in 100 repositories, ten to a manifest.
-fill() {
-    python3 - "$1/registry" "$2" <<'PY'
-import hashlib, os, sqlite3, sys
-
-data, blobs = sys.argv[1], int(sys.argv[2])
-database = sqlite3.connect(f"{data}/registry.db")
-database.execute("PRAGMA synchronous = OFF")
-digest = lambda text: "sha256:" + hashlib.sha256(text.encode()).hexdigest()
-database.executemany("INSERT INTO repositories (id, name) VALUES (?, ?)",
-                     [(number + 1, f"team/app{number}") for number in range(100)])
-for number in range(blobs):
-    repository, name = number // 10 % 100 + 1, digest(f"blob {number}")
-    location = hashlib.md5(name.encode()).hexdigest()
-    database.execute("INSERT INTO blobs (digest, size, location, created, checked) VALUES (?, 6, ?, 1, 1)",
-                     (name, location))
-    database.execute("INSERT INTO repository_blobs (repository, digest, touched) VALUES (?, ?, 1)", (repository, name))
-    if number % 10 == 0:
-        manifest = digest(f"manifest {number}")
-        database.execute("INSERT INTO manifests (repository, digest, media_type, size, pushed, bytes)"
-                         " VALUES (?, ?, 'a/b', 400, 1, zeroblob(400))", (repository, manifest))
-        database.execute("INSERT INTO manifest_touches VALUES (?, ?, 1)", (repository, manifest))
-    if number % 100 == 99:
-        with open(f"{data}/objects/{location[:2]}/{location}", "w") as file:
-            file.write("object")
-    else:
-        database.execute("INSERT INTO manifest_references VALUES (?, ?, ?, 'layer')", (repository, manifest, name))
-database.commit()
-PY
-}
 
 # make_site SITE: settings, and an empty database.
 make_site() {
@@ -60,7 +28,7 @@ echo "|---|---|---|---|---|---|---|"
 for blobs in $SIZES; do
     site=$work/$blobs
     make_site "$site"
-    fill "$site" "$blobs"
+    "${BENCH[@]}" fill "$site" "$blobs"
     # What the filling left to the system would be written by the collection's first sync.
     sync "$site"/registry/registry.db*
     for run in first second; do

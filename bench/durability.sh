@@ -7,7 +7,6 @@ cd "$(dirname "$0")/.."
 . bench/lib.sh
 
 readonly ROUNDS=${BENCH_PUSHES:-5} BLOB_MIB=${BENCH_BLOB_MIB:-1024} SMALL=${BENCH_SMALL_BLOBS:-500}
-readonly BIN=target/release
 
 start() { # durable|loose
     local site=$work/$1 port

@@ -12,6 +12,10 @@ finish() {
 }
 trap finish EXIT
 
+readonly BIN=${BERTH_BIN:-${CARGO_TARGET_DIR:-target}/release}
+# What a script calls to measure.
+BENCH=("${CARGO_TARGET_DIR:-target}/release/bench" --bin "$BIN" --data "$work")
+
 need() { # program, package
     command -v "$1" >/dev/null && return
     [ "$(id -u)" -eq 0 ] || { echo "make bench needs $1: sudo apt-get install $2" >&2; exit 1; }
@@ -29,6 +33,22 @@ until_answers() { # url
     done
     echo "nothing answers on $1" >&2
     return 1
+}
+
+# start_peers PEER...: those of them that there are, told of by name in base_of and login_of.
+declare -A base_of=() login_of=()
+start_peers() {
+    local name base login
+    "${BENCH[@]}" peers "$@" >"$work/peers" &
+    pids+=($!)
+    until grep -q '^ready$' "$work/peers"; do
+        kill -0 "$!" 2>/dev/null || { echo "the peers did not start" >&2; return 1; }
+        sleep 0.1
+    done
+    while read -r name base login _; do
+        # shellcheck disable=SC2034  # for the scripts that source this
+        [ -z "$base" ] || base_of[$name]=$base login_of[$name]=$login
+    done <"$work/peers"
 }
 
 # A line that says where this was measured.

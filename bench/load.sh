@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=bench/lib.sh
 . bench/lib.sh
 
-readonly BIN=${BERTH_BIN:-target/release} LOAD=${BERTH_LOAD:-${CARGO_TARGET_DIR:-target}/release/load}
+readonly LOAD=${BERTH_LOAD:-${CARGO_TARGET_DIR:-target}/release/load}
 readonly FILES_MIN=4096 MIB_MIN=6144
 
 [ -n "${BERTH_LOAD:-}" ] || cargo build --release --locked --quiet -p berth-tests --bin load

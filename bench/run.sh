@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# `make bench`: Berth beside other registries, in turns in one run, then tokens, durability and collection. Writes
-# bench/RESULTS.md and bench/results.svg. It takes an hour, and nothing else should run meanwhile.
+# `make bench`: Berth beside other registries, in turns in one run, real clients and zot's own benchmark among them; then
+# Berth alone: large stores, memory, tokens, durability and collection. Writes bench/RESULTS.md and bench/results.svg. It
+# takes an hour and a half, and nothing else should run meanwhile.
 # `make bench-quick` is one round of the first part, in three minutes, and writes nothing.
 # bench/README.md says which peers there can be and how each is set up.
 set -euo pipefail
@@ -9,8 +10,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=bench/lib.sh
 . bench/lib.sh
 
-readonly BIN=${BERTH_BIN:-${CARGO_TARGET_DIR:-target}/release}
-mib_min=14336
+mib_min=32768
 [ "${1:-}" != quick ] || mib_min=4096
 
 for pair in curl:curl jq:jq wrk:wrk nginx:nginx-light docker-registry:docker-registry \
@@ -24,12 +24,16 @@ if [ "$free_mib" -lt "$mib_min" ]; then
 fi
 cargo build --release --locked --quiet --bin auth-server --bin registry-server --bin authctl --bin bench
 
-beside() { "${CARGO_TARGET_DIR:-target}/release/bench" --bin "$BIN" --data "${TMPDIR:-/tmp}" "$@"; }
-
 if [ "${1:-}" = quick ]; then
-    beside --rounds 1 --secs 2 --blob-mib 256 --many 200 --quiet-only --rest-secs 5
+    "${BENCH[@]}" --rounds 1 --secs 2 --blob-mib 256 --many 200 --quiet-only --rest-secs 5
     exit
 fi
+
+# docker does not run everywhere.
+clients_ended() { # status
+    [ "$1" -eq 77 ] || return "$1"
+    printf '\n(Real clients were not measured: a docker daemon does not run here.)\n'
+}
 
 version_of() { # name, program and its words...
     local name=$1 said
@@ -49,7 +53,12 @@ version_of() { # name, program and its words...
     [ -z "${DISTRIBUTION:-}" ] || echo "- $(version_of distribution "$DISTRIBUTION" --version)"
     [ -z "${ZOT:-}" ] || echo "- zot $("$ZOT" --version 2>&1 | jq -r 'if .commit == "" then "of no known version" else .commit end')"
     echo
-    beside --picture bench/results.svg "$@"
+    "${BENCH[@]}" --picture bench/results.svg "$@"
+    BERTH_BIN=$BIN bench/clients.sh || clients_ended "$?"
+    bench/zb.sh
+    "${BENCH[@]}" --secs 2 --many 500 growth
+    # Its clients' connections are as many as the server's.
+    (ulimit -Sn "$(ulimit -Hn)" && "${BENCH[@]}" --blob-mib 100 memory)
     bench/tokens.sh
     bench/durability.sh
     bench/collection.sh

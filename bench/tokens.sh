@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=bench/lib.sh
 . bench/lib.sh
 
-readonly ROUNDS=${BENCH_LOADS:-3} SECONDS_EACH=${BENCH_LOAD_SECONDS:-8} BIN=${BERTH_BIN:-target/release}
+readonly ROUNDS=${BENCH_LOADS:-3} SECONDS_EACH=${BENCH_LOAD_SECONDS:-8}
 readonly PASSWORD=bench-password CONNECTIONS=${BENCH_CONNECTIONS:-64}
 # As many sign-ins with a hash as one network may have waiting: more are turned away.
 readonly HASHED=${BENCH_HASHED_CONNECTIONS:-8}

@@ -26,7 +26,7 @@ pub(crate) const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 const MIB: usize = 1024 * 1024;
 
 /// What zot wants to read in an image's configuration.
-const CONFIG: &str =
+pub(crate) const CONFIG: &str =
     r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
 
 /// A file of a pushed blob that is larger is removed after the measurement.
@@ -35,7 +35,7 @@ const LARGE_BYTES: u64 = 64 * 1024 * 1024;
 /// What all peers get.
 pub(crate) struct Content {
     /// A large file, whose first bytes are changed before each push.
-    file: PathBuf,
+    pub(crate) file: PathBuf,
     /// The digest of the large blob that is pulled.
     pub(crate) large: String,
     /// That of a blob of 10 KiB.
@@ -122,17 +122,7 @@ impl Content {
     }
 
     fn image(&self, number: usize) -> Bytes {
-        let descriptor = |media_type: &str, bytes: &Bytes| json!({ "mediaType": media_type, "digest": sha256_of(bytes), "size": bytes.len() });
-        let config = descriptor("application/vnd.oci.image.config.v1+json", &CONFIG.into());
-        let layer = descriptor("application/vnd.oci.image.layer.v1.tar", &self.small_bytes);
-        let image = json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST_TYPE,
-            "config": config,
-            "layers": [layer],
-            "annotations": { "number": number.to_string() },
-        });
-        image.to_string().into()
+        image_of(&CONFIG.into(), &self.small_bytes, number)
     }
 
     /// Images for an index to name.
@@ -158,6 +148,21 @@ impl Content {
     }
 }
 
+/// The manifest of an image of one layer, made another one by its number.
+pub(crate) fn image_of(config: &Bytes, layer: &Bytes, number: usize) -> Bytes {
+    let descriptor = |media_type: &str, bytes: &Bytes| json!({ "mediaType": media_type, "digest": sha256_of(bytes), "size": bytes.len() });
+    let config = descriptor("application/vnd.oci.image.config.v1+json", config);
+    let layer = descriptor("application/vnd.oci.image.layer.v1.tar", layer);
+    let image = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": config,
+        "layers": [layer],
+        "annotations": { "number": number.to_string() },
+    });
+    image.to_string().into()
+}
+
 fn descriptor(manifest: &Bytes) -> Value {
     json!({
         "mediaType": MANIFEST_TYPE,
@@ -167,7 +172,7 @@ fn descriptor(manifest: &Bytes) -> Value {
     })
 }
 
-fn random(length: usize) -> Bytes {
+pub(crate) fn random(length: usize) -> Bytes {
     let mut bytes = vec![0; length];
     fastrand::fill(&mut bytes);
     bytes.into()

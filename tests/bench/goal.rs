@@ -40,6 +40,12 @@ pub(crate) const HTTP2: &[(Work, Work, f64)] =
 /// What both servers may hold, in MiB: at rest, and at most.
 pub(crate) const MEMORY_MIB: (f64, f64) = (20.0, 40.0);
 
+/// By how much a larger store may be behind the smallest.
+pub(crate) const FLAT: f64 = 0.1;
+
+/// Within how many milliseconds the server is to answer on a large store.
+pub(crate) const START_MILLIS: f64 = 100.0;
+
 impl Goal {
     /// How far ahead one is, and of whom, where both were measured.
     pub(crate) fn reached(&self, results: &Results, is_busy: bool) -> Option<(Name, f64)> {

@@ -1,6 +1,6 @@
 //! A client that keeps its connections and speaks HTTP/1.1, for what is many small requests.
 
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
 
 use ::http::{Request, Response, StatusCode, header};
 use bytes::Bytes;
@@ -12,12 +12,17 @@ use hyper_util::{
 };
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// The client.
 #[derive(Debug, Clone)]
-pub(crate) struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub(crate) struct Http {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    tls: Arc<ClientConfig>,
+}
 
 impl Http {
     /// A client that trusts `ca`, a PEM file.
@@ -26,9 +31,19 @@ impl Http {
         let ca = CertificateDer::from_pem_file(ca).map_err(io::Error::other)?;
         roots.add(ca).map_err(io::Error::other)?;
         let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-        Ok(Self(Client::builder(TokioExecutor::new()).build(connector.build())))
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
+        let connector = connector.https_or_http().enable_http1().build();
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { client, tls: Arc::new(tls) })
+    }
+
+    /// A TLS connection on which nothing is asked yet.
+    pub(crate) async fn connect(&self, base: &str) -> io::Result<TlsStream<TcpStream>> {
+        let authority = base.trim_start_matches("https://");
+        let host = authority.split(':').next().unwrap_or_default().to_owned();
+        let host = ServerName::try_from(host).map_err(io::Error::other)?;
+        let stream = TcpStream::connect(authority).await?;
+        TlsConnector::from(Arc::clone(&self.tls)).connect(host, stream).await
     }
 
     /// Sends a request and reads the answer whole.
@@ -49,7 +64,8 @@ impl Http {
             }
         }
         let request = request.body(Full::new(body.into())).map_err(io::Error::other)?;
-        let (parts, body) = self.0.request(request).await.map_err(io::Error::other)?.into_parts();
+        let (parts, body) =
+            self.client.request(request).await.map_err(io::Error::other)?.into_parts();
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
         Ok(Answer(Response::from_parts(parts, body)))
     }

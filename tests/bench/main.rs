@@ -1,12 +1,16 @@
 //! Measures Berth beside other registries, in turns in one run, and writes a table and a picture.
 
+mod berth;
 mod chart;
 mod content;
 mod goal;
+mod growth;
 mod http;
+mod memory;
 mod peer;
 mod result;
 mod start;
+mod store;
 mod table;
 mod tool;
 mod work;
@@ -18,60 +22,105 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use harness::told_to_stop;
 
-use crate::{content::Content, peer::Peer, result::Results, tool::Busy, work::Work};
+use crate::{
+    content::Content,
+    peer::{Name, PASSWORD, Peer, USER},
+    result::Results,
+    start::Place,
+    tool::Busy,
+    work::Work,
+};
 
 /// Measures Berth beside other registries on this machine, in turns in one run.
 ///
 /// Peers are what the environment names or this machine has: `ZOT` and `DISTRIBUTION` name programs;
 /// nginx and docker-registry are taken from the path. What is missing is said. Everything
-/// listens on loopback. Tables are printed; progress goes to standard error.
+/// listens on loopback, unless it is told otherwise. Tables are printed; progress goes to standard error.
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:\n  \
     bench                              every row, three rounds\n  \
     bench --rounds 1 --blob-mib 256    a first look\n  \
-    bench manifest blob-10k            two rows alone")]
+    bench manifest blob-10k            two rows alone\n  \
+    bench growth                       Berth alone, on large stores\n  \
+    bench peers berth-tls zot-tls      two peers, for clients of your own")]
 struct Options {
+    /// What else to do than to measure rows
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// The rows to measure; all of them unless given
     #[arg(value_enum)]
     rows: Vec<Work>,
     /// Where auth-server, registry-server and authctl lie [default: beside this program]
-    #[arg(long, env = "BERTH_BIN", value_name = "DIR")]
+    #[arg(long, global = true, env = "BERTH_BIN", value_name = "DIR")]
     bin: Option<PathBuf>,
     /// How often each row is measured at each peer
-    #[arg(long, default_value_t = 3, value_name = "COUNT")]
+    #[arg(long, global = true, default_value_t = 3, value_name = "COUNT")]
     rounds: usize,
     /// How long each load stands
-    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    #[arg(long, global = true, default_value_t = 5, value_name = "SECONDS")]
     secs: u64,
     /// The size of a large blob
-    #[arg(long, default_value_t = 1024, value_name = "MIB")]
+    #[arg(long, global = true, default_value_t = 1024, value_name = "MIB")]
     blob_mib: u64,
-    /// How many small blobs, tags and children of an index are pushed
-    #[arg(long, default_value_t = 1000, value_name = "COUNT")]
+    /// How many small blobs, tags, images and children of an index are pushed
+    #[arg(long, global = true, default_value_t = 1000, value_name = "COUNT")]
     many: usize,
     /// Measure no row once more beside a busy loop on one core
     #[arg(long)]
     quiet_only: bool,
     /// Wait so long before memory at rest is read
-    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    #[arg(long, global = true, default_value_t = 60, value_name = "SECONDS")]
     rest_secs: u64,
     /// Where to write the picture
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
     /// Where to put what the servers keep, which is removed afterwards [default: a temporary place]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
+}
+
+/// What else this program does.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Ask stores of several sizes for the same, and start the server on the last
+    Growth {
+        /// How many tags, blobs, repositories and referrers each has
+        #[arg(default_values_t = [1_000, 100_000, 1_000_000])]
+        sizes: Vec<usize>,
+    },
+    /// Read what both servers hold at rest, while many pull and push, and with idle connections
+    Memory,
+    /// Start peers, and keep them until told to stop. Each has a line: its name, where it answers,
+    /// who signs in, its CA, and what it is; then comes `ready`
+    Peers {
+        /// Those to start; all of them unless given
+        #[arg(value_enum)]
+        names: Vec<Name>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Put rows into the database of a registry that does not run, for a collection
+    Fill {
+        /// Where it keeps its data
+        site: PathBuf,
+        /// How many blobs, one in a hundred of them garbage
+        blobs: usize,
+    },
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = tokio::select! {
-        outcome = measure(&options) => outcome,
-        stopped = told_to_stop() => Err(stopped),
+        outcome = run(&options) => outcome,
+        stopped = told_to_stop() => match options.verb {
+            // Which is their usual end.
+            Some(Verb::Peers { .. }) => Ok(()),
+            _ => Err(stopped),
+        },
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,13 +131,39 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn measure(options: &Options) -> io::Result<()> {
+async fn run(options: &Options) -> io::Result<()> {
     let this = std::env::current_exe()?;
     let bin = options.bin.as_deref().or(this.parent()).unwrap_or(Path::new("."));
     let parent = options.data.clone().unwrap_or_else(std::env::temp_dir);
     let directory = tempfile::Builder::new().prefix("berth-bench-").tempdir_in(parent)?;
-    let (mut peers, missing) = start::peers(bin, directory.path()).await?;
-    let mut content = Content::make(directory.path(), options.blob_mib, options.many)?;
+    let root = directory.path();
+    match &options.verb {
+        None => measure(options, bin, root).await,
+        Some(Verb::Growth { sizes }) => growth::measure(options, bin, root, sizes).await,
+        Some(Verb::Memory) => memory::measure(options, bin, root).await,
+        Some(Verb::Peers { names, place }) => keep(bin, root, place, names).await,
+        Some(Verb::Fill { site, blobs }) => store::fill_for_collection(site, *blobs).await,
+    }
+}
+
+/// Starts peers and keeps them, for scripts that bring clients of their own.
+async fn keep(bin: &Path, root: &Path, place: &Place, names: &[Name]) -> io::Result<()> {
+    let names = if names.is_empty() { Name::all() } else { names };
+    let (peers, missing) = start::peers(bin, root, place, names).await?;
+    for why in missing {
+        eprintln!("not started: {why}");
+    }
+    for Peer { name, base, ca, .. } in &peers {
+        println!("{} {base} {USER}:{PASSWORD} {} {name}", name.word(), ca.display());
+    }
+    println!("ready");
+    std::future::pending().await
+}
+
+async fn measure(options: &Options, bin: &Path, root: &Path) -> io::Result<()> {
+    let place = Place::default();
+    let (mut peers, missing) = start::peers(bin, root, &place, Name::all()).await?;
+    let mut content = Content::make(root, options.blob_mib, options.many)?;
     for peer in &peers {
         content.push_to(peer).await.map_err(|error| peer.told(&error))?;
     }

@@ -4,6 +4,7 @@ use std::{fmt, fs, io, path::PathBuf, time::Duration};
 
 use ::http::StatusCode;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use clap::ValueEnum;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -19,7 +20,7 @@ pub(crate) const PASSWORD: &str = "bench-password";
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Which registry, and how it is set up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 pub(crate) enum Name {
     BerthTls,
     BerthPlain,
@@ -32,6 +33,16 @@ pub(crate) enum Name {
 }
 
 impl Name {
+    /// All of them, in the order of the table.
+    pub(crate) fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
+
+    /// What the command line calls it.
+    pub(crate) fn word(self) -> String {
+        self.to_possible_value().expect("no peer is hidden").get_name().to_owned()
+    }
+
     /// Those without users and TLS.
     pub(crate) const PLAIN: &[Self] =
         &[Self::Zot, Self::ZotCommit, Self::Distribution, Self::Registry];
@@ -85,11 +96,31 @@ pub(crate) enum SignIn {
     Token,
 }
 
-/// What all processes of a registry hold together, in MiB.
-#[derive(Debug, Clone, Copy)]
+/// What processes hold together, in MiB.
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Memory {
     pub(crate) now: f64,
     pub(crate) most: f64,
+}
+
+impl Memory {
+    /// That of a process and of those that it started.
+    pub(crate) fn of(server: &Child) -> Self {
+        let mut memory = Self::default();
+        let mut processes: Vec<u32> = server.id().into_iter().collect();
+        while let Some(process) = processes.pop() {
+            let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+            memory = memory.and(Self { now: mib(&status, "VmRSS:"), most: mib(&status, "VmHWM:") });
+            let children = format!("/proc/{process}/task/{process}/children");
+            let children = fs::read_to_string(children).unwrap_or_default();
+            processes.extend(children.split_whitespace().filter_map(|it| it.parse::<u32>().ok()));
+        }
+        memory
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { now: self.now + other.now, most: self.most + other.most }
+    }
 }
 
 impl Peer {
@@ -99,20 +130,22 @@ impl Peer {
 
     /// The `Authorization` header that requests show from now on.
     pub(crate) async fn authorization(&self) -> io::Result<Option<String>> {
-        let basic = format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
         match self.sign_in {
             SignIn::No => Ok(None),
-            SignIn::Basic => Ok(Some(basic)),
-            SignIn::Token => {
-                let scopes =
-                    ["app", "many"].map(|it| format!("&scope=repository:bench/{it}:pull,push"));
-                let url = format!("{}/token?service=berth{}", self.base, scopes.concat());
-                let answer = self.http.send("GET", &url, Some(&basic), None, "").await?;
-                let answer = answer.expect(&[StatusCode::OK])?;
-                let token = serde_json::from_slice::<serde_json::Value>(answer.body())?;
-                Ok(Some(format!("Bearer {}", token["token"].as_str().unwrap_or_default())))
-            }
+            SignIn::Basic => Ok(Some(basic(USER))),
+            SignIn::Token => self.bearer(USER).await.map(Some),
         }
+    }
+
+    /// The same with a token of this user.
+    pub(crate) async fn bearer(&self, user: &str) -> io::Result<String> {
+        const SCOPES: &str = "scope=repository:bench/app:pull,push\
+             &scope=repository:bench/many:pull,push&scope=registry:catalog:*";
+        let url = format!("{}/token?service=berth&{SCOPES}", self.base);
+        let answer = self.http.send("GET", &url, Some(&basic(user)), None, "").await?;
+        let answer = answer.expect(&[StatusCode::OK])?;
+        let token = serde_json::from_slice::<serde_json::Value>(answer.body())?;
+        Ok(format!("Bearer {}", token["token"].as_str().unwrap_or_default()))
     }
 
     /// The error, with who it comes from.
@@ -120,30 +153,26 @@ impl Peer {
         io::Error::other(format!("{}: {error}", self.name))
     }
 
-    /// What its processes hold, those that they started among them.
+    /// What its processes hold.
     pub(crate) fn memory(&self) -> Memory {
-        let mut memory = Memory { now: 0.0, most: 0.0 };
-        let mut processes: Vec<u32> = self.servers.iter().filter_map(Child::id).collect();
-        while let Some(process) = processes.pop() {
-            let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-            memory.now += mib(&status, "VmRSS:");
-            memory.most += mib(&status, "VmHWM:");
-            let children = format!("/proc/{process}/task/{process}/children");
-            let children = fs::read_to_string(children).unwrap_or_default();
-            processes.extend(children.split_whitespace().filter_map(|it| it.parse::<u32>().ok()));
-        }
-        memory
+        let held = self.servers.iter().map(Memory::of);
+        held.fold(Memory::default(), |all, one| all.and(one))
     }
 
-    /// Tells its processes to end, and waits for it: nginx's workers outlive a master that is killed.
+    /// Tells its processes to end, and waits for them: nginx's workers outlive a master that is killed.
     pub(crate) async fn end(&mut self) {
         for server in &mut self.servers {
-            terminate(server);
-            if timeout(END_TIMEOUT, server.wait()).await.is_err() {
-                // One that has ended by itself cannot be killed, and need not be.
-                let _ = server.kill().await;
-            }
+            end(server).await;
         }
+    }
+}
+
+/// Tells a process to end, and waits for it.
+pub(crate) async fn end(server: &mut Child) {
+    terminate(server);
+    if timeout(END_TIMEOUT, server.wait()).await.is_err() {
+        // One that has ended by itself cannot be killed, and need not be.
+        let _ = server.kill().await;
     }
 }
 
@@ -152,6 +181,10 @@ impl Drop for Peer {
     fn drop(&mut self) {
         self.servers.iter().for_each(terminate);
     }
+}
+
+fn basic(user: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{PASSWORD}")))
 }
 
 fn terminate(server: &Child) {

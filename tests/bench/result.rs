@@ -23,6 +23,17 @@ pub(crate) struct Middle {
     pub(crate) spread: f64,
 }
 
+impl Middle {
+    /// That of these, if there are any.
+    pub(crate) fn of(figures: &[f64]) -> Option<Self> {
+        let mut figures = figures.to_vec();
+        figures.sort_by(f64::total_cmp);
+        let median = *figures.get(figures.len() / 2)?;
+        let spread = (figures.last()? - figures.first()?) / 2.0 / median;
+        Some(Self { median, spread })
+    }
+}
+
 impl Results {
     pub(crate) fn note(&mut self, work: Work, peer: Name, is_busy: bool, figure: f64) {
         self.figures.entry((work, peer, is_busy)).or_default().push(figure);
@@ -49,11 +60,7 @@ impl Results {
 
     /// Of what was measured, if it was.
     pub(crate) fn middle(&self, work: Work, peer: Name, is_busy: bool) -> Option<Middle> {
-        let mut figures = self.figures.get(&(work, peer, is_busy))?.clone();
-        figures.sort_by(f64::total_cmp);
-        let median = figures[figures.len() / 2];
-        let spread = (figures.last()? - figures.first()?) / 2.0 / median;
-        Some(Middle { median, spread })
+        Middle::of(self.figures.get(&(work, peer, is_busy))?)
     }
 
     /// The best of several peers.

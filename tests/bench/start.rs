@@ -5,17 +5,19 @@ use std::{
     ffi::OsString,
     fs::{self, Permissions},
     io,
-    net::{Ipv4Addr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command as StdCommand, Stdio},
     time::Duration,
 };
 
+use clap::Args;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::{
+    berth::{Certs, Installation},
     http::Http,
     peer::{Name, PASSWORD, Peer, SignIn, USER},
     tool::run,
@@ -27,116 +29,108 @@ const START_SECS_MAX: u64 = 30;
 /// The cost of the bcrypt hashes in htpasswd files, which is what `htpasswd -B` makes.
 pub(crate) const BCRYPT_COST: &str = "5";
 
-/// Starts every peer that there is. Gives what is missing, too.
-pub(crate) async fn peers(bin: &Path, root: &Path) -> io::Result<(Vec<Peer>, Vec<String>)> {
-    let mut peers = vec![berth(bin, root, Name::BerthTls).await?];
-    let certs = Certs::below(&root.join("BerthTls"));
-    peers.push(berth(bin, root, Name::BerthPlain).await?);
-    let mut missing = Vec::new();
-    let htpasswd = root.join("htpasswd");
-    if on_path("htpasswd") {
-        let mut htpasswd_of = Command::new("htpasswd");
-        htpasswd_of.args(["-Bb", "-C", BCRYPT_COST, "-c"]).arg(&htpasswd).args([USER, PASSWORD]);
-        run(&mut htpasswd_of).await?;
-        // nginx's workers are somebody else, where root runs this.
-        fs::set_permissions(root, Permissions::from_mode(0o755))?;
-        fs::set_permissions(&htpasswd, Permissions::from_mode(0o644))?;
-    } else {
-        return Err(io::Error::other("htpasswd is missing: apt-get install apache2-utils"));
+/// Where peers listen, and what clients call it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Place {
+    /// The name that peers are called by, and that their certificates are for
+    #[arg(long, default_value = "localhost", value_name = "NAME")]
+    pub(crate) host: String,
+    /// The address that they listen on
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "ADDRESS")]
+    address: IpAddr,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { host: "localhost".to_owned(), address: IpAddr::V4(Ipv4Addr::LOCALHOST) }
     }
-    let start = Starting { root, certs: &certs, htpasswd: &htpasswd };
-    if on_path("docker-registry") {
-        peers.push(start.distribution("docker-registry".into(), Name::Registry).await?);
-        if on_path("nginx") {
-            peers.push(start.nginx().await?);
-        } else {
-            missing.push("nginx (apt-get install nginx-light)".to_owned());
-        }
-    } else {
-        missing.push("docker-registry (apt-get install docker-registry)".to_owned());
+}
+
+impl Place {
+    pub(crate) fn free_port(&self) -> io::Result<u16> {
+        Ok(TcpListener::bind((self.address, 0))?.local_addr()?.port())
     }
-    let name = Name::Distribution;
-    match env::var_os("DISTRIBUTION") {
-        Some(program) => peers.push(start.distribution(program, name).await?),
-        None => missing.push(format!("{name}: `DISTRIBUTION` names no program")),
+
+    pub(crate) fn at(&self, port: u16) -> String {
+        SocketAddr::new(self.address, port).to_string()
     }
-    for name in [Name::ZotTls, Name::Zot, Name::ZotCommit] {
-        match env::var_os("ZOT") {
-            Some(program) => peers.push(start.zot(program, name).await?),
-            None => missing.push(format!("{name}: `ZOT` names no program")),
-        }
+}
+
+/// Starts those of the peers that there are. Gives what is missing, too.
+pub(crate) async fn peers(
+    bin: &Path,
+    root: &Path,
+    place: &Place,
+    names: &[Name],
+) -> io::Result<(Vec<Peer>, Vec<String>)> {
+    let berth = Installation::make(bin, root, Name::BerthTls, place).await?;
+    let htpasswd = make_htpasswd(root).await?;
+    let start = Starting { root, place, certs: berth.certs(), htpasswd };
+    let (mut peers, mut missing) = (Vec::new(), Vec::new());
+    for name in names {
+        let program = match program(*name) {
+            Ok(program) => program,
+            Err(why) => {
+                missing.push(format!("{name}: {why}"));
+                continue;
+            }
+        };
+        peers.push(match name {
+            Name::BerthTls => berth.start().await?,
+            Name::BerthPlain => Installation::make(bin, root, *name, place).await?.start().await?,
+            Name::NginxRegistry => start.nginx().await?,
+            Name::ZotTls | Name::Zot | Name::ZotCommit => start.zot(program, *name).await?,
+            Name::Distribution | Name::Registry => start.distribution(program, *name).await?,
+        });
     }
-    peers.sort_by_key(|peer| peer.name);
     Ok((peers, missing))
 }
 
-/// Certificate, key and the CA behind them, which `authctl init` makes for localhost.
-struct Certs {
-    ca: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl Certs {
-    fn below(site: &Path) -> Self {
-        let file = |name: &str| site.join("certs").join(name);
-        Self { ca: file("ca.pem"), certificate: file("server.pem"), key: file("server.key") }
-    }
-}
-
-/// Both servers, as `authctl init` sets them up; without TLS on loopback, as behind a proxy.
-async fn berth(bin: &Path, root: &Path, name: Name) -> io::Result<Peer> {
-    let site = root.join(format!("{name:?}"));
-    let (data, certs) = (site.join("data"), site.join("certs"));
-    let port = free_port()?;
-    let listen = format!("127.0.0.1:{port}");
-    let mut init = Command::new(bin.join("authctl"));
-    init.args(["init", "--host", "localhost", "--listen", &listen, "--user", USER]);
-    init.arg("--data").arg(&data).arg("--certs").arg(&certs);
-    run(init.env("BERTH_PASSWORD", PASSWORD)).await?;
-    let mut registry: toml::Table = read_toml(&data.join("registry.toml"))?;
-    registry.insert("log".to_owned(), "warn".into());
-    let scheme = if name == Name::BerthTls { "https" } else { "http" };
-    if name == Name::BerthPlain {
-        registry.remove("tls");
-        registry.insert("public_urls".to_owned(), vec![format!("http://localhost:{port}")].into());
-    }
-    fs::write(data.join("registry.toml"), registry.to_string())?;
-    let mut servers = Vec::new();
-    for (program, config) in [("auth-server", "auth.toml"), ("registry-server", "registry.toml")] {
-        let mut server = StdCommand::new(bin.join(program));
-        server.arg("--config").arg(data.join(config));
-        servers.push(serve(server, &site.join(format!("{program}.log")))?);
-    }
-    let ca = Certs::below(&root.join("BerthTls")).ca;
-    let peer = Peer {
-        name,
-        base: format!("{scheme}://localhost:{port}"),
-        directory: data,
-        http: Http::new(&ca)?,
-        ca,
-        sign_in: SignIn::Token,
-        servers,
+/// What is started, or why it cannot be.
+fn program(name: Name) -> Result<OsString, String> {
+    let installed = |program: &str, package: &str| {
+        let missing = || format!("{program} is missing (apt-get install {package})");
+        on_path(program).then(|| program.into()).ok_or_else(missing)
     };
-    until_answers(&peer).await?;
-    Ok(peer)
+    let named = |variable: &str| {
+        env::var_os(variable).ok_or_else(|| format!("`{variable}` names no program"))
+    };
+    match name {
+        Name::BerthTls | Name::BerthPlain => Ok("registry-server".into()),
+        Name::NginxRegistry => installed("docker-registry", "docker-registry")
+            .and_then(|_| installed("nginx", "nginx-light")),
+        Name::Registry => installed("docker-registry", "docker-registry"),
+        Name::ZotTls | Name::Zot | Name::ZotCommit => named("ZOT"),
+        Name::Distribution => named("DISTRIBUTION"),
+    }
 }
 
-fn read_toml(path: &Path) -> io::Result<toml::Table> {
-    fs::read_to_string(path)?.parse().map_err(io::Error::other)
+async fn make_htpasswd(root: &Path) -> io::Result<PathBuf> {
+    if !on_path("htpasswd") {
+        return Err(io::Error::other("htpasswd is missing: apt-get install apache2-utils"));
+    }
+    let file = root.join("htpasswd");
+    let mut htpasswd = Command::new("htpasswd");
+    htpasswd.args(["-Bb", "-C", BCRYPT_COST, "-c"]).arg(&file).args([USER, PASSWORD]);
+    run(&mut htpasswd).await?;
+    // nginx's workers are somebody else, where root runs this.
+    fs::set_permissions(root, Permissions::from_mode(0o755))?;
+    fs::set_permissions(&file, Permissions::from_mode(0o644))?;
+    Ok(file)
 }
 
 /// What the peers are started with.
 struct Starting<'a> {
     root: &'a Path,
-    certs: &'a Certs,
-    htpasswd: &'a Path,
+    place: &'a Place,
+    certs: Certs,
+    htpasswd: PathBuf,
 }
 
 impl Starting<'_> {
     /// distribution, or Debian's docker-registry, which is its version 2.
     async fn distribution(&self, program: OsString, name: Name) -> io::Result<Peer> {
-        let (peer, server) = self.distribution_at(&program, name, free_port()?)?;
+        let (peer, server) = self.distribution_at(&program, name, self.place.free_port()?)?;
         let peer = self.peer(name, SignIn::No, peer, vec![server])?;
         until_answers(&peer).await?;
         Ok(peer)
@@ -156,7 +150,7 @@ impl Starting<'_> {
                 "filesystem": { "rootdirectory": directory.join("store") },
                 "delete": { "enabled": true },
             },
-            "http": { "addr": format!("127.0.0.1:{port}"), "relativeurls": true },
+            "http": { "addr": self.place.at(port), "relativeurls": true },
         });
         let path = write_config(&directory, &config)?;
         let mut server = StdCommand::new(program);
@@ -168,13 +162,13 @@ impl Starting<'_> {
     async fn nginx(&self) -> io::Result<Peer> {
         let name = Name::NginxRegistry;
         let (backend, registry) =
-            self.distribution_at(&"docker-registry".into(), name, free_port()?)?;
-        let (port, directory) = (free_port()?, self.directory(name)?);
+            self.distribution_at(&"docker-registry".into(), name, self.place.free_port()?)?;
+        let (port, directory) = (self.place.free_port()?, self.directory(name)?);
         let at = |name: &str| directory.join(name).display().to_string();
         let config = include_str!("nginx.conf")
             .replace("{directory}", &directory.display().to_string())
-            .replace("{backend}", &backend.to_string())
-            .replace("{port}", &port.to_string())
+            .replace("{backend}", &self.place.at(backend))
+            .replace("{listen}", &self.place.at(port))
             .replace("{certificate}", &self.certs.certificate.display().to_string())
             .replace("{key}", &self.certs.key.display().to_string())
             .replace("{htpasswd}", &self.htpasswd.display().to_string());
@@ -189,7 +183,7 @@ impl Starting<'_> {
 
     /// zot without extensions: with TLS and htpasswd, plain, or plain and syncing every blob.
     async fn zot(&self, program: OsString, name: Name) -> io::Result<Peer> {
-        let (directory, port) = (self.directory(name)?, free_port()?);
+        let (directory, port) = (self.directory(name)?, self.place.free_port()?);
         let mut config = json!({
             "distSpecVersion": "1.1.1",
             "storage": {
@@ -197,7 +191,7 @@ impl Starting<'_> {
                 "commit": name == Name::ZotCommit,
             },
             "http": {
-                "address": "127.0.0.1",
+                "address": self.place.address,
                 "port": port.to_string(),
                 "compat": ["docker2s2"],
             },
@@ -219,7 +213,7 @@ impl Starting<'_> {
     }
 
     fn directory(&self, name: Name) -> io::Result<PathBuf> {
-        let directory = self.root.join(format!("{name:?}"));
+        let directory = self.root.join(name.word());
         fs::create_dir_all(&directory)?;
         Ok(directory)
     }
@@ -234,7 +228,7 @@ impl Starting<'_> {
         let scheme = if sign_in == SignIn::Basic { "https" } else { "http" };
         Ok(Peer {
             name,
-            base: format!("{scheme}://localhost:{port}"),
+            base: format!("{scheme}://{}:{port}", self.place.host),
             directory: self.directory(name)?,
             http: Http::new(&self.certs.ca)?,
             ca: self.certs.ca.clone(),
@@ -251,7 +245,7 @@ fn write_config(directory: &Path, config: &Value) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-fn serve(mut server: StdCommand, log: &Path) -> io::Result<Child> {
+pub(crate) fn serve(mut server: StdCommand, log: &Path) -> io::Result<Child> {
     let program = server.get_program().display().to_string();
     let log = fs::File::create(log)?;
     server.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -260,7 +254,7 @@ fn serve(mut server: StdCommand, log: &Path) -> io::Result<Child> {
     started.map_err(|error| io::Error::other(format!("{program}: {error}")))
 }
 
-async fn until_answers(peer: &Peer) -> io::Result<()> {
+pub(crate) async fn until_answers(peer: &Peer) -> io::Result<()> {
     let begun = std::time::Instant::now();
     loop {
         let url = format!("{}/v2/", peer.base);
@@ -278,10 +272,6 @@ async fn until_answers(peer: &Peer) -> io::Result<()> {
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
-}
-
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 fn on_path(program: &str) -> bool {

@@ -101,6 +101,6 @@ fn goals(results: &Results, options: &Options) {
     }
 }
 
-fn verdict(is_reached: bool) -> &'static str {
+pub(crate) fn verdict(is_reached: bool) -> &'static str {
     if is_reached { "reached" } else { "**missed**" }
 }

@@ -1,19 +1,30 @@
 //! Programs that other people made: curl for large blobs, wrk for loads.
 
 use std::{
-    io,
+    io::{self, Write},
     path::Path,
     process::{Child, Command as StdCommand, Stdio},
     time::Instant,
 };
 
-use tokio::process::Command;
+use tempfile::NamedTempFile;
+use tokio::{io::AsyncWriteExt, process::Command};
 
 use crate::{content::MANIFEST_TYPE, http::commit_url, peer::Peer};
 
+/// What a load asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asked<'a> {
+    /// One path, below the address.
+    Path(&'a str),
+    /// Any of the paths in a file, by this method.
+    AnyOf { method: &'static str, file: &'a Path },
+}
+
 /// Connections that ask again and again, and how many answers come in a second.
 pub(crate) async fn wrk(
-    url: &str,
+    base: &str,
+    asked: Asked<'_>,
     authorization: Option<&str>,
     connections: usize,
     secs: u64,
@@ -26,7 +37,16 @@ pub(crate) async fn wrk(
     if let Some(authorization) = authorization {
         wrk.arg("-H").arg(format!("Authorization: {authorization}"));
     }
-    let said = run(wrk.arg(url)).await?;
+    // Where it lies until wrk has read it.
+    let mut script = NamedTempFile::new()?;
+    match asked {
+        Asked::Path(path) => wrk.arg(format!("{base}{path}")),
+        Asked::AnyOf { method, file } => {
+            script.write_all(include_bytes!("random.lua"))?;
+            wrk.arg("-s").arg(script.path()).args([base, "--", method]).arg(file)
+        }
+    };
+    let said = run(&mut wrk).await?;
     if said.contains("Non-2xx") || said.contains("Socket errors") {
         return Err(io::Error::other("some requests failed"));
     }
@@ -96,9 +116,20 @@ pub(crate) async fn sha256(file: &Path) -> io::Result<String> {
 
 /// Runs a program to its end and gives what it printed.
 pub(crate) async fn run(command: &mut Command) -> io::Result<String> {
+    fed(command, "").await
+}
+
+/// The same with something to read.
+pub(crate) async fn fed(command: &mut Command, input: &str) -> io::Result<String> {
     let program = command.as_std().get_program().display().to_string();
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
-    let output = output.map_err(|error| io::Error::other(format!("{program}: {error}")))?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let started = command.kill_on_drop(true).spawn();
+    let mut child = started.map_err(|error| io::Error::other(format!("{program}: {error}")))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that reads nothing may have ended by now.
+        let _ = stdin.write_all(input.as_bytes()).await;
+    }
+    let output = child.wait_with_output().await?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(io::Error::other(format!("{program}: {}: {said}", output.status)));

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::{
     content::{BLOB_TYPE, Content, INDEX_TYPE, MANIFEST_TYPE, sha256_of},
     peer::Peer,
-    tool,
+    tool::{self, Asked},
 };
 
 /// How many clients push small things at once.
@@ -106,8 +106,9 @@ impl Work {
     ) -> io::Result<f64> {
         let load = async |connections, path: &str| {
             let authorization = peer.authorization().await?;
-            let url = format!("{}/v2/bench/app/{path}", peer.base);
-            tool::wrk(&url, authorization.as_deref(), connections, secs).await
+            let path = format!("/v2/bench/app/{path}");
+            let asked = Asked::Path(&path);
+            tool::wrk(&peer.base, asked, authorization.as_deref(), connections, secs).await
         };
         match self {
             Self::Manifest => load(32, "manifests/v1").await,
@@ -162,7 +163,7 @@ async fn index(peer: &Peer, content: &mut Content) -> io::Result<f64> {
 }
 
 /// Does something `count` times, by so many clients as there are workers. Gives how often in a second.
-async fn many<W>(
+pub(crate) async fn many<W>(
     peer: &Peer,
     count: usize,
     work: impl Fn(Pusher, usize) -> W + Clone + Send + 'static,
