@@ -19,7 +19,7 @@ impl Database {
     /// middle of a statement, or at a commit.
     pub(crate) async fn open_faulty(path: &Path, faults: &Faults) -> Result<Self, Error> {
         let options = options(path);
-        let (mut writer, journal) = (options.connect().await?, options.connect().await?);
+        let mut writer = options.connect().await?;
         let (progress, commit) = (faults.clone(), faults.clone());
         writer.lock_handle().await?.set_commit_hook(move || commit.step());
         let faults = faults.clone();
@@ -35,8 +35,7 @@ impl Database {
         let readers = Readers::connect(pool, read_only).await?;
         let cache = Arc::new(Cache::new());
         let step = move || progress.step();
-        let writer =
-            Writer::start_checked(writer, journal, Arc::clone(&cache), STEPS, step).await?;
+        let writer = Writer::start_checked(writer, Arc::clone(&cache), STEPS, step).await?;
         Ok(Self { readers, writer, cache, path: path.into(), closing: Arc::default() })
     }
 

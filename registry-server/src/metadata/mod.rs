@@ -110,14 +110,13 @@ impl Database {
         options: SqliteConnectOptions,
         path: &Path,
     ) -> Result<Self, Error> {
-        let journal = options.connect().await?;
         // VACUUM INTO writes another file, which `query_only` would not let it.
         let read_only =
             options.read_only(true).create_if_missing(false).pragma("query_only", "OFF");
         let closing = Arc::new(AtomicBool::new(false));
         let readers = Readers::connect(readers::pool(&closing), read_only).await?;
         let cache = Arc::new(Cache::new());
-        let writer = Writer::start(connection, journal, Arc::clone(&cache)).await?;
+        let writer = Writer::start(connection, Arc::clone(&cache)).await?;
         Ok(Self { readers, writer, cache, path: path.into(), closing })
     }
 

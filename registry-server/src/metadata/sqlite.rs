@@ -19,11 +19,7 @@ pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
 const PAGE_CACHE_KIB: &str = "-2000";
 
 pub(super) fn options(path: &Path) -> SqliteConnectOptions {
-    sqlite::options(path)
-        .create_if_missing(true)
-        .pragma("cache_size", PAGE_CACHE_KIB)
-        // The writer's journal is brought in beside it.
-        .pragma("wal_autocheckpoint", "0")
+    sqlite::options(path).create_if_missing(true).pragma("cache_size", PAGE_CACHE_KIB)
 }
 
 /// Brings the schema to what this program needs. A database with content is copied first.

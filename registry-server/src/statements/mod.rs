@@ -94,13 +94,12 @@ const READ_ALL: [ReadsAll; 15] = [
 ];
 
 /// What is SQLite's own here alone.
-const OF_SQLITE: [OfSqlite; 6] = [
+const OF_SQLITE: [OfSqlite; 5] = [
     OfSqlite { statement: "BEGIN IMMEDIATE", why: "the one writer takes its turn at once" },
     OfSqlite { statement: "SAVEPOINT work", why: "transactions are not prepared" },
     OfSqlite { statement: "RELEASE work", why: "the same" },
     OfSqlite { statement: "ROLLBACK", why: "the same" },
     OfSqlite { statement: "COMMIT", why: "the same" },
-    OfSqlite { statement: "PRAGMA wal_checkpoint", why: "brings the journal into the file" },
 ];
 
 /// Operations whose cost is by what is stored in their repository, or at all.

@@ -8,7 +8,6 @@
 //! is at work for a third of that is interrupted. SQLite then rolls back the whole transaction if
 //! rows were being written, and whoever had a part in it is told to try again.
 
-mod journal;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -24,12 +23,11 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use sqlx::{Connection, SqliteConnection};
 use tokio::{
-    sync::{Mutex, mpsc, oneshot},
+    sync::oneshot,
     time::{sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
 
-use journal::Journal;
 use queue::Queue;
 use watch::Watch;
 
@@ -52,25 +50,23 @@ const STOP_TIME: Duration = Duration::from_secs(2);
 pub(super) struct Writer {
     queue: Arc<ClosedOnDrop>,
     watch: Arc<Watch>,
-    tasks: TaskTracker,
+    task: TaskTracker,
 }
 
 impl Writer {
-    /// Starts the writer task on its connection, and on another the one that keeps the journal short;
-    /// they end when it is closed or the last handle is dropped.
+    /// Starts the writer task on its connection; it ends when it is closed or the last handle is
+    /// dropped.
     pub(super) async fn start(
         connection: SqliteConnection,
-        journal: SqliteConnection,
         cache: Arc<Cache>,
     ) -> Result<Self, Error> {
-        Self::start_checked(connection, journal, cache, STEPS, || true).await
+        Self::start_checked(connection, cache, STEPS, || true).await
     }
 
     /// As `start`, and interrupts a statement also when `may_go_on` says so, which is asked every
     /// few `steps`.
     pub(super) async fn start_checked(
         mut connection: SqliteConnection,
-        journal: SqliteConnection,
         cache: Arc<Cache>,
         steps: i32,
         mut may_go_on: impl FnMut() -> bool + Send + 'static,
@@ -79,21 +75,11 @@ impl Writer {
         let eye = Arc::clone(&watch);
         let go_on = move || may_go_on() && !eye.is_over();
         connection.lock_handle().await?.set_progress_handler(steps, go_on);
-        let (turn, (commits, committed)) = (Arc::default(), mpsc::channel(1));
-        let journal = Journal::new(journal, Arc::clone(&turn));
-        let open = Open {
-            queue: Arc::clone(&queue),
-            watch: Arc::clone(&watch),
-            connection,
-            cache,
-            turn,
-            commits,
-        };
-        let tasks = TaskTracker::new();
-        tasks.spawn(journal.keep_short(committed));
-        tasks.spawn(open.write_queued());
-        tasks.close();
-        Ok(Self { queue: Arc::new(ClosedOnDrop(queue)), watch, tasks })
+        let open = Open { queue: Arc::clone(&queue), watch: Arc::clone(&watch), connection, cache };
+        let task = TaskTracker::new();
+        task.spawn(open.write_queued());
+        task.close();
+        Ok(Self { queue: Arc::new(ClosedOnDrop(queue)), watch, task })
     }
 
     /// Whether nothing can be written any more.
@@ -112,7 +98,7 @@ impl Writer {
         self.queue.0.close();
         self.watch.stop_within(STOP_TIME);
         // Another process may hold the database; what is not in it then is in its journal.
-        if timeout(STOP_TIME + Duration::from_secs(1), self.tasks.wait()).await.is_err() {
+        if timeout(STOP_TIME + Duration::from_secs(1), self.task.wait()).await.is_err() {
             tracing::warn!("the database could not be closed in time");
         }
     }
@@ -161,10 +147,6 @@ struct Open {
     watch: Arc<Watch>,
     connection: SqliteConnection,
     cache: Arc<Cache>,
-    /// Held in a transaction.
-    turn: Arc<Mutex<()>>,
-    /// Tells whoever keeps the journal short of each.
-    commits: mpsc::Sender<()>,
 }
 
 /// Closes the queue when nobody can ask any more, and when nobody can answer.
@@ -190,7 +172,6 @@ impl Open {
     /// Does what is queued in one transaction, each asker in turn. While another process holds the
     /// database, work stays in the queue, where it may be given up.
     async fn write_together(&mut self) {
-        let _turn = Arc::clone(&self.turn).lock_owned().await;
         if let Err(error) = self.begin().await {
             if !is_held(&error)
                 && let Some(job) = self.queue.take()
@@ -217,8 +198,6 @@ impl Open {
                 Err(lost)
             }
         };
-        // Full is as good: it looks at the journal as it then is.
-        let _ = self.commits.try_send(());
         // Before anybody hears of the commit, and whatever became of it.
         self.cache.invalidate(&stale);
         for job in jobs {
