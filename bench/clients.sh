@@ -5,6 +5,7 @@
 # shellcheck source=tests/interop/lib.sh
 . "$(dirname "$0")/../tests/interop/lib.sh"
 
+export LC_ALL=C
 readonly ROUNDS=${BENCH_CLIENT_ROUNDS:-3} LAYERS=10 LAYER_MIB=${BENCH_LAYER_MIB:-50}
 readonly BENCH=${CARGO_TARGET_DIR:-$root/target}/release/bench
 
@@ -16,8 +17,8 @@ prepare() {
     mkdir -p /var/lib/containers
 }
 
-# The table alone is for the caller.
-exec 3>&1 1>&2
+# The table alone is for the caller. Inside it is so already.
+in_sandbox || exec 3>&1 1>&2
 enter_sandbox prepare
 
 # A function's result, in seconds, for the table.
@@ -116,10 +117,13 @@ declare -A registry_of=() login_of=() words_of=()
 peers=()
 start_dockerd
 start_peers
+order=("${peers[@]}")
 for round in $(seq "$ROUNDS"); do
     make_image
-    for peer in "${peers[@]}"; do measure "$peer"; done
-    for peer in "${peers[@]}"; do pull "$peer"; done
+    for peer in "${order[@]}"; do measure "$peer"; done
+    for peer in "${order[@]}"; do pull "$peer"; done
+    # What one leaves to the system to write, the next has beside it.
+    order=("${order[@]:1}" "${order[0]}")
     forget_images
     note "round $round of $ROUNDS"
 done

@@ -29,11 +29,20 @@ if [ "${1:-}" = quick ]; then
     exit
 fi
 
-# docker does not run everywhere.
-clients_ended() { # status
-    [ "$1" -eq 77 ] || return "$1"
-    printf '\n(Real clients were not measured: a docker daemon does not run here.)\n'
+# What fails is told in its place, and what was measured is kept.
+part() { # what, command...
+    local what=$1 status=0
+    shift
+    "$@" || status=$?
+    case $status in
+        0) ;;
+        77) printf '\n(Not measured: %s, since a docker daemon does not run here.)\n' "$what" ;;
+        *) printf '\n(Failed: %s.)\n' "$what" && touch "$work/failed" ;;
+    esac
 }
+
+# Its clients' connections are as many as the server's.
+memory() { (ulimit -Sn "$(ulimit -Hn)" && "${BENCH[@]}" --blob-mib 100 memory); }
 
 version_of() { # name, program and its words...
     local name=$1 said
@@ -53,14 +62,14 @@ version_of() { # name, program and its words...
     [ -z "${DISTRIBUTION:-}" ] || echo "- $(version_of distribution "$DISTRIBUTION" --version)"
     [ -z "${ZOT:-}" ] || echo "- zot $("$ZOT" --version 2>&1 | jq -r 'if .commit == "" then "of no known version" else .commit end')"
     echo
-    "${BENCH[@]}" --picture bench/results.svg "$@"
-    BERTH_BIN=$BIN bench/clients.sh || clients_ended "$?"
-    bench/zb.sh
-    "${BENCH[@]}" --secs 2 --many 500 growth
-    # Its clients' connections are as many as the server's.
-    (ulimit -Sn "$(ulimit -Hn)" && "${BENCH[@]}" --blob-mib 100 memory)
-    bench/tokens.sh
-    bench/durability.sh
-    bench/collection.sh
+    part "all peers" "${BENCH[@]}" --picture bench/results.svg "$@"
+    part "real clients" env BERTH_BIN="$BIN" bench/clients.sh
+    part "zb" bench/zb.sh
+    part "growth" "${BENCH[@]}" --secs 2 --many 500 growth
+    part "memory" memory
+    part "tokens" bench/tokens.sh
+    part "durability" bench/durability.sh
+    part "collection" bench/collection.sh
 } | tee "$work/RESULTS.md"
 mv "$work/RESULTS.md" bench/RESULTS.md
+[ ! -e "$work/failed" ]

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=bench/lib.sh
 . bench/lib.sh
 
+export LC_ALL=C
 readonly CLIENTS=${BENCH_ZB_CLIENTS:-2} REQUESTS=${BENCH_ZB_REQUESTS:-20}
 # Not those of mixed sizes, which are drawn anew in each run.
 readonly TESTS='^(Get Catalog|(Pull|Push Monolith|Push Chunk Streamed) 10*MB)$'
@@ -39,7 +40,7 @@ echo "zb, the benchmark program of zot, with $CLIENTS clients and $REQUESTS requ
 echo
 echo "| test | Berth, TLS | zot, TLS, htpasswd | Berth is ahead by |"
 echo "|---|---|---|---|"
-join -t $'\t' -a 1 <(sort "$work/berth-tls.rates") <(sort "$work/zot-tls.rates") | awk -F '\t' '
+join -t $'\t' -a 1 <(sort -t $'\t' -k 1,1 "$work/berth-tls.rates") <(sort -t $'\t' -k 1,1 "$work/zot-tls.rates") | awk -F '\t' '
     function told(rate, failed) { return sprintf(rate < 10 ? "%.1f" : "%.0f", rate) (failed > 0 ? " (" failed " failed)" : "") }
     NF < 5 { printf "| %s | %s | | |\n", $1, told($2, $3); next }
-    { printf "| %s | %s | %s | %.1f× |\n", $1, told($2, $3), told($4, $5), $2 / $4 }'
+    { printf "| %s | %s | %s | %.1f× |\n", $1, told($2, $3), told($4, $5), $4 > 0 ? $2 / $4 : 0 }'

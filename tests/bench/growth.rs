@@ -36,6 +36,9 @@ const ANY: usize = 100_000;
 /// How often the server is started.
 const STARTS: usize = 5;
 
+/// After what time a server that does not answer will not.
+const START_TIME_MAX: Duration = Duration::from_secs(60);
+
 const CONNECTIONS: usize = 32;
 
 /// What is asked.
@@ -104,6 +107,8 @@ impl Grown {
         // Which makes the tables.
         installation.start().await?.end().await;
         fill(&installation.data(), size).await?;
+        // What the filling left to the system would be written beside what is measured.
+        nix::unistd::sync();
         let peer = installation.start().await?;
         let paths = root.join("paths");
         fs::create_dir(&paths)?;
@@ -140,9 +145,11 @@ impl Grown {
 
     async fn until_answers(&self) -> io::Result<()> {
         let url = format!("{}/v2/", self.peer.base);
+        let begun = Instant::now();
         loop {
             match self.peer.http.send("GET", &url, None, None, "").await {
                 Ok(answer) => return answer.expect(&[StatusCode::UNAUTHORIZED]).map(drop),
+                Err(error) if begun.elapsed() > START_TIME_MAX => return Err(error),
                 // Nobody tells when it listens.
                 Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
             }

@@ -18,6 +18,7 @@ mod work;
 use std::{
     io,
     path::{Path, PathBuf},
+    pin::pin,
     process::ExitCode,
     time::Duration,
 };
@@ -114,12 +115,12 @@ enum Verb {
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    let outcome = tokio::select! {
-        outcome = run(&options) => outcome,
-        stopped = told_to_stop() => match options.verb {
-            // Which is their usual end.
-            Some(Verb::Peers { .. }) => Ok(()),
-            _ => Err(stopped),
+    let outcome = match options.verb {
+        // Which are told to stop when they have served.
+        Some(Verb::Peers { .. }) => run(&options).await,
+        _ => tokio::select! {
+            outcome = run(&options) => outcome,
+            stopped = told_to_stop() => Err(stopped),
         },
     };
     match outcome {
@@ -149,7 +150,11 @@ async fn run(options: &Options) -> io::Result<()> {
 /// Starts peers and keeps them, for scripts that bring clients of their own.
 async fn keep(bin: &Path, root: &Path, place: &Place, names: &[Name]) -> io::Result<()> {
     let names = if names.is_empty() { Name::all() } else { names };
-    let (peers, missing) = start::peers(bin, root, place, names).await?;
+    let mut stopped = pin!(told_to_stop());
+    let (mut peers, missing) = tokio::select! {
+        started = start::peers(bin, root, place, names) => started?,
+        stopped = &mut stopped => return Err(stopped),
+    };
     for why in missing {
         eprintln!("not started: {why}");
     }
@@ -157,7 +162,11 @@ async fn keep(bin: &Path, root: &Path, place: &Place, names: &[Name]) -> io::Res
         println!("{} {base} {USER}:{PASSWORD} {} {name}", name.word(), ca.display());
     }
     println!("ready");
-    std::future::pending().await
+    stopped.await;
+    for peer in &mut peers {
+        peer.end().await;
+    }
+    Ok(())
 }
 
 async fn measure(options: &Options, bin: &Path, root: &Path) -> io::Result<()> {

@@ -42,7 +42,7 @@ pub(crate) async fn measure(options: &Options, bin: &Path, root: &Path) -> io::R
     let rest = held(&peer, |memory| memory.now);
     let mut content = Content::make(root, options.blob_mib, 0)?;
     content.push_to(&peer).await?;
-    let (pulls, pushes) = transfers(&peer, &users, &content, root).await?;
+    transfers(&peer, &users, &content, root).await?;
     let loaded = held(&peer, |memory| memory.most);
     peer.end().await;
     berth.set(REGISTRY, |registry| {
@@ -58,7 +58,7 @@ pub(crate) async fn measure(options: &Options, bin: &Path, root: &Path) -> io::R
     println!("| when | auth-server | registry-server |\n|---|---|---|");
     println!("| at rest, {} s after the start | {rest} |", options.rest_secs);
     println!(
-        "| at most, with {pulls} pulls and {pushes} pushes of {} MiB by {USERS} users at once | {loaded} |",
+        "| at most, with {TRANSFERS} pulls and {TRANSFERS} pushes of {} MiB by {USERS} users at once | {loaded} |",
         options.blob_mib
     );
     println!("| with {} idle connections, where settings allow as many | {idled} |", idle.len());
@@ -73,13 +73,13 @@ fn held(peer: &Peer, which: impl Fn(Memory) -> f64) -> String {
     of.collect::<Vec<_>>().join(" | ")
 }
 
-/// All users pull and push at once. Gives how many pulls and pushes came to their end.
+/// All users pull and push at once.
 async fn transfers(
     peer: &Peer,
     users: &[String],
     content: &Content,
     root: &Path,
-) -> io::Result<(usize, usize)> {
+) -> io::Result<()> {
     let (digest, file) = (&content.large, &content.file);
     let blobs = format!("{}/v2/bench/app/blobs", peer.base);
     let (mut pulls, mut pushes) = (Vec::new(), Vec::new());
@@ -97,6 +97,7 @@ async fn transfers(
         curls(root.join("pulls"), &pulls, "200"),
         curls(root.join("pushes"), &pushes, "201")
     )
+    .map(drop)
 }
 
 /// A transfer as curl reads it, which prints the status.
@@ -113,13 +114,16 @@ write-out = "%{{http_code}}\n""#,
     )
 }
 
-/// Transfers by one curl, all at once. Gives how many were answered by this status.
-async fn curls(config: PathBuf, transfers: &[String], status: &str) -> io::Result<usize> {
+/// Transfers by one curl, all at once, which must all be answered by this status.
+async fn curls(config: PathBuf, transfers: &[String], status: &str) -> io::Result<()> {
     fs::write(&config, transfers.join("\nnext\n"))?;
     let mut curl = Command::new("curl");
     curl.args(["--parallel", "--parallel-immediate", "--parallel-max"]).arg(TRANSFERS.to_string());
     let said = run(curl.arg("--config").arg(config)).await?;
-    Ok(said.lines().filter(|line| *line == status).count())
+    match said.lines().filter(|line| *line == status).count() {
+        count if count == transfers.len() => Ok(()),
+        count => Err(io::Error::other(format!("{count} of {TRANSFERS} answered {status}"))),
+    }
 }
 
 /// Connections on which nothing is asked.

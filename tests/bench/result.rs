@@ -28,7 +28,10 @@ impl Middle {
     pub(crate) fn of(figures: &[f64]) -> Option<Self> {
         let mut figures = figures.to_vec();
         figures.sort_by(f64::total_cmp);
-        let median = *figures.get(figures.len() / 2)?;
+        let middle = figures.len() / 2;
+        let upper = *figures.get(middle)?;
+        let lower = if figures.len().is_multiple_of(2) { *figures.get(middle - 1)? } else { upper };
+        let median = f64::midpoint(lower, upper);
         let spread = (figures.last()? - figures.first()?) / 2.0 / median;
         Some(Self { median, spread })
     }

@@ -152,6 +152,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_could_not_be_sent_leaves_when_the_stream_takes_more() {
+        let (near, mut far) = duplex(10);
+        let mut outbox = Outbox::new(near);
+        outbox.write_all(&[b'x'; 1024]).await.unwrap();
+        // As a connection does that has nothing else to do until its task is woken.
+        let sends = outbox.clone();
+        let sender = tokio::spawn(poll_fn(move |cx| {
+            sends.send(cx);
+            let is_sent = sends.0.lock().gathered.is_empty();
+            if is_sent { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        let mut read = [0; 1024];
+        far.read_exact(&mut read).await.unwrap();
+        sender.await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_stream_that_takes_no_more_is_waited_for() {
         let (near, mut far) = duplex(10);
         let mut outbox = Outbox::new(near);

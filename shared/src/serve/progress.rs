@@ -1,8 +1,9 @@
 //! What a connection does: which requests are under way on it, and whether the client takes what is
 //! ready for it.
 //!
-//! Every byte of an answer is followed until the socket has it, or TLS for its last 64 KiB, past the
-//! buffers of HTTP/1 and HTTP/2, so that a window that is never opened is seen as well as a socket that is never read.
+//! Every byte of an answer is followed until the socket has it, or TLS for its last 64 KiB and the
+//! outbox of HTTP/2 for 32 more, past the buffers of HTTP/1 and HTTP/2, so that a window that is never
+//! opened is seen as well as a socket that is never read.
 
 use std::{
     collections::HashMap,

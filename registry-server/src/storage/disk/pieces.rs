@@ -124,10 +124,10 @@ pub(super) fn read_piece(
     end: u64,
     room: Option<Room>,
 ) -> io::Result<Bytes> {
-    let behind = at + length;
-    if let Some(ahead) = NonZero::new((end - behind).min(AHEAD_BYTES)) {
+    if end > at + length {
         // Not every file system reads ahead; then each piece waits for itself.
-        let _ = fadvise(file, behind, Some(ahead), Advice::WillNeed);
+        let ahead = NonZero::new((end - at).min(length + AHEAD_BYTES));
+        let _ = fadvise(file, at, ahead, Advice::WillNeed);
     }
     let mut piece = vec![0; size(length)];
     file.read_exact_at(&mut piece, at)?;
