@@ -30,10 +30,14 @@ impl Cached {
         Self { is_supported: AtomicBool::new(true) }
     }
 
+    pub(super) fn is_supported(&self) -> bool {
+        self.is_supported.load(Relaxed)
+    }
+
     /// Opens a regular file whose name is in memory, as [`berth_shared::files::open_regular`] does.
     /// It must have `length_min` bytes.
     pub(super) fn open(&self, path: &Path, length_min: u64) -> Option<File> {
-        if !self.is_supported.load(Relaxed) {
+        if !self.is_supported() {
             return None;
         }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -45,7 +49,7 @@ impl Cached {
 
     /// Reads what is in memory of the next `length` bytes, which may be fewer, but not none.
     pub(super) fn read(&self, file: &File, at: u64, length: usize) -> Option<Vec<u8>> {
-        if !self.is_supported.load(Relaxed) {
+        if !self.is_supported() {
             return None;
         }
         let mut bytes = vec![0; length];

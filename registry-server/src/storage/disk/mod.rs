@@ -189,7 +189,7 @@ impl Store for DiskStore {
             Some(shares) => Reader::client(shares.clone(), shares.file().await?),
             None => Reader::Server,
         };
-        let first_length = (end - start).min(reader.piece_bytes());
+        let first_length = (end - start).min(reader.piece_bytes(true));
         let room = reader.room_to_begin(first_length).await?;
         let (file, first) = match self.read_cached(location, start, first_length, end) {
             Some((file, first)) => (file, held(first, room)),

@@ -14,10 +14,11 @@ use crate::storage::{Error, Location, Shares};
 /// is one where the client has half of its share in use.
 const PIECES_IN_HAND: u32 = 3;
 
-/// How much is read at once by the server itself.
-const SERVER_PIECE_BYTES: usize = 256 * 1024;
+/// How much is read at once where nothing is read from memory: by the server itself, and on file
+/// systems that cannot say what they have there.
+const DISK_PIECE_BYTES: usize = 256 * 1024;
 
-/// How much is read at once for a client, at most: what the processor keeps near until it is
+/// How much else is read at once for a client, at most: what the processor keeps near until it is
 /// encrypted, and the allocator without asking the system. Measured for blobs of 1 MiB: 0.8 times
 /// the processor's time of pieces of 256 KiB.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
@@ -52,14 +53,17 @@ impl Reader {
         memory.room() > memory.max() / 2
     }
 
-    /// How large a piece may be now.
-    pub(super) fn piece_bytes(&self) -> u64 {
-        let bytes = match self {
-            Self::Server => SERVER_PIECE_BYTES,
-            Self::Client { shares, .. } if Self::has_plenty(&shares.memory) => PIECE_BYTES_MAX,
-            Self::Client { shares, .. } => (shares.memory.room() / SMALL_PIECES_IN_ROOM)
-                .clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX),
-        };
+    /// How large a piece may be now, which may lie in memory.
+    pub(super) fn piece_bytes(&self, may_be_cached: bool) -> u64 {
+        let bytes =
+            match self {
+                Self::Server => DISK_PIECE_BYTES,
+                Self::Client { shares, .. } if Self::has_plenty(&shares.memory) => {
+                    if may_be_cached { PIECE_BYTES_MAX } else { DISK_PIECE_BYTES }
+                }
+                Self::Client { shares, .. } => (shares.memory.room() / SMALL_PIECES_IN_ROOM)
+                    .clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX),
+            };
         bytes as u64
     }
 
@@ -72,14 +76,14 @@ impl Reader {
 
     /// How long a further piece of what is left may be, and room for it: where need be once the client
     /// has taken those before it. The client is not at fault, so this waits.
-    async fn room_to_go_on(&self, left: u64) -> (u64, Option<Room>) {
+    async fn room_to_go_on(&self, left: u64, may_be_cached: bool) -> (u64, Option<Room>) {
         let Self::Client { shares, in_hand, .. } = self else {
-            return (left.min(self.piece_bytes()), None);
+            return (left.min(self.piece_bytes(may_be_cached)), None);
         };
         let pieces = if Self::has_plenty(&shares.memory) { 1 } else { PIECES_IN_HAND };
         let in_hand = take(in_hand, pieces).await;
         // By what the client has under way now: it may have taken its time.
-        let length = left.min(self.piece_bytes());
+        let length = left.min(self.piece_bytes(may_be_cached));
         let memory = shares.memory.wait_for(size(length)).await;
         (length, Some(Room { memory, _in_hand: in_hand }))
     }
@@ -173,7 +177,8 @@ impl Pieces {
         if self.at == self.end {
             return None;
         }
-        let (length, room) = self.reader.room_to_go_on(self.end - self.at).await;
+        let may_be_cached = self.cached.as_ref().is_some_and(|cached| cached.is_supported());
+        let (length, room) = self.reader.room_to_go_on(self.end - self.at, may_be_cached).await;
         let piece = self.read(length, room).await;
         self.at = piece.as_ref().map_or(self.end, |piece| self.at + piece.len() as u64);
         Some((piece.map_err(|source| explain("reading", &self.location, source)), self))
