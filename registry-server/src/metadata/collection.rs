@@ -22,8 +22,8 @@ use super::{
 use crate::storage::{Dead, Location};
 
 /// How long one transaction deletes, before its commit: what a push may have to wait for. Each row is
-/// in several indexes, and their pages may have to come from the disk. Unit tests cut every step.
-const STEP_TIME: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 10 });
+/// in several indexes, and their pages may have to come from the disk.
+const STEP_TIME: Duration = Duration::from_millis(10);
 
 /// A part of a long list: what was found in it, and where the next part begins.
 type Part<T, Cursor> = (T, Option<Cursor>);
