@@ -2,6 +2,8 @@
 # What the scripts beside this file share, which source it: a directory and processes that go when the script ends.
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/berth-bench.XXXXXX")
+# nginx's workers are somebody else.
+chmod 0755 "$work"
 pids=()
 finish() {
     local status=$?
