@@ -43,4 +43,4 @@ echo "|---|---|---|---|"
 join -t $'\t' -a 1 <(sort -t $'\t' -k 1,1 "$work/berth-tls.rates") <(sort -t $'\t' -k 1,1 "$work/zot-tls.rates") | awk -F '\t' '
     function told(rate, failed) { return sprintf(rate < 10 ? "%.1f" : "%.0f", rate) (failed > 0 ? " (" failed " failed)" : "") }
     NF < 5 { printf "| %s | %s | | |\n", $1, told($2, $3); next }
-    { printf "| %s | %s | %s | %.1f× |\n", $1, told($2, $3), told($4, $5), $4 > 0 ? $2 / $4 : 0 }'
+    { printf "| %s | %s | %s | %.1f× |\n", $1, told($2, $3), told($4, $5), ($4 > 0 ? $2 / $4 : 0) }'
