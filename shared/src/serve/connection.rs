@@ -6,7 +6,7 @@
 
 use std::{
     future::poll_fn,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -139,12 +139,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Terms { peer, router, limits, requests, counted, shutdown } = terms;
-    let progress = &place.progress;
     let admission = Admission {
         peer,
         router,
         requests,
-        progress: Arc::clone(progress),
+        progress: Arc::clone(&place.progress),
         body_rate: limits.body_rate(),
     };
     let service = service_fn(move |request| admission.serve(request));
@@ -154,13 +153,9 @@ where
     let mut looks = tokio::time::interval(limits.look_interval());
     let mut end: Option<End> = None;
     loop {
-        let go_on = poll_fn(|cx| {
-            let poll = connection.as_mut().poll(cx);
-            send(cx);
-            poll
-        });
+        let gone_on = poll_fn(|cx| go_on(connection.as_mut(), &send, cx));
         tokio::select! {
-            ended = go_on => {
+            ended = gone_on => {
                 if let Err(error) = ended {
                     tracing::debug!(error, peer = ?peer.0, "connection broke");
                 }
@@ -176,15 +171,13 @@ where
                 connection.as_mut().graceful_shutdown();
                 // The other waits for the place: what cannot be said at once is not said.
                 poll_fn(|cx| {
-                    let _ = connection.as_mut().poll(cx);
-                    send(cx);
-                    Poll::Ready(())
+                    Poll::Ready(go_on(connection.as_mut(), &send, cx).is_ready())
                 })
                 .await;
                 return;
             }
             _ = looks.tick() => {
-                let look = progress.look();
+                let look = place.progress.look();
                 if end.is_some_and(|end| end.has_come(look)) {
                     return;
                 }
@@ -200,6 +193,17 @@ where
             }
         }
     }
+}
+
+/// Lets a connection go on, and has what it wrote sent.
+fn go_on<C: Future>(
+    connection: Pin<&mut C>,
+    send: &impl Fn(&mut Context<'_>),
+    cx: &mut Context<'_>,
+) -> Poll<C::Output> {
+    let poll = connection.poll(cx);
+    send(cx);
+    poll
 }
 
 /// Why a connection is to end; what stands lower weighs more.
