@@ -41,12 +41,20 @@ impl FromStr for Reference {
 
 through_text!(Reference: InvalidReference);
 
+impl Reference {
+    /// Its text, as it stands in a path.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Digest(digest) => digest.as_str(),
+            Self::Tag(tag) => tag.as_str(),
+        }
+    }
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Digest(digest) => digest.fmt(f),
-            Self::Tag(tag) => tag.fmt(f),
-        }
+        f.write_str(self.as_str())
     }
 }
 

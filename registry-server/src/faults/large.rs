@@ -5,7 +5,7 @@ use berth_shared::{clock::Clock, digest::Digest, name::RepositoryName, reference
 
 use super::{Faults, faulty, listening, operations, sound};
 use crate::{
-    metadata::deletion::Step,
+    metadata::{deletion::Step, manifest::Answer},
     registry::{Error, Registry, delete::Deleted, event::Events},
 };
 
@@ -162,8 +162,10 @@ async fn the_size_of_a_manifest_is_told_without_its_annotations() {
     }
     std::fs::write(&file, bytes).unwrap();
     let database = sound(directory.path(), &clock).await.database().clone();
-    let (app, digest) = ("app".parse().unwrap(), format!("sha256:{:064x}", 1).parse().unwrap());
-    assert_eq!(database.manifest_size(&app, &digest).await.unwrap(), Some(2));
-    let behind = database.stored_manifest(&app, &digest).await;
+    let app = "app".parse().unwrap();
+    let reference = Reference::Digest(format!("sha256:{:064x}", 1).parse().unwrap());
+    let larger = database.stored_manifest(&app, &reference, 1).await.unwrap();
+    assert!(matches!(larger, Some(Answer::TooLarge(2))), "{larger:?}");
+    let behind = database.stored_manifest(&app, &reference, 2).await;
     assert!(behind.is_err(), "the bytes lie behind them: {behind:?}");
 }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
+use berth_shared::{
+    clock::UnixSeconds, digest::Digest, name::RepositoryName, reference::Reference, tag::Tag,
+};
 use bytes::Bytes;
+use sqlx::AssertSqlSafe;
 
 use super::{
     Database, Error, Transaction, Value,
@@ -69,6 +72,17 @@ impl Kind {
     }
 }
 
+/// What came of asking for a manifest.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Manifest(Arc<Manifest>),
+    /// It has so many bytes, which is more than there is room for.
+    TooLarge(u64),
+}
+
+/// A size that no manifest exceeds.
+const ANY_SIZE: u64 = i64::MAX.unsigned_abs();
+
 /// What a manifest cannot be used without.
 #[derive(Debug, Default)]
 pub(crate) struct Needs {
@@ -77,20 +91,38 @@ pub(crate) struct Needs {
 }
 
 impl Database {
-    /// The manifest of `repository` with this digest.
+    /// The manifest of `repository` with this digest, however large it is.
     pub(crate) async fn manifest(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Arc<Manifest>>, Error> {
-        match self.cached_manifest(repository, digest) {
-            Some(manifest) => Ok(Some(manifest)),
-            None => self.stored_manifest(repository, digest).await,
+        if let Some(manifest) = self.cached_manifest(repository, digest) {
+            return Ok(Some(manifest));
+        }
+        let reference = Reference::Digest(digest.clone());
+        match self.stored_manifest(repository, &reference, ANY_SIZE).await? {
+            Some(Answer::Manifest(manifest)) => Ok(Some(manifest)),
+            Some(Answer::TooLarge(_)) | None => Ok(None),
         }
     }
 
-    /// The manifest, if it is in memory.
-    pub(crate) fn cached_manifest(
+    /// What the reference names, if all of it is in memory.
+    pub(crate) fn manifest_in_memory(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Option<Arc<Manifest>> {
+        match reference {
+            Reference::Digest(digest) => self.cached_manifest(repository, digest),
+            Reference::Tag(tag) => {
+                let digest = self.cached_tag(repository, tag)?;
+                self.cached_manifest(repository, &digest)
+            }
+        }
+    }
+
+    fn cached_manifest(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
@@ -101,43 +133,48 @@ impl Database {
         }
     }
 
-    /// The manifest as the database has it.
+    /// What the reference names, as the database has it, if it has at most `bytes_max` bytes. How
+    /// many it has, the head of its row says.
     pub(crate) async fn stored_manifest(
         &self,
         repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Option<Arc<Manifest>>, Error> {
+        reference: &Reference,
+        bytes_max: u64,
+    ) -> Result<Option<Answer>, Error> {
         let read_at = self.cache().generation();
-        let statement = "SELECT m.media_type, m.bytes, t.touched FROM repositories r
-             CROSS JOIN manifests m CROSS JOIN manifest_touches t
-             WHERE r.name = $1 AND m.repository = r.id AND m.digest = $2
-             AND t.repository = m.repository AND t.digest = m.digest";
-        let row: Option<(_, Vec<u8>, _)> =
-            self.reader().await?.optional(statement, (repository, digest)).await?;
-        let Some((media_type, bytes, touched)) = row else { return Ok(None) };
-        let bytes = Bytes::from(bytes);
-        let manifest = Arc::new(Manifest { digest: digest.clone(), media_type, bytes, touched });
+        let named = match reference {
+            Reference::Digest(_) => "manifests m ON m.repository = r.id AND m.digest = $2",
+            Reference::Tag(_) => {
+                "tags g ON g.repository = r.id AND g.name = $2
+                 CROSS JOIN manifests m ON m.repository = g.repository AND m.digest = g.digest"
+            }
+        };
+        let statement = AssertSqlSafe(format!(
+            "SELECT m.digest, CAST(OCTET_LENGTH(m.bytes) AS BIGINT), m.media_type,
+             CASE WHEN OCTET_LENGTH(m.bytes) <= $3 THEN m.bytes END, t.touched
+             FROM repositories r CROSS JOIN {named}
+             CROSS JOIN manifest_touches t ON t.repository = m.repository AND t.digest = m.digest
+             WHERE r.name = $1"
+        ));
+        let values = (repository, reference.as_str(), bytes_max);
+        let row: Option<(Digest, u64, _, Option<Vec<u8>>, _)> =
+            self.reader().await?.optional(statement, values).await?;
+        let Some((digest, size, media_type, bytes, touched)) = row else { return Ok(None) };
+        if let Reference::Tag(tag) = reference {
+            self.keep_tag(read_at, repository, tag, &digest);
+        }
+        let Some(bytes) = bytes else { return Ok(Some(Answer::TooLarge(size))) };
+        let manifest = Manifest { digest, media_type, bytes: Bytes::from(bytes), touched };
         // What is served must be what was pushed: the pair of the check at the push. Whoever is told
         // that it is not here pushes it again, and that repairs it.
-        if digest.algorithm().digest(&manifest.bytes) != *digest {
-            tracing::error!(%repository, %digest, "manifest is damaged: push it again");
+        if manifest.digest.algorithm().digest(&manifest.bytes) != manifest.digest {
+            tracing::error!(%repository, digest = %manifest.digest, "manifest is damaged: push it again");
             return Ok(None);
         }
-        let key = Key::Manifest(repository.clone(), manifest.digest.clone());
+        let (key, manifest) =
+            (Key::Manifest(repository.clone(), manifest.digest.clone()), Arc::new(manifest));
         self.cache().keep(read_at, key, Value::Manifest(Arc::clone(&manifest)));
-        Ok(Some(manifest))
-    }
-
-    /// How many bytes the stored manifest has, without reading them: the row's head says so, while
-    /// the column `size` lies behind annotations.
-    pub(crate) async fn manifest_size(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Option<u64>, Error> {
-        let statement = "SELECT CAST(OCTET_LENGTH(m.bytes) AS BIGINT) FROM repositories r
-             JOIN manifests m ON m.repository = r.id WHERE r.name = $1 AND m.digest = $2";
-        self.reader().await?.optional(statement, (repository, digest)).await
+        Ok(Some(Answer::Manifest(manifest)))
     }
 
     /// What the manifest needs: its blobs, and the manifests below it.

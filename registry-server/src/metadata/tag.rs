@@ -2,7 +2,10 @@
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
-use super::{Database, Error, Transaction, Value, key::Key, repository, statement::Statements};
+use super::{
+    Database, Error, Transaction, Value, cache::Generation, key::Key, repository,
+    statement::Statements,
+};
 
 impl Database {
     /// What the tag points to.
@@ -11,19 +14,26 @@ impl Database {
         repository: &RepositoryName,
         tag: &Tag,
     ) -> Result<Option<Digest>, Error> {
+        let since = self.tag_since(repository, tag).await?;
+        Ok(since.map(|(digest, _)| digest))
+    }
+
+    pub(super) fn cached_tag(&self, repository: &RepositoryName, tag: &Tag) -> Option<Digest> {
+        match self.cache().get(&Key::Tag(repository.clone(), tag.clone()))? {
+            Value::Tag(digest) => Some(digest),
+            Value::Blob(_) | Value::Manifest(_) => None,
+        }
+    }
+
+    pub(super) fn keep_tag(
+        &self,
+        read_at: Generation,
+        repository: &RepositoryName,
+        tag: &Tag,
+        digest: &Digest,
+    ) {
         let key = Key::Tag(repository.clone(), tag.clone());
-        if let Some(Value::Tag(digest)) = self.cache().get(&key) {
-            return Ok(Some(digest));
-        }
-        let read_at = self.cache().generation();
-        let statement = "SELECT t.digest FROM repositories r JOIN tags t ON t.repository = r.id
-             WHERE r.name = $1 AND t.name = $2";
-        let digest: Option<Digest> =
-            self.reader().await?.optional(statement, (repository, tag)).await?;
-        if let Some(digest) = &digest {
-            self.cache().keep(read_at, key, Value::Tag(digest.clone()));
-        }
-        Ok(digest)
+        self.cache().keep(read_at, key, Value::Tag(digest.clone()));
     }
 
     /// What the tag points to, and since when.

@@ -34,8 +34,8 @@ pub(crate) const TAGS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// What a tag takes in the text of a list besides its name: quotes and a comma.
 const TAG_FRAME_BYTES: u64 = 3;
 
-/// How many names are read at once while the catalog is filtered.
-const CATALOG_BATCH: u32 = 1000;
+/// How many names are read at once at most while the catalog is filtered.
+const CATALOG_BATCH_MAX: u32 = 1000;
 
 /// The room of a page of names while it is put together: a thousand of 255 bytes, as names and as
 /// text.
@@ -247,9 +247,12 @@ impl Lists {
         let wanted = page.limit as usize + 1;
         let mut found: Vec<RepositoryName> = Vec::new();
         let mut last = page.last.clone();
+        // Whoever sees all of it needs no more than a page is; who sees little, many.
+        let mut batch_size = (page.limit + 1).min(CATALOG_BATCH_MAX);
         while found.len() < wanted {
             let spans = reach.spans_behind(&last);
-            let batch = self.backend.database.repositories_within(&spans, CATALOG_BATCH).await?;
+            let batch = self.backend.database.repositories_within(&spans, batch_size).await?;
+            batch_size = CATALOG_BATCH_MAX;
             let Some(end) = batch.last() else { break };
             last = end.name.to_string();
             let listed = batch.into_iter().filter(|it| it.has_manifests).map(|it| it.name);

@@ -17,8 +17,14 @@ use super::{
 };
 use crate::{
     authz::permit::Permit,
-    metadata::{Key, manifest::Manifest},
+    metadata::{
+        Key,
+        manifest::{Answer, Manifest},
+    },
 };
+
+/// The room that a manifest is tried with: most have no more.
+const MANIFEST_BYTES: usize = 16 * 1024;
 
 /// What became of a pushed manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,24 +73,17 @@ impl Manifests {
         memory: &Share,
     ) -> Result<Found, Error> {
         let repository = permit.repository();
-        let digest = match reference {
-            Reference::Digest(digest) => digest.clone(),
-            Reference::Tag(tag) => {
-                self.backend.database.tag(repository, tag).await?.ok_or(Error::ManifestUnknown)?
-            }
-        };
-        let found = match self.backend.database.cached_manifest(repository, &digest) {
+        let found = match self.backend.database.manifest_in_memory(repository, reference) {
             Some(manifest) => Found { manifest, room: None },
-            None => self.read_stored(repository, &digest, memory).await?,
+            None => self.read_stored(repository, reference, memory).await?,
         };
         // Whoever was told that it is here goes on to name it in an index.
-        if let Reference::Digest(_) = reference
+        if let Reference::Digest(digest) = reference
             && let Some(lasts) = self.backend.settings().collection.untagged_after
             && self.backend.touch_is_due(found.manifest.touched, lasts)
         {
-            self.backend
-                .touch(Key::Manifest(repository.clone(), digest), Error::ManifestUnknown)
-                .await?;
+            let key = Key::Manifest(repository.clone(), digest.clone());
+            self.backend.touch(key, Error::ManifestUnknown).await?;
         }
         Ok(found)
     }
@@ -92,16 +91,28 @@ impl Manifests {
     async fn read_stored(
         &self,
         repository: &RepositoryName,
-        digest: &Digest,
+        reference: &Reference,
         memory: &Share,
     ) -> Result<Found, Error> {
-        let size = self.backend.database.manifest_size(repository, digest).await?;
-        let size = usize::try_from(size.ok_or(Error::ManifestUnknown)?).unwrap_or(usize::MAX);
-        let mut room = memory.reserve(size.saturating_mul(MANIFEST_COPIES)).await?;
-        let manifest = self.backend.database.stored_manifest(repository, digest).await?;
-        let manifest = manifest.ok_or(Error::ManifestUnknown)?;
-        room.shrink(manifest.bytes.len());
-        Ok(Found { manifest, room: Some(room) })
+        let mut bytes_max = MANIFEST_BYTES;
+        loop {
+            let mut room = memory.reserve(bytes_max.saturating_mul(MANIFEST_COPIES)).await?;
+            let answer = self
+                .backend
+                .database
+                .stored_manifest(repository, reference, bytes_max as u64)
+                .await?;
+            match answer.ok_or(Error::ManifestUnknown)? {
+                Answer::Manifest(manifest) => {
+                    room.shrink(manifest.bytes.len());
+                    return Ok(Found { manifest, room: Some(room) });
+                }
+                // By the next look a tag may lead to a larger one.
+                Answer::TooLarge(bytes) => {
+                    bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
+                }
+            }
+        }
     }
 
     /// Stores a manifest under its digest, and points the reference, if it is a tag, and all of
