@@ -23,6 +23,7 @@ lint: ## Format, lints and lock files alone
 	cargo fmt --all --check
 	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --bench hot --features berth-tests/hot --locked -- -D warnings
 
 bench: ## Measure beside nginx and docker-registry, and what ZOT, ZB, DISTRIBUTION and DOCKER_AUTH name
 	@exec bench/run.sh

@@ -143,6 +143,7 @@ fuzz_lock() { cargo metadata --locked --format-version 1 --manifest-path fuzz/Ca
 
 step "format" cargo fmt --all --check
 step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+step "lints of the bench" cargo clippy --workspace --bench hot --features berth-tests/hot --locked -- -D warnings
 step "lock file of the fuzz targets" fuzz_lock
 step "build of the tests" cargo test --workspace --locked --no-run
 build_programs

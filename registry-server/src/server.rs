@@ -139,6 +139,12 @@ impl Server {
         self.app.registry.clone()
     }
 
+    /// The public routes, for benches that do without connections.
+    #[cfg(feature = "fuzzing")]
+    pub fn routes(&self) -> Router {
+        http::router(Arc::clone(&self.app))
+    }
+
     /// Serves until `shutdown`, then lets open requests finish, and closes the database before the
     /// data directory is anybody's again: within seconds, whatever is under way.
     pub async fn serve(self, shutdown: CancellationToken) {
