@@ -142,19 +142,19 @@ impl Database {
         bytes_max: u64,
     ) -> Result<Option<Answer>, Error> {
         let read_at = self.cache().generation();
-        let named = match reference {
-            Reference::Digest(_) => "manifests m ON m.repository = r.id AND m.digest = $2",
-            Reference::Tag(_) => {
-                "tags g ON g.repository = r.id AND g.name = $2
-                 CROSS JOIN manifests m ON m.repository = g.repository AND m.digest = g.digest"
-            }
+        let (tag, digest) = match reference {
+            Reference::Digest(_) => ("", "m.digest = $2"),
+            Reference::Tag(_) => (
+                " CROSS JOIN tags g",
+                "g.repository = r.id AND g.name = $2 AND m.digest = g.digest",
+            ),
         };
         let statement = AssertSqlSafe(format!(
             "SELECT m.digest, CAST(OCTET_LENGTH(m.bytes) AS BIGINT), m.media_type,
              CASE WHEN OCTET_LENGTH(m.bytes) <= $3 THEN m.bytes END, t.touched
-             FROM repositories r CROSS JOIN {named}
-             CROSS JOIN manifest_touches t ON t.repository = m.repository AND t.digest = m.digest
-             WHERE r.name = $1"
+             FROM repositories r{tag} CROSS JOIN manifests m CROSS JOIN manifest_touches t
+             WHERE r.name = $1 AND m.repository = r.id AND {digest}
+             AND t.repository = m.repository AND t.digest = m.digest"
         ));
         let values = (repository, reference.as_str(), bytes_max);
         let row: Option<(Digest, u64, _, Option<Vec<u8>>, _)> =
