@@ -151,7 +151,7 @@ impl Database {
         };
         let statement = AssertSqlSafe(format!(
             "SELECT m.digest, CAST(OCTET_LENGTH(m.bytes) AS BIGINT), m.media_type,
-             CASE WHEN OCTET_LENGTH(m.bytes) <= $3 THEN m.bytes END, t.touched
+             CASE WHEN OCTET_LENGTH(m.bytes) <= CAST($3 AS BIGINT) THEN m.bytes END, t.touched
              FROM repositories r{tag} CROSS JOIN manifests m CROSS JOIN manifest_touches t
              WHERE r.name = $1 AND m.repository = r.id AND {digest}
              AND t.repository = m.repository AND t.digest = m.digest"
