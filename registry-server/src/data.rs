@@ -19,6 +19,9 @@ use crate::{
 /// The control socket's name within the data directory.
 pub const CONTROL_SOCKET: &str = "registry.sock";
 
+/// The database's name there, where it is SQLite's.
+pub const DATABASE: &str = "registry.db";
+
 /// The server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -42,6 +45,12 @@ pub enum StartError {
     /// The certificate cannot be used.
     #[error("tls")]
     Tls(#[from] TlsError),
+    /// The settings name a database, and another lies in the data directory.
+    #[error(
+        "[database] names PostgreSQL, and {0} is here: its images are not there; take another \
+             directory in `data`, or take [database] out"
+    )]
+    TwoDatabases(String),
     /// The database cannot be used.
     #[error("the database in {path}")]
     Database {
@@ -90,16 +99,43 @@ pub(crate) async fn open_registry(
 ) -> Result<(Registry, DiskStore), StartError> {
     let objects = config.data.join("objects");
     let store = DiskStore::open(&objects).map_err(preparing(&objects.display().to_string()))?;
-    let path = config.data.join("registry.db");
-    let (store, database) = if config.durable {
-        (store, Database::open(&path).await)
-    } else {
-        tracing::warn!("durable = false: a power cut may lose pushes that were acknowledged");
-        (store.without_durability(), Database::open_without_durability(&path).await)
+    let store = match config.durable {
+        true => store,
+        false => {
+            tracing::warn!("durable = false: a power cut may lose pushes that were acknowledged");
+            store.without_durability()
+        }
     };
-    let database = database
-        .map_err(|source| StartError::Database { path: path.display().to_string(), source })?;
+    let database = open_database(config).await?;
     Ok((Registry::new(database, Arc::new(store.clone()), clock, config.settings), store))
+}
+
+async fn open_database(config: &Config) -> Result<Database, StartError> {
+    let path = config.data.join(DATABASE);
+    let failed = |place: String| move |source| StartError::Database { path: place, source };
+    let Some(settings) = &config.database else {
+        let opened = match config.durable {
+            true => Database::open(&path).await,
+            false => Database::open_without_durability(&path).await,
+        };
+        return opened.map_err(failed(path.display().to_string()));
+    };
+    // Its objects would be taken for those that nobody knows of.
+    if path.exists() {
+        return Err(StartError::TwoDatabases(path.display().to_string()));
+    }
+    Database::connect(settings).await.map_err(failed(settings.url.clone()))
+}
+
+/// Opens the database to read it beside a server that runs, if one does.
+///
+/// # Errors
+/// When it does not answer, or was written by another version.
+pub async fn open_beside(config: &Config) -> Result<Database, metadata::Error> {
+    match &config.database {
+        None => Database::open_beside(&config.data.join(DATABASE)).await,
+        Some(settings) => Database::connect_beside(settings).await,
+    }
 }
 
 /// Makes the data directory this process's alone, for as long as the file is open.

@@ -113,7 +113,9 @@ impl Lookup {
         gauge!("berth_read_only").set(f64::from(u8::from(settings.read_only)));
         gauge!("berth_collection_interval_seconds").set(interval.as_secs_f64());
         let database = &self.registry.backend.database;
-        metrics::tell_database_bytes(SERVER, database.path());
+        if let Some(path) = database.path() {
+            metrics::tell_database_bytes(SERVER, path);
+        }
         let cache = database.cache();
         let (hits, misses) = cache.looks();
         counter!("berth_metadata_cache_total", "result" => "hit").absolute(hits);

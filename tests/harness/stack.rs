@@ -22,7 +22,10 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Client, HOST};
+use crate::{
+    client::{Client, HOST},
+    postgres,
+};
 
 /// bcrypt at the lowest cost: tests check passwords often.
 const BCRYPT_COST: u32 = 4;
@@ -57,6 +60,8 @@ impl Default for Options {
 /// Both servers, running.
 pub struct Stack {
     directory: TempDir,
+    /// The table of the registry's settings that says where its database is.
+    database: String,
     ca: CertificateAuthority,
     /// The clock of both servers, standing still until a test moves it.
     pub clock: Clock,
@@ -99,7 +104,8 @@ impl Stack {
         fs::set_permissions(root, fs::Permissions::from_mode(0o700)).expect("permissions");
         let ca = CertificateAuthority::new();
         ca.issue(root);
-        write_configs(root, &options);
+        let database = postgres::table().await.unwrap_or_default();
+        write_configs(root, &options, &database);
         set_password(root, "andrew", PASSWORD);
         let (auth, auth_running) = start_auth(root, options.clock.clone()).await;
         let (client, registry_running) =
@@ -111,6 +117,7 @@ impl Stack {
             auth_running,
             registry_running,
             client,
+            database,
             directory,
         };
         stack.wait_until_ready().await;
@@ -199,7 +206,7 @@ impl Stack {
     /// Writes `registry.toml` anew; a restart takes it into use.
     pub fn configure_registry(&self, limits: &str) {
         let options = Options { registry_limits: limits.to_owned(), ..Options::default() };
-        write_configs(self.root(), &options);
+        write_configs(self.root(), &options, &self.database);
     }
 
     /// The files that hold blobs and half-received uploads.
@@ -341,13 +348,14 @@ pub fn read_rule(subject: &str, rule: &str) -> Rule {
     }
 }
 
-fn write_configs(root: &Path, options: &Options) {
+fn write_configs(root: &Path, options: &Options, database: &str) {
     fs::write(root.join("auth.toml"), &options.auth).expect("auth.toml");
     let registry = format!(
         "listen = '127.0.0.1:0'\n\
          public_urls = ['https://{HOST}', 'https://other.test:5000']\n\
          {}\n\
          [tls]\ncertificate = 'server.pem'\nkey = 'server.key'\n\
+         {database}\
          [limits]\n{}\n{}\n",
         options.registry,
         if options.registry_limits.contains("free_bytes_min") { "" } else { "free_bytes_min = 0" },

@@ -1,4 +1,4 @@
-//! What a request spends its time in, each apart: `cargo bench -p berth-tests --features hot`.
+//! What a request spends its time in, each apart: `cargo bench -p berth-tests --features hot --bench hot`.
 //!
 //! Both servers run in this process; what is measured is called without a connection, so that a
 //! figure is of Berth's own work and not of the kernel's.

@@ -2,6 +2,8 @@
 # What both servers say to their databases is understood by PostgreSQL too: every statement that they make is prepared
 # there, over the tables that migrations/postgres makes, which are those of SQLite under the same names.
 # The statements come from each server's own test of them, which runs every operation and writes down what was said.
+# Then the registry runs on it: tests of two writers that meet, and black-box tests over sockets; with BERTH_FULL=1 all of
+# those, but for what is about the file of SQLite.
 # shellcheck source=tests/interop/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -42,7 +44,7 @@ postgres_programs() {
 # Prints where the programs of the crates' own tests lie, each behind its name. Of the whole workspace, as `make test`
 # has built them: of one package alone, libraries would be built once more, with other features.
 build() {
-    (cd "$root" && cargo test --locked --quiet --workspace --lib --no-run --message-format json) |
+    (cd "$root" && cargo test --locked --quiet --workspace --lib --test it --no-run --message-format json) |
         jq --raw-output 'select(.executable != null and .profile.test) | "\(.target.name) \(.executable)"'
 }
 
@@ -59,7 +61,7 @@ start_postgres() {
     "${as_postgres[@]}" "$bin_of_postgres/initdb" --pgdata data --encoding UTF8 --locale C --auth trust --no-sync \
         >"$scratch/logs/initdb.log" 2>&1 || fail "initdb"
     start postgres "${as_postgres[@]}" "$bin_of_postgres/postgres" -D data -k "$postgres" -c listen_addresses= \
-        -c fsync=off
+        -c max_connections=300
     wait_for 60 "PostgreSQL" psql_plain --command 'SELECT 1'
     note "$(psql_plain --command 'SELECT version()')"
 }
@@ -69,9 +71,12 @@ psql_plain() {
         --dbname "${server:-postgres}" "$@"
 }
 
+# The program of a package's tests, or of the black-box tests.
+tests_of() { build | awk -v name="${1/-/_}" '$1 == name { print $2 }'; }
+
 write_down() {
     mkdir -p "$said"
-    BERTH_SQL_DIR=$said "$(build | awk -v name="${server/-/_}" '$1 == name { print $2 }')" --exact "${test_of[$server]}"
+    BERTH_SQL_DIR=$said "$(tests_of "$server")" --exact "${test_of[$server]}"
     [[ -s $said/statements && -s $said/schema ]]
 }
 
@@ -190,6 +195,23 @@ SQL
     [[ -z $wrong ]]
 }
 
+# What is done with the file of SQLite, or to it, and what PostgreSQL has no part in.
+about_the_file=(backup:: export:: inventory:: a_dry_run_tells caches_are_counted_verified_and_exported
+    a_blob_whose_last_byte_has_come what_a_gone_client_asked_for every_refusal_reads
+    a_registry_that_has_stopped_has_nothing_open what_is_stored_and_who_came_for_it)
+# Where statements are made that no other module makes, or locks are taken.
+modules=(manifests:: push:: pull:: mounts:: lists:: collection:: collection_load:: children:: races:: verification::
+    broken_push:: advisories_reading::)
+
+meet() { "$(tests_of registry-server)" --ignored --test-threads 1 metadata::; }
+
+black_box() {
+    local skipped=() name
+    for name in "${about_the_file[@]}"; do skipped+=(--skip "$name"); done
+    [[ -z ${BERTH_FULL:-} ]] || modules=()
+    "$(tests_of it)" "${skipped[@]}" "${modules[@]}"
+}
+
 start_postgres
 for name in registry-server auth-server; do
     psql_plain --command "CREATE DATABASE \"$name\""
@@ -205,3 +227,9 @@ for name in registry-server auth-server; do
     [[ $server != auth-server ]] || succeeds "$server: what triggers count there is what the rows say" counts_are_right
     server=
 done
+
+# The tables of each test lie in a schema of their own there.
+psql_plain --command 'CREATE DATABASE tests'
+export BERTH_TEST_POSTGRES="postgres://postgres@localhost/tests?host=$postgres"
+succeeds "registry-server: two writers that meet lose nothing, and servers that would are refused" meet
+succeeds "registry-server: black-box tests pass on PostgreSQL" black_box

@@ -10,7 +10,10 @@ use registry_server::{
     transfer::backup::{Summary, backup},
 };
 
-use crate::output::{self, Ended, bytes, count};
+use crate::{
+    instance,
+    output::{self, Ended, bytes, count},
+};
 
 /// Back up everything that is stored, while pushes go on.
 ///
@@ -28,6 +31,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, config: Config, json: bool) -> Ended {
+    instance::is_a_file(&config)?;
     let events = tell(|events| backup(config.data, arguments.to, Clock::system(), events));
     let ended = |summary: &Summary| Some((summarise(summary), summary.missing > 0));
     output::follow(events, json, ended).await

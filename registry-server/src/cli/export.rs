@@ -11,6 +11,7 @@ use registry_server::{
 
 use crate::{
     delete::Image,
+    instance,
     output::{self, Ended, bytes, count},
 };
 
@@ -36,6 +37,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, config: Config, json: bool) -> Ended {
+    instance::is_a_file(&config)?;
     let Arguments { image: Image { repository, reference }, to } = arguments;
     let events = tell(|events| export(config.data, repository, reference, to, events));
     let ended = |summary: &Summary| Some((summarise(summary), summary.damaged > 0));

@@ -11,7 +11,7 @@ use berth_shared::clock::Clock;
 use nix::fcntl::OFlag;
 use registry_server::{
     config::Config,
-    data::{CONTROL_SOCKET, Offline, StartError},
+    data::{CONTROL_SOCKET, DATABASE, Offline, StartError},
     jobs::{
         Job,
         event::{Outcome, Tale, tell},
@@ -19,9 +19,6 @@ use registry_server::{
 };
 
 use crate::output::Failure;
-
-/// The database's name within the data directory.
-pub(crate) const DATABASE: &str = "registry.db";
 
 /// Where a package puts the configuration.
 const CONFIG_INSTALLED: &str = "/etc/berth/registry.toml";
@@ -71,9 +68,22 @@ pub(crate) fn refuse_links(data: &Path) -> Result<(), Failure> {
 
 /// Refuses a data directory that no server has ever used.
 pub(crate) fn is_there(config: &Config) -> Result<(), Failure> {
-    if config.data.join(DATABASE).exists() {
+    let sign = if config.database.is_some() { "objects" } else { DATABASE };
+    if config.data.join(sign).exists() {
         return Ok(());
     }
     let data = config.data.display();
     Err(Failure(format!("{data} holds no registry yet: start the server first")))
+}
+
+/// Refuses what copies the database as a file, where it is none.
+pub(crate) fn is_a_file(config: &Config) -> Result<(), Failure> {
+    match &config.database {
+        None => Ok(()),
+        Some(_) => Err(Failure(
+            "the database is in PostgreSQL, where this cannot be done yet: back up with pg_dump, and \
+             copy the directory `objects` afterwards"
+                .to_owned(),
+        )),
+    }
 }

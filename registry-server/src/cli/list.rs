@@ -6,6 +6,7 @@ use berth_shared::{clock::rfc3339, name::RepositoryName};
 use clap::Args;
 use registry_server::{
     config::Config,
+    data,
     metadata::{
         Database,
         inventory::{Holding, TaggedImage},
@@ -29,8 +30,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
     instance::is_there(config)?;
-    let database = Database::open_beside(&config.data.join(instance::DATABASE)).await;
-    let database = database.map_err(Error::from)?;
+    let database = data::open_beside(config).await.map_err(Error::from)?;
     match &arguments.repository {
         None => repositories(&database, json).await?,
         Some(name) => tags(&database, name, json).await?,

@@ -29,7 +29,10 @@ use berth_shared::{
 use clap::{CommandFactory, Parser, Subcommand};
 use nix::sys::stat::{Mode, umask};
 use output::{Ended, Failure};
-use registry_server::{config::Config, data::CONTROL_SOCKET};
+use registry_server::{
+    config::Config,
+    data::{CONTROL_SOCKET, DATABASE},
+};
 
 /// Serves the OCI distribution API from disk to holders of Berth's tokens.
 ///
@@ -139,7 +142,7 @@ impl Verb {
         let settings = Settings::read(path)?;
         let config = Config::of(&settings)?;
         // Decided, and become, before there is a second thread and anything in there is opened.
-        let identity = Identity::of_server(&settings, &config.data, instance::DATABASE)?;
+        let identity = Identity::of_server(&settings, &config.data, DATABASE)?;
         let own =
             matches!(self, Self::Health).then(|| instance::roots_socket(&config.data)).flatten();
         match self {

@@ -10,7 +10,10 @@ use registry_server::{
     transfer::restore::{Summary, restore},
 };
 
-use crate::output::{self, Ended, bytes, count};
+use crate::{
+    instance,
+    output::{self, Ended, bytes, count},
+};
 
 /// Restore a backup into a data directory that has no registry yet.
 ///
@@ -25,6 +28,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, config: Config, json: bool) -> Ended {
+    instance::is_a_file(&config)?;
     let events = tell(|events| restore(config.data, arguments.from, Clock::system(), events));
     let ended = |summary: &Summary| Some((summarise(summary), summary.damaged > 0));
     output::follow(events, json, ended).await

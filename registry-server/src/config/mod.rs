@@ -22,6 +22,7 @@ use serde::Deserialize;
 use crate::{
     http::origin::Origin,
     issuer::{ForeignIssuer, KeyFile},
+    metadata::postgres,
     registry,
 };
 use cors::Cors;
@@ -62,6 +63,8 @@ pub struct Config {
     pub connections: serve::Limits,
     /// Where metrics are read; nowhere by default.
     pub metrics: Option<metrics::Config>,
+    /// The database, where it is no file in the data directory.
+    pub database: Option<postgres::Settings>,
 }
 
 /// Where certificate and key lie.
@@ -106,6 +109,7 @@ struct File {
     #[serde(default)]
     read_only: bool,
     metrics: Option<metrics::Config>,
+    database: Option<tables::Database>,
     #[serde(default)]
     cors: Cors,
     #[serde(default)]
@@ -151,6 +155,7 @@ impl Config {
             ("data", &self.data),
             ("basic", &self.basic),
             ("durable", &self.durable),
+            ("database", &self.database),
             ("service", &self.service),
             ("issuer", &self.issuer),
             ("auth_socket", &self.auth_socket),
@@ -197,6 +202,7 @@ impl File {
             read_only: self.read_only,
         };
         let connections = serve::Limits { trusted_proxies, ..self.limits.of_connections()? };
+        let durable = self.durable.unwrap_or(true);
         let foreign_issuer = self.foreign_issuer.map(|table| table.check(path, self.insecure_http));
         Ok(Config {
             listen: self.listen,
@@ -213,7 +219,8 @@ impl File {
             log: self.log.unwrap_or("info".into()),
             basic: self.basic.unwrap_or(true),
             log_format: self.log_format,
-            durable: self.durable.unwrap_or(true),
+            durable,
+            database: self.database.map(|table| table.check(path, durable)).transpose()?,
             settings,
             connections,
             cors: self.cors.check()?,
@@ -356,6 +363,18 @@ mod tests {
             (&format!("{good}service = 'a\"b'"), "service"),
             (&format!("{good}service = \"a\\nb\""), "service"),
             (&format!("{good}service = 'bérth'"), "service"),
+            (&format!("{good}[database]\nurl = 'db'"), "database.url"),
+            (&format!("{good}[database]\nurl = 'mysql://db/berth'"), "database.url"),
+            (&format!("{good}[database]\nurl = 'postgres://a:b@db/berth'"), "database.url"),
+            (&format!("{good}[database]\nurl = 'postgres://db/berth?password=b'"), "database.url"),
+            (
+                &format!("{good}[database]\nurl = 'postgres://db/berth'\nconnections_max = 3"),
+                "database.connections_max",
+            ),
+            (
+                &format!("{good}[database]\nurl = 'postgres://db/berth'\nstatement_secs_max = 0"),
+                "database.statement_secs_max",
+            ),
             (&format!("{good}[limits]\nuploads_max = 0"), "limits.uploads_max"),
             (
                 &format!("{good}[limits]\nuploads_per_subject_max = 0"),

@@ -1,11 +1,20 @@
 //! The tables of `registry.toml` that hold bounds and times, with their defaults.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use berth_shared::{config::ConfigError, serve};
+use berth_shared::{
+    config::{ConfigError, beside},
+    serve,
+};
 use serde::Deserialize;
 
-use crate::registry::{self, gc, verify};
+use crate::{
+    metadata::postgres,
+    registry::{self, gc, verify},
+};
 
 /// The `[collection]` table.
 #[derive(Debug, Deserialize)]
@@ -65,6 +74,59 @@ impl Verification {
         Ok(verify::Settings {
             every: unless_never(self.every_secs),
             bytes_per_sec_max: self.bytes_per_sec_max,
+        })
+    }
+}
+
+/// The `[database]` table.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Database {
+    url: String,
+    password_file: Option<PathBuf>,
+    ca: Option<PathBuf>,
+    connections_max: Option<u32>,
+    statement_secs_max: Option<u32>,
+}
+
+impl Database {
+    pub(super) fn check(
+        self,
+        path: &Path,
+        durable: bool,
+    ) -> Result<postgres::Settings, ConfigError> {
+        const URL: &str = "database.url";
+        let Some((scheme, rest)) = self.url.split_once("://") else {
+            return Err(ConfigError::value(
+                URL,
+                "must be a URL, such as postgres://berth@db/berth",
+            ));
+        };
+        if !matches!(scheme, "postgres" | "postgresql") {
+            return Err(ConfigError::value(URL, "must begin with postgres://"));
+        }
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+        if user.contains(':') || rest.contains("password=") {
+            let reason = "must have no password in it: put it into a file, and name that in \
+                          database.password_file";
+            return Err(ConfigError::value(URL, reason));
+        }
+        let connections_max = self.connections_max.unwrap_or(16);
+        if connections_max < 4 {
+            return Err(ConfigError::value("database.connections_max", "must be at least 4"));
+        }
+        let statement_secs_max = self.statement_secs_max.unwrap_or(10);
+        if statement_secs_max == 0 {
+            return Err(ConfigError::value("database.statement_secs_max", "must be at least 1"));
+        }
+        Ok(postgres::Settings {
+            url: self.url,
+            password_file: self.password_file.map(|file| beside(path, &file)),
+            ca: self.ca.map(|file| beside(path, &file)),
+            connections_max,
+            statement_time_max: Duration::from_secs(statement_secs_max.into()),
+            durable,
         })
     }
 }

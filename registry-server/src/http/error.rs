@@ -308,9 +308,12 @@ fn domain(error: registry::Error) -> Row {
         E::NameUnknown => (StatusCode::NOT_FOUND, Code::NameUnknown),
         E::StoreFull => (StatusCode::INSUFFICIENT_STORAGE, Code::Denied),
         E::ReadOnly => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
-        E::RightsUnavailable | E::Abandoned | E::Busy(_) | E::WriterBusy | E::Closing => {
-            (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable)
-        }
+        E::RightsUnavailable
+        | E::Abandoned
+        | E::Busy(_)
+        | E::WriterBusy
+        | E::Closing
+        | E::DatabaseAway(_) => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
         E::TooManySessions { .. } | E::TooManyUnfinishedBytes { .. } => {
             (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests)
         }
@@ -328,7 +331,7 @@ fn domain(error: registry::Error) -> Row {
             let missing = missing.iter().take(MISSING_TOLD_MAX);
             row.details = missing.map(|digest| json!({ "digest": digest.as_str() })).collect();
         }
-        E::RightsUnavailable | E::Busy(_) | E::WriterBusy | E::Closing => {
+        E::RightsUnavailable | E::Busy(_) | E::WriterBusy | E::Closing | E::DatabaseAway(_) => {
             row = row.with_header(header::RETRY_AFTER, "2");
         }
         E::TooManySessions { .. } | E::TooManyUnfinishedBytes { .. } => {

@@ -58,10 +58,10 @@ impl Query {
     }
 
     /// `artifactType`. Many clients write the plus of a media type as it is, which reads as a blank,
-    /// and no media type holds one.
+    /// and no media type holds one; nor a NUL, which would not get into a database's text.
     pub(super) fn artifact_type(&self) -> Option<String> {
         let wanted = self.get("artifactType").filter(|wanted| !wanted.is_empty());
-        wanted.map(|wanted| wanted.replace(' ', "+"))
+        wanted.map(|wanted| wanted.replace(' ', "+").replace('\0', " "))
     }
 
     /// `n`: how many items a page may have, if one is asked for.
@@ -79,7 +79,9 @@ impl Query {
 
     /// `last`: behind what a list begins.
     pub(super) fn last(&self) -> &str {
-        self.get("last").unwrap_or_default()
+        // No name has a NUL, so that none lies between what stands before it and the whole; and
+        // PostgreSQL's text has none.
+        self.get("last").and_then(|last| last.split('\0').next()).unwrap_or_default()
     }
 
     /// `n` and `last`.

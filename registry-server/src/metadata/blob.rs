@@ -1,13 +1,14 @@
 //! Blobs, and which repository links which.
 
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
-use sqlx::sqlite::SqliteRow;
 
 use super::{
     Database, Error, Transaction, Value,
     column::Column,
+    connection::Record,
     key::Key,
-    repository::{self, listed},
+    lock::Lock,
+    repository::{self, RepositoryId, listed},
     statement::{Row, Statements, row},
     upload::Upload,
 };
@@ -42,7 +43,7 @@ pub(crate) struct Source {
 }
 
 impl Row for Blob {
-    fn of(row: &SqliteRow) -> Result<Self, Error> {
+    fn of(row: &Record) -> Result<Self, Error> {
         Ok(Self {
             digest: Column::at(row, "digest")?,
             size: Column::at(row, "size")?,
@@ -134,8 +135,9 @@ impl Database {
                 if !tx.delete_upload(upload).await? {
                     return Ok(None);
                 }
+                let id = repository::ensure(tx, &upload.repository).await?;
                 let dead = tx.put_blob(received, now).await?;
-                tx.link_blob(&upload.repository, &received.blob.digest, now).await?;
+                tx.link(id, &upload.repository, &received.blob.digest, now).await?;
                 Ok(Some(dead.into_iter().collect()))
             })
         })
@@ -165,9 +167,11 @@ impl Database {
         let given = (repository.clone(), digest.clone());
         self.write(given, |tx, (repository, digest)| {
             Box::pin(async move {
-                let Some(id) = repository::find(tx.connection, repository).await? else {
+                let Some(id) = repository::find(tx.connection(), repository).await? else {
                     return Ok(Unlinked::NotLinked);
                 };
+                let link = "repository_blobs WHERE repository = $1 AND digest = $2";
+                tx.hold(link, (id, digest), Lock::Update).await?;
                 let naming = "SELECT manifest FROM manifest_references
                      WHERE repository = $1 AND digest = $2 AND kind <> 'subject'
                      ORDER BY manifest LIMIT 1";
@@ -194,12 +198,14 @@ impl Transaction<'_> {
         now: UnixSeconds,
     ) -> Result<Option<Dead>, Error> {
         let Blob { digest, size, location, .. } = blob;
-        let Some(old) = self.optional::<Blob>(BLOB, digest).await? else {
-            let statement = "INSERT INTO blobs (digest, size, location, created, checked)
-                 VALUES ($1, $2, $3, $4, $4)";
-            self.run(statement, (digest, size, location, now)).await?;
+        let statement = "INSERT INTO blobs (digest, size, location, created, checked)
+             VALUES ($1, $2, $3, $4, $4) ON CONFLICT (digest) DO NOTHING";
+        if self.run(statement, (digest, size, location, now)).await? > 0 {
             return Ok(None);
-        };
+        }
+        let find = self.locking(BLOB, Lock::NoKeyUpdate);
+        // Somebody else may have deleted it meanwhile.
+        let old: Blob = self.optional(find, digest).await?.ok_or(Error::Overtaken)?;
         if old.location == *location {
             return Ok(None);
         }
@@ -228,13 +234,29 @@ impl Transaction<'_> {
         if !self.one::<bool>(statement, digest).await? {
             return Ok(false);
         }
-        let id = repository::ensure(self.connection, repository).await?;
+        let id = repository::ensure(self, repository).await?;
+        let statement = "blobs WHERE digest = $1";
+        if !self.hold(statement, digest, Lock::KeyShare).await? {
+            return Err(Error::Overtaken);
+        }
+        self.link(id, repository, digest, now).await?;
+        Ok(true)
+    }
+
+    /// Links a blob that is held.
+    async fn link(
+        &mut self,
+        id: RepositoryId,
+        repository: &RepositoryName,
+        digest: &Digest,
+        now: UnixSeconds,
+    ) -> Result<(), Error> {
         let statement = "INSERT INTO repository_blobs (repository, digest, touched)
              VALUES ($1, $2, $3)
              ON CONFLICT (repository, digest) DO UPDATE SET touched = excluded.touched";
         self.run(statement, (id, digest, now)).await?;
         self.invalidate(Key::Blob(repository.clone(), digest.clone()));
-        Ok(true)
+        Ok(())
     }
 }
 

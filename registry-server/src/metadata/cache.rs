@@ -1,7 +1,10 @@
 //! What the hot path asks for, kept in memory: always under a repository, never under a digest
 //! alone, and dropped by the commit that deletes or moves it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use moka::sync::Cache as Moka;
 use parking_lot::Mutex;
@@ -15,10 +18,14 @@ const BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// entries than it may until it tidies up, after 64 of them.
 const MANIFEST_BYTES_MAX: usize = 64 * 1024;
 
+/// How long something is kept that another process may delete meanwhile.
+const SHARED_TIME: Duration = Duration::from_secs(10);
+
 /// The cache in front of the database.
 #[derive(Debug)]
 pub(crate) struct Cache {
     entries: Moka<Key, Value>,
+    keeps_tags: bool,
     /// Counts commits that made something stale. What was read before such a commit is not kept
     /// after it: it may be the very thing that the commit changed.
     generation: Mutex<Generation>,
@@ -31,10 +38,22 @@ pub(crate) struct Cache {
 pub(crate) struct Generation(u64);
 
 impl Cache {
+    /// In front of a database in which this process alone writes.
     pub(super) fn new() -> Self {
-        let entries = Moka::builder().max_capacity(BYTES_MAX).weigher(weigh).build();
+        Self::of(Moka::builder().max_capacity(BYTES_MAX).weigher(weigh).build(), true)
+    }
+
+    /// In front of one in which others write too, unheard: what is deleted there is found by its digest
+    /// for a while. Where tags lead is not kept.
+    pub(super) fn shared() -> Self {
+        let entries = Moka::builder().max_capacity(BYTES_MAX).weigher(weigh);
+        Self::of(entries.time_to_live(SHARED_TIME).build(), false)
+    }
+
+    fn of(entries: Moka<Key, Value>, keeps_tags: bool) -> Self {
         let generation = Mutex::new(Generation(0));
-        Self { entries, generation, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        let (hits, misses) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { entries, keeps_tags, generation, hits, misses }
     }
 
     /// How many looks found what they were for, and how many did not.
@@ -77,6 +96,9 @@ impl Cache {
     pub(super) fn keep(&self, read_at: Generation, key: Key, value: Value) {
         if matches!(&value, Value::Manifest(manifest) if manifest.bytes.len() > MANIFEST_BYTES_MAX)
         {
+            return;
+        }
+        if matches!(&value, Value::Tag(_)) && !self.keeps_tags {
             return;
         }
         let generation = self.generation.lock();

@@ -16,6 +16,7 @@ use super::{
     Database, Error, Transaction,
     deletion::ROWS_MAX,
     key::Key,
+    lock::Lock,
     repository::RepositoryId,
     statement::{Rows, Statements, row},
 };
@@ -251,6 +252,10 @@ impl Database {
     pub(crate) async fn delete_empty(&self, id: RepositoryId, name: String) -> Result<bool, Error> {
         self.write(name, move |tx, name| {
             Box::pin(async move {
+                let repository = "repositories WHERE id = $1 AND name = $2";
+                if !tx.hold(repository, (id, name), Lock::UpdateSkipLocked).await? {
+                    return Ok(false);
+                }
                 let statement = "DELETE FROM repositories WHERE id = $1 AND name = $2
                      AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = $1)
                      AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.repository = $1)";
@@ -262,12 +267,17 @@ impl Database {
 }
 
 impl Transaction<'_> {
-    async fn collect_link(
+    pub(super) async fn collect_link(
         &mut self,
         Stale { id, repository, digest, .. }: &Stale,
         cutoff: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<Collected, Error> {
+        let link = "repository_blobs
+             WHERE repository = $1 AND digest = $2 AND touched < $3";
+        if !self.hold(link, (id, digest, cutoff), Lock::UpdateSkipLocked).await? {
+            return Ok(Collected::Kept);
+        }
         let statement = format!(
             "DELETE FROM repository_blobs AS l
              WHERE l.repository = $1 AND l.digest = $2 AND {IS_STALE}"
@@ -286,6 +296,10 @@ impl Transaction<'_> {
         digest: &Digest,
         now: UnixSeconds,
     ) -> Result<Option<Dead>, Error> {
+        let blob = "blobs WHERE digest = $1";
+        if !self.hold(blob, digest, Lock::UpdateSkipLocked).await? {
+            return Ok(None);
+        }
         let statement = "DELETE FROM blobs WHERE digest = $1
              AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = $1)
              RETURNING location, size";
@@ -303,6 +317,10 @@ impl Transaction<'_> {
         Stale { id, repository, digest, .. }: &Stale,
         cutoff: UnixSeconds,
     ) -> Result<bool, Error> {
+        let manifest = "manifests WHERE repository = $1 AND digest = $2";
+        if !self.hold(manifest, (id, digest), Lock::UpdateSkipLocked).await? {
+            return Ok(false);
+        }
         let statement = "DELETE FROM manifests AS m WHERE m.repository = $1 AND m.digest = $2
              AND EXISTS (SELECT 1 FROM manifest_touches k WHERE k.repository = m.repository
                          AND k.digest = m.digest AND k.touched < $3)

@@ -7,22 +7,26 @@ use berth_shared::{
     name::RepositoryName,
     tag::Tag,
 };
-use sqlx::{
-    Arguments, ColumnIndex, Row, ValueRef,
-    sqlite::{SqliteArguments, SqliteRow},
-};
 
-use super::Error;
+use super::{
+    Error,
+    connection::{Index, Places, Record},
+};
 use crate::storage::Location;
 
 /// What is read out of a column.
 pub(super) trait Column: Sized {
-    fn at(row: &SqliteRow, index: impl ColumnIndex<SqliteRow>) -> Result<Self, Error>;
+    fn at(row: &Record, index: impl Index) -> Result<Self, Error>;
 }
 
 /// What is put in the places of a statement: a value, or several in their order.
 pub(super) trait Bind {
-    fn bind(&self, places: &mut SqliteArguments) -> Result<(), Error>;
+    fn bind(&self, places: &mut Places<'_>) -> Result<(), Error>;
+}
+
+/// What may be missing in its place, which PostgreSQL wants to know the type of all the same.
+pub(super) trait Optional: Bind {
+    fn bind_none(places: &mut Places<'_>) -> Result<(), Error>;
 }
 
 /// Values that are the same there.
@@ -30,35 +34,43 @@ macro_rules! same {
     ($($value:ty),*) => {$(
         impl $crate::metadata::column::Column for $value {
             fn at(
-                row: &sqlx::sqlite::SqliteRow,
-                index: impl sqlx::ColumnIndex<sqlx::sqlite::SqliteRow>,
+                row: &$crate::metadata::connection::Record,
+                index: impl $crate::metadata::connection::Index,
             ) -> Result<Self, $crate::metadata::Error> {
-                Ok(sqlx::Row::try_get(row, index)?)
+                row.get(index)
             }
         }
 
         impl $crate::metadata::column::Bind for $value {
             fn bind(
                 &self,
-                places: &mut sqlx::sqlite::SqliteArguments,
+                places: &mut $crate::metadata::connection::Places<'_>,
             ) -> Result<(), $crate::metadata::Error> {
-                Ok(sqlx::Arguments::add(places, self).map_err(sqlx::Error::Encode)?)
+                places.add(self)
+            }
+        }
+
+        impl $crate::metadata::column::Optional for $value {
+            fn bind_none(
+                places: &mut $crate::metadata::connection::Places<'_>,
+            ) -> Result<(), $crate::metadata::Error> {
+                places.add(None::<$value>)
             }
         }
     )*};
 }
 
-same!(bool, u32, i64, UnixSeconds, String, Vec<u8>);
+same!(bool, i64, UnixSeconds, String, Vec<u8>);
 
 /// Values that are text there, and how they say it.
 macro_rules! text {
     ($($value:ident :: $text:ident),*) => {$(
         impl $crate::metadata::column::Column for $value {
             fn at(
-                row: &sqlx::sqlite::SqliteRow,
-                index: impl sqlx::ColumnIndex<sqlx::sqlite::SqliteRow>,
+                row: &$crate::metadata::connection::Record,
+                index: impl $crate::metadata::connection::Index,
             ) -> Result<Self, $crate::metadata::Error> {
-                let text: &str = sqlx::Row::try_get(row, index)?;
+                let text: &str = row.get(index)?;
                 text.parse().map_err(|_| $crate::metadata::Error::Corrupt(text.to_owned()))
             }
         }
@@ -66,9 +78,17 @@ macro_rules! text {
         impl $crate::metadata::column::Bind for $value {
             fn bind(
                 &self,
-                places: &mut sqlx::sqlite::SqliteArguments,
+                places: &mut $crate::metadata::connection::Places<'_>,
             ) -> Result<(), $crate::metadata::Error> {
                 $crate::metadata::column::Bind::bind(self.$text(), places)
+            }
+        }
+
+        impl $crate::metadata::column::Optional for $value {
+            fn bind_none(
+                places: &mut $crate::metadata::connection::Places<'_>,
+            ) -> Result<(), $crate::metadata::Error> {
+                <str as $crate::metadata::column::Optional>::bind_none(places)
             }
         }
     )*};
@@ -78,50 +98,69 @@ text!(RepositoryName::as_str, Digest::as_str, Tag::as_str, Location::as_str, Alg
 
 pub(super) use {same, text};
 
-impl Column for u64 {
-    fn at(row: &SqliteRow, index: impl ColumnIndex<SqliteRow>) -> Result<Self, Error> {
-        let number: i64 = row.try_get(index)?;
-        Self::try_from(number).map_err(|_| Error::Corrupt(number.to_string()))
-    }
+/// Numbers that are not negative: SQL has none of their kind.
+macro_rules! unsigned {
+    ($($value:ty),*) => {$(
+        impl Column for $value {
+            fn at(row: &Record, index: impl Index) -> Result<Self, Error> {
+                let number: i64 = row.get(index)?;
+                Self::try_from(number).map_err(|_| Error::Corrupt(number.to_string()))
+            }
+        }
+
+        impl Bind for $value {
+            fn bind(&self, places: &mut Places<'_>) -> Result<(), Error> {
+                let number = i64::try_from(*self);
+                places.add(number.map_err(|_| Error::Corrupt(self.to_string()))?)
+            }
+        }
+    )*};
 }
 
-impl Bind for u64 {
-    fn bind(&self, places: &mut SqliteArguments) -> Result<(), Error> {
-        i64::try_from(*self).map_err(|_| Error::Corrupt(self.to_string()))?.bind(places)
-    }
-}
+unsigned!(u32, u64);
 
 impl<T: Column> Column for Option<T> {
-    fn at(row: &SqliteRow, index: impl ColumnIndex<SqliteRow>) -> Result<Self, Error> {
-        let index = index.index(row)?;
-        let is_null = row.try_get_raw(index)?.is_null();
+    fn at(row: &Record, index: impl Index) -> Result<Self, Error> {
+        let is_null = row.is_null(index)?;
         (!is_null).then(|| T::at(row, index)).transpose()
     }
 }
 
-impl<T: Bind> Bind for Option<T> {
-    fn bind(&self, places: &mut SqliteArguments) -> Result<(), Error> {
+impl<T: Optional> Bind for Option<T> {
+    fn bind(&self, places: &mut Places<'_>) -> Result<(), Error> {
         match self {
             Some(value) => value.bind(places),
-            None => Ok(places.add(None::<i64>).map_err(sqlx::Error::Encode)?),
+            None => T::bind_none(places),
         }
     }
 }
 
 impl Bind for str {
-    fn bind(&self, places: &mut SqliteArguments) -> Result<(), Error> {
-        Ok(places.add(self).map_err(sqlx::Error::Encode)?)
+    fn bind(&self, places: &mut Places<'_>) -> Result<(), Error> {
+        places.add(self)
+    }
+}
+
+impl Optional for str {
+    fn bind_none(places: &mut Places<'_>) -> Result<(), Error> {
+        places.add(None::<&Self>)
     }
 }
 
 impl Bind for [u8] {
-    fn bind(&self, places: &mut SqliteArguments) -> Result<(), Error> {
-        Ok(places.add(self).map_err(sqlx::Error::Encode)?)
+    fn bind(&self, places: &mut Places<'_>) -> Result<(), Error> {
+        places.add(self)
     }
 }
 
 impl<T: Bind + ?Sized> Bind for &T {
-    fn bind(&self, places: &mut SqliteArguments) -> Result<(), Error> {
+    fn bind(&self, places: &mut Places<'_>) -> Result<(), Error> {
         (*self).bind(places)
+    }
+}
+
+impl<T: Optional + ?Sized> Optional for &T {
+    fn bind_none(places: &mut Places<'_>) -> Result<(), Error> {
+        T::bind_none(places)
     }
 }

@@ -9,6 +9,7 @@ use berth_shared::{digest::Digest, name::RepositoryName};
 use super::{
     Database, Error, Transaction,
     key::Key,
+    lock::Lock,
     repository::{self, RepositoryId},
     statement::{Statements, row},
 };
@@ -73,9 +74,10 @@ impl Database {
         let given = (name.clone(), digest.clone());
         self.write(given, |tx, (name, digest)| {
             Box::pin(async move {
-                let Some(id) = repository::find(tx.connection, name).await? else {
+                let Some(id) = repository::find(tx.connection(), name).await? else {
                     return Ok(None);
                 };
+                tx.hold_manifest(id, digest.as_str()).await?;
                 let mut step = Step::default();
                 let is_there = tx.delete_one(id, name, digest.as_str(), &mut step).await?;
                 Ok(is_there.then_some(step))
@@ -98,6 +100,7 @@ impl Database {
                 while rows < ROWS_MAX.into() && step.left.is_empty() {
                     let Some(digest) = digests.pop() else { break };
                     rows += 1;
+                    tx.hold_manifest(id, &digest).await?;
                     if tx.is_named(id, &digest).await? {
                         continue;
                     }
@@ -152,6 +155,9 @@ impl Database {
                 let mut page: Vec<String> = tx.all(statement, (id, last, ROWS_MAX)).await?;
                 let looked_at = page.len() as u64;
                 let Some(end) = page.pop() else { return Ok((0, None)) };
+                let held = "repository_blobs
+                     WHERE repository = $1 AND digest > $2 AND digest <= $3 ORDER BY digest";
+                tx.hold(held, (id, last, &end), Lock::Update).await?;
                 let statement = "DELETE FROM repository_blobs AS l
                      WHERE l.repository = $1 AND l.digest > $2 AND l.digest <= $3 AND NOT EXISTS (
                          SELECT 1 FROM manifest_references m
@@ -170,6 +176,12 @@ impl Database {
 }
 
 impl Transaction<'_> {
+    /// Nobody comes to need it while it is deleted.
+    async fn hold_manifest(&mut self, id: RepositoryId, digest: &str) -> Result<(), Error> {
+        let statement = "manifests WHERE repository = $1 AND digest = $2";
+        self.hold(statement, (id, digest), Lock::Update).await.map(drop)
+    }
+
     /// Deletes one manifest with its tags. `false` when it is not there.
     async fn delete_one(
         &mut self,

@@ -28,6 +28,18 @@ pub enum Error {
     /// of it is kept.
     #[error("the database is busy")]
     Busy,
+    /// What a write rests on was changed by another before it could be held. It is repeated.
+    #[error("the database was changed meanwhile")]
+    Overtaken,
+    /// The server of the database does not answer, or may not be written just now.
+    #[error("the database does not answer")]
+    Away(#[source] sqlx::Error),
+    /// The server of the database is not one that registries can be kept in.
+    #[error("{0}")]
+    Unfit(String),
+    /// What was asked for is done with a file of SQLite.
+    #[error("the database is in PostgreSQL, where this cannot be done yet: copy it with pg_dump")]
+    OfSqlite,
     /// A manifest requires these, and its repository lacks them. Nothing is stored.
     #[error("{} digests that the manifest names are not there", .0.len())]
     Missing(Vec<Digest>),

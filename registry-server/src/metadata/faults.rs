@@ -5,9 +5,8 @@ use std::{path::Path, sync::Arc};
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 
 use super::{
-    Cache, Database, Error, Writer, options,
+    Cache, Database, Engine, Error, Writer, options,
     readers::{self, Readers},
-    statement::Statements,
 };
 use crate::faults::Faults;
 
@@ -36,7 +35,8 @@ impl Database {
         let cache = Arc::new(Cache::new());
         let step = move || progress.step();
         let writer = Writer::start_checked(writer, Arc::clone(&cache), STEPS, step).await?;
-        Ok(Self { readers, writer, cache, path: path.into(), closing: Arc::default() })
+        let engine = Engine::Sqlite { path: path.into(), closing: Arc::default(), writer };
+        Ok(Self { readers, engine, cache })
     }
 
     /// Makes a database of what statements say, that another program wrote.
@@ -49,7 +49,7 @@ impl Database {
 
     /// Writes what no program of ours writes.
     pub(crate) async fn spoil(&self, statement: &'static str) {
-        let mut connection = options(self.path()).connect().await.unwrap();
+        let mut connection = options(self.path().expect("a file")).connect().await.unwrap();
         sqlx::query(statement).execute(&mut connection).await.unwrap();
     }
 
@@ -57,7 +57,7 @@ impl Database {
     pub(crate) async fn broken_rules(&self) -> Result<Vec<String>, Error> {
         let rows: Vec<(String, Option<i64>)> =
             sqlx::query_as("SELECT \"table\", rowid FROM pragma_foreign_key_check")
-                .fetch_all(self.reader().await?.connection())
+                .fetch_all(self.reader().await?.sqlite()?)
                 .await?;
         let dangling: Vec<String> = sqlx::query_scalar(
             "SELECT m.digest FROM manifest_references m
@@ -65,7 +65,7 @@ impl Database {
                  SELECT 1 FROM repository_blobs l JOIN blobs b ON b.digest = l.digest
                  WHERE l.repository = m.repository AND l.digest = m.digest)",
         )
-        .fetch_all(self.reader().await?.connection())
+        .fetch_all(self.reader().await?.sqlite()?)
         .await?;
         Ok(rows.into_iter().map(|(table, _)| table).chain(dangling).collect())
     }
@@ -76,13 +76,13 @@ impl Database {
             "SELECT COUNT(*) FROM manifest_references r WHERE r.kind IN ('child', 'subject')
                      AND NOT EXISTS (SELECT 1 FROM manifests m
                                      WHERE m.repository = r.repository AND m.digest = r.digest)";
-        Ok(sqlx::query_scalar(query).fetch_one(self.reader().await?.connection()).await?)
+        Ok(sqlx::query_scalar(query).fetch_one(self.reader().await?.sqlite()?).await?)
     }
 
     /// How many blobs, upload sessions and manifests there are.
     pub(crate) async fn rows(&self) -> Result<(i64, i64, i64), Error> {
         let query = "SELECT (SELECT COUNT(*) FROM blobs), (SELECT COUNT(*) FROM uploads),
                      (SELECT COUNT(*) FROM manifests)";
-        Ok(sqlx::query_as(query).fetch_one(self.reader().await?.connection()).await?)
+        Ok(sqlx::query_as(query).fetch_one(self.reader().await?.sqlite()?).await?)
     }
 }

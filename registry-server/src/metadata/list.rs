@@ -2,9 +2,8 @@
 //! PostgreSQL gets it from its first migration.
 
 use serde_json::Value;
-use sqlx::sqlite::SqliteArguments;
 
-use super::{Error, column::Bind};
+use super::{Error, column::Bind, connection::Places};
 
 /// Rows of texts. Column `n` of a row is `value ->> n`.
 #[derive(Debug)]
@@ -17,7 +16,7 @@ impl List {
 }
 
 impl Bind for List {
-    fn bind(&self, places: &mut SqliteArguments) -> Result<(), Error> {
+    fn bind(&self, places: &mut Places<'_>) -> Result<(), Error> {
         self.0.bind(places)
     }
 }

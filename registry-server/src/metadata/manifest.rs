@@ -12,6 +12,7 @@ use super::{
     Database, Error, Transaction, Value,
     key::Key,
     list::List,
+    lock::Lock,
     repository::{self, RepositoryId},
     statement::Statements,
 };
@@ -229,7 +230,7 @@ impl Transaction<'_> {
         new: &NewManifest,
         now: UnixSeconds,
     ) -> Result<(), Error> {
-        let id = repository::ensure(self.connection, repository).await?;
+        let id = repository::ensure(self, repository).await?;
         let missing = self.missing(id, &new.references).await?;
         if !missing.is_empty() {
             return Err(Error::Missing(missing));
@@ -251,13 +252,25 @@ impl Transaction<'_> {
              AND b.digest = l.digest AND b.damaged IS NULL)";
         let manifests = "SELECT w.value ->> 0 FROM json_each($2) w WHERE NOT EXISTS (
              SELECT 1 FROM manifests m WHERE m.repository = $1 AND m.digest = w.value ->> 0)";
+        let held_manifests = "manifests WHERE repository = $1
+             AND digest IN (SELECT value ->> 0 FROM json_each($2)) ORDER BY digest";
+        let held_blobs = "repository_blobs WHERE repository = $1
+             AND digest IN (SELECT value ->> 0 FROM json_each($2)) ORDER BY digest";
         let mut missing: Vec<Digest> = Vec::new();
-        for (are_blobs, statement) in [(true, blobs), (false, manifests)] {
+        for (are_blobs, statement, held, lock) in [
+            (false, manifests, held_manifests, Lock::NoKeyUpdate),
+            (true, blobs, held_blobs, Lock::KeyShare),
+        ] {
             let is_one = |it: &&Named| it.required && it.kind.is_blob() == are_blobs;
             let required = references.iter().filter(is_one).map(|it| [it.digest.as_str()]);
             let required: Vec<_> = required.collect();
             if !required.is_empty() {
-                missing.extend(self.all(statement, (repository, List::of(required))).await?);
+                let required = (repository, List::of(required));
+                self.hold(held, &required, lock).await?;
+                // Blobs are told first, and held last.
+                let mut found: Vec<Digest> = self.all(statement, required).await?;
+                found.append(&mut missing);
+                missing = found;
             }
         }
         Ok(missing)

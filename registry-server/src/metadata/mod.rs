@@ -1,13 +1,16 @@
-//! The registry's metadata in SQLite: repositories, links, manifests, tags, upload sessions.
+//! The registry's metadata in SQLite or PostgreSQL: repositories, links, manifests, tags, upload sessions.
 //!
-//! One writer commits what is queued together; several connections read. A file per noun holds the
-//! queries about it, each written once; what is SQLite's own lies in `sqlite`. Nothing here knows HTTP or what a right is.
+//! In SQLite one writer commits what is queued together, and several connections read; in PostgreSQL each
+//! write is a transaction of its own, with locks. A file per noun holds the queries about it, each written
+//! once; what is an engine's own lies in `sqlite`, `writer` and `postgres`. Nothing here knows HTTP or what
+//! a right is.
 
 mod asker;
 pub(crate) mod blob;
 pub(crate) mod cache;
 pub(crate) mod collection;
 mod column;
+mod connection;
 pub(crate) mod dead;
 pub(crate) mod deletion;
 mod error;
@@ -17,7 +20,11 @@ pub(crate) mod import;
 pub mod inventory;
 mod key;
 mod list;
+mod lock;
 pub(crate) mod manifest;
+pub mod postgres;
+#[cfg(test)]
+mod races;
 mod readers;
 pub(crate) mod referrer;
 pub(crate) mod repository;
@@ -43,7 +50,7 @@ use std::{
 use berth_shared::{digest::Digest, sqlite::pending};
 use futures_util::future::BoxFuture;
 use sqlx::{
-    ConnectOptions, SqliteConnection,
+    ConnectOptions, PgPool, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::time::timeout;
@@ -74,11 +81,20 @@ enum Value {
 #[derive(Clone, Debug)]
 pub struct Database {
     readers: Readers,
-    writer: Writer,
+    engine: Engine,
     cache: Arc<Cache>,
-    path: Arc<Path>,
-    /// What is being read is given up.
-    closing: Arc<AtomicBool>,
+}
+
+/// Where it is, and who writes there.
+#[derive(Clone, Debug)]
+enum Engine {
+    Sqlite {
+        path: Arc<Path>,
+        /// What is being read is given up.
+        closing: Arc<AtomicBool>,
+        writer: Writer,
+    },
+    Postgres(postgres::Writer),
 }
 
 impl Database {
@@ -117,7 +133,37 @@ impl Database {
         let readers = Readers::connect(readers::pool(&closing), read_only).await?;
         let cache = Arc::new(Cache::new());
         let writer = Writer::start(connection, Arc::clone(&cache)).await?;
-        Ok(Self { readers, writer, cache, path: path.into(), closing })
+        let engine = Engine::Sqlite { path: path.into(), closing, writer };
+        Ok(Self { readers, engine, cache })
+    }
+
+    /// Opens the database at a PostgreSQL server, making its tables where they are missing and migrating
+    /// them where they are older.
+    ///
+    /// # Errors
+    /// When the server does not answer, is none that registries can be kept in, or the tables were
+    /// written by a newer program.
+    pub async fn connect(settings: &postgres::Settings) -> Result<Self, Error> {
+        Ok(Self::over(postgres::open(settings).await?, settings))
+    }
+
+    /// The same to read beside a server that runs.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect), and when the tables were written by another version.
+    pub async fn connect_beside(settings: &postgres::Settings) -> Result<Self, Error> {
+        Ok(Self::over(postgres::open_beside(settings).await?, settings))
+    }
+
+    /// Half of the connections are for lookups, a quarter for the server's own, and a quarter write.
+    fn over(pool: PgPool, settings: &postgres::Settings) -> Self {
+        let quarter = (settings.connections_max as usize / 4).max(1);
+        let cache = Arc::new(Cache::shared());
+        let readers =
+            Readers::of_postgres(pool.clone(), settings.answer_time(), 2 * quarter, quarter);
+        let writer =
+            postgres::Writer::new(pool, settings.answer_time(), quarter, Arc::clone(&cache));
+        Self { readers, engine: Engine::Postgres(writer), cache }
     }
 
     /// Opens the database of a server that runs, to read it beside that.
@@ -157,7 +203,11 @@ impl Database {
     /// # Errors
     /// When it does not, or the writer has ended.
     pub async fn check(&self) -> Result<(), Error> {
-        if self.writer.has_ended() {
+        let has_ended = match &self.engine {
+            Engine::Sqlite { writer, .. } => writer.has_ended(),
+            Engine::Postgres(writer) => writer.has_ended(),
+        };
+        if has_ended {
             return Err(Error::Closed);
         }
         self.reader().await?.run("SELECT 1", ()).await.map(drop)
@@ -167,21 +217,37 @@ impl Database {
     /// in its one file. What is not begun fails, and what is at work may come to its end, within
     /// seconds.
     pub(crate) async fn close(&self) {
-        self.closing.store(true, Ordering::Relaxed);
-        // The last connection brings the journal into the database, and those that read may not. One
-        // that still reads leaves the journal to the next start.
-        let _ = timeout(CLOSE_TIME, self.readers.close()).await;
-        self.writer.close().await;
+        match &self.engine {
+            Engine::Sqlite { closing, writer, .. } => {
+                closing.store(true, Ordering::Relaxed);
+                // The last connection brings the journal into the database, and those that read may
+                // not. One that still reads leaves the journal to the next start.
+                let _ = timeout(CLOSE_TIME, self.readers.close()).await;
+                writer.close().await;
+            }
+            Engine::Postgres(writer) => {
+                if timeout(CLOSE_TIME, writer.close()).await.is_err() {
+                    tracing::warn!("the database is still asked at the end");
+                }
+            }
+        }
     }
 
     /// Lets a write wait no longer for its turn than this, and be at work for a third of it.
     pub(crate) fn limit_writes(&self, most: Duration) {
-        self.writer.set_limit(most);
+        match &self.engine {
+            Engine::Sqlite { writer, .. } => writer.set_limit(most),
+            // Its statements have their time there.
+            Engine::Postgres(_) => {}
+        }
     }
 
-    /// Where it lies.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// The file that it is in, if it is in one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match &self.engine {
+            Engine::Sqlite { path, .. } => Some(path),
+            Engine::Postgres(_) => None,
+        }
     }
 
     /// A connection to look things up with, when it is the turn of the [`Asker`] in whose name this
@@ -264,7 +330,7 @@ mod tests {
                     let insert = "INSERT INTO _sqlx_migrations
                         (version, description, success, checksum, execution_time)
                         VALUES (1000000, 'from the future', TRUE, x'00', 0)";
-                    sqlx::query(insert).execute(&mut *tx.connection).await.map_err(Error::from)
+                    tx.run(insert, ()).await
                 })
             })
             .await

@@ -13,9 +13,10 @@ use std::{
 };
 
 use berth_shared::serve::budget::Reservation;
+use futures_util::FutureExt;
 use log::LevelFilter;
 use sqlx::{
-    Sqlite, SqliteConnection, SqlitePool,
+    Connection as _, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
@@ -24,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Error, Turns, statement::Statements};
+use super::{Error, Turns, connection::Connection, postgres::returned, statement::Statements};
 
 /// Connections that read for clients at once.
 const LOOKUPS_MAX: u32 = 8;
@@ -48,15 +49,32 @@ const PAGE_CACHE_KIB: &str = "-1000";
 /// The connections; clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Readers {
-    pool: SqlitePool,
+    pool: Pool,
     lookups: Turns,
     own: Arc<Semaphore>,
 }
 
+#[derive(Clone, Debug)]
+enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool, Duration),
+}
+
 /// A connection that reads, until dropped.
 pub(super) struct Reader {
-    connection: PoolConnection<Sqlite>,
+    connection: Pooled,
     turn: Option<Turn>,
+}
+
+enum Pooled {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>, Duration),
+}
+
+/// Several statements of one moment.
+pub(super) enum Snapshot<'r> {
+    Sqlite(sqlx::Transaction<'r, Sqlite>),
+    Postgres(sqlx::Transaction<'r, Postgres>, Duration),
 }
 
 /// A client's, or the server's own; dropped when another may read.
@@ -68,17 +86,35 @@ impl Readers {
         options: SqliteConnectOptions,
     ) -> Result<Self, Error> {
         let options = options.pragma("cache_size", PAGE_CACHE_KIB);
-        Ok(Self {
-            pool: pool.connect_with(options).await?,
-            lookups: Turns::new("LOOKUPS_MAX", LOOKUPS_MAX as usize),
-            own: Arc::new(Semaphore::new(OWN_MAX as usize)),
-        })
+        let pool = Pool::Sqlite(pool.connect_with(options).await?);
+        Ok(Self::over(pool, LOOKUPS_MAX as usize, OWN_MAX as usize))
+    }
+
+    /// Over a pool whose other connections write, and whose server is waited for so long.
+    pub(super) fn of_postgres(
+        pool: PgPool,
+        answer_time: Duration,
+        lookups: usize,
+        own: usize,
+    ) -> Self {
+        Self::over(Pool::Postgres(pool, answer_time), lookups, own)
+    }
+
+    fn over(pool: Pool, lookups: usize, own: usize) -> Self {
+        let lookups = Turns::new("LOOKUPS_MAX", lookups);
+        Self { pool, lookups, own: Arc::new(Semaphore::new(own)) }
     }
 
     /// A connection, when it is the asker's turn.
     pub(super) async fn get(&self) -> Result<Reader, Error> {
         let turn = self.turn().await?;
-        Ok(Reader { connection: self.pool.acquire().await?, turn: Some(turn) })
+        let connection = match &self.pool {
+            Pool::Sqlite(pool) => Pooled::Sqlite(pool.acquire().await?),
+            Pool::Postgres(pool, time) => {
+                Pooled::Postgres(pool.acquire().await.map_err(Error::of_postgres)?, *time)
+            }
+        };
+        Ok(Reader { connection, turn: Some(turn) })
     }
 
     async fn turn(&self) -> Result<Turn, Error> {
@@ -92,13 +128,51 @@ impl Readers {
 
     /// Waits until all are back, and gives out none any more.
     pub(super) async fn close(&self) {
-        self.pool.close().await;
+        match &self.pool {
+            Pool::Sqlite(pool) => pool.close().await,
+            Pool::Postgres(pool, _) => pool.close().await,
+        }
+    }
+}
+
+impl Reader {
+    /// The connection, for what SQLite alone has.
+    pub(super) fn sqlite(&mut self) -> Result<&mut SqliteConnection, Error> {
+        match &mut self.connection {
+            Pooled::Sqlite(connection) => Ok(connection),
+            Pooled::Postgres(..) => Err(Error::OfSqlite),
+        }
+    }
+
+    /// What is asked until it is dropped is of one moment.
+    pub(super) async fn snapshot(&mut self) -> Result<Snapshot<'_>, Error> {
+        const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        Ok(match &mut self.connection {
+            Pooled::Sqlite(connection) => Snapshot::Sqlite(connection.begin().await?),
+            Pooled::Postgres(connection, time) => {
+                let begun = timeout(*time, connection.begin_with(READ)).await;
+                let begun = begun.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+                Snapshot::Postgres(begun.map_err(Error::of_postgres)?, *time)
+            }
+        })
     }
 }
 
 impl Statements for Reader {
-    fn connection(&mut self) -> &mut SqliteConnection {
-        &mut self.connection
+    fn connection(&mut self) -> Connection<'_> {
+        match &mut self.connection {
+            Pooled::Sqlite(connection) => Connection::Sqlite(connection),
+            Pooled::Postgres(connection, time) => Connection::Postgres(connection, *time),
+        }
+    }
+}
+
+impl Statements for Snapshot<'_> {
+    fn connection(&mut self) -> Connection<'_> {
+        match self {
+            Self::Sqlite(connection) => Connection::Sqlite(connection),
+            Self::Postgres(connection, time) => Connection::Postgres(connection, *time),
+        }
     }
 }
 
@@ -106,7 +180,11 @@ impl Drop for Reader {
     fn drop(&mut self) {
         // Also where its client left in the middle of a statement, the turn lasts until that has
         // come to its end and the connection is free.
-        let (returned, turn) = (self.connection.return_to_pool(), self.turn.take());
+        let returned = match &mut self.connection {
+            Pooled::Sqlite(connection) => connection.return_to_pool().left_future(),
+            Pooled::Postgres(connection, _) => returned(connection).right_future(),
+        };
+        let turn = self.turn.take();
         tokio::spawn(async move {
             returned.await;
             drop(turn);
@@ -139,7 +217,7 @@ pub(super) fn pool(closing: &Arc<AtomicBool>) -> SqlitePoolOptions {
 #[cfg(test)]
 mod tests {
     use berth_shared::{claimant::Claimant, clock::Clock, digest::Algorithm, subject::Subject};
-    use futures_util::{FutureExt, future::BoxFuture};
+    use futures_util::future::BoxFuture;
     use tokio::task::{JoinSet, yield_now};
 
     use super::*;
@@ -266,8 +344,7 @@ mod tests {
         let (_directory, database) = open().await;
         for _ in 0..LOOKUPS_MAX / 4 {
             let mut reader = client("mallory").scope(database.reader()).await.unwrap();
-            let mut reading =
-                Box::pin(async move { sqlx::query(LONG).execute(reader.connection()).await });
+            let mut reading = Box::pin(async move { reader.run(LONG, ()).await });
             let begun = async {
                 for _ in 0..10 {
                     yield_now().await;

@@ -3,14 +3,14 @@
 //! A pusher chooses how large annotations are, so a page is measured before a row of it is read.
 
 use berth_shared::{digest::Digest, name::RepositoryName};
-use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use sqlx::AssertSqlSafe;
 
 use super::{
     Database, Error,
     column::Bind,
+    readers::Snapshot,
     repository::RepositoryId,
-    statement::{Row, Statements, query, row},
+    statement::{Statements, row},
 };
 
 /// How much a page of referrers has at most, as the distribution specification has it for manifests.
@@ -85,7 +85,7 @@ impl Database {
     ) -> Result<Answer, Error> {
         // What is measured is what is read.
         let mut reader = self.reader().await?;
-        let mut snapshot = reader.connection().begin().await?;
+        let mut snapshot = reader.snapshot().await?;
         let page = measure(&mut snapshot, wanted).await?;
         if page.bytes > bytes_max {
             return Ok(Answer::TooLarge(page.bytes));
@@ -144,15 +144,14 @@ impl Wanted<'_> {
 }
 
 /// Looks at lengths alone.
-async fn measure(connection: &mut SqliteConnection, wanted: Wanted<'_>) -> Result<Measured, Error> {
+async fn measure(snapshot: &mut Snapshot<'_>, wanted: Wanted<'_>) -> Result<Measured, Error> {
     let mut page = Measured { count: 0, bytes: 0, end: wanted.last.to_owned(), more: false };
     if wanted.limit == 0 {
         return Ok(page);
     }
-    let look = query(wanted.select(LENGTH), wanted.values(wanted.limit + 1))?;
-    let mut rows = look.fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        let (end, bytes): (_, u64) = Row::of(&row)?;
+    let lengths = snapshot.all(wanted.select(LENGTH), wanted.values(wanted.limit + 1)).await?;
+    for (end, bytes) in lengths {
+        let bytes: u64 = bytes;
         let bytes = usize::try_from(bytes).unwrap_or(0).saturating_add(DESCRIPTOR_BYTES);
         let is_full = page.count == wanted.limit
             || (page.count > 0 && page.bytes.saturating_add(bytes) > PAGE_BYTES_MAX);

@@ -1,12 +1,13 @@
 //! Repositories: a name, and the number that the other tables know it by.
 
 use berth_shared::name::RepositoryName;
-use sqlx::SqliteConnection;
 
 use super::{
-    Database, Error,
+    Database, Error, Transaction,
     column::same,
+    connection::Connection,
     list::List,
+    lock::Lock,
     statement::{Statements, row},
 };
 use crate::reach::Span;
@@ -23,6 +24,8 @@ pub(crate) struct Listed {
     pub(crate) has_manifests: bool,
 }
 
+const ID: &str = "SELECT id FROM repositories WHERE name = $1";
+
 same!(RepositoryId);
 row!(Listed { name, has_manifests });
 
@@ -31,25 +34,34 @@ pub(super) fn listed(spans: &[Span]) -> List {
     List::of(spans.iter().map(|span| [span.from.as_str(), span.to.as_str()]))
 }
 
-/// The number of `name`, giving it one where it has none.
+/// How often the number of a repository is looked for that others make and delete meanwhile.
+const TRIES_MAX: usize = 3;
+
+/// The number of `name`, giving it one where it has none. It is kept until the transaction ends.
 pub(super) async fn ensure(
-    connection: &mut SqliteConnection,
+    tx: &mut Transaction<'_>,
     name: &RepositoryName,
 ) -> Result<RepositoryId, Error> {
-    match find(connection, name).await? {
-        Some(id) => Ok(id),
-        None => {
-            connection.one("INSERT INTO repositories (name) VALUES ($1) RETURNING id", name).await
+    for _ in 0..TRIES_MAX {
+        let find = tx.locking(ID, Lock::KeyShare);
+        if let Some(id) = tx.optional(find, name).await? {
+            return Ok(id);
+        }
+        let statement = "INSERT INTO repositories (name) VALUES ($1)
+             ON CONFLICT (name) DO NOTHING RETURNING id";
+        if let Some(id) = tx.optional(statement, name).await? {
+            return Ok(id);
         }
     }
+    Err(Error::Overtaken)
 }
 
 /// The number of `name`, if it has one.
 pub(super) async fn find(
-    connection: &mut SqliteConnection,
+    mut connection: Connection<'_>,
     name: &RepositoryName,
 ) -> Result<Option<RepositoryId>, Error> {
-    connection.optional("SELECT id FROM repositories WHERE name = $1", name).await
+    connection.optional(ID, name).await
 }
 
 impl Database {

@@ -40,7 +40,7 @@ impl Database {
         let readers = self.readers.clone();
         Box::pin(async move {
             let mut reader = readers.get().await?;
-            Ok(snapshot(reader.connection(), &to).await?)
+            Ok(snapshot(reader.sqlite()?, &to).await?)
         })
     }
 
@@ -56,12 +56,12 @@ impl Database {
     /// # Errors
     /// When a database does not answer.
     pub(crate) async fn foreign_schema(&self) -> Result<Option<String>, Error> {
-        Ok(foreign_schema(self.reader().await?.connection(), &MIGRATIONS).await?)
+        Ok(foreign_schema(self.reader().await?.sqlite()?, &MIGRATIONS).await?)
     }
 
     /// A copy of the database in a directory of its own, which lasts as long as the result.
     pub(crate) async fn copy(&self) -> Result<(Self, TempDir), Error> {
-        let beside = directory_of(self.path());
+        let beside = directory_of(self.path().ok_or(Error::OfSqlite)?);
         let directory =
             tempfile::Builder::new().prefix("copy-").tempdir_in(beside).map_err(sqlx::Error::Io)?;
         let path = directory.path().join("registry.db");

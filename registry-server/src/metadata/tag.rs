@@ -108,7 +108,7 @@ impl Database {
         let given = (repository.clone(), tag.clone());
         self.write(given, move |tx, (repository, tag)| {
             Box::pin(async move {
-                let Some(id) = repository::find(tx.connection, repository).await? else {
+                let Some(id) = repository::find(tx.connection(), repository).await? else {
                     return Ok(None);
                 };
                 tx.touch_tagged(id, tag, now).await?;
@@ -142,7 +142,7 @@ impl Transaction<'_> {
         digest: &Digest,
         now: UnixSeconds,
     ) -> Result<(), Error> {
-        let id = repository::ensure(self.connection, repository).await?;
+        let id = repository::ensure(self, repository).await?;
         self.touch_tagged(id, tag, now).await?;
         let statement = "INSERT INTO tags (repository, name, digest, updated)
              VALUES ($1, $2, $3, $4)

@@ -7,7 +7,8 @@ use berth_shared::{clock::UnixSeconds, digest::Digest, tag::Tag};
 use sqlx::AssertSqlSafe;
 
 use super::{
-    Database, Error, Transaction, key::Key, repository::RepositoryId, statement::Statements,
+    Database, Error, Transaction, key::Key, lock::Lock, repository::RepositoryId,
+    statement::Statements,
 };
 
 /// Manifests that one push touches at most, those first that it names itself: as many as one
@@ -27,6 +28,12 @@ impl Database {
                     Key::Manifest(repository, digest) => ("manifest_touches", repository, digest),
                     Key::BlobEverywhere | Key::Tag(..) => return Ok(false),
                 };
+                // The row of its touch is another one than what collection holds.
+                let manifest = "manifests WHERE digest = $2
+                     AND repository = (SELECT id FROM repositories WHERE name = $1)";
+                if let Key::Manifest(..) = key {
+                    tx.hold(manifest, (repository, digest), Lock::KeyShare).await?;
+                }
                 let statement = format!(
                     "UPDATE {table} SET touched = $3 WHERE digest = $2
                      AND repository = (SELECT id FROM repositories WHERE name = $1)"

@@ -1,13 +1,11 @@
 //! What queries write through.
 
-use sqlx::SqliteConnection;
-
-use super::key::Key;
+use super::{connection::Connection, key::Key};
 
 /// What work on the database gets: a connection inside a transaction, and a list of what the
 /// commit makes stale.
 pub(super) struct Transaction<'c> {
-    pub(super) connection: &'c mut SqliteConnection,
+    pub(super) connection: Connection<'c>,
     /// What the cache is to drop once this has committed.
     pub(super) stale: &'c mut Vec<Key>,
 }

@@ -219,6 +219,9 @@ pub enum Error {
     /// The registry ends.
     #[error("the registry is shutting down: try again in a few seconds")]
     Closing,
+    /// The database does not answer.
+    #[error("the database does not answer: try again in a few seconds")]
+    DatabaseAway(#[source] metadata::Error),
     /// The database failed.
     #[error("the database failed")]
     Metadata(#[source] metadata::Error),
@@ -230,6 +233,7 @@ impl From<metadata::Error> for Error {
             metadata::Error::Busy => Self::WriterBusy,
             metadata::Error::TooManyLookups(busy) => Self::Busy(busy),
             metadata::Error::Closed => Self::Closing,
+            error @ metadata::Error::Away(_) => Self::DatabaseAway(error),
             metadata::Error::Missing(digests) => Self::ManifestReferencesUnknown(digests),
             error => Self::Metadata(error),
         }

@@ -1,32 +1,36 @@
-//! A time as a file of SQLite keeps it: a number of seconds.
+//! A time as a database keeps it: a number of seconds.
 
-use sqlx::{
-    Decode, Encode, Sqlite, Type,
-    encode::IsNull,
-    error::BoxDynError,
-    sqlite::{SqliteArgumentsBuffer, SqliteTypeInfo, SqliteValueRef},
-};
+use sqlx::{Database, Decode, Encode, Type, encode::IsNull, error::BoxDynError};
 
 use crate::clock::UnixSeconds;
 
-impl Type<Sqlite> for UnixSeconds {
-    fn type_info() -> SqliteTypeInfo {
-        <i64 as Type<Sqlite>>::type_info()
+impl<DB: Database> Type<DB> for UnixSeconds
+where
+    i64: Type<DB>,
+{
+    fn type_info() -> DB::TypeInfo {
+        <i64 as Type<DB>>::type_info()
     }
 
-    fn compatible(other: &SqliteTypeInfo) -> bool {
-        <i64 as Type<Sqlite>>::compatible(other)
-    }
-}
-
-impl Encode<'_, Sqlite> for UnixSeconds {
-    fn encode_by_ref(&self, place: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
-        self.get().encode(place)
+    fn compatible(other: &DB::TypeInfo) -> bool {
+        <i64 as Type<DB>>::compatible(other)
     }
 }
 
-impl Decode<'_, Sqlite> for UnixSeconds {
-    fn decode(value: SqliteValueRef<'_>) -> Result<Self, BoxDynError> {
+impl<'q, DB: Database> Encode<'q, DB> for UnixSeconds
+where
+    i64: Encode<'q, DB>,
+{
+    fn encode_by_ref(&self, place: &mut DB::ArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        self.get().encode_by_ref(place)
+    }
+}
+
+impl<'r, DB: Database> Decode<'r, DB> for UnixSeconds
+where
+    i64: Decode<'r, DB>,
+{
+    fn decode(value: DB::ValueRef<'r>) -> Result<Self, BoxDynError> {
         i64::decode(value).map(Self::new)
     }
 }

@@ -21,7 +21,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{Connection as _, SqliteConnection};
 use tokio::{
     sync::oneshot,
     time::{sleep, timeout},
@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use queue::Queue;
 use watch::Watch;
 
-use super::{Asker, Cache, Database, Error, Transaction, key::Key};
+use super::{Asker, Cache, Database, Engine, Error, Transaction, connection::Connection, key::Key};
 
 /// Work that is committed together.
 const BATCH: usize = 64;
@@ -120,7 +120,10 @@ impl Database {
         T: Send + 'static,
         W: Work<G, T>,
     {
-        let Writer { queue, watch, .. } = &self.writer;
+        let Writer { queue, watch, .. } = match &self.engine {
+            Engine::Sqlite { writer, .. } => writer,
+            Engine::Postgres(writer) => return writer.write(given, work).await,
+        };
         let (reply, mut answer) = oneshot::channel();
         let job = Pending { given, work, result: None, reply };
         let place = queue.0.put(Asker::current(), Box::new(job))?;
@@ -213,7 +216,8 @@ impl Open {
     async fn work_on(&mut self, job: &mut dyn Job, stale: &mut Vec<Key>) -> Result<(), Error> {
         self.execute("SAVEPOINT work").await?;
         self.watch.begin();
-        let mut transaction = Transaction { connection: &mut self.connection, stale };
+        let mut transaction =
+            Transaction { connection: Connection::Sqlite(&mut self.connection), stale };
         let done = tokio::select! {
             done = job.run(&mut transaction) => done,
             () = self.watch.over() => false,

@@ -17,11 +17,7 @@ async fn open() -> (tempfile::TempDir, Database) {
 }
 
 async fn insert(transaction: &mut Transaction<'_>, name: &str) -> Result<(), Error> {
-    sqlx::query("INSERT INTO repositories (name) VALUES ($1)")
-        .bind(name)
-        .execute(&mut *transaction.connection)
-        .await?;
-    Ok(())
+    transaction.run("INSERT INTO repositories (name) VALUES ($1)", name).await.map(drop)
 }
 
 async fn write(database: &Database, name: &str) -> Result<(), Error> {
@@ -29,8 +25,8 @@ async fn write(database: &Database, name: &str) -> Result<(), Error> {
 }
 
 async fn names(database: &Database) -> Vec<String> {
-    let query = sqlx::query_scalar("SELECT name FROM repositories ORDER BY name");
-    query.fetch_all(database.reader().await.unwrap().connection()).await.unwrap()
+    let statement = "SELECT name FROM repositories ORDER BY name";
+    database.reader().await.unwrap().all(statement, ()).await.unwrap()
 }
 
 /// Writes a row and then goes on with `then` for ever.
@@ -40,7 +36,7 @@ async fn write_for_ever(database: &Database, then: String) -> Result<(), Error> 
             insert(tx, "endless").await?;
             loop {
                 let statement = sqlx::AssertSqlSafe(then.clone());
-                sqlx::query(statement).execute(&mut *tx.connection).await?;
+                tx.run(statement, ()).await?;
             }
         })
     });
@@ -69,7 +65,8 @@ async fn hold(database: &Database) -> (oneshot::Sender<()>, tokio::task::JoinHan
 }
 
 async fn until_queued(database: &Database, number: usize) {
-    while database.writer.queue.0.len() != number {
+    let Engine::Sqlite { writer, .. } = &database.engine else { panic!("its writer queues") };
+    while writer.queue.0.len() != number {
         yield_now().await;
     }
 }
@@ -176,7 +173,7 @@ async fn closing_drops_what_is_not_begun_and_interrupts_what_is() {
     let mut reader = database.reader().await.unwrap();
     let read = tokio::spawn(async move {
         let statement = sqlx::AssertSqlSafe(format!("{FOR_EVER} SELECT COUNT(*) FROM c"));
-        sqlx::query(statement).execute(reader.connection()).await.map(drop)
+        reader.run(statement, ()).await.map(drop)
     });
     database.close().await;
     let (mut dropped, mut interrupted) = (0, 0);

@@ -102,9 +102,9 @@ pub(crate) fn read_manifest(
         return Err(invalid(TooMany.to_string()));
     }
     let artifact_type = content.referrer_type();
-    if artifact_type.is_some_and(|artifact_type| artifact_type.len() > ARTIFACT_TYPE_BYTES_MAX) {
+    if artifact_type.is_some_and(|it| it.len() > ARTIFACT_TYPE_BYTES_MAX || it.contains('\0')) {
         return Err(invalid(format!(
-            "the artifact type is longer than {ARTIFACT_TYPE_BYTES_MAX} bytes"
+            "the artifact type is longer than {ARTIFACT_TYPE_BYTES_MAX} bytes, or has a NUL in it"
         )));
     }
     let artifact_type = artifact_type.map(ToOwned::to_owned);
@@ -387,5 +387,7 @@ mod tests {
             let text = format!(r#"{{"schemaVersion":2,"artifactType":"{long}"}}"#);
             assert_eq!(read(None, &text).is_ok(), good, "{length}");
         }
+        let text = r#"{"schemaVersion":2,"artifactType":"a/b\u0000"}"#;
+        assert!(read(None, text).is_err());
     }
 }
