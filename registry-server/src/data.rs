@@ -7,11 +7,16 @@ use std::{
     sync::Arc,
 };
 
-use berth_shared::{clock::Clock, files::try_lock, serve::tls::TlsError, unix_owner::Owner};
+use berth_shared::{
+    clock::Clock,
+    files::{SMALL_FILE_BYTES_MAX, read_at_most, replace, try_lock},
+    serve::tls::TlsError,
+    unix_owner::Owner,
+};
 
 use crate::{
     config::Config,
-    metadata::{self, Database},
+    metadata::{self, Database, postgres::Origin},
     registry::Registry,
     storage::disk::{DiskStore, How, TakingIn},
 };
@@ -21,6 +26,9 @@ pub const CONTROL_SOCKET: &str = "registry.sock";
 
 /// The database's name there, where it is SQLite's.
 pub const DATABASE: &str = "registry.db";
+
+/// The file that says which database the objects belong to, where it is PostgreSQL's.
+const ORIGIN: &str = "database.id";
 
 /// The server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +59,15 @@ pub enum StartError {
              directory in `data`, or take [database] out"
     )]
     TwoDatabases(String),
+    /// The settings name no database, and the objects belong to one.
+    #[error("{0} says that the rows are in PostgreSQL: put [database] back into the settings")]
+    DatabaseElsewhere(String),
+    /// The objects and the database are not of one registry.
+    #[error(
+        "the objects in {0} and the database that [database] names are not of one registry: each \
+             would take what the other has for lost; a copy of the objects needs their database.id too"
+    )]
+    OtherRegistry(String),
     /// The database cannot be used.
     #[error("the database in {path}")]
     Database {
@@ -113,7 +130,11 @@ pub(crate) async fn open_registry(
 async fn open_database(config: &Config) -> Result<Database, StartError> {
     let path = config.data.join(DATABASE);
     let failed = |place: String| move |source| StartError::Database { path: place, source };
+    let origin = config.data.join(ORIGIN);
     let Some(settings) = &config.database else {
+        if origin.exists() {
+            return Err(StartError::DatabaseElsewhere(origin.display().to_string()));
+        }
         let opened = match config.durable {
             true => Database::open(&path).await,
             false => Database::open_without_durability(&path).await,
@@ -124,7 +145,43 @@ async fn open_database(config: &Config) -> Result<Database, StartError> {
     if path.exists() {
         return Err(StartError::TwoDatabases(path.display().to_string()));
     }
-    Database::connect(settings).await.map_err(failed(settings.url.clone()))
+    let place = settings.place().to_owned();
+    let database = Database::connect(settings).await.map_err(failed(place.clone()))?;
+    if let Some(rows) = database.origin().await.map_err(failed(place))? {
+        join(&config.data, &rows)?;
+    }
+    Ok(database)
+}
+
+/// Sees to it that objects and rows are of one registry. Others' objects would be taken for what nobody
+/// knows of, and deleted.
+fn join(data: &Path, rows: &Origin) -> Result<(), StartError> {
+    let file = data.join(ORIGIN);
+    let prepare = || match read_at_most(&file, SMALL_FILE_BYTES_MAX) {
+        Ok(identity) => Ok(identity.trim_ascii() == rows.identity.as_bytes()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let is_new = rows.is_empty && is_empty(&data.join("objects"))?;
+            if is_new {
+                replace(&file, rows.identity.as_bytes())?;
+            }
+            Ok(is_new)
+        }
+        Err(error) => Err(error),
+    };
+    match prepare().map_err(preparing(&file.display().to_string()))? {
+        true => Ok(()),
+        false => Err(StartError::OtherRegistry(data.display().to_string())),
+    }
+}
+
+/// Whether no object lies there.
+fn is_empty(objects: &Path) -> io::Result<bool> {
+    for shard in fs::read_dir(objects)? {
+        if fs::read_dir(shard?.path())?.next().is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Opens the database to read it beside a server that runs, if one does.
@@ -152,4 +209,35 @@ pub(crate) fn lock(data: &Path) -> Result<File, StartError> {
 pub(crate) fn preparing(what: &str) -> impl FnOnce(io::Error) -> StartError {
     let what = what.to_owned();
     move |source| StartError::Io { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(identity: &str, is_empty: bool) -> Origin {
+        Origin { identity: identity.to_owned(), is_empty }
+    }
+
+    fn made() -> tempfile::TempDir {
+        let data = tempfile::tempdir().unwrap();
+        DiskStore::open(&data.path().join("objects")).unwrap();
+        data
+    }
+
+    #[test]
+    fn objects_and_rows_of_two_registries_do_not_come_together() {
+        let (first, second) = (made(), made());
+        join(first.path(), &rows("a", true)).unwrap();
+        join(first.path(), &rows("a", false)).unwrap();
+        let other = join(first.path(), &rows("b", true));
+        assert!(matches!(other, Err(StartError::OtherRegistry(_))), "{other:?}");
+        // Its blobs lie in another directory.
+        let elsewhere = join(second.path(), &rows("a", false));
+        assert!(matches!(elsewhere, Err(StartError::OtherRegistry(_))), "{elsewhere:?}");
+        // Nobody knows whose these are.
+        fs::write(second.path().join("objects/00/object"), "").unwrap();
+        let unknown = join(second.path(), &rows("c", true));
+        assert!(matches!(unknown, Err(StartError::OtherRegistry(_))), "{unknown:?}");
+    }
 }

@@ -22,5 +22,5 @@ pub(crate) async fn table() -> Option<String> {
     // Few connections for each, since many tests run at once.
     let more = if server.contains('?') { '&' } else { '?' };
     let url = format!("{server}{more}options[search_path]={schema}");
-    Some(format!("[database]\nurl = '{url}'\nconnections_max = 4\n"))
+    Some(format!("[database]\nurl = '{url}'\nconnections_max = 8\n"))
 }

@@ -203,7 +203,7 @@ about_the_file=(backup:: export:: inventory:: a_dry_run_tells caches_are_counted
 modules=(manifests:: push:: pull:: mounts:: lists:: collection:: collection_load:: children:: races:: verification::
     broken_push:: advisories_reading::)
 
-meet() { "$(tests_of registry-server)" --ignored --test-threads 1 metadata::; }
+meet() { "$(tests_of registry-server)" --ignored --test-threads 1; }
 
 black_box() {
     local skipped=() name

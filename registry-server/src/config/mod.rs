@@ -366,9 +366,10 @@ mod tests {
             (&format!("{good}[database]\nurl = 'db'"), "database.url"),
             (&format!("{good}[database]\nurl = 'mysql://db/berth'"), "database.url"),
             (&format!("{good}[database]\nurl = 'postgres://a:b@db/berth'"), "database.url"),
+            (&format!("{good}[database]\nurl = 'postgres://a:b/c?d@db/berth'"), "database.url"),
             (&format!("{good}[database]\nurl = 'postgres://db/berth?password=b'"), "database.url"),
             (
-                &format!("{good}[database]\nurl = 'postgres://db/berth'\nconnections_max = 3"),
+                &format!("{good}[database]\nurl = 'postgres://db/berth'\nconnections_max = 7"),
                 "database.connections_max",
             ),
             (

@@ -105,16 +105,16 @@ impl Database {
         if !matches!(scheme, "postgres" | "postgresql") {
             return Err(ConfigError::value(URL, "must begin with postgres://"));
         }
-        let authority = rest.split(['/', '?']).next().unwrap_or_default();
-        let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+        // A password may hold what ends it elsewhere.
+        let user = rest.rsplit_once('@').map_or("", |(user, _)| user);
         if user.contains(':') || rest.contains("password=") {
             let reason = "must have no password in it: put it into a file, and name that in \
                           database.password_file";
             return Err(ConfigError::value(URL, reason));
         }
         let connections_max = self.connections_max.unwrap_or(16);
-        if connections_max < 4 {
-            return Err(ConfigError::value("database.connections_max", "must be at least 4"));
+        if connections_max < 8 {
+            return Err(ConfigError::value("database.connections_max", "must be at least 8"));
         }
         let statement_secs_max = self.statement_secs_max.unwrap_or(10);
         if statement_secs_max == 0 {

@@ -171,7 +171,9 @@ impl Database {
                     return Ok(Unlinked::NotLinked);
                 };
                 let link = "repository_blobs WHERE repository = $1 AND digest = $2";
-                tx.hold(link, (id, digest), Lock::Update).await?;
+                if !tx.hold(link, (id, digest), Lock::Update).await? {
+                    return Ok(Unlinked::NotLinked);
+                }
                 let naming = "SELECT manifest FROM manifest_references
                      WHERE repository = $1 AND digest = $2 AND kind <> 'subject'
                      ORDER BY manifest LIMIT 1";

@@ -9,6 +9,7 @@ use berth_shared::{digest::Digest, name::RepositoryName};
 use super::{
     Database, Error, Transaction,
     key::Key,
+    list::List,
     lock::Lock,
     repository::{self, RepositoryId},
     statement::{Statements, row},
@@ -77,7 +78,9 @@ impl Database {
                 let Some(id) = repository::find(tx.connection(), name).await? else {
                     return Ok(None);
                 };
-                tx.hold_manifest(id, digest.as_str()).await?;
+                if !tx.hold_manifest(id, digest.as_str()).await? {
+                    return Ok(None);
+                }
                 let mut step = Step::default();
                 let is_there = tx.delete_one(id, name, digest.as_str(), &mut step).await?;
                 Ok(is_there.then_some(step))
@@ -100,8 +103,7 @@ impl Database {
                 while rows < ROWS_MAX.into() && step.left.is_empty() {
                     let Some(digest) = digests.pop() else { break };
                     rows += 1;
-                    tx.hold_manifest(id, &digest).await?;
-                    if tx.is_named(id, &digest).await? {
+                    if !tx.hold_manifest(id, &digest).await? || tx.is_named(id, &digest).await? {
                         continue;
                     }
                     rows += tx.references_of(id, &digest).await?;
@@ -152,19 +154,19 @@ impl Database {
             Box::pin(async move {
                 let statement = "SELECT digest FROM repository_blobs
                      WHERE repository = $1 AND digest > $2 ORDER BY digest LIMIT $3";
-                let mut page: Vec<String> = tx.all(statement, (id, last, ROWS_MAX)).await?;
-                let looked_at = page.len() as u64;
+                let page = tx.locking(statement, Lock::Update);
+                let mut page: Vec<String> = tx.all(page, (id, last, ROWS_MAX)).await?;
+                let (looked_at, listed) =
+                    (page.len() as u64, List::of(page.iter().map(|it| [it.as_str()])));
                 let Some(end) = page.pop() else { return Ok((0, None)) };
-                let held = "repository_blobs
-                     WHERE repository = $1 AND digest > $2 AND digest <= $3 ORDER BY digest";
-                tx.hold(held, (id, last, &end), Lock::Update).await?;
-                let statement = "DELETE FROM repository_blobs AS l
-                     WHERE l.repository = $1 AND l.digest > $2 AND l.digest <= $3 AND NOT EXISTS (
+                // Of those that are held, and of none that has come in between.
+                let statement = "DELETE FROM repository_blobs AS l WHERE l.repository = $1
+                     AND l.digest IN (SELECT value ->> 0 FROM json_each($2)) AND NOT EXISTS (
                          SELECT 1 FROM manifest_references m
                          WHERE m.repository = l.repository AND m.digest = l.digest
                          AND m.kind <> 'subject')
                      RETURNING digest";
-                let gone: Vec<String> = tx.all(statement, (id, last, &end)).await?;
+                let gone: Vec<String> = tx.all(statement, (id, listed)).await?;
                 for digest in gone.iter().filter_map(|digest| digest.parse().ok()) {
                     tx.invalidate(Key::Blob(name.clone(), digest));
                 }
@@ -176,10 +178,10 @@ impl Database {
 }
 
 impl Transaction<'_> {
-    /// Nobody comes to need it while it is deleted.
-    async fn hold_manifest(&mut self, id: RepositoryId, digest: &str) -> Result<(), Error> {
+    /// Nobody comes to need it while it is deleted. `false` when it is not there.
+    async fn hold_manifest(&mut self, id: RepositoryId, digest: &str) -> Result<bool, Error> {
         let statement = "manifests WHERE repository = $1 AND digest = $2";
-        self.hold(statement, (id, digest), Lock::Update).await.map(drop)
+        self.hold(statement, (id, digest), Lock::Update).await
     }
 
     /// Deletes one manifest with its tags. `false` when it is not there.
@@ -190,7 +192,7 @@ impl Transaction<'_> {
         digest: &str,
         step: &mut Step,
     ) -> Result<bool, Error> {
-        let statement = "DELETE FROM tags WHERE repository = $1 AND name IN (
+        let statement = "DELETE FROM tags WHERE repository = $1 AND digest = $2 AND name IN (
                  SELECT name FROM tags WHERE repository = $1 AND digest = $2 LIMIT $3)
              RETURNING name";
         let tags: Vec<String> = self.all(statement, (id, digest, ROWS_MAX)).await?;

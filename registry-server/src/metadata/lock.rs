@@ -51,10 +51,22 @@ impl Transaction<'_> {
         values: impl Bind,
         lock: Lock,
     ) -> Result<bool, Error> {
+        let held = self.held("CAST('' AS TEXT)", rows, values, lock).await?;
+        Ok(held.is_none_or(|held| !held.is_empty()))
+    }
+
+    /// The same, and gives the column of each; `None` where there is one writer.
+    pub(super) async fn held(
+        &mut self,
+        column: &str,
+        rows: &str,
+        values: impl Bind,
+        lock: Lock,
+    ) -> Result<Option<Vec<String>>, Error> {
         if let Connection::Sqlite(_) = self.connection {
-            return Ok(true);
+            return Ok(None);
         }
-        let statement = self.locking(&format!("SELECT 1 FROM {rows}"), lock);
-        Ok(self.run(statement, values).await? > 0)
+        let statement = self.locking(&format!("SELECT {column} FROM {rows}"), lock);
+        self.all(statement, values).await.map(Some)
     }
 }

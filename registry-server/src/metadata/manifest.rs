@@ -1,6 +1,6 @@
 //! Manifests: their exact bytes, what they name, and who refers to whom.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use berth_shared::{
     clock::UnixSeconds, digest::Digest, name::RepositoryName, reference::Reference, tag::Tag,
@@ -265,10 +265,18 @@ impl Transaction<'_> {
             let required = references.iter().filter(is_one).map(|it| [it.digest.as_str()]);
             let required: Vec<_> = required.collect();
             if !required.is_empty() {
-                let required = (repository, List::of(required));
-                self.hold(held, &required, lock).await?;
+                let values = (repository, List::of(required));
+                let held = self.held("digest", held, &values, lock).await?;
+                let mut found: Vec<Digest> = self.all(statement, values).await?;
+                // What came in between is there, and may go again.
+                if let Some(held) = held {
+                    let held: HashSet<String> = held.into_iter().collect();
+                    let wanted = references.iter().filter(is_one).map(|it| &it.digest);
+                    let free = wanted.filter(|it| !held.contains(it.as_str()));
+                    let free: Vec<_> = free.filter(|it| !found.contains(it)).cloned().collect();
+                    found.extend(free);
+                }
                 // Blobs are told first, and held last.
-                let mut found: Vec<Digest> = self.all(statement, required).await?;
                 found.append(&mut missing);
                 missing = found;
             }

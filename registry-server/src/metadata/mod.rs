@@ -242,6 +242,14 @@ impl Database {
         }
     }
 
+    /// Which registry it is of, where it is no file beside the objects.
+    pub(crate) async fn origin(&self) -> Result<Option<postgres::Origin>, Error> {
+        match &self.engine {
+            Engine::Sqlite { .. } => Ok(None),
+            Engine::Postgres(writer) => writer.origin().await.map(Some),
+        }
+    }
+
     /// The file that it is in, if it is in one.
     pub(crate) fn path(&self) -> Option<&Path> {
         match &self.engine {

@@ -3,15 +3,17 @@
 //! together.
 
 use std::{
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
     time::Duration,
 };
 
+use berth_shared::telemetry::chain;
+use log::LevelFilter;
 use sqlx::{
-    Connection as _, PgConnection, PgPool, Postgres,
+    ConnectOptions, Connection as _, PgConnection, PgPool, Postgres,
     migrate::{Migrate, MigrateError, Migrator},
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
@@ -37,6 +39,9 @@ const REFUSAL_TIME: Duration = Duration::from_secs(2);
 /// How long a connection may take to be fit for others again; one that does not is closed.
 const RETURN_TIME: Duration = Duration::from_secs(2);
 
+/// An older connection is made anew, so that the server's memory of it ends.
+const AGE_MAX: Duration = Duration::from_secs(30 * 60);
+
 /// How often a write is tried that meets others.
 const TRIES_MAX: u32 = 6;
 
@@ -46,8 +51,9 @@ const WAIT_MILLIS: std::ops::Range<u64> = 10..100;
 /// Statements that are kept prepared on a connection: more than there are.
 const STATEMENTS: usize = 500;
 
-/// How long an ALTER waits behind what runs, since everything else waits behind it.
-const MIGRATION_LOCK_TIME: &str = "SET lock_timeout = '2s'";
+/// An ALTER waits for a while behind what runs, since everything else waits behind it, and then takes as
+/// long as it must.
+const MIGRATION_SETTINGS: [&str; 2] = ["SET lock_timeout = '2s'", "SET statement_timeout = 0"];
 
 /// How often a migration is tried that has waited so long.
 const MIGRATION_TRIES: u32 = 10;
@@ -57,7 +63,7 @@ const REPEATED: [&str; 5] = ["40001", "40P01", "23503", "23505", "55P03"];
 
 /// Classes of SQLSTATEs, and some whole ones, of a server that cannot do just now what is asked:
 /// connection, resources, operator, and a standby.
-const AWAY: [&str; 4] = ["08", "53", "57", "25006"];
+const AWAY: [&str; 5] = ["08", "53", "57", "25006", "25P03"];
 
 /// SQLSTATEs of a pooler in transaction mode that does not know prepared statements.
 const OF_A_POOLER: [&str; 2] = ["42P05", "26000"];
@@ -85,6 +91,14 @@ impl Settings {
         self.statement_time_max + REFUSAL_TIME
     }
 
+    /// Host and database, as they may be told: what stands before them may be a secret that does not
+    /// belong there.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        let behind = self.url.rsplit_once('@').map_or(self.url.as_str(), |(_, behind)| behind);
+        behind.split('?').next().unwrap_or_default()
+    }
+
     /// What a connection needs. Without `sslmode` in the URL a server elsewhere must show a certificate
     /// of its name.
     fn options(&self) -> Result<PgConnectOptions, Error> {
@@ -106,13 +120,26 @@ impl Settings {
                 ("statement_timeout", millis(self.statement_time_max)),
                 ("lock_timeout", millis(self.statement_time_max / 2)),
                 ("idle_in_transaction_session_timeout", millis(self.statement_time_max * 3)),
+                // A statement that nobody waits for any more ends.
+                ("client_connection_check_interval", "1s".to_owned()),
                 ("timezone", "UTC".to_owned()),
-            ]))
+            ])
+            .log_slow_statements(LevelFilter::Debug, self.statement_time_max))
     }
+}
+
+/// Which registry a database is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Random, and another one for each database.
+    pub(crate) identity: String,
+    /// Whether no blob lies anywhere yet.
+    pub(crate) is_empty: bool,
 }
 
 /// Whether the host is this machine.
 fn is_here(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
     host.starts_with('/')
         || host == "localhost"
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -154,18 +181,25 @@ pub(super) async fn open_beside(settings: &Settings) -> Result<PgPool, Error> {
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Error> {
     let connected = timeout(CONNECT_TIME, PgConnection::connect_with(options)).await;
-    connected.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(Error::of_postgres)
+    connected.unwrap_or_else(|_| Err(no_answer())).map_err(Error::of_postgres)
 }
 
 fn pool(settings: &Settings) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(settings.connections_max)
         .acquire_timeout(CONNECT_TIME)
-        .acquire_slow_level(log::LevelFilter::Debug)
+        .acquire_slow_level(LevelFilter::Debug)
+        // As for those that read in SQLite: the pool's own task may go round for ever.
+        .idle_timeout(None)
+        .max_lifetime(None)
         // Asking each time would be a round trip more for each statement.
         .test_before_acquire(false)
         .before_acquire(|connection, it| {
-            Box::pin(async move { Ok(it.idle_for < IDLE_MAX || connection.ping().await.is_ok()) })
+            Box::pin(async move {
+                let is_fit =
+                    it.age < AGE_MAX && (it.idle_for < IDLE_MAX || connection.ping().await.is_ok());
+                Ok(is_fit)
+            })
         })
         .after_connect(|connection, _| {
             Box::pin(async move {
@@ -207,7 +241,9 @@ async fn refuse_unfit(connection: &mut PgConnection, durable: bool) -> Result<()
 
 /// One server at a time, whoever else starts. Nothing is copied first.
 async fn migrate(connection: &mut PgConnection) -> Result<(), Error> {
-    sqlx::query(MIGRATION_LOCK_TIME).execute(&mut *connection).await?;
+    for setting in MIGRATION_SETTINGS {
+        sqlx::query(setting).execute(&mut *connection).await?;
+    }
     let mut tries = 0;
     loop {
         tries += 1;
@@ -243,6 +279,11 @@ async fn pending(connection: &mut PgConnection) -> Result<bool, Error> {
     Ok(there < newest)
 }
 
+/// What is said of a server that says nothing.
+pub(super) fn no_answer() -> sqlx::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no answer in time").into()
+}
+
 fn state_of(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(|code| code.into_owned())
 }
@@ -260,9 +301,8 @@ impl Error {
                 };
                 match &source {
                     _ if begins(&OF_A_POOLER) => Self::Unfit(
-                        "a pooler in transaction mode stands before the database and knows no \
-                         prepared statements: use its session mode, PgBouncer 1.21 with \
-                         max_prepared_statements, or none"
+                        "a pooler stands before the database that knows no prepared statements: \
+                         database.url has to lead to the server itself"
                             .to_owned(),
                     ),
                     _ if begins(&REPEATED) => Self::Query(source),
@@ -349,7 +389,13 @@ impl Writer {
             }
         }
         match self.write_once(given, work).await {
-            Err(error) if is_repeated(&error) => Err(Error::Busy),
+            Err(error) if is_repeated(&error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "a write met others too often and is given up"
+                );
+                Err(Error::Busy)
+            }
             done => done,
         }
     }
@@ -357,7 +403,11 @@ impl Writer {
     async fn write_once<G, T, W: Work<G, T>>(&self, given: &G, work: &W) -> Result<T, Error> {
         let mut connection = self.pool.acquire().await.map_err(Error::of_postgres)?;
         let done = self.write_on(&mut connection, given, work).await;
-        returned(&mut connection).await;
+        match done {
+            // Whether its transaction has ended, nobody knows.
+            Err(Error::Away(_)) => connection.close_on_drop(),
+            _ => returned(&mut connection).await,
+        }
         done
     }
 
@@ -381,7 +431,19 @@ impl Writer {
 
     async fn answer<T>(&self, asked: impl Future<Output = sqlx::Result<T>>) -> Result<T, Error> {
         let answer = timeout(self.answer_time, asked).await;
-        answer.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(Error::of_postgres)
+        answer.unwrap_or_else(|_| Err(no_answer())).map_err(Error::of_postgres)
+    }
+
+    /// Which registry the rows are of.
+    pub(super) async fn origin(&self) -> Result<Origin, Error> {
+        let mut connection = self.pool.acquire().await.map_err(Error::of_postgres)?;
+        let make = "INSERT INTO state (id, identity)
+             VALUES (1, REPLACE(CAST(gen_random_uuid() AS TEXT), '-', '')) ON CONFLICT DO NOTHING";
+        self.answer(sqlx::query(make).execute(&mut *connection)).await?;
+        let find = "SELECT identity, NOT EXISTS (SELECT 1 FROM blobs) FROM state";
+        let found = sqlx::query_as(find).fetch_one(&mut *connection);
+        let (identity, is_empty) = self.answer(found).await?;
+        Ok(Origin { identity, is_empty })
     }
 
     /// Takes no more work, and waits for what is under way.
@@ -510,6 +572,7 @@ pub(super) mod tests {
             ("localhost", true),
             ("127.0.0.1", true),
             ("::1", true),
+            ("[::1]", true),
             ("db.lan", false),
             ("10.0.0.1", false),
         ] {

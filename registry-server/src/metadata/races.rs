@@ -333,3 +333,58 @@ async fn two_who_bring_the_same_make_one_of_it() {
     let blob = database.blob(&digest("layer")).await.unwrap().unwrap();
     assert_eq!(blob.location, location);
 }
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
+async fn a_tag_that_moves_away_stays_when_its_old_manifest_is_deleted() {
+    let database = open().await;
+    let tag = || vec!["v1".parse().unwrap()];
+    database.put_manifest(&app(), bare("old"), tag(), LONG_AGO).await.unwrap();
+    database.put_manifest(&app(), bare("new"), Vec::new(), LONG_AGO).await.unwrap();
+    let moves = paused(&database, |tx| {
+        Box::pin(
+            async move { tx.put_tag(&app(), &"v1".parse().unwrap(), &digest("new"), NOW).await },
+        )
+    })
+    .await;
+    let deletion = waiting(&database, {
+        let database = database.clone();
+        async move { database.delete_manifest(&app(), &digest("old")).await }
+    })
+    .await;
+    moves.commit().await;
+    assert_eq!(deletion.await.unwrap().unwrap().unwrap().tags, 0);
+    let leads_to = database.tag(&app(), &"v1".parse().unwrap()).await.unwrap();
+    assert_eq!(leads_to, Some(digest("new")));
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
+async fn what_comes_while_a_repository_is_emptied_stays_with_what_names_it() {
+    let database = open().await;
+    for blob in ["a", "c"] {
+        put_blob(&database, blob).await;
+    }
+    let id = database.held(&app()).await.unwrap().unwrap().id;
+    let first = paused(&database, |tx| {
+        Box::pin(async move { tx.put_manifest(&app(), &naming("a", Kind::Layer), NOW).await })
+    })
+    .await;
+    let deletion = waiting(&database, {
+        let database = database.clone();
+        async move { database.unlink_after(id, &app(), String::new()).await }
+    })
+    .await;
+    put_blob(&database, "b").await;
+    let second = paused(&database, |tx| {
+        Box::pin(async move { tx.put_manifest(&app(), &naming("b", Kind::Layer), NOW).await })
+    })
+    .await;
+    first.commit().await;
+    deletion.await.unwrap().unwrap();
+    second.commit().await;
+    for (blob, stays) in [("a", true), ("b", true), ("c", false)] {
+        let found = database.linked_blob(&app(), &digest(blob)).await.unwrap();
+        assert_eq!(found.is_some(), stays, "{blob}");
+    }
+}

@@ -25,7 +25,12 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Error, Turns, connection::Connection, postgres::returned, statement::Statements};
+use super::{
+    Error, Turns,
+    connection::Connection,
+    postgres::{no_answer, returned},
+    statement::Statements,
+};
 
 /// Connections that read for clients at once.
 const LOOKUPS_MAX: u32 = 8;
@@ -63,6 +68,8 @@ enum Pool {
 /// A connection that reads, until dropped.
 pub(super) struct Reader {
     connection: Pooled,
+    /// A transaction begins: whether it has, nobody knows before the answer.
+    begins: bool,
     turn: Option<Turn>,
 }
 
@@ -114,7 +121,7 @@ impl Readers {
                 Pooled::Postgres(pool.acquire().await.map_err(Error::of_postgres)?, *time)
             }
         };
-        Ok(Reader { connection, turn: Some(turn) })
+        Ok(Reader { connection, begins: false, turn: Some(turn) })
     }
 
     async fn turn(&self) -> Result<Turn, Error> {
@@ -147,12 +154,16 @@ impl Reader {
     /// What is asked until it is dropped is of one moment.
     pub(super) async fn snapshot(&mut self) -> Result<Snapshot<'_>, Error> {
         const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        Ok(match &mut self.connection {
+        let Self { connection, begins, .. } = self;
+        Ok(match connection {
             Pooled::Sqlite(connection) => Snapshot::Sqlite(connection.begin().await?),
             Pooled::Postgres(connection, time) => {
+                *begins = true;
                 let begun = timeout(*time, connection.begin_with(READ)).await;
-                let begun = begun.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-                Snapshot::Postgres(begun.map_err(Error::of_postgres)?, *time)
+                let begun = begun.unwrap_or_else(|_| Err(no_answer()));
+                let begun = begun.map_err(Error::of_postgres)?;
+                *begins = false;
+                Snapshot::Postgres(begun, *time)
             }
         })
     }
@@ -181,6 +192,7 @@ impl Drop for Reader {
         // Also where its client left in the middle of a statement, the turn lasts until that has
         // come to its end and the connection is free.
         let returned = match &mut self.connection {
+            Pooled::Postgres(connection, _) if self.begins => return connection.close_on_drop(),
             Pooled::Sqlite(connection) => connection.return_to_pool().left_future(),
             Pooled::Postgres(connection, _) => returned(connection).right_future(),
         };

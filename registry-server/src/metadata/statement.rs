@@ -8,6 +8,7 @@ use super::{
     Error, Transaction,
     column::{Bind, Column},
     connection::{Connection, Places, Record},
+    postgres::no_answer,
 };
 
 /// What is read out of a row.
@@ -102,7 +103,7 @@ macro_rules! on {
                     done
                 };
                 let answer = timeout(answer_time, asked).await;
-                answer.unwrap_or(Err(sqlx::Error::PoolTimedOut.into())).map_err(Error::of_postgres)
+                answer.unwrap_or_else(|_| Err(no_answer().into())).map_err(Error::of_postgres)
             }
         }
     };
