@@ -1,29 +1,27 @@
-//! What is PostgreSQL's own: how it is connected to, which servers are taken, and writing there. Each
-//! write is a transaction of its own on a connection of the pool; the server commits together what comes
-//! together.
+//! What is PostgreSQL's own: how it is connected to, which servers are taken, what they say, and writing
+//! there (`writer`).
+
+#[cfg(test)]
+pub(super) mod tests;
+mod writer;
 
 use std::{
     fmt, io,
     path::{Path, PathBuf},
     str::FromStr,
-    sync::Arc,
     time::Duration,
 };
 
-use berth_shared::telemetry::chain;
 use log::LevelFilter;
 use sqlx::{
-    ConnectOptions, Connection as _, PgConnection, PgPool, Postgres,
+    ConnectOptions, Connection as _, PgConnection, PgPool,
     migrate::{Migrate, MigrateError, Migrator},
-    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
-};
+use tokio::time::timeout;
 
-use super::{Cache, Error, Transaction, Turns, connection::Connection, writer::Work};
+use super::Error;
+pub(super) use writer::{Writer, returned};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/postgres");
 
@@ -36,17 +34,8 @@ const IDLE_MAX: Duration = Duration::from_secs(1);
 /// What a server that runs a statement too long has to say so.
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
-/// How long a connection may take to be fit for others again; one that does not is closed.
-const RETURN_TIME: Duration = Duration::from_secs(2);
-
 /// An older connection is made anew, so that the server's memory of it ends.
 const AGE_MAX: Duration = Duration::from_secs(30 * 60);
-
-/// How often a write is tried that meets others.
-const TRIES_MAX: u32 = 6;
-
-/// How long it waits before it is tried again, at least and at most.
-const WAIT_MILLIS: std::ops::Range<u64> = 10..100;
 
 /// Statements that are kept prepared on a connection: more than there are.
 const STATEMENTS: usize = 500;
@@ -317,266 +306,6 @@ impl Error {
                 }
             }
             error => error,
-        }
-    }
-}
-
-/// Whether the transaction that met it is tried again, of which nothing was kept.
-fn is_repeated(error: &Error) -> bool {
-    match error {
-        Error::Overtaken => true,
-        Error::Query(error) => {
-            state_of(error).is_some_and(|state| REPEATED.contains(&state.as_str()))
-        }
-        _ => false,
-    }
-}
-
-/// Gives the connection back, if it is fit for others in time; else it is closed.
-pub(super) fn returned(
-    connection: &mut PoolConnection<Postgres>,
-) -> impl Future<Output = ()> + Send + 'static {
-    let returned = connection.return_to_pool();
-    async move {
-        let _ = timeout(RETURN_TIME, returned).await;
-    }
-}
-
-/// Writes; clones share the turns.
-#[derive(Clone)]
-pub(super) struct Writer {
-    pool: PgPool,
-    answer_time: Duration,
-    turns: Turns,
-    /// All who write, the server itself among them.
-    places: Arc<Semaphore>,
-    cache: Arc<Cache>,
-}
-
-impl Writer {
-    /// With so many connections of the pool at once.
-    pub(super) fn new(pool: PgPool, answer_time: Duration, most: usize, cache: Arc<Cache>) -> Self {
-        let turns = Turns::new("WRITES_MAX", most);
-        Self { pool, answer_time, turns, places: Arc::new(Semaphore::new(most)), cache }
-    }
-
-    /// Runs `work` in a transaction, again where others stood in its way. What has begun comes to its
-    /// end, also when whoever asked has left.
-    pub(super) async fn write<G, T, W>(&self, given: G, work: W) -> Result<T, Error>
-    where
-        G: Send + Sync + 'static,
-        T: Send + 'static,
-        W: Work<G, T>,
-    {
-        let turn = self.turns.take().await?;
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Error::Closed)?;
-        let this = self.clone();
-        let written = tokio::spawn(async move {
-            let _held: (_, OwnedSemaphorePermit) = (turn, place);
-            this.write_until_done(&given, &work).await
-        });
-        written.await.map_err(|_| Error::Closed)?
-    }
-
-    async fn write_until_done<G, T, W: Work<G, T>>(&self, given: &G, work: &W) -> Result<T, Error> {
-        for _ in 1..TRIES_MAX {
-            match self.write_once(given, work).await {
-                Err(error) if is_repeated(&error) => {
-                    tracing::debug!(%error, "a write met another and is repeated");
-                    sleep(Duration::from_millis(fastrand::u64(WAIT_MILLIS))).await;
-                }
-                done => return done,
-            }
-        }
-        match self.write_once(given, work).await {
-            Err(error) if is_repeated(&error) => {
-                tracing::warn!(
-                    error = chain(&error),
-                    "a write met others too often and is given up"
-                );
-                Err(Error::Busy)
-            }
-            done => done,
-        }
-    }
-
-    async fn write_once<G, T, W: Work<G, T>>(&self, given: &G, work: &W) -> Result<T, Error> {
-        let mut connection = self.pool.acquire().await.map_err(Error::of_postgres)?;
-        let done = self.write_on(&mut connection, given, work).await;
-        match done {
-            // Whether its transaction has ended, nobody knows.
-            Err(Error::Away(_)) => connection.close_on_drop(),
-            _ => returned(&mut connection).await,
-        }
-        done
-    }
-
-    async fn write_on<G, T, W: Work<G, T>>(
-        &self,
-        connection: &mut PgConnection,
-        given: &G,
-        work: &W,
-    ) -> Result<T, Error> {
-        let mut begun = self.answer(connection.begin()).await?;
-        let mut stale = Vec::new();
-        let within = Connection::Postgres(&mut begun, self.answer_time);
-        let done = work(&mut Transaction { connection: within, stale: &mut stale }, given).await;
-        // What is not committed is rolled back when the connection is used again, or with it.
-        let done = done?;
-        let committed = self.answer(begun.commit()).await;
-        // Before anybody hears of the commit, and whatever became of it.
-        self.cache.invalidate(&stale);
-        committed.map(|()| done)
-    }
-
-    async fn answer<T>(&self, asked: impl Future<Output = sqlx::Result<T>>) -> Result<T, Error> {
-        let answer = timeout(self.answer_time, asked).await;
-        answer.unwrap_or_else(|_| Err(no_answer())).map_err(Error::of_postgres)
-    }
-
-    /// Which registry the rows are of.
-    pub(super) async fn origin(&self) -> Result<Origin, Error> {
-        let mut connection = self.pool.acquire().await.map_err(Error::of_postgres)?;
-        let make = "INSERT INTO state (id, identity)
-             VALUES (1, REPLACE(CAST(gen_random_uuid() AS TEXT), '-', '')) ON CONFLICT DO NOTHING";
-        self.answer(sqlx::query(make).execute(&mut *connection)).await?;
-        let find = "SELECT identity, NOT EXISTS (SELECT 1 FROM blobs) FROM state";
-        let found = sqlx::query_as(find).fetch_one(&mut *connection);
-        let (identity, is_empty) = self.answer(found).await?;
-        Ok(Origin { identity, is_empty })
-    }
-
-    /// Takes no more work, and waits for what is under way.
-    pub(super) async fn close(&self) {
-        self.pool.close().await;
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        self.pool.is_closed()
-    }
-}
-
-impl fmt::Debug for Writer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").field("connections", &self.pool.size()).finish()
-    }
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use std::env;
-
-    use sqlx::AssertSqlSafe;
-
-    use super::*;
-    use crate::metadata::{Database, statement::Statements};
-
-    async fn execute(statement: String) {
-        let mut connection = PgConnection::connect(&server()).await.unwrap();
-        sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-    }
-
-    /// The URL of a server and of a database there, where schemas and databases may be made.
-    #[expect(clippy::disallowed_methods, reason = "a test has no other settings")]
-    fn server() -> String {
-        env::var("BERTH_TEST_POSTGRES")
-            .expect("the URL of a PostgreSQL server, BERTH_TEST_POSTGRES")
-    }
-
-    fn with(url: &str, option: &str) -> String {
-        format!("{url}{}{option}", if url.contains('?') { '&' } else { '?' })
-    }
-
-    /// Of a schema of the test's own.
-    pub(in super::super) async fn settings() -> Settings {
-        let schema = format!("t{:032x}", fastrand::u128(..));
-        execute(format!("CREATE SCHEMA {schema}")).await;
-        Settings {
-            url: with(&server(), &format!("options[search_path]={schema}")),
-            password_file: None,
-            ca: None,
-            connections_max: 16,
-            statement_time_max: Duration::from_secs(20),
-            durable: true,
-        }
-    }
-
-    #[tokio::test]
-    #[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
-    async fn a_server_that_would_lose_what_was_acknowledged_is_refused() {
-        let mut settings = settings().await;
-        settings.url = with(&settings.url, "options[synchronous_commit]=off");
-        let refused = Database::connect(&settings).await;
-        assert!(
-            matches!(&refused, Err(Error::Unfit(why)) if why.contains("synchronous_commit is off"))
-        );
-        settings.durable = false;
-        Database::connect(&settings).await.unwrap();
-    }
-
-    #[tokio::test]
-    #[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
-    async fn a_database_of_another_encoding_is_refused() {
-        let name = format!("t{:032x}", fastrand::u128(..));
-        execute(format!("CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0")).await;
-        let mut settings = settings().await;
-        settings.url = with(&server(), &format!("dbname={name}"));
-        let refused = Database::connect(&settings).await;
-        assert!(matches!(&refused, Err(Error::Unfit(why)) if why.contains("UTF8")), "{refused:?}");
-        execute(format!("DROP DATABASE {name}")).await;
-    }
-
-    #[tokio::test]
-    #[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
-    async fn tables_of_a_newer_program_are_refused_and_of_none_only_by_who_reads() {
-        let settings = settings().await;
-        assert!(matches!(Database::connect_beside(&settings).await, Err(Error::Older)));
-        let database = Database::connect(&settings).await.unwrap();
-        Database::connect_beside(&settings).await.unwrap();
-        let insert = database.write((), |tx, ()| {
-            Box::pin(async move {
-                let statement = "INSERT INTO _sqlx_migrations
-                    (version, description, success, checksum, execution_time)
-                    VALUES (1000000, 'from the future', TRUE, 'x', 0)";
-                tx.run(statement, ()).await
-            })
-        });
-        insert.await.unwrap();
-        assert!(matches!(Database::connect(&settings).await, Err(Error::Newer)));
-        assert!(matches!(Database::connect_beside(&settings).await, Err(Error::Newer)));
-    }
-
-    #[tokio::test]
-    #[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
-    async fn connections_that_the_server_ended_are_told_as_away_or_made_anew() {
-        const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-             WHERE datname = current_database() AND application_name LIKE 'berth%'";
-        let database = Database::connect(&settings().await).await.unwrap();
-        for _ in 0..2 * 16 {
-            database.check().await.unwrap();
-        }
-        execute(END.to_owned()).await;
-        let mut met = 0;
-        while let Err(error) = database.check().await {
-            assert!(matches!(error, Error::Away(_)), "{error:?}");
-            met += 1;
-            assert!(met <= 16, "each connection fails once");
-        }
-    }
-
-    #[test]
-    fn only_a_server_elsewhere_has_to_show_a_certificate() {
-        for (host, here) in [
-            ("/run/postgresql", true),
-            ("localhost", true),
-            ("127.0.0.1", true),
-            ("::1", true),
-            ("[::1]", true),
-            ("db.lan", false),
-            ("10.0.0.1", false),
-        ] {
-            assert_eq!(is_here(host), here, "{host}");
         }
     }
 }

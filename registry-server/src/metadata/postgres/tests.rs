@@ -1,0 +1,118 @@
+//! Servers that are refused, and one that goes away.
+//!
+//! `tests/interop/postgres.sh` starts the server, and runs them.
+
+use std::env;
+
+use sqlx::AssertSqlSafe;
+
+use super::*;
+use crate::metadata::{Database, statement::Statements};
+
+async fn execute(statement: String) {
+    let mut connection = PgConnection::connect(&server()).await.unwrap();
+    sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// The URL of a server and of a database there, where schemas and databases may be made.
+#[expect(clippy::disallowed_methods, reason = "a test has no other settings")]
+fn server() -> String {
+    env::var("BERTH_TEST_POSTGRES").expect("the URL of a PostgreSQL server, BERTH_TEST_POSTGRES")
+}
+
+fn with(url: &str, option: &str) -> String {
+    format!("{url}{}{option}", if url.contains('?') { '&' } else { '?' })
+}
+
+/// Of a schema of the test's own.
+pub(in crate::metadata) async fn settings() -> Settings {
+    let schema = format!("t{:032x}", fastrand::u128(..));
+    execute(format!("CREATE SCHEMA {schema}")).await;
+    Settings {
+        url: with(&server(), &format!("options[search_path]={schema}")),
+        password_file: None,
+        ca: None,
+        connections_max: 16,
+        statement_time_max: Duration::from_secs(20),
+        durable: true,
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
+async fn a_server_that_would_lose_what_was_acknowledged_is_refused() {
+    let mut settings = settings().await;
+    settings.url = with(&settings.url, "options[synchronous_commit]=off");
+    let refused = Database::connect(&settings).await;
+    assert!(
+        matches!(&refused, Err(Error::Unfit(why)) if why.contains("synchronous_commit is off"))
+    );
+    settings.durable = false;
+    Database::connect(&settings).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
+async fn a_database_of_another_encoding_is_refused() {
+    let name = format!("t{:032x}", fastrand::u128(..));
+    execute(format!("CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0")).await;
+    let mut settings = settings().await;
+    settings.url = with(&server(), &format!("dbname={name}"));
+    let refused = Database::connect(&settings).await;
+    assert!(matches!(&refused, Err(Error::Unfit(why)) if why.contains("UTF8")), "{refused:?}");
+    execute(format!("DROP DATABASE {name}")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
+async fn tables_of_a_newer_program_are_refused_and_of_none_only_by_who_reads() {
+    let settings = settings().await;
+    assert!(matches!(Database::connect_beside(&settings).await, Err(Error::Older)));
+    let database = Database::connect(&settings).await.unwrap();
+    Database::connect_beside(&settings).await.unwrap();
+    let insert = database.write((), |tx, ()| {
+        Box::pin(async move {
+            let statement = "INSERT INTO _sqlx_migrations
+                (version, description, success, checksum, execution_time)
+                VALUES (1000000, 'from the future', TRUE, 'x', 0)";
+            tx.run(statement, ()).await
+        })
+    });
+    insert.await.unwrap();
+    assert!(matches!(Database::connect(&settings).await, Err(Error::Newer)));
+    assert!(matches!(Database::connect_beside(&settings).await, Err(Error::Newer)));
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
+async fn connections_that_the_server_ended_are_told_as_away_or_made_anew() {
+    const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name LIKE 'berth%'";
+    let database = Database::connect(&settings().await).await.unwrap();
+    for _ in 0..2 * 16 {
+        database.check().await.unwrap();
+    }
+    execute(END.to_owned()).await;
+    let mut met = 0;
+    while let Err(error) = database.check().await {
+        assert!(matches!(error, Error::Away(_)), "{error:?}");
+        met += 1;
+        assert!(met <= 16, "each connection fails once");
+    }
+}
+
+#[test]
+fn only_a_server_elsewhere_has_to_show_a_certificate() {
+    for (host, here) in [
+        ("/run/postgresql", true),
+        ("localhost", true),
+        ("127.0.0.1", true),
+        ("::1", true),
+        ("[::1]", true),
+        ("db.lan", false),
+        ("10.0.0.1", false),
+    ] {
+        assert_eq!(is_here(host), here, "{host}");
+    }
+}

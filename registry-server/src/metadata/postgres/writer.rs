@@ -1,0 +1,169 @@
+//! Writing on PostgreSQL: each write is a transaction of its own on a connection of the pool, and is
+//! repeated where others stood in its way. The server commits together what comes together.
+
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
+
+use berth_shared::telemetry::chain;
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+
+use super::{Origin, REPEATED, no_answer, state_of};
+use crate::metadata::{Cache, Error, Transaction, Turns, connection::Connection, writer::Work};
+
+/// How long a connection may take to be fit for others again; one that does not is closed.
+const RETURN_TIME: Duration = Duration::from_secs(2);
+
+/// How often a write is tried that meets others.
+const TRIES_MAX: u32 = 6;
+
+/// How long it waits before it is tried again, at least and at most.
+const WAIT_MILLIS: Range<u64> = 10..100;
+
+/// Whether the transaction that met it is tried again, of which nothing was kept.
+fn is_repeated(error: &Error) -> bool {
+    match error {
+        Error::Overtaken => true,
+        Error::Query(error) => {
+            state_of(error).is_some_and(|state| REPEATED.contains(&state.as_str()))
+        }
+        _ => false,
+    }
+}
+
+/// Gives the connection back, if it is fit for others in time; else it is closed.
+pub(in crate::metadata) fn returned(
+    connection: &mut PoolConnection<Postgres>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let returned = connection.return_to_pool();
+    async move {
+        let _ = timeout(RETURN_TIME, returned).await;
+    }
+}
+
+/// Writes; clones share the turns.
+#[derive(Clone)]
+pub(in crate::metadata) struct Writer {
+    pool: PgPool,
+    answer_time: Duration,
+    turns: Turns,
+    /// All who write, the server itself among them.
+    places: Arc<Semaphore>,
+    cache: Arc<Cache>,
+}
+
+impl Writer {
+    /// With so many connections of the pool at once.
+    pub(in crate::metadata) fn new(
+        pool: PgPool,
+        answer_time: Duration,
+        most: usize,
+        cache: Arc<Cache>,
+    ) -> Self {
+        let turns = Turns::new("WRITES_MAX", most);
+        Self { pool, answer_time, turns, places: Arc::new(Semaphore::new(most)), cache }
+    }
+
+    /// Runs `work` in a transaction, again where others stood in its way. What has begun comes to its
+    /// end, also when whoever asked has left.
+    pub(in crate::metadata) async fn write<G, T, W>(&self, given: G, work: W) -> Result<T, Error>
+    where
+        G: Send + Sync + 'static,
+        T: Send + 'static,
+        W: Work<G, T>,
+    {
+        let turn = self.turns.take().await?;
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Error::Closed)?;
+        let this = self.clone();
+        let written = tokio::spawn(async move {
+            let _held: (_, OwnedSemaphorePermit) = (turn, place);
+            this.write_until_done(&given, &work).await
+        });
+        written.await.map_err(|_| Error::Closed)?
+    }
+
+    async fn write_until_done<G, T, W: Work<G, T>>(&self, given: &G, work: &W) -> Result<T, Error> {
+        for _ in 1..TRIES_MAX {
+            match self.write_once(given, work).await {
+                Err(error) if is_repeated(&error) => {
+                    tracing::debug!(%error, "a write met another and is repeated");
+                    sleep(Duration::from_millis(fastrand::u64(WAIT_MILLIS))).await;
+                }
+                done => return done,
+            }
+        }
+        match self.write_once(given, work).await {
+            Err(error) if is_repeated(&error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "a write met others too often and is given up"
+                );
+                Err(Error::Busy)
+            }
+            done => done,
+        }
+    }
+
+    async fn write_once<G, T, W: Work<G, T>>(&self, given: &G, work: &W) -> Result<T, Error> {
+        let mut connection = self.pool.acquire().await.map_err(Error::of_postgres)?;
+        let done = self.write_on(&mut connection, given, work).await;
+        match done {
+            // Whether its transaction has ended, nobody knows.
+            Err(Error::Away(_)) => connection.close_on_drop(),
+            _ => returned(&mut connection).await,
+        }
+        done
+    }
+
+    async fn write_on<G, T, W: Work<G, T>>(
+        &self,
+        connection: &mut PgConnection,
+        given: &G,
+        work: &W,
+    ) -> Result<T, Error> {
+        let mut begun = self.answer(connection.begin()).await?;
+        let mut stale = Vec::new();
+        let within = Connection::Postgres(&mut begun, self.answer_time);
+        let done = work(&mut Transaction { connection: within, stale: &mut stale }, given).await;
+        // What is not committed is rolled back when the connection is used again, or with it.
+        let done = done?;
+        let committed = self.answer(begun.commit()).await;
+        // Before anybody hears of the commit, and whatever became of it.
+        self.cache.invalidate(&stale);
+        committed.map(|()| done)
+    }
+
+    async fn answer<T>(&self, asked: impl Future<Output = sqlx::Result<T>>) -> Result<T, Error> {
+        let answer = timeout(self.answer_time, asked).await;
+        answer.unwrap_or_else(|_| Err(no_answer())).map_err(Error::of_postgres)
+    }
+
+    /// Which registry the rows are of.
+    pub(in crate::metadata) async fn origin(&self) -> Result<Origin, Error> {
+        let mut connection = self.pool.acquire().await.map_err(Error::of_postgres)?;
+        let make = "INSERT INTO state (id, identity)
+             VALUES (1, REPLACE(CAST(gen_random_uuid() AS TEXT), '-', '')) ON CONFLICT DO NOTHING";
+        self.answer(sqlx::query(make).execute(&mut *connection)).await?;
+        let find = "SELECT identity, NOT EXISTS (SELECT 1 FROM blobs) FROM state";
+        let found = sqlx::query_as(find).fetch_one(&mut *connection);
+        let (identity, is_empty) = self.answer(found).await?;
+        Ok(Origin { identity, is_empty })
+    }
+
+    /// Takes no more work, and waits for what is under way.
+    pub(in crate::metadata) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    pub(in crate::metadata) fn has_ended(&self) -> bool {
+        self.pool.is_closed()
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("connections", &self.pool.size()).finish()
+    }
+}
