@@ -2,8 +2,8 @@
 //!
 //! In SQLite one writer commits what is queued together, and several connections read; in PostgreSQL each
 //! write is a transaction of its own, with locks. A file per noun holds the queries about it, each written
-//! once; what is an engine's own lies in `sqlite`, `writer` and `postgres`. Nothing here knows HTTP or what
-//! a right is.
+//! once; what is an engine's own lies in `sqlite` and `writer`, or in `postgres` and `postgres_writer`.
+//! Nothing here knows HTTP or what a right is.
 
 mod asker;
 pub(crate) mod blob;
@@ -23,6 +23,7 @@ mod list;
 mod lock;
 pub(crate) mod manifest;
 pub mod postgres;
+mod postgres_writer;
 #[cfg(test)]
 mod races;
 mod readers;
@@ -94,7 +95,7 @@ enum Engine {
         closing: Arc<AtomicBool>,
         writer: Writer,
     },
-    Postgres(postgres::Writer),
+    Postgres(postgres_writer::Writer),
 }
 
 impl Database {
@@ -162,7 +163,7 @@ impl Database {
         let readers =
             Readers::of_postgres(pool.clone(), settings.answer_time(), 2 * quarter, quarter);
         let writer =
-            postgres::Writer::new(pool, settings.answer_time(), quarter, Arc::clone(&cache));
+            postgres_writer::Writer::new(pool, settings.answer_time(), quarter, Arc::clone(&cache));
         Self { readers, engine: Engine::Postgres(writer), cache }
     }
 

@@ -26,9 +26,7 @@ use tokio::{
 };
 
 use super::{
-    Error, Turns,
-    connection::Connection,
-    postgres::{no_answer, returned},
+    Error, Turns, connection::Connection, postgres::no_answer, postgres_writer::returned,
     statement::Statements,
 };
 

@@ -1,9 +1,8 @@
-//! What is PostgreSQL's own: how it is connected to, which servers are taken, what they say, and writing
-//! there (`writer`).
+//! What is PostgreSQL's own: how it is connected to, which servers are taken, and what they say. Writing
+//! there is `postgres_writer`.
 
 #[cfg(test)]
 pub(super) mod tests;
-mod writer;
 
 use std::{
     fmt, io,
@@ -21,7 +20,6 @@ use sqlx::{
 use tokio::time::timeout;
 
 use super::Error;
-pub(super) use writer::{Writer, returned};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/postgres");
 
@@ -48,7 +46,7 @@ const MIGRATION_SETTINGS: [&str; 2] = ["SET lock_timeout = '2s'", "SET statement
 const MIGRATION_TRIES: u32 = 10;
 
 /// SQLSTATEs of what another transaction stood in the way of.
-const REPEATED: [&str; 5] = ["40001", "40P01", "23503", "23505", "55P03"];
+pub(super) const REPEATED: [&str; 5] = ["40001", "40P01", "23503", "23505", "55P03"];
 
 /// Classes of SQLSTATEs, and some whole ones, of a server that cannot do just now what is asked:
 /// connection, resources, operator, and a standby.
@@ -273,7 +271,7 @@ pub(super) fn no_answer() -> sqlx::Error {
     io::Error::new(io::ErrorKind::TimedOut, "no answer in time").into()
 }
 
-fn state_of(error: &sqlx::Error) -> Option<String> {
+pub(super) fn state_of(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(|code| code.into_owned())
 }
 

@@ -10,8 +10,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Origin, REPEATED, no_answer, state_of};
-use crate::metadata::{Cache, Error, Transaction, Turns, connection::Connection, writer::Work};
+use super::{
+    Cache, Error, Transaction, Turns,
+    connection::Connection,
+    postgres::{Origin, REPEATED, no_answer, state_of},
+    writer::Work,
+};
 
 /// How long a connection may take to be fit for others again; one that does not is closed.
 const RETURN_TIME: Duration = Duration::from_secs(2);
@@ -34,7 +38,7 @@ fn is_repeated(error: &Error) -> bool {
 }
 
 /// Gives the connection back, if it is fit for others in time; else it is closed.
-pub(in crate::metadata) fn returned(
+pub(super) fn returned(
     connection: &mut PoolConnection<Postgres>,
 ) -> impl Future<Output = ()> + Send + 'static {
     let returned = connection.return_to_pool();
@@ -45,7 +49,7 @@ pub(in crate::metadata) fn returned(
 
 /// Writes; clones share the turns.
 #[derive(Clone)]
-pub(in crate::metadata) struct Writer {
+pub(super) struct Writer {
     pool: PgPool,
     answer_time: Duration,
     turns: Turns,
@@ -56,19 +60,14 @@ pub(in crate::metadata) struct Writer {
 
 impl Writer {
     /// With so many connections of the pool at once.
-    pub(in crate::metadata) fn new(
-        pool: PgPool,
-        answer_time: Duration,
-        most: usize,
-        cache: Arc<Cache>,
-    ) -> Self {
+    pub(super) fn new(pool: PgPool, answer_time: Duration, most: usize, cache: Arc<Cache>) -> Self {
         let turns = Turns::new("WRITES_MAX", most);
         Self { pool, answer_time, turns, places: Arc::new(Semaphore::new(most)), cache }
     }
 
     /// Runs `work` in a transaction, again where others stood in its way. What has begun comes to its
     /// end, also when whoever asked has left.
-    pub(in crate::metadata) async fn write<G, T, W>(&self, given: G, work: W) -> Result<T, Error>
+    pub(super) async fn write<G, T, W>(&self, given: G, work: W) -> Result<T, Error>
     where
         G: Send + Sync + 'static,
         T: Send + 'static,
@@ -141,7 +140,7 @@ impl Writer {
     }
 
     /// Which registry the rows are of.
-    pub(in crate::metadata) async fn origin(&self) -> Result<Origin, Error> {
+    pub(super) async fn origin(&self) -> Result<Origin, Error> {
         let mut connection = self.pool.acquire().await.map_err(Error::of_postgres)?;
         let make = "INSERT INTO state (id, identity)
              VALUES (1, REPLACE(CAST(gen_random_uuid() AS TEXT), '-', '')) ON CONFLICT DO NOTHING";
@@ -153,11 +152,11 @@ impl Writer {
     }
 
     /// Takes no more work, and waits for what is under way.
-    pub(in crate::metadata) async fn close(&self) {
+    pub(super) async fn close(&self) {
         self.pool.close().await;
     }
 
-    pub(in crate::metadata) fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.pool.is_closed()
     }
 }
