@@ -141,6 +141,14 @@ where
     Paused { go_on, task }
 }
 
+/// A push of a manifest that names a blob or another manifest, before its commit.
+async fn pushing(database: &Database, of: &'static str, kind: Kind) -> Paused<()> {
+    paused(database, move |tx| {
+        Box::pin(async move { tx.put_manifest(&app(), &naming(of, kind), NOW).await })
+    })
+    .await
+}
+
 /// Begins, and waits until it waits for a lock; nothing else does, since one of these tests runs at a time.
 async fn waiting<T: Send + 'static>(
     database: &Database,
@@ -164,10 +172,7 @@ async fn what_a_push_names_is_not_collected_before_it_commits() {
     let database = open().await;
     put_blob(&database, "layer").await;
     let stale = stale(&database, "layer").await;
-    let push = paused(&database, |tx| {
-        Box::pin(async move { tx.put_manifest(&app(), &naming("layer", Kind::Layer), NOW).await })
-    })
-    .await;
+    let push = pushing(&database, "layer", Kind::Layer).await;
     let collected = database.collect_links(stale, CUTOFF, NOW).await.unwrap();
     assert_eq!(collected, [Collected::Kept]);
     push.commit().await;
@@ -207,10 +212,7 @@ async fn who_deletes_a_repository_leaves_what_a_push_names() {
     let database = open().await;
     put_blob(&database, "layer").await;
     let id = database.held(&app()).await.unwrap().unwrap().id;
-    let push = paused(&database, |tx| {
-        Box::pin(async move { tx.put_manifest(&app(), &naming("layer", Kind::Layer), NOW).await })
-    })
-    .await;
+    let push = pushing(&database, "layer", Kind::Layer).await;
     let deletion = waiting(&database, {
         let database = database.clone();
         async move { database.unlink_after(id, &app(), String::new()).await }
@@ -226,10 +228,7 @@ async fn who_deletes_a_repository_leaves_what_a_push_names() {
 async fn a_client_takes_no_blob_away_that_a_push_names() {
     let database = open().await;
     put_blob(&database, "layer").await;
-    let push = paused(&database, |tx| {
-        Box::pin(async move { tx.put_manifest(&app(), &naming("layer", Kind::Layer), NOW).await })
-    })
-    .await;
+    let push = pushing(&database, "layer", Kind::Layer).await;
     let deletion = waiting(&database, {
         let database = database.clone();
         async move { database.unlink_blob(&app(), &digest("layer")).await }
@@ -258,10 +257,7 @@ async fn a_manifest_that_gets_a_tag_or_a_touch_or_a_parent_is_not_collected() {
     tagged.commit().await;
     database.delete_tag(&app(), &"v1".parse().unwrap(), LONG_AGO).await.unwrap();
 
-    let parent = paused(&database, |tx| {
-        Box::pin(async move { tx.put_manifest(&app(), &naming("child", Kind::Child), NOW).await })
-    })
-    .await;
+    let parent = pushing(&database, "child", Kind::Child).await;
     let outcome = database.collect_manifests(stale.clone(), CUTOFF).await.unwrap();
     assert_eq!(outcome, [None]);
     parent.commit().await;
@@ -366,20 +362,14 @@ async fn what_comes_while_a_repository_is_emptied_stays_with_what_names_it() {
         put_blob(&database, blob).await;
     }
     let id = database.held(&app()).await.unwrap().unwrap().id;
-    let first = paused(&database, |tx| {
-        Box::pin(async move { tx.put_manifest(&app(), &naming("a", Kind::Layer), NOW).await })
-    })
-    .await;
+    let first = pushing(&database, "a", Kind::Layer).await;
     let deletion = waiting(&database, {
         let database = database.clone();
         async move { database.unlink_after(id, &app(), String::new()).await }
     })
     .await;
     put_blob(&database, "b").await;
-    let second = paused(&database, |tx| {
-        Box::pin(async move { tx.put_manifest(&app(), &naming("b", Kind::Layer), NOW).await })
-    })
-    .await;
+    let second = pushing(&database, "b", Kind::Layer).await;
     first.commit().await;
     deletion.await.unwrap().unwrap();
     second.commit().await;
