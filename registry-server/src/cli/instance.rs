@@ -82,7 +82,7 @@ pub(crate) fn is_a_file(config: &Config) -> Result<(), Failure> {
         None => Ok(()),
         Some(_) => Err(Failure(
             "the database is in PostgreSQL, where this cannot be done yet: back up with pg_dump, and \
-             copy the directory `objects` afterwards"
+             copy `objects` and `database.id` out of the data directory afterwards"
                 .to_owned(),
         )),
     }
