@@ -25,7 +25,7 @@ lint: ## Format, lints and lock files alone
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --workspace --bench hot --features berth-tests/hot --locked -- -D warnings
 
-bench: ## Measure beside nginx and docker-registry, and what ZOT, ZB, DISTRIBUTION and DOCKER_AUTH name
+bench: ## Measure beside nginx and docker-registry, and what ZOT, ZB, ANGOS, DISTRIBUTION, DOCKER_AUTH and CONTAINERD name
 	@exec bench/run.sh
 
 bench-quick: ## The same in three minutes: one round of the registries' rows

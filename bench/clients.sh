@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # `docker push`, `docker pull` and `skopeo copy` of an image of ten layers, at Berth, at nginx with docker-registry and at
-# zot, all over TLS and in turns. The docker daemon is the script's own, in namespaces of its own. Called by
-# `make bench`; prints a table, and ends with 77 where docker cannot run.
-# shellcheck source=tests/interop/lib.sh
-. "$(dirname "$0")/../tests/interop/lib.sh"
+# zot, all over TLS and in turns; and PullImage of a containerd that asks for parallel ranges, where CONTAINERD names one.
+# Both daemons are the script's own, in namespaces of its own. Called by `make bench`; prints a table, and ends with 77
+# where docker cannot run.
+# shellcheck source=tests/interop/go-clients.sh
+. "$(dirname "$0")/../tests/interop/go-clients.sh"
 
 export LC_ALL=C
-readonly ROUNDS=${BENCH_CLIENT_ROUNDS:-3} LAYERS=10 LAYER_MIB=${BENCH_LAYER_MIB:-50}
+readonly ROUNDS=${BENCH_CLIENT_ROUNDS:-3} LAYERS=10 LAYER_MIB=${BENCH_LAYER_MIB:-50} RANGE_BYTES=$((8 << 20))
 readonly BENCH=${CARGO_TARGET_DIR:-$root/target}/release/bench
 
 prepare() {
@@ -15,7 +16,12 @@ prepare() {
     need jq jq
     need_binaries
     mkdir -p /var/lib/containers
+    [[ -z ${CONTAINERD:-} ]] || { need_go cri-pull && go_build cri-pull go -C "$root/tests/interop/cri-pull" install .; }
 }
+
+containerd_socket=$scratch/containerd.sock
+hosts=/etc/containerd/certs.d
+ctr=(ctr --address "$containerd_socket" --namespace k8s.io)
 
 # The table alone is for the caller. Inside it is so already.
 in_sandbox || exec 3>&1 1>&2
@@ -82,6 +88,43 @@ pull() {
     timed "$1-docker-pull" docker pull --quiet "${registry_of[$1]}/bench/app:$round"
 }
 
+# Kubernetes nodes pull so: containerd's transfer service, which from 2.1 on fetches one layer by several ranges.
+start_containerd() {
+    local snapshotter=overlayfs
+    mkdir -p "$scratch/containerd" "$scratch"/overlay/{lower,upper,work,merged}
+    mount -t overlay overlay -o "lowerdir=$scratch/overlay/lower,upperdir=$scratch/overlay/upper,workdir=$scratch/overlay/work" \
+        "$scratch/overlay/merged" 2>/dev/null || snapshotter=native
+    cat >"$scratch/containerd.toml" <<CONFIG
+version = 3
+root = "$scratch/containerd/root"
+state = "$scratch/containerd/state"
+[grpc]
+  address = "$containerd_socket"
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "$snapshotter"
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = "$hosts"
+[plugins."io.containerd.transfer.v1.local"]
+  config_path = "$hosts"
+  concurrent_layer_fetch_buffer = $RANGE_BYTES
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "linux/$(go env GOARCH)"
+  snapshotter = "$snapshotter"
+CONFIG
+    start containerd "$CONTAINERD" --log-level warn --config "$scratch/containerd.toml"
+    wait_for 30 "containerd" ctr --address "$containerd_socket" version
+}
+
+# pull_as_node PEER: by tag, with the user and password of an imagePullSecret. Nothing is left of it.
+pull_as_node() {
+    local where=${registry_of[$1]} login=${login_of[$1]}
+    local image=$where/bench/copied:$round
+    docker_config "$where" "${login%%:*}" "${login#*:}" >"$scratch/pull-secret.json"
+    timed "$1-cri-pull" cri-pull "$containerd_socket" "$image" "$scratch/pull-secret.json"
+    "${ctr[@]}" images ls --quiet | xargs --no-run-if-empty "${ctr[@]}" images rm --sync >/dev/null
+    [[ -z $("${ctr[@]}" content ls --quiet) ]] || fail "content is left in containerd"
+}
+
 median() { sort -g "$scratch/figures/$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
 # row WHAT FIGURE: of all peers, and how many times as long each takes as Berth.
@@ -95,6 +138,14 @@ row() {
     printf '| %s |%s\n' "$1" "$cells"
 }
 
+containerd_told() {
+    if [[ -z ${CONTAINERD:-} ]]; then
+        echo " (containerd was not measured: \`CONTAINERD\` names no program.)"
+        return
+    fi
+    echo " containerd $("$CONTAINERD" --version | awk '{ print $3 }') fetches a layer by ranges of $((RANGE_BYTES >> 20)) MiB, three at once, and unpacks it."
+}
+
 start_peers() {
     local name base login ca words
     start peers "$BENCH" --bin "$bin" --data "$scratch" peers --host "$host" --address "$host_address" \
@@ -104,6 +155,7 @@ start_peers() {
         [[ $base == https://* ]] || continue
         peers+=("$name") registry_of[$name]=${base#https://} login_of[$name]=$login words_of[$name]=$words
         trust "${base#https://}" "$ca"
+        install -D -m 0644 "$ca" "$hosts/${base#https://}/ca.crt"
         sign_in "${base#https://}" "${login%%:*}" "${login#*:}"
     done <"$scratch/logs/peers.log"
 }
@@ -117,11 +169,13 @@ declare -A registry_of=() login_of=() words_of=()
 peers=()
 start_dockerd
 start_peers
+[[ -z ${CONTAINERD:-} ]] || start_containerd
 order=("${peers[@]}")
 for round in $(seq "$ROUNDS"); do
     make_image
     for peer in "${order[@]}"; do measure "$peer"; done
     for peer in "${order[@]}"; do pull "$peer"; done
+    [[ -z ${CONTAINERD:-} ]] || for peer in "${order[@]}"; do pull_as_node "$peer"; done
     # What one leaves to the system to write, the next has beside it.
     order=("${order[@]:1}" "${order[0]}")
     forget_images
@@ -129,7 +183,7 @@ for round in $(seq "$ROUNDS"); do
 done
 {
     echo
-    echo "An image of $LAYERS layers of $LAYER_MIB MiB of random bytes, medians of $ROUNDS, in turns; in brackets how many times as long as with Berth. docker $(docker version --format '{{.Server.Version}}') compresses what it pushes, and unpacks what it pulls; skopeo $(skopeo --version | awk '{ print $3 }') moves the layers as they are."
+    echo "An image of $LAYERS layers of $LAYER_MIB MiB of random bytes, medians of $ROUNDS, in turns; in brackets how many times as long as with Berth. docker $(docker version --format '{{.Server.Version}}') compresses what it pushes, and unpacks what it pulls; skopeo $(skopeo --version | awk '{ print $3 }') moves the layers as they are.$(containerd_told)"
     echo
     echo "| what |$(for peer in "${peers[@]}"; do printf ' %s |' "${words_of[$peer]}"; done)"
     echo "|---|$(for _ in "${peers[@]}"; do printf -- '---|'; done)"
@@ -137,4 +191,5 @@ done
     row "docker pull" docker-pull
     row "skopeo copy to the registry" skopeo-push
     row "skopeo copy from the registry" skopeo-pull
+    [[ -z ${CONTAINERD:-} ]] || row "PullImage through CRI" cri-pull
 } >&3

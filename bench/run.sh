@@ -61,6 +61,8 @@ version_of() { # name, program and its words...
     echo "- $(version_of docker-registry docker-registry --version)"
     [ -z "${DISTRIBUTION:-}" ] || echo "- $(version_of distribution "$DISTRIBUTION" --version)"
     [ -z "${ZOT:-}" ] || echo "- zot $("$ZOT" --version 2>&1 | jq -r 'if .commit == "" then "of no known version" else .commit end')"
+    [ -z "${ANGOS:-}" ] || echo "- angos, whose program tells no version"
+    [ -z "${DOCKER_AUTH:-}" ] || echo "- docker_auth, whose program tells no version"
     echo
     part "all peers" "${BENCH[@]}" --picture bench/results.svg "$@"
     part "real clients" env BERTH_BIN="$BIN" bench/clients.sh

@@ -37,8 +37,8 @@ use crate::{
 
 /// Measures Berth beside other registries on this machine, in turns in one run.
 ///
-/// Peers are what the environment names or this machine has: `ZOT` and `DISTRIBUTION` name programs;
-/// nginx and docker-registry are taken from the path. What is missing is said. Everything
+/// Peers are what the environment names or this machine has: `ZOT`, `ANGOS` and `DISTRIBUTION` name
+/// programs; nginx and docker-registry are taken from the path. What is missing is said. Everything
 /// listens on loopback, unless it is told otherwise. Tables are printed; progress goes to standard error.
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:\n  \

@@ -28,6 +28,8 @@ pub(crate) enum Name {
     ZotTls,
     Zot,
     ZotCommit,
+    AngosTls,
+    Angos,
     Distribution,
     Registry,
 }
@@ -45,7 +47,7 @@ impl Name {
 
     /// Those without users and TLS.
     pub(crate) const PLAIN: &[Self] =
-        &[Self::Zot, Self::ZotCommit, Self::Distribution, Self::Registry];
+        &[Self::Zot, Self::ZotCommit, Self::Angos, Self::Distribution, Self::Registry];
 
     fn words(self) -> &'static str {
         match self {
@@ -55,6 +57,8 @@ impl Name {
             Self::ZotTls => "zot, TLS, htpasswd",
             Self::Zot => "zot, plain",
             Self::ZotCommit => "zot, plain, `commit`",
+            Self::AngosTls => "angos, TLS, token",
+            Self::Angos => "angos, plain",
             Self::Distribution => "distribution, plain",
             Self::Registry => "docker-registry, plain",
         }

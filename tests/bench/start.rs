@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Args;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -28,6 +29,9 @@ const START_SECS_MAX: u64 = 30;
 
 /// The cost of the bcrypt hashes in htpasswd files, which is what `htpasswd -B` makes.
 pub(crate) const BCRYPT_COST: &str = "5";
+
+/// The password as angos has it, hashed with the parameters that `angos argon` takes.
+const PASSWORD_ARGON2: &str = "$argon2id$v=19$m=19456,t=2,p=1$YmVuY2hzYWx0MTIzNDU2$2/gTlTpDrMwLGXLClfUOMsB0Woo7sNph7xg7LdEgaDM";
 
 /// Where peers listen, and what clients call it.
 #[derive(Debug, Clone, Args)]
@@ -80,6 +84,7 @@ pub(crate) async fn peers(
             Name::BerthPlain => Installation::make(bin, root, *name, place).await?.start().await?,
             Name::NginxRegistry => start.nginx().await?,
             Name::ZotTls | Name::Zot | Name::ZotCommit => start.zot(program, *name).await?,
+            Name::AngosTls | Name::Angos => start.angos(program, *name).await?,
             Name::Distribution | Name::Registry => start.distribution(program, *name).await?,
         });
     }
@@ -101,6 +106,7 @@ fn program(name: Name) -> Result<OsString, String> {
             .and_then(|_| installed("nginx", "nginx-light")),
         Name::Registry => installed("docker-registry", "docker-registry"),
         Name::ZotTls | Name::Zot | Name::ZotCommit => named("ZOT"),
+        Name::AngosTls | Name::Angos => named("ANGOS"),
         Name::Distribution => named("DISTRIBUTION"),
     }
 }
@@ -212,6 +218,39 @@ impl Starting<'_> {
         Ok(peer)
     }
 
+    /// angos with TLS, a user and its token service, or plain and open to everybody.
+    async fn angos(&self, program: OsString, name: Name) -> io::Result<Peer> {
+        let (directory, port) = (self.directory(name)?, self.place.free_port()?);
+        let is_tls = name == Name::AngosTls;
+        let mut config = json!({
+            "server": { "bind_address": self.place.address, "port": port },
+            "blob_store": { "fs": { "root_dir": directory.join("store") } },
+            "global": { "access_policy": { "default": "allow" } },
+            "repository": { "bench": {} },
+        });
+        if is_tls {
+            config["server"]["tls"] = json!({
+                "server_certificate_bundle": self.certs.certificate,
+                "server_private_key": self.certs.key,
+            });
+            config["global"]["access_policy"] =
+                json!({ "default": "deny", "rules": ["identity.username != null"] });
+            config["auth"] = json!({
+                "identity": { USER: { "username": USER, "password": PASSWORD_ARGON2 } },
+                "token_service": { "secret_key": STANDARD.encode([0; 32]) },
+            });
+        }
+        let path = directory.join("config.toml");
+        fs::write(&path, toml::to_string(&config).map_err(io::Error::other)?)?;
+        let mut server = StdCommand::new(program);
+        server.arg("-c").arg(path).arg("server").env("RUST_LOG", "error");
+        let server = serve(server, &directory.join("log"))?;
+        let sign_in = if is_tls { SignIn::Token } else { SignIn::No };
+        let peer = self.peer(name, sign_in, port, vec![server])?;
+        until_answers(&peer).await?;
+        Ok(peer)
+    }
+
     fn directory(&self, name: Name) -> io::Result<PathBuf> {
         let directory = self.root.join(name.word());
         fs::create_dir_all(&directory)?;
@@ -225,7 +264,7 @@ impl Starting<'_> {
         port: u16,
         servers: Vec<Child>,
     ) -> io::Result<Peer> {
-        let scheme = if sign_in == SignIn::Basic { "https" } else { "http" };
+        let scheme = if sign_in == SignIn::No { "http" } else { "https" };
         Ok(Peer {
             name,
             base: format!("{scheme}://{}:{port}", self.place.host),
