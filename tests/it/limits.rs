@@ -104,6 +104,44 @@ async fn a_part_of_a_damaged_blob_is_not_there_either() {
     }
 }
 
+/// A stack whose blob of 32 MiB in `app` is being sent to a client that has read nothing but the
+/// status.
+async fn with_download() -> (Stack, String, Bytes, Raw) {
+    let stack = Stack::start().await;
+    let token = stack.forged_token("andrew", &["repository:app:*"]);
+    let bytes = content(32 << 20, 1);
+    push_blob(&stack.client, &token, "app", &bytes).await;
+    let mut pull = Raw::connect_narrow(&stack.client).await;
+    let bearer = format!("Bearer {token}");
+    let headers = [("Authorization", bearer.as_str()), ("Connection", "close")];
+    pull.head(&format!("GET /v2/app/blobs/{}", digest_of(&bytes)), &headers).await;
+    assert_eq!(pull.read(12).await, b"HTTP/1.1 200");
+    (stack, token, bytes, pull)
+}
+
+#[tokio::test]
+async fn a_blob_that_becomes_shorter_under_a_download_ends_it_and_is_not_there_after() {
+    let (stack, token, bytes, mut pull) = with_download().await;
+    let object = fs::OpenOptions::new().write(true).open(&stack.objects()[0]).expect("opening");
+    object.set_len(1000).expect("cutting off");
+    let got = pull.until_closed().await.len();
+    assert!(got < bytes.len(), "{got} bytes came");
+    let target = format!("/v2/app/blobs/{}", digest_of(&bytes));
+    stack.client.get(&token, &target).await.expect_error(404, "BLOB_UNKNOWN");
+    push_blob(&stack.client, &token, "app", &bytes).await;
+    assert_eq!(stack.client.get(&token, &target).await.expect(200).body, bytes);
+}
+
+/// A file that is open stays whole when its name is gone.
+#[tokio::test]
+async fn a_blob_that_vanishes_under_a_download_is_sent_whole_and_is_not_there_after() {
+    let (stack, token, bytes, mut pull) = with_download().await;
+    fs::remove_file(&stack.objects()[0]).expect("removing");
+    assert!(pull.until_closed().await.ends_with(&bytes));
+    let target = format!("/v2/app/blobs/{}", digest_of(&bytes));
+    stack.client.get(&token, &target).await.expect_error(404, "BLOB_UNKNOWN");
+}
+
 #[tokio::test]
 async fn the_size_of_manifests_is_a_setting() {
     let registry_limits = "manifest_bytes_max = 1000".to_owned();

@@ -86,7 +86,7 @@ impl Blobs {
                     None => Err(Error::BlobUnknown),
                 }
             }
-            read => Ok(read?),
+            read => Ok(watched(blob, read?)),
         }
     }
 
@@ -155,6 +155,17 @@ impl Blobs {
             Unlinked::StillNamed(by) => Err(Error::BlobReferenced { by }),
         }
     }
+}
+
+/// The object, of which one that is found too short when its answer has begun is told of.
+fn watched(blob: &Blob, object: ObjectStream) -> ObjectStream {
+    let blob = blob.clone();
+    let tell = move |error: &storage::Error| {
+        if matches!(error, storage::Error::NotFound(_)) {
+            warn_of_damage(&blob);
+        }
+    };
+    object.inspect_err(tell).boxed()
 }
 
 /// A part of a small blob, which is hashed already.
