@@ -9,7 +9,7 @@ pub mod forger;
 pub mod h2;
 pub mod image;
 pub mod issuer;
-mod postgres;
+pub mod postgres;
 pub mod raw;
 pub mod secret;
 pub mod stack;

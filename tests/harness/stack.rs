@@ -42,6 +42,8 @@ pub struct Options {
     pub registry_limits: String,
     /// More lines for the top of `registry.toml`.
     pub registry: String,
+    /// The `[database]` table of `registry.toml`, where it is to be another than that of all tests.
+    pub database: Option<String>,
     /// The clock of both servers.
     pub clock: Clock,
 }
@@ -52,6 +54,7 @@ impl Default for Options {
             auth: String::new(),
             registry_limits: String::new(),
             registry: String::new(),
+            database: None,
             clock: Clock::set(Clock::system().now()),
         }
     }
@@ -104,7 +107,10 @@ impl Stack {
         fs::set_permissions(root, fs::Permissions::from_mode(0o700)).expect("permissions");
         let ca = CertificateAuthority::new();
         ca.issue(root);
-        let database = postgres::table().await.unwrap_or_default();
+        let database = match options.database.clone() {
+            Some(database) => database,
+            None => postgres::table().await.unwrap_or_default(),
+        };
         write_configs(root, &options, &database);
         set_password(root, "andrew", PASSWORD);
         let (auth, auth_running) = start_auth(root, options.clock.clone()).await;

@@ -205,6 +205,8 @@ modules=(manifests:: push:: pull:: mounts:: lists:: collection:: collection_load
 
 meet() { "$(tests_of registry-server)" --ignored --test-threads 1; }
 
+round_trips() { "$(tests_of it)" --ignored round_trips; }
+
 black_box() {
     local skipped=() name
     for name in "${about_the_file[@]}"; do skipped+=(--skip "$name"); done
@@ -233,3 +235,4 @@ psql_plain --command 'CREATE DATABASE tests'
 export BERTH_TEST_POSTGRES="postgres://postgres@localhost/tests?host=$postgres"
 succeeds "registry-server: two writers that meet lose nothing, and servers that would are refused" meet
 succeeds "registry-server: black-box tests pass on PostgreSQL" black_box
+succeeds "registry-server: no request takes more round trips to PostgreSQL than it did" round_trips

@@ -44,6 +44,7 @@ mod refusals;
 mod revocation;
 mod rights;
 mod robots;
+mod round_trips;
 mod sources;
 mod throttle;
 mod tidy;

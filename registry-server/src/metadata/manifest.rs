@@ -211,9 +211,9 @@ impl Database {
         let given = (repository.clone(), new, tags);
         self.write(given, move |tx, (repository, new, tags)| {
             Box::pin(async move {
-                tx.put_manifest(repository, new, now).await?;
+                let id = tx.put_manifest(repository, new, now).await?;
                 for tag in tags {
-                    tx.put_tag(repository, tag, &new.manifest.digest, now).await?;
+                    tx.point_tag(id, repository, tag, &new.manifest.digest, now).await?;
                 }
                 Ok(())
             })
@@ -229,7 +229,7 @@ impl Transaction<'_> {
         repository: &RepositoryName,
         new: &NewManifest,
         now: UnixSeconds,
-    ) -> Result<(), Error> {
+    ) -> Result<RepositoryId, Error> {
         let id = repository::ensure(self, repository).await?;
         let missing = self.missing(id, &new.references).await?;
         if !missing.is_empty() {
@@ -237,7 +237,7 @@ impl Transaction<'_> {
         }
         self.insert_manifest(id, new, now).await?;
         self.invalidate(Key::Manifest(repository.clone(), new.manifest.digest.clone()));
-        Ok(())
+        Ok(id)
     }
 
     /// What is required of `references` and not there.

@@ -144,7 +144,7 @@ where
 /// A push of a manifest that names a blob or another manifest, before its commit.
 async fn pushing(database: &Database, of: &'static str, kind: Kind) -> Paused<()> {
     paused(database, move |tx| {
-        Box::pin(async move { tx.put_manifest(&app(), &naming(of, kind), NOW).await })
+        Box::pin(async move { tx.put_manifest(&app(), &naming(of, kind), NOW).await.map(drop) })
     })
     .await
 }

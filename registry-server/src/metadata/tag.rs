@@ -3,7 +3,10 @@
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
 use super::{
-    Database, Error, Transaction, Value, cache::Generation, key::Key, repository,
+    Database, Error, Transaction, Value,
+    cache::Generation,
+    key::Key,
+    repository::{self, RepositoryId},
     statement::Statements,
 };
 
@@ -134,7 +137,7 @@ pub(crate) struct Extent {
 }
 
 impl Transaction<'_> {
-    /// Points the tag at a manifest of the repository; the last write wins.
+    /// Points the tag at a manifest of the repository, which is touched with what it names.
     pub(super) async fn put_tag(
         &mut self,
         repository: &RepositoryName,
@@ -143,13 +146,25 @@ impl Transaction<'_> {
         now: UnixSeconds,
     ) -> Result<(), Error> {
         let id = repository::ensure(self, repository).await?;
+        self.point_tag(id, repository, tag, digest, now).await?;
+        self.touch_named(id, digest, now).await
+    }
+
+    /// Points the tag at a manifest that is touched; the last write wins.
+    pub(super) async fn point_tag(
+        &mut self,
+        id: RepositoryId,
+        repository: &RepositoryName,
+        tag: &Tag,
+        digest: &Digest,
+        now: UnixSeconds,
+    ) -> Result<(), Error> {
         self.touch_tagged(id, tag, now).await?;
         let statement = "INSERT INTO tags (repository, name, digest, updated)
              VALUES ($1, $2, $3, $4)
              ON CONFLICT (repository, name) DO UPDATE
              SET digest = excluded.digest, updated = excluded.updated";
         self.run(statement, (id, tag, digest, now)).await?;
-        self.touch_named(id, digest, now).await?;
         self.invalidate(Key::Tag(repository.clone(), tag.clone()));
         Ok(())
     }
