@@ -41,6 +41,11 @@ part() { # what, command...
     esac
 }
 
+# More than the rounds of the first part have time for.
+many_small() {
+    "${BENCH[@]}" --rounds 1 --quiet-only --many 10000 tags && "${BENCH[@]}" --rounds 3 --quiet-only --many 4096 index
+}
+
 # Its clients' connections are as many as the server's.
 memory() { (ulimit -Sn "$(ulimit -Hn)" && "${BENCH[@]}" --blob-mib 100 memory); }
 
@@ -65,6 +70,7 @@ version_of() { # name, program and its words...
     [ -z "${DOCKER_AUTH:-}" ] || echo "- docker_auth, whose program tells no version"
     echo
     part "all peers" "${BENCH[@]}" --picture bench/results.svg "$@"
+    part "many small things" many_small
     part "real clients" env BERTH_BIN="$BIN" bench/clients.sh
     part "zb" bench/zb.sh
     part "growth" "${BENCH[@]}" --secs 2 --many 500 growth

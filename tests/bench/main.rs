@@ -194,10 +194,12 @@ async fn measure(options: &Options, bin: &Path, root: &Path) -> io::Result<()> {
             eprintln!("round {round} of {} is done{beside}", options.rounds);
         }
     }
-    eprintln!("memory at rest is read in {} s", options.rest_secs);
-    tokio::time::sleep(Duration::from_secs(options.rest_secs)).await;
-    for peer in &peers {
-        results.note_memory(peer);
+    if options.rows.is_empty() {
+        eprintln!("memory at rest is read in {} s", options.rest_secs);
+        tokio::time::sleep(Duration::from_secs(options.rest_secs)).await;
+        for peer in &peers {
+            results.note_memory(peer);
+        }
     }
     table::print(options, &peers, &missing, rows, &results);
     if let Some(path) = &options.picture {

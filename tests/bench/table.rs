@@ -2,7 +2,7 @@
 
 use crate::{
     Options,
-    goal::{GOALS, HTTP2, MEMORY_MIB},
+    goal::{GOALS, Goal, HTTP2, MEMORY_MIB},
     peer::{Name, Peer},
     result::Results,
     start::BCRYPT_COST,
@@ -30,7 +30,10 @@ pub(crate) fn print(
     let names: Vec<Name> = peers.iter().map(|peer| peer.name).collect();
     println!();
     figures(&names, rows, results, false);
-    memory(&names, results);
+    // That of single rows tells nothing, and is not read.
+    if options.rows.is_empty() {
+        memory(&names, results);
+    }
     if !options.quiet_only {
         println!("\nThe same beside a busy loop at normal priority on one core:\n");
         figures(&names, rows, results, true);
@@ -67,6 +70,10 @@ fn memory(names: &[Name], results: &Results) {
 }
 
 fn goals(results: &Results, options: &Options) {
+    let is_measured = |goal: &Goal| goal.reached(results, false).is_some();
+    if !GOALS.iter().any(is_measured) {
+        return;
+    }
     println!("\n| what | who | ahead of | by | beside a busy loop | goal |");
     println!("|---|---|---|---|---|---|");
     for goal in GOALS {
