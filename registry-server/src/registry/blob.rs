@@ -77,7 +77,8 @@ impl Blobs {
                 // Pushed again meanwhile it lies elsewhere, and collected it is gone.
                 match self.backend.database.blob(&blob.digest).await? {
                     Some(now) if now.location != blob.location => {
-                        Ok(self.backend.store.read(Some(shares), &now.location, part).await?)
+                        let read = self.backend.store.read(Some(shares), &now.location, part);
+                        Ok(watched(&now, read.await?))
                     }
                     Some(_) => {
                         warn_of_damage(blob);
