@@ -27,10 +27,12 @@ ctr=(ctr --address "$containerd_socket" --namespace k8s.io)
 in_sandbox || exec 3>&1 1>&2
 enter_sandbox prepare
 
-# A function's result, in seconds, for the table.
+# A function's result, in seconds, for the table. What the one before left to the system to write is written before.
 timed() { # file, command...
-    local file=$scratch/figures/$1 begun=$EPOCHREALTIME
+    local file=$scratch/figures/$1 begun
     shift
+    sync
+    begun=$EPOCHREALTIME
     "$@" >/dev/null || fail "$*"
     awk "BEGIN { print $EPOCHREALTIME - $begun }" >>"$file"
 }
@@ -176,7 +178,6 @@ for round in $(seq "$ROUNDS"); do
     for peer in "${order[@]}"; do measure "$peer"; done
     for peer in "${order[@]}"; do pull "$peer"; done
     [[ -z ${CONTAINERD:-} ]] || for peer in "${order[@]}"; do pull_as_node "$peer"; done
-    # What one leaves to the system to write, the next has beside it.
     order=("${order[@]:1}" "${order[0]}")
     forget_images
     note "round $round of $ROUNDS"
