@@ -59,16 +59,38 @@ row!(Source { repository, holds });
 const BLOB: &str = "SELECT digest, size, location, damaged FROM blobs WHERE digest = $1";
 
 impl Database {
-    /// The blob, as far as `repository` links it.
+    /// The blob, as far as `repository` links it. Where others write too it may be gone for a while.
     pub(crate) async fn linked_blob(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<LinkedBlob>, Error> {
         let key = Key::Blob(repository.clone(), digest.clone());
-        if let Some(Value::Blob(blob)) = self.cache().get(&key) {
-            return Ok(Some(blob));
+        match self.cache().get(&key) {
+            Some(Value::Blob(blob)) => Ok(Some(blob)),
+            _ => self.read_linked_blob(key, repository, digest).await,
         }
+    }
+
+    /// The same as it is now, for whoever goes on as if it were here: no upload follows.
+    pub(crate) async fn linked_blob_now(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<LinkedBlob>, Error> {
+        if self.cache().is_ours() {
+            return self.linked_blob(repository, digest).await;
+        }
+        let key = Key::Blob(repository.clone(), digest.clone());
+        self.read_linked_blob(key, repository, digest).await
+    }
+
+    async fn read_linked_blob(
+        &self,
+        key: Key,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<LinkedBlob>, Error> {
         let read_at = self.cache().generation();
         let statement =
             "SELECT b.digest, b.size, b.location, b.damaged, l.touched FROM repositories r

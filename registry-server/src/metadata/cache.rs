@@ -25,7 +25,8 @@ const SHARED_TIME: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Cache {
     entries: Moka<Key, Value>,
-    keeps_tags: bool,
+    /// Whether this process alone writes the database.
+    is_ours: bool,
     /// Counts commits that made something stale. What was read before such a commit is not kept
     /// after it: it may be the very thing that the commit changed.
     generation: Mutex<Generation>,
@@ -50,10 +51,15 @@ impl Cache {
         Self::of(entries.time_to_live(SHARED_TIME).build(), false)
     }
 
-    fn of(entries: Moka<Key, Value>, keeps_tags: bool) -> Self {
+    fn of(entries: Moka<Key, Value>, is_ours: bool) -> Self {
         let generation = Mutex::new(Generation(0));
         let (hits, misses) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { entries, keeps_tags, generation, hits, misses }
+        Self { entries, is_ours, generation, hits, misses }
+    }
+
+    /// Whether what it holds is so until this process changes it.
+    pub(super) fn is_ours(&self) -> bool {
+        self.is_ours
     }
 
     /// How many looks found what they were for, and how many did not.
@@ -98,7 +104,7 @@ impl Cache {
         {
             return;
         }
-        if matches!(&value, Value::Tag(_)) && !self.keeps_tags {
+        if matches!(&value, Value::Tag(_)) && !self.is_ours {
             return;
         }
         let generation = self.generation.lock();

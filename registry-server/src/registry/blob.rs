@@ -45,7 +45,7 @@ impl Blobs {
     /// it was told exists. So that what it was told holds for a while, this is a touch.
     pub(crate) async fn find_sound(&self, permit: &Permit, digest: &Digest) -> Result<Blob, Error> {
         let repository = permit.repository();
-        let linked = self.backend.database.linked_blob(repository, digest).await?;
+        let linked = self.backend.database.linked_blob_now(repository, digest).await?;
         let linked = linked.ok_or(Error::BlobUnknown)?;
         if !self.backend.is_sound(&linked.blob).await? {
             return Err(Error::BlobUnknown);
