@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -16,7 +16,10 @@ use berth_shared::{
 
 use crate::{
     config::Config,
-    metadata::{self, Database, postgres::Origin},
+    metadata::{
+        self, Database,
+        postgres::{self, Origin},
+    },
     registry::Registry,
     storage::disk::{DiskStore, How, TakingIn},
 };
@@ -29,6 +32,9 @@ pub const DATABASE: &str = "registry.db";
 
 /// The file that says which database the objects belong to, where it is PostgreSQL's.
 const ORIGIN: &str = "database.id";
+
+/// The rows of a backup that is being restored.
+pub(crate) const RESTORING: &str = "registry.db.restoring";
 
 /// The server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +74,14 @@ pub enum StartError {
              would take what the other has for lost; a copy of the objects needs their database.id too"
     )]
     OtherRegistry(String),
+    /// Rows are to be brought to where some are.
+    #[error("a registry is in the database {0} already: name one that has none")]
+    NotEmpty(String),
+    /// What is there is half of a registry.
+    #[error(
+        "a backup was being restored here, which {0} is of: go on with registry-server restore"
+    )]
+    Restoring(String),
     /// The database cannot be used.
     #[error("the database in {path}")]
     Database {
@@ -104,6 +118,62 @@ impl Offline {
     }
 }
 
+/// Where a registry keeps what it has: objects in a directory, and rows there too or at a server.
+#[derive(Debug, Clone)]
+pub struct Home {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The server of the rows, if they are at one.
+    pub database: Option<postgres::Settings>,
+}
+
+impl Home {
+    /// As the settings say.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self { data: config.data.clone(), database: config.database.clone() }
+    }
+
+    /// Whether a registry has ever been there.
+    #[must_use]
+    pub fn has_registry(&self) -> bool {
+        let sign = if self.database.is_some() { ORIGIN } else { DATABASE };
+        self.data.join(sign).exists()
+    }
+
+    /// Opens the database to read it beside a server that runs, if one does.
+    ///
+    /// # Errors
+    /// When it does not answer, or was written by another version.
+    pub async fn open_beside(&self) -> Result<Database, metadata::Error> {
+        match &self.database {
+            None => Database::open_beside(&self.data.join(DATABASE)).await,
+            Some(settings) => Database::connect_beside(settings).await,
+        }
+    }
+
+    /// Opens the database at the server, if the rows go to one, for objects that are to come here.
+    pub(crate) async fn open_empty(&self) -> Result<Option<Database>, StartError> {
+        let origin = self.data.join(ORIGIN);
+        let Some(settings) = &self.database else {
+            // Its objects belong to rows elsewhere.
+            return match origin.exists() {
+                true => Err(StartError::DatabaseElsewhere(origin.display().to_string())),
+                false => Ok(None),
+            };
+        };
+        let failed = |source| StartError::Database { path: settings.place().to_owned(), source };
+        let database = Database::connect(settings).await.map_err(failed)?;
+        let objects = self.data.join("objects");
+        DiskStore::open(&objects).map_err(preparing(&objects.display().to_string()))?;
+        match database.origin().await.map_err(failed)? {
+            Some(rows) if database.is_bare().await.map_err(failed)? => join(&self.data, &rows)?,
+            _ => return Err(StartError::NotEmpty(settings.place().to_owned())),
+        }
+        Ok(Some(database))
+    }
+}
+
 /// The objects that lie in a data directory, as they are there.
 pub(crate) fn store(data: &Path) -> DiskStore {
     DiskStore::at(&data.join("objects"))
@@ -124,6 +194,10 @@ pub(crate) async fn open_registry(
         }
     };
     let database = open_database(config).await?;
+    let clock = clock_of(&database, clock).await.map_err(|source| {
+        let path = config.database.as_ref().map_or("", |settings| settings.place()).to_owned();
+        StartError::Database { path, source }
+    })?;
     Ok((Registry::new(database, Arc::new(store.clone()), clock, config.settings), store))
 }
 
@@ -145,12 +219,26 @@ async fn open_database(config: &Config) -> Result<Database, StartError> {
     if path.exists() {
         return Err(StartError::TwoDatabases(path.display().to_string()));
     }
+    let restoring = config.data.join(RESTORING);
+    if restoring.exists() {
+        return Err(StartError::Restoring(restoring.display().to_string()));
+    }
     let place = settings.place().to_owned();
     let database = Database::connect(settings).await.map_err(failed(place.clone()))?;
     if let Some(rows) = database.origin().await.map_err(failed(place))? {
         join(&config.data, &rows)?;
     }
     Ok(database)
+}
+
+/// The clock that the rows' times are by: that of a database that others write too, else this machine's.
+async fn clock_of(database: &Database, clock: Clock) -> Result<Clock, metadata::Error> {
+    // The first statement on a connection takes longer; and a time that is late is better than none.
+    let _ = database.time().await?;
+    Ok(match database.time().await? {
+        Some((now, _)) => clock.following(now),
+        None => clock,
+    })
 }
 
 /// Sees to it that objects and rows are of one registry. Others' objects would be taken for what nobody
@@ -184,17 +272,6 @@ fn is_empty(objects: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Opens the database to read it beside a server that runs, if one does.
-///
-/// # Errors
-/// When it does not answer, or was written by another version.
-pub async fn open_beside(config: &Config) -> Result<Database, metadata::Error> {
-    match &config.database {
-        None => Database::open_beside(&config.data.join(DATABASE)).await,
-        Some(settings) => Database::connect_beside(settings).await,
-    }
-}
-
 /// Makes the data directory this process's alone, for as long as the file is open.
 pub(crate) fn lock(data: &Path) -> Result<File, StartError> {
     let shown = data.display().to_string();
@@ -223,6 +300,23 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         DiskStore::open(&data.path().join("objects")).unwrap();
         data
+    }
+
+    #[tokio::test]
+    #[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
+    async fn times_are_by_the_clock_of_a_database_that_others_write_too() {
+        let year_2100 = std::time::Duration::from_secs(4_102_444_800);
+        let is_led = |clock: &Clock| {
+            clock.hear(year_2100);
+            clock.now().get() > 4_000_000_000
+        };
+        let server = Database::connect(&postgres::tests::settings().await).await.unwrap();
+        let clock = clock_of(&server, Clock::system()).await.unwrap();
+        assert!((clock.now() - Clock::system().now()).abs() < 5);
+        assert!(is_led(&clock));
+        let directory = tempfile::tempdir().unwrap();
+        let file = Database::open(&directory.path().join(DATABASE)).await.unwrap();
+        assert!(!is_led(&clock_of(&file, Clock::system()).await.unwrap()));
     }
 
     #[test]

@@ -16,6 +16,45 @@ use crate::registry::{
 /// How often the settings are looked at, at least: they may have changed.
 const TICK: Duration = Duration::from_secs(60);
 
+/// How often the database's clock is heard.
+const HEARD_EVERY: Duration = Duration::from_secs(10);
+
+/// How far the machine's clock may be from the database's before somebody is told, in seconds.
+const DIFFERENCE_MAX: i64 = 30;
+
+/// Follows the database's clock, where the times are by that, until `shutdown`.
+pub(crate) async fn follow_clock(registry: Registry, shutdown: CancellationToken) {
+    let follow = async {
+        let mut is_told = false;
+        while registry.follows_a_clock() {
+            sleep(HEARD_EVERY).await;
+            match registry.hear_clock().await {
+                Ok(Some(difference)) => is_told = note_difference(difference, is_told),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(error = chain(&error), "asking for the database's clock")
+                }
+            }
+        }
+    };
+    shutdown.run_until_cancelled(follow).await;
+}
+
+/// Tells how far the database's clock is before the machine's, in seconds, once when that is much. Whether
+/// it is.
+fn note_difference(difference: i64, is_told: bool) -> bool {
+    gauge!("berth_database_clock_difference_seconds").set(difference as f64);
+    let is_far = difference.abs() > DIFFERENCE_MAX;
+    if is_far && !is_told {
+        tracing::warn!(
+            difference_secs = difference,
+            "this machine's clock is not that of the database, which counts for what is stored: set it, \
+             since tokens and certificates are judged by it"
+        );
+    }
+    is_far
+}
+
 /// Collects at the interval of the settings until `shutdown`.
 pub(crate) async fn collect(registry: Registry, shutdown: CancellationToken) {
     let mut last = tokio::time::Instant::now();

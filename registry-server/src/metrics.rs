@@ -32,7 +32,7 @@ const TOTALS_KEPT_TIMES: u32 = 20;
 const TOTALS_WAIT: Duration = Duration::from_millis(500);
 
 /// Every series of this server alone.
-pub(crate) const SERIES: [Series; 37] = [
+pub(crate) const SERIES: [Series; 41] = [
     Series::gauge("berth_uploads_open", "Upload sessions, idle ones included, a minute old."),
     Series::gauge("berth_uploads_receiving", "Uploads that receive bytes now."),
     Series::gauge("berth_uploads_receiving_max", "Uploads that may receive bytes at once."),
@@ -70,6 +70,13 @@ pub(crate) const SERIES: [Series; 37] = [
     Series::counter("berth_verification_damaged_total", "Blobs that were found damaged."),
     Series::counter("berth_verification_repaired_total", "Blobs that were found whole again."),
     Series::counter("berth_verification_failures_total", "Verifications that broke off."),
+    Series::gauge("berth_database_connections", "Connections to the database's server."),
+    Series::gauge("berth_database_connections_max", "How many of them there may be."),
+    Series::counter("berth_database_repeats_total", "Writes that met another, tried again."),
+    Series::gauge(
+        "berth_database_clock_difference_seconds",
+        "How far the database's clock is before the machine's.",
+    ),
 ];
 
 /// Looks up what the metrics tell.
@@ -115,6 +122,12 @@ impl Lookup {
         let database = &self.registry.backend.database;
         if let Some(path) = database.path() {
             metrics::tell_database_bytes(SERVER, path);
+        }
+        if let Some(connections) = database.connections() {
+            for (state, number) in [("used", connections.used), ("idle", connections.idle)] {
+                gauge!("berth_database_connections", "state" => state).set(number as f64);
+            }
+            gauge!("berth_database_connections_max").set(connections.max as f64);
         }
         let cache = database.cache();
         let (hits, misses) = cache.looks();

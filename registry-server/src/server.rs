@@ -155,6 +155,7 @@ impl Server {
         tokio::spawn(self.app.issuer.clone().keep_fresh(shutdown.clone()));
         let (registry, uploads) = (self.app.registry.clone(), self.app.uploads.clone());
         let collection = tokio::spawn(maintenance::collect(registry.clone(), shutdown.clone()));
+        tokio::spawn(maintenance::follow_clock(registry.clone(), shutdown.clone()));
         let verification = tokio::spawn(maintenance::verify(registry.clone(), shutdown.clone()));
         let routes = http::health_routes(self.app.clone(), Audience::Private)
             .merge(jobs::server::routes(registry.clone()));

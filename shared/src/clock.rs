@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -88,6 +88,18 @@ pub struct Clock(Source);
 enum Source {
     System,
     Set(Arc<AtomicI64>),
+    Followed(Arc<Followed>),
+}
+
+/// What another clock said, and how long ago that was by one that nobody sets.
+struct Followed {
+    begun: Instant,
+    /// What the other one said when this one began, in milliseconds.
+    epoch_millis: AtomicI64,
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Clock {
@@ -110,6 +122,28 @@ impl Clock {
         }
     }
 
+    /// One that goes by another, which says that it is `now` after the beginning of 1970. What is set stays so.
+    #[must_use]
+    pub fn following(self, now: Duration) -> Self {
+        match self.0 {
+            Source::System => {
+                let followed =
+                    Followed { begun: Instant::now(), epoch_millis: AtomicI64::new(millis(now)) };
+                Self(Source::Followed(Arc::new(followed)))
+            }
+            Source::Set(_) | Source::Followed(_) => self,
+        }
+    }
+
+    /// Hears again what the clock says that this one follows. Gives how far that is from the machine's, in seconds.
+    pub fn hear(&self, now: Duration) -> i64 {
+        if let Source::Followed(followed) = &self.0 {
+            let epoch = millis(now).saturating_sub(millis(followed.begun.elapsed()));
+            followed.epoch_millis.store(epoch, Ordering::SeqCst);
+        }
+        UnixSeconds(millis(now) / 1000) - Self::system().now()
+    }
+
     /// The time now.
     #[expect(clippy::disallowed_methods, reason = "the one place where the time is read")]
     pub fn now(&self) -> UnixSeconds {
@@ -118,6 +152,10 @@ impl Clock {
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |elapsed| i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)),
             Source::Set(now) => now.load(Ordering::SeqCst),
+            Source::Followed(followed) => {
+                let epoch = followed.epoch_millis.load(Ordering::SeqCst);
+                epoch.saturating_add(millis(followed.begun.elapsed())).div_euclid(1000)
+            }
         })
     }
 }
@@ -148,4 +186,27 @@ where
     S: Serializer,
 {
     (*at).into().map(rfc3339).serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_follows_says_what_it_heard_whatever_the_machine_says() {
+        let year_2100 = Duration::from_secs(4_102_444_800);
+        let clock = Clock::system().following(year_2100);
+        let (first, clone) = (clock.now(), clock.clone());
+        assert!((0..60).contains(&(first - UnixSeconds::new(4_102_444_800))), "{first:?}");
+        let difference = clock.hear(year_2100 + Duration::from_secs(3600));
+        assert!(difference > 1_000_000_000, "{difference}");
+        assert!((3600..3660).contains(&(clone.now() - UnixSeconds::new(4_102_444_800))));
+    }
+
+    #[test]
+    fn a_set_clock_follows_nobody() {
+        let clock = Clock::set(UnixSeconds::new(7)).following(Duration::from_secs(100));
+        clock.hear(Duration::from_secs(100));
+        assert_eq!(clock.now(), UnixSeconds::new(7));
+    }
 }

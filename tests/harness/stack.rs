@@ -16,7 +16,7 @@ use berth_shared::{
     scope::Scope,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use registry_server::server::Server;
+use registry_server::{config::Config, data::Home, server::Server};
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -134,6 +134,16 @@ impl Stack {
     #[must_use]
     pub fn root(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Where the registry keeps what it has.
+    ///
+    /// # Panics
+    /// When its settings cannot be read.
+    #[must_use]
+    pub fn home(&self) -> Home {
+        let config = Config::read(&self.root().join("registry.toml"));
+        Home::of(&config.expect("the settings"))
     }
 
     /// A client that offers these protocols in its TLS handshake.
@@ -393,8 +403,7 @@ async fn start_registry(
     clock: Clock,
     ca: &CertificateDer<'static>,
 ) -> (Client, Running) {
-    let config =
-        registry_server::config::Config::read(&root.join("registry.toml")).expect("registry.toml");
+    let config = Config::read(&root.join("registry.toml")).expect("registry.toml");
     let server = Server::start(config, clock).await.expect("starting registry-server");
     let address = server.local_addr().expect("a TCP address");
     let metrics = server.metrics_addr();

@@ -12,7 +12,7 @@ use harness::{
     image::{Image, digest_of, push_blob},
 };
 use registry_server::{
-    data::CONTROL_SOCKET,
+    data::{CONTROL_SOCKET, Home},
     jobs::{Job, event::Told},
     registry::event::{Event, Events},
     transfer::{self, backup, restore},
@@ -62,8 +62,8 @@ impl Bench {
     }
 
     async fn try_backup(&self) -> (Result<backup::Summary, transfer::Error>, Vec<Event>) {
-        let (data, to, clock) = (self.data(), self.to.clone(), self.stack.clock.clone());
-        told(|events| Box::pin(backup::backup(data, to, clock, events))).await
+        let (home, to, clock) = (self.stack.home(), self.to.clone(), self.stack.clock.clone());
+        told(|events| Box::pin(backup::backup(home, to, clock, events))).await
     }
 
     async fn backup(&self) -> backup::Summary {
@@ -71,8 +71,8 @@ impl Bench {
     }
 
     async fn try_restore(&self) -> (Result<restore::Summary, transfer::Error>, Vec<Event>) {
-        let (data, from, clock) = (self.data(), self.to.clone(), self.stack.clock.clone());
-        told(|events| Box::pin(restore::restore(data, from, clock, events))).await
+        let (home, from, clock) = (self.stack.home(), self.to.clone(), self.stack.clock.clone());
+        told(|events| Box::pin(restore::restore(home, from, clock, events))).await
     }
 
     /// Refused, and in which words.
@@ -385,9 +385,10 @@ async fn restoring_goes_on_where_it_was_broken_off() {
 #[tokio::test]
 async fn what_does_not_exist_is_neither_backed_up_nor_made() {
     let nowhere = tempfile::tempdir().expect("a directory");
-    let (data, to) = (nowhere.path().join("data"), nowhere.path().join("to"));
+    let home = Home { data: nowhere.path().join("data"), database: None };
+    let to = nowhere.path().join("to");
     let clock = Clock::system();
-    let (backed_up, _) = told(|events| Box::pin(backup::backup(data, to, clock, events))).await;
+    let (backed_up, _) = told(|events| Box::pin(backup::backup(home, to, clock, events))).await;
     let refused = backed_up.expect_err("a refusal").to_string();
     assert!(refused.contains("holds no registry"), "{refused}");
     assert_eq!(fs::read_dir(nowhere.path()).expect("the directory").count(), 0);

@@ -14,7 +14,6 @@ use registry_server::{
         Job,
         event::{Outcome, Told},
     },
-    metadata::Database,
     registry::{
         event::{Event, Events},
         verify,
@@ -138,9 +137,7 @@ async fn caches_are_counted_verified_and_exported() {
     let cache = Cache::new(&[]);
     cache.push_blobs(&stack, &token).await;
     cache.push_index(&stack, &token).await.expect(201);
-    let data = stack.root().join("registry");
-
-    let database = Database::open_beside(&data.join("registry.db")).await.expect("the database");
+    let database = stack.home().open_beside().await.expect("the database");
     let tags = database.images(&"app".parse().expect("a name")).await.expect("tags");
     let bytes = cache.blobs().iter().map(|blob| blob.len() as u64).sum::<u64>();
     assert_eq!((tags[0].tag.as_str(), tags[0].bytes), ("buildcache", bytes));
@@ -148,7 +145,7 @@ async fn caches_are_counted_verified_and_exported() {
     let layout = stack.root().join("layout");
     let name = "app".parse().expect("a name");
     let (events, _told) = Events::channel();
-    let done = export(data, name, None, layout.clone(), events).await.expect("an export");
+    let done = export(stack.home(), name, None, layout.clone(), events).await.expect("an export");
     assert_eq!((done.images, done.manifests, done.blobs, done.damaged), (1, 1, 2, 0));
     for bytes in [&cache.config, &cache.layer, &cache.index] {
         let path = layout.join("blobs/sha256").join(digest_of(bytes).hex());

@@ -23,7 +23,7 @@ async fn run(stack: &Stack, reference: &str, to: &Path) -> (Result<Summary, Erro
     let (events, mut received) = Events::channel();
     let reference = Some(reference).filter(|it| !it.is_empty());
     let work = tokio::spawn(export(
-        stack.root().join("registry"),
+        stack.home(),
         "team/app".parse().expect("a name"),
         reference.map(|it| it.parse().expect("a reference")),
         to.to_owned(),

@@ -6,14 +6,12 @@ use berth_shared::clock::Clock;
 use clap::Args;
 use registry_server::{
     config::Config,
+    data::Home,
     jobs::event::tell,
     transfer::backup::{Summary, backup},
 };
 
-use crate::{
-    instance,
-    output::{self, Ended, bytes, count},
-};
+use crate::output::{self, Ended, bytes, count};
 
 /// Back up everything that is stored, while pushes go on.
 ///
@@ -31,8 +29,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, config: Config, json: bool) -> Ended {
-    instance::is_a_file(&config)?;
-    let events = tell(|events| backup(config.data, arguments.to, Clock::system(), events));
+    let events = tell(|events| backup(Home::of(&config), arguments.to, Clock::system(), events));
     let ended = |summary: &Summary| Some((summarise(summary), summary.missing > 0));
     output::follow(events, json, ended).await
 }

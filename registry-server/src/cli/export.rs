@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use registry_server::{
     config::Config,
+    data::Home,
     jobs::event::tell,
     transfer::export::{Summary, export},
 };
 
 use crate::{
     delete::Image,
-    instance,
     output::{self, Ended, bytes, count},
 };
 
@@ -37,9 +37,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, config: Config, json: bool) -> Ended {
-    instance::is_a_file(&config)?;
     let Arguments { image: Image { repository, reference }, to } = arguments;
-    let events = tell(|events| export(config.data, repository, reference, to, events));
+    let events = tell(|events| export(Home::of(&config), repository, reference, to, events));
     let ended = |summary: &Summary| Some((summarise(summary), summary.damaged > 0));
     output::follow(events, json, ended).await
 }

@@ -11,7 +11,7 @@ use berth_shared::clock::Clock;
 use nix::fcntl::OFlag;
 use registry_server::{
     config::Config,
-    data::{CONTROL_SOCKET, DATABASE, Offline, StartError},
+    data::{CONTROL_SOCKET, DATABASE, Home, Offline, StartError},
     jobs::{
         Job,
         event::{Outcome, Tale, tell},
@@ -68,22 +68,9 @@ pub(crate) fn refuse_links(data: &Path) -> Result<(), Failure> {
 
 /// Refuses a data directory that no server has ever used.
 pub(crate) fn is_there(config: &Config) -> Result<(), Failure> {
-    let sign = if config.database.is_some() { "objects" } else { DATABASE };
-    if config.data.join(sign).exists() {
+    if Home::of(config).has_registry() {
         return Ok(());
     }
     let data = config.data.display();
     Err(Failure(format!("{data} holds no registry yet: start the server first")))
-}
-
-/// Refuses what copies the database as a file, where it is none.
-pub(crate) fn is_a_file(config: &Config) -> Result<(), Failure> {
-    match &config.database {
-        None => Ok(()),
-        Some(_) => Err(Failure(
-            "the database is in PostgreSQL, where this cannot be done yet: back up with pg_dump, and \
-             copy `objects` and `database.id` out of the data directory afterwards"
-                .to_owned(),
-        )),
-    }
 }

@@ -6,7 +6,7 @@ use berth_shared::{clock::rfc3339, name::RepositoryName};
 use clap::Args;
 use registry_server::{
     config::Config,
-    data,
+    data::Home,
     metadata::{
         Database,
         inventory::{Holding, TaggedImage},
@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> Ended {
     instance::is_there(config)?;
-    let database = data::open_beside(config).await.map_err(Error::from)?;
+    let database = Home::of(config).open_beside().await.map_err(Error::from)?;
     match &arguments.repository {
         None => repositories(&database, json).await?,
         Some(name) => tags(&database, name, json).await?,

@@ -11,6 +11,7 @@ mod list;
 mod output;
 mod read_only;
 mod restore;
+mod schema;
 mod serve;
 mod verify;
 
@@ -82,6 +83,7 @@ enum Verb {
     Export(export::Arguments),
     Backup(backup::Arguments),
     Restore(restore::Arguments),
+    Schema(schema::Arguments),
     /// Print the completion script for a shell: `registry-server completion bash`.
     Completion {
         /// Which shell.
@@ -179,6 +181,7 @@ impl Verb {
             Self::Export(arguments) => export::run(arguments, config, json).await,
             Self::Backup(arguments) => backup::run(arguments, config, json).await,
             Self::Restore(arguments) => restore::run(arguments, config, json).await,
+            Self::Schema(arguments) => schema::run(&arguments, &config, json).await,
             Self::Completion { .. } => Ok(ExitCode::SUCCESS),
         }
     }

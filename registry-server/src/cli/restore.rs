@@ -6,14 +6,12 @@ use berth_shared::clock::Clock;
 use clap::Args;
 use registry_server::{
     config::Config,
+    data::Home,
     jobs::event::tell,
     transfer::restore::{Summary, restore},
 };
 
-use crate::{
-    instance,
-    output::{self, Ended, bytes, count},
-};
+use crate::output::{self, Ended, bytes, count};
 
 /// Restore a backup into a data directory that has no registry yet.
 ///
@@ -28,8 +26,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, config: Config, json: bool) -> Ended {
-    instance::is_a_file(&config)?;
-    let events = tell(|events| restore(config.data, arguments.from, Clock::system(), events));
+    let events = tell(|events| restore(Home::of(&config), arguments.from, Clock::system(), events));
     let ended = |summary: &Summary| Some((summarise(summary), summary.damaged > 0));
     output::follow(events, json, ended).await
 }

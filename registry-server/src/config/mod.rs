@@ -203,6 +203,8 @@ impl File {
         };
         let connections = serve::Limits { trusted_proxies, ..self.limits.of_connections()? };
         let durable = self.durable.unwrap_or(true);
+        let data = beside(path, &self.data.unwrap_or("registry".into()));
+        let database = self.database.map(|table| table.check(path, &data, durable)).transpose()?;
         let foreign_issuer = self.foreign_issuer.map(|table| table.check(path, self.insecure_http));
         Ok(Config {
             listen: self.listen,
@@ -211,7 +213,7 @@ impl File {
                 key: beside(path, &tls.key),
             }),
             public_urls,
-            data: beside(path, &self.data.unwrap_or("registry".into())),
+            data,
             service,
             issuer: self.issuer.unwrap_or("berth".into()),
             auth_socket: beside(path, &self.auth_socket.unwrap_or("run/auth.sock".into())),
@@ -220,7 +222,7 @@ impl File {
             basic: self.basic.unwrap_or(true),
             log_format: self.log_format,
             durable,
-            database: self.database.map(|table| table.check(path, durable)).transpose()?,
+            database,
             settings,
             connections,
             cors: self.cors.check()?,
@@ -365,6 +367,12 @@ mod tests {
             (&format!("{good}service = 'bérth'"), "service"),
             (&format!("{good}[database]\nurl = 'db'"), "database.url"),
             (&format!("{good}[database]\nurl = 'mysql://db/berth'"), "database.url"),
+            (
+                &format!(
+                    "{good}[database]\nurl = 'postgres://db/a'\nmigrate_url = 'postgres://a:b@db'"
+                ),
+                "database.migrate_url",
+            ),
             (&format!("{good}[database]\nurl = 'postgres://a:b@db/berth'"), "database.url"),
             (&format!("{good}[database]\nurl = 'postgres://a:b/c?d@db/berth'"), "database.url"),
             (&format!("{good}[database]\nurl = 'postgres://db/berth?password=b'"), "database.url"),

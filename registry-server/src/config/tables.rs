@@ -83,34 +83,44 @@ impl Verification {
 #[serde(deny_unknown_fields)]
 pub(super) struct Database {
     url: String,
+    migrate_url: Option<String>,
     password_file: Option<PathBuf>,
     ca: Option<PathBuf>,
     connections_max: Option<u32>,
     statement_secs_max: Option<u32>,
 }
 
+/// Whether it leads to PostgreSQL, and has no secret in it.
+fn check_url(setting: &'static str, url: &str) -> Result<(), ConfigError> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(ConfigError::value(
+            setting,
+            "must be a URL, such as postgres://berth@db/berth",
+        ));
+    };
+    if !matches!(scheme, "postgres" | "postgresql") {
+        return Err(ConfigError::value(setting, "must begin with postgres://"));
+    }
+    // A password may hold what ends it elsewhere.
+    let user = rest.rsplit_once('@').map_or("", |(user, _)| user);
+    if user.contains(':') || rest.contains("password=") {
+        let reason = "must have no password in it: put it into a file, and name that in \
+                      database.password_file";
+        return Err(ConfigError::value(setting, reason));
+    }
+    Ok(())
+}
+
 impl Database {
     pub(super) fn check(
         self,
         path: &Path,
+        data: &Path,
         durable: bool,
     ) -> Result<postgres::Settings, ConfigError> {
-        const URL: &str = "database.url";
-        let Some((scheme, rest)) = self.url.split_once("://") else {
-            return Err(ConfigError::value(
-                URL,
-                "must be a URL, such as postgres://berth@db/berth",
-            ));
-        };
-        if !matches!(scheme, "postgres" | "postgresql") {
-            return Err(ConfigError::value(URL, "must begin with postgres://"));
-        }
-        // A password may hold what ends it elsewhere.
-        let user = rest.rsplit_once('@').map_or("", |(user, _)| user);
-        if user.contains(':') || rest.contains("password=") {
-            let reason = "must have no password in it: put it into a file, and name that in \
-                          database.password_file";
-            return Err(ConfigError::value(URL, reason));
+        check_url("database.url", &self.url)?;
+        if let Some(url) = &self.migrate_url {
+            check_url("database.migrate_url", url)?;
         }
         let connections_max = self.connections_max.unwrap_or(16);
         if connections_max < 8 {
@@ -122,10 +132,12 @@ impl Database {
         }
         Ok(postgres::Settings {
             url: self.url,
+            migrate_url: self.migrate_url,
             password_file: self.password_file.map(|file| beside(path, &file)),
             ca: self.ca.map(|file| beside(path, &file)),
             connections_max,
             statement_time_max: Duration::from_secs(statement_secs_max.into()),
+            copies: data.to_owned(),
             durable,
         })
     }

@@ -37,8 +37,8 @@ pub enum Error {
     /// The server of the database is not one that registries can be kept in.
     #[error("{0}")]
     Unfit(String),
-    /// What was asked for is done with a file of SQLite.
-    #[error("the database is in PostgreSQL, where this cannot be done yet: copy it with pg_dump")]
+    /// What was asked for is done with a file of SQLite, or with none.
+    #[error("this is not done with a database of that kind")]
     OfSqlite,
     /// A manifest requires these, and its repository lacks them. Nothing is stored.
     #[error("{} digests that the manifest names are not there", .0.len())]

@@ -11,6 +11,7 @@ pub(crate) mod cache;
 pub(crate) mod collection;
 mod column;
 mod connection;
+mod copy;
 pub(crate) mod dead;
 pub(crate) mod deletion;
 mod error;
@@ -29,6 +30,7 @@ mod races;
 mod readers;
 pub(crate) mod referrer;
 pub(crate) mod repository;
+pub mod schema;
 mod sqlite;
 mod statement;
 pub(crate) mod tag;
@@ -45,7 +47,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use berth_shared::{digest::Digest, sqlite::pending};
@@ -162,8 +164,7 @@ impl Database {
         let cache = Arc::new(Cache::shared());
         let readers =
             Readers::of_postgres(pool.clone(), settings.answer_time(), 2 * quarter, quarter);
-        let writer =
-            postgres_writer::Writer::new(pool, settings.answer_time(), quarter, Arc::clone(&cache));
+        let writer = postgres_writer::Writer::new(pool, settings, quarter, Arc::clone(&cache));
         Self { readers, engine: Engine::Postgres(writer), cache }
     }
 
@@ -248,6 +249,27 @@ impl Database {
         match &self.engine {
             Engine::Sqlite { .. } => Ok(None),
             Engine::Postgres(writer) => writer.origin().await.map(Some),
+        }
+    }
+
+    /// What its clock says, as a time since the beginning of 1970, where other servers may go by that too;
+    /// and how long that was on its way.
+    pub(crate) async fn time(&self) -> Result<Option<(Duration, Duration)>, Error> {
+        if let Engine::Sqlite { .. } = self.engine {
+            return Ok(None);
+        }
+        let mut reader = self.reader().await?;
+        let asked = Instant::now();
+        let millis: u64 = reader.one(postgres::TIME, ()).await?;
+        let way = asked.elapsed();
+        Ok(Some((Duration::from_millis(millis) + way / 2, way)))
+    }
+
+    /// The connections to it, where it is a server.
+    pub(crate) fn connections(&self) -> Option<postgres::Connections> {
+        match &self.engine {
+            Engine::Sqlite { .. } => None,
+            Engine::Postgres(writer) => Some(writer.connections()),
         }
     }
 

@@ -4,6 +4,7 @@
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use berth_shared::telemetry::chain;
+use metrics::counter;
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -13,7 +14,7 @@ use tokio::{
 use super::{
     Cache, Error, Transaction, Turns,
     connection::Connection,
-    postgres::{Origin, REPEATED, no_answer, state_of},
+    postgres::{Connections, Origin, REPEATED, Settings, no_answer, state_of},
     writer::Work,
 };
 
@@ -26,14 +27,15 @@ const TRIES_MAX: u32 = 6;
 /// How long it waits before it is tried again, at least and at most.
 const WAIT_MILLIS: Range<u64> = 10..100;
 
-/// Whether the transaction that met it is tried again, of which nothing was kept.
-fn is_repeated(error: &Error) -> bool {
+/// The SQLSTATE, or the word, for why the transaction that met it is tried again, of which nothing was kept.
+fn repeated(error: &Error) -> Option<&'static str> {
     match error {
-        Error::Overtaken => true,
+        Error::Overtaken => Some("overtaken"),
         Error::Query(error) => {
-            state_of(error).is_some_and(|state| REPEATED.contains(&state.as_str()))
+            let state = state_of(error)?;
+            REPEATED.into_iter().find(|repeated| *repeated == state)
         }
-        _ => false,
+        _ => None,
     }
 }
 
@@ -51,6 +53,7 @@ pub(super) fn returned(
 #[derive(Clone)]
 pub(super) struct Writer {
     pool: PgPool,
+    settings: Arc<Settings>,
     answer_time: Duration,
     turns: Turns,
     /// All who write, the server itself among them.
@@ -60,9 +63,10 @@ pub(super) struct Writer {
 
 impl Writer {
     /// With so many connections of the pool at once.
-    pub(super) fn new(pool: PgPool, answer_time: Duration, most: usize, cache: Arc<Cache>) -> Self {
-        let turns = Turns::new("WRITES_MAX", most);
-        Self { pool, answer_time, turns, places: Arc::new(Semaphore::new(most)), cache }
+    pub(super) fn new(pool: PgPool, settings: &Settings, most: usize, cache: Arc<Cache>) -> Self {
+        let (turns, places) = (Turns::new("WRITES_MAX", most), Arc::new(Semaphore::new(most)));
+        let (answer_time, settings) = (settings.answer_time(), Arc::new(settings.clone()));
+        Self { pool, settings, answer_time, turns, places, cache }
     }
 
     /// Runs `work` in a transaction, again where others stood in its way. What has begun comes to its
@@ -85,16 +89,15 @@ impl Writer {
 
     async fn write_until_done<G, T, W: Work<G, T>>(&self, given: &G, work: &W) -> Result<T, Error> {
         for _ in 1..TRIES_MAX {
-            match self.write_once(given, work).await {
-                Err(error) if is_repeated(&error) => {
-                    tracing::debug!(%error, "a write met another and is repeated");
-                    sleep(Duration::from_millis(fastrand::u64(WAIT_MILLIS))).await;
-                }
-                done => return done,
-            }
+            let done = self.write_once(given, work).await;
+            let Err(error) = &done else { return done };
+            let Some(state) = repeated(error) else { return done };
+            counter!("berth_database_repeats_total", "sqlstate" => state).increment(1);
+            tracing::debug!(%error, "a write met another and is repeated");
+            sleep(Duration::from_millis(fastrand::u64(WAIT_MILLIS))).await;
         }
         match self.write_once(given, work).await {
-            Err(error) if is_repeated(&error) => {
+            Err(error) if repeated(&error).is_some() => {
                 tracing::warn!(
                     error = chain(&error),
                     "a write met others too often and is given up"
@@ -139,12 +142,14 @@ impl Writer {
         answer.unwrap_or_else(|_| Err(no_answer())).map_err(Error::of_postgres)
     }
 
+    /// What it is connected by.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Which registry the rows are of.
     pub(super) async fn origin(&self) -> Result<Origin, Error> {
         let mut connection = self.pool.acquire().await.map_err(Error::of_postgres)?;
-        let make = "INSERT INTO state (id, identity)
-             VALUES (1, REPLACE(CAST(gen_random_uuid() AS TEXT), '-', '')) ON CONFLICT DO NOTHING";
-        self.answer(sqlx::query(make).execute(&mut *connection)).await?;
         let find = "SELECT identity, NOT EXISTS (SELECT 1 FROM blobs) FROM state";
         let found = sqlx::query_as(find).fetch_one(&mut *connection);
         let (identity, is_empty) = self.answer(found).await?;
@@ -154,6 +159,13 @@ impl Writer {
     /// Takes no more work, and waits for what is under way.
     pub(super) async fn close(&self) {
         self.pool.close().await;
+    }
+
+    pub(super) fn connections(&self) -> Connections {
+        let (open, idle) = (self.pool.size(), self.pool.num_idle());
+        let used = u64::from(open).saturating_sub(idle as u64);
+        let max = self.pool.options().get_max_connections().into();
+        Connections { used, idle: idle as u64, max }
     }
 
     pub(super) fn has_ended(&self) -> bool {

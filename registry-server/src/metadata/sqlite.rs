@@ -1,15 +1,10 @@
-//! What is SQLite's own: the file and its migrations, copies of it, and what a backup brings with it.
+//! What is SQLite's own: the file and its migrations, and what a backup brings with it.
 //! Its savepoints are the writer's, and its progress handlers also those of readers.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use berth_shared::{
-    files::directory_of,
-    sqlite::{self, foreign_schema, snapshot},
-};
-use futures_util::future::BoxFuture;
+use berth_shared::sqlite::{self, foreign_schema};
 use sqlx::{SqliteConnection, migrate::Migrator, sqlite::SqliteConnectOptions};
-use tempfile::TempDir;
 
 use super::{Database, Error, statement::Statements};
 
@@ -31,19 +26,6 @@ pub(super) async fn migrate(connection: &mut SqliteConnection, path: &Path) -> R
 }
 
 impl Database {
-    /// Writes a consistent copy of the database, as it is now, to the new file `to`, and makes it
-    /// durable. Nobody waits for it.
-    ///
-    /// # Errors
-    /// When the file is there already, or cannot be written.
-    pub fn snapshot(&self, to: PathBuf) -> BoxFuture<'static, Result<(), Error>> {
-        let readers = self.readers.clone();
-        Box::pin(async move {
-            let mut reader = readers.get().await?;
-            Ok(snapshot(reader.sqlite()?, &to).await?)
-        })
-    }
-
     /// What is wrong with the file itself; `None` when nothing is.
     pub(crate) async fn integrity(&self) -> Result<Option<String>, Error> {
         let found: String = self.reader().await?.one("PRAGMA integrity_check(1)", ()).await?;
@@ -57,16 +39,6 @@ impl Database {
     /// When a database does not answer.
     pub(crate) async fn foreign_schema(&self) -> Result<Option<String>, Error> {
         Ok(foreign_schema(self.reader().await?.sqlite()?, &MIGRATIONS).await?)
-    }
-
-    /// A copy of the database in a directory of its own, which lasts as long as the result.
-    pub(crate) async fn copy(&self) -> Result<(Self, TempDir), Error> {
-        let beside = directory_of(self.path().ok_or(Error::OfSqlite)?);
-        let directory =
-            tempfile::Builder::new().prefix("copy-").tempdir_in(beside).map_err(sqlx::Error::Io)?;
-        let path = directory.path().join("registry.db");
-        self.snapshot(path.clone()).await?;
-        Ok((Self::open(&path).await?, directory))
     }
 }
 

@@ -311,6 +311,20 @@ impl Registry {
         self.backend.settings.store(Arc::new(settings));
     }
 
+    /// Hears what the database's clock says, if its times are by that. Gives how many seconds that is before the
+    /// machine's.
+    pub(crate) async fn hear_clock(&self) -> Result<Option<i64>, Error> {
+        /// What was said so long ago is no time.
+        const LATE: Duration = Duration::from_secs(1);
+        let heard = self.backend.database.time().await?.filter(|(_, way)| *way < LATE);
+        Ok(heard.map(|(now, _)| self.backend.clock.hear(now)))
+    }
+
+    /// Whether its times are by the database's clock.
+    pub(crate) fn follows_a_clock(&self) -> bool {
+        self.backend.database.connections().is_some()
+    }
+
     /// Whether nothing may be changed.
     #[must_use]
     pub fn is_read_only(&self) -> bool {

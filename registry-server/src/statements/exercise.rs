@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use serde_json::json;
 
 use crate::{
+    data::Home,
     faults::{
         listening,
         operations::{
@@ -177,19 +178,19 @@ async fn move_about(registry: &Registry, root: &Path, clock: &Clock) {
     database.shared_bytes().await.unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let to = |name: &str| elsewhere.path().join(name);
-    let data = root.to_owned();
+    let home = |data: &Path| Home { data: data.to_owned(), database: None };
     listening(async |events| {
-        transfer::export::export(data.clone(), app.clone(), None, to("layout"), events).await
+        transfer::export::export(home(root), app.clone(), None, to("layout"), events).await
     })
     .await
     .unwrap();
     let made = async |events| {
-        transfer::backup::backup(data.clone(), to("backup"), clock.clone(), events).await
+        transfer::backup::backup(home(root), to("backup"), clock.clone(), events).await
     };
     listening(made).await.unwrap();
     std::fs::create_dir(to("restored")).unwrap();
     let restored = async |events| {
-        transfer::restore::restore(to("restored"), to("backup"), clock.clone(), events).await
+        transfer::restore::restore(home(&to("restored")), to("backup"), clock.clone(), events).await
     };
     listening(restored).await.unwrap();
     let registry = sound(root, clock).await;

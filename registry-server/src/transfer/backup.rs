@@ -18,6 +18,7 @@ use super::{
     quiet::Quiet,
 };
 use crate::{
+    data::Home,
     metadata::{Database, blob::Blob, totals::BlobTotals},
     registry::{event::Events, gc::millis},
     storage::Location,
@@ -47,28 +48,29 @@ pub struct Summary {
     pub millis: u64,
 }
 
-/// Backs up the data directory `data` into `to`, whether a server runs or not.
+/// Backs up the registry at `home` into `to`, whether a server runs or not.
 ///
 /// # Errors
 /// When `to` is something else than a backup, and when a file, the database or the server fails.
 pub async fn backup(
-    data: PathBuf,
+    home: Home,
     to: PathBuf,
     clock: Clock,
     events: Events,
 ) -> Result<Summary, Error> {
     let started = Instant::now();
-    let mut quiet = Quiet::over(&data).await?;
+    let mut quiet = Quiet::over(&home).await?;
+    let data = &home.data;
     let (directory, _lock) = Directory::to_write(&to)?;
     // Removed at the end, where it has not become the backup's by then.
-    let new = TempPath::try_from_path(directory.new_database(&data)?);
+    let new = TempPath::try_from_path(directory.new_database(data)?);
     let new = new.map_err(doing("making the database of", &to))?;
     let made = rfc3339(clock.now());
-    Database::open_beside(&data.join("registry.db")).await?.snapshot(new.to_path_buf()).await?;
+    home.open_beside().await?.snapshot(new.to_path_buf()).await?;
     let snapshot = Database::open_at_rest(new.to_path_buf()).await?;
     // An upload cannot go on in another store.
     snapshot.forget_uploads().await?;
-    let mut blobs = Blobs::new(snapshot, directory.copying_from(&data)?, events).await?;
+    let mut blobs = Blobs::new(snapshot, directory.copying_from(data)?, events).await?;
     let mut done = Summary {
         repositories: blobs.database.count_repositories().await?,
         manifests: blobs.database.count_manifests().await?,

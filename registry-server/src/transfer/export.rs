@@ -30,7 +30,7 @@ use super::{
     quiet::Quiet,
 };
 use crate::{
-    data,
+    data::{self, Home},
     metadata::{Database, blob::Blob, manifest::Manifest},
     registry::{
         self,
@@ -61,24 +61,24 @@ pub struct Summary {
     pub millis: u64,
 }
 
-/// Writes images of the registry in `data` into the image layout `to`: what `reference` leads to,
+/// Writes images of the registry at `home` into the image layout `to`: what `reference` leads to,
 /// or all tags of the repository.
 ///
 /// # Errors
 /// When there is no such image, `to` is something else than a layout, and when a file, the
 /// database or the server fails. Damaged blobs are no error: they are told and left out.
 pub async fn export(
-    data: PathBuf,
+    home: Home,
     repository: RepositoryName,
     reference: Option<Reference>,
     to: PathBuf,
     events: Events,
 ) -> Result<Summary, Error> {
     let started = Instant::now();
-    let _quiet = Quiet::over(&data).await?;
+    let _quiet = Quiet::over(&home).await?;
     let mut export = Export {
-        database: Database::open_beside(&data.join("registry.db")).await?,
-        store: Arc::new(data::store(&data)),
+        database: home.open_beside().await?,
+        store: Arc::new(data::store(&home.data)),
         repository,
         events,
         manifests: BTreeMap::new(),

@@ -7,7 +7,7 @@ use berth_shared::telemetry::chain;
 
 use super::error::Error;
 use crate::{
-    data::{CONTROL_SOCKET, StartError, lock},
+    data::{CONTROL_SOCKET, Home, StartError, lock},
     jobs::{
         Job,
         event::{Outcome, Tale, Told},
@@ -28,8 +28,9 @@ impl Quiet {
     ///
     /// # Errors
     /// When it holds no registry, or its server does not answer.
-    pub(super) async fn over(data: &Path) -> Result<Self, Error> {
-        if !data.join("registry.db").exists() {
+    pub(super) async fn over(home: &Home) -> Result<Self, Error> {
+        let data = &home.data;
+        if !home.has_registry() {
             let data = data.display();
             return Err(Error::Refused(format!("{data} holds no registry yet")));
         }

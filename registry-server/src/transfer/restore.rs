@@ -1,4 +1,4 @@
-//! Restoring a backup into a data directory that has no registry.
+//! Restoring a backup to where no registry is: into a data directory, its rows there too or to a server.
 //!
 //! Every object is hashed. The database comes last, so that a server finds either nothing or the
 //! whole; what was broken off is taken up again by the next attempt.
@@ -21,7 +21,7 @@ use super::{
     error::{Error, doing},
 };
 use crate::{
-    data::lock,
+    data::{Home, RESTORING, lock},
     metadata::{Database, blob::Blob, totals::BlobTotals},
     registry::{self, event::Events, hash::Hasher},
     storage::Store,
@@ -47,21 +47,23 @@ pub struct Summary {
     pub millis: u64,
 }
 
-/// Restores the backup in `from` into the data directory `data`.
+/// Restores the backup in `from` to `home`.
 ///
 /// # Errors
-/// When `from` is no backup or a newer one, `data` holds a registry or a server runs on it, and
+/// When `from` is no backup or a newer one, `home` holds a registry or a server runs on it, and
 /// when a file or the database fails. Damaged blobs are no error: they are told and marked.
 pub async fn restore(
-    data: PathBuf,
+    home: Home,
     from: PathBuf,
     clock: Clock,
     events: Events,
 ) -> Result<Summary, Error> {
     let started = Instant::now();
     let (directory, description) = Directory::to_read(&from)?;
-    let _lock = take_data(&data)?;
-    let new = fresh(data.join("registry.db.restoring"))?;
+    let data = &home.data;
+    let _lock = take_data(data)?;
+    let server = home.open_empty().await?;
+    let new = fresh(data.join(RESTORING))?;
     directory.copy_database(&new)?;
     let database = Database::open_at_rest(new.clone()).await?;
     let path = from.join("registry.db");
@@ -74,15 +76,21 @@ pub async fn restore(
     }
     let (repositories, manifests) =
         (database.count_repositories().await?, database.count_manifests().await?);
-    let mut blobs = Blobs::new(database, directory.copying_to(&data)?, events).await?;
+    let mut blobs = Blobs::new(database, directory.copying_to(data)?, events).await?;
     while let Some(page) = blobs.next().await? {
         for blob in &page {
             restore_blob(&mut blobs, blob, &clock).await?;
             blobs.progress().await?;
         }
     }
+    if let Some(server) = &server {
+        server.fill(&blobs.database).await?;
+    }
     blobs.database.close().await;
-    put(&new, &data.join("registry.db"))?;
+    match server {
+        None => put(&new, &data.join("registry.db"))?,
+        Some(_) => fs::remove_file(&new).map_err(doing("removing", &new))?,
+    }
     let BlobTotals { count, bytes, damaged } = blobs.done;
     let (made, millis) = (description.made, registry::gc::millis(started.elapsed()));
     Ok(Summary { made, repositories, manifests, blobs: count, bytes, damaged, millis })

@@ -1,8 +1,9 @@
 //! What is PostgreSQL's own: how it is connected to, which servers are taken, and what they say. Writing
 //! there is `postgres_writer`.
 
+mod schema;
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 use std::{
     fmt, io,
@@ -14,14 +15,11 @@ use std::{
 use log::LevelFilter;
 use sqlx::{
     ConnectOptions, Connection as _, PgConnection, PgPool,
-    migrate::{Migrate, MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 use tokio::time::timeout;
 
-use super::Error;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/postgres");
+use super::{Error, schema::Schema};
 
 /// How long a connection is waited for.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
@@ -38,12 +36,15 @@ const AGE_MAX: Duration = Duration::from_secs(30 * 60);
 /// Statements that are kept prepared on a connection: more than there are.
 const STATEMENTS: usize = 500;
 
-/// An ALTER waits for a while behind what runs, since everything else waits behind it, and then takes as
-/// long as it must.
-const MIGRATION_SETTINGS: [&str; 2] = ["SET lock_timeout = '2s'", "SET statement_timeout = 0"];
+/// What a new connection is asked, and told: not with its first words, which poolers take for theirs. A
+/// statement that nobody waits for any more ends.
+const BEGIN: &str = "SELECT pg_is_in_recovery() FROM
+     set_config('statement_timeout', $1, FALSE) a, set_config('lock_timeout', $2, FALSE) b,
+     set_config('idle_in_transaction_session_timeout', $3, FALSE) c,
+     set_config('client_connection_check_interval', '1s', FALSE) d";
 
-/// How often a migration is tried that has waited so long.
-const MIGRATION_TRIES: u32 = 10;
+/// What the server's clock says, in milliseconds since the beginning of 1970.
+pub(super) const TIME: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
 
 /// SQLSTATEs of what another transaction stood in the way of.
 pub(super) const REPEATED: [&str; 5] = ["40001", "40P01", "23503", "23505", "55P03"];
@@ -60,6 +61,8 @@ const OF_A_POOLER: [&str; 2] = ["42P05", "26000"];
 pub struct Settings {
     /// Host, port, user and database, as a URL without a password.
     pub url: String,
+    /// The same for migrations, where the other one leads through a pooler.
+    pub migrate_url: Option<String>,
     /// Where the password stands, if one is needed.
     pub password_file: Option<PathBuf>,
     /// The CA of the server's certificate; the system's unless given.
@@ -68,6 +71,8 @@ pub struct Settings {
     pub connections_max: u32,
     /// How long a statement may be at work.
     pub statement_time_max: Duration,
+    /// The directory in which copies of the rows may lie for a while.
+    pub copies: PathBuf,
     /// Whether the server has to have commits on disk before it answers.
     pub durable: bool,
 }
@@ -88,9 +93,9 @@ impl Settings {
 
     /// What a connection needs. Without `sslmode` in the URL a server elsewhere must show a certificate
     /// of its name.
-    fn options(&self) -> Result<PgConnectOptions, Error> {
-        let mut options = PgConnectOptions::from_str(&self.url).map_err(Error::Query)?;
-        if !self.url.contains("sslmode=") && !is_here(options.get_host()) {
+    fn options(&self, url: &str) -> Result<PgConnectOptions, Error> {
+        let mut options = PgConnectOptions::from_str(url).map_err(Error::Query)?;
+        if !url.contains("sslmode=") && !is_here(options.get_host()) {
             options = options.ssl_mode(PgSslMode::VerifyFull);
         }
         if let Some(ca) = &self.ca {
@@ -99,19 +104,16 @@ impl Settings {
         if let Some(file) = &self.password_file {
             options = options.password(&password(file)?);
         }
-        let millis = |time: Duration| format!("{}", time.as_millis());
         Ok(options
             .application_name("berth registry-server")
             .statement_cache_capacity(STATEMENTS)
-            .options([
-                ("statement_timeout", millis(self.statement_time_max)),
-                ("lock_timeout", millis(self.statement_time_max / 2)),
-                ("idle_in_transaction_session_timeout", millis(self.statement_time_max * 3)),
-                // A statement that nobody waits for any more ends.
-                ("client_connection_check_interval", "1s".to_owned()),
-                ("timezone", "UTC".to_owned()),
-            ])
             .log_slow_statements(LevelFilter::Debug, self.statement_time_max))
+    }
+
+    /// What a statement, a lock and a transaction that says nothing may take, in milliseconds.
+    fn times(&self) -> [String; 3] {
+        let statement = self.statement_time_max;
+        [statement, statement / 2, statement * 3].map(|time| time.as_millis().to_string())
     }
 }
 
@@ -122,6 +124,17 @@ pub(crate) struct Origin {
     pub(crate) identity: String,
     /// Whether no blob lies anywhere yet.
     pub(crate) is_empty: bool,
+}
+
+/// The connections to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Connections {
+    /// Those that somebody has.
+    pub(crate) used: u64,
+    /// Those that wait for somebody.
+    pub(crate) idle: u64,
+    /// How many there may be.
+    pub(crate) max: u64,
 }
 
 /// Whether the host is this machine.
@@ -142,28 +155,63 @@ fn password(file: &Path) -> Result<String, Error> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Connects, refuses a server that registries cannot be kept in, and brings the schema to what this
+/// Connects, refuses a server that registries cannot be kept in, and brings the tables to what this
 /// program needs.
 pub(super) async fn open(settings: &Settings) -> Result<PgPool, Error> {
-    let options = settings.options()?;
-    let mut first = connect(&options).await?;
-    refuse_unfit(&mut first, settings.durable).await?;
-    migrate(&mut first).await?;
-    let _ = first.close().await;
-    Ok(pool(settings).connect_lazy_with(options))
+    migrate(settings).await?;
+    Ok(pool(settings).connect_lazy_with(settings.options(&settings.url)?))
 }
 
-/// The same for who reads beside a server, which has prepared the schema.
+/// The same for who reads beside a server, which has prepared the tables.
 pub(super) async fn open_beside(settings: &Settings) -> Result<PgPool, Error> {
-    let options = settings.options()?;
-    let mut first = connect(&options).await?;
-    let statement = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
-    let is_migrated: bool = sqlx::query_scalar(statement).fetch_one(&mut first).await?;
-    if !is_migrated || pending(&mut first).await? {
+    let schema = look_at_schema(settings).await?;
+    if !schema.missing.is_empty() {
         return Err(Error::Older);
     }
-    let _ = first.close().await;
-    Ok(pool(settings).connect_lazy_with(options))
+    Ok(pool(settings).connect_lazy_with(settings.options(&settings.url)?))
+}
+
+/// How the tables at the server stand to this program.
+///
+/// # Errors
+/// When the server does not answer, registries cannot be kept in it, or this program is too old for the
+/// tables.
+pub async fn look_at_schema(settings: &Settings) -> Result<Schema, Error> {
+    let mut connection = connect_alone(settings).await?;
+    let look = async {
+        refuse_unfit(&mut connection, settings.durable).await?;
+        schema::look(&mut connection).await
+    };
+    let looked = timeout(settings.answer_time(), look).await;
+    let schema = looked.unwrap_or_else(|_| Err(no_answer().into())).map_err(Error::of_postgres)?;
+    let _ = connection.close().await;
+    if schema.is_newer() { Err(Error::Newer) } else { Ok(schema) }
+}
+
+/// Brings the tables at the server to what this program needs, by the way that is for that. Gives how
+/// they stood before.
+///
+/// # Errors
+/// As [`look_at_schema`], and when the tables cannot be changed.
+pub async fn migrate(settings: &Settings) -> Result<Schema, Error> {
+    let before = look_at_schema(settings).await?;
+    if before.missing.is_empty() {
+        return Ok(before);
+    }
+    let url = settings.migrate_url.as_ref().unwrap_or(&settings.url);
+    let mut connection = connect(&settings.options(url)?).await?;
+    schema::migrate(&mut connection).await?;
+    let _ = connection.close().await;
+    if !look_at_schema(settings).await?.missing.is_empty() {
+        let why = "database.migrate_url leads to other tables than database.url";
+        return Err(Error::Unfit(why.to_owned()));
+    }
+    Ok(before)
+}
+
+/// A connection of its own, for what takes long: none of those that requests share.
+pub(super) async fn connect_alone(settings: &Settings) -> Result<PgConnection, Error> {
+    connect(&settings.options(&settings.url)?).await
 }
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Error> {
@@ -172,6 +220,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Error> {
 }
 
 fn pool(settings: &Settings) -> PgPoolOptions {
+    let times = settings.times();
     PgPoolOptions::new()
         .max_connections(settings.connections_max)
         .acquire_timeout(CONNECT_TIME)
@@ -188,10 +237,11 @@ fn pool(settings: &Settings) -> PgPoolOptions {
                 Ok(is_fit)
             })
         })
-        .after_connect(|connection, _| {
+        .after_connect(move |connection, _| {
+            let [statement, lock, transaction] = times.clone();
             Box::pin(async move {
-                let is_standby = "SELECT pg_is_in_recovery()";
-                if sqlx::query_scalar(is_standby).fetch_one(connection).await? {
+                let begin = sqlx::query_scalar(BEGIN).bind(statement).bind(lock).bind(transaction);
+                if begin.fetch_one(connection).await? {
                     return Err(sqlx::Error::Protocol("the server is a standby".to_owned()));
                 }
                 Ok(())
@@ -224,46 +274,6 @@ async fn refuse_unfit(connection: &mut PgConnection, durable: bool) -> Result<()
         ));
     }
     Ok(())
-}
-
-/// One server at a time, whoever else starts. Nothing is copied first.
-async fn migrate(connection: &mut PgConnection) -> Result<(), Error> {
-    for setting in MIGRATION_SETTINGS {
-        sqlx::query(setting).execute(&mut *connection).await?;
-    }
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match MIGRATIONS.run_direct(None, &mut *connection, false).await {
-            Ok(()) => return Ok(()),
-            Err(MigrateError::VersionMissing(_)) => return Err(Error::Newer),
-            Err(error) if tries < MIGRATION_TRIES && waited_too_long(&error) => {
-                tracing::info!("the schema is in use: it is migrated in a moment");
-            }
-            Err(error) => return Err(Error::Migrate(error)),
-        }
-    }
-}
-
-fn waited_too_long(error: &MigrateError) -> bool {
-    match error {
-        MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
-            state_of(source).is_some_and(|state| state == "55P03")
-        }
-        _ => false,
-    }
-}
-
-/// Whether there is a migration that this program knows and the database does not.
-async fn pending(connection: &mut PgConnection) -> Result<bool, Error> {
-    let applied =
-        connection.list_applied_migrations("_sqlx_migrations").await.map_err(Error::Migrate)?;
-    let newest = MIGRATIONS.iter().map(|it| it.version).max();
-    let there = applied.iter().map(|it| it.version).max();
-    if there > newest {
-        return Err(Error::Newer);
-    }
-    Ok(there < newest)
 }
 
 /// What is said of a server that says nothing.

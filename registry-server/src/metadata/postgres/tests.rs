@@ -26,15 +26,17 @@ fn with(url: &str, option: &str) -> String {
 }
 
 /// Of a schema of the test's own.
-pub(in crate::metadata) async fn settings() -> Settings {
+pub(crate) async fn settings() -> Settings {
     let schema = format!("t{:032x}", fastrand::u128(..));
     execute(format!("CREATE SCHEMA {schema}")).await;
     Settings {
         url: with(&server(), &format!("options[search_path]={schema}")),
+        migrate_url: None,
         password_file: None,
         ca: None,
         connections_max: 16,
         statement_time_max: Duration::from_secs(20),
+        copies: env::temp_dir(),
         durable: true,
     }
 }
@@ -66,22 +68,47 @@ async fn a_database_of_another_encoding_is_refused() {
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
-async fn tables_of_a_newer_program_are_refused_and_of_none_only_by_who_reads() {
+async fn tables_of_a_newer_program_are_refused_if_it_says_so_and_of_none_only_by_who_reads() {
     let settings = settings().await;
     assert!(matches!(Database::connect_beside(&settings).await, Err(Error::Older)));
     let database = Database::connect(&settings).await.unwrap();
     Database::connect_beside(&settings).await.unwrap();
-    let insert = database.write((), |tx, ()| {
-        Box::pin(async move {
-            let statement = "INSERT INTO _sqlx_migrations
-                (version, description, success, checksum, execution_time)
-                VALUES (1000000, 'from the future', TRUE, 'x', 0)";
-            tx.run(statement, ()).await
-        })
-    });
-    insert.await.unwrap();
+    let newer = async |statement: &'static str| {
+        let write = database.write((), move |tx, ()| {
+            Box::pin(async move { tx.run(statement, ()).await.map(drop) })
+        });
+        write.await.unwrap();
+    };
+    // One that adds something only: this program works on beside one that knows it.
+    newer(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (1000000, 'from the future', TRUE, 'x', 0)",
+    )
+    .await;
+    newer("ALTER TABLE blobs ADD COLUMN of_the_future TEXT").await;
+    Database::connect(&settings).await.unwrap().check().await.unwrap();
+    Database::connect_beside(&settings).await.unwrap();
+    let schema = look_at_schema(&settings).await.unwrap();
+    assert_eq!((schema.version, schema.missing), (1_000_000, Vec::new()));
+    // One that takes away what this program needs.
+    newer("UPDATE state SET compatible_from = 1000000").await;
     assert!(matches!(Database::connect(&settings).await, Err(Error::Newer)));
     assert!(matches!(Database::connect_beside(&settings).await, Err(Error::Newer)));
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
+async fn migrations_go_their_own_way_and_only_when_there_are_any() {
+    let mut settings = settings().await;
+    let right = settings.url.clone();
+    settings.migrate_url = Some(with(&server(), "dbname=there_is_none"));
+    assert!(Database::connect(&settings).await.is_err());
+    let schema = look_at_schema(&settings).await.unwrap();
+    assert_eq!((schema.version, schema.missing.len() as i64), (0, schema.known));
+    settings.migrate_url = Some(right);
+    migrate(&settings).await.unwrap();
+    settings.migrate_url = Some(with(&server(), "dbname=there_is_none"));
+    Database::connect(&settings).await.unwrap().check().await.unwrap();
 }
 
 #[tokio::test]
