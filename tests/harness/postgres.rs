@@ -5,15 +5,16 @@ use std::{
     env, io,
     net::SocketAddr,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream, UnixStream},
+    sync::watch,
 };
 
 /// Names the server and a database there, as a URL. Each registry has a schema of its own in it.
@@ -54,12 +55,71 @@ fn table_at(server: &str, schema: &str) -> String {
     format!("[database]\nurl = '{url}'\nconnections_max = 8\n")
 }
 
-/// Stands between a registry and PostgreSQL, and counts the round trips. A connection that goes back to
-/// the pool is asked for nothing but whether it is there: that does not count.
+/// How a connection breaks at a message to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Break {
+    /// The message does not come through.
+    Before,
+    /// It does, and no answer comes.
+    Behind,
+    /// It does, and one byte of the answer comes.
+    Within,
+}
+
+/// What is known of all connections.
+#[derive(Debug, Default)]
+struct Wire {
+    round_trips: AtomicU64,
+    /// How many messages are left until one breaks its connection, and how.
+    armed: Mutex<Option<(u64, Break)>>,
+    way: watch::Sender<Way>,
+}
+
+/// Whether anything comes through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Way {
+    #[default]
+    Open,
+    /// Nothing does, and nobody hears that.
+    Stopped,
+    /// Nothing does, and all connections end.
+    Cut,
+}
+
+impl Wire {
+    fn armed(&self) -> MutexGuard<'_, Option<(u64, Break)>> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something comes through.
+    async fn open(&self) -> io::Result<()> {
+        let opened = self.way.subscribe();
+        let way = *{ opened }.wait_for(|way| *way != Way::Stopped).await.expect("the wire");
+        if way == Way::Cut { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+    }
+
+    /// Waits until nothing comes through, and everybody hears that.
+    async fn cut(&self) -> io::Result<()> {
+        let mut way = self.way.subscribe();
+        way.wait_for(|way| *way == Way::Cut).await.expect("the wire");
+        Err(io::ErrorKind::ConnectionReset.into())
+    }
+
+    /// A message is here. Says what becomes of its connection.
+    fn step(&self) -> Option<Break> {
+        let mut armed = self.armed();
+        let (left, _) = armed.as_mut()?;
+        *left -= 1;
+        if *left > 0 { None } else { armed.take().map(|(_, how)| how) }
+    }
+}
+
+/// Stands between a registry and PostgreSQL: counts the round trips, and breaks connections. One that goes
+/// back to the pool is asked for nothing but whether it is there: that does not count.
 pub struct Proxy {
     address: SocketAddr,
     server: String,
-    round_trips: Arc<AtomicU64>,
+    wire: Arc<Wire>,
 }
 
 impl Proxy {
@@ -72,14 +132,14 @@ impl Proxy {
         let options: PgConnectOptions = server.parse().expect("a URL of PostgreSQL");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let round_trips = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&round_trips);
+        let wire = Arc::new(Wire::default());
+        let shared = Arc::clone(&wire);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(forward(client, options.clone(), Arc::clone(&counted)));
+                tokio::spawn(forward(client, options.clone(), Arc::clone(&shared)));
             }
         });
-        Self { address, server, round_trips }
+        Self { address, server, wire }
     }
 
     /// The `[database]` table of a new registry that goes this way.
@@ -93,58 +153,108 @@ impl Proxy {
     /// How often the server was waited for until now.
     #[must_use]
     pub fn round_trips(&self) -> u64 {
-        self.round_trips.load(Ordering::Relaxed)
+        self.wire.round_trips.load(Ordering::Relaxed)
+    }
+
+    /// Breaks the connection of the `number`-th message from now on, counted from 1, and no other.
+    pub fn break_at(&self, number: u64, how: Break) {
+        *self.wire.armed() = Some((number, how));
+    }
+
+    /// From now on the server says nothing, as one that is stopped.
+    pub fn stop(&self) {
+        self.wire.way.send_replace(Way::Stopped);
+    }
+
+    /// From now on there is no server, as when it is restarted.
+    pub fn cut(&self) {
+        self.wire.way.send_replace(Way::Cut);
+    }
+
+    /// The server is back.
+    pub fn open(&self) {
+        self.wire.way.send_replace(Way::Open);
+    }
+
+    /// Breaks none any more. Whether one was broken since it was told to.
+    #[must_use]
+    pub fn has_broken(&self) -> bool {
+        self.wire.armed().take().is_none()
     }
 }
 
 /// Carries a connection until either side ends it.
-async fn forward(
-    client: TcpStream,
-    options: PgConnectOptions,
-    round_trips: Arc<AtomicU64>,
-) -> io::Result<()> {
+async fn forward(client: TcpStream, options: PgConnectOptions, wire: Arc<Wire>) -> io::Result<()> {
+    wire.open().await?;
     client.set_nodelay(true)?;
     let port = options.get_port();
     if let Some(directory) = options.get_socket() {
         let server = UnixStream::connect(directory.join(format!(".s.PGSQL.{port}"))).await?;
-        return carry(client, server, &round_trips).await;
+        return carry(client, server, &wire).await;
     }
     let server = TcpStream::connect((options.get_host(), port)).await?;
     server.set_nodelay(true)?;
-    carry(client, server, &round_trips).await
+    carry(client, server, &wire).await
 }
 
 async fn carry(
     mut client: TcpStream,
     server: impl AsyncRead + AsyncWrite,
-    round_trips: &AtomicU64,
+    wire: &Wire,
 ) -> io::Result<()> {
     let (mut answers, mut questions) = tokio::io::split(server);
     begin(&mut client, &mut questions).await?;
-    let (mut asking, mut answered) = client.split();
-    let asked = tokio::io::copy(&mut asking, &mut questions);
+    let (asking, mut answered) = client.split();
+    let mut asking = BufReader::new(asking);
+    let is_cut = AtomicBool::new(false);
+    let ask = async {
+        loop {
+            let message = message(&mut asking).await?;
+            wire.open().await?;
+            let breaks = wire.step();
+            if breaks == Some(Break::Before) {
+                return Ok(());
+            }
+            // Before the answer can be there.
+            is_cut.fetch_or(breaks == Some(Break::Within), Ordering::SeqCst);
+            questions.write_all(&message).await?;
+            if breaks == Some(Break::Behind) {
+                return Ok(());
+            }
+        }
+    };
     let answer = async {
         let mut said = 0;
         loop {
-            let kind = answers.read_u8().await?;
-            let length = answers.read_u32().await?;
-            let mut message = vec![kind];
-            message.extend(length.to_be_bytes());
-            // The length counts itself.
-            let rest = u64::from(length).saturating_sub(4);
-            (&mut answers).take(rest).read_to_end(&mut message).await?;
+            let message = message(&mut answers).await?;
+            wire.open().await?;
+            if is_cut.load(Ordering::SeqCst) {
+                return answered.write_all(&message[..1]).await;
+            }
             said += 1;
-            if kind == READY_FOR_QUERY {
-                round_trips.fetch_add(u64::from(said > 1), Ordering::Relaxed);
+            if message[0] == READY_FOR_QUERY {
+                wire.round_trips.fetch_add(u64::from(said > 1), Ordering::Relaxed);
                 said = 0;
             }
             answered.write_all(&message).await?;
         }
     };
     tokio::select! {
-        done = asked => done.map(drop),
+        done = ask => done,
         done = answer => done,
+        done = wire.cut() => done,
     }
+}
+
+/// Reads the next message, all of it: its kind, its length, and the rest.
+async fn message(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let kind = from.read_u8().await?;
+    let length = from.read_u32().await?;
+    let mut message = vec![kind];
+    message.extend(length.to_be_bytes());
+    // The length counts itself.
+    from.take(u64::from(length).saturating_sub(4)).read_to_end(&mut message).await?;
+    Ok(message)
 }
 
 /// The first message, which alone has no kind. TLS is declined.

@@ -2,7 +2,8 @@
 # What both servers say to their databases is understood by PostgreSQL too: every statement that they make is prepared
 # there, over the tables that migrations/postgres makes, which are those of SQLite under the same names.
 # The statements come from each server's own test of them, which runs every operation and writes down what was said.
-# Then the registry runs on it: tests of two writers that meet, and black-box tests over sockets; with BERTH_FULL=1 all of
+# Then the registry runs on it: tests of two writers that meet, a storm of twenty seconds (BERTH_STORM_SECS; ten minutes
+# with BERTH_FULL=1), connections that break, and black-box tests over sockets; with BERTH_FULL=1 all of
 # those, but for what is about the file of SQLite.
 # shellcheck source=tests/interop/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -196,16 +197,19 @@ SQL
 }
 
 # What is done with the file of SQLite, or to it, and what PostgreSQL has no part in.
-about_the_file=(backup:: export:: inventory:: a_dry_run_tells caches_are_counted_verified_and_exported
-    a_blob_whose_last_byte_has_come what_a_gone_client_asked_for every_refusal_reads
+about_the_file=(backup:: inventory:: a_blob_whose_last_byte_has_come what_a_gone_client_asked_for every_refusal_reads
     a_registry_that_has_stopped_has_nothing_open what_is_stored_and_who_came_for_it)
 # Where statements are made that no other module makes, or locks are taken.
 modules=(manifests:: push:: pull:: mounts:: lists:: collection:: collection_load:: children:: races:: verification::
-    broken_push:: advisories_reading::)
+    broken_push:: advisories_reading:: export:: caches::)
 
-meet() { "$(tests_of registry-server)" --ignored --test-threads 1; }
+meet() { BERTH_STORM_SECS=${BERTH_STORM_SECS:-$((${BERTH_FULL:+600} + 20))} "$(tests_of registry-server)" --ignored --test-threads 1; }
 
 round_trips() { "$(tests_of it)" --ignored round_trips; }
+
+breaks() { "$(tests_of it)" --ignored broken_database; }
+
+moves() { "$(tests_of it)" --ignored moving; }
 
 black_box() {
     local skipped=() name
@@ -236,3 +240,5 @@ export BERTH_TEST_POSTGRES="postgres://postgres@localhost/tests?host=$postgres"
 succeeds "registry-server: two writers that meet lose nothing, and servers that would are refused" meet
 succeeds "registry-server: black-box tests pass on PostgreSQL" black_box
 succeeds "registry-server: no request takes more round trips to PostgreSQL than it did" round_trips
+succeeds "registry-server: a registry moves from SQLite to PostgreSQL and back" moves
+succeeds "registry-server: nothing is half done wherever its connection to PostgreSQL breaks" breaks

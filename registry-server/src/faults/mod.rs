@@ -6,6 +6,7 @@ mod chain;
 mod large;
 pub(crate) mod operations;
 mod store;
+mod storm;
 
 use std::{
     path::Path,

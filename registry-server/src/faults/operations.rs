@@ -55,7 +55,7 @@ pub(crate) fn digest_of(bytes: &Bytes) -> Digest {
     Algorithm::Sha256.digest(bytes)
 }
 
-fn content(bytes: &Bytes) -> Content {
+pub(crate) fn content(bytes: &Bytes) -> Content {
     let (bytes, length) = (bytes.clone(), bytes.len() as u64);
     Content::new(stream::once(async move { Ok(bytes) }), Some(length))
 }

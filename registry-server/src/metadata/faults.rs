@@ -7,6 +7,7 @@ use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 use super::{
     Cache, Database, Engine, Error, Writer, options,
     readers::{self, Readers},
+    statement::Statements,
 };
 use crate::faults::Faults;
 
@@ -53,36 +54,34 @@ impl Database {
         sqlx::query(statement).execute(&mut connection).await.unwrap();
     }
 
-    /// What breaks the schema's own rules, as SQLite tells it.
+    /// What breaks the schema's own rules: those that the engine keeps by itself, and those of manifests.
     pub(crate) async fn broken_rules(&self) -> Result<Vec<String>, Error> {
-        let rows: Vec<(String, Option<i64>)> =
-            sqlx::query_as("SELECT \"table\", rowid FROM pragma_foreign_key_check")
-                .fetch_all(self.reader().await?.sqlite()?)
-                .await?;
-        let dangling: Vec<String> = sqlx::query_scalar(
-            "SELECT m.digest FROM manifest_references m
+        let mut reader = self.reader().await?;
+        let mut broken = match self.path() {
+            Some(_) => reader.all("SELECT \"table\" FROM pragma_foreign_key_check", ()).await?,
+            None => Vec::new(),
+        };
+        let dangling = "SELECT m.digest FROM manifest_references m
              WHERE m.kind IN ('config', 'layer') AND NOT EXISTS (
                  SELECT 1 FROM repository_blobs l JOIN blobs b ON b.digest = l.digest
-                 WHERE l.repository = m.repository AND l.digest = m.digest)",
-        )
-        .fetch_all(self.reader().await?.sqlite()?)
-        .await?;
-        Ok(rows.into_iter().map(|(table, _)| table).chain(dangling).collect())
+                 WHERE l.repository = m.repository AND l.digest = m.digest)";
+        broken.extend(reader.all::<String>(dangling, ()).await?);
+        Ok(broken)
     }
 
     /// How many times a manifest names one that is not there.
-    pub(crate) async fn dangling(&self) -> Result<i64, Error> {
+    pub(crate) async fn dangling(&self) -> Result<u64, Error> {
         let query =
             "SELECT COUNT(*) FROM manifest_references r WHERE r.kind IN ('child', 'subject')
                      AND NOT EXISTS (SELECT 1 FROM manifests m
                                      WHERE m.repository = r.repository AND m.digest = r.digest)";
-        Ok(sqlx::query_scalar(query).fetch_one(self.reader().await?.sqlite()?).await?)
+        self.reader().await?.one(query, ()).await
     }
 
     /// How many blobs, upload sessions and manifests there are.
-    pub(crate) async fn rows(&self) -> Result<(i64, i64, i64), Error> {
+    pub(crate) async fn rows(&self) -> Result<(u64, u64, u64), Error> {
         let query = "SELECT (SELECT COUNT(*) FROM blobs), (SELECT COUNT(*) FROM uploads),
                      (SELECT COUNT(*) FROM manifests)";
-        Ok(sqlx::query_as(query).fetch_one(self.reader().await?.sqlite()?).await?)
+        self.reader().await?.one(query, ()).await
     }
 }
