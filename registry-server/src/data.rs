@@ -5,6 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use berth_shared::{
@@ -18,7 +19,7 @@ use crate::{
     config::Config,
     metadata::{
         self, Database,
-        postgres::{self, Origin},
+        postgres::{self, Alone, Origin},
     },
     registry::Registry,
     storage::disk::{DiskStore, How, TakingIn},
@@ -74,12 +75,18 @@ pub enum StartError {
              would take what the other has for lost; a copy of the objects needs their database.id too"
     )]
     OtherRegistry(String),
+    /// Another server uses the database.
+    #[error(
+        "{0} is in use by another registry-server, which has its objects elsewhere: stop that one first"
+    )]
+    DatabaseInUse(String),
     /// Rows are to be brought to where some are.
     #[error("a registry is in the database {0} already: name one that has none")]
     NotEmpty(String),
     /// What is there is half of a registry.
     #[error(
-        "a backup was being restored here, which {0} is of: go on with registry-server restore"
+        "a backup was being restored here, which {0} is of: go on with registry-server restore, or to \
+         begin anew remove that file and what lies in objects"
     )]
     Restoring(String),
     /// The database cannot be used.
@@ -99,6 +106,7 @@ pub struct Offline {
     pub registry: Registry,
     store: DiskStore,
     _lock: File,
+    _alone: Option<Alone>,
 }
 
 impl Offline {
@@ -109,7 +117,8 @@ impl Offline {
     pub async fn open(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let lock = lock(&config.data)?;
         let (registry, store) = open_registry(config, clock).await?;
-        Ok(Self { registry, store, _lock: lock })
+        let alone = take_database(config, Duration::ZERO).await?;
+        Ok(Self { registry, store, _lock: lock, _alone: alone })
     }
 
     /// Takes files into the store, which is `owner`'s, if that is another than who runs this.
@@ -144,8 +153,10 @@ impl Home {
     /// Opens the database to read it beside a server that runs, if one does.
     ///
     /// # Errors
-    /// When it does not answer, or was written by another version.
+    /// When it does not answer, or was written by another version, and when a backup is being restored
+    /// there.
     pub async fn open_beside(&self) -> Result<Database, metadata::Error> {
+        refuse_half(&self.data).map_err(|error| metadata::Error::Unfit(error.to_string()))?;
         match &self.database {
             None => Database::open_beside(&self.data.join(DATABASE)).await,
             Some(settings) => Database::connect_beside(settings).await,
@@ -201,7 +212,18 @@ pub(crate) async fn open_registry(
     Ok((Registry::new(database, Arc::new(store.clone()), clock, config.settings), store))
 }
 
+/// Refuses what a restore has broken off in: whoever served that, or backed it up, would take it for all
+/// there is.
+fn refuse_half(data: &Path) -> Result<(), StartError> {
+    let restoring = data.join(RESTORING);
+    match restoring.exists() {
+        true => Err(StartError::Restoring(restoring.display().to_string())),
+        false => Ok(()),
+    }
+}
+
 async fn open_database(config: &Config) -> Result<Database, StartError> {
+    refuse_half(&config.data)?;
     let path = config.data.join(DATABASE);
     let failed = |place: String| move |source| StartError::Database { path: place, source };
     let origin = config.data.join(ORIGIN);
@@ -218,10 +240,6 @@ async fn open_database(config: &Config) -> Result<Database, StartError> {
     // Its objects would be taken for those that nobody knows of.
     if path.exists() {
         return Err(StartError::TwoDatabases(path.display().to_string()));
-    }
-    let restoring = config.data.join(RESTORING);
-    if restoring.exists() {
-        return Err(StartError::Restoring(restoring.display().to_string()));
     }
     let place = settings.place().to_owned();
     let database = Database::connect(settings).await.map_err(failed(place.clone()))?;
@@ -282,6 +300,20 @@ pub(crate) fn lock(data: &Path) -> Result<File, StartError> {
     prepare().map_err(preparing(&shown))?.ok_or(StartError::InUse(shown))
 }
 
+/// Makes the database this process's alone, where another machine may work on it: its objects are elsewhere.
+pub(crate) async fn take_database(
+    config: &Config,
+    most: Duration,
+) -> Result<Option<Alone>, StartError> {
+    let Some(settings) = &config.database else { return Ok(None) };
+    let path = settings.place().to_owned();
+    match Alone::take(settings, most).await {
+        Ok(Some(alone)) => Ok(Some(alone)),
+        Ok(None) => Err(StartError::DatabaseInUse(path)),
+        Err(source) => Err(StartError::Database { path, source }),
+    }
+}
+
 /// Says what was being prepared.
 pub(crate) fn preparing(what: &str) -> impl FnOnce(io::Error) -> StartError {
     let what = what.to_owned();
@@ -305,7 +337,7 @@ mod tests {
     #[tokio::test]
     #[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
     async fn times_are_by_the_clock_of_a_database_that_others_write_too() {
-        let year_2100 = std::time::Duration::from_secs(4_102_444_800);
+        let year_2100 = Duration::from_secs(4_102_444_800);
         let is_led = |clock: &Clock| {
             clock.hear(year_2100);
             clock.now().get() > 4_000_000_000

@@ -7,10 +7,13 @@ use metrics::{counter, gauge};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::registry::{
-    Error, Registry,
-    event::{Event, Events},
-    gc, verify,
+use crate::{
+    metadata::postgres::Alone,
+    registry::{
+        Error, Registry,
+        event::{Event, Events},
+        gc, verify,
+    },
 };
 
 /// How often the settings are looked at, at least: they may have changed.
@@ -21,6 +24,23 @@ const HEARD_EVERY: Duration = Duration::from_secs(10);
 
 /// How far the machine's clock may be from the database's before somebody is told, in seconds.
 const DIFFERENCE_MAX: i64 = 30;
+
+/// Keeps the database this process's alone, if it has to be, until `shutdown`. Where another one has it after
+/// all, nothing is changed any more.
+pub(crate) async fn hold_database(
+    alone: Option<Alone>,
+    registry: Registry,
+    shutdown: CancellationToken,
+) {
+    let Some(alone) = alone else { return };
+    if shutdown.run_until_cancelled(alone.hold()).await.is_some() {
+        registry.set_read_only(true);
+        tracing::error!(
+            "another registry-server has the database, which has its objects elsewhere: this one is \
+             read-only until it is restarted; stop one of them"
+        );
+    }
+}
 
 /// Follows the database's clock, where the times are by that, until `shutdown`.
 pub(crate) async fn follow_clock(registry: Registry, shutdown: CancellationToken) {

@@ -23,10 +23,11 @@ use crate::{
     auth_client::AuthClient,
     authz::Authorizer,
     config::{Config, TlsFiles},
-    data::{CONTROL_SOCKET, StartError, lock, open_registry, preparing},
+    data::{CONTROL_SOCKET, StartError, lock, open_registry, preparing, take_database},
     http::{self, App, basic::Exchange},
     issuer::{Foreign, Issuer},
     jobs, maintenance,
+    metadata::postgres::Alone,
     metrics::{Lookup, SERIES, SERVER},
     registry::{BLOB_FILES_MAX, Registry},
 };
@@ -35,6 +36,10 @@ use crate::{
 /// `auth-server`, which are 512 at most, the 256 of uploads whose clients think, and what is open
 /// for a moment.
 const OTHER_FILES: usize = 1024;
+
+/// How long another server on the same database is waited for, which may be about to end, or have died with
+/// its machine.
+const OTHERS_TIME: Duration = Duration::from_secs(30);
 
 /// What to do about a certificate that is about to expire.
 const CERTIFICATE_ADVICE: &str = "renew it where it came from; one that Berth made is renewed by \
@@ -52,8 +57,9 @@ pub struct Server {
     countdown: Option<Countdown>,
     limits: Limits,
     metrics: Option<(Listener, Router)>,
-    // Held until the end: the data directory is this server's alone.
+    // Held until the end: the data directory is this server's alone, and the database.
     _lock: File,
+    alone: Option<Alone>,
 }
 
 impl Server {
@@ -66,6 +72,7 @@ impl Server {
         let lock = lock(&config.data)?;
         let (registry, _) = open_registry(&config, clock.clone()).await?;
         let registry = registry.with_blob_files(blob_files(&config));
+        let alone = take_database(&config, OTHERS_TIME).await?;
         let foreign_subjects = config.foreign_issuer.is_some();
         let issuer = match config.foreign_issuer {
             None => Issuer::Berth(AuthClient::open(&config.auth_socket, &config.data)),
@@ -118,6 +125,7 @@ impl Server {
             limits: config.connections,
             metrics,
             _lock: lock,
+            alone,
         })
     }
 
@@ -156,6 +164,7 @@ impl Server {
         let (registry, uploads) = (self.app.registry.clone(), self.app.uploads.clone());
         let collection = tokio::spawn(maintenance::collect(registry.clone(), shutdown.clone()));
         tokio::spawn(maintenance::follow_clock(registry.clone(), shutdown.clone()));
+        tokio::spawn(maintenance::hold_database(self.alone, registry.clone(), shutdown.clone()));
         let verification = tokio::spawn(maintenance::verify(registry.clone(), shutdown.clone()));
         let routes = http::health_routes(self.app.clone(), Audience::Private)
             .merge(jobs::server::routes(registry.clone()));

@@ -61,8 +61,27 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
 /// # Errors
 /// When it is no TOML, or holds an unknown key.
 pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
-    toml::from_str(text)
-        .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+    toml::from_str(text).map_err(|mut source: toml::de::Error| {
+        source.set_input(Some(&hidden(text)));
+        ConfigError::Parse { path: path.to_owned(), source: Box::new(source) }
+    })
+}
+
+/// The text without the values that may be secrets which do not belong there: a mistake is told with its
+/// line, and that goes to a log.
+fn hidden(text: &str) -> String {
+    let hide = |line: &str| match line.split_once('=') {
+        Some((key, value))
+            if value.contains('@') || key.contains("password") || key.contains("secret") =>
+        {
+            // As long as it was, so that what is told of it points there.
+            let stars: String =
+                value.bytes().map(|b| if b == b'\n' { '\n' } else { '*' }).collect();
+            format!("{key}={stars}")
+        }
+        _ => line.to_owned(),
+    };
+    text.split_inclusive('\n').map(hide).collect()
 }
 
 /// Reads an address to listen on; for `#[serde(deserialize_with)]`.
@@ -80,4 +99,30 @@ pub fn address<'de, D: Deserializer<'de>>(value: D) -> Result<SocketAddr, D::Err
 /// `path` as seen from the folder in which the configuration file `config` lies.
 pub fn beside(config: &Path, path: &Path) -> PathBuf {
     config.parent().unwrap_or(Path::new("")).join(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Settings {
+        #[expect(dead_code, reason = "it is read in vain")]
+        url: String,
+    }
+
+    #[test]
+    fn a_mistake_names_its_key_and_tells_no_secret() {
+        for (text, key) in [
+            ("url = \"postgres://berth:s3cr3t@db/berth\n", "url"),
+            ("url = 's'\npassword = \"s3cr3t\"\n", "password"),
+            ("url = 's'\nclient_secret = 's3cr3t'", "client_secret"),
+            ("url = 7\n", "url = 7"),
+        ] {
+            let error = parse::<Settings>(Path::new("registry.toml"), text).unwrap_err();
+            let told = error.to_string();
+            assert!(told.contains(key) && !told.contains("s3cr3t"), "{told}");
+        }
+    }
 }

@@ -78,6 +78,9 @@ pub fn try_lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
+/// How the name of a file begins that has not got its own yet.
+pub const UNFINISHED: &str = ".unfinished-";
+
 /// A new file beside `path`, to be written and then to be [`put`] there; dropped before, it is removed.
 /// It has what the process's mask leaves of `mode`.
 ///
@@ -85,7 +88,7 @@ pub fn try_lock(path: &Path) -> io::Result<Option<File>> {
 /// When it cannot be made.
 pub fn unfinished(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".unfinished-").permissions(Permissions::from_mode(mode));
+    builder.prefix(UNFINISHED).permissions(Permissions::from_mode(mode));
     builder.tempfile_in(directory_of(path))
 }
 

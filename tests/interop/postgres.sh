@@ -17,6 +17,7 @@ declare -A test_of=(
 prepare() {
     need jq jq
     need setpriv util-linux
+    need openssl openssl
     need_postgres
     command -v cargo >/dev/null || skip "cargo is missing, which builds the test that writes the statements down"
     build >/dev/null || fail "the tests of the servers do not build"
@@ -55,20 +56,39 @@ postgres=$scratch/postgres
 # It does not run as root, and must get at its directory.
 as_postgres=(setpriv --reuid postgres --regid postgres --init-groups env --chdir "$postgres")
 bin_of_postgres=$(postgres_programs)
+port=$(free_port)
 
 start_postgres() {
     chmod 0711 "$scratch"
     install -d -o postgres -g postgres -m 0700 "$postgres"
     "${as_postgres[@]}" "$bin_of_postgres/initdb" --pgdata data --encoding UTF8 --locale C --auth trust --no-sync \
         >"$scratch/logs/initdb.log" 2>&1 || fail "initdb"
-    start postgres "${as_postgres[@]}" "$bin_of_postgres/postgres" -D data -k "$postgres" -c listen_addresses= \
-        -c max_connections=300
+    make_certificates
+    {
+        echo "local all all trust"
+        echo "hostssl all berth 127.0.0.1/32 scram-sha-256"
+    } >"$postgres/data/pg_hba.conf"
+    start postgres "${as_postgres[@]}" "$bin_of_postgres/postgres" -D data -k "$postgres" -c listen_addresses=127.0.0.1 \
+        -c port="$port" -c max_connections=300 -c ssl=on -c ssl_cert_file=server.pem -c ssl_key_file=server.key
     wait_for 60 "PostgreSQL" psql_plain --command 'SELECT 1'
     note "$(psql_plain --command 'SELECT version()')"
 }
 
+# Of a CA that nobody else knows, for the name db.test.
+make_certificates() {
+    local curve=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2)
+    openssl req -x509 "${curve[@]}" -keyout "$scratch/ca.key" -out "$scratch/ca.pem" -subj "/CN=the CA" 2>/dev/null
+    openssl req "${curve[@]:0:4}" -keyout "$postgres/data/server.key" -out "$scratch/server.csr" -subj "/CN=db.test" 2>/dev/null
+    openssl x509 -req -in "$scratch/server.csr" -CA "$scratch/ca.pem" -CAkey "$scratch/ca.key" -CAcreateserial -days 2 \
+        -extfile <(echo "subjectAltName=DNS:db.test") -out "$postgres/data/server.pem" 2>/dev/null
+    chown postgres: "$postgres"/data/server.{key,pem}
+    chmod 0600 "$postgres/data/server.key"
+    chmod 0644 "$scratch/ca.pem"
+    printf '127.0.0.1 db.test other.test\n' >>/etc/hosts
+}
+
 psql_plain() {
-    "${as_postgres[@]}" "$bin_of_postgres/psql" --no-psqlrc --quiet --no-align --tuples-only --host "$postgres" \
+    "${as_postgres[@]}" "$bin_of_postgres/psql" --no-psqlrc --quiet --no-align --tuples-only --host "$postgres" --port "$port" \
         --dbname "${server:-postgres}" "$@"
 }
 
@@ -236,7 +256,11 @@ done
 
 # The tables of each test lie in a schema of their own there.
 psql_plain --command 'CREATE DATABASE tests'
-export BERTH_TEST_POSTGRES="postgres://postgres@localhost/tests?host=$postgres"
+export BERTH_TEST_POSTGRES="postgres://postgres@localhost/tests?host=$postgres&port=$port"
+psql_plain --command "CREATE ROLE berth LOGIN PASSWORD 'a password of the test'" --command 'CREATE DATABASE tls OWNER berth'
+printf 'a password of the test\n' >"$scratch/password"
+export BERTH_TEST_POSTGRES_TLS="postgres://berth@db.test:$port/tls" BERTH_TEST_POSTGRES_CA=$scratch/ca.pem
+export BERTH_TEST_POSTGRES_PASSWORD=$scratch/password
 succeeds "registry-server: two writers that meet lose nothing, and servers that would are refused" meet
 succeeds "registry-server: black-box tests pass on PostgreSQL" black_box
 succeeds "registry-server: no request takes more round trips to PostgreSQL than it did" round_trips

@@ -12,9 +12,11 @@ use harness::{
     image::{Image, digest_of, push_blob},
 };
 use registry_server::{
+    config::Config,
     data::{CONTROL_SOCKET, Home},
     jobs::{Job, event::Told},
     registry::event::{Event, Events},
+    server::Server,
     transfer::{self, backup, restore},
 };
 
@@ -378,6 +380,47 @@ async fn restoring_goes_on_where_it_was_broken_off() {
         }
     }
     assert_eq!(bench.try_restore().await.0.expect("going on").damaged, 0);
+    bench.stack.start_registry().await;
+    bench.pulls("one").await;
+}
+
+#[tokio::test]
+async fn half_of_a_restored_backup_is_not_served_and_not_taken_for_all_there_is() {
+    let mut bench = Bench::new().await;
+    bench.push("one").await;
+    bench.backup().await;
+    bench.lose_everything().await;
+    // As one that was killed leaves it.
+    fs::create_dir_all(bench.data().join("objects")).expect("a directory");
+    fs::copy(bench.to.join("registry.db"), bench.data().join("registry.db.restoring"))
+        .expect("rows");
+    let config = Config::read(&bench.stack.root().join("registry.toml")).expect("settings");
+    let started = Server::start(config, bench.stack.clock.clone()).await;
+    let refused = started.err().expect("a refusal").to_string();
+    assert!(refused.contains("go on with registry-server restore"), "{refused}");
+    bench.stack.home().open_beside().await.expect_err("half of a registry");
+    bench.try_backup().await.0.expect_err("half of a registry");
+    bench.try_restore().await.0.expect("going on");
+    bench.stack.start_registry().await;
+    bench.pulls("one").await;
+}
+
+#[tokio::test]
+async fn an_empty_registry_takes_no_backup_away_and_an_empty_backup_is_none() {
+    let mut bench = Bench::new().await;
+    bench.push("one").await;
+    bench.backup().await;
+    bench.lose_everything().await;
+    bench.stack.start_registry().await;
+    let refused = bench.try_backup().await.0.expect_err("a refusal").to_string();
+    assert!(refused.contains("name another directory"), "{refused}");
+    bench.lose_everything().await;
+    let whole = fs::read(bench.to.join("registry.db")).expect("rows");
+    fs::write(bench.to.join("registry.db"), b"").expect("none");
+    let refused = bench.refuses_to_restore().await;
+    assert!(refused.contains("not the one that the backup was made with"), "{refused}");
+    fs::write(bench.to.join("registry.db"), whole).expect("rows");
+    bench.try_restore().await.0.expect("restoring");
     bench.stack.start_registry().await;
     bench.pulls("one").await;
 }

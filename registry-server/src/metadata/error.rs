@@ -32,7 +32,7 @@ pub enum Error {
     #[error("the database was changed meanwhile")]
     Overtaken,
     /// The server of the database does not answer, or may not be written just now.
-    #[error("the database does not answer")]
+    #[error("the database does not answer, or cannot be written just now")]
     Away(#[source] sqlx::Error),
     /// The server of the database is not one that registries can be kept in.
     #[error("{0}")]

@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     Cache, Error, Transaction, Turns,
     connection::Connection,
-    postgres::{Connections, Origin, REPEATED, Settings, no_answer, state_of},
+    postgres::{Connections, Origin, Settings, is_repeated, no_answer},
     writer::Work,
 };
 
@@ -31,10 +31,7 @@ const WAIT_MILLIS: Range<u64> = 10..100;
 fn repeated(error: &Error) -> Option<&'static str> {
     match error {
         Error::Overtaken => Some("overtaken"),
-        Error::Query(error) => {
-            let state = state_of(error)?;
-            REPEATED.into_iter().find(|repeated| *repeated == state)
-        }
+        Error::Query(error) => is_repeated(error),
         _ => None,
     }
 }

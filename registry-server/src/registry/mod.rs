@@ -220,7 +220,7 @@ pub enum Error {
     #[error("the registry is shutting down: try again in a few seconds")]
     Closing,
     /// The database does not answer.
-    #[error("the database does not answer: try again in a few seconds")]
+    #[error("the database cannot be asked just now: try again in a few seconds")]
     DatabaseAway(#[source] metadata::Error),
     /// The database failed.
     #[error("the database failed")]
@@ -233,7 +233,7 @@ impl From<metadata::Error> for Error {
             metadata::Error::Busy => Self::WriterBusy,
             metadata::Error::TooManyLookups(busy) => Self::Busy(busy),
             metadata::Error::Closed => Self::Closing,
-            error @ metadata::Error::Away(_) => Self::DatabaseAway(error),
+            error if error.passes() => Self::DatabaseAway(error),
             metadata::Error::Missing(digests) => Self::ManifestReferencesUnknown(digests),
             error => Self::Metadata(error),
         }

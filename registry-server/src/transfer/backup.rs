@@ -76,6 +76,12 @@ pub async fn backup(
         manifests: blobs.database.count_manifests().await?,
         ..Summary::default()
     };
+    if done.manifests == 0 && directory.manifests() > 0 {
+        return Err(Error::Refused(format!(
+            "the registry is empty, and the backup in {} is not: name another directory",
+            to.display()
+        )));
+    }
     while let Some(page) = blobs.next().await? {
         for blob in &page {
             back_up(&mut blobs, blob, &mut quiet, &mut done).await?;

@@ -10,7 +10,9 @@ use std::{
 };
 
 use berth_shared::{
-    files::{SMALL_FILE_BYTES_MAX, open_regular, read_at_most, rename, replace, try_lock},
+    files::{
+        SMALL_FILE_BYTES_MAX, UNFINISHED, open_regular, read_at_most, rename, replace, try_lock,
+    },
     unix_owner::{Identity, Place},
 };
 use serde::{Deserialize, Serialize};
@@ -106,7 +108,16 @@ impl Directory {
             let root = root.display();
             Error::Refused(format!("another backup to {root} is under way"))
         })?;
+        place.within(|| remove_unfinished(place.path())).map_err(doing("tidying", root))?;
         Ok((Self { place }, lock))
+    }
+
+    /// How many manifests the backup has that lies here, if one does.
+    pub(super) fn manifests(&self) -> u64 {
+        let path = self.place.path().join(DESCRIPTION);
+        let bytes = self.place.within(|| read_at_most(&path, SMALL_FILE_BYTES_MAX)).ok();
+        let description = bytes.and_then(|it| serde_json::from_slice::<Description>(&it).ok());
+        description.map_or(0, |it| it.manifests)
     }
 
     pub(super) fn database(&self) -> PathBuf {
@@ -166,6 +177,17 @@ impl Directory {
         let written = text.and_then(|text| replace(&path, format!("{text}\n").as_bytes()));
         written.map_err(doing("writing", &path))
     }
+}
+
+/// Removes what those left that were killed: nobody else writes here.
+fn remove_unfinished(root: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a directory, or takes up one that is empty or has one of the files `ours`.

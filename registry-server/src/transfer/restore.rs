@@ -77,6 +77,17 @@ pub async fn restore(
     let (repositories, manifests) =
         (database.count_repositories().await?, database.count_manifests().await?);
     let mut blobs = Blobs::new(database, directory.copying_to(data)?, events).await?;
+    let (has, says) = (
+        [repositories, manifests, blobs.total.count],
+        [description.repositories, description.manifests, description.blobs],
+    );
+    if has != says {
+        return Err(Error::Refused(format!(
+            "{} is not the one that the backup was made with: it has {has:?} repositories, manifests and \
+             blobs, where there were {says:?}",
+            path.display()
+        )));
+    }
     while let Some(page) = blobs.next().await? {
         for blob in &page {
             restore_blob(&mut blobs, blob, &clock).await?;

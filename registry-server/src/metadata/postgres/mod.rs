@@ -1,6 +1,7 @@
 //! What is PostgreSQL's own: how it is connected to, which servers are taken, and what they say. Writing
 //! there is `postgres_writer`.
 
+mod alone;
 mod schema;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -12,14 +13,17 @@ use std::{
     time::Duration,
 };
 
+use berth_shared::telemetry::chain;
 use log::LevelFilter;
 use sqlx::{
     ConnectOptions, Connection as _, PgConnection, PgPool,
+    migrate::MigrateError,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 use tokio::time::timeout;
 
 use super::{Error, schema::Schema};
+pub(crate) use alone::Alone;
 
 /// How long a connection is waited for.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
@@ -47,7 +51,7 @@ const BEGIN: &str = "SELECT pg_is_in_recovery() FROM
 pub(super) const TIME: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
 
 /// SQLSTATEs of what another transaction stood in the way of.
-pub(super) const REPEATED: [&str; 5] = ["40001", "40P01", "23503", "23505", "55P03"];
+const REPEATED: [&str; 5] = ["40001", "40P01", "23503", "23505", "55P03"];
 
 /// Classes of SQLSTATEs, and some whole ones, of a server that cannot do just now what is asked:
 /// connection, resources, operator, and a standby.
@@ -106,6 +110,8 @@ impl Settings {
         }
         Ok(options
             .application_name("berth registry-server")
+            // Poolers refuse a connection that says this first, and no row has such a number.
+            .extra_float_digits(None)
             .statement_cache_capacity(STATEMENTS)
             .log_slow_statements(LevelFilter::Debug, self.statement_time_max))
     }
@@ -198,15 +204,30 @@ pub async fn migrate(settings: &Settings) -> Result<Schema, Error> {
     if before.missing.is_empty() {
         return Ok(before);
     }
-    let url = settings.migrate_url.as_ref().unwrap_or(&settings.url);
-    let mut connection = connect(&settings.options(url)?).await?;
-    schema::migrate(&mut connection).await?;
+    let mut connection = match &settings.migrate_url {
+        None => connect_alone(settings).await?,
+        Some(url) => connect_to_migrate(settings, url).await?,
+    };
+    schema::migrate(&mut connection).await.map_err(Error::of_postgres)?;
     let _ = connection.close().await;
-    if !look_at_schema(settings).await?.missing.is_empty() {
-        let why = "database.migrate_url leads to other tables than database.url";
-        return Err(Error::Unfit(why.to_owned()));
-    }
     Ok(before)
+}
+
+/// By the way that is for that, which has to lead to the same tables.
+async fn connect_to_migrate(settings: &Settings, url: &str) -> Result<PgConnection, Error> {
+    const WHERE: &str = "SELECT current_database() || ' ' || current_schemas(FALSE)::TEXT || ' '
+         || pg_postmaster_start_time()";
+    let of = |error: &dyn fmt::Display| Error::Unfit(format!("database.migrate_url: {error}"));
+    let mut here = connect_alone(settings).await?;
+    let mut there = connect(&settings.options(url)?).await.map_err(|error| of(&chain(&error)))?;
+    let leads = async |connection: &mut PgConnection| -> Result<String, Error> {
+        let asked = sqlx::query_scalar(WHERE).fetch_one(connection);
+        let answer = timeout(settings.answer_time(), asked).await;
+        answer.unwrap_or_else(|_| Err(no_answer())).map_err(Error::of_postgres)
+    };
+    let same = leads(&mut here).await? == leads(&mut there).await?;
+    let _ = here.close().await;
+    if same { Ok(there) } else { Err(of(&"it leads to other tables than database.url")) }
 }
 
 /// A connection of its own, for what takes long: none of those that requests share.
@@ -252,9 +273,16 @@ fn pool(settings: &Settings) -> PgPoolOptions {
 async fn refuse_unfit(connection: &mut PgConnection, durable: bool) -> Result<(), Error> {
     let statement = "SELECT current_setting('server_encoding'), current_setting('fsync'),
          current_setting('synchronous_commit'), pg_is_in_recovery(),
-         current_setting('server_version_num')";
-    let (encoding, fsync, commit, is_standby, version): (String, String, String, bool, String) =
-        sqlx::query_as(statement).fetch_one(connection).await?;
+         current_setting('server_version_num'),
+         current_setting('synchronous_standby_names') = '' AND EXISTS (SELECT FROM pg_stat_replication)";
+    let (encoding, fsync, commit, is_standby, version, lags): (
+        String,
+        String,
+        String,
+        bool,
+        String,
+        bool,
+    ) = sqlx::query_as(statement).fetch_one(connection).await?;
     let unfit = |why: String| Err(Error::Unfit(why));
     if encoding != "UTF8" {
         return unfit(format!(
@@ -266,6 +294,12 @@ async fn refuse_unfit(connection: &mut PgConnection, durable: bool) -> Result<()
     }
     if version.parse::<u32>().is_ok_and(|version| version < 150_000) {
         return unfit("the server is older than PostgreSQL 15".into());
+    }
+    if durable && lags {
+        tracing::warn!(
+            "the database has a standby that nothing waits for: a failover to it may lose pushes that were \
+             acknowledged; synchronous_standby_names says which one commits wait for"
+        );
     }
     if durable && (fsync != "on" || commit == "off") {
         return unfit(format!(
@@ -281,11 +315,26 @@ pub(super) fn no_answer() -> sqlx::Error {
     io::Error::new(io::ErrorKind::TimedOut, "no answer in time").into()
 }
 
+/// The SQLSTATE of what another transaction stood in the way of.
+pub(super) fn is_repeated(error: &sqlx::Error) -> Option<&'static str> {
+    let state = state_of(error)?;
+    REPEATED.into_iter().find(|repeated| *repeated == state)
+}
+
 pub(super) fn state_of(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(|code| code.into_owned())
 }
 
 impl Error {
+    /// Whether it may work in a moment: the server is away, or another transaction stood in the way.
+    pub(crate) fn passes(&self) -> bool {
+        match self {
+            Self::Away(_) => true,
+            Self::Query(source) => is_repeated(source).is_some(),
+            _ => false,
+        }
+    }
+
     /// What PostgreSQL says, told by what can be done about it.
     pub(super) fn of_postgres(error: impl Into<Self>) -> Self {
         match error.into() {
@@ -313,6 +362,7 @@ impl Error {
                     _ => Self::Query(source),
                 }
             }
+            Self::Migrate(MigrateError::Execute(source)) => Self::of_postgres(source),
             error => error,
         }
     }

@@ -54,6 +54,52 @@ async fn a_server_that_would_lose_what_was_acknowledged_is_refused() {
     Database::connect(&settings).await.unwrap();
 }
 
+/// What the script says of its server over TLS: the URL, of a name that its certificate has; its CA; and a
+/// file with the password.
+#[expect(clippy::disallowed_methods, reason = "a test has no other settings")]
+fn over_tls() -> Settings {
+    let of = |name: &str| env::var(format!("BERTH_TEST_POSTGRES_{name}")).unwrap();
+    Settings {
+        url: of("TLS"),
+        migrate_url: None,
+        password_file: Some(of("PASSWORD").into()),
+        ca: Some(of("CA").into()),
+        connections_max: 16,
+        statement_time_max: Duration::from_secs(20),
+        copies: env::temp_dir(),
+        durable: true,
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
+async fn a_server_elsewhere_shows_its_certificate_and_is_shown_a_password() {
+    berth_shared::crypto::install();
+    let right = over_tls();
+    let database = Database::connect(&right).await.unwrap();
+    let statement = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let is_encrypted: bool = database.reader().await.unwrap().one(statement, ()).await.unwrap();
+    assert!(is_encrypted);
+    let refused = async |settings: Settings| match Database::connect(&settings).await {
+        Err(error) => chain(&error),
+        Ok(_) => panic!("{settings:?}"),
+    };
+    // The system knows no such CA.
+    let why = refused(Settings { ca: None, ..right.clone() }).await;
+    assert!(why.contains("certificate"), "{why}");
+    let other = right.url.replace("db.test", "other.test");
+    let why = refused(Settings { url: other, ..right.clone() }).await;
+    assert!(why.contains("certificate"), "{why}");
+    let wrong = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(wrong.path(), "not the password").unwrap();
+    let wrong = Some(wrong.path().to_owned());
+    let why = refused(Settings { password_file: wrong, ..right.clone() }).await;
+    assert!(why.contains("password") && !why.contains("not the password"), "{why}");
+    let missing = Some("/nowhere/db.password".into());
+    let why = refused(Settings { password_file: missing, ..right }).await;
+    assert!(why.contains("/nowhere/db.password"), "{why}");
+}
+
 #[tokio::test]
 #[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
 async fn a_database_of_another_encoding_is_refused() {
@@ -103,6 +149,14 @@ async fn migrations_go_their_own_way_and_only_when_there_are_any() {
     let right = settings.url.clone();
     settings.migrate_url = Some(with(&server(), "dbname=there_is_none"));
     assert!(Database::connect(&settings).await.is_err());
+    let other = self::settings().await;
+    settings.migrate_url = Some(other.url.clone());
+    let refused = Database::connect(&settings).await;
+    assert!(
+        matches!(&refused, Err(Error::Unfit(why)) if why.contains("migrate_url")),
+        "{refused:?}"
+    );
+    assert_eq!(look_at_schema(&other).await.unwrap().version, 0);
     let schema = look_at_schema(&settings).await.unwrap();
     assert_eq!((schema.version, schema.missing.len() as i64), (0, schema.known));
     settings.migrate_url = Some(right);
@@ -127,6 +181,25 @@ async fn connections_that_the_server_ended_are_told_as_away_or_made_anew() {
         met += 1;
         assert!(met <= 16, "each connection fails once");
     }
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
+async fn one_process_at_a_time_has_a_database_also_when_its_connection_breaks() {
+    const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_locks
+         WHERE locktype = 'advisory' AND granted";
+    let settings = settings().await;
+    let _database = Database::connect(&settings).await.unwrap();
+    let take = async |most| Alone::take(&settings, most).await.unwrap();
+    let first = take(Duration::ZERO).await.unwrap();
+    assert!(take(Duration::ZERO).await.is_none());
+    drop(first);
+    let second = tokio::spawn(take(Duration::from_secs(10)).await.unwrap().hold());
+    execute(END.to_owned()).await;
+    // Who is quicker has it, and the other one hears of it.
+    let third = take(Duration::from_secs(10)).await.unwrap();
+    second.await.unwrap();
+    drop(third);
 }
 
 #[test]
