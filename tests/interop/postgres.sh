@@ -76,9 +76,9 @@ start_postgres() {
 
 # Of a CA that nobody else knows, for the name db.test.
 make_certificates() {
-    local curve=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2)
-    openssl req -x509 "${curve[@]}" -keyout "$scratch/ca.key" -out "$scratch/ca.pem" -subj "/CN=the CA" 2>/dev/null
-    openssl req "${curve[@]:0:4}" -keyout "$postgres/data/server.key" -out "$scratch/server.csr" -subj "/CN=db.test" 2>/dev/null
+    local key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes)
+    openssl req -x509 "${key[@]}" -days 2 -keyout "$scratch/ca.key" -out "$scratch/ca.pem" -subj "/CN=the CA" 2>/dev/null
+    openssl req "${key[@]}" -keyout "$postgres/data/server.key" -out "$scratch/server.csr" -subj "/CN=db.test" 2>/dev/null
     openssl x509 -req -in "$scratch/server.csr" -CA "$scratch/ca.pem" -CAkey "$scratch/ca.key" -CAcreateserial -days 2 \
         -extfile <(echo "subjectAltName=DNS:db.test") -out "$postgres/data/server.pem" 2>/dev/null
     chown postgres: "$postgres"/data/server.{key,pem}
