@@ -37,6 +37,9 @@ const ORIGIN: &str = "database.id";
 /// The rows of a backup that is being restored.
 pub(crate) const RESTORING: &str = "registry.db.restoring";
 
+/// How long the server of the database may take to see that a process has ended.
+const ENDING_TIME: Duration = Duration::from_secs(5);
+
 /// The server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -117,7 +120,7 @@ impl Offline {
     pub async fn open(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let lock = lock(&config.data)?;
         let (registry, store) = open_registry(config, clock).await?;
-        let alone = take_database(config, Duration::ZERO).await?;
+        let alone = take_database(config, ENDING_TIME).await?;
         Ok(Self { registry, store, _lock: lock, _alone: alone })
     }
 
