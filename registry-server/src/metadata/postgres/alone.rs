@@ -34,6 +34,7 @@ impl Alone {
     pub(crate) async fn take(settings: &Settings, most: Duration) -> Result<Option<Self>, Error> {
         let (settings, begun) = (settings.clone(), Instant::now());
         let mut connection = connect_alone(&settings).await?;
+        let mut is_told = most.is_zero();
         loop {
             let asked = sqlx::query_scalar(TAKE).fetch_one(&mut connection);
             let taken = timeout(settings.answer_time(), asked).await;
@@ -43,6 +44,13 @@ impl Alone {
             }
             if begun.elapsed() >= most {
                 return Ok(None);
+            }
+            if !is_told {
+                tracing::info!(
+                    secs = most.as_secs(),
+                    "another registry-server has the database: waiting"
+                );
+                is_told = true;
             }
             sleep(TRY_EVERY).await;
         }
