@@ -106,13 +106,7 @@ impl Server {
         let countdown = config.tls.as_ref().map(|tls| {
             Countdown::new("server", tls.certificate.clone(), CERTIFICATE_ADVICE, clock.clone())
         });
-        let tls = match config.tls {
-            Some(TlsFiles { certificate, key }) => {
-                let tls = Tls::load(&certificate, &key)?;
-                Some(Arc::new(tls.at(app.origins[0].to_string())))
-            }
-            None => None,
-        };
+        let tls = config.tls.map(|files| load_tls(&files, &app)).transpose()?;
         let public = Listener::tcp(config.listen, tls.clone());
         let metrics = config.metrics.map(|it| listen_for_metrics(it.listen, &app, &clock));
         let metrics = metrics.transpose()?;
@@ -194,6 +188,11 @@ fn blob_files(config: &Config) -> usize {
         config.connections.connections_max.saturating_add(uploads).saturating_add(OTHER_FILES);
     let open = raise_open_files(others.saturating_add(BLOB_FILES_MAX));
     open.saturating_sub(others).clamp((open / 4).min(BLOB_FILES_MAX), BLOB_FILES_MAX)
+}
+
+fn load_tls(files: &TlsFiles, app: &App) -> Result<Arc<Tls>, StartError> {
+    let tls = Tls::load(&files.certificate, &files.key)?;
+    Ok(Arc::new(tls.at(app.origins[0].to_string())))
 }
 
 /// From here on what happens is counted.

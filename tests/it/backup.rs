@@ -419,6 +419,8 @@ async fn an_empty_registry_takes_no_backup_away_and_an_empty_backup_is_none() {
     fs::write(bench.to.join("registry.db"), b"").expect("none");
     let refused = bench.refuses_to_restore().await;
     assert!(refused.contains("not the one that the backup was made with"), "{refused}");
+    // What was refused keeps no server from starting.
+    assert!(!bench.data().join("registry.db.restoring").exists());
     fs::write(bench.to.join("registry.db"), whole).expect("rows");
     bench.try_restore().await.0.expect("restoring");
     bench.stack.start_registry().await;

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::{
     blobs::{Blobs, is_there},
-    directory::{Directory, fresh, put},
+    directory::{Description, Directory, fresh, put},
     error::{Error, doing},
 };
 use crate::{
@@ -63,31 +63,15 @@ pub async fn restore(
     let data = &home.data;
     let _lock = take_data(data)?;
     let server = home.open_empty().await?;
-    let new = fresh(data.join(RESTORING))?;
-    directory.copy_database(&new)?;
-    let database = Database::open_at_rest(new.clone()).await?;
-    let path = from.join("registry.db");
-    if let Some(found) = database.integrity().await? {
-        return Err(Error::Refused(format!("{} is damaged: {found}", path.display())));
+    let new = data.join(RESTORING);
+    let goes_on = new.exists();
+    let opened = take_rows(&directory, &description, &from, fresh(new.clone())?).await;
+    if opened.is_err() && !goes_on && new.exists() {
+        // Nothing of it is here, and what is here may be served.
+        fs::remove_file(&new).map_err(doing("removing", &new))?;
     }
-    if let Some(found) = database.foreign_schema().await? {
-        let path = path.display();
-        return Err(Error::Refused(format!("{path} is not as Berth makes it: it has {found}")));
-    }
-    let (repositories, manifests) =
-        (database.count_repositories().await?, database.count_manifests().await?);
-    let mut blobs = Blobs::new(database, directory.copying_to(data)?, events).await?;
-    let (has, says) = (
-        [repositories, manifests, blobs.total.count],
-        [description.repositories, description.manifests, description.blobs],
-    );
-    if has != says {
-        return Err(Error::Refused(format!(
-            "{} is not the one that the backup was made with: it has {has:?} repositories, manifests and \
-             blobs, where there were {says:?}",
-            path.display()
-        )));
-    }
+    let mut blobs = Blobs::new(opened?, directory.copying_to(data)?, events).await?;
+    let Description { made, repositories, manifests, .. } = description;
     while let Some(page) = blobs.next().await? {
         for blob in &page {
             restore_blob(&mut blobs, blob, &clock).await?;
@@ -103,8 +87,40 @@ pub async fn restore(
         Some(_) => fs::remove_file(&new).map_err(doing("removing", &new))?,
     }
     let BlobTotals { count, bytes, damaged } = blobs.done;
-    let (made, millis) = (description.made, registry::gc::millis(started.elapsed()));
+    let millis = registry::gc::millis(started.elapsed());
     Ok(Summary { made, repositories, manifests, blobs: count, bytes, damaged, millis })
+}
+
+/// Copies the backup's rows to `to`, if they are what it was made with.
+async fn take_rows(
+    directory: &Directory,
+    description: &Description,
+    from: &Path,
+    to: PathBuf,
+) -> Result<Database, Error> {
+    directory.copy_database(&to)?;
+    let database = Database::open_at_rest(to).await?;
+    let path = from.join("registry.db");
+    let path = path.display();
+    if let Some(found) = database.integrity().await? {
+        return Err(Error::Refused(format!("{path} is damaged: {found}")));
+    }
+    if let Some(found) = database.foreign_schema().await? {
+        return Err(Error::Refused(format!("{path} is not as Berth makes it: it has {found}")));
+    }
+    let has = [
+        database.count_repositories().await?,
+        database.count_manifests().await?,
+        database.count_blobs().await?.count,
+    ];
+    let says = [description.repositories, description.manifests, description.blobs];
+    if has != says {
+        return Err(Error::Refused(format!(
+            "{path} is not the one that the backup was made with: it has {has:?} repositories, \
+             manifests and blobs, where there were {says:?}"
+        )));
+    }
+    Ok(database)
 }
 
 /// Makes the data directory this process's alone, if no registry is in it.

@@ -29,8 +29,12 @@ fn with(url: &str, option: &str) -> String {
 pub(crate) async fn settings() -> Settings {
     let schema = format!("t{:032x}", fastrand::u128(..));
     execute(format!("CREATE SCHEMA {schema}")).await;
+    at(with(&server(), &format!("options[search_path]={schema}")))
+}
+
+fn at(url: String) -> Settings {
     Settings {
-        url: with(&server(), &format!("options[search_path]={schema}")),
+        url,
         migrate_url: None,
         password_file: None,
         ca: None,
@@ -59,16 +63,8 @@ async fn a_server_that_would_lose_what_was_acknowledged_is_refused() {
 #[expect(clippy::disallowed_methods, reason = "a test has no other settings")]
 fn over_tls() -> Settings {
     let of = |name: &str| env::var(format!("BERTH_TEST_POSTGRES_{name}")).unwrap();
-    Settings {
-        url: of("TLS"),
-        migrate_url: None,
-        password_file: Some(of("PASSWORD").into()),
-        ca: Some(of("CA").into()),
-        connections_max: 16,
-        statement_time_max: Duration::from_secs(20),
-        copies: env::temp_dir(),
-        durable: true,
-    }
+    let (password_file, ca) = (Some(of("PASSWORD").into()), Some(of("CA").into()));
+    Settings { password_file, ca, ..at(of("TLS")) }
 }
 
 #[tokio::test]
