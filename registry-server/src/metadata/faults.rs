@@ -52,6 +52,8 @@ impl Database {
     pub(crate) async fn spoil(&self, statement: &'static str) {
         let mut connection = options(self.path().expect("a file")).connect().await.unwrap();
         sqlx::query(statement).execute(&mut connection).await.unwrap();
+        // One that is dropped ends some time later, and the journal with it.
+        connection.close().await.unwrap();
     }
 
     /// What breaks the schema's own rules: those that the engine keeps by itself, and those of manifests.
