@@ -16,7 +16,7 @@ use berth_shared::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::{authz::Authorizer, issuer::Issuer, registry::Registry};
+use crate::{authz::Authorizer, issuer::Issuer, registry::Registry, storage::room::Room};
 
 /// What the server is called in the labels that both servers have.
 pub(crate) const SERVER: &str = "registry";
@@ -32,7 +32,7 @@ const TOTALS_KEPT_TIMES: u32 = 20;
 const TOTALS_WAIT: Duration = Duration::from_millis(500);
 
 /// Every series of this server alone.
-pub(crate) const SERIES: [Series; 41] = [
+pub(crate) const SERIES: [Series; 44] = [
     Series::gauge("berth_uploads_open", "Upload sessions, idle ones included, a minute old."),
     Series::gauge("berth_uploads_receiving", "Uploads that receive bytes now."),
     Series::gauge("berth_uploads_receiving_max", "Uploads that may receive bytes at once."),
@@ -45,6 +45,9 @@ pub(crate) const SERIES: [Series; 41] = [
     Series::gauge("berth_store_repositories", "Repositories, a minute old."),
     Series::gauge("berth_store_damaged_blobs", "Blobs that are known to be damaged."),
     Series::gauge("berth_store_free_bytes", "Bytes that are free on the disk of the store."),
+    Series::gauge("berth_store_buffer_bytes", "Bytes of uploads that wait to be parts at a store."),
+    Series::gauge("berth_store_buffer_max_bytes", "How many there may be; further uploads wait."),
+    Series::counter("berth_store_calls_total", "Calls to a store, by what became of them."),
     Series::gauge("berth_store_free_min_bytes", "Below so many free bytes pushes get 507."),
     Series::gauge("berth_read_only", "1 while pushes are refused for maintenance."),
     Series::counter("berth_metadata_cache_total", "Looks into the cache before the database."),
@@ -117,6 +120,10 @@ impl Lookup {
         gauge!("berth_blob_files_open").set(files.held() as f64);
         gauge!("berth_blob_files_max").set(files.max() as f64);
         gauge!("berth_store_free_min_bytes").set(settings.limits.free_bytes_min as f64);
+        if let Some((held, max)) = self.registry.backend.store.room().map(Room::held) {
+            gauge!("berth_store_buffer_bytes").set(held as f64);
+            gauge!("berth_store_buffer_max_bytes").set(max as f64);
+        }
         gauge!("berth_read_only").set(f64::from(u8::from(settings.read_only)));
         gauge!("berth_collection_interval_seconds").set(interval.as_secs_f64());
         let database = &self.registry.backend.database;

@@ -23,7 +23,7 @@ use crate::{
     auth_client::AuthClient,
     authz::Authorizer,
     config::{Config, TlsFiles},
-    data::{CONTROL_SOCKET, StartError, lock, open_registry, preparing, take_database},
+    data::{CONTROL_SOCKET, Home, StartError, lock, open_registry, preparing},
     http::{self, App, basic::Exchange},
     issuer::{Foreign, Issuer},
     jobs, maintenance,
@@ -72,7 +72,7 @@ impl Server {
         let lock = lock(&config.data)?;
         let (registry, _) = open_registry(&config, clock.clone()).await?;
         let registry = registry.with_blob_files(blob_files(&config));
-        let alone = take_database(&config, OTHERS_TIME).await?;
+        let alone = Home::of(&config).take_database(OTHERS_TIME).await?;
         let foreign_subjects = config.foreign_issuer.is_some();
         let issuer = match config.foreign_issuer {
             None => Issuer::Berth(AuthClient::open(&config.auth_socket, &config.data)),

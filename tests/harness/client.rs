@@ -44,6 +44,7 @@ const HEADERS: &[&str] = &[
     "docker-content-digest",
     "docker-distribution-api-version",
     "docker-upload-uuid",
+    "oci-chunk-min-length",
     "etag",
     "link",
     "location",

@@ -11,9 +11,11 @@ pub mod image;
 pub mod issuer;
 pub mod postgres;
 pub mod raw;
+pub mod s3;
 pub mod secret;
 pub mod stack;
 pub mod upload;
+pub mod wire;
 
 use std::{io, time::Duration};
 

@@ -5,8 +5,8 @@ use std::{
     env, io,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -14,8 +14,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream, UnixStream},
-    sync::watch,
 };
+
+use crate::wire::{Break, Wire};
 
 /// Names the server and a database there, as a URL. Each registry has a schema of its own in it.
 const SERVER: &str = "BERTH_TEST_POSTGRES";
@@ -53,65 +54,6 @@ fn table_at(server: &str, schema: &str) -> String {
     let more = if server.contains('?') { '&' } else { '?' };
     let url = format!("{server}{more}options[search_path]={schema}");
     format!("[database]\nurl = '{url}'\nconnections_max = 8\n")
-}
-
-/// How a connection breaks at a message to the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Break {
-    /// The message does not come through.
-    Before,
-    /// It does, and no answer comes.
-    Behind,
-    /// It does, and one byte of the answer comes.
-    Within,
-}
-
-/// What is known of all connections.
-#[derive(Debug, Default)]
-struct Wire {
-    round_trips: AtomicU64,
-    /// How many messages are left until one breaks its connection, and how.
-    armed: Mutex<Option<(u64, Break)>>,
-    way: watch::Sender<Way>,
-}
-
-/// Whether anything comes through.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Way {
-    #[default]
-    Open,
-    /// Nothing does, and nobody hears that.
-    Stopped,
-    /// Nothing does, and all connections end.
-    Cut,
-}
-
-impl Wire {
-    fn armed(&self) -> MutexGuard<'_, Option<(u64, Break)>> {
-        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until something comes through.
-    async fn open(&self) -> io::Result<()> {
-        let opened = self.way.subscribe();
-        let way = *{ opened }.wait_for(|way| *way != Way::Stopped).await.expect("the wire");
-        if way == Way::Cut { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
-    }
-
-    /// Waits until nothing comes through, and everybody hears that.
-    async fn cut(&self) -> io::Result<()> {
-        let mut way = self.way.subscribe();
-        way.wait_for(|way| *way == Way::Cut).await.expect("the wire");
-        Err(io::ErrorKind::ConnectionReset.into())
-    }
-
-    /// A message is here. Says what becomes of its connection.
-    fn step(&self) -> Option<Break> {
-        let mut armed = self.armed();
-        let (left, _) = armed.as_mut()?;
-        *left -= 1;
-        if *left > 0 { None } else { armed.take().map(|(_, how)| how) }
-    }
 }
 
 /// Stands between a registry and PostgreSQL: counts the round trips, and breaks connections. One that goes
@@ -158,28 +100,28 @@ impl Proxy {
 
     /// Breaks the connection of the `number`-th message from now on, counted from 1, and no other.
     pub fn break_at(&self, number: u64, how: Break) {
-        *self.wire.armed() = Some((number, how));
+        self.wire.break_at(number, how, false);
     }
 
     /// From now on the server says nothing, as one that is stopped.
     pub fn stop(&self) {
-        self.wire.way.send_replace(Way::Stopped);
+        self.wire.stop();
     }
 
     /// From now on there is no server, as when it is restarted.
     pub fn cut(&self) {
-        self.wire.way.send_replace(Way::Cut);
+        self.wire.end();
     }
 
     /// The server is back.
     pub fn open(&self) {
-        self.wire.way.send_replace(Way::Open);
+        self.wire.go_on();
     }
 
     /// Breaks none any more. Whether one was broken since it was told to.
     #[must_use]
     pub fn has_broken(&self) -> bool {
-        self.wire.armed().take().is_none()
+        self.wire.has_broken()
     }
 }
 

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{Client, HOST},
-    postgres,
+    postgres, s3,
 };
 
 /// bcrypt at the lowest cost: tests check passwords often.
@@ -44,6 +44,9 @@ pub struct Options {
     pub registry: String,
     /// The `[database]` table of `registry.toml`, where it is to be another than that of all tests.
     pub database: Option<String>,
+    /// Where objects are, where that is to be another than that of all tests; `Some(None)` is the data
+    /// directory.
+    pub store: Option<Option<s3::Place>>,
     /// The clock of both servers.
     pub clock: Clock,
 }
@@ -55,6 +58,7 @@ impl Default for Options {
             registry_limits: String::new(),
             registry: String::new(),
             database: None,
+            store: None,
             clock: Clock::set(Clock::system().now()),
         }
     }
@@ -63,8 +67,11 @@ impl Default for Options {
 /// Both servers, running.
 pub struct Stack {
     directory: TempDir,
-    /// The table of the registry's settings that says where its database is.
-    database: String,
+    /// The tables of the registry's settings that say where its rows and objects are.
+    places: String,
+    /// The folder of the objects, and the bucket that it is of.
+    objects: PathBuf,
+    store: Option<s3::Place>,
     ca: CertificateAuthority,
     /// The clock of both servers, standing still until a test moves it.
     pub clock: Clock,
@@ -111,7 +118,16 @@ impl Stack {
             Some(database) => database,
             None => postgres::table().await.unwrap_or_default(),
         };
-        write_configs(root, &options, &database);
+        let store = options.store.clone().unwrap_or_else(s3::place);
+        if let Some(store) = &store {
+            store.write_key(root);
+        }
+        let places = database + store.as_ref().map_or("", |store| &store.table);
+        let objects = match &store {
+            Some(store) => store.folder.clone(),
+            None => root.join("registry/objects"),
+        };
+        write_configs(root, &options, &places);
         set_password(root, "andrew", PASSWORD);
         let (auth, auth_running) = start_auth(root, options.clock.clone()).await;
         let (client, registry_running) =
@@ -123,7 +139,9 @@ impl Stack {
             auth_running,
             registry_running,
             client,
-            database,
+            places,
+            objects,
+            store,
             directory,
         };
         stack.wait_until_ready().await;
@@ -219,10 +237,25 @@ impl Stack {
         self.sign(&self.good_claims(user, scopes))
     }
 
+    /// Where the objects are, if they are in a bucket.
+    #[must_use]
+    pub fn place(&self) -> Option<s3::Place> {
+        self.store.clone()
+    }
+
+    /// Names a bucket in `registry.toml`, where the objects are to be from the next start on.
+    pub fn keep_objects_at(&mut self, place: s3::Place) {
+        place.write_key(self.root());
+        self.places.push_str(&place.table);
+        self.objects.clone_from(&place.folder);
+        self.store = Some(place);
+        self.configure_registry("");
+    }
+
     /// Writes `registry.toml` anew; a restart takes it into use.
     pub fn configure_registry(&self, limits: &str) {
         let options = Options { registry_limits: limits.to_owned(), ..Options::default() };
-        write_configs(self.root(), &options, &self.database);
+        write_configs(self.root(), &options, &self.places);
     }
 
     /// The files that hold blobs and half-received uploads.
@@ -235,9 +268,11 @@ impl Stack {
             let entries = fs::read_dir(folder).expect("a folder of the store");
             entries.map(|entry| entry.expect("an entry").path()).collect()
         };
-        let all = list(&self.root().join("registry/objects"));
-        let (folders, mut files): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.is_dir());
-        files.extend(folders.iter().flat_map(|folder| list(folder)));
+        let (folders, mut files): (Vec<_>, Vec<_>) =
+            list(&self.objects).into_iter().partition(|it| it.is_dir());
+        // A server removes a folder with the last that lies in it.
+        files.extend(folders.iter().filter(|it| it.exists()).flat_map(|folder| list(folder)));
+        files.retain(|file| !file.ends_with("registry.json"));
         files
     }
 
@@ -364,18 +399,24 @@ pub fn read_rule(subject: &str, rule: &str) -> Rule {
     }
 }
 
-fn write_configs(root: &Path, options: &Options, database: &str) {
+fn write_configs(root: &Path, options: &Options, places: &str) {
     fs::write(root.join("auth.toml"), &options.auth).expect("auth.toml");
+    // What is deleted stays in a bucket for a while, and tests of collection look at once.
+    const AT_ONCE: &str = "[collection]\ndeleted_objects_kept_secs = 0\n";
+    let limits = match options.registry_limits.contains("[collection]\n") {
+        true => options.registry_limits.replace("[collection]\n", AT_ONCE),
+        false => format!("{}\n{AT_ONCE}", options.registry_limits),
+    };
     let registry = format!(
         "listen = '127.0.0.1:0'\n\
          public_urls = ['https://{HOST}', 'https://other.test:5000']\n\
          {}\n\
          [tls]\ncertificate = 'server.pem'\nkey = 'server.key'\n\
-         {database}\
+         {places}\
          [limits]\n{}\n{}\n",
         options.registry,
         if options.registry_limits.contains("free_bytes_min") { "" } else { "free_bytes_min = 0" },
-        options.registry_limits
+        limits
     );
     fs::write(root.join("registry.toml"), registry).expect("registry.toml");
 }

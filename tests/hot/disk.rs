@@ -55,7 +55,7 @@ pub(crate) fn pieces(criterion: &mut Criterion) {
 
 async fn open(store: &DiskStore) -> (Location, Box<dyn ObjectWriter>) {
     let location = Location::fresh().expect("a location");
-    let writer = store.open(Draft::of(location.clone(), 0), 1).await.expect("a writer");
+    let writer = store.open(Draft::of(location.clone(), 0)).await.expect("a writer");
     (location, writer)
 }
 
@@ -63,8 +63,7 @@ async fn open(store: &DiskStore) -> (Location, Box<dyn ObjectWriter>) {
 async fn write(store: &DiskStore, bytes: usize) -> Location {
     let (_, mut writer) = open(store).await;
     writer.append(vec![vec![7; bytes].into()]).await.expect("written");
-    writer.checkpoint().await.expect("a checkpoint");
-    writer.finish().await.expect("an object")
+    writer.finish().await.expect("an object").location
 }
 
 async fn read(store: &DiskStore, location: &Location, bytes: usize) -> usize {

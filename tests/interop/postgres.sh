@@ -7,6 +7,8 @@
 # those, but for what is about the file of SQLite.
 # shellcheck source=tests/interop/lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=tests/interop/engines.sh
+. "$root/tests/interop/engines.sh"
 
 # Each server's test of its statements.
 declare -A test_of=(
@@ -23,55 +25,15 @@ prepare() {
     build >/dev/null || fail "the tests of the servers do not build"
 }
 
-# Its programs lie beside each other, by version, where no path leads.
-need_postgres() {
-    postgres_programs >/dev/null && return
-    if [[ $(id -u) -ne 0 ]] || ! command -v apt-get >/dev/null; then
-        skip "PostgreSQL is missing: apt-get install postgresql"
-    fi
-    note "installing postgresql, because PostgreSQL is missing"
-    # Else the package starts a server of its own.
-    [[ -e /etc/postgresql-common/createcluster.conf ]] ||
-        install -D -m 0644 /dev/stdin /etc/postgresql-common/createcluster.conf <<<'create_main_cluster = false'
-    apt_install postgresql || skip "PostgreSQL is missing, and postgresql could not be installed"
-    postgres_programs >/dev/null || skip "PostgreSQL is missing, and postgresql did not bring it"
-}
-
-postgres_programs() {
-    local found=(/usr/lib/postgresql/*/bin/initdb)
-    [[ -x ${found[-1]} ]] || return 1
-    printf '%s\n' "${found[@]%/initdb}" | sort --version-sort | tail -n 1
-}
-
-# Prints where the programs of the crates' own tests lie, each behind its name. Of the whole workspace, as `make test`
-# has built them: of one package alone, libraries would be built once more, with other features.
-build() {
-    (cd "$root" && cargo test --locked --quiet --workspace --lib --test it --no-run --message-format json) |
-        jq --raw-output 'select(.executable != null and .profile.test) | "\(.target.name) \(.executable)"'
-}
-
 enter_sandbox prepare
 
-postgres=$scratch/postgres
-# It does not run as root, and must get at its directory.
-as_postgres=(setpriv --reuid postgres --regid postgres --init-groups env --chdir "$postgres")
-bin_of_postgres=$(postgres_programs)
-port=$(free_port)
-
-start_postgres() {
-    chmod 0711 "$scratch"
-    install -d -o postgres -g postgres -m 0700 "$postgres"
-    "${as_postgres[@]}" "$bin_of_postgres/initdb" --pgdata data --encoding UTF8 --locale C --auth trust --no-sync \
-        >"$scratch/logs/initdb.log" 2>&1 || fail "initdb"
+with_certificates() {
     make_certificates
     {
         echo "local all all trust"
         echo "hostssl all berth 127.0.0.1/32 scram-sha-256"
     } >"$postgres/data/pg_hba.conf"
-    start postgres "${as_postgres[@]}" "$bin_of_postgres/postgres" -D data -k "$postgres" -c listen_addresses=127.0.0.1 \
-        -c port="$port" -c max_connections=300 -c ssl=on -c ssl_cert_file=server.pem -c ssl_key_file=server.key
-    wait_for 60 "PostgreSQL" psql_plain --command 'SELECT 1'
-    note "$(psql_plain --command 'SELECT version()')"
+    start_postgres -c ssl=on -c ssl_cert_file=server.pem -c ssl_key_file=server.key
 }
 
 # Of a CA that nobody else knows, for the name db.test.
@@ -86,14 +48,6 @@ make_certificates() {
     chmod 0644 "$scratch/ca.pem"
     printf '127.0.0.1 db.test other.test\n' >>/etc/hosts
 }
-
-psql_plain() {
-    "${as_postgres[@]}" "$bin_of_postgres/psql" --no-psqlrc --quiet --no-align --tuples-only --host "$postgres" --port "$port" \
-        --dbname "${server:-postgres}" "$@"
-}
-
-# The program of a package's tests, or of the black-box tests.
-tests_of() { build | awk -v name="${1/-/_}" '$1 == name { print $2 }'; }
 
 write_down() {
     mkdir -p "$said"
@@ -223,13 +177,13 @@ about_the_file=(backup:: inventory:: a_blob_whose_last_byte_has_come what_a_gone
 modules=(manifests:: push:: pull:: mounts:: lists:: collection:: collection_load:: children:: races:: verification::
     broken_push:: advisories_reading:: export:: caches::)
 
-meet() { BERTH_STORM_SECS=${BERTH_STORM_SECS:-$((${BERTH_FULL:+600} + 20))} "$(tests_of registry-server)" --ignored --test-threads 1; }
+meet() { BERTH_STORM_SECS=${BERTH_STORM_SECS:-$((${BERTH_FULL:+600} + 20))} "$(tests_of registry-server)" --ignored --skip at_s3 --test-threads 1; }
 
 round_trips() { "$(tests_of it)" --ignored round_trips; }
 
 breaks() { "$(tests_of it)" --ignored broken_database; }
 
-moves() { "$(tests_of it)" --ignored moving; }
+moves() { "$(tests_of it)" --ignored moves_to_postgresql; }
 
 black_box() {
     local skipped=() name
@@ -238,7 +192,8 @@ black_box() {
     "$(tests_of it)" "${skipped[@]}" "${modules[@]}"
 }
 
-start_postgres
+make_postgres
+with_certificates
 for name in registry-server auth-server; do
     psql_plain --command "CREATE DATABASE \"$name\""
     server=$name said=$scratch/said/$name migrations=$root/$name/migrations
@@ -256,10 +211,10 @@ done
 
 # The tables of each test lie in a schema of their own there.
 psql_plain --command 'CREATE DATABASE tests'
-export BERTH_TEST_POSTGRES="postgres://postgres@localhost/tests?host=$postgres&port=$port"
+export BERTH_TEST_POSTGRES="postgres://postgres@localhost/tests?host=$postgres&port=$postgres_port"
 psql_plain --command "CREATE ROLE berth LOGIN PASSWORD 'a password of the test'" --command 'CREATE DATABASE tls OWNER berth'
 printf 'a password of the test\n' >"$scratch/password"
-export BERTH_TEST_POSTGRES_TLS="postgres://berth@db.test:$port/tls" BERTH_TEST_POSTGRES_CA=$scratch/ca.pem
+export BERTH_TEST_POSTGRES_TLS="postgres://berth@db.test:$postgres_port/tls" BERTH_TEST_POSTGRES_CA=$scratch/ca.pem
 export BERTH_TEST_POSTGRES_PASSWORD=$scratch/password
 succeeds "registry-server: two writers that meet lose nothing, and servers that would are refused" meet
 succeeds "registry-server: black-box tests pass on PostgreSQL" black_box

@@ -26,6 +26,7 @@ ctl() { "$bin/authctl" --config "$data/auth.toml" "$@"; }
 # and anybody may pull public/**.
 start_berth() {
     succeeds "authctl init" init_berth
+    ${after_init:+"$after_init"}
     start auth-server "$bin/auth-server" --config "$data/auth.toml"
     start registry-server "$bin/registry-server" --config "$data/registry.toml"
     wait_for 30 "auth-server to be healthy" "$bin/auth-server" --config "$data/auth.toml" health

@@ -430,7 +430,7 @@ async fn an_empty_registry_takes_no_backup_away_and_an_empty_backup_is_none() {
 #[tokio::test]
 async fn what_does_not_exist_is_neither_backed_up_nor_made() {
     let nowhere = tempfile::tempdir().expect("a directory");
-    let home = Home { data: nowhere.path().join("data"), database: None };
+    let home = Home { data: nowhere.path().join("data"), database: None, store: None };
     let to = nowhere.path().join("to");
     let clock = Clock::system();
     let (backed_up, _) = told(|events| Box::pin(backup::backup(home, to, clock, events))).await;

@@ -11,9 +11,10 @@ use harness::{
     client::Response,
     eventually,
     image::{INDEX, Image, MANIFEST, digest_of, push_blob, put_manifest, start_upload},
-    postgres::{Break, Proxy},
+    postgres::Proxy,
     stack::Options,
     upload::{commit, patch},
+    wire::Break,
 };
 use registry_server::{
     jobs::{

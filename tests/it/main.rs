@@ -18,6 +18,7 @@ mod backup;
 mod basic;
 mod broken_database;
 mod broken_push;
+mod bucket;
 mod caches;
 mod certificates;
 mod children;

@@ -1,6 +1,7 @@
-//! A registry moves from a file of SQLite to PostgreSQL and back, by a backup that is restored there.
+//! A registry moves from a file of SQLite to PostgreSQL and back, or from a disk into a bucket and back, by a
+//! backup that is restored there.
 //!
-//! `tests/interop/postgres.sh` starts the server, and runs this.
+//! `tests/interop/postgres.sh` and `tests/interop/s3.sh` start the servers, and run this.
 
 use std::{fs, path::Path};
 
@@ -8,6 +9,7 @@ use harness::{
     Stack,
     image::{INDEX, Image, MANIFEST, digest_of, put_manifest},
     postgres::Proxy,
+    s3,
     stack::Options,
 };
 use registry_server::{
@@ -83,7 +85,11 @@ impl Content {
 
 /// A registry whose server has stopped, with nothing in it.
 async fn empty(database: String) -> Stack {
-    let mut stack = Stack::with(Options { database: Some(database), ..Options::default() }).await;
+    empty_with(Options { database: Some(database), ..Options::default() }).await
+}
+
+async fn empty_with(options: Options) -> Stack {
+    let mut stack = Stack::with(options).await;
     stack.stop_registry().await;
     // A file would be somebody's registry.
     for name in ["registry.db", "registry.db-wal", "registry.db-shm"] {
@@ -141,4 +147,41 @@ async fn a_registry_moves_to_postgresql_and_back() {
     assert_eq!(put_back(third.home(), &to_file, &third).await, Ok(0));
     third.start_registry().await;
     content.is_at(&third).await;
+}
+
+#[tokio::test]
+#[ignore = "needs an S3 server, which tests/interop/s3.sh starts"]
+async fn a_registry_moves_into_a_bucket_and_back() {
+    let on_disk = || Options { store: Some(None), ..Options::default() };
+    let first = Stack::with(on_disk()).await;
+    let content = Content::push_to(&first).await;
+    let scratch = tempfile::tempdir().expect("a directory");
+    let (to_bucket, to_disk) = (scratch.path().join("one"), scratch.path().join("two"));
+    back_up(&first, &to_bucket).await;
+
+    let mut second = empty_with(on_disk()).await;
+    second.keep_objects_at(s3::place().expect("an S3 server"));
+    assert_eq!(put_back(second.home(), &to_bucket, &second).await, Ok(0));
+    second.start_registry().await;
+    content.is_at(&second).await;
+    let token = second.forged_token("andrew", &["repository:new:*"]);
+    Image::new("a new one").push(&second.client, &token, "new", "v1").await;
+    let target = format!("/v2/new/manifests/{}", Image::new("a new one").digest());
+    second.client.delete(&token, target).await.expect(202);
+
+    // What is there already is not written over.
+    let mut third = empty_with(on_disk()).await;
+    third.keep_objects_at(second.place().expect("a bucket"));
+    let refused = put_back(third.home(), &to_bucket, &third).await.expect_err("a refusal");
+    assert!(refused.contains("another registry's"), "{refused}");
+
+    // A copy of the rows has the objects beside it, wherever they were.
+    let (events, mut told) = Events::channel();
+    let listen = async { while told.recv().await.is_some() {} };
+    let backup = backup(second.home(), to_disk.clone(), second.clock.clone(), events);
+    tokio::join!(backup, listen).0.expect("a backup");
+    let mut fourth = empty_with(on_disk()).await;
+    assert_eq!(put_back(fourth.home(), &to_disk, &fourth).await, Ok(0));
+    fourth.start_registry().await;
+    content.is_at(&fourth).await;
 }

@@ -1,6 +1,7 @@
 //! `registry.toml`: read once at the start, and valid when read.
 
 mod cors;
+mod store;
 mod tables;
 
 use std::{
@@ -24,8 +25,10 @@ use crate::{
     issuer::{ForeignIssuer, KeyFile},
     metadata::postgres,
     registry,
+    storage::s3,
 };
 use cors::Cors;
+use store::Store;
 use tables::{Collection, Limits, Verification};
 
 /// What the server is to do. Every key stands in `deploy/config/registry.example.toml`.
@@ -65,6 +68,8 @@ pub struct Config {
     pub metrics: Option<metrics::Config>,
     /// The database, where it is no file in the data directory.
     pub database: Option<postgres::Settings>,
+    /// The store of the objects, where they are not in the data directory.
+    pub store: Option<s3::Settings>,
 }
 
 /// Where certificate and key lie.
@@ -110,6 +115,7 @@ struct File {
     read_only: bool,
     metrics: Option<metrics::Config>,
     database: Option<tables::Database>,
+    store: Option<Store>,
     #[serde(default)]
     cors: Cors,
     #[serde(default)]
@@ -156,6 +162,7 @@ impl Config {
             ("basic", &self.basic),
             ("durable", &self.durable),
             ("database", &self.database),
+            ("store", &self.store),
             ("service", &self.service),
             ("issuer", &self.issuer),
             ("auth_socket", &self.auth_socket),
@@ -197,8 +204,8 @@ impl File {
         }
         let settings = registry::Settings {
             limits: self.limits.check()?,
-            collection: self.collection.settings()?,
-            verification: self.verification.settings()?,
+            collection: self.collection.settings(self.store.is_some())?,
+            verification: self.verification.settings(self.store.is_some())?,
             read_only: self.read_only,
         };
         let connections = serve::Limits { trusted_proxies, ..self.limits.of_connections()? };
@@ -212,7 +219,6 @@ impl File {
                 certificate: beside(path, &tls.certificate),
                 key: beside(path, &tls.key),
             }),
-            public_urls,
             data,
             service,
             issuer: self.issuer.unwrap_or("berth".into()),
@@ -223,6 +229,8 @@ impl File {
             log_format: self.log_format,
             durable,
             database,
+            store: self.store.map(|table| table.check(path, &public_urls)).transpose()?,
+            public_urls,
             settings,
             connections,
             cors: self.cors.check()?,

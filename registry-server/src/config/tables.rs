@@ -23,18 +23,28 @@ pub(super) struct Collection {
     interval_secs: u64,
     grace_secs: u64,
     orphan_secs: u64,
+    deleted_objects_kept_secs: Option<u64>,
     untagged_secs: Option<u64>,
 }
 
 impl Default for Collection {
     fn default() -> Self {
         const DAY: u64 = 24 * 60 * 60;
-        Self { interval_secs: 60 * 60, grace_secs: DAY, orphan_secs: DAY, untagged_secs: None }
+        Self {
+            interval_secs: 60 * 60,
+            grace_secs: DAY,
+            orphan_secs: DAY,
+            deleted_objects_kept_secs: None,
+            untagged_secs: None,
+        }
     }
 }
 
 impl Collection {
-    pub(super) fn settings(&self) -> Result<gc::Settings, ConfigError> {
+    /// In a data directory an object goes at once. At a store one stays for a day: others may read it,
+    /// and a database of a while ago may name it.
+    pub(super) fn settings(&self, at_store: bool) -> Result<gc::Settings, ConfigError> {
+        const KEPT_AT_STORE: u64 = 24 * 60 * 60;
         // Elsewhere in the file 0 means never; here it would mean at once.
         if self.untagged_secs == Some(0) {
             return Err(ConfigError::value(
@@ -45,6 +55,9 @@ impl Collection {
         Ok(gc::Settings {
             interval: unless_never(self.interval_secs),
             grace: Duration::from_secs(self.grace_secs),
+            objects_kept: Duration::from_secs(
+                self.deleted_objects_kept_secs.unwrap_or(if at_store { KEPT_AT_STORE } else { 0 }),
+            ),
             orphans_after: Duration::from_secs(self.orphan_secs),
             untagged_after: self.untagged_secs.map(Duration::from_secs),
         })
@@ -55,24 +68,27 @@ impl Collection {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Verification {
-    every_secs: u64,
+    every_secs: Option<u64>,
     bytes_per_sec_max: u64,
 }
 
 impl Default for Verification {
     fn default() -> Self {
-        Self { every_secs: 30 * 24 * 60 * 60, bytes_per_sec_max: 32 * 1024 * 1024 }
+        Self { every_secs: None, bytes_per_sec_max: 32 * 1024 * 1024 }
     }
 }
 
 impl Verification {
-    pub(super) fn settings(&self) -> Result<verify::Settings, ConfigError> {
+    /// A disk's blobs are hashed once a month. A store looks after its own bytes, and reading all of them
+    /// may be paid for.
+    pub(super) fn settings(&self, at_store: bool) -> Result<verify::Settings, ConfigError> {
+        const MONTH: u64 = 30 * 24 * 60 * 60;
         if self.bytes_per_sec_max == 0 {
             let key = "verification.bytes_per_sec_max";
             return Err(ConfigError::value(key, "must be at least 1"));
         }
         Ok(verify::Settings {
-            every: unless_never(self.every_secs),
+            every: unless_never(self.every_secs.unwrap_or(if at_store { 0 } else { MONTH })),
             bytes_per_sec_max: self.bytes_per_sec_max,
         })
     }

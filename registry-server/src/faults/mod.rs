@@ -77,6 +77,7 @@ fn settings() -> Settings {
         collection: gc::Settings {
             interval: None,
             grace: Duration::ZERO,
+            objects_kept: Duration::ZERO,
             orphans_after: Duration::ZERO,
             untagged_after: Some(Duration::from_secs(60)),
         },

@@ -180,7 +180,7 @@ pub(crate) async fn litter(registry: &Registry, clock: &Clock) -> Outcome {
         registry.uploads.start(&permit, pusher(&permit), Algorithm::Sha256).await?;
     registry.uploads.append(&permit, &id, None, &mut content(&BLOB)).await?;
     let draft = Draft { location: Location::fresh()?, received: 0, state: None };
-    let mut orphan = registry.store().open(draft, 0).await?;
+    let mut orphan = registry.store().open(draft).await?;
     orphan.append(vec![BLOB.clone()]).await?;
     clock.advance(std::time::Duration::from_secs(60 * 60));
     Ok(())

@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use super::Faults;
 use crate::storage::{
-    Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store,
+    Dead, Described, Draft, Error, Finished, Listing, Location, ObjectStream, ObjectWriter, Shares,
+    Store,
+    room::{Room, RoomShare},
 };
 
 #[derive(Debug)]
@@ -37,6 +39,10 @@ fn nowhere() -> Location {
 
 #[async_trait]
 impl Store for FaultyStore {
+    fn is_local(&self) -> bool {
+        self.store.is_local()
+    }
+
     async fn length(&self, location: &Location) -> Result<u64, Error> {
         self.step(location)?;
         self.store.length(location).await
@@ -52,16 +58,34 @@ impl Store for FaultyStore {
         self.store.read(shares, location, part).await
     }
 
-    async fn open(&self, draft: Draft, claim: u64) -> Result<Box<dyn ObjectWriter>, Error> {
+    fn is_sealed(&self, draft: &Draft) -> bool {
+        self.store.is_sealed(draft)
+    }
+
+    fn reserve(&self, draft: &Draft) -> Result<Option<Draft>, Error> {
+        self.store.reserve(draft)
+    }
+
+    async fn open(&self, draft: Draft) -> Result<Box<dyn ObjectWriter>, Error> {
         let location = draft.location.clone();
         self.step(&location)?;
-        let (writer, faults) = (self.store.open(draft, claim).await?, self.faults.clone());
+        let (writer, faults) = (self.store.open(draft).await?, self.faults.clone());
         Ok(Box::new(FaultyWriter { writer, location, faults }))
     }
 
     async fn cut_back(&self, draft: &Draft) -> Result<(), Error> {
         self.step(&draft.location)?;
         self.store.cut_back(draft).await
+    }
+
+    async fn put(
+        &self,
+        location: &Location,
+        length: u64,
+        bytes: ObjectStream,
+    ) -> Result<(), Error> {
+        self.step(location)?;
+        self.store.put(location, length, bytes).await
     }
 
     async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>> {
@@ -89,6 +113,10 @@ impl Store for FaultyStore {
         self.store.list(shard).await
     }
 
+    fn room(&self) -> Option<&Room> {
+        self.store.room()
+    }
+
     async fn free_bytes(&self) -> Result<Option<u64>, Error> {
         self.step(&nowhere())?;
         self.store.free_bytes().await
@@ -109,7 +137,7 @@ impl FaultyWriter {
 
 #[async_trait]
 impl ObjectWriter for FaultyWriter {
-    async fn append(&mut self, mut chunks: Vec<Bytes>) -> Result<(), Error> {
+    async fn append(&mut self, mut chunks: Vec<Bytes>) -> Result<Option<Draft>, Error> {
         if self.faults.step() {
             return self.writer.append(chunks).await;
         }
@@ -121,7 +149,11 @@ impl ObjectWriter for FaultyWriter {
         Err(self.failure())
     }
 
-    async fn checkpoint(&mut self) -> Result<Draft, Error> {
+    fn may_rest(&mut self, may_stay_open: bool, room: Option<&RoomShare>) -> bool {
+        self.writer.may_rest(may_stay_open, room)
+    }
+
+    async fn checkpoint(self: Box<Self>) -> Result<Draft, Error> {
         if self.faults.step() { self.writer.checkpoint().await } else { Err(self.failure()) }
     }
 
@@ -129,7 +161,7 @@ impl ObjectWriter for FaultyWriter {
         if self.faults.step() { self.writer.seal().await } else { Err(self.failure()) }
     }
 
-    async fn finish(self: Box<Self>) -> Result<Location, Error> {
+    async fn finish(self: Box<Self>) -> Result<Finished, Error> {
         if self.faults.step() { self.writer.finish().await } else { Err(self.failure()) }
     }
 }

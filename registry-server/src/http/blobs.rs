@@ -32,6 +32,9 @@ impl Call<'_> {
             let status = if has_already { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
             return Ok(describe(status.into_response(), digest, &etag, blob.size));
         }
+        if let Some(url) = blobs.signed_url(&blob).await? {
+            return Ok(elsewhere(&url, digest));
+        }
         let headers = &self.parts.headers;
         let same =
             headers.get(header::IF_RANGE).is_none_or(|tag| tag.as_bytes() == etag.as_bytes());
@@ -61,6 +64,16 @@ impl Call<'_> {
     pub(super) fn has_already(&self, etag: &str) -> bool {
         has_already(&self.parts.headers, etag)
     }
+}
+
+/// Sends the client to where the bytes are. The URL is for a while, and for whoever has it.
+fn elsewhere(url: &str, digest: &Digest) -> Response {
+    let headers = [
+        (header::LOCATION, value(url)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
+        (CONTENT_DIGEST, value(digest.as_str())),
+    ];
+    (StatusCode::TEMPORARY_REDIRECT, headers).into_response()
 }
 
 /// An answer with these parts of the blob, and its length: one as it is, several in a frame.

@@ -304,6 +304,7 @@ fn domain(error: registry::Error) -> Row {
         E::ManifestReferencesUnknown(_) => (StatusCode::BAD_REQUEST, Code::ManifestBlobUnknown),
         E::ManifestInvalid(_) => (StatusCode::BAD_REQUEST, Code::ManifestInvalid),
         E::ManifestUnknown | E::TagUnknown(..) => (StatusCode::NOT_FOUND, Code::ManifestUnknown),
+        E::BlobTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
         E::ManifestTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Code::ManifestInvalid),
         E::NameUnknown => (StatusCode::NOT_FOUND, Code::NameUnknown),
         E::StoreFull => (StatusCode::INSUFFICIENT_STORAGE, Code::Denied),
@@ -313,7 +314,8 @@ fn domain(error: registry::Error) -> Row {
         | E::Busy(_)
         | E::WriterBusy
         | E::Closing
-        | E::DatabaseAway(_) => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+        | E::DatabaseAway(_)
+        | E::StoreAway(_) => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
         E::TooManySessions { .. } | E::TooManyUnfinishedBytes { .. } => {
             (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests)
         }
@@ -331,7 +333,12 @@ fn domain(error: registry::Error) -> Row {
             let missing = missing.iter().take(MISSING_TOLD_MAX);
             row.details = missing.map(|digest| json!({ "digest": digest.as_str() })).collect();
         }
-        E::RightsUnavailable | E::Busy(_) | E::WriterBusy | E::Closing | E::DatabaseAway(_) => {
+        E::RightsUnavailable
+        | E::Busy(_)
+        | E::WriterBusy
+        | E::Closing
+        | E::DatabaseAway(_)
+        | E::StoreAway(_) => {
             row = row.with_header(header::RETRY_AFTER, "2");
         }
         E::TooManySessions { .. } | E::TooManyUnfinishedBytes { .. } => {

@@ -34,11 +34,17 @@ impl Origin {
     /// Whether its host is this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        let host = match self.authority.strip_prefix('[') {
+        let host = self.host();
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
+    /// Its host, in lower case, without the brackets of an IPv6 address.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        match self.authority.strip_prefix('[') {
             Some(v6) => v6.split(']').next().unwrap_or_default(),
             None => self.authority.split(':').next().unwrap_or_default(),
-        };
-        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        }
     }
 
     /// Where clients get tokens: the `realm` of the challenge.

@@ -25,6 +25,7 @@ use crate::{
 };
 
 pub(super) const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
 impl Call<'_> {
     pub(super) async fn start_upload(&self, permit: &Permit, content: &mut Content) -> Answer {
@@ -38,7 +39,11 @@ impl Call<'_> {
         let Some(digest) = self.query.get("digest") else {
             let algorithm = self.query.digest_algorithm()?;
             let progress = registry.uploads.start(permit, pusher, algorithm).await?;
-            return Ok(session(StatusCode::ACCEPTED, permit, &progress));
+            let mut response = session(StatusCode::ACCEPTED, permit, &progress);
+            if let Some(bytes) = registry.uploads.chunk_bytes_min() {
+                response.headers_mut().insert(CHUNK_MIN_LENGTH, bytes.into());
+            }
+            return Ok(response);
         };
         let digest: Digest = digest.parse().map_err(registry::Error::from)?;
         let id = registry.uploads.start(permit, pusher, digest.algorithm()).await?.id;

@@ -141,11 +141,15 @@ impl Database {
 pub(crate) struct Received {
     pub(crate) blob: Blob,
     pub(crate) unsound: Option<Location>,
+    /// What else lies there for it.
+    pub(crate) left: Option<Dead>,
+    /// When what goes for it may be deleted.
+    pub(crate) due: UnixSeconds,
 }
 
 impl Database {
-    /// Ends the session and makes what it received a blob of its repository. Gives the object that
-    /// goes for it, and `None` when the session has ended already, or somebody else recorded since.
+    /// Ends the session and makes what it received a blob of its repository. Gives the objects that
+    /// go for it, and `None` when the session has ended already, or somebody else recorded since.
     pub(crate) async fn commit_blob(
         &self,
         upload: &Upload,
@@ -160,7 +164,10 @@ impl Database {
                 let id = repository::ensure(tx, &upload.repository).await?;
                 let dead = tx.put_blob(received, now).await?;
                 tx.link(id, &upload.repository, &received.blob.digest, now).await?;
-                Ok(Some(dead.into_iter().collect()))
+                if let Some(left) = &received.left {
+                    tx.bury(left, received.due).await?;
+                }
+                Ok(Some(dead.into_iter().chain(received.left.clone()).collect()))
             })
         })
         .await
@@ -218,7 +225,7 @@ impl Transaction<'_> {
     /// is not `unsound`, that one stays; an unsound one gives way. Gives the one that goes.
     pub(super) async fn put_blob(
         &mut self,
-        Received { blob, unsound }: &Received,
+        Received { blob, unsound, due, .. }: &Received,
         now: UnixSeconds,
     ) -> Result<Option<Dead>, Error> {
         let Blob { digest, size, location, .. } = blob;
@@ -243,7 +250,7 @@ impl Transaction<'_> {
         } else {
             Dead::of(location.clone(), *size)
         };
-        self.bury(&dead, now).await?;
+        self.bury(&dead, *due).await?;
         Ok(Some(dead))
     }
 

@@ -271,7 +271,7 @@ impl Transaction<'_> {
         &mut self,
         Stale { id, repository, digest, .. }: &Stale,
         cutoff: UnixSeconds,
-        now: UnixSeconds,
+        due: UnixSeconds,
     ) -> Result<Collected, Error> {
         let link = "repository_blobs
              WHERE repository = $1 AND digest = $2 AND touched < $3";
@@ -287,14 +287,14 @@ impl Transaction<'_> {
             return Ok(Collected::Kept);
         }
         self.invalidate(Key::Blob(repository.clone(), digest.clone()));
-        let freed = self.delete_unlinked(digest, now).await?;
+        let freed = self.delete_unlinked(digest, due).await?;
         Ok(freed.map_or(Collected::Unlinked, Collected::Freed))
     }
 
     async fn delete_unlinked(
         &mut self,
         digest: &Digest,
-        now: UnixSeconds,
+        due: UnixSeconds,
     ) -> Result<Option<Dead>, Error> {
         let blob = "blobs WHERE digest = $1";
         if !self.hold(blob, digest, Lock::UpdateSkipLocked).await? {
@@ -307,7 +307,7 @@ impl Transaction<'_> {
             return Ok(None);
         };
         let dead = Dead::of(location, size);
-        self.bury(&dead, now).await?;
+        self.bury(&dead, due).await?;
         Ok(Some(dead))
     }
 

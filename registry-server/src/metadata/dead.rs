@@ -31,6 +31,20 @@ impl Database {
         self.reader().await?.all(statement, (last.0, &last.1, now, limit)).await
     }
 
+    /// Records objects that are about to be there, and that no row may come to own before they may be
+    /// deleted.
+    pub(crate) async fn bury_all(&self, dead: Vec<Dead>, due: UnixSeconds) -> Result<(), Error> {
+        self.write(dead, move |tx, dead| {
+            Box::pin(async move {
+                for dead in dead {
+                    tx.bury(dead, due).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// Forgets objects that are deleted.
     pub(crate) async fn forget_dead(&self, deleted: Vec<Location>) -> Result<(), Error> {
         self.write(deleted, |tx, deleted| {
@@ -46,11 +60,11 @@ impl Database {
 }
 
 impl Transaction<'_> {
-    /// Records that no row owns the object from `now` on, and that it may be deleted.
-    pub(super) async fn bury(&mut self, dead: &Dead, now: UnixSeconds) -> Result<(), Error> {
+    /// Records that no row owns the object any more, and that it may be deleted since `due`.
+    pub(super) async fn bury(&mut self, dead: &Dead, due: UnixSeconds) -> Result<(), Error> {
         let Dead { location, received, state } = dead;
         let statement = "INSERT INTO dead_objects (location, size, draft, due)
              VALUES ($1, $2, $3, $4) ON CONFLICT (location) DO NOTHING";
-        self.run(statement, (location, received, state, now)).await.map(drop)
+        self.run(statement, (location, received, state, due)).await.map(drop)
     }
 }

@@ -23,6 +23,7 @@ mod key;
 mod list;
 mod lock;
 pub(crate) mod manifest;
+pub(crate) mod origin;
 pub mod postgres;
 mod postgres_writer;
 #[cfg(test)]
@@ -241,14 +242,6 @@ impl Database {
             Engine::Sqlite { writer, .. } => writer.set_limit(most),
             // Its statements have their time there.
             Engine::Postgres(_) => {}
-        }
-    }
-
-    /// Which registry it is of, where it is no file beside the objects.
-    pub(crate) async fn origin(&self) -> Result<Option<postgres::Origin>, Error> {
-        match &self.engine {
-            Engine::Sqlite { .. } => Ok(None),
-            Engine::Postgres(writer) => writer.origin().await.map(Some),
         }
     }
 

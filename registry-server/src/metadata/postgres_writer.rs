@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     Cache, Error, Transaction, Turns,
     connection::Connection,
-    postgres::{Connections, Origin, Settings, is_repeated, no_answer},
+    postgres::{Connections, Settings, is_repeated, no_answer},
     writer::Work,
 };
 
@@ -142,15 +142,6 @@ impl Writer {
     /// What it is connected by.
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    /// Which registry the rows are of.
-    pub(super) async fn origin(&self) -> Result<Origin, Error> {
-        let mut connection = self.pool.acquire().await.map_err(Error::of_postgres)?;
-        let find = "SELECT identity, NOT EXISTS (SELECT 1 FROM blobs) FROM state";
-        let found = sqlx::query_as(find).fetch_one(&mut *connection);
-        let (identity, is_empty) = self.answer(found).await?;
-        Ok(Origin { identity, is_empty })
     }
 
     /// Takes no more work, and waits for what is under way.

@@ -41,7 +41,7 @@ fn digest(of: &str) -> Digest {
 fn received(of: &str) -> Received {
     let location = Location::fresh().unwrap();
     let blob = Blob { digest: digest(of), size: 1, location, damaged: false };
-    Received { blob, unsound: None }
+    Received { blob, unsound: None, left: None, due: UnixSeconds::new(0) }
 }
 
 /// A manifest that names a blob, or another manifest.

@@ -193,7 +193,7 @@ impl Database {
         &self,
         upload: &Upload,
         idle_since: Option<UnixSeconds>,
-        now: UnixSeconds,
+        due: UnixSeconds,
     ) -> Result<bool, Error> {
         self.write(upload.clone(), move |tx, upload| {
             Box::pin(async move {
@@ -203,7 +203,7 @@ impl Database {
                     None => tx.delete_upload(upload).await?,
                 };
                 if is_ended {
-                    tx.bury(&upload.draft, now).await?;
+                    tx.bury(&upload.draft, due).await?;
                 }
                 Ok(is_ended)
             })
@@ -211,12 +211,14 @@ impl Database {
         .await
     }
 
-    /// Drops all sessions, and what was to be deleted: what a copy cannot go on with.
+    /// Drops all sessions, what was to be deleted, and whose objects they were: what a copy cannot go
+    /// on with.
     pub(crate) async fn forget_uploads(&self) -> Result<(), Error> {
         self.write((), |tx, ()| {
             Box::pin(async move {
                 tx.run("DELETE FROM uploads", ()).await?;
-                tx.run("DELETE FROM dead_objects", ()).await.map(drop)
+                tx.run("DELETE FROM dead_objects", ()).await?;
+                tx.run("DELETE FROM state", ()).await.map(drop)
             })
         })
         .await
@@ -276,7 +278,7 @@ mod tests {
         let received = |upload: &Upload| {
             let location = upload.draft.location.clone();
             let blob = Blob { digest: digest.clone(), size: 0, location, damaged: false };
-            Received { blob, unsound: None }
+            Received { blob, unsound: None, left: None, due: moment(6) }
         };
         let put = database.commit_blob(&overtaken, received(&overtaken), moment(6)).await.unwrap();
         assert_eq!(put, None);

@@ -9,12 +9,19 @@ use berth_shared::{
     digest::Digest,
     telemetry::chain,
 };
+use tokio::sync::Semaphore;
 
 use super::{Error, Settings};
 use crate::{
     metadata::{self, Asker, Database, Key, blob::Blob},
     storage::{self, Dead, Location, Store},
 };
+
+/// How long a request may be on its way to a store elsewhere, in seconds: none takes nearly as long.
+const LATE_SECS: i64 = 60 * 60;
+
+/// Calls to a store elsewhere that delete something nobody waits for, at once.
+const DROPS_MAX: usize = 32;
 
 /// What is known here about a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +41,8 @@ pub(crate) struct Backend {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Clock,
     pub(super) settings: Arc<ArcSwap<Settings>>,
+    /// Places for objects that are being deleted while nobody waits.
+    dropping: Arc<Semaphore>,
     /// Whether objects stay where they lie, whatever goes: a dry run is on a copy of the database.
     deletes_nothing: bool,
 }
@@ -47,7 +56,8 @@ impl Backend {
     ) -> Self {
         database.limit_writes(settings.limits.write_time);
         let settings = Arc::new(ArcSwap::from_pointee(settings));
-        Self { database, store, clock, settings, deletes_nothing: false }
+        let dropping = Arc::new(Semaphore::new(DROPS_MAX));
+        Self { database, store, clock, settings, dropping, deletes_nothing: false }
     }
 
     /// The same store under a copy of the database, where what goes is only said to.
@@ -91,10 +101,24 @@ impl Backend {
 
     /// Whether the object is there with the right length, and nothing is known against it.
     pub(super) async fn is_sound(&self, blob: &Blob) -> Result<bool, Error> {
+        self.is_whole(blob, self.store.length(&blob.location)).await
+    }
+
+    /// The same as it is now, for whoever goes on without an object of their own.
+    async fn is_there(&self, blob: &Blob) -> Result<bool, Error> {
+        let length = async { Ok(self.store.describe(&blob.location).await?.length) };
+        self.is_whole(blob, length).await
+    }
+
+    async fn is_whole(
+        &self,
+        blob: &Blob,
+        length: impl Future<Output = Result<u64, storage::Error>>,
+    ) -> Result<bool, Error> {
         if blob.damaged {
             return Ok(false);
         }
-        match self.store.length(&blob.location).await {
+        match length.await {
             Ok(length) if length == blob.size => Ok(true),
             Ok(_) | Err(storage::Error::NotFound(_)) => {
                 warn_of_damage(blob);
@@ -107,7 +131,7 @@ impl Backend {
     /// What is known about the blob.
     pub(crate) async fn know(&self, digest: &Digest) -> Result<Known, Error> {
         Ok(match self.database.blob(digest).await? {
-            Some(blob) if self.is_sound(&blob).await? => Known::Sound(blob.size),
+            Some(blob) if self.is_there(&blob).await? => Known::Sound(blob.size),
             Some(blob) => Known::Unsound(blob.location),
             None => Known::Nothing,
         })
@@ -119,6 +143,13 @@ impl Backend {
             return Ok(true);
         }
         Ok(self.database.record_damage(blob, self.clock.now()).await?)
+    }
+
+    /// When what is let go now may be deleted for good. At a store elsewhere a request that nobody waits
+    /// for any more may yet put what it was to put.
+    pub(crate) fn due(&self) -> UnixSeconds {
+        let now = self.clock.now();
+        if self.store.is_local() { now } else { now + LATE_SECS }
     }
 
     /// Whether a touch is to be written: at most once per quarter of the time that it lasts.
@@ -152,12 +183,29 @@ impl Backend {
     /// The same for whoever asked for something else, which is done already: the rows go when the
     /// writer comes to it.
     pub(super) async fn drop_objects(&self, dead: &[Dead]) {
-        let results = self.remove_objects(dead).await;
-        for error in results.iter().filter_map(|result| result.as_ref().err()) {
-            tracing::warn!(error = chain(error), "an object is left to the next collection");
+        if dead.is_empty() {
+            return;
         }
-        let (backend, deleted) = (self.clone(), deleted(dead, &results));
-        tokio::spawn(Asker::current().scope(async move { backend.forget(deleted).await }));
+        let (backend, dead) = (self.clone(), dead.to_vec());
+        let dropped = async move {
+            let results = backend.remove_objects(&dead).await;
+            for error in results.iter().filter_map(|result| result.as_ref().err()) {
+                tracing::warn!(error = chain(error), "an object is left to the next collection");
+            }
+            (backend, deleted(&dead, &results))
+        };
+        // A store elsewhere is not waited for. Where it is slow, the next collection asks it.
+        if self.store.is_local() {
+            let (backend, deleted) = dropped.await;
+            tokio::spawn(Asker::current().scope(async move { backend.forget(deleted).await }));
+        } else if let Ok(place) = Arc::clone(&self.dropping).try_acquire_owned() {
+            // The row stays: what is still on its way there is deleted with it when it is due.
+            let dropped = async move {
+                let _ = dropped.await;
+                drop(place);
+            };
+            tokio::spawn(Asker::current().scope(dropped));
+        }
     }
 
     /// Deletes objects that no row names, or whose rows are then to be forgotten. A dry run does

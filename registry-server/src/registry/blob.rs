@@ -23,6 +23,9 @@ use crate::{
 /// A blob up to this size is hashed before it is served: it takes a fraction of a millisecond.
 const CHECKED_BYTES_MAX: u64 = 256 * 1024;
 
+/// Blobs from this size on are worth a second request.
+const REDIRECTED_BYTES_MIN: u64 = 256 * 1024;
+
 /// The blobs of all repositories; clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Blobs {
@@ -56,6 +59,18 @@ impl Blobs {
             self.backend.touch(key, Error::BlobUnknown).await?;
         }
         Ok(linked.blob)
+    }
+
+    /// A URL by which the client may read the blob at the store itself, where it is sent there.
+    pub(crate) async fn signed_url(&self, blob: &Blob) -> Result<Option<String>, Error> {
+        if blob.size < REDIRECTED_BYTES_MIN {
+            return Ok(None);
+        }
+        let Some(url) = self.backend.store.signed_url(&blob.location).await? else {
+            return Ok(None);
+        };
+        // The store would say of what is missing that its key is.
+        if self.backend.is_sound(blob).await? { Ok(Some(url)) } else { Err(Error::BlobUnknown) }
     }
 
     /// Reads a part of the blob. A small blob is hashed before a byte of it is given out.

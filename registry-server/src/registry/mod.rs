@@ -222,6 +222,14 @@ pub enum Error {
     /// The database does not answer.
     #[error("the database cannot be asked just now: try again in a few seconds")]
     DatabaseAway(#[source] metadata::Error),
+    /// The store of the objects does not answer.
+    #[error("the store of blobs cannot be asked just now: try again in a few seconds")]
+    StoreAway(#[source] storage::Error),
+    /// The blob is larger than the store takes.
+    #[error(
+        "the blob is larger than the {0} bytes that its store takes: a larger store.part_bytes allows more"
+    )]
+    BlobTooLarge(u64),
     /// The database failed.
     #[error("the database failed")]
     Metadata(#[source] metadata::Error),
@@ -252,6 +260,8 @@ impl From<storage::Error> for Error {
         match error {
             storage::Error::Full => Self::StoreFull,
             storage::Error::Busy(busy) => Self::Busy(busy),
+            storage::Error::TooLarge(most) => Self::BlobTooLarge(most),
+            error @ storage::Error::Away { .. } => Self::StoreAway(error),
             error => Self::Store(error),
         }
     }

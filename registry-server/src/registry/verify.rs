@@ -114,7 +114,8 @@ impl Verifier {
             verification.manifests().await?;
             verification.incomplete_tags().await?;
             verification.blobs(None).await?;
-            if options.repair && !verification.unsound.is_empty() {
+            let may_search = options.repair && self.backend.store.is_local();
+            if may_search && !verification.unsound.is_empty() {
                 verification.search_orphans().await?;
             }
             Ok(verification.finish())
@@ -287,15 +288,15 @@ impl Verification {
         match store.length(location).await {
             Ok(length) if length == blob.size => {}
             Ok(_) | Err(storage::Error::NotFound(_)) => return Ok(Some(MISSING)),
-            Err(error) => return Err(Error::Store(error)),
+            Err(error) => return Err(error.into()),
         }
         let mut object = match store.read(None, location, 0..blob.size).await {
             Err(storage::Error::NotFound(_)) => return Ok(Some(MISSING)),
-            object => object.map_err(Error::Store)?,
+            object => object?,
         };
         let mut hasher = Hasher::new(blob.digest.algorithm());
         while let Some(piece) = object.next().await {
-            let piece = piece.map_err(Error::Store)?;
+            let piece = piece?;
             self.pace.wait_for(piece.len() as u64).await;
             self.done.bytes += piece.len() as u64;
             hasher.update(&[piece]);

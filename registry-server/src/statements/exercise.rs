@@ -123,6 +123,11 @@ async fn read(registry: &Registry) {
         assert_eq!(found.unwrap().items.len(), 1);
     }
     database.empty_repositories(RepositoryId::default(), 10).await.unwrap();
+    assert_eq!(database.origin().await.unwrap(), None);
+    assert!(!database.name_origin("it".to_owned()).await.unwrap().at_store);
+    database.put_at_store(true).await.unwrap();
+    assert!(database.origin().await.unwrap().unwrap().at_store);
+    database.put_at_store(false).await.unwrap();
 }
 
 /// What clients are told is there, is touched.
@@ -178,7 +183,7 @@ async fn move_about(registry: &Registry, root: &Path, clock: &Clock) {
     database.shared_bytes().await.unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let to = |name: &str| elsewhere.path().join(name);
-    let home = |data: &Path| Home { data: data.to_owned(), database: None };
+    let home = |data: &Path| Home { data: data.to_owned(), database: None, store: None };
     listening(async |events| {
         transfer::export::export(home(root), app.clone(), None, to("layout"), events).await
     })

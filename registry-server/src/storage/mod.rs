@@ -7,6 +7,8 @@
 pub mod disk;
 #[cfg(test)]
 pub(crate) mod parts;
+pub mod room;
+pub mod s3;
 #[cfg(test)]
 mod suite;
 
@@ -20,6 +22,8 @@ use berth_shared::{
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use ring::rand::{SecureRandom, SystemRandom};
+
+use room::{Room, RoomShare};
 
 /// Where an object lies: 128 random bits in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +83,21 @@ pub enum Error {
     /// The system gave no random bits.
     #[error("the system has no random bits to give")]
     Random,
+    /// The object would have more bytes than the store takes in one.
+    #[error(
+        "the store takes no object of more than {0} bytes: a larger store.part_bytes allows more"
+    )]
+    TooLarge(u64),
+    /// The store does not answer, or not now.
+    #[error("{operation} object {location:?}: the store does not answer")]
+    Away {
+        /// What was being done.
+        operation: &'static str,
+        /// To which object.
+        location: Location,
+        /// What was heard of it.
+        source: io::Error,
+    },
     /// The client has its share of memory or files in use.
     #[error(transparent)]
     Busy(#[from] Busy),
@@ -162,6 +181,15 @@ impl Draft {
 /// An object that nothing owns any more.
 pub type Dead = Draft;
 
+/// An object that lasts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// Where it lies.
+    pub location: Location,
+    /// What else lies there for it, and is to go when it counts.
+    pub left: Option<Dead>,
+}
+
 /// What a store knows about an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Described {
@@ -176,6 +204,10 @@ pub struct Described {
 /// Nothing here is atomic across objects, and nothing need be: the database commits.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync {
+    /// Whether it is this process's alone, as a directory is that is locked: then what no row names is
+    /// found by listing it.
+    fn is_local(&self) -> bool;
+
     /// The length of an object in bytes; [`Error::NotFound`] when there is none.
     async fn length(&self, location: &Location) -> Result<u64, Error>;
 
@@ -191,12 +223,24 @@ pub trait Store: fmt::Debug + Send + Sync {
         part: Range<u64>,
     ) -> Result<ObjectStream, Error>;
 
+    /// Whether the object can only be finished.
+    fn is_sealed(&self, draft: &Draft) -> bool;
+
+    /// What has to be recorded before an unfinished object is [opened](Self::open), so that whatever
+    /// comes to lie there for it can be found by its row; `None` where nothing has. [`Error::NotFound`]
+    /// when nothing is to be appended any more.
+    fn reserve(&self, draft: &Draft) -> Result<Option<Draft>, Error>;
+
     /// Goes on with an unfinished object behind what is durable of it, or begins one. No two requests
-    /// work on one at once; `claim` is the session's fence, for names that nobody has recorded.
-    async fn open(&self, draft: Draft, claim: u64) -> Result<Box<dyn ObjectWriter>, Error>;
+    /// work on one at once.
+    async fn open(&self, draft: Draft) -> Result<Box<dyn ObjectWriter>, Error>;
 
     /// Gives back the room of what was appended to an unfinished object and is not in the draft.
     async fn cut_back(&self, draft: &Draft) -> Result<(), Error>;
+
+    /// Makes an object of what a stream of so many bytes brings, whatever lies there. It lasts then.
+    async fn put(&self, location: &Location, length: u64, bytes: ObjectStream)
+    -> Result<(), Error>;
 
     /// Deletes objects, and says of each what became of it; one that is missing is deleted already.
     /// With an unfinished one goes all that lies there for it, recorded or not.
@@ -208,9 +252,17 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Lists one shard.
     async fn list(&self, shard: u8) -> Result<Listing, Error>;
 
+    /// A URL by which a client may read the object for a while without us, if clients are to.
+    async fn signed_url(&self, _location: &Location) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
+
     /// How many bytes may still be written before the store counts as full; `None` where there is no
     /// such number.
     async fn free_bytes(&self) -> Result<Option<u64>, Error>;
+
+    /// The memory for what grows there, where that is held until it is a part.
+    fn room(&self) -> Option<&Room>;
 }
 
 /// An unfinished object, which grows. It may be dropped at any time, and another one opened on the
@@ -218,16 +270,22 @@ pub trait Store: fmt::Debug + Send + Sync {
 #[async_trait]
 pub trait ObjectWriter: Send {
     /// Appends the chunks in order. After an error the object may hold any part of them.
-    /// [`Error::NotFound`] when it holds less than the draft says.
-    async fn append(&mut self, chunks: Vec<Bytes>) -> Result<(), Error>;
+    /// [`Error::NotFound`] when it holds less than the draft says. Gives what has to be recorded before
+    /// anything else is done with it, by which not a byte more counts.
+    async fn append(&mut self, chunks: Vec<Bytes>) -> Result<Option<Draft>, Error>;
+
+    /// Whether it may stay as it is while nothing comes: a file, where one may stay open, and what is in
+    /// memory, where the pusher has room for that.
+    fn may_rest(&mut self, may_stay_open: bool, room: Option<&RoomShare>) -> bool;
 
     /// Makes everything appended so far durable, and says what has to be recorded for that to hold.
-    async fn checkpoint(&mut self) -> Result<Draft, Error>;
+    async fn checkpoint(self: Box<Self>) -> Result<Draft, Error>;
 
     /// Makes everything durable that finishing rests on, and says what has to be recorded before;
     /// `None` where it rests on nothing.
     async fn seal(&mut self) -> Result<Option<Draft>, Error>;
 
-    /// Makes it an object that lasts, and gives where it lies. May be repeated on the same draft.
-    async fn finish(self: Box<Self>) -> Result<Location, Error>;
+    /// Makes it an object that lasts. May be repeated on the draft that was recorded, and then it may
+    /// lie elsewhere.
+    async fn finish(self: Box<Self>) -> Result<Finished, Error>;
 }

@@ -1,6 +1,6 @@
-//! A store for tests that is as unlike a disk as one can be: it keeps what was received as parts, which
-//! it names in the draft, cannot read them, does not know how much room there is, and makes an object
-//! of them only when what it needs for that has been recorded.
+//! A store for tests that is as unlike a disk as one can be: it is nobody's alone, keeps what was
+//! received as parts, which it names in the draft, cannot read them, does not know how much room there
+//! is, and makes an object of them only when what it needs for that has been recorded.
 
 use std::{fs, ops::Range, path::Path, sync::Arc};
 
@@ -8,8 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store,
+    Dead, Described, Draft, Error, Finished, Listing, Location, ObjectStream, ObjectWriter, Shares,
+    Store,
     disk::DiskStore,
+    random_hex,
+    room::{Room, RoomShare},
 };
 
 /// Parts in files of their own, and finished objects as on a disk.
@@ -33,13 +36,25 @@ impl PartStore {
     }
 }
 
+/// Stands before the name of a part that may be there, and does not count.
+const RESERVED: char = '?';
+
 /// The names of the parts in a draft.
 fn names(state: Option<&str>) -> impl Iterator<Item = &str> {
     state.unwrap_or_default().split(' ').filter(|name| !name.is_empty())
 }
 
+/// Those of them that count.
+fn counted(state: Option<&str>) -> impl Iterator<Item = &str> {
+    names(state).filter(|name| !name.starts_with(RESERVED))
+}
+
 #[async_trait]
 impl Store for PartStore {
+    fn is_local(&self) -> bool {
+        false
+    }
+
     async fn length(&self, location: &Location) -> Result<u64, Error> {
         self.disk.length(location).await
     }
@@ -53,17 +68,36 @@ impl Store for PartStore {
         self.disk.read(shares, location, part).await
     }
 
-    async fn open(&self, draft: Draft, claim: u64) -> Result<Box<dyn ObjectWriter>, Error> {
-        Ok(Box::new(PartWriter { store: self.clone(), draft, claim, part: Vec::new() }))
+    fn is_sealed(&self, _draft: &Draft) -> bool {
+        false
+    }
+
+    fn reserve(&self, draft: &Draft) -> Result<Option<Draft>, Error> {
+        let (name, before) = (random_hex()?, draft.state.clone().unwrap_or_default());
+        let state = Some(format!("{before} {RESERVED}{name}"));
+        Ok(Some(Draft { state, ..draft.clone() }))
+    }
+
+    async fn open(&self, draft: Draft) -> Result<Box<dyn ObjectWriter>, Error> {
+        Ok(Box::new(PartWriter { store: self.clone(), draft, part: Vec::new() }))
     }
 
     async fn cut_back(&self, _draft: &Draft) -> Result<(), Error> {
         Ok(())
     }
 
+    async fn put(
+        &self,
+        location: &Location,
+        length: u64,
+        bytes: ObjectStream,
+    ) -> Result<(), Error> {
+        self.disk.put(location, length, bytes).await
+    }
+
     async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>> {
         for name in dead.iter().flat_map(|dead| names(dead.state.as_deref())) {
-            let _ = fs::remove_file(self.parts.join(name));
+            let _ = fs::remove_file(self.parts.join(name.trim_start_matches(RESERVED)));
         }
         self.disk.delete(dead).await
     }
@@ -76,6 +110,10 @@ impl Store for PartStore {
         self.disk.list(shard).await
     }
 
+    fn room(&self) -> Option<&Room> {
+        None
+    }
+
     async fn free_bytes(&self) -> Result<Option<u64>, Error> {
         Ok(None)
     }
@@ -84,15 +122,26 @@ impl Store for PartStore {
 struct PartWriter {
     store: PartStore,
     draft: Draft,
-    claim: u64,
     part: Vec<u8>,
 }
 
 impl PartWriter {
+    /// Writes what was appended under the name that was reserved last.
+    fn put_part(&mut self) {
+        if self.part.is_empty() {
+            return;
+        }
+        let before = self.draft.state.take().unwrap_or_default();
+        let (before, name) = before.rsplit_once(RESERVED).expect("a reserved name");
+        fs::write(self.store.parts.join(name), &self.part).unwrap();
+        self.draft.received += std::mem::take(&mut self.part).len() as u64;
+        self.draft.state = Some(format!("{before}{name}"));
+    }
+
     /// The parts that the draft names, one behind the other.
     fn whole(&self) -> Result<Vec<u8>, Error> {
         let missing = |_| Error::NotFound(self.draft.location.clone());
-        let parts = names(self.draft.state.as_deref());
+        let parts = counted(self.draft.state.as_deref());
         let parts: Vec<Vec<u8>> = parts
             .map(|name| fs::read(self.store.parts.join(name)).map_err(missing))
             .collect::<Result<_, _>>()?;
@@ -104,43 +153,39 @@ impl PartWriter {
 
 #[async_trait]
 impl ObjectWriter for PartWriter {
-    async fn append(&mut self, chunks: Vec<Bytes>) -> Result<(), Error> {
+    async fn append(&mut self, chunks: Vec<Bytes>) -> Result<Option<Draft>, Error> {
         self.whole()?;
         self.part.extend(chunks.concat());
-        Ok(())
+        Ok(None)
     }
 
-    async fn checkpoint(&mut self) -> Result<Draft, Error> {
-        if !self.part.is_empty() {
-            let number = names(self.draft.state.as_deref()).count();
-            // What lies there by this name, nobody has recorded.
-            let name = format!("{}.{}.{number}", self.draft.location.as_str(), self.claim);
-            fs::write(self.store.parts.join(&name), &self.part).unwrap();
-            self.draft.received += std::mem::take(&mut self.part).len() as u64;
-            let before = self.draft.state.take().unwrap_or_default();
-            self.draft.state = Some(format!("{before} {name}"));
-        }
-        Ok(self.draft.clone())
+    fn may_rest(&mut self, _may_stay_open: bool, _room: Option<&RoomShare>) -> bool {
+        false
+    }
+
+    async fn checkpoint(mut self: Box<Self>) -> Result<Draft, Error> {
+        self.put_part();
+        Ok(self.draft)
     }
 
     async fn seal(&mut self) -> Result<Option<Draft>, Error> {
-        self.checkpoint().await.map(Some)
+        self.put_part();
+        Ok(Some(self.draft.clone()))
     }
 
-    async fn finish(self: Box<Self>) -> Result<Location, Error> {
+    async fn finish(self: Box<Self>) -> Result<Finished, Error> {
         assert!(self.part.is_empty(), "it was not sealed");
         let location = self.draft.location.clone();
         // Whoever finished it already has removed its parts.
         if self.store.length(&location).await.is_ok_and(|length| length == self.draft.received) {
-            return Ok(location);
+            return Ok(Finished { location, left: None });
         }
-        let object = Draft::of(location.clone(), 0);
-        let mut object = self.store.disk.open(object, self.claim).await?;
+        let mut object = self.store.disk.open(Draft::of(location.clone(), 0)).await?;
         object.append(vec![self.whole()?.into()]).await?;
         object.finish().await?;
         for name in names(self.draft.state.as_deref()) {
-            let _ = fs::remove_file(self.store.parts.join(name));
+            let _ = fs::remove_file(self.store.parts.join(name.trim_start_matches(RESERVED)));
         }
-        Ok(location)
+        Ok(Finished { location, left: None })
     }
 }

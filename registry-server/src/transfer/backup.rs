@@ -18,7 +18,7 @@ use super::{
     quiet::Quiet,
 };
 use crate::{
-    data::Home,
+    data::{Home, Objects},
     metadata::{Database, blob::Blob, totals::BlobTotals},
     registry::{event::Events, gc::millis},
     storage::Location,
@@ -66,11 +66,13 @@ pub async fn backup(
     let new = TempPath::try_from_path(directory.new_database(data)?);
     let new = new.map_err(doing("making the database of", &to))?;
     let made = rfc3339(clock.now());
-    home.open_beside().await?.snapshot(new.to_path_buf()).await?;
+    let database = home.open_beside().await?;
+    let objects = Objects::beside(&home, &database).await?;
+    database.snapshot(new.to_path_buf()).await?;
     let snapshot = Database::open_at_rest(new.to_path_buf()).await?;
     // An upload cannot go on in another store.
     snapshot.forget_uploads().await?;
-    let mut blobs = Blobs::new(snapshot, directory.copying_from(data)?, events).await?;
+    let mut blobs = Blobs::new(snapshot, directory.copying_from(objects)?, events).await?;
     let mut done = Summary {
         repositories: blobs.database.count_repositories().await?,
         manifests: blobs.database.count_manifests().await?,
@@ -115,7 +117,7 @@ async fn back_up(
     if is_there(objects.target(), blob).await? {
         return Ok(());
     }
-    if is_there(objects.source(), blob).await? && objects.take(&blob.location).await? {
+    if is_there(objects.source(), blob).await? && objects.take(blob).await? {
         done.added += 1;
         done.added_bytes += blob.size;
         return Ok(());

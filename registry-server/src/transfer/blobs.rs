@@ -1,14 +1,14 @@
 //! The blobs of a database one after the other, and where their objects come from and go to: what
 //! backing up and restoring have in common.
 
-use super::error::Error;
+use super::{copying::Copying, error::Error};
 use crate::{
     metadata::{Database, blob::Blob, totals::BlobTotals, verification::Checked},
     registry::{
         event::{Event, Events},
         verify::unreadable_blob,
     },
-    storage::{self, Store, disk::Copying},
+    storage::{self, Store},
 };
 
 /// Blobs that are read from the database at once.

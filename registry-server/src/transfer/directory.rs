@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use berth_shared::{
@@ -17,11 +18,14 @@ use berth_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::error::{Error, doing};
+use super::{
+    copying::Copying,
+    error::{Error, doing},
+};
 use crate::{
-    data,
+    data::Objects,
     metadata::totals::BlobTotals,
-    storage::disk::{Copying, DiskStore, copy},
+    storage::disk::{self, DiskStore, copy},
 };
 
 /// The form that this program writes, and the newest that it reads.
@@ -134,19 +138,30 @@ impl Directory {
         }
     }
 
-    /// What backs up the objects of a data directory. Every directory that it needs is made.
-    pub(super) fn copying_from(&self, data: &Path) -> Result<Copying, Error> {
-        let objects = self.place.path().join(OBJECTS);
-        let made = self.place.within(|| DiskStore::open(&objects).map(drop));
-        made.map_err(doing("making", &objects))?;
-        Ok(Copying::new(data::store(data), self.store()))
+    /// What backs up the objects of a registry. Every directory that it needs is made.
+    pub(super) fn copying_from(&self, objects: Objects) -> Result<Copying, Error> {
+        let here = self.place.path().join(OBJECTS);
+        let made = self.place.within(|| DiskStore::open(&here).map(drop));
+        made.map_err(doing("making", &here))?;
+        Ok(match objects {
+            Objects::Disk(source) => Copying::Linking(disk::Copying::new(source, self.store())),
+            Objects::S3(source) => {
+                Copying::Streaming { source: Arc::new(source), target: Arc::new(self.store()) }
+            }
+        })
     }
 
-    /// What restores the objects into a data directory, likewise.
-    pub(super) fn copying_to(&self, data: &Path) -> Result<Copying, Error> {
-        let objects = data.join(OBJECTS);
-        let target = DiskStore::open(&objects).map_err(doing("making", &objects))?;
-        Ok(Copying::new(self.store(), target.worked_in_by(Identity::of(data)?)))
+    /// What restores the objects to where a registry is to have them. A directory is made.
+    pub(super) fn copying_to(&self, data: &Path, objects: Objects) -> Result<Copying, Error> {
+        Ok(match objects {
+            Objects::Disk(target) => {
+                let target = target.worked_in_by(Identity::of(data)?);
+                Copying::Linking(disk::Copying::new(self.store(), target))
+            }
+            Objects::S3(target) => {
+                Copying::Streaming { source: Arc::new(self.store()), target: Arc::new(target) }
+            }
+        })
     }
 
     fn store(&self) -> DiskStore {

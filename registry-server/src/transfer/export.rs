@@ -30,7 +30,7 @@ use super::{
     quiet::Quiet,
 };
 use crate::{
-    data::{self, Home},
+    data::{Home, Objects},
     metadata::{Database, blob::Blob, manifest::Manifest},
     registry::{
         self,
@@ -76,9 +76,11 @@ pub async fn export(
 ) -> Result<Summary, Error> {
     let started = Instant::now();
     let _quiet = Quiet::over(&home).await?;
+    let database = home.open_beside().await?;
+    let objects = Objects::beside(&home, &database).await?;
     let mut export = Export {
-        database: home.open_beside().await?,
-        store: Arc::new(data::store(&home.data)),
+        database,
+        store: objects.store(),
         repository,
         events,
         manifests: BTreeMap::new(),

@@ -2,6 +2,7 @@
 
 pub mod backup;
 mod blobs;
+mod copying;
 mod directory;
 mod error;
 pub mod export;

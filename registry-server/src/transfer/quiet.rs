@@ -7,18 +7,19 @@ use berth_shared::telemetry::chain;
 
 use super::error::Error;
 use crate::{
-    data::{CONTROL_SOCKET, Home, StartError, lock},
+    data::{CONTROL_SOCKET, ENDING_TIME, Home, StartError, lock},
     jobs::{
         Job,
         event::{Outcome, Tale, Told},
     },
+    metadata::postgres::Alone,
     registry::event::Event,
 };
 
 /// As long as this is kept, no stored object is deleted.
 pub(super) enum Quiet {
     /// No server runs, and none can start.
-    Alone { _lock: File },
+    Alone { _lock: File, _database: Option<Alone> },
     /// The server deletes nothing until it tells something else.
     Held(Tale<Outcome>),
 }
@@ -35,7 +36,10 @@ impl Quiet {
             return Err(Error::Refused(format!("{data} holds no registry yet")));
         }
         match lock(data) {
-            Ok(lock) => Ok(Self::Alone { _lock: lock }),
+            Ok(lock) => {
+                let database = home.take_database(ENDING_TIME).await?;
+                Ok(Self::Alone { _lock: lock, _database: database })
+            }
             Err(StartError::InUse(_)) => Self::ask(data).await,
             Err(error) => Err(error.into()),
         }

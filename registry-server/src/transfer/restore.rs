@@ -7,11 +7,15 @@
 
 use std::{
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
     time::Instant,
 };
 
-use berth_shared::clock::Clock;
+use berth_shared::{
+    clock::Clock,
+    files::{SMALL_FILE_BYTES_MAX, read_at_most, replace},
+};
 use futures_util::StreamExt;
 use serde::Serialize;
 
@@ -21,11 +25,14 @@ use super::{
     error::{Error, doing},
 };
 use crate::{
-    data::{Home, RESTORING, lock},
+    data::{ENDING_TIME, Home, Objects, RESTORING, lock},
     metadata::{Database, blob::Blob, totals::BlobTotals},
     registry::{self, event::Events, hash::Hasher},
-    storage::Store,
+    storage::{Store, random_hex},
 };
+
+/// How the restored registry is called, until its rows say so.
+const RESTORING_ID: &str = "registry.db.restoring.id";
 
 /// What was restored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -63,14 +70,22 @@ pub async fn restore(
     let data = &home.data;
     let _lock = take_data(data)?;
     let server = home.open_empty().await?;
+    let _alone = home.take_database(ENDING_TIME).await?;
     let new = data.join(RESTORING);
     let goes_on = new.exists();
-    let opened = take_rows(&directory, &description, &from, fresh(new.clone())?).await;
+    let opened = async {
+        let rows = take_rows(&directory, &description, &from, fresh(new.clone())?).await?;
+        let identity = identity(&data.join(RESTORING_ID))?;
+        let owner = server.as_ref().unwrap_or(&rows);
+        Ok((Objects::to_fill(&home, owner, identity).await?, rows))
+    };
+    let opened: Result<_, Error> = opened.await;
     if opened.is_err() && !goes_on && new.exists() {
         // Nothing of it is here, and what is here may be served.
         fs::remove_file(&new).map_err(doing("removing", &new))?;
     }
-    let mut blobs = Blobs::new(opened?, directory.copying_to(data)?, events).await?;
+    let (objects, rows) = opened?;
+    let mut blobs = Blobs::new(rows, directory.copying_to(data, objects)?, events).await?;
     let Description { made, repositories, manifests, .. } = description;
     while let Some(page) = blobs.next().await? {
         for blob in &page {
@@ -86,9 +101,23 @@ pub async fn restore(
         None => put(&new, &data.join("registry.db"))?,
         Some(_) => fs::remove_file(&new).map_err(doing("removing", &new))?,
     }
+    let _ = fs::remove_file(data.join(RESTORING_ID));
     let BlobTotals { count, bytes, damaged } = blobs.done;
     let millis = registry::gc::millis(started.elapsed());
     Ok(Summary { made, repositories, manifests, blobs: count, bytes, damaged, millis })
+}
+
+/// The same for every attempt at one restore, so that each knows what the one before put into a bucket.
+fn identity(file: &Path) -> Result<String, Error> {
+    match read_at_most(file, SMALL_FILE_BYTES_MAX) {
+        Ok(identity) => Ok(String::from_utf8_lossy(identity.trim_ascii()).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let identity = random_hex()?;
+            replace(file, identity.as_bytes()).map_err(doing("writing", file))?;
+            Ok(identity)
+        }
+        Err(error) => Err(doing("reading", file)(error)),
+    }
 }
 
 /// Copies the backup's rows to `to`, if they are what it was made with.
@@ -150,7 +179,7 @@ async fn restore_blob(blobs: &mut Blobs, blob: &Blob, clock: &Clock) -> Result<(
     let mut what = "its object is missing in the backup";
     // Of an attempt before this one.
     let mut is_right = is_sound(objects.target(), blob).await?;
-    if !is_right && objects.take(&blob.location).await? {
+    if !is_right && objects.take(blob).await? {
         is_right = is_sound(objects.target(), blob).await?;
         what = "its object has other bytes in the backup";
     }

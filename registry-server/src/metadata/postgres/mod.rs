@@ -123,15 +123,6 @@ impl Settings {
     }
 }
 
-/// Which registry a database is of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Origin {
-    /// Random, and another one for each database.
-    pub(crate) identity: String,
-    /// Whether no blob lies anywhere yet.
-    pub(crate) is_empty: bool,
-}
-
 /// The connections to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Connections {

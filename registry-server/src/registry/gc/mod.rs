@@ -27,7 +27,7 @@ use crate::{
         dead::Place,
         repository::RepositoryId,
     },
-    storage::{Dead, Location},
+    storage::{self, Dead, Location},
 };
 
 /// Rows that are looked at in one query.
@@ -49,6 +49,9 @@ pub struct Settings {
     pub interval: Option<Duration>,
     /// How long a blob that no manifest names stays after its last touch.
     pub grace: Duration,
+    /// How long an object stays that was a blob's: who reads it comes to an end, and rows of a while ago
+    /// find theirs.
+    pub objects_kept: Duration,
     /// How old an object without a row must be.
     pub orphans_after: Duration,
     /// How long a manifest that no tag, index or subject names stays; `None` for ever.
@@ -217,7 +220,7 @@ impl Collection {
         let free = Arc::clone(&self.holds).write_owned().await;
         self.backend.refuse_when_read_only()?;
         let started = Instant::now();
-        let collected = self.database.collect_links(step.to_vec(), cutoff, self.now).await?;
+        let collected = self.database.collect_links(step.to_vec(), cutoff, self.due()).await?;
         self.step_took(started);
         let (tried, mut freed) = (collected.len(), Vec::new());
         for (Stale { repository, digest, .. }, collected) in step.iter().zip(collected) {
@@ -232,7 +235,7 @@ impl Collection {
             }
         }
         let dead: Vec<Dead> = freed.iter().map(|(.., dead)| dead.clone()).collect();
-        let bytes = self.free(&dead).await?;
+        let bytes = self.free_blobs(&dead).await?;
         for ((repository, digest, _), bytes) in freed.into_iter().zip(bytes) {
             self.done.blobs += 1;
             let (repository, digest) = (Some(repository.as_str()), digest.as_str());
@@ -253,8 +256,9 @@ impl Collection {
             for (digest, _) in self.readable(found, words).await? {
                 let free = Arc::clone(&self.holds).write_owned().await;
                 self.backend.refuse_when_read_only()?;
-                if let Some(dead) = self.database.collect_unlinked(&digest, self.now).await? {
-                    let bytes = self.free(&[dead]).await?.first().copied().flatten().unwrap_or(0);
+                if let Some(dead) = self.database.collect_unlinked(&digest, self.due()).await? {
+                    let bytes =
+                        self.free_blobs(&[dead]).await?.first().copied().flatten().unwrap_or(0);
                     self.done.blobs += 1;
                     let why = "no repository holds it";
                     self.say(Kind::Blob, None, digest.as_str(), bytes, why).await?;
@@ -265,11 +269,28 @@ impl Collection {
         Ok(())
     }
 
+    /// When an object may be deleted that is a blob's until now.
+    fn due(&self) -> UnixSeconds {
+        self.now + i64::try_from(self.settings.objects_kept.as_secs()).unwrap_or(i64::MAX)
+    }
+
+    /// Deletes objects that were blobs', or leaves them for a while. Gives the bytes of each that go.
+    async fn free_blobs(&mut self, dead: &[Dead]) -> Result<Vec<Option<u64>>, Error> {
+        match self.settings.objects_kept {
+            Duration::ZERO => self.free(dead).await,
+            _ => Ok(dead.iter().map(|dead| Some(dead.received)).collect()),
+        }
+    }
+
     /// Deletes objects whose rows are gone; gives the bytes that are free for each: `None` where it
     /// cannot be deleted, and then the next run tries it again.
     async fn free(&mut self, dead: &[Dead]) -> Result<Vec<Option<u64>>, Error> {
         let mut freed = Vec::with_capacity(dead.len());
         for (dead, deleted) in dead.iter().zip(self.backend.delete_objects(dead).await) {
+            // All of them would be waited for in turn.
+            if let Err(error @ storage::Error::Away { .. }) = deleted {
+                return Err(error.into());
+            }
             if let Err(error) = &deleted {
                 self.problem(format!("deleting an object: {}", chain(error))).await?;
             }
@@ -302,6 +323,10 @@ impl Collection {
     }
 
     async fn orphans(&mut self, cutoff: UnixSeconds) -> Result<(), Error> {
+        // Elsewhere each object is named by a row before it is there.
+        if !self.backend.store.is_local() {
+            return Ok(());
+        }
         for shard in 0..=u8::MAX {
             let listing = self.backend.store.list(shard).await?;
             for name in listing.strange {
@@ -319,7 +344,7 @@ impl Collection {
         let described = match self.backend.store.describe(orphan).await {
             Ok(described) => described,
             // Somebody else deleted it.
-            Err(crate::storage::Error::NotFound(_)) => return Ok(()),
+            Err(storage::Error::NotFound(_)) => return Ok(()),
             Err(error) => return self.problem(chain(&error)).await,
         };
         if described.changed >= cutoff {

@@ -23,7 +23,7 @@ use crate::{
         blob::{Blob, Received},
         upload::{Pusher, Upload, UploadId},
     },
-    storage::{Draft, Location},
+    storage::{Draft, Finished, Location, room::Room},
 };
 
 mod pusher;
@@ -69,7 +69,8 @@ pub(crate) struct Uploads {
 impl Uploads {
     /// Sessions of which `uploads_max` receive bytes at once.
     pub(super) fn new(backend: Backend, uploads_max: usize) -> Self {
-        Self { backend, turns: Arc::default(), pushers: Arc::new(Pushers::new(uploads_max)) }
+        let room = backend.store.room().cloned();
+        Self { backend, turns: Arc::default(), pushers: Arc::new(Pushers::new(uploads_max, room)) }
     }
 
     /// The same sessions, over another backend.
@@ -80,6 +81,12 @@ impl Uploads {
     /// How many uploads receive bytes now, and how many may at once.
     pub(crate) fn receiving(&self) -> (usize, usize) {
         self.pushers.slots()
+    }
+
+    /// How long chunks had better be that are not the last, in bytes; shorter ones cost more, and are
+    /// taken all the same.
+    pub(crate) fn chunk_bytes_min(&self) -> Option<u64> {
+        self.backend.store.room().map(Room::part_bytes)
     }
 
     /// Starts a session whose bytes will be hashed with `algorithm`, and that counts to the share
@@ -169,7 +176,7 @@ impl Uploads {
         body: &mut Content,
     ) -> Result<(), Error> {
         let mut reception = self.begin_reception(permit, id, range, body).await?;
-        let received = reception.finish(body, digest.algorithm()).await?;
+        let (received, object) = reception.finish(body, digest.algorithm()).await?;
         let upload = &reception.upload;
         if received != *digest {
             self.end_session(upload, None).await?;
@@ -179,9 +186,10 @@ impl Uploads {
             Known::Unsound(location) => Some(location),
             Known::Sound(_) | Known::Nothing => None,
         };
-        let Draft { location, received: size, .. } = upload.draft.clone();
+        let (size, Finished { location, left }) = (reception.received, object);
         let blob = Blob { digest: received, size, location, damaged: false };
-        let (received, now) = (Received { blob, unsound }, self.backend.clock.now());
+        let due = self.backend.due();
+        let (received, now) = (Received { blob, unsound, left, due }, self.backend.clock.now());
         let dead = self.backend.database.commit_blob(upload, received, now).await?;
         self.backend.drop_objects(&dead.ok_or(Error::UploadUnknown)?).await;
         Ok(())
@@ -196,6 +204,11 @@ impl Uploads {
     ) -> Result<Reception<'_>, Error> {
         let turn = self.turns.take(id).await?;
         let upload = self.session(permit, id).await?;
+        if self.backend.store.is_sealed(&upload.draft) && body.length() != Some(0) {
+            // It is one blob already, whatever comes now: the client begins another.
+            self.end_session(&upload, None).await?;
+            return Err(Error::UploadUnknown);
+        }
         in_order(&upload, range, body)?;
         let slots_max = self.backend.settings().limits.uploads_per_subject_max;
         let pushing = self.pushers.begin(&upload.pusher, slots_max);
@@ -261,7 +274,7 @@ impl Uploads {
         idle_since: Option<UnixSeconds>,
     ) -> Result<bool, Error> {
         let is_ended =
-            self.backend.database.end_upload(upload, idle_since, self.backend.clock.now()).await?;
+            self.backend.database.end_upload(upload, idle_since, self.backend.due()).await?;
         if is_ended {
             self.backend.drop_objects(slice::from_ref(&upload.draft)).await;
         }

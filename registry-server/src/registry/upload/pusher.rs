@@ -12,7 +12,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::metadata::upload::Pusher;
+use crate::{
+    metadata::upload::Pusher,
+    storage::room::{Place, Room, RoomShare},
+};
 
 /// Files of uploads that stay open while their clients think. Those of further uploads are synced
 /// and closed meanwhile, so that no number of uploads takes the files that everybody needs.
@@ -27,6 +30,8 @@ pub(crate) struct Pushers {
     slots: Arc<Semaphore>,
     slots_max: usize,
     kept_open: Arc<Semaphore>,
+    /// The memory for what is received, where the store holds that until it is a part.
+    room: Option<Room>,
     active: Mutex<HashMap<Pusher, Active>>,
 }
 
@@ -41,17 +46,19 @@ struct Active {
 struct Share {
     slots: Arc<Semaphore>,
     kept_open: Arc<Semaphore>,
+    room: Option<RoomShare>,
     /// Bytes that requests have received and no row counts yet.
     unrecorded_bytes: AtomicU64,
 }
 
 impl Pushers {
-    /// Nobody yet, with `slots_max` slots for all.
-    pub(crate) fn new(slots_max: usize) -> Self {
+    /// Nobody yet, with `slots_max` slots for all, and the store's room.
+    pub(crate) fn new(slots_max: usize, room: Option<Room>) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(slots_max)),
             slots_max,
             kept_open: Arc::new(Semaphore::new(KEPT_OPEN_MAX)),
+            room,
             active: Mutex::default(),
         }
     }
@@ -69,6 +76,7 @@ impl Pushers {
             let share = Share {
                 slots: Arc::new(Semaphore::new(slots_max.min(Semaphore::MAX_PERMITS))),
                 kept_open: Arc::new(Semaphore::new(KEPT_OPEN_PER_PUSHER_MAX)),
+                room: self.room.as_ref().map(Room::share),
                 unrecorded_bytes: AtomicU64::new(0),
             };
             Active { share: Arc::new(share), uploads: 0 }
@@ -97,20 +105,39 @@ pub(super) struct Pushing<'p> {
 pub(super) struct Slot {
     _own: OwnedSemaphorePermit,
     _common: OwnedSemaphorePermit,
+    _room: Option<Place>,
 }
 
 impl Pushing<'_> {
-    /// Waits for a slot. Whoever has many uploads waits for one of their own first, so that no
-    /// pusher has more than a share of the common queue. `None` when the registry is gone.
-    pub(super) async fn slot(&self) -> Option<Slot> {
+    /// Waits for a slot, and for room for `bytes` where the store needs that. Whoever has many
+    /// uploads waits for one of their own first, so that no pusher has more than a share of the
+    /// common queue. `None` when the registry is gone.
+    pub(super) async fn slot(&self, bytes: u64) -> Option<Slot> {
         let own = Arc::clone(&self.share.slots).acquire_owned().await.ok()?;
+        // Before the slot, which is for those alone who can go on.
+        let room = match &self.share.room {
+            Some(room) => Some(room.in_hand(bytes).await?),
+            None => None,
+        };
         let common = Arc::clone(&self.pushers.slots).acquire_owned().await.ok()?;
-        Some(Slot { _own: own, _common: common })
+        Some(Slot { _own: own, _common: common, _room: room })
     }
 
     /// Whether somebody may be waiting for the slot that this upload has.
     pub(super) fn keeps_others_waiting(&self) -> bool {
-        self.share.slots.available_permits() == 0 || self.pushers.slots.available_permits() == 0
+        self.share.slots.available_permits() == 0
+            || self.pushers.slots.available_permits() == 0
+            || self.share.room.as_ref().is_some_and(RoomShare::is_short)
+    }
+
+    /// The pusher's share of the memory for what is received, where the store has such.
+    pub(super) fn room(&self) -> Option<&RoomShare> {
+        self.share.room.as_ref()
+    }
+
+    /// How long a part is where the store holds what comes until it is one, in bytes; else 0.
+    pub(super) fn part_bytes(&self) -> u64 {
+        self.share.room.as_ref().map_or(0, RoomShare::part_bytes)
     }
 
     /// The right to keep the file open while the client thinks, if the pusher's share and all of it
@@ -118,13 +145,19 @@ impl Pushing<'_> {
     pub(super) fn keep_open(&self) -> Option<Slot> {
         let own = Arc::clone(&self.share.kept_open).try_acquire_owned().ok()?;
         let common = Arc::clone(&self.pushers.kept_open).try_acquire_owned().ok()?;
-        Some(Slot { _own: own, _common: common })
+        Some(Slot { _own: own, _common: common, _room: None })
     }
 
     /// Notes bytes that were received and that no row counts yet.
     pub(super) fn note_received(&self, bytes: u64) {
         self.unrecorded_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.share.unrecorded_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes that a row counts all of this one's bytes now.
+    pub(super) fn note_recorded(&self) {
+        let bytes = self.unrecorded_bytes.swap(0, Ordering::Relaxed);
+        self.share.unrecorded_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// How many such bytes all uploads of the pusher hold together.
@@ -158,24 +191,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_pusher_takes_a_share_of_the_slots_and_another_gets_the_next() {
-        let pushers = Pushers::new(3);
+        let pushers = Pushers::new(3, None);
         let eve: Vec<_> = (0..4).map(|_| pushers.begin(&named("eve"), 2)).collect();
-        let held = (eve[0].slot().await.unwrap(), eve[1].slot().await.unwrap());
+        let held = (eve[0].slot(1).await.unwrap(), eve[1].slot(1).await.unwrap());
         assert!(eve[0].keeps_others_waiting());
-        let waiting = eve[2].slot();
+        let waiting = eve[2].slot(1);
         tokio::select! {
             biased;
             _ = waiting => panic!("a third of her own"),
-            slot = async { pushers.begin(&named("bob"), 2).slot().await.is_some() } => assert!(slot),
+            slot = async { pushers.begin(&named("bob"), 2).slot(1).await.is_some() } => assert!(slot),
         }
         assert_eq!(pushers.slots(), (2, 3));
         drop(held);
-        assert!(eve[3].slot().await.is_some() && !eve[3].keeps_others_waiting());
+        assert!(eve[3].slot(1).await.is_some() && !eve[3].keeps_others_waiting());
     }
 
     #[test]
     fn a_pusher_keeps_a_share_of_the_files_open_and_another_gets_the_next() {
-        let pushers = Pushers::new(1);
+        let pushers = Pushers::new(1, None);
         let (eve, bob) = (pushers.begin(&named("eve"), 1), pushers.begin(&named("bob"), 1));
         let kept: Vec<_> = std::iter::from_fn(|| eve.keep_open()).take(KEPT_OPEN_MAX).collect();
         assert_eq!(kept.len(), KEPT_OPEN_MAX / 4);
@@ -186,7 +219,7 @@ mod tests {
 
     #[test]
     fn nobody_is_remembered_whose_uploads_have_ended() {
-        let (pushers, begun) = (Pushers::new(1), AtomicU64::new(0));
+        let (pushers, begun) = (Pushers::new(1, None), AtomicU64::new(0));
         // No barrier, behind which one goes before the other.
         let end_together = || {
             for number in 1..=60_000 {
@@ -207,11 +240,14 @@ mod tests {
 
     #[test]
     fn bytes_count_to_the_pusher_until_the_upload_ends() {
-        let pushers = Pushers::new(1);
+        let pushers = Pushers::new(1, None);
         let (one, other) = (pushers.begin(&named("eve"), 1), pushers.begin(&named("eve"), 1));
         one.note_received(5);
         other.note_received(7);
         assert_eq!(one.unrecorded_bytes(), 12);
+        other.note_recorded();
+        assert_eq!(one.unrecorded_bytes(), 5);
+        other.note_received(7);
         drop(other);
         assert_eq!(one.unrecorded_bytes(), 5);
         drop(one);

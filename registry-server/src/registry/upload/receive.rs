@@ -20,7 +20,7 @@ use crate::{
         content::{Content, broken_off},
         hash::Hasher,
     },
-    storage::{self, Draft, Location, ObjectWriter},
+    storage::{self, Draft, Finished, ObjectWriter},
 };
 
 /// How much is gathered before it is hashed and written. Twice this is held per slot: one part on
@@ -58,13 +58,15 @@ pub(super) struct Reception<'r> {
     backend: &'r Backend,
     /// The session as it is recorded.
     pub(super) upload: Upload,
-    /// The object as far as it is durable.
-    draft: Draft,
+    /// The object as far as it is durable, where the row counts less.
+    rested: Option<Draft>,
     hasher: Hasher,
     /// How much was appended.
-    received: u64,
+    pub(super) received: u64,
     /// How much was there when room was looked for.
     looked_at: u64,
+    /// How much the request is to bring, as far as that is known.
+    expected: u64,
     writer: Option<Box<dyn ObjectWriter>>,
     /// The right to stay open between turns.
     kept_open: Option<Slot>,
@@ -80,14 +82,15 @@ impl<'r> Reception<'r> {
         upload: Upload,
         hasher: Hasher,
     ) -> Self {
-        let (draft, received) = (upload.draft.clone(), upload.draft.received);
+        let received = upload.draft.received;
         Self {
             backend,
             upload,
-            draft,
+            rested: None,
             hasher,
             received,
             looked_at: received,
+            expected: u64::MAX,
             writer: None,
             kept_open: None,
             pushing,
@@ -104,12 +107,12 @@ impl<'r> Reception<'r> {
     }
 
     /// Appends the last of the body, and makes what was received an object that lasts. Gives its
-    /// digest under `algorithm`.
+    /// digest under `algorithm`, and where it lies.
     pub(super) async fn finish(
         &mut self,
         body: &mut Content,
         algorithm: Algorithm,
-    ) -> Result<Digest, Error> {
+    ) -> Result<(Digest, Finished), Error> {
         let received = self.receive(body).await;
         let (came, slot) = self.or_cut_back(received).await?;
         if let Err(error) = came {
@@ -117,33 +120,39 @@ impl<'r> Reception<'r> {
             return Err(error);
         }
         if let Some(sealed) = self.open().await?.seal().await.map_err(or_unknown)? {
-            self.draft = sealed;
-            self.record().await?;
+            self.record_all(sealed).await?;
         }
         let finished = self.finish_object().await;
         drop((slot, self.kept_open.take()));
-        self.upload.draft.location = self.or_cut_back(finished).await?;
-        self.upload.draft.received = self.received;
+        let object = self.or_cut_back(finished).await?;
         let hasher = if self.hasher.algorithm() == algorithm {
             self.hasher.clone()
         } else {
-            Hasher::over(&*self.backend.store, &self.upload.draft, algorithm).await?
+            let whole = Draft::of(object.location.clone(), self.received);
+            Hasher::over(&*self.backend.store, &whole, algorithm).await?
         };
-        Ok(hasher.finish())
+        Ok((hasher.finish(), object))
     }
 
     /// Makes durable what came, and records it. The writer may keep it waiting, but no slot.
     async fn keep(&mut self, slot: Option<Slot>) -> Result<(), Error> {
         let kept = self.checkpoint().await;
         drop(slot);
-        self.or_cut_back(kept).await?;
-        self.writer = None;
-        self.record().await
+        let draft = self.or_cut_back(kept).await?;
+        self.record_all(draft).await
     }
 
-    async fn record(&mut self) -> Result<(), Error> {
-        self.upload.draft = self.draft.clone();
+    /// Records the object with all that was appended to it.
+    async fn record_all(&mut self, draft: Draft) -> Result<(), Error> {
         self.upload.hash_state = Some(self.hasher.state());
+        self.record(draft).await?;
+        self.pushing.note_recorded();
+        Ok(())
+    }
+
+    /// Records what is said of the object, by which as much of it counts as before.
+    async fn record(&mut self, draft: Draft) -> Result<(), Error> {
+        self.upload.draft = draft;
         let now = self.backend.clock.now();
         match self.backend.database.record_upload(&mut self.upload, now).await? {
             true => Ok(()),
@@ -155,10 +164,18 @@ impl<'r> Reception<'r> {
     /// done.
     async fn receive(&mut self, body: &mut Content) -> Result<Received, Error> {
         if body.length() == Some(0) && self.received > 0 {
-            return Ok((Ok(()), None));
+            let slot = match self.pushing.part_bytes() {
+                0 => None,
+                part => self.pushing.slot(part).await,
+            };
+            return Ok((Ok(()), slot));
         }
         self.backend.refuse_when_full().await?;
         self.refuse_beyond_share(body.length().unwrap_or(0)).await?;
+        self.expected = match self.received {
+            0 => body.length().unwrap_or(u64::MAX),
+            _ => u64::MAX,
+        };
         self.pump(body).await
     }
 
@@ -205,17 +222,18 @@ impl<'r> Reception<'r> {
     /// slot is held, for as long as the client thinks.
     async fn pump(&mut self, body: &mut Content) -> Result<Received, Error> {
         let superseded = self.turn.superseded.clone();
+        let turn_bytes = TURN_BYTES.max(self.pushing.part_bytes());
         loop {
             self.look_again().await?;
             let (slot, chunk) = match self.first_chunk(body).await {
                 Ok(Some(first)) => first,
-                Ok(None) => return Ok((Ok(()), self.pushing.slot().await)),
-                Err(error) => return Ok((Err(error), self.pushing.slot().await)),
+                Ok(None) => return Ok((Ok(()), self.pushing.slot(self.expected).await)),
+                Err(error) => return Ok((Err(error), self.pushing.slot(self.expected).await)),
             };
             let began = self.received;
             let (mut batch, mut ending) = gather(vec![chunk], body, &superseded).await;
             while matches!(ending, Ending::Full)
-                && (self.received - began < TURN_BYTES || !self.pushing.keeps_others_waiting())
+                && (self.received - began < turn_bytes || !self.pushing.keeps_others_waiting())
             {
                 self.look_again().await?;
                 let (stored, next) =
@@ -244,7 +262,7 @@ impl<'r> Reception<'r> {
         let superseded = &self.turn.superseded;
         loop {
             let slot = tokio::select! {
-                slot = self.pushing.slot() => slot.ok_or(Error::Superseded)?,
+                slot = self.pushing.slot(self.expected) => slot.ok_or(Error::Superseded)?,
                 () = superseded.cancelled() => return Err(Error::Superseded),
             };
             match poll_fn(|cx| Poll::Ready(body.poll_next_unpin(cx))).await {
@@ -262,11 +280,17 @@ impl<'r> Reception<'r> {
     }
 
     async fn open(&mut self) -> Result<&mut Box<dyn ObjectWriter>, Error> {
-        let writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => self.backend.store.open(self.draft.clone(), self.upload.claim).await?,
-        };
+        let writer = self.take_writer().await?;
         Ok(self.writer.insert(writer))
+    }
+
+    async fn begin(&mut self) -> Result<Box<dyn ObjectWriter>, Error> {
+        let store = &self.backend.store;
+        if let Some(reserved) = store.reserve(&self.upload.draft).map_err(or_unknown)? {
+            self.record(reserved).await?;
+        }
+        let draft = self.rested.take().unwrap_or_else(|| self.upload.draft.clone());
+        self.backend.store.open(draft).await.map_err(or_unknown)
     }
 
     /// Hashes and writes a batch, both at once and both off the threads that serve the network.
@@ -278,11 +302,14 @@ impl<'r> Reception<'r> {
         let hashing = self.hasher.clone().updated(batch.clone());
         let writer = self.open().await?;
         let (hashed, written) = tokio::join!(hashing, writer.append(batch));
-        written.map_err(or_unknown)?;
+        let begun = written.map_err(or_unknown)?;
         self.hasher = hashed?;
         self.received += length;
         self.pushing.note_received(length);
-        Ok(())
+        match begun {
+            Some(draft) => self.record(draft).await,
+            None => Ok(()),
+        }
     }
 
     /// Closes the object for as long as the client thinks, unless it may stay open.
@@ -290,26 +317,34 @@ impl<'r> Reception<'r> {
         if self.kept_open.is_none() {
             self.kept_open = self.pushing.keep_open();
         }
-        if self.kept_open.is_none() {
+        let may_stay_open = self.kept_open.is_some();
+        let room = self.pushing.room();
+        if self.writer.as_mut().is_some_and(|writer| !writer.may_rest(may_stay_open, room)) {
             // An error of writing back is told to who has the file open at the time.
-            self.checkpoint().await?;
-            self.writer = None;
+            let draft = self.checkpoint().await?;
+            // What a store elsewhere has is found by the row alone.
+            match self.backend.store.is_local() {
+                true => self.rested = Some(draft),
+                false => self.record_all(draft).await?,
+            }
         }
         Ok(())
     }
 
-    /// Makes all of it durable. An object without bytes is one too.
-    async fn checkpoint(&mut self) -> Result<(), Error> {
-        self.draft = self.open().await?.checkpoint().await.map_err(or_unknown)?;
-        Ok(())
-    }
-
-    async fn finish_object(&mut self) -> Result<Location, Error> {
-        self.open().await?;
+    async fn take_writer(&mut self) -> Result<Box<dyn ObjectWriter>, Error> {
         match self.writer.take() {
-            Some(writer) => writer.finish().await.map_err(or_unknown),
-            None => Err(Error::UploadUnknown),
+            Some(writer) => Ok(writer),
+            None => self.begin().await,
         }
+    }
+
+    /// Makes all of it durable, and says what is to be recorded. An object without bytes is one too.
+    async fn checkpoint(&mut self) -> Result<Draft, Error> {
+        self.take_writer().await?.checkpoint().await.map_err(or_unknown)
+    }
+
+    async fn finish_object(&mut self) -> Result<Finished, Error> {
+        self.take_writer().await?.finish().await.map_err(or_unknown)
     }
 }
 

@@ -25,7 +25,7 @@ use berth_shared::{
     files::{open_regular, sync_directory},
     unix_owner::Identity,
 };
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 pub(crate) use copying::{Copying, copy};
@@ -34,6 +34,7 @@ pub(crate) use taking_in::TakingIn;
 
 use super::{
     Dead, Described, Draft, Error, Listing, Location, ObjectStream, ObjectWriter, Shares, Store,
+    room::Room,
 };
 use cached::Cached;
 use pieces::{Pieces, Reader, held, read_piece, size};
@@ -171,6 +172,10 @@ fn explain(operation: &'static str, location: &Location, source: io::Error) -> E
 
 #[async_trait]
 impl Store for DiskStore {
+    fn is_local(&self) -> bool {
+        true
+    }
+
     async fn length(&self, location: &Location) -> Result<u64, Error> {
         self.run("looking at", location, |path| match fs::symlink_metadata(path)? {
             meta if meta.is_file() => Ok(meta.len()),
@@ -212,7 +217,15 @@ impl Store for DiskStore {
         Ok(stream::once(async move { Ok(first) }).chain(rest).boxed())
     }
 
-    async fn open(&self, draft: Draft, _claim: u64) -> Result<Box<dyn ObjectWriter>, Error> {
+    fn is_sealed(&self, _draft: &Draft) -> bool {
+        false
+    }
+
+    fn reserve(&self, _draft: &Draft) -> Result<Option<Draft>, Error> {
+        Ok(None)
+    }
+
+    async fn open(&self, draft: Draft) -> Result<Box<dyn ObjectWriter>, Error> {
         Ok(Box::new(DiskWriter::new(self.clone(), draft)))
     }
 
@@ -223,6 +236,19 @@ impl Store for DiskStore {
             Err(Error::NotFound(_)) => Ok(()),
             result => result,
         }
+    }
+
+    async fn put(
+        &self,
+        location: &Location,
+        _length: u64,
+        mut bytes: ObjectStream,
+    ) -> Result<(), Error> {
+        let mut writer = Box::new(DiskWriter::new(self.clone(), Draft::of(location.clone(), 0)));
+        while let Some(piece) = bytes.try_next().await? {
+            writer.append(vec![piece]).await?;
+        }
+        writer.finish().await.map(drop)
     }
 
     async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>> {
@@ -244,6 +270,10 @@ impl Store for DiskStore {
 
     async fn list(&self, shard: u8) -> Result<Listing, Error> {
         self.on_root("listing the directory of", move |root| list(root, shard)).await
+    }
+
+    fn room(&self) -> Option<&Room> {
+        None
     }
 
     async fn free_bytes(&self) -> Result<Option<u64>, Error> {

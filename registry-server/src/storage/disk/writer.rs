@@ -16,7 +16,7 @@ use nix::fcntl::OFlag;
 use tokio::task::JoinHandle;
 
 use super::{DiskStore, ended, explain, on_disk};
-use crate::storage::{Draft, Error, Location, ObjectWriter};
+use crate::storage::{Draft, Error, Finished, ObjectWriter, room::RoomShare};
 
 /// After how many written bytes an early sync starts.
 const EARLY_SYNC_BYTES: u64 = 16 * 1024 * 1024;
@@ -104,7 +104,7 @@ impl DiskWriter {
 
 #[async_trait]
 impl ObjectWriter for DiskWriter {
-    async fn append(&mut self, chunks: Vec<Bytes>) -> Result<(), Error> {
+    async fn append(&mut self, chunks: Vec<Bytes>) -> Result<Option<Draft>, Error> {
         let length: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let file = self.open().await?;
         let written = {
@@ -119,24 +119,27 @@ impl ObjectWriter for DiskWriter {
         if self.store.durable && self.unsynced >= EARLY_SYNC_BYTES {
             self.sync_early(file).await?;
         }
-        Ok(())
+        Ok(None)
     }
 
-    async fn checkpoint(&mut self) -> Result<Draft, Error> {
+    fn may_rest(&mut self, may_stay_open: bool, _room: Option<&RoomShare>) -> bool {
+        may_stay_open
+    }
+
+    async fn checkpoint(mut self: Box<Self>) -> Result<Draft, Error> {
         self.sync().await?;
-        self.draft.received = self.length;
-        Ok(self.draft.clone())
+        Ok(Draft { received: self.length, ..self.draft })
     }
 
     async fn seal(&mut self) -> Result<Option<Draft>, Error> {
         Ok(None)
     }
 
-    async fn finish(mut self: Box<Self>) -> Result<Location, Error> {
+    async fn finish(mut self: Box<Self>) -> Result<Finished, Error> {
         // Also where nothing was appended: the file must hold what its draft says, and no more.
         self.open().await?;
         self.sync().await?;
-        Ok(self.draft.location)
+        Ok(Finished { location: self.draft.location, left: None })
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
         manifest::NewManifest,
     },
     registry::{self, backend::Known, hash::Hasher},
-    storage::{Location, disk::How},
+    storage::{Dead, Location, disk::How},
 };
 
 /// Rows that are written in one transaction, about.
@@ -37,6 +37,9 @@ const BATCH_ROWS_MAX: usize = 20_000;
 /// Bytes that are copied before their rows are written, about: so much is copied again when an
 /// import is broken off.
 const COPIED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// How long a batch may take, in seconds.
+const NAMED_SECS: i64 = 24 * 60 * 60;
 
 /// How much of a blob is hashed at once.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -215,7 +218,8 @@ impl Import {
         };
         let location = Location::fresh()?;
         let blob = Blob { digest: digest.clone(), size, location, damaged: false };
-        step.rows.blobs.push(Received { blob, unsound });
+        let due = self.backend.due();
+        step.rows.blobs.push(Received { blob, unsound, left: None, due });
         step.files.push(state);
         *examined = Examined::Held(size);
         Ok(true)
@@ -225,13 +229,15 @@ impl Import {
         self.batch.rows += step.weight();
         self.batch.bytes += step.blobs().map(|blob| blob.size).sum::<u64>();
         self.batch.steps.push(step);
-        let is_much = self.options.how == How::Copy && self.batch.bytes >= COPIED_BYTES_MAX;
+        let copies = self.options.how == How::Copy || !self.backend.store.is_local();
+        let is_much = copies && self.batch.bytes >= COPIED_BYTES_MAX;
         if is_much || self.batch.rows >= BATCH_ROWS_MAX { self.finish().await } else { Ok(()) }
     }
 
     /// Does what waits: takes the objects, makes them durable, and then writes the rows.
     pub(super) async fn finish(&mut self) -> Result<(), Error> {
         let batch = std::mem::take(&mut self.batch);
+        self.name(&batch.steps).await?;
         self.take_in(&batch.steps).await?;
         let (mut rows, mut chunk) = (0, Vec::new());
         for step in batch.steps {
@@ -245,6 +251,18 @@ impl Import {
         self.write(chunk).await
     }
 
+    /// Where nobody looks for what no row names, all is named before it is there: what has no blob's row
+    /// in the end goes.
+    async fn name(&self, steps: &[Step]) -> Result<(), Error> {
+        if self.backend.store.is_local() {
+            return Ok(());
+        }
+        let blobs = steps.iter().flat_map(Step::blobs);
+        let dead = blobs.map(|blob| Dead::of(blob.location.clone(), blob.size)).collect();
+        let due = self.backend.clock.now() + NAMED_SECS;
+        Ok(self.backend.database.bury_all(dead, due).await?)
+    }
+
     /// Writes the rows of some steps. What they name is durable.
     async fn write(&mut self, steps: Vec<Step>) -> Result<(), Error> {
         let blobs: Vec<Blob> = steps.iter().flat_map(Step::blobs).cloned().collect();
@@ -254,6 +272,10 @@ impl Import {
         let superfluous = self.backend.database.import(rows, self.backend.clock.now()).await?;
         for deleted in self.backend.delete_objects(&superfluous).await {
             deleted.map_err(registry::Error::from)?;
+        }
+        if !self.backend.store.is_local() {
+            let named = blobs.iter().map(|blob| blob.location.clone());
+            self.backend.database.forget_dead(named.collect()).await?;
         }
         self.summary.manifests += manifests;
         self.summary.tags += tags;
@@ -269,16 +291,16 @@ impl Import {
         let mut locations = Vec::new();
         for (blob, state) in steps.iter().flat_map(|step| step.blobs().zip(&step.files)) {
             let Blob { digest, location, .. } = blob;
-            let take = || {
+            let take = async {
                 // What was put in its place, or written to it, since it was looked at is another.
                 let content = self.old.blob(digest)?.map_err(io::Error::other)?;
                 if State::of(&content.meta) != *state || !self.may_be_taken(&content) {
                     return Err(io::Error::other("it has changed meanwhile"));
                 }
-                self.taking_in.take(&content.file, location)
+                self.taking_in.take(content.file, location).await
             };
             let path = self.old.path_of(digest);
-            take().map_err(|error| refused(self.options.how, &path, error))?;
+            take.await.map_err(|error| refused(self.options.how, &path, error))?;
             locations.push(location.clone());
             self.progress(blob.size).await?;
         }

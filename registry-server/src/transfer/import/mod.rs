@@ -11,6 +11,7 @@
 mod batch;
 pub mod layout;
 mod repository;
+mod taking_in;
 #[cfg(test)]
 mod tests;
 
@@ -33,11 +34,12 @@ use crate::{
         backend::Backend,
         event::{Event, Events},
     },
-    storage::disk::{How, TakingIn},
+    storage::disk::How,
 };
 use batch::{Batch, Examined};
 use layout::{About, Fault, OldStore};
 use repository::{OldRepository, content, is_blob};
+use taking_in::TakingIn;
 
 /// What an import is to do.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +95,7 @@ pub async fn run(
     events: Events,
 ) -> Result<Summary, Error> {
     let backend = offline.registry.backend.clone();
-    let taking_in = offline.taking_in(options.how, options.owner);
+    let taking_in = TakingIn::new(offline.objects(), options.how, options.owner);
     let directory = directory.to_owned();
     let import = move || {
         let old = OldStore::open(&directory).map_err(unreadable)?.ok_or_else(|| {

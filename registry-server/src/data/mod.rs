@@ -1,10 +1,12 @@
 //! The data directory: one registry's, and one process's at a time.
 
+mod objects;
+
 use std::{
     fs::{self, File},
     io,
+    net::IpAddr,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -12,18 +14,19 @@ use berth_shared::{
     clock::Clock,
     files::{SMALL_FILE_BYTES_MAX, read_at_most, replace, try_lock},
     serve::tls::TlsError,
-    unix_owner::Owner,
 };
 
 use crate::{
     config::Config,
     metadata::{
         self, Database,
-        postgres::{self, Alone, Origin},
+        origin::Origin,
+        postgres::{self, Alone},
     },
     registry::Registry,
-    storage::disk::{DiskStore, How, TakingIn},
+    storage::s3,
 };
+pub(crate) use objects::{Objects, directory};
 
 /// The control socket's name within the data directory.
 pub const CONTROL_SOCKET: &str = "registry.sock";
@@ -38,7 +41,7 @@ const ORIGIN: &str = "database.id";
 pub(crate) const RESTORING: &str = "registry.db.restoring";
 
 /// How long the server of the database may take to see that a process has ended.
-const ENDING_TIME: Duration = Duration::from_secs(5);
+pub(crate) const ENDING_TIME: Duration = Duration::from_secs(5);
 
 /// The server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +81,43 @@ pub enum StartError {
              would take what the other has for lost; a copy of the objects needs their database.id too"
     )]
     OtherRegistry(String),
+    /// The settings name no store, and the objects are at one.
+    #[error("the objects of this registry are in a bucket: put [store] back into the settings")]
+    ObjectsElsewhere,
+    /// The settings name a store, and there are objects elsewhere.
+    #[error(
+        "[store] names {0}, and this registry's objects are on the disk: take [store] out, or bring them \
+             there with registry-server backup and restore"
+    )]
+    ObjectsHere(String),
+    /// The bucket is not the one that the rows are about.
+    #[error(
+        "{0} has no registry.json, so it is not where the objects of this registry are: mend store.url \
+             or store.endpoint"
+    )]
+    BucketUnmarked(String),
+    /// The bucket is another registry's.
+    #[error(
+        "{0} is another registry's, which each would take from the other: name another bucket or prefix \
+             in store.url"
+    )]
+    OtherBucket(String),
+    /// Something else lies in the bucket.
+    #[error("something else lies in {0}: name a bucket or a prefix in store.url that is empty")]
+    BucketInUse(String),
+    /// Blobs would go over a network in the clear.
+    #[error("store.{key}: {host} is at {address}, which is no private network: use https there")]
+    PlainHttp {
+        /// By which setting.
+        key: &'static str,
+        /// Which host.
+        host: String,
+        /// Where it is.
+        address: IpAddr,
+    },
+    /// The store cannot be used.
+    #[error("{0}")]
+    Store(String),
     /// Another server uses the database.
     #[error(
         "{0} is in use by another registry-server, which has its objects elsewhere: stop that one first"
@@ -107,7 +147,7 @@ pub enum StartError {
 pub struct Offline {
     /// The registry in it.
     pub registry: Registry,
-    store: DiskStore,
+    objects: Objects,
     _lock: File,
     _alone: Option<Alone>,
 }
@@ -119,14 +159,14 @@ impl Offline {
     /// [`StartError::InUse`] when a server runs on it; else what cannot be used, and why.
     pub async fn open(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let lock = lock(&config.data)?;
-        let (registry, store) = open_registry(config, clock).await?;
-        let alone = take_database(config, ENDING_TIME).await?;
-        Ok(Self { registry, store, _lock: lock, _alone: alone })
+        let (registry, objects) = open_registry(config, clock).await?;
+        let alone = Home::of(config).take_database(ENDING_TIME).await?;
+        Ok(Self { registry, objects, _lock: lock, _alone: alone })
     }
 
-    /// Takes files into the store, which is `owner`'s, if that is another than who runs this.
-    pub(crate) fn taking_in(&self, how: How, owner: Option<Owner>) -> TakingIn {
-        TakingIn::new(self.store.clone(), how, owner)
+    /// Where the objects are.
+    pub(crate) fn objects(&self) -> Objects {
+        self.objects.clone()
     }
 }
 
@@ -137,20 +177,28 @@ pub struct Home {
     pub data: PathBuf,
     /// The server of the rows, if they are at one.
     pub database: Option<postgres::Settings>,
+    /// The store of the objects, if they are at one.
+    pub store: Option<s3::Settings>,
 }
 
 impl Home {
     /// As the settings say.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        Self { data: config.data.clone(), database: config.database.clone() }
+        let (data, database, store) =
+            (config.data.clone(), config.database.clone(), config.store.clone());
+        Self { data, database, store }
     }
 
     /// Whether a registry has ever been there.
     #[must_use]
     pub fn has_registry(&self) -> bool {
-        let sign = if self.database.is_some() { ORIGIN } else { DATABASE };
-        self.data.join(sign).exists()
+        match (&self.database, &self.store) {
+            // Nothing of it has to be here: who opens it says what is missing.
+            (Some(_), Some(_)) => true,
+            (Some(_), None) => self.data.join(ORIGIN).exists(),
+            (None, _) => self.data.join(DATABASE).exists(),
+        }
     }
 
     /// Opens the database to read it beside a server that runs, if one does.
@@ -166,6 +214,18 @@ impl Home {
         }
     }
 
+    /// Makes the database this process's alone, where another machine may work on it, and waits so long for
+    /// another one to end.
+    pub(crate) async fn take_database(&self, most: Duration) -> Result<Option<Alone>, StartError> {
+        let Some(settings) = &self.database else { return Ok(None) };
+        let path = settings.place().to_owned();
+        match Alone::take(settings, most).await {
+            Ok(Some(alone)) => Ok(Some(alone)),
+            Ok(None) => Err(StartError::DatabaseInUse(path)),
+            Err(source) => Err(StartError::Database { path, source }),
+        }
+    }
+
     /// Opens the database at the server, if the rows go to one, for objects that are to come here.
     pub(crate) async fn open_empty(&self) -> Result<Option<Database>, StartError> {
         let origin = self.data.join(ORIGIN);
@@ -178,41 +238,38 @@ impl Home {
         };
         let failed = |source| StartError::Database { path: settings.place().to_owned(), source };
         let database = Database::connect(settings).await.map_err(failed)?;
-        let objects = self.data.join("objects");
-        DiskStore::open(&objects).map_err(preparing(&objects.display().to_string()))?;
-        match database.origin().await.map_err(failed)? {
-            Some(rows) if database.is_bare().await.map_err(failed)? => join(&self.data, &rows)?,
-            _ => return Err(StartError::NotEmpty(settings.place().to_owned())),
+        if !database.is_bare().await.map_err(failed)? {
+            return Err(StartError::NotEmpty(settings.place().to_owned()));
+        }
+        if self.store.is_none()
+            && let Some(rows) = database.origin().await.map_err(failed)?
+        {
+            directory(&self.data)?;
+            join(&self.data, &rows)?;
         }
         Ok(Some(database))
     }
 }
 
-/// The objects that lie in a data directory, as they are there.
-pub(crate) fn store(data: &Path) -> DiskStore {
-    DiskStore::at(&data.join("objects"))
-}
-
-/// Opens what lies in the data directory, which is locked.
+/// Opens a registry, whose data directory is locked.
 pub(crate) async fn open_registry(
     config: &Config,
     clock: Clock,
-) -> Result<(Registry, DiskStore), StartError> {
-    let objects = config.data.join("objects");
-    let store = DiskStore::open(&objects).map_err(preparing(&objects.display().to_string()))?;
-    let store = match config.durable {
-        true => store,
-        false => {
-            tracing::warn!("durable = false: a power cut may lose pushes that were acknowledged");
-            store.without_durability()
-        }
-    };
+) -> Result<(Registry, Objects), StartError> {
     let database = open_database(config).await?;
     let clock = clock_of(&database, clock).await.map_err(|source| {
         let path = config.database.as_ref().map_or("", |settings| settings.place()).to_owned();
         StartError::Database { path, source }
     })?;
-    Ok((Registry::new(database, Arc::new(store.clone()), clock, config.settings), store))
+    let objects = Objects::open(&Home::of(config), &database).await?;
+    let objects = match config.durable {
+        true => objects,
+        false => {
+            tracing::warn!("durable = false: a power cut may lose pushes that were acknowledged");
+            objects.without_durability()
+        }
+    };
+    Ok((Registry::new(database, objects.store(), clock, config.settings), objects))
 }
 
 /// Refuses what a restore has broken off in: whoever served that, or backed it up, would take it for all
@@ -246,7 +303,13 @@ async fn open_database(config: &Config) -> Result<Database, StartError> {
     }
     let place = settings.place().to_owned();
     let database = Database::connect(settings).await.map_err(failed(place.clone()))?;
-    if let Some(rows) = database.origin().await.map_err(failed(place))? {
+    if config.store.is_none()
+        && let Some(rows) = database.origin().await.map_err(failed(place))?
+    {
+        if rows.at_store && !rows.is_empty {
+            return Err(StartError::ObjectsElsewhere);
+        }
+        directory(&config.data)?;
         join(&config.data, &rows)?;
     }
     Ok(database)
@@ -303,20 +366,6 @@ pub(crate) fn lock(data: &Path) -> Result<File, StartError> {
     prepare().map_err(preparing(&shown))?.ok_or(StartError::InUse(shown))
 }
 
-/// Makes the database this process's alone, where another machine may work on it: its objects are elsewhere.
-pub(crate) async fn take_database(
-    config: &Config,
-    most: Duration,
-) -> Result<Option<Alone>, StartError> {
-    let Some(settings) = &config.database else { return Ok(None) };
-    let path = settings.place().to_owned();
-    match Alone::take(settings, most).await {
-        Ok(Some(alone)) => Ok(Some(alone)),
-        Ok(None) => Err(StartError::DatabaseInUse(path)),
-        Err(source) => Err(StartError::Database { path, source }),
-    }
-}
-
 /// Says what was being prepared.
 pub(crate) fn preparing(what: &str) -> impl FnOnce(io::Error) -> StartError {
     let what = what.to_owned();
@@ -328,12 +377,12 @@ mod tests {
     use super::*;
 
     fn rows(identity: &str, is_empty: bool) -> Origin {
-        Origin { identity: identity.to_owned(), is_empty }
+        Origin { identity: identity.to_owned(), is_empty, at_store: false }
     }
 
     fn made() -> tempfile::TempDir {
         let data = tempfile::tempdir().unwrap();
-        DiskStore::open(&data.path().join("objects")).unwrap();
+        directory(data.path()).unwrap();
         data
     }
 
