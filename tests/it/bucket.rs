@@ -267,6 +267,35 @@ async fn nothing_is_half_done_wherever_the_connection_to_the_store_breaks() {
     nothing_is_left(&world).await;
 }
 
+/// So that they cannot creep up: each is some milliseconds, and may be paid for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs an S3 server, which tests/interop/s3.sh starts"]
+async fn no_operation_asks_the_store_more_often_than_it_did() {
+    let world = World::start().await;
+    let count = async |operation: Operation, seed: u64| {
+        let bytes = operation.content(seed);
+        let mut location = world.prepare(operation, &bytes).await;
+        let before = world.proxy.requests();
+        assert!(world.act(operation, &bytes, &mut location).await);
+        (world.proxy.requests() - before, bytes)
+    };
+    let (small, bytes) = count(Operation::PushSmall, 1).await;
+    assert_eq!(small, 1, "the object");
+    assert_eq!(count(Operation::PushLarge, 2).await.0, 5, "begin, three parts, complete");
+    // The first chunk is less than a part, and read again with the second.
+    let chunks = count(Operation::PushChunks, 3).await.0;
+    // A tail; begin, the tail again, a part, a tail; delete the first, the tail again, two parts, complete.
+    // Behind that what is left is deleted, and whose bucket it is is asked.
+    assert!((10..=12).contains(&chunks), "{chunks}");
+    assert_eq!(count(Operation::Pull, 4).await.0, 1, "the object");
+    let blob = format!("/v2/app/blobs/{}", digest_of(&bytes));
+    for expected in [1, 0] {
+        let before = world.proxy.requests();
+        world.call("HEAD", &blob).await.expect(200);
+        assert_eq!(world.proxy.requests() - before, expected, "its length is kept");
+    }
+}
+
 /// What lies in the bucket is what the rows say.
 async fn nothing_is_left(world: &World) {
     for _ in 0..3 {
@@ -334,6 +363,7 @@ async fn what_cannot_be_right_is_refused_at_the_start_and_said_what_to_do() {
     let mut second = Stack::with(store(&other)).await;
     second.stop_registry().await;
     let table = place.table.clone();
+    let prefix = place.folder.file_name().expect("a prefix").to_string_lossy();
     let host = table.split("endpoint = '").nth(1).expect("an endpoint");
     let endpoint = host.split('\'').next().expect("an endpoint").to_owned();
     fs::write(stack.root().join("wrong"), "somebody").expect("a key");
@@ -341,7 +371,7 @@ async fn what_cannot_be_right_is_refused_at_the_start_and_said_what_to_do() {
         (String::new(), "put [store] back"),
         (other.table.clone(), "another registry's"),
         (table.replace("s3://", "s3://absent-"), "there is no such bucket"),
-        (table.replace("/t", "/u"), "has no registry.json"),
+        (table.replace(&*prefix, "elsewhere"), "has no registry.json"),
         (table.replace("s3.name", "wrong"), "access_key_file"),
         (
             table.replace("secret_key_file = 's3.secret'", "secret_key_file = 'wrong'"),

@@ -36,8 +36,8 @@ const CALL_TIME: Duration = Duration::from_secs(30);
 const TRIES: usize = 3;
 const TRY_TIME: Duration = Duration::from_secs(20);
 
-/// What a call may take that sends much, besides what its bytes need at the least rate.
-const SEND_TIME: Duration = Duration::from_secs(60);
+/// What a call may take that sends much, tries included, besides what its bytes need at the least rate.
+const SEND_TIME: Duration = Duration::from_secs(30);
 
 /// The least rate at which a store is to take bytes, per second.
 const SEND_RATE_MIN: u64 = 256 * 1024;
@@ -155,7 +155,8 @@ impl Bucket {
 
     pub(super) async fn put(&self, name: &str, payload: PutPayload) -> Result<(), Failure> {
         let (client, key) = (self.sending.clone(), self.key(name));
-        let put = sending(async move { client.put(&key, payload).await }).await;
+        let most = send_time(payload.content_length() as u64);
+        let put = sending(most, async move { client.put(&key, payload).await }).await;
         counted("put", put.map(drop))
     }
 
@@ -173,7 +174,8 @@ impl Bucket {
         place: Option<Place>,
     ) -> Result<String, Failure> {
         let (client, key, upload) = (self.sending.clone(), self.key(name), upload.to_owned());
-        let part = sending(async move {
+        let most = send_time(payload.content_length() as u64);
+        let part = sending(most, async move {
             // Its memory is given back when it has gone, whoever waits for it.
             let _place = place;
             client.put_part(&key, &upload, number, payload).await
@@ -265,12 +267,19 @@ fn counted<T>(call: &'static str, result: Result<T, Failure>) -> Result<T, Failu
     result
 }
 
-/// Sends on a thread of its own: sums over much are not for those that serve the network.
+/// How long so many bytes may take.
+fn send_time(bytes: u64) -> Duration {
+    SEND_TIME + Duration::from_secs(bytes / SEND_RATE_MIN)
+}
+
+/// Sends on a thread of its own, where it may go on when it is late: sums over much are not for those that serve the network.
 async fn sending<T: Send + 'static>(
+    most: Duration,
     call: impl Future<Output = object_store::Result<T>> + Send + 'static,
 ) -> Result<T, Failure> {
     let runtime = Handle::current();
-    let sent = spawn_blocking(move || runtime.block_on(call)).await;
+    let sent = timeout(most, spawn_blocking(move || runtime.block_on(call))).await;
+    let sent = sent.map_err(|_| Failure::late())?;
     let broken = |error| Failure { why: Why::Away, code: None, source: io::Error::other(error) };
     Ok(sent.map_err(broken)??)
 }
@@ -280,7 +289,7 @@ async fn within<T>(call: impl Future<Output = object_store::Result<T>>) -> Resul
 }
 
 fn client(settings: &Settings, is_for: For) -> Result<AmazonS3, SetupError> {
-    let sending = SEND_TIME + Duration::from_secs(settings.part_bytes / SEND_RATE_MIN);
+    let sending = send_time(settings.part_bytes);
     let options = ClientOptions::new();
     let (options, max_retries, retry_timeout) = match is_for {
         For::Calls => (options.with_timeout(CALL_TIME), TRIES, TRY_TIME),
