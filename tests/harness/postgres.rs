@@ -4,6 +4,7 @@
 use std::{
     env, io,
     net::SocketAddr,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +14,7 @@ use std::{
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream, UnixStream},
+    net::{TcpStream, UnixStream},
 };
 
 use crate::wire::{Break, Wire};
@@ -72,15 +73,8 @@ impl Proxy {
     pub async fn start() -> Self {
         let server = server().expect("the URL of a PostgreSQL server, BERTH_TEST_POSTGRES");
         let options: PgConnectOptions = server.parse().expect("a URL of PostgreSQL");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let wire = Arc::new(Wire::default());
-        let shared = Arc::clone(&wire);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(forward(client, options.clone(), Arc::clone(&shared)));
-            }
-        });
+        let (address, wire) =
+            Wire::listen(move |client, wire| forward(client, options.clone(), wire)).await;
         Self { address, server, wire }
     }
 
@@ -91,43 +85,19 @@ impl Proxy {
         let here = format!("postgres://{user}@{}/{database}", self.address);
         table_at(&here, &schema(&self.server).await)
     }
+}
 
-    /// How often the server was waited for until now.
-    #[must_use]
-    pub fn round_trips(&self) -> u64 {
-        self.wire.round_trips.load(Ordering::Relaxed)
-    }
+impl Deref for Proxy {
+    type Target = Wire;
 
-    /// Breaks the connection of the `number`-th message from now on, counted from 1, and no other.
-    pub fn break_at(&self, number: u64, how: Break) {
-        self.wire.break_at(number, how, false);
-    }
-
-    /// From now on the server says nothing, as one that is stopped.
-    pub fn stop(&self) {
-        self.wire.stop();
-    }
-
-    /// From now on there is no server, as when it is restarted.
-    pub fn cut(&self) {
-        self.wire.end();
-    }
-
-    /// The server is back.
-    pub fn open(&self) {
-        self.wire.go_on();
-    }
-
-    /// Breaks none any more. Whether one was broken since it was told to.
-    #[must_use]
-    pub fn has_broken(&self) -> bool {
-        self.wire.has_broken()
+    fn deref(&self) -> &Wire {
+        &self.wire
     }
 }
 
 /// Carries a connection until either side ends it.
 async fn forward(client: TcpStream, options: PgConnectOptions, wire: Arc<Wire>) -> io::Result<()> {
-    wire.open().await?;
+    wire.opened().await?;
     client.set_nodelay(true)?;
     let port = options.get_port();
     if let Some(directory) = options.get_socket() {
@@ -152,7 +122,7 @@ async fn carry(
     let ask = async {
         loop {
             let message = message(&mut asking).await?;
-            wire.open().await?;
+            wire.opened().await?;
             let breaks = wire.step();
             if breaks == Some(Break::Before) {
                 return Ok(());
@@ -169,7 +139,7 @@ async fn carry(
         let mut said = 0;
         loop {
             let message = message(&mut answers).await?;
-            wire.open().await?;
+            wire.opened().await?;
             if is_cut.load(Ordering::SeqCst) {
                 return answered.write_all(&message[..1]).await;
             }
@@ -184,7 +154,7 @@ async fn carry(
     tokio::select! {
         done = ask => done,
         done = answer => done,
-        done = wire.cut() => done,
+        done = wire.is_cut() => done,
     }
 }
 

@@ -4,13 +4,14 @@
 use std::{
     env, fs, io,
     net::SocketAddr,
+    ops::Deref,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
 };
 
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 
 use crate::wire::{Break, Wire};
@@ -90,15 +91,8 @@ impl Proxy {
         let server = server().expect("the URL of an S3 server and its bucket, BERTH_TEST_S3");
         let (_, behind) = server.split_once('@').expect("a user");
         let target = behind.split('/').next().expect("a host").to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let wire = Arc::new(Wire::default());
-        let shared = Arc::clone(&wire);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(forward(client, target.clone(), Arc::clone(&shared)));
-            }
-        });
+        let (address, wire) =
+            Wire::listen(move |client, wire| forward(client, target.clone(), wire)).await;
         Self { address, server, wire }
     }
 
@@ -112,44 +106,19 @@ impl Proxy {
         let (_, bucket) = behind.split_once('/').expect("a bucket");
         place_at(&format!("{before}@{}/{bucket}", self.address))
     }
+}
 
-    /// How many requests came until now.
-    #[must_use]
-    pub fn requests(&self) -> u64 {
-        self.wire.round_trips.load(Ordering::Relaxed)
-    }
+impl Deref for Proxy {
+    type Target = Wire;
 
-    /// Breaks the connection of the `number`-th request from now on, counted from 1, and no other; or
-    /// those of all behind it, too.
-    pub fn break_at(&self, number: u64, how: Break, lasts: bool) {
-        self.wire.break_at(number, how, lasts);
-    }
-
-    /// Breaks none any more. Whether one was broken since it was told to.
-    #[must_use]
-    pub fn has_broken(&self) -> bool {
-        self.wire.has_broken()
-    }
-
-    /// From now on the server says nothing, as one that is stopped.
-    pub fn stop(&self) {
-        self.wire.stop();
-    }
-
-    /// From now on there is no server, as when it is restarted.
-    pub fn cut(&self) {
-        self.wire.end();
-    }
-
-    /// The server is back.
-    pub fn open(&self) {
-        self.wire.go_on();
+    fn deref(&self) -> &Wire {
+        &self.wire
     }
 }
 
 /// Carries a connection until either side ends it.
 async fn forward(mut client: TcpStream, target: String, wire: Arc<Wire>) -> io::Result<()> {
-    wire.open().await?;
+    wire.opened().await?;
     let mut server = TcpStream::connect(target).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -160,7 +129,7 @@ async fn forward(mut client: TcpStream, target: String, wire: Arc<Wire>) -> io::
     let ask = async {
         loop {
             let (head, length) = head(&mut asking).await?;
-            wire.open().await?;
+            wire.opened().await?;
             wire.round_trips.fetch_add(1, Ordering::Relaxed);
             let breaks = wire.step();
             if breaks == Some(Break::Before) {
@@ -176,7 +145,7 @@ async fn forward(mut client: TcpStream, target: String, wire: Arc<Wire>) -> io::
         let mut piece = vec![0; 64 * 1024];
         loop {
             let read = answers.read(&mut piece).await?;
-            wire.open().await?;
+            wire.opened().await?;
             let breaks = *broken.lock().expect("the way");
             match breaks {
                 _ if read == 0 => return Ok(()),
@@ -189,7 +158,7 @@ async fn forward(mut client: TcpStream, target: String, wire: Arc<Wire>) -> io::
     tokio::select! {
         done = ask => done,
         done = answer => done,
-        done = wire.cut() => done,
+        done = wire.is_cut() => done,
     }
 }
 

@@ -2,10 +2,17 @@
 
 use std::{
     io,
-    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use tokio::sync::watch;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 
 /// How a connection breaks at a message to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +27,8 @@ pub enum Break {
 
 /// What is known of all connections.
 #[derive(Debug, Default)]
-pub(crate) struct Wire {
-    /// How often the server was waited for.
+pub struct Wire {
+    /// How often the server was asked, or waited for.
     pub(crate) round_trips: AtomicU64,
     armed: Mutex<Option<Armed>>,
     way: watch::Sender<Way>,
@@ -50,45 +57,71 @@ enum Way {
 }
 
 impl Wire {
+    /// Takes connections on a port of its own, each carried by `forward` until either side ends it.
+    pub(crate) async fn listen<F>(
+        forward: impl Fn(TcpStream, Arc<Self>) -> F + Send + 'static,
+    ) -> (SocketAddr, Arc<Self>)
+    where
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let wire = Arc::new(Self::default());
+        let shared = Arc::clone(&wire);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(forward(client, Arc::clone(&shared)));
+            }
+        });
+        (address, wire)
+    }
+
+    /// How often the server was asked, or waited for, until now.
+    #[must_use]
+    pub fn round_trips(&self) -> u64 {
+        self.round_trips.load(Ordering::Relaxed)
+    }
+
     fn armed(&self) -> MutexGuard<'_, Option<Armed>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Breaks the connection of the `number`-th message from now on, counted from 1, and no other; or
     /// those of all behind it, too.
-    pub(crate) fn break_at(&self, number: u64, how: Break, lasts: bool) {
+    pub fn break_at(&self, number: u64, how: Break, lasts: bool) {
         *self.armed() = Some(Armed { left: number, how, lasts, has_broken: false });
     }
 
     /// Breaks none any more. Whether one was broken since it was told to.
-    pub(crate) fn has_broken(&self) -> bool {
+    #[must_use]
+    pub fn has_broken(&self) -> bool {
         self.armed().take().is_some_and(|armed| armed.has_broken)
     }
 
     /// From now on the server says nothing, as one that is stopped.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.way.send_replace(Way::Stopped);
     }
 
     /// From now on there is no server, as when it is restarted.
-    pub(crate) fn end(&self) {
+    pub fn cut(&self) {
         self.way.send_replace(Way::Cut);
     }
 
     /// The server is back.
-    pub(crate) fn go_on(&self) {
+    pub fn open(&self) {
         self.way.send_replace(Way::Open);
     }
 
     /// Waits until something comes through.
-    pub(crate) async fn open(&self) -> io::Result<()> {
+    pub(crate) async fn opened(&self) -> io::Result<()> {
         let opened = self.way.subscribe();
         let way = *{ opened }.wait_for(|way| *way != Way::Stopped).await.expect("the wire");
         if way == Way::Cut { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
     }
 
     /// Waits until nothing comes through, and everybody hears that.
-    pub(crate) async fn cut(&self) -> io::Result<()> {
+    pub(crate) async fn is_cut(&self) -> io::Result<()> {
         let mut way = self.way.subscribe();
         way.wait_for(|way| *way == Way::Cut).await.expect("the wire");
         Err(io::ErrorKind::ConnectionReset.into())

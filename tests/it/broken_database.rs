@@ -14,14 +14,7 @@ use harness::{
     postgres::Proxy,
     stack::Options,
     upload::{commit, patch},
-    wire::Break,
-};
-use registry_server::{
-    jobs::{
-        Job,
-        event::{Outcome, Told},
-    },
-    registry::{gc::Summary, verify},
+    wire::{Break, Wire},
 };
 use serde_json::json;
 
@@ -108,15 +101,6 @@ impl World {
     /// A token, which outlives no collection.
     fn token(&self) -> String {
         self.stack.forged_token("andrew", &["repository:app:*", "repository:other:*"])
-    }
-
-    /// What a collection did; `None` when it failed.
-    async fn collect(&self) -> Option<Summary> {
-        let mut told = collection::run(&self.stack, Job::Collect { dry_run: false }).await;
-        match told.pop() {
-            Some(Told::Ended(Outcome::Collected(summary))) => Some(summary),
-            _ => None,
-        }
     }
 
     /// Until the connections that are left are whole.
@@ -218,7 +202,9 @@ impl<'w> Try<'w> {
             Operation::DeleteBlob => self.call("DELETE", format!("/v2/app/blobs/{blob}")).await,
             Operation::PullByTag => self.call("GET", "/v2/app/manifests/tag".to_owned()).await,
             Operation::ListTags => self.call("GET", "/v2/app/tags/list".to_owned()).await,
-            Operation::Collect => return self.world.collect().await.is_some(),
+            Operation::Collect => {
+                return collection::try_collect(&self.world.stack).await.is_some();
+            }
         };
         let status = answer.status.as_u16();
         assert!(answer.status.is_success() || status == 503, "{:?}: {status}", self.operation);
@@ -312,7 +298,7 @@ struct Tried {
 async fn break_at(world: &World, operation: Operation, number: u64, how: Break) -> Tried {
     let what = format!("{operation:?}, message {number}, {how:?}");
     let made = Try::new(world, operation, &format!("{operation:?}-{number}-{how:?}")).await;
-    world.proxy.break_at(number, how);
+    world.proxy.break_at(number, how, false);
     let was_done = made.act().await;
     let has_broken = world.proxy.has_broken();
     assert!(has_broken || was_done, "{what}");
@@ -343,16 +329,7 @@ async fn nothing_is_half_done_wherever_the_connection_to_the_database_breaks() {
             assert!(refused > 1, "{operation:?} was hardly broken");
         }
     }
-    // What is left is what the rows say.
-    world.stack.clock.advance(LONG);
-    for _ in 0..2 {
-        assert_eq!(world.collect().await.map(|it| it.problems), Some(0));
-    }
-    let told =
-        collection::run(&world.stack, Job::Verify { options: verify::Options::default() }).await;
-    let Some(Told::Ended(Outcome::Verified(found))) = told.last() else { panic!("{told:?}") };
-    assert_eq!((found.damaged, found.incomplete), (0, 0));
-    assert_eq!(world.stack.objects().len() as u64, found.blobs);
+    collection::nothing_is_left(&world.stack, LONG).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -364,7 +341,7 @@ async fn while_the_database_is_away_clients_are_told_to_come_again_and_then_all_
     image.push(client, token, "app", "v1").await;
     let by_tag = "/v2/app/manifests/v1".to_owned();
     let by_digest = format!("/v2/app/manifests/{}", image.digest());
-    for (how, away) in [("stopped", Proxy::stop as fn(&Proxy)), ("cut off", Proxy::cut)] {
+    for (how, away) in [("stopped", Wire::stop as fn(&Wire)), ("cut off", Wire::cut)] {
         client.get(token, &by_digest).await.expect(200);
         away(&world.proxy);
         // What was asked for a moment ago is known yet.

@@ -17,15 +17,7 @@ use harness::{
     upload::{commit, content, patch},
     wire::Break,
 };
-use registry_server::{
-    config::Config,
-    jobs::{
-        Job,
-        event::{Outcome, Told},
-    },
-    registry::{gc::Summary, verify},
-    server::Server,
-};
+use registry_server::{config::Config, server::Server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -99,15 +91,6 @@ impl World {
         self.stack.client.call(method, target).bearer(&self.token()).send().await
     }
 
-    /// What a collection did; `None` when it failed.
-    async fn collect(&self) -> Option<Summary> {
-        let mut told = collection::run(&self.stack, Job::Collect { dry_run: false }).await;
-        match told.pop() {
-            Some(Told::Ended(Outcome::Collected(summary))) => Some(summary),
-            _ => None,
-        }
-    }
-
     /// Does it, and says whether it was done. A push that was refused goes on where its session stands.
     async fn act(&self, operation: Operation, bytes: &Bytes, location: &mut String) -> bool {
         let (client, token) = (&self.stack.client, &self.token());
@@ -120,7 +103,11 @@ impl World {
             Operation::PushChunks => return self.push_chunks(bytes, location).await,
             Operation::Cancel => self.call("DELETE", location).await,
             Operation::Pull => self.call("GET", &format!("/v2/app/blobs/{digest}")).await,
-            Operation::Collect => return self.collect().await.is_some_and(|it| it.problems == 0),
+            Operation::Collect => {
+                return collection::try_collect(&self.stack)
+                    .await
+                    .is_some_and(|it| it.problems == 0);
+            }
         };
         let status = answer.status.as_u16();
         assert!(answer.status.is_success() || status == 503, "{operation:?}: {status}");
@@ -264,7 +251,7 @@ async fn nothing_is_half_done_wherever_the_connection_to_the_store_breaks() {
             }
         }
     }
-    nothing_is_left(&world).await;
+    collection::nothing_is_left(&world.stack, LONG).await;
 }
 
 /// So that they cannot creep up: each is some milliseconds, and may be paid for.
@@ -275,9 +262,9 @@ async fn no_operation_asks_the_store_more_often_than_it_did() {
     let count = async |operation: Operation, seed: u64| {
         let bytes = operation.content(seed);
         let mut location = world.prepare(operation, &bytes).await;
-        let before = world.proxy.requests();
+        let before = world.proxy.round_trips();
         assert!(world.act(operation, &bytes, &mut location).await);
-        (world.proxy.requests() - before, bytes)
+        (world.proxy.round_trips() - before, bytes)
     };
     let (small, bytes) = count(Operation::PushSmall, 1).await;
     assert_eq!(small, 1, "the object");
@@ -290,23 +277,10 @@ async fn no_operation_asks_the_store_more_often_than_it_did() {
     assert_eq!(count(Operation::Pull, 4).await.0, 1, "the object");
     let blob = format!("/v2/app/blobs/{}", digest_of(&bytes));
     for expected in [1, 0] {
-        let before = world.proxy.requests();
+        let before = world.proxy.round_trips();
         world.call("HEAD", &blob).await.expect(200);
-        assert_eq!(world.proxy.requests() - before, expected, "its length is kept");
+        assert_eq!(world.proxy.round_trips() - before, expected, "its length is kept");
     }
-}
-
-/// What lies in the bucket is what the rows say.
-async fn nothing_is_left(world: &World) {
-    for _ in 0..3 {
-        world.stack.clock.advance(LONG);
-        assert_eq!(world.collect().await.map(|it| it.problems), Some(0));
-    }
-    let told =
-        collection::run(&world.stack, Job::Verify { options: verify::Options::default() }).await;
-    let Some(Told::Ended(Outcome::Verified(found))) = told.last() else { panic!("{told:?}") };
-    assert_eq!((found.damaged, found.incomplete), (0, 0));
-    assert_eq!(world.stack.objects().len() as u64, found.blobs);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,6 +18,7 @@ use registry_server::{
         delete::Deleted,
         event::{Event, Kind},
         gc::Summary,
+        verify,
     },
 };
 use serde_json::json;
@@ -36,6 +37,27 @@ pub(crate) async fn run(stack: &Stack, job: Job) -> Vec<Told<Outcome>> {
         told.push(event);
     }
     told
+}
+
+/// What a collection did; `None` when it failed.
+pub(crate) async fn try_collect(stack: &Stack) -> Option<Summary> {
+    match run(stack, Job::Collect { dry_run: false }).await.pop() {
+        Some(Told::Ended(Outcome::Collected(summary))) => Some(summary),
+        _ => None,
+    }
+}
+
+/// Collects until nothing is left to, and sees that what lies in the store is what the rows say. `long` is
+/// behind every grace period.
+pub(crate) async fn nothing_is_left(stack: &Stack, long: Duration) {
+    for _ in 0..3 {
+        stack.clock.advance(long);
+        assert_eq!(try_collect(stack).await.map(|it| it.problems), Some(0));
+    }
+    let told = run(stack, Job::Verify { options: verify::Options::default() }).await;
+    let Some(Told::Ended(Outcome::Verified(found))) = told.last() else { panic!("{told:?}") };
+    assert_eq!((found.damaged, found.incomplete), (0, 0));
+    assert_eq!(stack.objects().len() as u64, found.blobs);
 }
 
 async fn collect(stack: &Stack) -> (Vec<Told<Outcome>>, Summary) {

@@ -15,7 +15,10 @@ use harness::{
 use registry_server::{
     data::Home,
     registry::event::Events,
-    transfer::{backup::backup, restore::restore},
+    transfer::{
+        backup::{Summary, backup},
+        restore::restore,
+    },
 };
 use serde_json::json;
 
@@ -98,21 +101,27 @@ async fn empty_with(options: Options) -> Stack {
     stack
 }
 
-async fn back_up(stack: &Stack, to: &Path) {
+/// Does work whose steps nobody is told.
+async fn listening<T>(work: impl AsyncFnOnce(Events) -> T) -> T {
     let (events, mut told) = Events::channel();
     let listen = async { while told.recv().await.is_some() {} };
-    let backup = backup(stack.home(), to.to_owned(), stack.clock.clone(), events);
-    let (done, ()) = tokio::join!(backup, listen);
-    let done = done.expect("a backup");
+    tokio::join!(work(events), listen).0
+}
+
+async fn back_up_all(stack: &Stack, to: &Path) -> Summary {
+    let made =
+        async |events| backup(stack.home(), to.to_owned(), stack.clock.clone(), events).await;
+    listening(made).await.expect("a backup")
+}
+
+async fn back_up(stack: &Stack, to: &Path) {
+    let done = back_up_all(stack, to).await;
     assert_eq!((done.repositories, done.manifests, done.blobs, done.missing), (2, 4, 2, 0));
 }
 
 async fn put_back(home: Home, from: &Path, stack: &Stack) -> Result<u64, String> {
-    let (events, mut told) = Events::channel();
-    let listen = async { while told.recv().await.is_some() {} };
-    let restore = restore(home, from.to_owned(), stack.clock.clone(), events);
-    let (done, ()) = tokio::join!(restore, listen);
-    done.map(|done| done.damaged).map_err(|error| error.to_string())
+    let restored = async |events| restore(home, from.to_owned(), stack.clock.clone(), events).await;
+    listening(restored).await.map(|done| done.damaged).map_err(|error| error.to_string())
 }
 
 #[tokio::test]
@@ -176,10 +185,7 @@ async fn a_registry_moves_into_a_bucket_and_back() {
     assert!(refused.contains("another registry's"), "{refused}");
 
     // A copy of the rows has the objects beside it, wherever they were.
-    let (events, mut told) = Events::channel();
-    let listen = async { while told.recv().await.is_some() {} };
-    let backup = backup(second.home(), to_disk.clone(), second.clock.clone(), events);
-    tokio::join!(backup, listen).0.expect("a backup");
+    back_up_all(&second, &to_disk).await;
     let mut fourth = empty_with(on_disk()).await;
     assert_eq!(put_back(fourth.home(), &to_disk, &fourth).await, Ok(0));
     fourth.start_registry().await;

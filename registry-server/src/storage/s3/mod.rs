@@ -5,6 +5,7 @@
 
 mod bucket;
 mod buffer;
+mod deletion;
 mod failure;
 mod fill;
 mod marker;
@@ -15,7 +16,7 @@ pub(super) mod tests;
 mod writer;
 
 use std::{
-    fmt, io,
+    fmt,
     ops::Range,
     path::PathBuf,
     sync::{Arc, OnceLock},
@@ -38,7 +39,7 @@ use failure::{Failure, Why};
 #[cfg(test)]
 use marker::MARKER;
 use read::Client;
-use state::{State, Upload};
+use state::State;
 use writer::S3Writer;
 
 pub use bucket::SetupError;
@@ -50,9 +51,6 @@ const PARTS_MAX: u64 = 10_000;
 /// Requests of one session that may break off, each of which may leave an object: then it is over, and the
 /// client begins again.
 const LOST_MAX: usize = 512;
-
-/// Multipart uploads that are given up at once.
-const ABORTS_AT_ONCE: usize = 16;
 
 /// How long it is taken for true that an object is there, and of how many.
 const LENGTH_TIME: Duration = Duration::from_secs(10 * 60);
@@ -284,34 +282,6 @@ impl S3Store {
         };
         Err(self.explain("completing", location, failure).await)
     }
-
-    /// What an unfinished object was that is dead; `None` of an object.
-    fn state_of(dead: &Dead) -> Result<Option<State>, Error> {
-        let Some(text) = &dead.state else { return Ok(None) };
-        let unreadable = || {
-            let source = io::Error::other("the row says nothing that this version understands");
-            Error::Io { operation: "deleting", location: dead.location.clone(), source }
-        };
-        State::read(text).map(Some).ok_or_else(unreadable)
-    }
-
-    /// Gives up the multipart upload of what is dead, whose parts go with it. Gives what else may lie
-    /// there.
-    async fn abort(&self, dead: &Dead) -> Result<Vec<Location>, Error> {
-        let Some(state) = Self::state_of(dead)? else { return Ok(vec![dead.location.clone()]) };
-        if let Some(upload) = &state.upload {
-            self.abort_upload(upload).await?;
-        }
-        Ok(state.locations().collect())
-    }
-
-    async fn abort_upload(&self, upload: &Upload) -> Result<(), Error> {
-        let object = upload.at.parse()?;
-        match self.bucket().abort(&name(&object), &upload.id).await {
-            Ok(()) => Ok(()),
-            Err(failure) => Err(self.explain("giving up", &object, failure).await),
-        }
-    }
 }
 
 #[async_trait]
@@ -405,35 +375,7 @@ impl Store for S3Store {
     }
 
     async fn delete(&self, dead: &[Dead]) -> Vec<Result<(), Error>> {
-        let aborts: Vec<_> = dead.iter().map(|one| self.abort(one)).collect();
-        let aborted: Vec<_> = stream::iter(aborts).buffered(ABORTS_AT_ONCE).collect().await;
-        let mut results = Vec::with_capacity(dead.len());
-        let (mut names, mut owners) = (Vec::new(), Vec::new());
-        for (number, locations) in aborted.into_iter().enumerate() {
-            results.push(locations.map(|locations| {
-                for location in locations {
-                    self.0.lengths.invalidate(&location);
-                    names.push(name(&location));
-                    owners.push(number);
-                }
-            }));
-        }
-        let deleted = self.bucket().delete(&names).await;
-        for (number, deleted) in owners.into_iter().zip(deleted) {
-            if let Err(failure) = deleted {
-                let error = self.explain("deleting", &dead[number].location, failure).await;
-                results[number] = Err(error);
-            }
-        }
-        // Whatever else answers deletes what it never had.
-        if results.iter().any(Result::is_ok) && !self.is_marked().await {
-            let strange = |location: &Location| {
-                let source = io::Error::other("its bucket does not say whose it is");
-                Error::Away { operation: "deleting", location: location.clone(), source }
-            };
-            return dead.iter().map(|one| Err(strange(&one.location))).collect();
-        }
-        results
+        self.delete_all(dead).await
     }
 
     async fn describe(&self, location: &Location) -> Result<Described, Error> {
