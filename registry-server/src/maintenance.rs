@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use berth_shared::telemetry::chain;
 use metrics::{counter, gauge};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    metadata::postgres::Alone,
-    registry::{
-        Error, Registry,
-        event::{Event, Events},
-        gc, verify,
-    },
+use crate::registry::{
+    Error, Registry,
+    event::{Event, Events},
+    gc,
+    lease::{Sign, Standing},
+    verify,
 };
 
 /// How often the settings are looked at, at least: they may have changed.
@@ -22,28 +21,102 @@ const TICK: Duration = Duration::from_secs(60);
 /// How often the database's clock is heard.
 const HEARD_EVERY: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether nothing may be changed, where the database says so.
+pub(crate) const LOOKED_EVERY: Duration = Duration::from_secs(2);
+
+/// And how soon by whom could not see it.
+const LOOKED_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long a look may take.
+const LOOK_TIME: Duration = Duration::from_secs(3);
+
+/// How often it is asked whether others see this server.
+const SEEN_EVERY: Duration = Duration::from_secs(2);
+
+/// How often it is tried again where another seems to have the registry alone.
+const REFUSED_MAX: u32 = 5;
+
 /// How far the machine's clock may be from the database's before somebody is told, in seconds.
 const DIFFERENCE_MAX: i64 = 30;
 
-/// Keeps the database this process's alone, if it has to be, until `shutdown`. Where another one has it after
-/// all, nothing is changed any more.
-pub(crate) async fn hold_database(
-    alone: Option<Alone>,
+/// Keeps the registry from others that would not go well with this process, until `shutdown`. Where one works
+/// on it after all, nothing is changed any more. Gives what is to be shown until the last change is through.
+pub(crate) async fn hold_registry(
+    standing: Standing,
     registry: Registry,
     shutdown: CancellationToken,
-) {
-    let Some(alone) = alone else { return };
-    if shutdown.run_until_cancelled(alone.hold()).await.is_some() {
-        registry.set_read_only(true);
-        tracing::error!(
-            "another registry-server has the database, which has its objects elsewhere: this one is \
-             read-only until it is restarted; stop one of them"
-        );
+) -> Option<Sign> {
+    match standing {
+        Standing::Alone(None) => {}
+        Standing::Alone(Some(alone)) => {
+            if shutdown.run_until_cancelled(alone.hold()).await.is_some() {
+                give_up(&registry);
+            }
+        }
+        Standing::Shared(mut presence) => {
+            let seen = be_seen(&mut presence, &registry);
+            if shutdown.run_until_cancelled(seen).await.is_some() {
+                give_up(&registry);
+            }
+            return Some(presence);
+        }
+    }
+    None
+}
+
+fn give_up(registry: &Registry) {
+    registry.give_up();
+    tracing::error!(
+        "another registry-server has the database, which has its objects elsewhere or shares it with \
+         nobody: this one is read-only until it is restarted; stop one of them"
+    );
+}
+
+/// Shows that this process is there, also when the database was away. Ends when another has the registry alone.
+async fn be_seen(presence: &mut Sign, registry: &Registry) {
+    let mut refused = 0;
+    while refused < REFUSED_MAX {
+        sleep(SEEN_EVERY).await;
+        if presence.lasts() {
+            continue;
+        }
+        match registry.show_presence().await {
+            Ok(Some(again)) => (*presence, refused) = (again, 0),
+            // Who only tries to have it alone gives it back.
+            Ok(None) => refused += 1,
+            Err(error) => {
+                tracing::debug!(error = chain(&error), "the database does not see this server")
+            }
+        }
     }
 }
 
+/// Looks in the database whether nothing may be changed, where several servers are told so there, until
+/// `shutdown`. Who has not seen it for [`BELIEVED`] changes nothing: whoever switched waits no longer.
+async fn follow_switch(registry: Registry, shutdown: CancellationToken) {
+    let Some(mut eye) = registry.eye() else { return };
+    let follow = async {
+        loop {
+            let looked = timeout(LOOK_TIME, eye.look()).await;
+            match &looked {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(error = chain(error), "looking at the switch"),
+                Err(_) => tracing::debug!("looking at the switch takes long"),
+            }
+            sleep(if matches!(looked, Ok(Ok(()))) { LOOKED_EVERY } else { LOOKED_AGAIN }).await;
+        }
+    };
+    shutdown.run_until_cancelled(follow).await;
+}
+
+/// Follows what the database says of the time and of the switch, until `shutdown`.
+pub(crate) fn follow(registry: &Registry, shutdown: &CancellationToken) {
+    tokio::spawn(follow_clock(registry.clone(), shutdown.clone()));
+    tokio::spawn(follow_switch(registry.clone(), shutdown.clone()));
+}
+
 /// Follows the database's clock, where the times are by that, until `shutdown`.
-pub(crate) async fn follow_clock(registry: Registry, shutdown: CancellationToken) {
+async fn follow_clock(registry: Registry, shutdown: CancellationToken) {
     let follow = async {
         let mut is_told = false;
         while registry.follows_a_clock() {
@@ -77,20 +150,30 @@ fn note_difference(difference: i64, is_told: bool) -> bool {
 
 /// Collects at the interval of the settings until `shutdown`.
 pub(crate) async fn collect(registry: Registry, shutdown: CancellationToken) {
-    let mut last = tokio::time::Instant::now();
+    let (mut last, mut failed) = (Instant::now(), false);
     loop {
         let interval = registry.settings().collection.interval;
-        let left = interval.map_or(TICK, |interval| interval.saturating_sub(last.elapsed()));
+        let left = match interval {
+            // What is due waits until something may be changed.
+            Some(interval) if !registry.is_read_only() => interval.saturating_sub(last.elapsed()),
+            _ => TICK,
+        };
         if shutdown.run_until_cancelled(sleep(left.min(TICK))).await.is_none() {
             return;
         }
-        if interval.is_none_or(|interval| last.elapsed() < interval) || registry.is_read_only() {
+        // Of several servers the database knows when one has. One that failed leaves it to the others for a while.
+        let waits = failed || !registry.is_shared();
+        let is_due = |interval| !waits || last.elapsed() >= interval;
+        let Some(interval) = interval.filter(|it| is_due(*it) && !registry.is_read_only()) else {
             continue;
-        }
-        last = tokio::time::Instant::now();
-        let work = async |events: Events| registry.collector.collect(&events).await;
-        match in_the_background(work, &shutdown).await {
-            Some(Ok(summary)) => note_collection(&summary),
+        };
+        last = Instant::now();
+        let work = async |events: Events| registry.collector.collect_due(interval, &events).await;
+        let ended = in_the_background(work, &shutdown).await;
+        failed = matches!(ended, Some(Err(_)));
+        match ended {
+            Some(Ok(None)) => {}
+            Some(Ok(Some(summary))) => note_collection(&summary),
             Some(Err(error)) => {
                 counter!("berth_collection_failures_total").increment(1);
                 tracing::warn!(error = chain(&error), "collecting garbage");

@@ -124,7 +124,7 @@ impl Lookup {
             gauge!("berth_store_buffer_bytes").set(held as f64);
             gauge!("berth_store_buffer_max_bytes").set(max as f64);
         }
-        gauge!("berth_read_only").set(f64::from(u8::from(settings.read_only)));
+        gauge!("berth_read_only").set(f64::from(u8::from(self.registry.is_read_only())));
         gauge!("berth_collection_interval_seconds").set(interval.as_secs_f64());
         let database = &self.registry.backend.database;
         if let Some(path) = database.path() {
@@ -164,7 +164,7 @@ impl Lookup {
         let counted = self.registry.totals().await.inspect_err(|error| {
             tracing::warn!(error = chain(error), "counting what is stored");
         });
-        let Ok(totals) = counted else { return };
+        let Ok(Some(totals)) = counted else { return };
         gauge!("berth_uploads_open").set(totals.uploads as f64);
         gauge!("berth_store_blobs").set(totals.blobs.count as f64);
         gauge!("berth_store_bytes").set(totals.blobs.bytes as f64);

@@ -27,9 +27,8 @@ use crate::{
     http::{self, App, basic::Exchange},
     issuer::{Foreign, Issuer},
     jobs, maintenance,
-    metadata::postgres::Alone,
     metrics::{Lookup, SERIES, SERVER},
-    registry::{BLOB_FILES_MAX, Registry},
+    registry::{BLOB_FILES_MAX, Registry, lease::Standing},
 };
 
 /// Files besides those of connections, uploads that move and blobs: the database's, the requests to
@@ -59,7 +58,7 @@ pub struct Server {
     metrics: Option<(Listener, Router)>,
     // Held until the end: the data directory is this server's alone, and the database.
     _lock: File,
-    alone: Option<Alone>,
+    standing: Standing,
 }
 
 impl Server {
@@ -72,7 +71,7 @@ impl Server {
         let lock = lock(&config.data)?;
         let (registry, _) = open_registry(&config, clock.clone()).await?;
         let registry = registry.with_blob_files(blob_files(&config));
-        let alone = Home::of(&config).take_database(OTHERS_TIME).await?;
+        let standing = Home::of(&config).stand(&registry, OTHERS_TIME).await?;
         let foreign_subjects = config.foreign_issuer.is_some();
         let issuer = match config.foreign_issuer {
             None => Issuer::Berth(AuthClient::open(&config.auth_socket, &config.data)),
@@ -119,7 +118,7 @@ impl Server {
             limits: config.connections,
             metrics,
             _lock: lock,
-            alone,
+            standing,
         })
     }
 
@@ -157,8 +156,12 @@ impl Server {
         tokio::spawn(self.app.issuer.clone().keep_fresh(shutdown.clone()));
         let (registry, uploads) = (self.app.registry.clone(), self.app.uploads.clone());
         let collection = tokio::spawn(maintenance::collect(registry.clone(), shutdown.clone()));
-        tokio::spawn(maintenance::follow_clock(registry.clone(), shutdown.clone()));
-        tokio::spawn(maintenance::hold_database(self.alone, registry.clone(), shutdown.clone()));
+        maintenance::follow(&registry, &shutdown);
+        let standing = tokio::spawn(maintenance::hold_registry(
+            self.standing,
+            registry.clone(),
+            shutdown.clone(),
+        ));
         let verification = tokio::spawn(maintenance::verify(registry.clone(), shutdown.clone()));
         let routes = http::health_routes(self.app.clone(), Audience::Private)
             .merge(jobs::server::routes(registry.clone()));
@@ -172,10 +175,14 @@ impl Server {
         let routes = http::router(self.app);
         let public = serve(self.public, name("public"), routes, self.limits, shutdown);
         // A task that panicked has said so.
-        let _ = tokio::join!(public, control, collection, verification);
+        let (_, _, _, _, presence) =
+            tokio::join!(public, control, collection, verification, standing);
         uploads.close();
         if timeout(UPLOADS_TIME, uploads.wait()).await.is_err() {
             tracing::warn!(open = uploads.len(), "uploads still under way at the end");
+        }
+        if let Ok(Some(presence)) = presence {
+            presence.end().await;
         }
         registry.close().await;
     }

@@ -33,6 +33,11 @@ impl UnixSeconds {
         Self(seconds)
     }
 
+    /// So long after the beginning of 1970.
+    pub fn of(since_epoch: Duration) -> Self {
+        Self(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX))
+    }
+
     /// Seconds since the beginning of 1970.
     pub const fn get(self) -> i64 {
         self.0

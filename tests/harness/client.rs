@@ -5,7 +5,10 @@ use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -62,10 +65,11 @@ const HEADERS: &[&str] = &[
     "x-request-id",
 ];
 
-/// Speaks to one server over TLS, a connection per request.
+/// Speaks to a server over TLS, a connection per request; to several, it connects to one after the other.
 #[derive(Clone)]
 pub struct Client {
-    address: SocketAddr,
+    addresses: Arc<[SocketAddr]>,
+    connections: Arc<AtomicUsize>,
     /// The address that it comes from; the system chooses where there is none.
     from: Option<IpAddr>,
     tls: Arc<ClientConfig>,
@@ -105,7 +109,14 @@ impl Client {
         roots.add(ca.clone().into_owned()).expect("a CA certificate");
         let mut tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         tls.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Self { address, from: None, tls: Arc::new(tls) }
+        let connections = Arc::default();
+        Self { addresses: [address].into(), connections, from: None, tls: Arc::new(tls) }
+    }
+
+    /// The same, of these servers.
+    #[must_use]
+    pub fn of(&self, addresses: Vec<SocketAddr>) -> Self {
+        Self { addresses: addresses.into(), ..self.clone() }
     }
 
     /// The same, coming from another address of this machine.
@@ -114,10 +125,15 @@ impl Client {
         Self { from: Some(address), ..self.clone() }
     }
 
-    /// Where the server listens.
+    /// Where the server listens, or the first of them.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    fn next(&self) -> SocketAddr {
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        self.addresses[number % self.addresses.len()]
     }
 
     /// Begins a request.
@@ -162,7 +178,7 @@ impl Client {
     /// # Panics
     /// When the server cannot be reached.
     pub async fn connect_plain(&self) -> TcpStream {
-        TcpStream::connect(self.address).await.expect("connecting")
+        TcpStream::connect(self.next()).await.expect("connecting")
     }
 
     /// A TLS connection.
@@ -170,7 +186,7 @@ impl Client {
     /// # Errors
     /// When the server cannot be reached or is not trusted.
     pub async fn try_connect(&self) -> std::io::Result<TlsStream<TcpStream>> {
-        self.handshake(self.socket()?.connect(self.address).await?).await
+        self.handshake(self.socket()?.connect(self.next()).await?).await
     }
 
     /// A TLS connection of which the system holds few unread bytes, so that a client that reads
@@ -182,12 +198,12 @@ impl Client {
         const RECEIVE_BUFFER_BYTES: u32 = 16 * 1024;
         let socket = self.socket()?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
-        self.handshake(socket.connect(self.address).await?).await
+        self.handshake(socket.connect(self.next()).await?).await
     }
 
     fn socket(&self) -> std::io::Result<TcpSocket> {
         let socket =
-            if self.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            if self.address().is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(from) = self.from {
             socket.bind((from, 0).into())?;
         }

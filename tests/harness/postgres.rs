@@ -50,6 +50,26 @@ async fn schema(server: &str) -> String {
     schema
 }
 
+/// Runs a statement on the rows of the registry with this `[database]` table.
+///
+/// # Panics
+/// When it does not run.
+pub async fn execute(table: &str, statement: &str) {
+    let url = table.split('\'').nth(1).expect("a URL");
+    let mut connection = PgConnection::connect(url).await.expect("PostgreSQL");
+    let statement = AssertSqlSafe(statement.to_owned());
+    sqlx::query(statement).execute(&mut connection).await.expect("a statement");
+    connection.close().await.expect("closed");
+}
+
+/// A `[database]` table of a new registry.
+///
+/// # Panics
+/// When the tests are told of no server.
+pub async fn fresh_table() -> String {
+    table().await.expect("the URL of a PostgreSQL server, BERTH_TEST_POSTGRES")
+}
+
 fn table_at(server: &str, schema: &str) -> String {
     // Few connections for each, since many tests run at once.
     let more = if server.contains('?') { '&' } else { '?' };
@@ -78,12 +98,27 @@ impl Proxy {
         Self { address, server, wire }
     }
 
+    /// The same `[database]` table, this way.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    pub fn way_to(&self, table: &str) -> String {
+        let (_, behind) = table.split_once("[search_path]=").expect("a schema");
+        let (schema, _) = behind.split_once('\'').expect("a URL");
+        self.table_of(schema)
+    }
+
     /// The `[database]` table of a new registry that goes this way.
     pub async fn table(&self) -> String {
+        self.table_of(&schema(&self.server).await)
+    }
+
+    fn table_of(&self, schema: &str) -> String {
         let options: PgConnectOptions = self.server.parse().expect("a URL of PostgreSQL");
         let (user, database) = (options.get_username(), options.get_database().unwrap_or_default());
         let here = format!("postgres://{user}@{}/{database}", self.address);
-        table_at(&here, &schema(&self.server).await)
+        table_at(&here, schema)
     }
 }
 

@@ -49,7 +49,7 @@ impl Place {
 /// A place of its own for a registry, if its objects are to be at a server.
 #[must_use]
 pub fn place() -> Option<Place> {
-    Some(place_at(&server()?))
+    Some(fresh_place(&server()?))
 }
 
 /// The server's URL, if there is one.
@@ -59,12 +59,15 @@ fn server() -> Option<String> {
 }
 
 /// The same at a server of that URL.
-fn place_at(server: &str) -> Place {
+fn fresh_place(server: &str) -> Place {
+    place_at(server, &format!("t{:032x}", fastrand::u128(..)))
+}
+
+fn place_at(server: &str, prefix: &str) -> Place {
     let (scheme, rest) = server.split_once("://").expect("a scheme");
     let (keys, rest) = rest.split_once('@').expect("a user");
     let (name, secret) = keys.split_once(':').expect("a password");
     let (host, bucket) = rest.split_once('/').expect("a bucket");
-    let prefix = format!("t{:032x}", fastrand::u128(..));
     let table = format!(
         "[store]\nurl = 's3://{bucket}/{prefix}'\nendpoint = '{scheme}://{host}'\n\
          access_key_file = 's3.name'\nsecret_key_file = 's3.secret'\npart_bytes = 5242880\n\
@@ -102,9 +105,23 @@ impl Proxy {
     /// When the URL is none.
     #[must_use]
     pub fn place(&self) -> Place {
+        fresh_place(&self.way())
+    }
+
+    /// The same place, by this way.
+    ///
+    /// # Panics
+    /// When it has no prefix.
+    #[must_use]
+    pub fn way_to(&self, place: &Place) -> Place {
+        let prefix = place.folder.file_name().expect("a prefix").to_string_lossy();
+        place_at(&self.way(), &prefix)
+    }
+
+    fn way(&self) -> String {
         let (before, behind) = self.server.split_once('@').expect("a user");
         let (_, bucket) = behind.split_once('/').expect("a bucket");
-        place_at(&format!("{before}@{}/{bucket}", self.address))
+        format!("{before}@{}/{bucket}", self.address)
     }
 }
 

@@ -16,7 +16,7 @@ use berth_shared::{
     scope::Scope,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use registry_server::{config::Config, data::Home, server::Server};
+use registry_server::{config::Config, data::Home, registry::Registry, server::Server};
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -29,6 +29,10 @@ use crate::{
 
 /// bcrypt at the lowest cost: tests check passwords often.
 const BCRYPT_COST: u32 = 4;
+
+/// How many servers serve a registry whose rows and objects are elsewhere, where that is to be another number
+/// than one.
+const REPLICAS: &str = "BERTH_TEST_REPLICAS";
 
 /// The password of every user that a test makes without naming one.
 pub const PASSWORD: &str = "correct horse";
@@ -47,6 +51,9 @@ pub struct Options {
     /// Where objects are, where that is to be another than that of all tests; `Some(None)` is the data
     /// directory.
     pub store: Option<Option<s3::Place>>,
+    /// Where other registry-servers of the same registry go for rows and objects, each by its tables; where
+    /// the tests are told of some, as many more that go where the first does.
+    pub replicas: Option<Vec<String>>,
     /// The clock of both servers.
     pub clock: Clock,
 }
@@ -59,6 +66,7 @@ impl Default for Options {
             registry: String::new(),
             database: None,
             store: None,
+            replicas: None,
             clock: Clock::set(Clock::system().now()),
         }
     }
@@ -67,8 +75,9 @@ impl Default for Options {
 /// Both servers, running.
 pub struct Stack {
     directory: TempDir,
-    /// The tables of the registry's settings that say where its rows and objects are.
-    places: String,
+    /// The tables of the registry's settings that say where its rows and objects are, and those of others that
+    /// serve the same.
+    places: Vec<String>,
     /// The folder of the objects, and the bucket that it is of.
     objects: PathBuf,
     store: Option<s3::Place>,
@@ -78,9 +87,16 @@ pub struct Stack {
     /// The running auth server, for what cannot be seen from outside.
     pub auth: Arc<AuthServer>,
     auth_running: Running,
-    registry_running: Running,
-    /// Trusts the server's CA and speaks HTTP/1.1.
+    registries: Vec<Running>,
+    /// Trusts the server's CA and speaks HTTP/1.1, to one registry-server after the other.
     pub client: Client,
+}
+
+/// How many others there are to be.
+#[expect(clippy::disallowed_methods, reason = "a test has no other settings")]
+fn others() -> usize {
+    let replicas = std::env::var(REPLICAS).ok().and_then(|number| number.parse().ok());
+    replicas.unwrap_or(1_usize).saturating_sub(1)
 }
 
 struct Running {
@@ -88,6 +104,9 @@ struct Running {
     task: JoinHandle<()>,
     metrics: Option<SocketAddr>,
     public: Option<SocketAddr>,
+    /// Of a registry-server.
+    address: Option<SocketAddr>,
+    registry: Option<Registry>,
 }
 
 impl Running {
@@ -122,7 +141,13 @@ impl Stack {
         if let Some(store) = &store {
             store.write_key(root);
         }
-        let places = database + store.as_ref().map_or("", |store| &store.table);
+        let own = database + store.as_ref().map_or("", |store| &store.table);
+        let others = match &options.replicas {
+            Some(replicas) => replicas.clone(),
+            None if own.contains("[database]") && store.is_some() => vec![own.clone(); others()],
+            None => Vec::new(),
+        };
+        let places: Vec<String> = std::iter::once(own).chain(others).collect();
         let objects = match &store {
             Some(store) => store.folder.clone(),
             None => root.join("registry/objects"),
@@ -130,14 +155,14 @@ impl Stack {
         write_configs(root, &options, &places);
         set_password(root, "andrew", PASSWORD);
         let (auth, auth_running) = start_auth(root, options.clock.clone()).await;
-        let (client, registry_running) =
-            start_registry(root, options.clock.clone(), &ca.certificate).await;
+        let (client, registries) =
+            start_registries(root, places.len(), &options.clock, &ca.certificate).await;
         let stack = Self {
             ca,
             clock: options.clock,
             auth,
             auth_running,
-            registry_running,
+            registries,
             client,
             places,
             objects,
@@ -246,7 +271,7 @@ impl Stack {
     /// Names a bucket in `registry.toml`, where the objects are to be from the next start on.
     pub fn keep_objects_at(&mut self, place: s3::Place) {
         place.write_key(self.root());
-        self.places.push_str(&place.table);
+        self.places.iter_mut().for_each(|it| it.push_str(&place.table));
         self.objects.clone_from(&place.folder);
         self.store = Some(place);
         self.configure_registry("");
@@ -308,7 +333,27 @@ impl Stack {
 
     /// Stops the registry; clients are turned away.
     pub async fn stop_registry(&mut self) {
-        self.registry_running.stop().await;
+        for registry in &mut self.registries {
+            registry.stop().await;
+        }
+    }
+
+    /// A client of one of the registry-servers.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    #[must_use]
+    pub fn client_of(&self, replica: usize) -> Client {
+        self.client.of(vec![self.registries[replica].address.expect("a TCP address")])
+    }
+
+    /// The registry that one of the registry-servers serves, for what cannot be asked from outside.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    #[must_use]
+    pub fn registry_of(&self, replica: usize) -> Registry {
+        self.registries[replica].registry.clone().expect("a registry")
     }
 
     /// Starts the registry again on the same data, on another port.
@@ -320,10 +365,9 @@ impl Stack {
     /// Starts the registry again without waiting until it is ready.
     pub async fn start_registry_unready(&mut self) {
         let root = self.directory.path();
-        let (client, running) =
-            start_registry(root, self.clock.clone(), &self.ca.certificate).await;
-        self.client = client;
-        self.registry_running = running;
+        let number = self.places.len();
+        let started = start_registries(root, number, &self.clock, &self.ca.certificate).await;
+        (self.client, self.registries) = started;
     }
 
     /// Replaces the server's certificate by a new one of the same CA, and gives the new one.
@@ -342,7 +386,7 @@ impl Stack {
     /// When its settings ask for none.
     #[must_use]
     pub fn metrics_address(&self) -> SocketAddr {
-        self.registry_running.metrics.expect("a listener for metrics")
+        self.registries[0].metrics.expect("a listener for metrics")
     }
 
     /// The address of the auth server's metrics.
@@ -375,11 +419,14 @@ impl Stack {
 
     /// Waits until the registry says that it is ready.
     pub async fn wait_until_ready(&self) {
-        crate::eventually("the registry is ready", async || {
-            let answer = self.client.call("GET", "/readyz").send().await;
-            answer.status.is_success().then_some(())
-        })
-        .await;
+        for replica in 0..self.registries.len() {
+            let client = self.client_of(replica);
+            crate::eventually("the registry is ready", async || {
+                let answer = client.call("GET", "/readyz").send().await;
+                answer.status.is_success().then_some(())
+            })
+            .await;
+        }
     }
 }
 
@@ -399,7 +446,7 @@ pub fn read_rule(subject: &str, rule: &str) -> Rule {
     }
 }
 
-fn write_configs(root: &Path, options: &Options, places: &str) {
+fn write_configs(root: &Path, options: &Options, places: &[String]) {
     fs::write(root.join("auth.toml"), &options.auth).expect("auth.toml");
     // What is deleted stays in a bucket for a while, and tests of collection look at once.
     const AT_ONCE: &str = "[collection]\ndeleted_objects_kept_secs = 0\n";
@@ -407,18 +454,25 @@ fn write_configs(root: &Path, options: &Options, places: &str) {
         true => options.registry_limits.replace("[collection]\n", AT_ONCE),
         false => format!("{}\n{AT_ONCE}", options.registry_limits),
     };
-    let registry = format!(
-        "listen = '127.0.0.1:0'\n\
+    for (replica, places) in places.iter().enumerate() {
+        let data = if replica == 0 { String::new() } else { format!("data = 'data-{replica}'\n") };
+        let registry = format!(
+            "listen = '127.0.0.1:0'\n{data}\
          public_urls = ['https://{HOST}', 'https://other.test:5000']\n\
          {}\n\
          [tls]\ncertificate = 'server.pem'\nkey = 'server.key'\n\
          {places}\
          [limits]\n{}\n{}\n",
-        options.registry,
-        if options.registry_limits.contains("free_bytes_min") { "" } else { "free_bytes_min = 0" },
-        limits
-    );
-    fs::write(root.join("registry.toml"), registry).expect("registry.toml");
+            options.registry,
+            if options.registry_limits.contains("free_bytes_min") {
+                ""
+            } else {
+                "free_bytes_min = 0"
+            },
+            limits
+        );
+        fs::write(root.join(settings_of(replica)), registry).expect("registry.toml");
+    }
 }
 
 fn set_password(root: &Path, user: &str, password: &str) {
@@ -436,21 +490,38 @@ async fn start_auth(root: &Path, clock: Clock) -> (Arc<AuthServer>, Running) {
     let shutdown = CancellationToken::new();
     let (metrics, public) = (bound.metrics_address(), bound.public_address());
     let task = tokio::spawn(bound.serve(shutdown.clone()));
-    (server, Running { shutdown, task, metrics, public })
+    let (address, registry) = (None, None);
+    (server, Running { shutdown, task, metrics, public, address, registry })
 }
 
-async fn start_registry(
+/// The settings of one of the registry-servers.
+fn settings_of(replica: usize) -> String {
+    if replica == 0 { "registry.toml".to_owned() } else { format!("registry-{replica}.toml") }
+}
+
+async fn start_registries(
     root: &Path,
-    clock: Clock,
+    number: usize,
+    clock: &Clock,
     ca: &CertificateDer<'static>,
-) -> (Client, Running) {
-    let config = Config::read(&root.join("registry.toml")).expect("registry.toml");
+) -> (Client, Vec<Running>) {
+    // At once, as where a cluster starts them.
+    let start = |replica| tokio::spawn(start_registry(root.to_owned(), replica, clock.clone()));
+    let (starting, mut started) = ((0..number).map(start).collect::<Vec<_>>(), Vec::new());
+    for starting in starting {
+        started.push(starting.await.expect("a registry-server that starts"));
+    }
+    let addresses: Vec<_> = started.iter().filter_map(|it| it.address).collect();
+    (Client::new(addresses[0], ca, &[]).of(addresses), started)
+}
+
+async fn start_registry(root: PathBuf, replica: usize, clock: Clock) -> Running {
+    let config = Config::read(&root.join(settings_of(replica))).expect("registry.toml");
     let server = Server::start(config, clock).await.expect("starting registry-server");
-    let address = server.local_addr().expect("a TCP address");
-    let metrics = server.metrics_addr();
-    let shutdown = CancellationToken::new();
+    let (address, metrics) = (server.local_addr(), server.metrics_addr());
+    let (registry, shutdown) = (Some(server.registry()), CancellationToken::new());
     let task = tokio::spawn(server.serve(shutdown.clone()));
-    (Client::new(address, ca, &[]), Running { shutdown, task, metrics, public: None })
+    Running { shutdown, task, metrics, public: None, address, registry }
 }
 
 /// A CA of the test's own, which the client trusts.

@@ -145,7 +145,9 @@ async fn caches_are_counted_verified_and_exported() {
     let layout = stack.root().join("layout");
     let name = "app".parse().expect("a name");
     let (events, _told) = Events::channel();
-    let done = export(stack.home(), name, None, layout.clone(), events).await.expect("an export");
+    let done = export(stack.home(), name, None, layout.clone(), stack.clock.clone(), events)
+        .await
+        .expect("an export");
     assert_eq!((done.images, done.manifests, done.blobs, done.damaged), (1, 1, 2, 0));
     for bytes in [&cache.config, &cache.layer, &cache.index] {
         let path = layout.join("blobs/sha256").join(digest_of(bytes).hex());

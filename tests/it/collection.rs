@@ -9,7 +9,8 @@ use harness::{
     upload::patch,
 };
 use registry_server::{
-    data::CONTROL_SOCKET,
+    config::Config,
+    data::{CONTROL_SOCKET, Offline, StartError},
     jobs::{
         Job,
         event::{Outcome, Told},
@@ -379,4 +380,21 @@ async fn the_administrator_deletes_tags_manifests_and_repositories() {
     );
     assert_eq!(collect(&stack).await.1.blobs, 2);
     assert_eq!(stack.objects().len(), 0);
+}
+
+/// Of a registry that several servers share, it keeps those away that would not go with it.
+#[tokio::test]
+async fn what_a_verb_does_without_a_server_nobody_comes_in_between() {
+    let mut stack = Stack::start().await;
+    stack.stop_registry().await;
+    let config = Config::read(&stack.root().join("registry.toml")).expect("the settings");
+    let open = async || Offline::open(&config, stack.clock.clone()).await;
+    let mut held = open().await.expect("the data").start(Job::Hold);
+    assert_eq!(held.recv().await, Some(Told::Step(Event::Held)));
+    if !stack.home().is_shared() {
+        assert!(matches!(open().await, Err(StartError::InUse(_))));
+    }
+    drop(held);
+    let opened = eventually("it is over", async || open().await.ok()).await;
+    opened.end().await;
 }

@@ -27,6 +27,7 @@ async fn run(stack: &Stack, reference: &str, to: &Path) -> (Result<Summary, Erro
         "team/app".parse().expect("a name"),
         reference.map(|it| it.parse().expect("a reference")),
         to.to_owned(),
+        stack.clock.clone(),
         events,
     ));
     let mut told = Vec::new();

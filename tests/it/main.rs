@@ -44,6 +44,7 @@ mod push;
 mod races;
 mod refresh;
 mod refusals;
+mod replicas;
 mod revocation;
 mod rights;
 mod robots;

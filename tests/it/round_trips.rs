@@ -88,7 +88,7 @@ async fn a_step_of_an_upload_takes_no_more_round_trips_than_it_did() {
     let send = async |number| {
         patch(client, token, at(number), None, blob(number)).await.expect(202);
     };
-    counted.takes(5, "PATCH", send).await;
+    counted.takes(3, "PATCH", send).await;
     let end = async |number| {
         let digest = digest_of(&blob(number));
         commit(client, token, at(number), &digest, "").await.expect(201);

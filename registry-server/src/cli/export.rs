@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use berth_shared::clock::Clock;
 use clap::Args;
 use registry_server::{
     config::Config,
@@ -38,7 +39,8 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments, config: Config, json: bool) -> Ended {
     let Arguments { image: Image { repository, reference }, to } = arguments;
-    let events = tell(|events| export(Home::of(&config), repository, reference, to, events));
+    let home = Home::of(&config);
+    let events = tell(|events| export(home, repository, reference, to, Clock::system(), events));
     let ended = |summary: &Summary| Some((summarise(summary), summary.damaged > 0));
     output::follow(events, json, ended).await
 }

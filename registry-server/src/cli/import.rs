@@ -20,8 +20,9 @@ use crate::output::{self, Ended, Failure, bytes, count};
 /// store stays whole. Every manifest is checked against its digest, and every blob against the
 /// length that its manifest says. What is damaged is named and left behind.
 ///
-/// The server must not run meanwhile. An import that was broken off is run again, and goes on where
-/// it was; run later, it takes what was pushed to the old registry since.
+/// The server must not run meanwhile, unless several share the registry, in PostgreSQL and a bucket.
+/// An import that was broken off is run again, and goes on where it was; run later, it takes what
+/// was pushed to the old registry since.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -77,7 +78,7 @@ pub(crate) async fn run(
     Ok(ended)
 }
 
-/// Opens the data directory for this process alone.
+/// Opens the registry, for this process alone where no others share it.
 async fn open(config: &Config) -> Result<Offline, Failure> {
     Offline::open(config, Clock::system()).await.map_err(|error| match error {
         StartError::InUse(data) => Failure(format!(

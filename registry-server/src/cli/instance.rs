@@ -14,7 +14,7 @@ use registry_server::{
     data::{CONTROL_SOCKET, DATABASE, Home, Offline, StartError},
     jobs::{
         Job,
-        event::{Outcome, Tale, tell},
+        event::{Outcome, Tale},
     },
 };
 
@@ -42,15 +42,12 @@ pub(crate) fn roots_socket(data: &Path) -> Option<File> {
     (meta.file_type().is_socket() && meta.uid() == 0 && meta.nlink() == 1).then_some(socket)
 }
 
-/// Has the job done: by the running server, else here.
+/// Has the job done: by the running server, else here, and always here where servers share a registry.
 pub(crate) async fn start(job: Job, config: &Config) -> Result<Tale<Outcome>, Failure> {
     is_there(config)?;
     match Offline::open(config, Clock::system()).await {
         Err(StartError::InUse(_)) => Ok(job.ask(&config.data.join(CONTROL_SOCKET)).await?),
-        offline => {
-            let offline = offline?;
-            Ok(tell(async move |events| job.run(offline.registry.clone(), events).await))
-        }
+        offline => Ok(offline?.start(job)),
     }
 }
 

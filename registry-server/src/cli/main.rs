@@ -38,7 +38,8 @@ use registry_server::{
 /// Serves the OCI distribution API from disk to holders of Berth's tokens.
 ///
 /// The verbs work beside a running server, through the socket in its data directory, and without
-/// one on the data directory itself.
+/// one on the data directory itself. Where several servers share a registry, in PostgreSQL and a
+/// bucket, they work beside all of them.
 #[derive(Debug, Parser)]
 #[command(
     name = "registry-server",

@@ -194,6 +194,7 @@ fn show(event: &Event) {
             ));
         }
         Event::Repaired { digest, how } => line(&format!("repaired: {digest}: {how}")),
+        Event::Waiting { what } => line(&format!("waiting: {what}")),
         Event::Problem { message } => complain(&shown(&format!("skipped: {message}")).to_string()),
         _ => {}
     }

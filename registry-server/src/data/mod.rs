@@ -1,6 +1,9 @@
 //! The data directory: one registry's, and one process's at a time.
 
 mod objects;
+mod offline;
+mod standing;
+mod switch;
 
 use std::{
     fs::{self, File},
@@ -18,15 +21,15 @@ use berth_shared::{
 
 use crate::{
     config::Config,
-    metadata::{
-        self, Database,
-        origin::Origin,
-        postgres::{self, Alone},
+    metadata::{self, Database, origin::Origin, postgres},
+    registry::{
+        Registry,
+        lease::{Lease, Work},
     },
-    registry::Registry,
     storage::s3,
 };
 pub(crate) use objects::{Objects, directory};
+pub use offline::Offline;
 
 /// The control socket's name within the data directory.
 pub const CONTROL_SOCKET: &str = "registry.sock";
@@ -120,9 +123,14 @@ pub enum StartError {
     Store(String),
     /// Another server uses the database.
     #[error(
-        "{0} is in use by another registry-server, which has its objects elsewhere: stop that one first"
+        "{0} is in use by another registry-server, which shares it with nobody: stop that one first"
     )]
     DatabaseInUse(String),
+    /// Other servers use the database.
+    #[error(
+        "{0} is in use by registry-servers that share it, or was within the last minute: stop them first"
+    )]
+    DatabaseShared(String),
     /// Rows are to be brought to where some are.
     #[error("a registry is in the database {0} already: name one that has none")]
     NotEmpty(String),
@@ -140,34 +148,6 @@ pub enum StartError {
         /// Why not.
         source: metadata::Error,
     },
-}
-
-/// The data directory, opened while no server runs on it.
-#[derive(Debug)]
-pub struct Offline {
-    /// The registry in it.
-    pub registry: Registry,
-    objects: Objects,
-    _lock: File,
-    _alone: Option<Alone>,
-}
-
-impl Offline {
-    /// Opens the data directory for this process alone.
-    ///
-    /// # Errors
-    /// [`StartError::InUse`] when a server runs on it; else what cannot be used, and why.
-    pub async fn open(config: &Config, clock: Clock) -> Result<Self, StartError> {
-        let lock = lock(&config.data)?;
-        let (registry, objects) = open_registry(config, clock).await?;
-        let alone = Home::of(config).take_database(ENDING_TIME).await?;
-        Ok(Self { registry, objects, _lock: lock, _alone: alone })
-    }
-
-    /// Where the objects are.
-    pub(crate) fn objects(&self) -> Objects {
-        self.objects.clone()
-    }
 }
 
 /// Where a registry keeps what it has: objects in a directory, and rows there too or at a server.
@@ -188,6 +168,12 @@ impl Home {
         let (data, database, store) =
             (config.data.clone(), config.database.clone(), config.store.clone());
         Self { data, database, store }
+    }
+
+    /// Whether several servers may work on it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.database.is_some() && self.store.is_some()
     }
 
     /// Whether a registry has ever been there.
@@ -211,18 +197,6 @@ impl Home {
         match &self.database {
             None => Database::open_beside(&self.data.join(DATABASE)).await,
             Some(settings) => Database::connect_beside(settings).await,
-        }
-    }
-
-    /// Makes the database this process's alone, where another machine may work on it, and waits so long for
-    /// another one to end.
-    pub(crate) async fn take_database(&self, most: Duration) -> Result<Option<Alone>, StartError> {
-        let Some(settings) = &self.database else { return Ok(None) };
-        let path = settings.place().to_owned();
-        match Alone::take(settings, most).await {
-            Ok(Some(alone)) => Ok(Some(alone)),
-            Ok(None) => Err(StartError::DatabaseInUse(path)),
-            Err(source) => Err(StartError::Database { path, source }),
         }
     }
 
@@ -261,7 +235,7 @@ pub(crate) async fn open_registry(
         let path = config.database.as_ref().map_or("", |settings| settings.place()).to_owned();
         StartError::Database { path, source }
     })?;
-    let objects = Objects::open(&Home::of(config), &database).await?;
+    let objects = open_objects(&Home::of(config), &database, &clock).await?;
     let objects = match config.durable {
         true => objects,
         false => {
@@ -269,7 +243,29 @@ pub(crate) async fn open_registry(
             objects.without_durability()
         }
     };
-    Ok((Registry::new(database, objects.store(), clock, config.settings), objects))
+    let registry = Registry::new(database, objects.store(), clock, config.settings);
+    registry.look_whether_read_only().await.map_err(failed(&Home::of(config)))?;
+    Ok((registry, objects))
+}
+
+/// Opens the objects, one server at a time: two that begin would take each other's first for a stranger's.
+async fn open_objects(
+    home: &Home,
+    database: &Database,
+    clock: &Clock,
+) -> Result<Objects, StartError> {
+    if !home.is_shared() {
+        return Objects::open(home, database).await;
+    }
+    let told = async || {
+        tracing::info!("another server begins on the same registry: waiting");
+        Ok::<(), metadata::Error>(())
+    };
+    let lease = Lease::wait_for(database, clock, Work::Start, told).await;
+    let lease = lease.map_err(failed(home))?;
+    let opened = Objects::open(home, database).await;
+    lease.end().await;
+    opened
 }
 
 /// Refuses what a restore has broken off in: whoever served that, or backed it up, would take it for all
@@ -315,8 +311,16 @@ async fn open_database(config: &Config) -> Result<Database, StartError> {
     Ok(database)
 }
 
+fn failed(home: &Home) -> impl FnOnce(metadata::Error) -> StartError {
+    let path = match &home.database {
+        Some(settings) => settings.place().to_owned(),
+        None => home.data.join(DATABASE).display().to_string(),
+    };
+    move |source| StartError::Database { path, source }
+}
+
 /// The clock that the rows' times are by: that of a database that others write too, else this machine's.
-async fn clock_of(database: &Database, clock: Clock) -> Result<Clock, metadata::Error> {
+pub(crate) async fn clock_of(database: &Database, clock: Clock) -> Result<Clock, metadata::Error> {
     // The first statement on a connection takes longer; and a time that is late is better than none.
     let _ = database.time().await?;
     Ok(match database.time().await? {

@@ -2,9 +2,9 @@
 
 use std::{net::IpAddr, path::Path, sync::Arc};
 
-use super::{DATABASE, Home, StartError, preparing};
+use super::{Home, StartError, failed, preparing};
 use crate::{
-    metadata::{self, Database, origin::Origin},
+    metadata::{Database, origin::Origin},
     storage::{
         Store,
         disk::DiskStore,
@@ -132,14 +132,6 @@ pub(crate) fn directory(data: &Path) -> Result<DiskStore, StartError> {
 
 async fn origin(home: &Home, database: &Database) -> Result<Option<Origin>, StartError> {
     database.origin().await.map_err(failed(home))
-}
-
-fn failed(home: &Home) -> impl FnOnce(metadata::Error) -> StartError {
-    let path = match &home.database {
-        Some(settings) => settings.place().to_owned(),
-        None => home.data.join(DATABASE).display().to_string(),
-    };
-    move |source| StartError::Database { path, source }
 }
 
 /// Sees to it that objects and rows are of one registry: others' would be taken for what is lost. Whether

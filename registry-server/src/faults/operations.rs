@@ -18,7 +18,7 @@ use super::Outcome;
 use crate::{
     authz::permit::Permit,
     metadata::upload::{Pusher, UploadId},
-    registry::{Error, Registry, content::Content, upload::Progress, verify},
+    registry::{Error, Registry, content::Content, manifest::AsOf, upload::Progress, verify},
     storage::{Draft, Location, Shares},
 };
 
@@ -116,7 +116,7 @@ async fn has_blob(registry: &Registry, repository: &str, digest: &Digest) -> Out
 async fn has(registry: &Registry, reference: &str) -> Outcome {
     registry
         .manifests
-        .find(&permit("app"), &tag(reference), &shares(registry).memory)
+        .find(&permit("app"), &tag(reference), AsOf::Now, &shares(registry).memory)
         .await
         .map(drop)
 }

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     metadata::{Database, postgres},
-    registry::{Error, Limits, Registry, Settings, gc},
+    registry::{Error, Limits, Registry, Settings, gc, manifest::AsOf},
 };
 
 /// How long it lasts by default.
@@ -333,7 +333,10 @@ impl Storm {
             look_at(registry, what).await;
             for Kept { repository, tag: name, digest, blobs } in &kept {
                 let memory = super::operations::shares(registry).memory;
-                let found = registry.manifests.find(&permit(repository), &tag(name), &memory).await;
+                let found = registry
+                    .manifests
+                    .find(&permit(repository), &tag(name), AsOf::Now, &memory)
+                    .await;
                 let found = found.unwrap_or_else(|error| panic!("{what}: {name}: {error:?}"));
                 assert_eq!(found.manifest.digest, *digest, "{what}: {name}");
                 for blob in blobs {

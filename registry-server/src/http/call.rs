@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     authz::{Denied, Reason, permit::Permit},
-    registry::{self, content::Content},
+    registry::content::Content,
     storage::Shares,
 };
 
@@ -67,8 +67,8 @@ impl Call<'_> {
         permit: &Permit,
         content: &mut Content,
     ) -> Answer {
-        if operation.writes() && self.app.registry.is_read_only() {
-            return Err(registry::Error::ReadOnly.into());
+        if operation.writes() {
+            self.app.registry.refuse_when_read_only()?;
         }
         match operation {
             Operation::ReadBlob { digest } => self.read_blob(permit, digest).await,

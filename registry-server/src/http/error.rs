@@ -313,6 +313,8 @@ fn domain(error: registry::Error) -> Row {
         | E::Abandoned
         | E::Busy(_)
         | E::WriterBusy
+        | E::TakenOver
+        | E::SwitchUnknown
         | E::Closing
         | E::DatabaseAway(_)
         | E::StoreAway(_) => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
@@ -336,7 +338,9 @@ fn domain(error: registry::Error) -> Row {
         E::RightsUnavailable
         | E::Busy(_)
         | E::WriterBusy
+        | E::TakenOver
         | E::Closing
+        | E::SwitchUnknown
         | E::DatabaseAway(_)
         | E::StoreAway(_) => {
             row = row.with_header(header::RETRY_AFTER, "2");

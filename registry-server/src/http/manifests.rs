@@ -10,7 +10,10 @@ use axum::{
 use berth_shared::reference::Reference;
 
 use super::{CONTENT_DIGEST, body::in_pieces, call::Call, created, error::Answer, value};
-use crate::{authz::permit::Permit, registry::content::Content};
+use crate::{
+    authz::permit::Permit,
+    registry::{content::Content, manifest::AsOf},
+};
 
 pub(super) const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 pub(super) const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -18,7 +21,9 @@ pub(super) const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 impl Call<'_> {
     pub(super) async fn read_manifest(&self, permit: &Permit, reference: &Reference) -> Answer {
         let memory = self.shares().memory;
-        let found = self.app.registry.manifests.find(permit, reference, &memory).await?;
+        let as_of = if self.is_head() { AsOf::Now } else { AsOf::Lately };
+        let manifests = &self.app.registry.manifests;
+        let found = manifests.find(permit, reference, as_of, &memory).await?;
         let manifest = Arc::clone(&found.manifest);
         let etag = format!("\"{}\"", manifest.digest);
         let (status, body) = if self.has_already(&etag) {

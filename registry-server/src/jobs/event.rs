@@ -151,6 +151,8 @@ mod tests {
             }),
         );
         step(Event::Held, json!({ "event": "held" }));
+        let what = "another server collects";
+        step(Event::Waiting { what: what.into() }, json!({ "event": "waiting", "what": what }));
     }
 
     #[test]

@@ -37,9 +37,7 @@ impl Job {
                 Outcome::Collected(registry.collector.collect_dry(events).await?)
             }
             Self::Collect { dry_run: false } => {
-                if registry.is_read_only() {
-                    return Err(Error::ReadOnly);
-                }
+                registry.refuse_when_read_only()?;
                 let summary = registry.collector.collect(events).await?;
                 maintenance::note_collection(&summary);
                 Outcome::Collected(summary)

@@ -10,6 +10,9 @@ use super::{
 };
 use crate::storage::{Dead, Location};
 
+/// How long whoever deletes objects may take for those that it has read of, in seconds.
+const SOON_SECS: i64 = 60;
+
 /// A place in the list of them: when one may be deleted, and where it lies, as it stands there.
 pub(crate) type Place = (UnixSeconds, String);
 
@@ -60,6 +63,27 @@ impl Database {
 }
 
 impl Transaction<'_> {
+    /// Lets objects last that were recorded before they were put. None may be deleted by now, or soon.
+    pub(super) async fn dig_up(
+        &mut self,
+        buried: &[Location],
+        now: UnixSeconds,
+    ) -> Result<(), Error> {
+        if buried.is_empty() {
+            return Ok(());
+        }
+        let statement = "DELETE FROM dead_objects WHERE due > $2 AND location IN
+             (SELECT value ->> 0 FROM json_each($1))";
+        let listed = List::of(buried.iter().map(|location| [location.as_str()]));
+        let found = self.run(statement, (listed, now + SOON_SECS)).await?;
+        if found == buried.len() as u64 {
+            return Ok(());
+        }
+        Err(Error::Unfit(
+            "it took longer than objects are kept that have no rows: try again".into(),
+        ))
+    }
+
     /// Records that no row owns the object any more, and that it may be deleted since `due`.
     pub(super) async fn bury(&mut self, dead: &Dead, due: UnixSeconds) -> Result<(), Error> {
         let Dead { location, received, state } = dead;

@@ -34,6 +34,12 @@ pub enum Error {
     /// The server of the database does not answer, or may not be written just now.
     #[error("the database does not answer, or cannot be written just now")]
     Away(#[source] sqlx::Error),
+    /// Nothing may be changed, whichever server is asked.
+    #[error("the registry is read-only for maintenance")]
+    ReadOnly,
+    /// Whether anything may be changed could not be seen for a while.
+    #[error("whether anything may be changed cannot be looked up")]
+    SwitchUnknown,
     /// The server of the database is not one that registries can be kept in.
     #[error("{0}")]
     Unfit(String),

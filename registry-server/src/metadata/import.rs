@@ -3,7 +3,7 @@
 use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
 
 use super::{Database, Error, blob::Received, manifest::NewManifest};
-use crate::storage::Dead;
+use crate::storage::{Dead, Location};
 
 /// A manifest or a tag, and what it needs.
 #[derive(Debug)]
@@ -17,18 +17,21 @@ pub(crate) struct Imported {
 }
 
 impl Database {
-    /// Writes the rows of all of them. Gives the objects that no row names any more.
+    /// Writes the rows of all of them. Gives the objects that no row names any more. Those that were
+    /// `buried` before they were put are to last from now on.
     ///
     /// # Errors
-    /// When a manifest requires what is missing: then nothing is stored.
+    /// When a manifest requires what is missing, or buried objects may be gone: then nothing is stored.
     pub(crate) async fn import(
         &self,
         imported: Vec<Imported>,
+        buried: Vec<Location>,
         now: UnixSeconds,
     ) -> Result<Vec<Dead>, Error> {
-        self.write(imported, move |tx, imported| {
+        self.write((imported, buried), move |tx, (imported, buried)| {
             Box::pin(async move {
                 let mut superfluous = Vec::new();
+                tx.dig_up(buried, now).await?;
                 for Imported { repository, blobs, links, manifest, tag } in imported {
                     for received in blobs {
                         superfluous.extend(tx.put_blob(received, now).await?);

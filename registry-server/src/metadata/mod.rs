@@ -20,6 +20,7 @@ mod faults;
 pub(crate) mod import;
 pub mod inventory;
 mod key;
+pub(crate) mod lease;
 mod list;
 mod lock;
 pub(crate) mod manifest;
@@ -34,6 +35,7 @@ pub(crate) mod repository;
 pub mod schema;
 mod sqlite;
 mod statement;
+pub(crate) mod switch;
 pub(crate) mod tag;
 pub(crate) mod totals;
 mod touch;
@@ -72,6 +74,9 @@ use writer::Writer;
 
 /// How long reading connections are waited for when the database closes.
 const CLOSE_TIME: Duration = Duration::from_millis(500);
+
+/// How long a server of the database may take to say that it is there.
+const CHECK_TIME: Duration = Duration::from_secs(2);
 
 /// What the cache keeps.
 #[derive(Debug, Clone)]
@@ -213,7 +218,15 @@ impl Database {
         if has_ended {
             return Err(Error::Closed);
         }
-        self.reader().await?.run("SELECT 1", ()).await.map(drop)
+        let asked = async { self.reader().await?.run("SELECT 1", ()).await.map(drop) };
+        match &self.engine {
+            Engine::Sqlite { .. } => asked.await,
+            // A balancer that asks has others to go to.
+            Engine::Postgres(_) => {
+                let answer = timeout(CHECK_TIME, asked).await;
+                answer.unwrap_or_else(|_| Err(Error::Away(postgres::no_answer())))
+            }
+        }
     }
 
     /// Closes all connections: when this returns, nothing of the database is open, and all of it is

@@ -15,6 +15,8 @@ use super::{
     Cache, Error, Transaction, Turns,
     connection::Connection,
     postgres::{Connections, Settings, is_repeated, no_answer},
+    switch::Switch,
+    transaction::Extent,
     writer::Work,
 };
 
@@ -55,6 +57,7 @@ pub(super) struct Writer {
     turns: Turns,
     /// All who write, the server itself among them.
     places: Arc<Semaphore>,
+    switch: Arc<Switch>,
     cache: Arc<Cache>,
 }
 
@@ -63,12 +66,13 @@ impl Writer {
     pub(super) fn new(pool: PgPool, settings: &Settings, most: usize, cache: Arc<Cache>) -> Self {
         let (turns, places) = (Turns::new("WRITES_MAX", most), Arc::new(Semaphore::new(most)));
         let (answer_time, settings) = (settings.answer_time(), Arc::new(settings.clone()));
-        Self { pool, settings, answer_time, turns, places, cache }
+        let switch = Arc::default();
+        Self { pool, settings, answer_time, turns, places, switch, cache }
     }
 
-    /// Runs `work` in a transaction, again where others stood in its way. What has begun comes to its
-    /// end, also when whoever asked has left.
-    pub(super) async fn write<G, T, W>(&self, given: G, work: W) -> Result<T, Error>
+    /// Runs `work`, again where others stood in its way. What has begun comes to its end, also when
+    /// whoever asked has left.
+    pub(super) async fn write<G, T, W>(&self, given: G, work: W, extent: Extent) -> Result<T, Error>
     where
         G: Send + Sync + 'static,
         T: Send + 'static,
@@ -79,21 +83,26 @@ impl Writer {
         let this = self.clone();
         let written = tokio::spawn(async move {
             let _held: (_, OwnedSemaphorePermit) = (turn, place);
-            this.write_until_done(&given, &work).await
+            this.write_until_done(&given, &work, extent).await
         });
         written.await.map_err(|_| Error::Closed)?
     }
 
-    async fn write_until_done<G, T, W: Work<G, T>>(&self, given: &G, work: &W) -> Result<T, Error> {
+    async fn write_until_done<G, T, W: Work<G, T>>(
+        &self,
+        given: &G,
+        work: &W,
+        extent: Extent,
+    ) -> Result<T, Error> {
         for _ in 1..TRIES_MAX {
-            let done = self.write_once(given, work).await;
+            let done = self.write_once(given, work, extent).await;
             let Err(error) = &done else { return done };
             let Some(state) = repeated(error) else { return done };
             counter!("berth_database_repeats_total", "sqlstate" => state).increment(1);
             tracing::debug!(%error, "a write met another and is repeated");
             sleep(Duration::from_millis(fastrand::u64(WAIT_MILLIS))).await;
         }
-        match self.write_once(given, work).await {
+        match self.write_once(given, work, extent).await {
             Err(error) if repeated(&error).is_some() => {
                 tracing::warn!(
                     error = chain(&error),
@@ -105,9 +114,17 @@ impl Writer {
         }
     }
 
-    async fn write_once<G, T, W: Work<G, T>>(&self, given: &G, work: &W) -> Result<T, Error> {
+    async fn write_once<G, T, W: Work<G, T>>(
+        &self,
+        given: &G,
+        work: &W,
+        extent: Extent,
+    ) -> Result<T, Error> {
         let mut connection = self.pool.acquire().await.map_err(Error::of_postgres)?;
-        let done = self.write_on(&mut connection, given, work).await;
+        let done = match extent {
+            Extent::One => self.work_on(&mut connection, given, work).await,
+            Extent::Several => self.write_on(&mut connection, given, work).await,
+        };
         match done {
             // Whether its transaction has ended, nobody knows.
             Err(Error::Away(_)) => connection.close_on_drop(),
@@ -122,21 +139,41 @@ impl Writer {
         given: &G,
         work: &W,
     ) -> Result<T, Error> {
+        self.switch.check()?;
         let mut begun = self.answer(connection.begin()).await?;
         let mut stale = Vec::new();
         let within = Connection::Postgres(&mut begun, self.answer_time);
         let done = work(&mut Transaction { connection: within, stale: &mut stale }, given).await;
         // What is not committed is rolled back when the connection is used again, or with it.
         let done = done?;
+        self.switch.check()?;
         let committed = self.answer(begun.commit()).await;
         // Before anybody hears of the commit, and whatever became of it.
         self.cache.invalidate(&stale);
         committed.map(|()| done)
     }
 
+    async fn work_on<G, T, W: Work<G, T>>(
+        &self,
+        connection: &mut PgConnection,
+        given: &G,
+        work: &W,
+    ) -> Result<T, Error> {
+        let mut stale = Vec::new();
+        let within = Connection::Postgres(connection, self.answer_time);
+        let done = work(&mut Transaction { connection: within, stale: &mut stale }, given).await;
+        self.cache.invalidate(&stale);
+        done
+    }
+
     async fn answer<T>(&self, asked: impl Future<Output = sqlx::Result<T>>) -> Result<T, Error> {
         let answer = timeout(self.answer_time, asked).await;
         answer.unwrap_or_else(|_| Err(no_answer())).map_err(Error::of_postgres)
+    }
+
+    /// Whether nothing may be changed. Work in a transaction keeps to it until its commit begins.
+    pub(super) fn switch(&self) -> &Arc<Switch> {
+        &self.switch
     }
 
     /// What it is connected by.

@@ -1,6 +1,8 @@
 //! How much there is of everything, counted in pages by key: whoever else reads waits for a page
 //! and not for a table.
 
+use berth_shared::clock::UnixSeconds;
+use serde::{Deserialize, Serialize};
 use sqlx::AssertSqlSafe;
 
 use super::{
@@ -14,7 +16,7 @@ use super::{
 const PAGE: u32 = 10_000;
 
 /// How much there is of everything.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Totals {
     pub(crate) repositories: u64,
     pub(crate) manifests: u64,
@@ -24,7 +26,7 @@ pub(crate) struct Totals {
 }
 
 /// How much there is of blobs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BlobTotals {
     pub(crate) count: u64,
     /// Of all of them, each counted once.
@@ -44,6 +46,28 @@ impl Database {
             uploads: self.count::<String>("uploads", "id", "$2").await?,
             blobs: self.count_blobs().await?,
         })
+    }
+
+    /// What one of several servers has counted for all, and when.
+    pub(crate) async fn kept_totals(&self) -> Result<Option<(UnixSeconds, Totals)>, Error> {
+        let statement = "SELECT at, counted FROM totals WHERE id = 1";
+        let kept: Option<(UnixSeconds, String)> =
+            self.reader().await?.optional(statement, ()).await?;
+        // What another version wrote may say something else, and is counted anew.
+        Ok(kept.and_then(|(at, text)| Some((at, serde_json::from_str(&text).ok()?))))
+    }
+
+    /// Keeps what was counted, for all servers.
+    pub(crate) async fn keep_totals(&self, totals: Totals, now: UnixSeconds) -> Result<(), Error> {
+        let counted = serde_json::to_string(&totals).unwrap_or_default();
+        self.write_one(counted, move |tx, counted| {
+            Box::pin(async move {
+                let statement = "INSERT INTO totals (id, at, counted) VALUES (1, $1, $2)
+                     ON CONFLICT (id) DO UPDATE SET at = excluded.at, counted = excluded.counted";
+                tx.run(statement, (now, counted)).await.map(drop)
+            })
+        })
+        .await
     }
 
     /// Counts the repositories.

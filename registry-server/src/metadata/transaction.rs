@@ -2,6 +2,15 @@
 
 use super::{connection::Connection, key::Key};
 
+/// How many statements work makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// One, which the server commits by itself.
+    One,
+    /// As many as it likes, in a transaction.
+    Several,
+}
+
 /// What work on the database gets: a connection inside a transaction, and a list of what the
 /// commit makes stale.
 pub(super) struct Transaction<'c> {

@@ -11,6 +11,7 @@ use crate::storage::{self, Draft, is_random_hex, random_hex};
 use berth_shared::{
     claimant::Claimant, clock::UnixSeconds, digest::Algorithm, name::RepositoryName,
 };
+use sqlx::AssertSqlSafe;
 
 /// The text is no id of an upload session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +72,7 @@ pub(crate) struct Upload {
     pub(crate) pusher: Pusher,
     /// What was received.
     pub(crate) draft: Draft,
-    /// The fence: who recorded last may record and commit.
+    /// The fence: who claimed or recorded last may record and commit.
     pub(crate) claim: u64,
     pub(crate) algorithm: Algorithm,
     /// The state of the hash over what was received.
@@ -100,6 +101,28 @@ impl Database {
                     claim, algorithm, hash_state, started
              FROM uploads WHERE id = $1 AND touched >= $2";
         self.reader().await?.optional(statement, (id, idle_since)).await
+    }
+
+    /// The session of whoever began it in the repository, for a request that goes on with it: who worked
+    /// on it before records and commits nothing any more.
+    pub(crate) async fn claim_upload(
+        &self,
+        id: &UploadId,
+        (repository, subject): (&RepositoryName, &str),
+        idle_since: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Result<Option<Upload>, Error> {
+        let whose = (id.clone(), repository.clone(), subject.to_owned());
+        self.write_one(whose, move |tx, (id, repository, subject)| {
+            Box::pin(async move {
+                let statement = "UPDATE uploads SET claim = claim + 1, touched = $5
+                     WHERE id = $1 AND repository = $2 AND subject = $3 AND touched >= $4
+                     RETURNING id, repository, subject, pusher, location, received, draft AS state,
+                               claim, algorithm, hash_state, started";
+                tx.optional(statement, (id, repository, subject, idle_since, now)).await
+            })
+        })
+        .await
     }
 
     /// Up to `limit` sessions behind the id `last` that were last touched before `idle_since`: each
@@ -173,15 +196,17 @@ impl Database {
         upload: &mut Upload,
         now: UnixSeconds,
     ) -> Result<bool, Error> {
-        let write =
-            self.write(upload.clone(), move |tx, Upload { id, claim, draft, hash_state, .. }| {
+        let write = self.write_one(
+            upload.clone(),
+            move |tx, Upload { id, claim, draft, hash_state, .. }| {
                 Box::pin(async move {
                     let statement = "UPDATE uploads SET received = $3, draft = $4, hash_state = $5,
                              touched = $6, claim = claim + 1 WHERE id = $1 AND claim = $2";
                     let Draft { received, state, .. } = draft;
                     tx.run(statement, (id, claim, received, state, hash_state, now)).await
                 })
-            });
+            },
+        );
         let recorded = write.await?;
         upload.claim += recorded;
         Ok(recorded > 0)
@@ -211,14 +236,16 @@ impl Database {
         .await
     }
 
-    /// Drops all sessions, what was to be deleted, and whose objects they were: what a copy cannot go
-    /// on with.
+    /// Drops all sessions, what was to be deleted, whose objects they were, and what servers say to each
+    /// other: what a copy cannot go on with.
     pub(crate) async fn forget_uploads(&self) -> Result<(), Error> {
         self.write((), |tx, ()| {
             Box::pin(async move {
                 tx.run("DELETE FROM uploads", ()).await?;
-                tx.run("DELETE FROM dead_objects", ()).await?;
-                tx.run("DELETE FROM state", ()).await.map(drop)
+                for table in ["dead_objects", "state", "leases", "totals"] {
+                    tx.run(AssertSqlSafe(format!("DELETE FROM {table}")), ()).await?;
+                }
+                Ok(())
             })
         })
         .await

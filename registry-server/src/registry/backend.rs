@@ -11,9 +11,13 @@ use berth_shared::{
 };
 use tokio::sync::Semaphore;
 
-use super::{Error, Settings};
+use super::{
+    Error, Settings,
+    event::{Event, Events},
+    lease::{Lease, Work},
+};
 use crate::{
-    metadata::{self, Asker, Database, Key, blob::Blob},
+    metadata::{self, Asker, Database, Key, blob::Blob, lease::Kind, switch::Switch},
     storage::{self, Dead, Location, Store},
 };
 
@@ -75,12 +79,49 @@ impl Backend {
 
     /// Whether nothing may be changed.
     pub(super) fn is_read_only(&self) -> bool {
-        self.settings.load().read_only
+        self.refuse_when_read_only().is_err()
+    }
+
+    /// Whether other servers may work on the same registry.
+    pub(super) fn is_shared(&self) -> bool {
+        self.database.connections().is_some() && !self.store.is_local()
+    }
+
+    /// The right to do work that one server does at a time, when it has the turn.
+    pub(super) async fn lease(&self, work: Work, events: &Events) -> Result<Lease, Error> {
+        if !self.is_shared() {
+            return Ok(Lease::of_one());
+        }
+        let what = "another server does this".to_owned();
+        let told = async || events.say(Event::Waiting { what }).await;
+        Lease::wait_for(&self.database, &self.clock, work, told).await
+    }
+
+    /// The same, where no other does the work and none has come to its end with it for so long.
+    pub(super) async fn lease_due(
+        &self,
+        work: Work,
+        every: Duration,
+    ) -> Result<Option<Lease>, Error> {
+        if !self.is_shared() {
+            return Ok(Some(Lease::of_one()));
+        }
+        Ok(Lease::take(&self.database, &self.clock, work, self.before(every)).await?)
+    }
+
+    /// Whether another process keeps stored objects from being deleted. To be asked when the rows are gone
+    /// and before the objects are: whoever holds them looks at the rows behind that.
+    pub(super) async fn is_held(&self) -> Result<bool, Error> {
+        Ok(self.is_shared() && self.database.has_lease(Kind::Hold, self.clock.now()).await?)
     }
 
     /// Whoever makes the registry read-only counts on it that nothing changes from then on.
     pub(crate) fn refuse_when_read_only(&self) -> Result<(), Error> {
-        if self.is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
+        let switch = self.database.switch();
+        if self.settings.load().read_only || switch.is_some_and(Switch::is_set) {
+            return Err(Error::ReadOnly);
+        }
+        if switch.is_some_and(Switch::is_unknown) { Err(Error::SwitchUnknown) } else { Ok(()) }
     }
 
     pub(super) async fn refuse_when_full(&self) -> Result<(), Error> {

@@ -114,6 +114,11 @@ pub enum Event {
     },
     /// Nothing stored is deleted until the asker hangs up.
     Held,
+    /// The work has to wait.
+    Waiting {
+        /// For what.
+        what: String,
+    },
 }
 
 /// Where long work tells what it does. It stops when nobody listens any more.

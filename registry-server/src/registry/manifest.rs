@@ -53,6 +53,15 @@ impl Found {
     }
 }
 
+/// As of when a manifest is asked for. Where other servers delete too, what was read a moment ago may be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AsOf {
+    /// Now: who is told that it is here goes on as if it were.
+    Now,
+    /// A moment ago, for who reads it.
+    Lately,
+}
+
 /// The manifests of all repositories; clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Manifests {
@@ -70,10 +79,13 @@ impl Manifests {
         &self,
         permit: &Permit,
         reference: &Reference,
+        as_of: AsOf,
         memory: &Share,
     ) -> Result<Found, Error> {
         let repository = permit.repository();
-        let found = match self.backend.database.manifest_in_memory(repository, reference) {
+        let may_be_kept = as_of == AsOf::Lately || !self.backend.is_shared();
+        let kept = self.backend.database.manifest_in_memory(repository, reference);
+        let found = match kept.filter(|_| may_be_kept) {
             Some(manifest) => Found { manifest, room: None },
             None => self.read_stored(repository, reference, memory).await?,
         };
@@ -142,6 +154,7 @@ impl Manifests {
             Reference::Tag(tag) => vec![tag.clone()],
             Reference::Digest(_) => tags,
         };
+        self.backend.refuse_when_read_only()?;
         self.backend.database.put_manifest(permit.repository(), new, tagged, now).await?;
         Ok(pushed)
     }

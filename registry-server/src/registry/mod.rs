@@ -10,6 +10,7 @@ pub mod delete;
 pub mod event;
 pub mod gc;
 pub(crate) mod hash;
+pub(crate) mod lease;
 pub(crate) mod list;
 pub(crate) mod manifest;
 pub(crate) mod manifest_content;
@@ -24,7 +25,7 @@ use std::{sync::Arc, time::Duration};
 
 use berth_shared::{
     claimant::Claimant,
-    clock::Clock,
+    clock::{Clock, UnixSeconds},
     digest::{Digest, InvalidDigest},
     name::RepositoryName,
     serve::budget::{Budget, Busy},
@@ -32,13 +33,20 @@ use berth_shared::{
 };
 
 use crate::{
-    metadata::{self, Database, totals::Totals, upload::InvalidUploadId},
+    metadata::{
+        self, Database,
+        lease::Kind,
+        switch::{Eye, Switch},
+        totals::Totals,
+        upload::InvalidUploadId,
+    },
     storage::{self, Shares, Store},
 };
 use backend::Backend;
 use blob::Blobs;
 use delete::Deletion;
 use gc::Collector;
+use lease::{Lease, Sign, Work};
 use list::Lists;
 use manifest::Manifests;
 use matching::Matching;
@@ -49,6 +57,9 @@ use verify::Verifier;
 /// Files that blobs are read from at once, unless the system has fewer to give. A client has a
 /// quarter.
 pub(crate) const BLOB_FILES_MAX: usize = 4096;
+
+/// How long what one of several servers has counted is told by all, in seconds.
+const TOTALS_KEPT_SECS: i64 = 60 * 60;
 
 /// What can be changed while the registry runs.
 #[derive(Debug, Clone, Copy)]
@@ -204,6 +215,12 @@ pub enum Error {
     /// Nothing may be changed at the moment.
     #[error("the registry is read-only for maintenance: pulls go on, push again later")]
     ReadOnly,
+    /// It is not known whether anything may be changed.
+    #[error("whether pushes are taken cannot be looked up just now: try again in a few seconds")]
+    SwitchUnknown,
+    /// Another server does the work by now.
+    #[error("stopped, since another server may have taken the work over")]
+    TakenOver,
     /// Nobody listens to long work any more.
     #[error("stopped, since nobody waits for it any more")]
     Abandoned,
@@ -242,6 +259,8 @@ impl From<metadata::Error> for Error {
             metadata::Error::TooManyLookups(busy) => Self::Busy(busy),
             metadata::Error::Closed => Self::Closing,
             error if error.passes() => Self::DatabaseAway(error),
+            metadata::Error::ReadOnly => Self::ReadOnly,
+            metadata::Error::SwitchUnknown => Self::SwitchUnknown,
             metadata::Error::Missing(digests) => Self::ManifestReferencesUnknown(digests),
             error => Self::Metadata(error),
         }
@@ -335,10 +354,54 @@ impl Registry {
         self.backend.database.connections().is_some()
     }
 
+    /// What looks whether nothing may be changed, where several servers are told so.
+    pub(crate) fn eye(&self) -> Option<Eye> {
+        self.backend.database.eye().filter(|_| self.is_shared())
+    }
+
     /// Whether nothing may be changed.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.backend.is_read_only()
+    }
+
+    /// Refuses whoever would change something, when nothing may be.
+    pub(crate) fn refuse_when_read_only(&self) -> Result<(), Error> {
+        self.backend.refuse_when_read_only()
+    }
+
+    /// Whether other servers may work on the same registry.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.backend.is_shared()
+    }
+
+    /// Looks whether nothing may be changed, where the database says so to several servers.
+    pub(crate) async fn look_whether_read_only(&self) -> Result<(), metadata::Error> {
+        if self.is_shared() {
+            self.backend.database.read_only_since().await?;
+        }
+        Ok(())
+    }
+
+    /// Shows others that a process works on the registry that shares it; `None` where one has it alone.
+    pub(crate) async fn show_presence(&self) -> Result<Option<Sign>, metadata::Error> {
+        let Backend { database, clock, .. } = &self.backend;
+        // Before it is looked for the other, who looks for this when it has taken the registry.
+        let presence = Sign::show(Kind::Presence, database, clock).await?;
+        if database.is_anybodys_alone().await? {
+            presence.end().await;
+            return Ok(None);
+        }
+        Ok(Some(presence))
+    }
+
+    /// Lets nothing be changed by this process any more.
+    pub(crate) fn give_up(&self) {
+        self.set_read_only(true);
+        if let Some(switch) = self.backend.database.switch() {
+            switch.give_up();
+        }
     }
 
     /// Lets nothing be changed, or lets it again.
@@ -352,13 +415,32 @@ impl Registry {
     /// Which of them does not.
     pub async fn check(&self) -> Result<(), Error> {
         self.backend.database.check().await?;
+        if self.backend.database.switch().is_some_and(Switch::is_unknown) {
+            return Err(Error::SwitchUnknown);
+        }
         self.backend.store.free_bytes().await?;
         Ok(())
     }
 
-    /// Counts what is stored.
-    pub(crate) async fn totals(&self) -> Result<Totals, Error> {
-        Ok(self.backend.database.totals().await?)
+    /// Counts what is stored. Of several servers one does so now and then, for all: `None` while it does so
+    /// for the first time.
+    pub(crate) async fn totals(&self) -> Result<Option<Totals>, Error> {
+        let Backend { database, clock, .. } = &self.backend;
+        if !self.backend.is_shared() {
+            return Ok(Some(database.totals().await?));
+        }
+        let kept = database.kept_totals().await?;
+        if let Some((at, totals)) = kept
+            && clock.now() - at < TOTALS_KEPT_SECS
+        {
+            return Ok(Some(totals));
+        }
+        let lease = Lease::take(database, clock, Work::Totals, UnixSeconds::MAX).await?;
+        let Some(lease) = lease else { return Ok(kept.map(|(_, totals)| totals)) };
+        let totals = database.totals().await?;
+        database.keep_totals(totals, clock.now()).await?;
+        lease.done(clock.now()).await;
+        Ok(Some(totals))
     }
 
     #[cfg(test)]

@@ -16,6 +16,7 @@ use super::{
     event::{Event, Events},
     gc::millis,
     hash::Hasher,
+    lease::{Lease, Work},
 };
 use crate::{
     metadata::{
@@ -107,10 +108,12 @@ impl Verifier {
         events: &'r Events,
     ) -> BoxFuture<'r, Result<Summary, Error>> {
         Box::pin(async move {
-            if options.repair && self.backend.is_read_only() {
-                return Err(Error::ReadOnly);
+            if options.repair {
+                self.backend.refuse_when_read_only()?;
             }
-            let mut verification = Verification::new(self, options, events).await?;
+            // By the clock it may take hours, and both may be done at once.
+            let lease = Lease::of_one();
+            let mut verification = Verification::new(self, options, lease, events).await?;
             verification.manifests().await?;
             verification.incomplete_tags().await?;
             verification.blobs(None).await?;
@@ -118,20 +121,23 @@ impl Verifier {
             if may_search && !verification.unsound.is_empty() {
                 verification.search_orphans().await?;
             }
-            Ok(verification.finish())
+            Ok(verification.finish().await)
         })
     }
 
-    /// Hashes what has not been hashed for as long as the settings say.
+    /// Hashes what has not been hashed for as long as the settings say, unless another server does.
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
     pub async fn verify_due(&self, events: &Events) -> Result<Summary, Error> {
-        let mut verification = Verification::new(self, Options::default(), events).await?;
+        let Some(lease) = self.backend.lease_due(Work::Verification, Duration::ZERO).await? else {
+            return Ok(Summary::default());
+        };
+        let mut verification = Verification::new(self, Options::default(), lease, events).await?;
         if let Some(every) = self.backend.settings().verification.every {
             verification.blobs(Some(self.backend.before(every))).await?;
         }
-        Ok(verification.finish())
+        Ok(verification.finish().await)
     }
 }
 
@@ -139,6 +145,7 @@ struct Verification {
     backend: Backend,
     database: Database,
     maintenance: Arc<tokio::sync::Mutex<()>>,
+    lease: Lease,
     events: Events,
     repair: bool,
     pace: Pace,
@@ -151,7 +158,12 @@ struct Verification {
 }
 
 impl Verification {
-    async fn new(verifier: &Verifier, options: Options, events: &Events) -> Result<Self, Error> {
+    async fn new(
+        verifier: &Verifier,
+        options: Options,
+        lease: Lease,
+        events: &Events,
+    ) -> Result<Self, Error> {
         let Verifier { backend, maintenance } = verifier.clone();
         let rate =
             options.bytes_per_sec_max.unwrap_or(backend.settings().verification.bytes_per_sec_max);
@@ -160,6 +172,7 @@ impl Verification {
             database: backend.database.clone(),
             backend,
             maintenance,
+            lease,
             events: events.clone(),
             repair: options.repair,
             pace: Pace::new(rate),
@@ -186,7 +199,8 @@ impl Verification {
         }
     }
 
-    fn finish(mut self) -> Summary {
+    async fn finish(mut self) -> Summary {
+        self.lease.end().await;
         self.done.millis = millis(self.started.elapsed());
         self.done
     }
@@ -233,6 +247,7 @@ impl Verification {
     async fn page(&mut self, page: Rows<Checked, Blob>) -> Result<(), Error> {
         let (blobs, _) = self.events.readable(page, unreadable_blob).await?;
         for blob in &blobs {
+            self.lease.check()?;
             let found = match self.look_at(blob, &blob.location).await {
                 Ok(found) => found,
                 Err(Error::Store(error)) => {
@@ -332,9 +347,7 @@ impl Verification {
     }
 
     async fn put_right(&mut self, blob: &Blob, sound: &Location, how: &str) -> Result<(), Error> {
-        if self.backend.is_read_only() {
-            return Err(Error::ReadOnly);
-        }
+        self.backend.refuse_when_read_only()?;
         if self.database.repair(blob, sound, self.backend.clock.now()).await? {
             self.done.repaired += 1;
             let event = Event::Repaired { digest: blob.digest.clone(), how: how.to_owned() };

@@ -14,7 +14,7 @@ use crate::{
     authz::permit::Permit,
     faults::{listening, operations::shares, sound},
     metadata::{Database, upload::UploadId},
-    registry::content::Content,
+    registry::{content::Content, manifest::AsOf},
 };
 
 const OBJECTS: [(&str, &str); 3] = [
@@ -49,7 +49,11 @@ async fn what_version_4_stored_is_pulled_and_its_session_goes_on() {
     let andrew = Permit::of(Subject::User("andrew".parse().unwrap()), repository);
     let memory = shares(&registry).memory;
     for tag in ["v1", "list"] {
-        let found = registry.manifests.find(&andrew, &tag.parse().unwrap(), &memory).await.unwrap();
+        let found = registry
+            .manifests
+            .find(&andrew, &tag.parse().unwrap(), AsOf::Lately, &memory)
+            .await
+            .unwrap();
         assert!(!found.bytes(&memory).await.unwrap().is_empty(), "{tag}");
     }
     let layer = Algorithm::Sha256.digest(OBJECTS[2].1.as_bytes());

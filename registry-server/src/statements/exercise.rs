@@ -14,9 +14,18 @@ use crate::{
         },
         sound,
     },
-    metadata::{Database, repository::RepositoryId},
+    metadata::{Database, lease::Kind, repository::RepositoryId, upload::UploadId},
     reach::Reach,
-    registry::{Error, Registry, event::Events, list::PageRequest, upload::Progress, verify},
+    registry::{
+        Error, Registry,
+        event::Events,
+        lease::{Lease, Sign, Work},
+        list::PageRequest,
+        manifest::AsOf,
+        upload::Progress,
+        verify,
+    },
+    storage::{Dead, Location},
     transfer,
 };
 use berth_shared::{
@@ -57,6 +66,7 @@ pub(super) async fn everything() {
     operations::put(&registry, &tag("list"), index()).await.unwrap();
     read(&registry).await;
     touch(&registry, &clock).await;
+    share(registry.database(), &clock).await;
     damage_and_repair(&registry, directory.path(), &clock).await;
     operations::litter(&registry, &clock).await.unwrap();
     move_about(&registry, directory.path(), &clock).await;
@@ -91,6 +101,36 @@ async fn name_much() {
         assert_eq!(missing, all);
     }
     registry.database().close().await;
+}
+
+/// What servers say to each other that share a registry.
+async fn share(database: &Database, clock: &Clock) {
+    let lease = Lease::take(database, clock, Work::Totals, UnixSeconds::MAX).await.unwrap();
+    database.keep_totals(database.totals().await.unwrap(), clock.now()).await.unwrap();
+    assert_eq!(
+        database.kept_totals().await.unwrap(),
+        Some((clock.now(), database.totals().await.unwrap()))
+    );
+    lease.unwrap().done(clock.now()).await;
+    let hold = Sign::show(Kind::Hold, database, clock).await.unwrap();
+    assert!(database.has_lease(Kind::Hold, clock.now()).await.unwrap());
+    hold.end().await;
+    let name = Kind::Presence.name("one".to_owned());
+    assert!(!database.keep_lease(&name, clock.now(), clock.now()).await.unwrap());
+    database.name_origin("one".to_owned()).await.unwrap();
+    database.set_read_only(Some(clock.now())).await.unwrap();
+    assert_eq!(database.read_only_since().await.unwrap(), Some(clock.now()));
+    let location = Location::fresh().unwrap();
+    let buried = Dead::of(location.clone(), 1);
+    database.bury_all(vec![buried], clock.now() + 1000).await.unwrap();
+    database.import(Vec::new(), vec![location.clone()], clock.now()).await.unwrap();
+    // It may be gone by now.
+    database.import(Vec::new(), vec![location], clock.now()).await.unwrap_err();
+    let id = UploadId::fresh().unwrap();
+    let app = permit("app");
+    let whose = (app.repository(), app.subject().claim());
+    let claimed = database.claim_upload(&id, whose, clock.now(), clock.now()).await.unwrap();
+    assert!(claimed.is_none());
 }
 
 async fn read(registry: &Registry) {
@@ -136,7 +176,13 @@ async fn touch(registry: &Registry, clock: &Clock) {
     let app = permit("app");
     registry.blobs.find_sound(&app, &digest_of(&BLOB)).await.unwrap();
     let image = tag(digest_of(&image()).as_str());
-    drop(registry.manifests.find(&app, &image, &shares(registry).memory).await.unwrap());
+    drop(
+        registry
+            .manifests
+            .find(&app, &image, AsOf::Lately, &shares(registry).memory)
+            .await
+            .unwrap(),
+    );
 }
 
 async fn damage_and_repair(registry: &Registry, root: &Path, clock: &Clock) {
@@ -185,7 +231,8 @@ async fn move_about(registry: &Registry, root: &Path, clock: &Clock) {
     let to = |name: &str| elsewhere.path().join(name);
     let home = |data: &Path| Home { data: data.to_owned(), database: None, store: None };
     listening(async |events| {
-        transfer::export::export(home(root), app.clone(), None, to("layout"), events).await
+        transfer::export::export(home(root), app.clone(), None, to("layout"), clock.clone(), events)
+            .await
     })
     .await
     .unwrap();

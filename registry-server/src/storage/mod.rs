@@ -274,6 +274,17 @@ pub trait ObjectWriter: Send {
     /// anything else is done with it, by which not a byte more counts.
     async fn append(&mut self, chunks: Vec<Bytes>) -> Result<Option<Draft>, Error>;
 
+    /// The first mark behind `least` bytes up to which it can be recorded while it grows on; `None` where it is
+    /// recorded when it rests.
+    fn mark(&self, _least: u64) -> Option<u64> {
+        None
+    }
+
+    /// What has to be recorded for that much of it to count, once it is durable up to such a mark.
+    fn up_to(&self, _mark: u64) -> Option<Draft> {
+        None
+    }
+
     /// Whether it may stay as it is while nothing comes: a file, where one may stay open, and what is in
     /// memory, where the pusher has room for that.
     fn may_rest(&mut self, may_stay_open: bool, room: Option<&RoomShare>) -> bool;

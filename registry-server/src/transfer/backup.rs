@@ -59,7 +59,7 @@ pub async fn backup(
     events: Events,
 ) -> Result<Summary, Error> {
     let started = Instant::now();
-    let mut quiet = Quiet::over(&home).await?;
+    let mut quiet = Quiet::over(&home, &clock).await?;
     let data = &home.data;
     let (directory, _lock) = Directory::to_write(&to)?;
     // Removed at the end, where it has not become the backup's by then.
@@ -101,6 +101,7 @@ pub async fn backup(
     for shard in 0..=u8::MAX {
         blobs.objects.remove_partial(shard).await?;
     }
+    quiet.end().await;
     let BlobTotals { count, bytes, damaged: missing } = blobs.done;
     Ok(Summary { blobs: count, bytes, missing, millis: millis(started.elapsed()), ..done })
 }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use berth_shared::{
+    clock::Clock,
     digest::Digest,
     files::{make_anew, rename},
     name::RepositoryName,
@@ -72,10 +73,11 @@ pub async fn export(
     repository: RepositoryName,
     reference: Option<Reference>,
     to: PathBuf,
+    clock: Clock,
     events: Events,
 ) -> Result<Summary, Error> {
     let started = Instant::now();
-    let _quiet = Quiet::over(&home).await?;
+    let quiet = Quiet::over(&home, &clock).await?;
     let database = home.open_beside().await?;
     let objects = Objects::beside(&home, &database).await?;
     let mut export = Export {
@@ -96,6 +98,7 @@ pub async fn export(
     export.write_blobs(&layout).await?;
     export.write_manifests(&images, &mut layout)?;
     layout.save()?;
+    quiet.end().await;
     export.done.millis = registry::gc::millis(started.elapsed());
     Ok(export.done)
 }

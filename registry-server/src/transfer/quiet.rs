@@ -1,19 +1,19 @@
-//! What keeps stored objects in place while they are copied: a running server's word, or where
-//! none runs the lock on its data directory.
+//! What keeps stored objects in place while they are copied: a running server's word, where none runs the
+//! lock on its data directory, and where several servers share a registry a word in its database.
 
 use std::{fs::File, path::Path};
 
-use berth_shared::telemetry::chain;
+use berth_shared::{clock::Clock, telemetry::chain};
 
 use super::error::Error;
 use crate::{
-    data::{CONTROL_SOCKET, ENDING_TIME, Home, StartError, lock},
+    data::{CONTROL_SOCKET, ENDING_TIME, Home, StartError, clock_of, lock},
     jobs::{
         Job,
         event::{Outcome, Tale, Told},
     },
-    metadata::postgres::Alone,
-    registry::event::Event,
+    metadata::{lease::Kind, postgres::Alone},
+    registry::{event::Event, lease::Sign},
 };
 
 /// As long as this is kept, no stored object is deleted.
@@ -22,6 +22,8 @@ pub(super) enum Quiet {
     Alone { _lock: File, _database: Option<Alone> },
     /// The server deletes nothing until it tells something else.
     Held(Tale<Outcome>),
+    /// No server deletes anything for a while, which is said again and again.
+    Shared(Sign),
 }
 
 impl Quiet {
@@ -29,8 +31,13 @@ impl Quiet {
     ///
     /// # Errors
     /// When it holds no registry, or its server does not answer.
-    pub(super) async fn over(home: &Home) -> Result<Self, Error> {
+    pub(super) async fn over(home: &Home, clock: &Clock) -> Result<Self, Error> {
         let data = &home.data;
+        if home.is_shared() {
+            let database = home.open_beside().await?;
+            let clock = clock_of(&database, clock.clone()).await?;
+            return Ok(Self::Shared(Sign::show(Kind::Hold, &database, &clock).await?));
+        }
         if !home.has_registry() {
             let data = data.display();
             return Err(Error::Refused(format!("{data} holds no registry yet")));
@@ -55,11 +62,19 @@ impl Quiet {
         }
     }
 
+    /// Lets what is to be deleted be deleted again.
+    pub(super) async fn end(self) {
+        if let Self::Shared(hold) = self {
+            hold.end().await;
+        }
+    }
+
     /// Whether nothing can have been deleted until now.
     pub(super) fn lasts(&mut self) -> bool {
         match self {
             Self::Alone { .. } => true,
             Self::Held(events) => events.is_silent(),
+            Self::Shared(hold) => hold.lasts(),
         }
     }
 }

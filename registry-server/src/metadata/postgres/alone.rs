@@ -1,5 +1,6 @@
-//! One process at a time works on a database whose objects lie in a directory: the directory's lock says so
-//! for this machine, and this one for all others.
+//! One process at a time works on a database whose objects lie in a directory, or restores one: the
+//! directory's lock says so for this machine, and this one for all others. Those that share a registry do not
+//! take it, and are there for others to see.
 
 use std::time::Duration;
 
@@ -16,6 +17,32 @@ const TAKE: &str = "SELECT pg_try_advisory_lock(hashtextextended(identity, 0)) F
      set_config('tcp_keepalives_interval', '5', FALSE) b,
      set_config('tcp_keepalives_count', '3', FALSE) c";
 
+/// What gives it back.
+const GIVE_BACK: &str = "SELECT pg_advisory_unlock(hashtextextended(identity, 0)) FROM state";
+
+/// How long it is tried to have it again when its connection broke.
+const AGAIN_TIME: Duration = Duration::from_secs(5);
+
+/// Whether processes that share the registry are there.
+const SHARED: &str =
+    "SELECT EXISTS (SELECT 1 FROM leases WHERE name >= 'server/' AND name < 'server0'
+     AND until >= CAST(extract(epoch FROM clock_timestamp()) AS BIGINT))";
+
+/// Whether a process has it alone. What this takes it gives back at once.
+pub(in crate::metadata) const IS_ALONE: &str =
+    "SELECT NOT pg_try_advisory_xact_lock_shared(hashtextextended(identity, 0)) FROM state";
+
+/// What became of trying to take it.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// It is this process's.
+    Alone(Alone),
+    /// Another process has it.
+    Used,
+    /// Several share the registry.
+    Shared,
+}
+
 /// How often it is tried again.
 const TRY_EVERY: Duration = Duration::from_millis(200);
 
@@ -30,20 +57,31 @@ pub(crate) struct Alone {
 }
 
 impl Alone {
-    /// Takes it, and waits so long for another process to end; `None` when that does not.
-    pub(crate) async fn take(settings: &Settings, most: Duration) -> Result<Option<Self>, Error> {
+    /// Takes it, and waits so long for other processes to end.
+    pub(crate) async fn take(settings: &Settings, most: Duration) -> Result<Taken, Error> {
         let (settings, begun) = (settings.clone(), Instant::now());
         let mut connection = connect_alone(&settings).await?;
         let mut is_told = most.is_zero();
         loop {
-            let asked = sqlx::query_scalar(TAKE).fetch_one(&mut connection);
+            let asked = async {
+                // Whoever shares it says so before it looks whether somebody has it alone.
+                let is_taken = sqlx::query_scalar(TAKE).fetch_one(&mut connection).await?;
+                let is_shared = sqlx::query_scalar(SHARED).fetch_one(&mut connection).await?;
+                if is_taken && is_shared {
+                    // Others would take it for refused.
+                    sqlx::query(GIVE_BACK).execute(&mut connection).await?;
+                }
+                Ok((is_taken, is_shared))
+            };
             let taken = timeout(settings.answer_time(), asked).await;
             let taken = taken.unwrap_or_else(|_| Err(no_answer()));
-            if taken.map_err(Error::of_postgres)? {
-                return Ok(Some(Self { settings, connection }));
-            }
+            let in_the_way = match taken.map_err(Error::of_postgres)? {
+                (true, false) => return Ok(Taken::Alone(Self { settings, connection })),
+                (false, _) => Taken::Used,
+                (true, true) => Taken::Shared,
+            };
             if begun.elapsed() >= most {
-                return Ok(None);
+                return Ok(in_the_way);
             }
             if !is_told {
                 tracing::info!(
@@ -64,9 +102,9 @@ impl Alone {
             if matches!(asked, Ok(Ok(()))) {
                 continue;
             }
-            match Self::take(&self.settings, Duration::ZERO).await {
-                Ok(Some(again)) => self = again,
-                Ok(None) => return,
+            match Self::take(&self.settings, AGAIN_TIME).await {
+                Ok(Taken::Alone(again)) => self = again,
+                Ok(Taken::Used | Taken::Shared) => return,
                 Err(error) => {
                     tracing::debug!(%error, "the database's lock cannot be taken again yet")
                 }

@@ -23,7 +23,8 @@ use sqlx::{
 use tokio::time::timeout;
 
 use super::{Error, schema::Schema};
-pub(crate) use alone::Alone;
+pub(super) use alone::IS_ALONE;
+pub(crate) use alone::{Alone, Taken};
 
 /// How long a connection is waited for.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
@@ -49,6 +50,12 @@ const BEGIN: &str = "SELECT pg_is_in_recovery() FROM
 
 /// What the server's clock says, in milliseconds since the beginning of 1970.
 pub(super) const TIME: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
+
+/// How many transactions of registry-servers have been open for so many seconds.
+pub(super) const OPEN_TRANSACTIONS: &str = "SELECT COUNT(*) FROM pg_stat_activity
+     WHERE datname = current_database() AND application_name = 'berth registry-server'
+     AND pid <> pg_backend_pid() AND state <> 'idle'
+     AND xact_start < clock_timestamp() - CAST($1 AS BIGINT) * INTERVAL '1 second'";
 
 /// SQLSTATEs of what another transaction stood in the way of.
 const REPEATED: [&str; 5] = ["40001", "40P01", "23503", "23505", "55P03"];

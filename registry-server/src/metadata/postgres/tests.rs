@@ -4,10 +4,14 @@
 
 use std::env;
 
+use berth_shared::clock::{Clock, UnixSeconds};
 use sqlx::AssertSqlSafe;
 
 use super::*;
-use crate::metadata::{Database, statement::Statements};
+use crate::{
+    metadata::{Database, lease::Kind, repository, statement::Statements},
+    registry::lease::Sign,
+};
 
 async fn execute(statement: String) {
     let mut connection = PgConnection::connect(&server()).await.unwrap();
@@ -186,16 +190,69 @@ async fn one_process_at_a_time_has_a_database_also_when_its_connection_breaks() 
          WHERE locktype = 'advisory' AND granted";
     let settings = settings().await;
     let _database = Database::connect(&settings).await.unwrap();
-    let take = async |most| Alone::take(&settings, most).await.unwrap();
-    let first = take(Duration::ZERO).await.unwrap();
-    assert!(take(Duration::ZERO).await.is_none());
+    let try_to = async |most| Alone::take(&settings, most).await.unwrap();
+    let take = async || match try_to(Duration::from_secs(10)).await {
+        Taken::Alone(alone) => alone,
+        taken => panic!("{taken:?}"),
+    };
+    let first = take().await;
+    assert!(matches!(try_to(Duration::ZERO).await, Taken::Used));
     drop(first);
-    let second = tokio::spawn(take(Duration::from_secs(10)).await.unwrap().hold());
+    let second = tokio::spawn(take().await.hold());
     execute(END.to_owned()).await;
     // Who is quicker has it, and the other one hears of it.
-    let third = take(Duration::from_secs(10)).await.unwrap();
+    let third = take().await;
     second.await.unwrap();
     drop(third);
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
+async fn who_shares_a_registry_and_who_has_it_alone_see_each_other() {
+    let settings = settings().await;
+    let database = Database::connect(&settings).await.unwrap();
+    let clock = Clock::system();
+    let presence = Sign::show(Kind::Presence, &database, &clock).await.unwrap();
+    assert!(!database.is_anybodys_alone().await.unwrap());
+    let taken = Alone::take(&settings, Duration::ZERO).await.unwrap();
+    assert!(matches!(taken, Taken::Shared), "{taken:?}");
+    presence.end().await;
+    let taken = Alone::take(&settings, Duration::from_secs(10)).await.unwrap();
+    assert!(matches!(taken, Taken::Alone(_)), "{taken:?}");
+    assert!(database.is_anybodys_alone().await.unwrap());
+    drop(taken);
+    while database.is_anybodys_alone().await.unwrap() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL, which tests/interop/postgres.sh starts"]
+async fn no_transaction_is_committed_by_whom_the_switch_was_set_for() {
+    let database = Database::connect(&settings().await).await.unwrap();
+    let work = async || {
+        let name = "app".parse().unwrap();
+        let made = database
+            .write(name, |tx, name| Box::pin(async move { repository::ensure(tx, name).await }));
+        made.await.map(drop)
+    };
+    database.set_read_only(Some(UnixSeconds::new(5))).await.unwrap();
+    // Nobody has looked yet.
+    work().await.unwrap();
+    assert_eq!(database.read_only_since().await.unwrap(), Some(UnixSeconds::new(5)));
+    assert!(matches!(work().await, Err(Error::ReadOnly)));
+    // Since when it is so stays.
+    database.set_read_only(Some(UnixSeconds::new(6))).await.unwrap();
+    assert_eq!(database.read_only_since().await.unwrap(), Some(UnixSeconds::new(5)));
+    database.set_read_only(None).await.unwrap();
+    let mut eye = database.eye().unwrap();
+    eye.look().await.unwrap();
+    work().await.unwrap();
+    // A server that gave up stays so, whatever is said.
+    database.switch().unwrap().give_up();
+    eye.look().await.unwrap();
+    assert!(matches!(work().await, Err(Error::ReadOnly)));
+    assert_eq!(database.open_transactions(Duration::ZERO).await.unwrap(), 0);
 }
 
 #[test]

@@ -31,7 +31,10 @@ use tokio_util::task::TaskTracker;
 use queue::Queue;
 use watch::Watch;
 
-use super::{Asker, Cache, Database, Engine, Error, Transaction, connection::Connection, key::Key};
+use super::{
+    Asker, Cache, Database, Engine, Error, Transaction, connection::Connection, key::Key,
+    transaction::Extent,
+};
 
 /// Work that is committed together.
 const BATCH: usize = 64;
@@ -122,7 +125,7 @@ impl Database {
     {
         let Writer { queue, watch, .. } = match &self.engine {
             Engine::Sqlite { writer, .. } => writer,
-            Engine::Postgres(writer) => return writer.write(given, work).await,
+            Engine::Postgres(writer) => return writer.write(given, work, Extent::Several).await,
         };
         let (reply, mut answer) = oneshot::channel();
         let job = Pending { given, work, result: None, reply };
@@ -135,6 +138,22 @@ impl Database {
             return Err(Error::Busy);
         }
         answer.await.map_err(|_| Error::Closed)?
+    }
+
+    /// The same for work that makes one statement, which PostgreSQL commits by itself.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub(super) async fn write_one<G, T, W>(&self, given: G, work: W) -> Result<T, Error>
+    where
+        G: Send + Sync + 'static,
+        T: Send + 'static,
+        W: Work<G, T>,
+    {
+        match &self.engine {
+            Engine::Sqlite { .. } => self.write(given, work).await,
+            Engine::Postgres(writer) => writer.write(given, work, Extent::One).await,
+        }
     }
 }
 

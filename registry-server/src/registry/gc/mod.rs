@@ -18,6 +18,7 @@ use super::{
     Error,
     backend::Backend,
     event::{Event, Events, Kind},
+    lease::{Lease, Work},
     upload::Uploads,
 };
 use crate::{
@@ -117,8 +118,35 @@ impl Collector {
     pub fn collect<'r>(&'r self, events: &'r Events) -> BoxFuture<'r, Result<Summary, Error>> {
         Box::pin(async move {
             let _turn = self.maintenance.lock().await;
-            Collection::new(self, events).run().await
+            let lease = self.backend.lease(Work::Collection, events).await?;
+            self.collect_under(lease, events).await
         })
+    }
+
+    /// The same, unless another server does so, or has for the last `interval`: then `None`.
+    ///
+    /// # Errors
+    /// As `collect`.
+    pub(crate) async fn collect_due(
+        &self,
+        interval: Duration,
+        events: &Events,
+    ) -> Result<Option<Summary>, Error> {
+        let _turn = self.maintenance.lock().await;
+        let Some(lease) = self.backend.lease_due(Work::Collection, interval).await? else {
+            return Ok(None);
+        };
+        self.collect_under(lease, events).await.map(Some)
+    }
+
+    async fn collect_under(&self, lease: Lease, events: &Events) -> Result<Summary, Error> {
+        let mut collection = Collection::new(self, lease, events);
+        let ended = collection.run().await;
+        match ended {
+            Ok(()) => collection.lease.done(self.backend.clock.now()).await,
+            Err(_) => collection.lease.end().await,
+        }
+        ended.map(|()| collection.done)
     }
 
     /// Tells what [`collect`](Self::collect) would remove now: it is run on a copy of the database.
@@ -141,6 +169,7 @@ struct Collection {
     database: Database,
     sessions: Uploads,
     holds: Arc<tokio::sync::RwLock<()>>,
+    lease: Lease,
     events: Events,
     settings: Settings,
     now: UnixSeconds,
@@ -148,7 +177,7 @@ struct Collection {
 }
 
 impl Collection {
-    fn new(collector: &Collector, events: &Events) -> Self {
+    fn new(collector: &Collector, lease: Lease, events: &Events) -> Self {
         let Collector { backend, uploads, holds, .. } = collector.clone();
         Self {
             settings: backend.settings().collection,
@@ -157,12 +186,13 @@ impl Collection {
             backend,
             sessions: uploads,
             holds,
+            lease,
             events: events.clone(),
             done: Summary::default(),
         }
     }
 
-    async fn run(mut self) -> Result<Summary, Error> {
+    async fn run(&mut self) -> Result<(), Error> {
         let started = Instant::now();
         self.dead_objects().await?;
         self.uploads().await?;
@@ -174,7 +204,13 @@ impl Collection {
         self.orphans(self.now - self.settings.orphans_after).await?;
         self.repositories().await?;
         self.done.millis = millis(started.elapsed());
-        Ok(self.done)
+        Ok(())
+    }
+
+    /// Whether nothing has come up since the last step that ends it.
+    fn may_go_on(&self) -> Result<(), Error> {
+        self.lease.check()?;
+        self.backend.refuse_when_read_only()
     }
 
     async fn uploads(&mut self) -> Result<(), Error> {
@@ -186,7 +222,7 @@ impl Collection {
             last.clone_from(end);
             let words = |id, error| format!("upload session {id:?}: {error}");
             for upload in self.readable(idle, words).await? {
-                self.backend.refuse_when_read_only()?;
+                self.may_go_on()?;
                 if !self.sessions.end_idle(&upload, idle_since).await? {
                     continue;
                 }
@@ -218,7 +254,7 @@ impl Collection {
     async fn unlink(&mut self, step: &[Stale], cutoff: UnixSeconds) -> Result<usize, Error> {
         // A backup that is being written needs every object until it has its copy.
         let free = Arc::clone(&self.holds).write_owned().await;
-        self.backend.refuse_when_read_only()?;
+        self.may_go_on()?;
         let started = Instant::now();
         let collected = self.database.collect_links(step.to_vec(), cutoff, self.due()).await?;
         self.step_took(started);
@@ -255,7 +291,7 @@ impl Collection {
             };
             for (digest, _) in self.readable(found, words).await? {
                 let free = Arc::clone(&self.holds).write_owned().await;
-                self.backend.refuse_when_read_only()?;
+                self.may_go_on()?;
                 if let Some(dead) = self.database.collect_unlinked(&digest, self.due()).await? {
                     let bytes =
                         self.free_blobs(&[dead]).await?.first().copied().flatten().unwrap_or(0);
@@ -285,6 +321,9 @@ impl Collection {
     /// Deletes objects whose rows are gone; gives the bytes that are free for each: `None` where it
     /// cannot be deleted, and then the next run tries it again.
     async fn free(&mut self, dead: &[Dead]) -> Result<Vec<Option<u64>>, Error> {
+        if self.backend.is_held().await? {
+            return Ok(vec![None; dead.len()]);
+        }
         let mut freed = Vec::with_capacity(dead.len());
         for (dead, deleted) in dead.iter().zip(self.backend.delete_objects(dead).await) {
             // All of them would be waited for in turn.
@@ -310,7 +349,7 @@ impl Collection {
             let words = |(_, location): Place, error| format!("object {location:?}: {error}");
             for step in self.readable(page, words).await?.chunks(STEP) {
                 let free = Arc::clone(&self.holds).write_owned().await;
-                self.backend.refuse_when_read_only()?;
+                self.may_go_on()?;
                 let freed = self.free(step).await?;
                 drop(free);
                 for (dead, bytes) in step.iter().zip(freed) {
@@ -350,7 +389,7 @@ impl Collection {
         if described.changed >= cutoff {
             return Ok(());
         }
-        self.backend.refuse_when_read_only()?;
+        self.may_go_on()?;
         let dead = Dead::of(orphan.clone(), described.length);
         if let Some(Err(error)) = self.backend.remove_objects(&[dead]).await.pop() {
             return self.problem(format!("deleting an object: {}", chain(&error))).await;
@@ -366,7 +405,7 @@ impl Collection {
             let found;
             (found, next) = self.database.empty_repositories(last, PAGE).await?;
             for (id, name) in found {
-                self.backend.refuse_when_read_only()?;
+                self.may_go_on()?;
                 if self.database.delete_empty(id, name.clone()).await? {
                     self.done.repositories += 1;
                     let why = "it holds nothing";

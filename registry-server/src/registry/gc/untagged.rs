@@ -68,7 +68,7 @@ impl Collection {
             if step.is_empty() {
                 continue;
             }
-            self.backend.refuse_when_read_only()?;
+            self.may_go_on()?;
             let started = Instant::now();
             // As many as one transaction may hold: what each named that went, and `None` for what
             // stays.

@@ -152,8 +152,8 @@ impl Uploads {
         Ok(Progress::of(&self.session(permit, id).await?))
     }
 
-    /// Appends a chunk. A request that is still appending to the same session is stopped first;
-    /// what it brought counts.
+    /// Appends a chunk. A request that is still appending to the same session is stopped first; what it
+    /// brought counts. One at another server records nothing any more, and what it had counts.
     pub(crate) async fn append(
         &self,
         permit: &Permit,
@@ -188,6 +188,7 @@ impl Uploads {
         };
         let (size, Finished { location, left }) = (reception.received, object);
         let blob = Blob { digest: received, size, location, damaged: false };
+        self.backend.refuse_when_read_only()?;
         let due = self.backend.due();
         let (received, now) = (Received { blob, unsound, left, due }, self.backend.clock.now());
         let dead = self.backend.database.commit_blob(upload, received, now).await?;
@@ -203,7 +204,7 @@ impl Uploads {
         body: &mut Content,
     ) -> Result<Reception<'_>, Error> {
         let turn = self.turns.take(id).await?;
-        let upload = self.session(permit, id).await?;
+        let upload = self.claim(permit, id).await?;
         if self.backend.store.is_sealed(&upload.draft) && body.length() != Some(0) {
             // It is one blob already, whatever comes now: the client begins another.
             self.end_session(&upload, None).await?;
@@ -230,7 +231,7 @@ impl Uploads {
     /// Ends a session and drops what it received.
     pub(crate) async fn cancel(&self, permit: &Permit, id: &UploadId) -> Result<(), Error> {
         let _turn = self.turns.take(id).await?;
-        let upload = self.session(permit, id).await?;
+        let upload = self.claim(permit, id).await?;
         self.end_session(&upload, None).await.map(drop)
     }
 
@@ -250,7 +251,7 @@ impl Uploads {
         upload: &Upload,
         idle_since: UnixSeconds,
     ) -> Result<bool, Error> {
-        // A request that still appends records only at its end how far it came.
+        // A request here that still appends may not have recorded for a while how far it came.
         if self.turns.is_active(&upload.id) {
             return Ok(false);
         }
@@ -266,6 +267,18 @@ impl Uploads {
                     && upload.subject == permit.subject().claim()
             })
             .ok_or(Error::UploadUnknown)
+    }
+
+    /// The same for who goes on with it, when nobody else here does: nor does anybody at another server
+    /// from now on.
+    async fn claim(&self, permit: &Permit, id: &UploadId) -> Result<Upload, Error> {
+        if !self.backend.is_shared() {
+            return self.session(permit, id).await;
+        }
+        let whose = (permit.repository(), permit.subject().claim());
+        let (idle_since, now) = (self.backend.idle_since(), self.backend.clock.now());
+        let claimed = self.backend.database.claim_upload(id, whose, idle_since, now).await?;
+        claimed.ok_or(Error::UploadUnknown)
     }
 
     async fn end_session(

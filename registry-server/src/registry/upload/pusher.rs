@@ -154,10 +154,10 @@ impl Pushing<'_> {
         self.share.unrecorded_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Notes that a row counts all of this one's bytes now.
-    pub(super) fn note_recorded(&self) {
-        let bytes = self.unrecorded_bytes.swap(0, Ordering::Relaxed);
-        self.share.unrecorded_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// Notes that a row counts all of this one's bytes now but so many.
+    pub(super) fn note_recorded(&self, left: u64) {
+        let bytes = self.unrecorded_bytes.swap(left, Ordering::Relaxed);
+        self.share.unrecorded_bytes.fetch_sub(bytes.saturating_sub(left), Ordering::Relaxed);
     }
 
     /// How many such bytes all uploads of the pusher hold together.
@@ -245,7 +245,7 @@ mod tests {
         one.note_received(5);
         other.note_received(7);
         assert_eq!(one.unrecorded_bytes(), 12);
-        other.note_recorded();
+        other.note_recorded(0);
         assert_eq!(one.unrecorded_bytes(), 5);
         other.note_received(7);
         drop(other);

@@ -5,7 +5,7 @@ use std::{future::poll_fn, mem::replace, pin::pin, task::Poll, time::Duration};
 use berth_shared::digest::{Algorithm, Digest};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -40,6 +40,13 @@ const TURN_BYTES: u64 = 4 * 1024 * 1024;
 /// After how many received bytes the free space, and what the pusher holds, is looked at again.
 const CHECK_BYTES: u64 = 8 * 1024 * 1024;
 
+/// After how many bytes a store that records them while they come does so, when the part is whole in which they
+/// end, and durable.
+const RECORDED_BYTES: u64 = 64 * 1024 * 1024;
+
+/// After how long what came is recorded however little it is: sessions that nobody records end.
+const RECORDED_TIME: Duration = Duration::from_secs(60);
+
 /// What a batch of received chunks ended with.
 enum Ending {
     /// The batch is full, and more may follow.
@@ -52,6 +59,16 @@ enum Ending {
 
 /// Whether the whole body came, and the slot under which it did.
 type Received = (Result<(), Error>, Option<Slot>);
+
+/// Up to where bytes are to be recorded while more come.
+enum Mark {
+    /// It is not known yet.
+    Unset,
+    /// They have not come so far.
+    Ahead(u64),
+    /// They have, with this state of the hash, and are not durable yet.
+    Passed(u64, Vec<u8>),
+}
 
 /// A request body on its way into the object of a session.
 pub(super) struct Reception<'r> {
@@ -68,6 +85,9 @@ pub(super) struct Reception<'r> {
     /// How much the request is to bring, as far as that is known.
     expected: u64,
     writer: Option<Box<dyn ObjectWriter>>,
+    /// When the row last said something.
+    recorded: Instant,
+    mark: Mark,
     /// The right to stay open between turns.
     kept_open: Option<Slot>,
     pushing: Pushing<'r>,
@@ -92,6 +112,8 @@ impl<'r> Reception<'r> {
             looked_at: received,
             expected: u64::MAX,
             writer: None,
+            recorded: Instant::now(),
+            mark: Mark::Unset,
             kept_open: None,
             pushing,
             turn,
@@ -144,15 +166,45 @@ impl<'r> Reception<'r> {
 
     /// Records the object with all that was appended to it.
     async fn record_all(&mut self, draft: Draft) -> Result<(), Error> {
+        self.mark = Mark::Unset;
         self.upload.hash_state = Some(self.hasher.state());
         self.record(draft).await?;
-        self.pushing.note_recorded();
+        self.pushing.note_recorded(0);
         Ok(())
+    }
+
+    /// Records what has become durable up to the mark, and sets the next one.
+    async fn record_up_to_mark(&mut self) -> Result<(), Error> {
+        let Some(writer) = &self.writer else { return Ok(()) };
+        match replace(&mut self.mark, Mark::Unset) {
+            Mark::Unset => {
+                let least = self.upload.draft.received.saturating_add(RECORDED_BYTES);
+                self.mark = writer.mark(least).map_or(Mark::Unset, Mark::Ahead);
+            }
+            Mark::Ahead(mark) => self.mark = Mark::Ahead(mark),
+            Mark::Passed(mark, state) => {
+                let Some(draft) = writer.up_to(mark) else {
+                    self.mark = Mark::Passed(mark, state);
+                    return Ok(());
+                };
+                self.upload.hash_state = Some(state);
+                self.record(draft).await?;
+                self.pushing.note_recorded(self.received - mark);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what came is to be recorded, since that was so long ago.
+    fn is_due(&self) -> bool {
+        let idle = self.backend.settings().limits.upload_idle;
+        !self.backend.store.is_local() && self.recorded.elapsed() >= RECORDED_TIME.min(idle / 2)
     }
 
     /// Records what is said of the object, by which as much of it counts as before.
     async fn record(&mut self, draft: Draft) -> Result<(), Error> {
         self.upload.draft = draft;
+        self.recorded = Instant::now();
         let now = self.backend.clock.now();
         match self.backend.database.record_upload(&mut self.upload, now).await? {
             true => Ok(()),
@@ -293,8 +345,30 @@ impl<'r> Reception<'r> {
         self.backend.store.open(draft).await.map_err(or_unknown)
     }
 
-    /// Hashes and writes a batch, both at once and both off the threads that serve the network.
+    /// Stores a batch, and records what is due.
     async fn store(&mut self, batch: Vec<Bytes>) -> Result<(), Error> {
+        if self.backend.is_shared() {
+            self.backend.refuse_when_read_only()?;
+        }
+        let (batch, behind) = match self.mark {
+            Mark::Ahead(mark) => split(batch, mark.saturating_sub(self.received)),
+            Mark::Unset | Mark::Passed(..) => (batch, Vec::new()),
+        };
+        self.store_piece(batch).await?;
+        if matches!(self.mark, Mark::Ahead(mark) if mark == self.received) {
+            self.mark = Mark::Passed(self.received, self.hasher.state());
+        }
+        self.store_piece(behind).await?;
+        self.record_up_to_mark().await?;
+        if self.is_due() {
+            let draft = self.checkpoint().await?;
+            self.record_all(draft).await?;
+        }
+        Ok(())
+    }
+
+    /// Hashes and writes bytes, both at once and both off the threads that serve the network.
+    async fn store_piece(&mut self, batch: Vec<Bytes>) -> Result<(), Error> {
         let length: u64 = batch.iter().map(|chunk| chunk.len() as u64).sum();
         if length == 0 {
             return Ok(());
@@ -346,6 +420,23 @@ impl<'r> Reception<'r> {
     async fn finish_object(&mut self) -> Result<Finished, Error> {
         self.take_writer().await?.finish().await.map_err(or_unknown)
     }
+}
+
+/// The first of the bytes, and those behind them.
+fn split(mut batch: Vec<Bytes>, first: u64) -> (Vec<Bytes>, Vec<Bytes>) {
+    let mut left = usize::try_from(first).unwrap_or(usize::MAX);
+    let Some(at) = batch.iter().position(|chunk| {
+        let is_within = chunk.len() > left;
+        left -= if is_within { 0 } else { chunk.len() };
+        is_within
+    }) else {
+        return (batch, Vec::new());
+    };
+    let mut behind = batch.split_off(at);
+    if left > 0 {
+        batch.push(behind[0].split_to(left));
+    }
+    (batch, behind)
 }
 
 /// Ends when the task is woken: by the body, if that was asked and had nothing, or by anything else.

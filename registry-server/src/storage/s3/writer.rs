@@ -3,7 +3,9 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, future::BoxFuture, stream, stream::FuturesOrdered};
+use futures_util::{
+    FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream, stream::FuturesOrdered,
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -166,6 +168,9 @@ impl ObjectWriter for S3Writer {
         }
         // It is in hand again.
         self.kept = None;
+        while let Some(Some(part)) = self.under_way.next().now_or_never() {
+            self.state.parts.push(part?);
+        }
         self.buffer.extend(chunks);
         let most = self.store.object_bytes_max(self.state.part_bytes);
         if self.length() > most {
@@ -176,6 +181,22 @@ impl ObjectWriter for S3Writer {
         }
         self.send_parts().await?;
         Ok(None)
+    }
+
+    fn mark(&self, least: u64) -> Option<u64> {
+        Some(least.max(self.length()).next_multiple_of(self.state.part_bytes))
+    }
+
+    fn up_to(&self, mark: u64) -> Option<Draft> {
+        let State { part_bytes, tails, upload, .. } = &self.state;
+        let parts = usize::try_from(mark / part_bytes).ok()?;
+        // What lies in tails is before all that has come since.
+        if !tails.is_empty() || upload.is_none() || self.state.parts.len() < parts {
+            return None;
+        }
+        let mut state = self.state.clone();
+        state.parts.truncate(parts);
+        Some(Draft { received: mark, state: Some(state.text()), ..self.draft.clone() })
     }
 
     fn may_rest(&mut self, _may_stay_open: bool, room: Option<&RoomShare>) -> bool {

@@ -269,13 +269,14 @@ impl Import {
         let rows: Vec<Imported> = steps.into_iter().map(|step| step.rows).collect();
         let manifests = rows.iter().filter(|rows| rows.manifest.is_some()).count() as u64;
         let tags = rows.iter().filter(|rows| rows.tag.is_some()).count() as u64;
-        let superfluous = self.backend.database.import(rows, self.backend.clock.now()).await?;
+        let buried = match self.backend.store.is_local() {
+            true => Vec::new(),
+            false => blobs.iter().map(|blob| blob.location.clone()).collect(),
+        };
+        let now = self.backend.clock.now();
+        let superfluous = self.backend.database.import(rows, buried, now).await?;
         for deleted in self.backend.delete_objects(&superfluous).await {
             deleted.map_err(registry::Error::from)?;
-        }
-        if !self.backend.store.is_local() {
-            let named = blobs.iter().map(|blob| blob.location.clone());
-            self.backend.database.forget_dead(named.collect()).await?;
         }
         self.summary.manifests += manifests;
         self.summary.tags += tags;

@@ -94,7 +94,7 @@ pub async fn run(
     options: Options,
     events: Events,
 ) -> Result<Summary, Error> {
-    let backend = offline.registry.backend.clone();
+    let backend = offline.registry().backend.clone();
     let taking_in = TakingIn::new(offline.objects(), options.how, options.owner);
     let directory = directory.to_owned();
     let import = move || {

@@ -135,17 +135,17 @@ impl Berth {
 
     async fn tag(&self, repository: &str, tag: &str) -> Option<Digest> {
         let (repository, tag) = (repository.parse().unwrap(), tag.parse().unwrap());
-        self.offline.registry.database().tag(&repository, &tag).await.unwrap()
+        self.offline.registry().database().tag(&repository, &tag).await.unwrap()
     }
 
     async fn manifest(&self, repository: &str, digest: &Digest) -> bool {
         let repository = repository.parse().unwrap();
-        self.offline.registry.database().manifest(&repository, digest).await.unwrap().is_some()
+        self.offline.registry().database().manifest(&repository, digest).await.unwrap().is_some()
     }
 
     /// Where the blob lies, if the repository holds it and it is sound.
     async fn blob(&self, repository: &str, digest: &Digest) -> Option<PathBuf> {
-        let registry = &self.offline.registry;
+        let registry = self.offline.registry();
         let repository = repository.parse().unwrap();
         let linked = registry.database().linked_blob(&repository, digest).await.unwrap()?;
         let known = registry.backend.know(digest).await.unwrap();
