@@ -154,7 +154,7 @@ programs_are_built
 if [ "$failed" -eq 0 ] || [ -x target/release/registry-server ]; then
     export BERTH_BIN=$PWD/target/release
     # Those that take longest begin first.
-    scripts=(tests/interop/{fuzz-smoke,long-upload,import,compose,memory,proxies,honest}.sh)
+    scripts=(tests/interop/{fuzz-smoke,s3,replicas,long-upload,import,compose,memory,proxies,honest}.sh)
     for script in tests/interop/*.sh; do
         [[ " ${scripts[*]} " == *" $script "* ]] || scripts+=("$script")
     done

@@ -7,6 +7,7 @@ use std::{
 
 use berth_shared::digest::Digest;
 use harness::{Response, image::digest_of};
+use tokio::time::sleep;
 
 use crate::{
     content::Image,
@@ -17,6 +18,9 @@ use crate::{
 
 /// How long a token is kept in use: well below its life of 15 minutes.
 const HELD_SECS_MAX: u64 = 600;
+
+/// Behind the time for which a server keeps what it has read, where others may delete it.
+const KEPT: Duration = Duration::from_secs(11);
 
 /// How many deleted manifests are looked for after each restart; at the end all are.
 const GONE_SAMPLE: usize = 16;
@@ -61,6 +65,7 @@ impl Pusher {
         let mut hashed = HashSet::new();
         for mut pushed in std::mem::take(&mut self.images) {
             let digest = &pushed.image.digest;
+            self.outlive(pushed.doubted.take()).await;
             let answer = self.get(&self.manifest(digest.as_str())).await?;
             let is_there = answer.status != 404;
             if is_there {
@@ -78,7 +83,7 @@ impl Pusher {
             if is_there {
                 self.images.push(pushed);
             } else {
-                self.gone.push(pushed.image.digest);
+                self.gone.push((pushed.image.digest, Instant::now()));
             }
         }
         Ok(())
@@ -108,6 +113,15 @@ impl Pusher {
         Ok(())
     }
 
+    /// Of several servers, one that was asked before may say for a while that it is still there.
+    async fn outlive(&self, since: Option<Instant>) {
+        if let Some(since) = since
+            && self.is_shared
+        {
+            sleep(KEPT.saturating_sub(since.elapsed())).await;
+        }
+    }
+
     /// What was deleted stays so.
     async fn check_gone(&mut self, thorough: bool) -> Result<(), Violation> {
         let mut gone = self.gone.clone();
@@ -118,7 +132,11 @@ impl Pusher {
             gone.truncate(GONE_SAMPLE / 2);
             gone.extend(latest);
         }
-        for digest in gone {
+        for (digest, since) in gone {
+            if !thorough && self.is_shared && since.elapsed() < KEPT {
+                continue;
+            }
+            self.outlive(Some(since)).await;
             let answer = self.get(&self.manifest(digest.as_str())).await?;
             expect(&answer, 404, &format!("GET of the manifest {digest}, which is gone"))?;
             self.tally.count(Fact::StillGone);

@@ -6,9 +6,6 @@ use fastrand::Rng;
 use harness::image::{MANIFEST, digest_of};
 use serde_json::{Value, json};
 
-/// The largest layer, in bytes.
-const LAYER_BYTES_MAX: usize = 3 * 1024 * 1024;
-
 /// A layer that most images are content with, in bytes.
 const LAYER_BYTES_USUAL: usize = 64 * 1024;
 
@@ -30,10 +27,10 @@ impl Blob {
         Self { digest: digest_of(&bytes), bytes }
     }
 
-    /// Between 1 byte and 3 MiB, most of them small.
-    pub(crate) fn random(random: &mut Rng) -> Self {
+    /// Between 1 byte and the largest, most of them small.
+    pub(crate) fn random(random: &mut Rng, largest: usize) -> Self {
         let largest = match random.u32(0..8) {
-            0 => LAYER_BYTES_MAX,
+            0 => largest,
             1 => 4,
             _ => LAYER_BYTES_USUAL,
         };
@@ -64,13 +61,13 @@ pub(crate) struct Image {
 
 impl Image {
     /// An image that was never there before; layers may be.
-    pub(crate) fn random(random: &mut Rng, seed: u64) -> Self {
+    pub(crate) fn random(random: &mut Rng, seed: u64, largest: usize) -> Self {
         let mut blobs = vec![Blob::new(json!({ "created by": random.u64(..) }).to_string())];
         for _ in 0..random.usize(1..=3) {
             blobs.push(match random.u32(0..3) {
                 // A generator of its own, so that the same bytes come out for everybody.
-                0 => Blob::random(&mut Rng::with_seed(seed ^ random.u64(..SHARED_LAYERS))),
-                _ => Blob::random(random),
+                0 => Blob::random(&mut Rng::with_seed(seed ^ random.u64(..SHARED_LAYERS)), largest),
+                _ => Blob::random(random, largest),
             });
         }
         let layer = |blob: &Blob| blob.descriptor("application/vnd.oci.image.layer.v1.tar");

@@ -24,7 +24,7 @@ use clap::{Parser, ValueEnum};
 use fastrand::Rng;
 use people::Administrator;
 use pusher::Pusher;
-use site::Site;
+use site::{Layout, Site};
 use tally::{Tally, Violation};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -56,6 +56,19 @@ struct Options {
     /// Whom to kill.
     #[arg(long, value_enum, default_value_t = Victim::Registry)]
     victim: Victim,
+    /// How many registry-servers serve the registry.
+    #[arg(long, default_value_t = 1)]
+    replicas: usize,
+    /// The tables of their settings that say where rows and objects are.
+    #[arg(long, value_name = "FILE")]
+    places: Option<PathBuf>,
+    /// Runs this in place of a kill, and of several one after the other: each takes away what the servers stand
+    /// on, and ends when that is back.
+    #[arg(long, value_name = "PROGRAM")]
+    disturb: Vec<PathBuf>,
+    /// The largest layer, in bytes.
+    #[arg(long, default_value_t = 3 * 1024 * 1024)]
+    largest: usize,
     /// Where to put everything; a directory that is not there yet [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -79,6 +92,8 @@ enum Victim {
     Auth,
     /// All of them.
     Both,
+    /// One of several `registry-server`s that share a registry.
+    Replica,
 }
 
 impl Victim {
@@ -87,7 +102,7 @@ impl Victim {
     }
 
     fn is_auth(self) -> bool {
-        self != Self::Registry
+        matches!(self, Self::Auth | Self::Both)
     }
 
     fn name(self) -> &'static str {
@@ -95,6 +110,7 @@ impl Victim {
             Self::Registry => "registry-server",
             Self::Auth => "auth-server",
             Self::Both => "both servers",
+            Self::Replica => "one of several registry-servers",
         }
     }
 }
@@ -159,13 +175,20 @@ async fn work(options: &Options, root: &Path, seed: u64) -> Result<Vec<String>, 
     let beside = this.parent().unwrap_or(Path::new("."));
     let bin = options.bin.as_deref().unwrap_or(beside);
     let mut random = Rng::with_seed(seed);
-    let mut site = Site::start(bin, root, options.powercut).await?;
+    let places = options.places.as_deref().map(std::fs::read_to_string).transpose();
+    let layout = Layout {
+        replicas: options.replicas,
+        places: places.map_err(|error| Violation::new(error.to_string()))?.unwrap_or_default(),
+        on_powercut: options.powercut,
+    };
+    let mut site = Site::start(bin, root, &layout).await?;
     let stop = CancellationToken::new();
     let (looked, looks) = mpsc::channel(PUSHERS + 1);
     let mut workers = JoinSet::new();
     for number in 0..PUSHERS {
         let wire = Wire::new(site.watch());
         let pusher = Pusher::new(wire, random.fork(), seed, number, looked.clone());
+        let pusher = Pusher { largest: options.largest, is_shared: options.replicas > 1, ..pusher };
         workers.spawn(pusher.run(stop.clone()));
     }
     if options.victim.is_auth() {
@@ -174,7 +197,8 @@ async fn work(options: &Options, root: &Path, seed: u64) -> Result<Vec<String>, 
         workers.spawn(people.run(stop.clone()));
     }
     let headcount = workers.len();
-    let mut rounds = Rounds { options, random, looks, headcount };
+    let back = Duration::ZERO;
+    let mut rounds = Rounds { options, random, looks, headcount, back };
     tokio::select! {
         outcome = rounds.run(&mut site) => outcome?,
         ended = workers.join_next() => {
@@ -190,6 +214,9 @@ async fn work(options: &Options, root: &Path, seed: u64) -> Result<Vec<String>, 
     }
     site.verify().await?;
     site.end().await;
+    if !options.disturb.is_empty() {
+        println!("# at most {:.1} s until all were ready again", rounds.back.as_secs_f64());
+    }
     report(options, &tally)
 }
 
@@ -205,8 +232,13 @@ fn report(options: &Options, tally: &Tally) -> Result<Vec<String>, Violation> {
         return Err(Violation::new("no kill came in the middle of anything: nothing was shown"));
     }
     let victim = options.victim;
+    let disturbed: Vec<_> =
+        options.disturb.iter().filter_map(|it| it.file_name()?.to_str()).collect();
     let how = if options.powercut { ", and what was not synced forgotten" } else { "" };
-    let mut lines = vec![format!("{} killed {} times{how}", victim.name(), options.rounds)];
+    let mut lines = vec![match disturbed.is_empty() {
+        true => format!("{} killed {} times{how}", victim.name(), options.rounds),
+        false => format!("{} times in turn: {}", options.rounds, disturbed.join(", ")),
+    }];
     lines.extend(tally.pushing());
     if victim.is_registry() {
         lines.extend(tally.interrupted());
@@ -226,18 +258,36 @@ struct Rounds<'o> {
     random: Rng,
     looks: mpsc::Receiver<u32>,
     headcount: usize,
+    /// How long it took at most until all were ready after something was taken away.
+    back: Duration,
 }
 
 impl Rounds<'_> {
     async fn run(&mut self, site: &mut Site) -> Result<(), Violation> {
         self.await_looks(1).await?;
-        for _ in 0..self.options.rounds {
+        for round in 0..self.options.rounds {
             sleep(Duration::from_millis(self.random.u64(PEACE_MILLIS))).await;
-            site.kill(self.options.victim).await?;
-            let generation = site.start_what_is_down().await?;
+            let generation = match self.options.disturb.as_slice() {
+                [] => self.kill(site).await?,
+                programs => {
+                    let (generation, back) =
+                        site.disturb(&programs[round as usize % programs.len()]).await?;
+                    self.back = self.back.max(back);
+                    generation
+                }
+            };
             self.await_looks(generation).await?;
         }
         Ok(())
+    }
+
+    async fn kill(&mut self, site: &mut Site) -> Result<u32, Violation> {
+        site.kill(self.options.victim, &mut self.random).await?;
+        if self.options.victim == Victim::Replica {
+            // The others go on meanwhile.
+            sleep(Duration::from_millis(self.random.u64(PEACE_MILLIS))).await;
+        }
+        site.start_what_is_down().await
     }
 
     async fn await_looks(&mut self, wanted: u32) -> Result<(), Violation> {

@@ -30,6 +30,8 @@ const OPEN_SESSIONS_MAX: usize = 3;
 pub(crate) struct Pushed {
     pub(crate) image: Image,
     pub(crate) is_there: Known<bool>,
+    /// When its deletion broke off, if it did.
+    pub(crate) doubted: Option<Instant>,
 }
 
 /// A client and its memory.
@@ -37,10 +39,14 @@ pub(crate) struct Pusher {
     pub(crate) wire: Wire,
     pub(crate) random: Rng,
     pub(crate) seed: u64,
+    /// The largest layer, in bytes.
+    pub(crate) largest: usize,
+    /// Whether several servers are asked, each of which keeps for a while what it has read.
+    pub(crate) is_shared: bool,
     pub(crate) repository: String,
     pub(crate) images: Vec<Pushed>,
-    /// Manifests whose deletion was acknowledged.
-    pub(crate) gone: Vec<Digest>,
+    /// Manifests whose deletion was acknowledged, and since when they are known to be gone.
+    pub(crate) gone: Vec<(Digest, Instant)>,
     pub(crate) tags: BTreeMap<String, Known<Option<Digest>>>,
     /// Sessions that wait for their next chunk.
     pub(crate) open: Vec<Session>,
@@ -64,6 +70,8 @@ impl Pusher {
             wire,
             random,
             seed,
+            largest: 0,
+            is_shared: false,
             repository: format!("crash/client{number}"),
             images: Vec::new(),
             gone: Vec::new(),
@@ -120,7 +128,7 @@ impl Pusher {
     }
 
     async fn push(&mut self) -> Result<(), Violation> {
-        let image = Image::random(&mut self.random, self.seed);
+        let image = Image::random(&mut self.random, self.seed, self.largest);
         for blob in &image.blobs {
             self.upload(blob).await?;
         }
@@ -143,7 +151,7 @@ impl Pusher {
         }
         let mut is_there = Known::is(false);
         is_there.change(true, acknowledged);
-        self.images.push(Pushed { image, is_there });
+        self.images.push(Pushed { image, is_there, doubted: None });
         self.unless(acknowledged).await
     }
 
@@ -190,9 +198,10 @@ impl Pusher {
         }
         if acknowledged {
             self.images.swap_remove(at);
-            self.gone.push(digest);
+            self.gone.push((digest, Instant::now()));
         } else {
             self.images[at].is_there.change(false, false);
+            self.images[at].doubted = Some(Instant::now());
         }
         self.unless(acknowledged).await
     }
@@ -216,7 +225,7 @@ impl Pusher {
     /// Opens a session, or takes an open one further.
     async fn work_on_session(&mut self) -> Result<(), Violation> {
         if self.open.len() < OPEN_SESSIONS_MAX {
-            let blob = Blob::random(&mut self.random);
+            let blob = Blob::random(&mut self.random, self.largest);
             let mut session = self.start(&blob).await?;
             self.append(&mut session).await?;
             self.open.push(session);

@@ -10,9 +10,6 @@ use crate::{
     wire::expect,
 };
 
-/// The largest chunk, in bytes.
-const CHUNK_BYTES_MAX: usize = 1024 * 1024;
-
 /// A session, as the client knows it.
 pub(crate) struct Session {
     location: String,
@@ -63,9 +60,9 @@ impl Session {
     }
 
     /// Where a chunk of random size ends: never after the first byte.
-    fn next_end(&self, random: &mut fastrand::Rng) -> usize {
+    fn next_end(&self, random: &mut fastrand::Rng, longest: usize) -> usize {
         let left = self.blob.bytes.len() - self.acknowledged;
-        let end = self.acknowledged + random.usize(1..=left.min(CHUNK_BYTES_MAX));
+        let end = self.acknowledged + random.usize(1..=left.min(longest));
         end.max(2).min(self.blob.bytes.len())
     }
 }
@@ -123,7 +120,7 @@ impl Pusher {
         if session.blob.bytes.len() < 2 || session.is_complete() {
             return Ok(());
         }
-        let end = session.next_end(&mut self.random);
+        let end = session.next_end(&mut self.random, (self.largest / 3).max(1));
         while session.acknowledged < end {
             let first = session.acknowledged;
             session.sent = end;

@@ -25,14 +25,20 @@ impl Wire {
         self.client().call(method, target).bearer(&self.token)
     }
 
-    /// Sends a request. `None` when the exchange broke off because the registry was killed.
+    /// Sends a request. `None` when the exchange broke off because the registry was killed, or its client was
+    /// told to come again because what that stands on was gone.
     ///
     /// # Errors
     /// When it broke off and nobody had killed the registry.
     pub(crate) async fn send(&self, call: Call) -> Result<Option<Response>, Violation> {
-        let starts = self.state.borrow().registry_starts;
+        let (starts, was_up) = {
+            let state = self.state.borrow();
+            (state.registry_starts, state.registry_is_up)
+        };
         let answer = call.attempt().await;
-        if answer.is_none() {
+        let is_up = || was_up && self.state.borrow().registry_is_up;
+        let answer = answer.filter(|answer| answer.status != 503 || is_up());
+        if answer.is_none() && was_up {
             let now = self.state.borrow();
             if now.registry_is_up && now.registry_starts == starts {
                 return Err(Violation::new("an exchange broke off with no server killed"));
