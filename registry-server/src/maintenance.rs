@@ -92,7 +92,7 @@ async fn be_seen(presence: &mut Sign, registry: &Registry) {
 }
 
 /// Looks in the database whether nothing may be changed, where several servers are told so there, until
-/// `shutdown`. Who has not seen it for [`BELIEVED`] changes nothing: whoever switched waits no longer.
+/// `shutdown`. Who has not seen it for ten seconds changes nothing: whoever switched waits no longer.
 async fn follow_switch(registry: Registry, shutdown: CancellationToken) {
     let Some(mut eye) = registry.eye() else { return };
     let follow = async {

@@ -3,6 +3,7 @@
 //! Everything that a test sees goes over a socket; what a test sets up (users, grants, tokens with
 //! odd claims) goes through the same code that `authctl` uses.
 
+mod authority;
 pub mod client;
 pub mod events;
 pub mod forger;
@@ -13,6 +14,7 @@ pub mod postgres;
 pub mod raw;
 pub mod s3;
 pub mod secret;
+mod settings;
 pub mod stack;
 pub mod upload;
 pub mod wire;

@@ -15,7 +15,6 @@ use berth_shared::{
     rights::{Effect, Rule},
     scope::Scope,
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use registry_server::{config::Config, data::Home, registry::Registry, server::Server};
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
@@ -23,8 +22,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    client::{Client, HOST},
+    authority::CertificateAuthority,
+    client::Client,
     postgres, s3,
+    settings::{settings_of, write_configs},
 };
 
 /// bcrypt at the lowest cost: tests check passwords often.
@@ -446,35 +447,6 @@ pub fn read_rule(subject: &str, rule: &str) -> Rule {
     }
 }
 
-fn write_configs(root: &Path, options: &Options, places: &[String]) {
-    fs::write(root.join("auth.toml"), &options.auth).expect("auth.toml");
-    // What is deleted stays in a bucket for a while, and tests of collection look at once.
-    const AT_ONCE: &str = "[collection]\ndeleted_objects_kept_secs = 0\n";
-    let limits = match options.registry_limits.contains("[collection]\n") {
-        true => options.registry_limits.replace("[collection]\n", AT_ONCE),
-        false => format!("{}\n{AT_ONCE}", options.registry_limits),
-    };
-    for (replica, places) in places.iter().enumerate() {
-        let data = if replica == 0 { String::new() } else { format!("data = 'data-{replica}'\n") };
-        let registry = format!(
-            "listen = '127.0.0.1:0'\n{data}\
-         public_urls = ['https://{HOST}', 'https://other.test:5000']\n\
-         {}\n\
-         [tls]\ncertificate = 'server.pem'\nkey = 'server.key'\n\
-         {places}\
-         [limits]\n{}\n{}\n",
-            options.registry,
-            if options.registry_limits.contains("free_bytes_min") {
-                ""
-            } else {
-                "free_bytes_min = 0"
-            },
-            limits
-        );
-        fs::write(root.join(settings_of(replica)), registry).expect("registry.toml");
-    }
-}
-
 fn set_password(root: &Path, user: &str, password: &str) {
     let hash = bcrypt::hash(password, BCRYPT_COST).expect("a hash");
     let path: PathBuf = root.join("htpasswd");
@@ -492,11 +464,6 @@ async fn start_auth(root: &Path, clock: Clock) -> (Arc<AuthServer>, Running) {
     let task = tokio::spawn(bound.serve(shutdown.clone()));
     let (address, registry) = (None, None);
     (server, Running { shutdown, task, metrics, public, address, registry })
-}
-
-/// The settings of one of the registry-servers.
-fn settings_of(replica: usize) -> String {
-    if replica == 0 { "registry.toml".to_owned() } else { format!("registry-{replica}.toml") }
 }
 
 async fn start_registries(
@@ -522,31 +489,4 @@ async fn start_registry(root: PathBuf, replica: usize, clock: Clock) -> Running 
     let (registry, shutdown) = (Some(server.registry()), CancellationToken::new());
     let task = tokio::spawn(server.serve(shutdown.clone()));
     Running { shutdown, task, metrics, public: None, address, registry }
-}
-
-/// A CA of the test's own, which the client trusts.
-struct CertificateAuthority {
-    certificate: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl CertificateAuthority {
-    fn new() -> Self {
-        berth_shared::crypto::install();
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).expect("a certificate").der().clone();
-        Self { certificate, issuer: Issuer::new(params, key) }
-    }
-
-    /// Makes a server certificate and key in `root`.
-    fn issue(&self, root: &Path) -> CertificateDer<'static> {
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![HOST.to_owned()]).expect("parameters");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        fs::write(root.join("server.pem"), certificate.pem()).expect("server.pem");
-        fs::write(root.join("server.key"), key.serialize_pem()).expect("server.key");
-        certificate.der().clone()
-    }
 }
