@@ -10,7 +10,10 @@ use axum::http::Uri;
 use berth_shared::config::{ConfigError, beside};
 use serde::Deserialize;
 
-use crate::{http::origin::Origin, storage::s3};
+use crate::{
+    http::origin::Origin,
+    storage::s3::{self, Provider},
+};
 
 /// What S3 takes for a part, in bytes.
 const PART_BYTES: RangeInclusive<u64> = (5 << 20)..=(512 << 20);
@@ -28,33 +31,51 @@ pub(super) struct Store {
     path_style: Option<bool>,
     part_bytes: Option<u64>,
     buffer_bytes_max: Option<u64>,
-    #[serde(default)]
-    checksum: s3::Checksum,
+    checksum: Option<s3::Checksum>,
     redirect: Option<String>,
     redirect_secs: Option<u32>,
 }
 
 impl Store {
+    fn refuse_what_is_of_s3(&self, provider: Provider) -> Result<(), ConfigError> {
+        let given = [
+            ("store.region", self.region.is_some()),
+            ("store.path_style", self.path_style.is_some()),
+            ("store.checksum", self.checksum.is_some()),
+            ("store.redirect", self.redirect.is_some()),
+        ];
+        match given.into_iter().find(|(_, is_given)| *is_given && provider != Provider::S3) {
+            Some((key, _)) => Err(ConfigError::value(key, "is for s3:// alone")),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn check(
         self,
         path: &Path,
         public_urls: &[Origin],
     ) -> Result<s3::Settings, ConfigError> {
-        let (bucket, prefix) = bucket_and_prefix(&self.url)?;
+        let (provider, bucket, prefix) = place(&self.url)?;
+        self.refuse_what_is_of_s3(provider)?;
         let endpoint =
             self.endpoint.as_deref().map(|it| check_endpoint("store.endpoint", it)).transpose()?;
-        let keys = match (self.access_key_file, self.secret_key_file) {
-            (None, None) => None,
-            (Some(name), Some(secret)) => Some((beside(path, &name), beside(path, &secret))),
-            (Some(_), None) => {
+        let (name, secret) = (self.access_key_file, self.secret_key_file);
+        match (provider, &name, &secret) {
+            (Provider::Google, Some(_), _) => {
+                let reason =
+                    "is not for gs://: store.secret_key_file is a service account's key, in JSON";
+                return Err(ConfigError::value("store.access_key_file", reason));
+            }
+            (Provider::S3 | Provider::Azure, Some(_), None) => {
                 let reason = "must stand beside store.access_key_file: both files, or neither";
                 return Err(ConfigError::value("store.secret_key_file", reason));
             }
-            (None, Some(_)) => {
+            (Provider::S3 | Provider::Azure, None, Some(_)) => {
                 let reason = "must stand beside store.secret_key_file: both files, or neither";
                 return Err(ConfigError::value("store.access_key_file", reason));
             }
-        };
+            _ => {}
+        }
         let redirect = match self.redirect {
             Some(to) => Some(check_redirect(&to, self.redirect_secs, public_urls)?),
             None => None,
@@ -70,24 +91,33 @@ impl Store {
             return Err(ConfigError::value("store.buffer_bytes_max", reason));
         }
         Ok(s3::Settings {
+            provider,
             bucket,
             prefix,
             path_style: self.path_style.unwrap_or(endpoint.is_some()),
             endpoint,
             region: self.region.unwrap_or("us-east-1".to_owned()),
-            keys,
+            name: name.map(|file| beside(path, &file)),
+            secret: secret.map(|file| beside(path, &file)),
             ca: self.ca.map(|file| beside(path, &file)),
             part_bytes,
             buffer_bytes_max,
-            checksum: self.checksum,
+            checksum: self.checksum.unwrap_or_default(),
             redirect,
         })
     }
 }
 
-fn bucket_and_prefix(url: &str) -> Result<(String, String), ConfigError> {
-    let Some(place) = url.strip_prefix("s3://") else {
-        let reason = "must be s3://BUCKET or s3://BUCKET/PREFIX; store.endpoint says where that is";
+/// Provider, bucket and prefix.
+fn place(url: &str) -> Result<(Provider, String, String), ConfigError> {
+    let found =
+        [Provider::S3, Provider::Google, Provider::Azure].into_iter().find_map(|provider| {
+            let place = url.strip_prefix(provider.scheme())?.strip_prefix("://")?;
+            Some((provider, place))
+        });
+    let Some((provider, place)) = found else {
+        let reason = "must be s3://BUCKET or s3://BUCKET/PREFIX; store.endpoint says where that is. \
+                      gs:// is Google's, az:// Azure's";
         return Err(ConfigError::value("store.url", reason));
     };
     let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
@@ -101,7 +131,7 @@ fn bucket_and_prefix(url: &str) -> Result<(String, String), ConfigError> {
         let reason = "must name a bucket, and a prefix of letters, digits, - _ . and / at most";
         return Err(ConfigError::value("store.url", reason));
     }
-    Ok((bucket.to_owned(), prefix.to_owned()))
+    Ok((provider, bucket.to_owned(), prefix.to_owned()))
 }
 
 /// Clients that are sent to a host below the registry's own send their tokens along, which stores refuse
@@ -178,6 +208,11 @@ mod tests {
             ),
             ("url = 's3://b'\npart_bytes = 5242879", "store.part_bytes"),
             ("url = 's3://b'\nbuffer_bytes_max = 67108863", "store.buffer_bytes_max"),
+            ("url = 'gs://b'\naccess_key_file = 'k'", "store.access_key_file"),
+            ("url = 'az://b'\nsecret_key_file = 'k'", "store.access_key_file"),
+            ("url = 'gs://b'\nregion = 'here'", "store.region"),
+            ("url = 'az://b'\nredirect = 'https://s3.lan'", "store.redirect"),
+            ("url = 'gcs://b'", "store.url"),
         ] {
             let error = check(table).unwrap_err().to_string();
             assert!(error.contains(key), "{table}: {error}");
@@ -193,6 +228,12 @@ mod tests {
             assert_eq!((settings.bucket.as_str(), settings.prefix.as_str()), (bucket, prefix));
             assert!(!settings.path_style, "AWS has the bucket in the host's name");
         }
+        for (url, provider) in [("gs://b/c", Provider::Google), ("az://b/c", Provider::Azure)] {
+            let settings = check(&format!("url = '{url}'\n")).unwrap();
+            assert_eq!((settings.provider, settings.place().as_str()), (provider, url));
+        }
+        let google = check("url = 'gs://b'\nsecret_key_file = 'account.json'").unwrap();
+        assert_eq!(google.secret.unwrap(), Path::new("/etc/berth/account.json"));
         let elsewhere = "url = 's3://b/c'\nendpoint = 'http://s3.lan:9000/'\nca = 'ca.pem'";
         let settings = check(elsewhere).unwrap();
         assert_eq!(settings.place(), "s3://b/c at http://s3.lan:9000");

@@ -1,40 +1,24 @@
 //! A bucket, or what lies below a prefix of it: the calls that a store makes, each with its time, and what
 //! became of them.
 
-use std::{
-    io,
-    ops::Range,
-    path::{Path as File, PathBuf},
-    time::Duration,
-};
+use std::{io, ops::Range, sync::Arc, time::Duration};
 
-use berth_shared::files::{SMALL_FILE_BYTES_MAX, read_at_most};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use http::Method;
 use metrics::counter;
 use object_store::{
-    Certificate, ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutPayload, RetryConfig,
-    aws::{AmazonS3, AmazonS3Builder},
-    multipart::{MultipartStore, PartId},
-    path::Path,
-    signer::Signer,
+    GetOptions, GetRange, ObjectMeta, ObjectStoreExt, PutPayload, aws::AmazonS3, multipart::PartId,
+    path::Path, signer::Signer,
 };
 use tokio::{runtime::Handle, task::spawn_blocking, time::timeout};
 
 use super::{
-    Checksum, Redirect, Settings,
+    Settings,
+    client::{CALL_TIME, Client, For, SetupError, client, public},
     failure::{Failure, Why},
 };
 use crate::storage::room::Place;
-
-/// What one call may take, tries included, unless much is sent or streamed.
-const CALL_TIME: Duration = Duration::from_secs(30);
-
-/// How often a call is tried again, and for how long.
-const TRIES: usize = 3;
-const TRY_TIME: Duration = Duration::from_secs(20);
 
 /// What a call may take that sends much, tries included, besides what its bytes need at the least rate.
 const SEND_TIME: Duration = Duration::from_secs(30);
@@ -45,64 +29,17 @@ const SEND_RATE_MIN: u64 = 256 * 1024;
 /// How long the head of an answer is waited for whose body is streamed.
 const HEAD_TIME: Duration = Duration::from_secs(15);
 
-/// A body that brings nothing for so long has broken off, and is asked for again where it stands.
-const READ_TIME: Duration = Duration::from_secs(30);
-
 /// How long the next piece of a body is waited for, however often it is asked for.
 const PIECE_TIME: Duration = Duration::from_secs(120);
-
-/// A client may take as long for a body as it likes: it is the store's that is asked for again.
-const BODY_TIME: Duration = Duration::from_secs(24 * 60 * 60);
-const BODY_TRIES: usize = 100;
 
 /// Keys that are deleted with one call.
 const DELETED_AT_ONCE: usize = 1000;
 
-/// What says who we are, where no files do: as the tools of AWS find it.
-const CREDENTIALS: [&str; 10] = [
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_ROLE_ARN",
-    "AWS_ROLE_SESSION_NAME",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-    "AWS_METADATA_ENDPOINT",
-];
-
-/// The settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// A file cannot be read.
-    #[error("store: {0}")]
-    File(PathBuf, #[source] io::Error),
-    /// They make no sense.
-    #[error("store")]
-    Settings(#[from] object_store::Error),
-}
-
-fn text_of(path: &File) -> Result<String, SetupError> {
-    let failed = |error| SetupError::File(path.to_owned(), error);
-    let bytes = read_at_most(path, SMALL_FILE_BYTES_MAX).map_err(failed)?;
-    let text = String::from_utf8(bytes).map_err(io::Error::other).map_err(failed)?;
-    Ok(text.trim().to_owned())
-}
-
-/// What a client is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum For {
-    Calls,
-    Sending,
-    Bodies,
-}
-
 /// A bucket.
 pub(super) struct Bucket {
-    calls: AmazonS3,
-    sending: AmazonS3,
-    bodies: AmazonS3,
+    calls: Arc<dyn Client>,
+    sending: Arc<dyn Client>,
+    bodies: Arc<dyn Client>,
     public: Option<(AmazonS3, Duration)>,
     prefix: Path,
 }
@@ -111,9 +48,9 @@ impl Bucket {
     pub(super) fn open(settings: &Settings) -> Result<Self, SetupError> {
         berth_shared::crypto::install();
         Ok(Self {
-            calls: client(settings, For::Calls)?,
-            sending: client(settings, For::Sending)?,
-            bodies: client(settings, For::Bodies)?,
+            calls: client(settings, For::calls())?,
+            sending: client(settings, For::sending(send_time(settings.part_bytes)))?,
+            bodies: client(settings, For::bodies())?,
             public: settings.redirect.as_ref().map(|to| public(settings, to)).transpose()?,
             prefix: Path::parse(&settings.prefix).map_err(object_store::Error::from)?,
         })
@@ -286,75 +223,4 @@ async fn sending<T: Send + 'static>(
 
 async fn within<T>(call: impl Future<Output = object_store::Result<T>>) -> Result<T, Failure> {
     Ok(timeout(CALL_TIME, call).await.map_err(|_| Failure::late())??)
-}
-
-fn client(settings: &Settings, is_for: For) -> Result<AmazonS3, SetupError> {
-    let sending = send_time(settings.part_bytes);
-    let options = ClientOptions::new();
-    let (options, max_retries, retry_timeout) = match is_for {
-        For::Calls => (options.with_timeout(CALL_TIME), TRIES, TRY_TIME),
-        For::Sending => (options.with_timeout(sending), TRIES, sending),
-        For::Bodies => {
-            let options = options.with_timeout_disabled().with_read_timeout(READ_TIME);
-            (options, BODY_TRIES, BODY_TIME)
-        }
-    };
-    let retry = RetryConfig { max_retries, retry_timeout, ..RetryConfig::default() };
-    let options = match &settings.ca {
-        Some(file) => {
-            let bundle = Certificate::from_pem_bundle(text_of(file)?.as_bytes())?;
-            bundle.into_iter().fold(options.with_no_system_certificates(true), |options, it| {
-                options.with_root_certificate(it)
-            })
-        }
-        None => options,
-    };
-    let builder = match &settings.keys {
-        Some((name, secret)) => AmazonS3Builder::new()
-            .with_access_key_id(text_of(name)?)
-            .with_secret_access_key(text_of(secret)?),
-        None => CREDENTIALS.iter().fold(AmazonS3Builder::new(), |builder, name| {
-            let value = std::env::var_os(name).and_then(|value| value.into_string().ok());
-            match (value, name.to_ascii_lowercase().parse()) {
-                (Some(value), Ok(key)) => builder.with_config(key, value),
-                _ => builder,
-            }
-        }),
-    };
-    let is_http = settings.endpoint.as_ref().is_some_and(|it| it.starts_with("http://"));
-    let builder = builder
-        .with_bucket_name(&settings.bucket)
-        .with_region(&settings.region)
-        .with_virtual_hosted_style_request(!settings.path_style)
-        .with_retry(retry)
-        // Under TLS nobody changes bytes on their way, and hashing them once more is work.
-        .with_unsigned_payload(!is_http)
-        .with_client_options(options.with_allow_http(is_http));
-    let builder = match &settings.endpoint {
-        Some(endpoint) => builder.with_endpoint(endpoint_of(endpoint, settings)),
-        None => builder,
-    };
-    let builder = match settings.checksum {
-        Checksum::Crc64nvme => {
-            builder.with_checksum_algorithm(object_store::aws::Checksum::CRC64NVME)
-        }
-        Checksum::Sha256 => builder.with_checksum_algorithm(object_store::aws::Checksum::SHA256),
-        Checksum::None => builder,
-    };
-    Ok(builder.build()?)
-}
-
-/// Signs for the name by which clients reach the store.
-fn public(settings: &Settings, to: &Redirect) -> Result<(AmazonS3, Duration), SetupError> {
-    let settings = Settings { endpoint: Some(to.endpoint.clone()), ..settings.clone() };
-    Ok((client(&settings, For::Calls)?, to.holds))
-}
-
-/// The library wants the bucket in the host's name, where it is to stand there.
-fn endpoint_of(endpoint: &str, settings: &Settings) -> String {
-    let endpoint = endpoint.trim_end_matches('/');
-    match endpoint.split_once("://").filter(|_| !settings.path_style) {
-        Some((scheme, host)) => format!("{scheme}://{}.{host}", settings.bucket),
-        None => endpoint.to_owned(),
-    }
 }

@@ -67,11 +67,13 @@ impl From<object_store::Error> for Failure {
         let code = between(&text, "<Code>", "</Code>").or(between(&text, "(code: ", ")"));
         let why = match (code, status(&text)) {
             (Some("NoSuchUpload"), _) => Why::NoUpload,
-            (Some("InvalidPart" | "InvalidPartOrder" | "EntityTooSmall"), _) => Why::BadPart,
+            (Some("InvalidPart" | "InvalidPartOrder" | "EntityTooSmall"), _)
+            | (Some("InvalidBlockList" | "InvalidBlockId"), _) => Why::BadPart,
             (Some(code), _) if PASSING.contains(&code) => Why::Away,
-            (None | Some("NoSuchKey" | "NotFound" | "InvalidRange"), Some(404 | 416)) => {
-                Why::Missing
-            }
+            (
+                None | Some("NoSuchKey" | "NotFound" | "BlobNotFound" | "InvalidRange"),
+                Some(404 | 416),
+            ) => Why::Missing,
             (Some("NoSuchKey"), None) => Why::Missing,
             (_, Some(507)) => Why::Full,
             (_, Some(408 | 409 | 429 | 500..)) => Why::Away,

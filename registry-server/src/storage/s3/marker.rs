@@ -107,7 +107,7 @@ impl S3Store {
     fn unfit(&self, Failure { why, code, source }: &Failure) -> Unfit {
         let place = self.place();
         let advice = match (code.as_deref(), why) {
-            (Some("NoSuchBucket"), _) => {
+            (Some("NoSuchBucket" | "ContainerNotFound"), _) => {
                 "there is no such bucket: make it, or mend store.url".to_owned()
             }
             (Some(code), _) if code.contains("AccessKey") || code.contains("UserNotFound") => {

@@ -1,10 +1,11 @@
-//! Objects at an S3-compatible store.
+//! Objects at an S3-compatible store, or one that has the same calls in words of its own.
 //!
 //! Needed of it are PUT, GET with a range, HEAD, DELETE, LIST and multipart uploads, and nothing else: no
 //! condition, no copy, no version. Each object has a key of its own that is never used twice.
 
 mod bucket;
 mod buffer;
+mod client;
 mod deletion;
 mod failure;
 mod fill;
@@ -42,7 +43,7 @@ use read::Client;
 use state::State;
 use writer::S3Writer;
 
-pub use bucket::SetupError;
+pub use client::SetupError;
 pub use marker::Unfit;
 
 /// Parts of an object, at most.
@@ -72,9 +73,34 @@ pub enum Checksum {
     None,
 }
 
+/// Whose protocol the store speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// That of S3: AWS, and many others.
+    S3,
+    /// Google Cloud Storage.
+    Google,
+    /// Azure Blob Storage.
+    Azure,
+}
+
+impl Provider {
+    /// What its URLs begin with.
+    #[must_use]
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Google => "gs",
+            Self::Azure => "az",
+        }
+    }
+}
+
 /// Where the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// Whose protocol it speaks.
+    pub provider: Provider,
     /// The bucket.
     pub bucket: String,
     /// What keys begin with there; nothing, or without a slash at its end.
@@ -83,8 +109,10 @@ pub struct Settings {
     pub endpoint: Option<String>,
     /// Its region.
     pub region: String,
-    /// The key's name and its secret, in files; else the platform's.
-    pub keys: Option<(PathBuf, PathBuf)>,
+    /// The file of the key's name, or the account's at Azure; else the platform's.
+    pub name: Option<PathBuf>,
+    /// The file of its secret, or at Google of a service account's key.
+    pub secret: Option<PathBuf>,
     /// The CA of its certificate; the system's unless given.
     pub ca: Option<PathBuf>,
     /// Whether the bucket stands in the path, and not in the host's name.
@@ -114,7 +142,7 @@ impl Settings {
     pub fn place(&self) -> String {
         let at = self.endpoint.as_ref().map_or(String::new(), |endpoint| format!(" at {endpoint}"));
         let slash = if self.prefix.is_empty() { "" } else { "/" };
-        format!("s3://{}{slash}{}{at}", self.bucket, self.prefix)
+        format!("{}://{}{slash}{}{at}", self.provider.scheme(), self.bucket, self.prefix)
     }
 }
 

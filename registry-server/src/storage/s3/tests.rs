@@ -2,7 +2,7 @@
 
 use std::{env, fs, path::Path};
 
-use super::{Checksum, MARKER, S3Store, Settings};
+use super::{Checksum, MARKER, Provider, S3Store, Settings};
 
 /// Whose what is below the prefix is.
 pub(in crate::storage) const IDENTITY: &str = "the suite's";
@@ -29,11 +29,13 @@ pub(in crate::storage) fn settings(root: &Path) -> Settings {
     fs::write(&name_file, name).unwrap();
     fs::write(&secret_file, secret).unwrap();
     Settings {
+        provider: Provider::S3,
         bucket: bucket.to_owned(),
         prefix: root.file_name().unwrap().to_string_lossy().replace('.', "d"),
         endpoint: Some(format!("{scheme}://{host}")),
         region: "us-east-1".to_owned(),
-        keys: Some((name_file, secret_file)),
+        name: Some(name_file),
+        secret: Some(secret_file),
         ca: None,
         path_style: true,
         part_bytes: 5 << 20,
