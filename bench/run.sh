@@ -36,7 +36,7 @@ part() { # what, command...
     "$@" || status=$?
     case $status in
         0) ;;
-        77) printf '\n(Not measured: %s, since a docker daemon does not run here.)\n' "$what" ;;
+        77) printf '\n(Not measured: %s, since what it needs is not here.)\n' "$what" ;;
         *) printf '\n(Failed: %s.)\n' "$what" && touch "$work/failed" ;;
     esac
 }
@@ -78,6 +78,7 @@ version_of() { # name, program and its words...
     part "tokens" bench/tokens.sh
     part "durability" bench/durability.sh
     part "collection" bench/collection.sh
+    part "PostgreSQL and S3" env BERTH_BIN="$BIN" bench/cluster.sh
 } | tee "$work/RESULTS.md"
 mv "$work/RESULTS.md" bench/RESULTS.md
 [ ! -e "$work/failed" ]

@@ -9,6 +9,7 @@ use std::{
 use tokio::process::{Child, Command};
 
 use crate::{
+    elsewhere,
     http::Http,
     peer::{Name, PASSWORD, Peer, SignIn, USER},
     start::{Place, serve, until_answers},
@@ -43,7 +44,8 @@ impl Installation {
         place: &Place,
     ) -> io::Result<Self> {
         let (port, host) = (place.free_port()?, &place.host);
-        let scheme = if name == Name::BerthPlain { "http" } else { "https" };
+        let is_tls = name == Name::BerthTls;
+        let scheme = if is_tls { "https" } else { "http" };
         let base = format!("{scheme}://{host}:{port}");
         let this = Self { name, bin: bin.to_owned(), site: root.join(name.word()), base };
         let listen = place.at(port);
@@ -54,12 +56,36 @@ impl Installation {
         run(init.env("BERTH_PASSWORD", PASSWORD)).await?;
         this.set(REGISTRY, |registry| {
             registry.insert("log".to_owned(), "warn".into());
-            if name == Name::BerthPlain {
+            if !is_tls {
                 registry.remove("tls");
                 registry.insert("public_urls".to_owned(), vec![this.base.clone()].into());
             }
         })?;
+        if name == Name::BerthS3 {
+            this.keep_elsewhere()?;
+        }
         Ok(this)
+    }
+
+    /// Rows go to PostgreSQL, and objects to a bucket.
+    fn keep_elsewhere(&self) -> io::Result<()> {
+        let database = elsewhere::database().map_err(io::Error::other)?;
+        let bucket = elsewhere::bucket().map_err(io::Error::other)?;
+        let key = |file: &str, text: &str| fs::write(self.data().join(file), text);
+        key("s3.name", &bucket.name)?;
+        key("s3.secret", &bucket.secret)?;
+        self.set(REGISTRY, |registry| {
+            let database = toml::Table::from_iter([("url".to_owned(), database.into())]);
+            let store = [
+                ("url", format!("s3://{}/berth", bucket.bucket)),
+                ("endpoint", bucket.endpoint),
+                ("access_key_file", "s3.name".to_owned()),
+                ("secret_key_file", "s3.secret".to_owned()),
+            ];
+            let store = store.map(|(key, value)| (key.to_owned(), value.into()));
+            registry.insert("database".to_owned(), database.into());
+            registry.insert("store".to_owned(), toml::Table::from_iter(store).into());
+        })
     }
 
     /// Where it keeps what is pushed, and the settings.

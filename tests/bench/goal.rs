@@ -1,7 +1,9 @@
 //! What Berth is to reach, as ratios in one run.
 
 use crate::{
-    peer::Name::{self, BerthPlain, BerthTls, NginxRegistry, Zot, ZotCommit, ZotTls},
+    peer::Name::{
+        self, BerthPlain, BerthS3, BerthTls, DistributionS3, NginxRegistry, Zot, ZotCommit, ZotTls,
+    },
     result::Results,
     work::Work,
 };
@@ -31,6 +33,10 @@ pub(crate) const GOALS: &[Goal] = &[
     goal(Work::PushHttp1, BerthTls, &[NginxRegistry], 4.0),
     goal(Work::PushHttp1, BerthTls, &[ZotTls], 1.5),
     goal(Work::PushHttp1, BerthPlain, &[ZotCommit], 1.5),
+    goal(Work::Manifest, BerthS3, &[DistributionS3], 5.0),
+    goal(Work::Blob10K, BerthS3, &[DistributionS3], 5.0),
+    goal(Work::SmallBlobs, BerthS3, &[DistributionS3], 5.0),
+    goal(Work::PushHttp1, BerthS3, &[DistributionS3], 1.5),
 ];
 
 /// Rows in which HTTP/2 is to take at most so many times as long as HTTP/1.1.

@@ -3,6 +3,7 @@
 mod berth;
 mod chart;
 mod content;
+mod elsewhere;
 mod goal;
 mod growth;
 mod http;
@@ -38,7 +39,8 @@ use crate::{
 /// Measures Berth beside other registries on this machine, in turns in one run.
 ///
 /// Peers are what the environment names or this machine has: `ZOT`, `ANGOS` and `DISTRIBUTION` name
-/// programs; nginx and docker-registry are taken from the path. What is missing is said. Everything
+/// programs; nginx and docker-registry are taken from the path; `BENCH_POSTGRES` and `BENCH_S3` are the
+/// URLs of a database and of a bucket for the peers that need them. What is missing is said. Everything
 /// listens on loopback, unless it is told otherwise. Tables are printed; progress goes to standard error.
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:\n  \
@@ -69,6 +71,9 @@ struct Options {
     /// How many small blobs, tags, images and children of an index are pushed
     #[arg(long, global = true, default_value_t = 1000, value_name = "COUNT")]
     many: usize,
+    /// The peers to measure; all that need no other servers unless given
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "NAME")]
+    peers: Vec<Name>,
     /// Measure no row once more beside a busy loop on one core
     #[arg(long)]
     quiet_only: bool,
@@ -149,7 +154,7 @@ async fn run(options: &Options) -> io::Result<()> {
 
 /// Starts peers and keeps them, for scripts that bring clients of their own.
 async fn keep(bin: &Path, root: &Path, place: &Place, names: &[Name]) -> io::Result<()> {
-    let names = if names.is_empty() { Name::all() } else { names };
+    let names = if names.is_empty() { Name::ALONE } else { names };
     let mut stopped = pin!(told_to_stop());
     let (mut peers, missing) = tokio::select! {
         started = start::peers(bin, root, place, names) => started?,
@@ -171,7 +176,8 @@ async fn keep(bin: &Path, root: &Path, place: &Place, names: &[Name]) -> io::Res
 
 async fn measure(options: &Options, bin: &Path, root: &Path) -> io::Result<()> {
     let place = Place::default();
-    let (mut peers, missing) = start::peers(bin, root, &place, Name::all()).await?;
+    let names = if options.peers.is_empty() { Name::ALONE } else { &options.peers };
+    let (mut peers, missing) = start::peers(bin, root, &place, names).await?;
     let mut content = Content::make(root, options.blob_mib, options.many)?;
     for peer in &peers {
         content.push_to(peer).await.map_err(|error| peer.told(&error))?;

@@ -32,13 +32,24 @@ pub(crate) enum Name {
     Angos,
     Distribution,
     Registry,
+    BerthS3,
+    DistributionS3,
 }
 
 impl Name {
-    /// All of them, in the order of the table.
-    pub(crate) fn all() -> &'static [Self] {
-        Self::value_variants()
-    }
+    /// Those that need no other servers, in the order of the table.
+    pub(crate) const ALONE: &[Self] = &[
+        Self::BerthTls,
+        Self::BerthPlain,
+        Self::NginxRegistry,
+        Self::ZotTls,
+        Self::Zot,
+        Self::ZotCommit,
+        Self::AngosTls,
+        Self::Angos,
+        Self::Distribution,
+        Self::Registry,
+    ];
 
     /// What the command line calls it.
     pub(crate) fn word(self) -> String {
@@ -61,11 +72,13 @@ impl Name {
             Self::Angos => "angos, plain",
             Self::Distribution => "distribution, plain",
             Self::Registry => "docker-registry, plain",
+            Self::BerthS3 => "Berth on PostgreSQL and S3, plain HTTP, token",
+            Self::DistributionS3 => "distribution on S3, plain",
         }
     }
 
     pub(crate) fn is_berth(self) -> bool {
-        matches!(self, Self::BerthTls | Self::BerthPlain)
+        matches!(self, Self::BerthTls | Self::BerthPlain | Self::BerthS3)
     }
 }
 

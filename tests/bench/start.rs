@@ -19,6 +19,7 @@ use tokio::process::{Child, Command};
 
 use crate::{
     berth::{Certs, Installation},
+    elsewhere,
     http::Http,
     peer::{Name, PASSWORD, Peer, SignIn, USER},
     tool::run,
@@ -85,7 +86,10 @@ pub(crate) async fn peers(
             Name::NginxRegistry => start.nginx().await?,
             Name::ZotTls | Name::Zot | Name::ZotCommit => start.zot(program, *name).await?,
             Name::AngosTls | Name::Angos => start.angos(program, *name).await?,
-            Name::Distribution | Name::Registry => start.distribution(program, *name).await?,
+            Name::Distribution | Name::Registry | Name::DistributionS3 => {
+                start.distribution(program, *name).await?
+            }
+            Name::BerthS3 => Installation::make(bin, root, *name, place).await?.start().await?,
         });
     }
     Ok((peers, missing))
@@ -108,6 +112,8 @@ fn program(name: Name) -> Result<OsString, String> {
         Name::ZotTls | Name::Zot | Name::ZotCommit => named("ZOT"),
         Name::AngosTls | Name::Angos => named("ANGOS"),
         Name::Distribution => named("DISTRIBUTION"),
+        Name::BerthS3 => elsewhere::bucket().and(elsewhere::database()).map(|_| "".into()),
+        Name::DistributionS3 => elsewhere::bucket().and_then(|_| named("DISTRIBUTION")),
     }
 }
 
@@ -149,13 +155,25 @@ impl Starting<'_> {
         port: u16,
     ) -> io::Result<(u16, Child)> {
         let directory = self.directory(name)?;
+        let mut storage = json!({ "delete": { "enabled": true } });
+        match elsewhere::bucket().ok().filter(|_| name == Name::DistributionS3) {
+            Some(bucket) => {
+                // Berth, too, sends nobody to the store.
+                storage["redirect"] = json!({ "disable": true });
+                storage["s3"] = json!({
+                    "accesskey": bucket.name, "secretkey": bucket.secret, "region": "us-east-1",
+                    "regionendpoint": bucket.endpoint, "forcepathstyle": true, "secure": false,
+                    "bucket": bucket.bucket, "rootdirectory": "/distribution",
+                });
+            }
+            None => {
+                storage["filesystem"] = json!({ "rootdirectory": directory.join("store") });
+            }
+        }
         let config = json!({
             "version": "0.1",
             "log": { "level": "error", "accesslog": { "disabled": true } },
-            "storage": {
-                "filesystem": { "rootdirectory": directory.join("store") },
-                "delete": { "enabled": true },
-            },
+            "storage": storage,
             "http": { "addr": self.place.at(port), "relativeurls": true },
         });
         let path = write_config(&directory, &config)?;
