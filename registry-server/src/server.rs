@@ -23,7 +23,7 @@ use crate::{
     auth_client::AuthClient,
     authz::Authorizer,
     config::{Config, TlsFiles},
-    data::{CONTROL_SOCKET, Home, StartError, lock, open_registry, preparing},
+    data::{CONTROL_SOCKET, Home, Opening, StartError, lock, open_registry, preparing},
     http::{self, App, basic::Exchange},
     issuer::{Foreign, Issuer},
     jobs, maintenance,
@@ -69,7 +69,7 @@ impl Server {
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         crypto::install();
         let lock = lock(&config.data)?;
-        let (registry, _) = open_registry(&config, clock.clone()).await?;
+        let (registry, _) = open_registry(&config, clock.clone(), Opening::Server).await?;
         let registry = registry.with_blob_files(blob_files(&config));
         let standing = Home::of(&config).stand(&registry, OTHERS_TIME).await?;
         let foreign_subjects = config.foreign_issuer.is_some();

@@ -103,7 +103,7 @@ about_one_server=(backup:: inventory:: a_read_only_registry_serves a_damaged_blo
     a_second_patch_stops_a_half_open_first a_session_can_be_cancelled_under a_stream_that_is_reset
     an_http2_stream_that_is_reset an_object_that_nothing_owns a_cancelled_session_is_gone
     without_grace_nothing_acknowledged what_is_stored_and_who_came what_was_put_right_is_served
-    hundreds_of_pulls_that_nobody_takes)
+    hundreds_of_pulls_that_nobody_takes an_upload_under_way_records_nothing)
 modules=(push:: mounts:: broken_push:: races::)
 
 together() { "$(tests_of it)" --ignored replicas::; }

@@ -33,7 +33,7 @@ about_a_disk=(backup:: inventory:: a_full_disk bytes_that_are_on_their_way_count
     uploads_whose_clients_think a_client_that_leaves_in_its_only_request a_second_patch_stops_a_half_open_first
     a_session_can_be_cancelled_under a_stream_that_is_reset an_http2_stream_that_is_reset an_object_that_nothing_owns
     a_cancelled_session_is_gone without_grace_nothing_acknowledged what_is_stored_and_who_came what_was_put_right_is_served
-    hundreds_of_pulls_that_nobody_takes)
+    hundreds_of_pulls_that_nobody_takes an_upload_under_way_records_nothing)
 # What comes to the store, and goes.
 modules=(manifests:: push:: pull:: mounts:: collection:: races:: broken_push:: limits:: verification:: export::)
 # Where rows and objects meet.

@@ -7,6 +7,9 @@ use harness::{
     image::{Image, MANIFEST, digest_of, start_upload},
     upload::{commit, commit_target, content, patch},
 };
+use registry_server::jobs::Job;
+
+use crate::collection::run;
 
 /// A stack, a token with every right on `app`, and the location of a new session there.
 async fn with_session() -> (Stack, String, String) {
@@ -256,4 +259,30 @@ async fn an_http2_stream_that_is_reset_leaves_the_session_too() {
     .await;
     assert!(received <= 700_000);
     finish(&stack, &token, &location, &bytes, received).await;
+}
+
+#[tokio::test]
+async fn an_upload_under_way_records_nothing_once_the_registry_is_read_only() {
+    let (stack, token, location) = with_session().await;
+    let bytes = content(1_000_000, 12);
+    patch(&stack.client, &token, &location, None, bytes.slice(..1000)).await.expect(202);
+    let rest = bytes.slice(1000..);
+    let (bearer, length) = (format!("Bearer {token}"), rest.len().to_string());
+    let headers = [("Authorization", bearer.as_str()), ("Content-Length", length.as_str())];
+    let mut under_way = Raw::connect(&stack.client).await;
+    under_way.head(&format!("PATCH {location}"), &headers).await;
+    under_way.send(&rest[..600_000]).await;
+    eventually("the request has begun to write", async || {
+        let written = stack.objects().first().and_then(|path| path.metadata().ok());
+        written.is_some_and(|meta| meta.len() > 1000).then_some(())
+    })
+    .await;
+    run(&stack, Job::ReadOnly { on: true }).await;
+    let _ = under_way.try_send(&rest[600_000..]).await;
+    let refused = under_way.unchecked_answer(false).await;
+    assert_eq!(refused.status.as_u16(), 405);
+    let progress = stack.client.get(&token, &location).await.expect(204);
+    assert_eq!(progress.header("range"), "0-999");
+    run(&stack, Job::ReadOnly { on: false }).await;
+    finish(&stack, &token, &location, &bytes, 1000).await;
 }

@@ -39,7 +39,7 @@ use registry_server::{
 ///
 /// The verbs work beside a running server, through the socket in its data directory, and without
 /// one on the data directory itself. Where several servers share a registry, in PostgreSQL and a
-/// bucket, they work beside all of them.
+/// bucket, all but `restore` work beside them.
 #[derive(Debug, Parser)]
 #[command(
     name = "registry-server",

@@ -68,7 +68,10 @@ async fn hear_signals(reload: Reload, registry: Registry) -> std::io::Result<()>
             }
             _ = writable.recv() => {
                 registry.set_read_only(false);
-                tracing::info!("pushes are taken again");
+                match registry.is_read_only() {
+                    true => tracing::warn!("pushes are refused: all servers were told to"),
+                    false => tracing::info!("pushes are taken again"),
+                }
             }
         }
     }

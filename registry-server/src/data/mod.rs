@@ -229,13 +229,14 @@ impl Home {
 pub(crate) async fn open_registry(
     config: &Config,
     clock: Clock,
+    opening: Opening,
 ) -> Result<(Registry, Objects), StartError> {
     let database = open_database(config).await?;
     let clock = clock_of(&database, clock).await.map_err(|source| {
         let path = config.database.as_ref().map_or("", |settings| settings.place()).to_owned();
         StartError::Database { path, source }
     })?;
-    let objects = open_objects(&Home::of(config), &database, &clock).await?;
+    let objects = open_objects(&Home::of(config), &database, &clock, opening).await?;
     let objects = match config.durable {
         true => objects,
         false => {
@@ -248,14 +249,31 @@ pub(crate) async fn open_registry(
     Ok((registry, objects))
 }
 
-/// Opens the objects, one server at a time: two that begin would take each other's first for a stranger's.
+/// Who opens a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// A server, which sees whether the store does all that it will need.
+    Server,
+    /// A verb, which finds out.
+    Verb,
+}
+
+/// Opens the objects, at the first time one server after the other: two that begin would take each other's
+/// first for a stranger's.
 async fn open_objects(
     home: &Home,
     database: &Database,
     clock: &Clock,
+    opening: Opening,
 ) -> Result<Objects, StartError> {
     if !home.is_shared() {
         return Objects::open(home, database).await;
+    }
+    // What is wrong is said by who begins.
+    match (Objects::beside(home, database).await, opening) {
+        (Ok(objects), Opening::Verb) => return Ok(objects),
+        (Ok(_), Opening::Server) => return Objects::open(home, database).await,
+        (Err(_), _) => {}
     }
     let told = async || {
         tracing::info!("another server begins on the same registry: waiting");

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use berth_shared::clock::Clock;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{ENDING_TIME, Home, Objects, StartError, lock, open_registry, preparing};
+use super::{ENDING_TIME, Home, Objects, Opening, StartError, lock, open_registry, preparing};
 use crate::{
     config::Config,
     jobs::{
@@ -36,7 +36,7 @@ impl Offline {
         let lock = if home.is_shared() { None } else { Some(lock(&config.data)?) };
         // Where others share it there may be none here yet, and copies lie there for a while.
         fs::create_dir_all(&config.data).map_err(preparing(&config.data.display().to_string()))?;
-        let (registry, objects) = open_registry(config, clock).await?;
+        let (registry, objects) = open_registry(config, clock, Opening::Verb).await?;
         let standing = home.stand(&registry, ENDING_TIME).await?;
         let over = CancellationToken::new();
         maintenance::follow(&registry, &over);

@@ -61,6 +61,10 @@ impl Home {
                 sleep(SECOND).await;
             }
         }
+        if !on {
+            // So that who pushes next is not refused.
+            sleep(LOOKED_EVERY + SECOND).await;
+        }
         database.close().await;
         Ok(Outcome::ReadOnly { on })
     }

@@ -92,7 +92,7 @@ impl Backend {
         if !self.is_shared() {
             return Ok(Lease::of_one());
         }
-        let what = "another server does this".to_owned();
+        let what = format!("another server has the turn at {}, and this follows", work.name());
         let told = async || events.say(Event::Waiting { what }).await;
         Lease::wait_for(&self.database, &self.clock, work, told).await
     }

@@ -56,7 +56,8 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    fn name(self) -> &'static str {
+    /// What the lease is called.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Collection => "collection",
@@ -276,7 +277,10 @@ async fn say_again(database: Database, clock: Clock, name: Name, said: Arc<Said>
         }
     }
     said.is_over.store(true, Ordering::Relaxed);
-    tracing::warn!(lease = name.of, "it was not said again in time, so others do not heed it");
+    tracing::warn!(
+        lease = name.of,
+        "the database did not hear of this process for a minute, so that others take it for gone"
+    );
 }
 
 fn random() -> String {

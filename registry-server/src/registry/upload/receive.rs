@@ -141,6 +141,7 @@ impl<'r> Reception<'r> {
             self.keep(slot).await?;
             return Err(error);
         }
+        self.backend.refuse_when_read_only()?;
         if let Some(sealed) = self.open().await?.seal().await.map_err(or_unknown)? {
             self.record_all(sealed).await?;
         }
@@ -347,9 +348,7 @@ impl<'r> Reception<'r> {
 
     /// Stores a batch, and records what is due.
     async fn store(&mut self, batch: Vec<Bytes>) -> Result<(), Error> {
-        if self.backend.is_shared() {
-            self.backend.refuse_when_read_only()?;
-        }
+        self.backend.refuse_when_read_only()?;
         let (batch, behind) = match self.mark {
             Mark::Ahead(mark) => split(batch, mark.saturating_sub(self.received)),
             Mark::Unset | Mark::Passed(..) => (batch, Vec::new()),
@@ -414,6 +413,8 @@ impl<'r> Reception<'r> {
 
     /// Makes all of it durable, and says what is to be recorded. An object without bytes is one too.
     async fn checkpoint(&mut self) -> Result<Draft, Error> {
+        // What came stays unrecorded, as after a crash.
+        self.backend.refuse_when_read_only()?;
         self.take_writer().await?.checkpoint().await.map_err(or_unknown)
     }
 
