@@ -2,7 +2,7 @@
 # Three registry-servers that share a registry, its rows in PostgreSQL and its objects at VersityGW: black-box tests
 # whose every connection goes to the next of them, the official conformance suite and docker through nginx, which gives
 # each request to the next, verbs beside them, and clients that push while one of them is killed (BERTH_ROUNDS times) and
-# while what they stand on is stopped, or killed and started again.
+# while PostgreSQL or the store is stopped, or PostgreSQL is killed and started again.
 # BERTH_FULL=1 runs all black-box tests, but for what is about one server, and kills 50 times.
 # shellcheck source=tests/interop/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -77,10 +77,6 @@ rm -f $postgres/data/postmaster.pid $postgres/.s.PGSQL.$postgres_port.lock
 ${as_postgres[*]} $bin_of_postgres/postgres -D data -k $postgres -c listen_addresses=127.0.0.1 -c port=$postgres_port \
     -c max_connections=300 >>$scratch/logs/postgres.log 2>&1 &
 until ${as_postgres[*]} $bin_of_postgres/psql --host $postgres --port $postgres_port --dbname postgres --command 'SELECT 1'; do sleep 0.1; done"
-    disturbance "the store killed and started again" "kill -KILL $of_store; sleep 1
-versitygw --port 127.0.0.1:$s3_port --access $s3_key --secret $s3_secret --health /health --quiet \
-    posix --sidecar $scratch/names-of-s3 $scratch/s3 >>$scratch/logs/versitygw.log 2>&1 &
-until curl --silent --fail http://127.0.0.1:$s3_port/health; do sleep 0.1; done"
 }
 
 disturbances=()
@@ -88,7 +84,7 @@ disturbance() {
     local program=$scratch/disturbances/$1
     mkdir -p "$scratch/disturbances"
     # shellcheck disable=SC2016 # it is another shell's
-    printf '#!/bin/bash\nstopped() { kill -STOP "$@"; sleep 10; kill -CONT "$@"; }\n{\n%s\n} >/dev/null\n' "$2" >"$program"
+    printf '#!/bin/bash\nstopped() { kill -STOP "$@"; sleep 10; kill -CONT "$@"; }\n{\n%s\n} >/dev/null 2>&1\n' "$2" >"$program"
     chmod +x "$program"
     disturbances+=(--disturb "$program")
 }

@@ -42,12 +42,15 @@ pub(super) struct S3Writer {
     under_way: FuturesOrdered<BoxFuture<'static, Result<String, Error>>>,
     /// The object as a whole, where it is one tail.
     object: Option<String>,
+    /// Whether somebody may have told the store before to make the object.
+    is_repeated: bool,
 }
 
 impl S3Writer {
     pub(super) fn new(store: S3Store, draft: Draft, state: State) -> Self {
         let (buffer, under_way) = (Buffer::default(), FuturesOrdered::new());
-        Self { store, draft, state, buffer, kept: None, under_way, object: None }
+        let is_repeated = state.is_sealed;
+        Self { store, draft, state, buffer, kept: None, under_way, object: None, is_repeated }
     }
 
     fn gone(&self) -> Error {
@@ -258,6 +261,12 @@ impl ObjectWriter for S3Writer {
             (Some(Upload { id, at }), _) if self.state.is_sealed => {
                 let object = at.parse()?;
                 self.store.complete(&object, id, &self.state.parts, self.draft.received).await?;
+                // A store that died while it did so may say that it has, of what it has not.
+                if self.is_repeated
+                    && self.store.describe(&object).await?.length != self.draft.received
+                {
+                    return Err(self.gone());
+                }
                 object
             }
             (None, Some(object)) => object.parse()?,
