@@ -145,8 +145,11 @@ async fn a_touch_is_written_once_per_quarter_of_the_grace_period() {
 async fn it_runs_by_itself() {
     let stack = stack_with("interval_secs = 1\ngrace_secs = 0").await;
     push_blob(&stack.client, &token(&stack, &["app"]), "app", &"stray".into()).await;
-    stack.clock.advance(SECOND);
-    let is_gone = async || stack.objects().is_empty().then_some(());
+    let is_gone = async || {
+        // Servers that share a registry go by its clock.
+        stack.clock.advance(SECOND);
+        stack.objects().is_empty().then_some(())
+    };
     eventually("the blob is collected", is_gone).await;
 }
 
