@@ -68,7 +68,11 @@ pub(crate) async fn run(
     };
     let options = Options { how, verify: arguments.verify, owner: identity.foreign() };
     let directory = arguments.directory.clone();
-    let import = async move |events| import::run(&offline, &directory, options, events).await;
+    let import = async move |events| {
+        let imported = import::run(&offline, &directory, options, events).await;
+        offline.end().await;
+        imported
+    };
     let summarised = |summary: &Summary| Some((summarise(summary), summary.problems > 0));
     let ended = output::follow(tell(import), json, summarised).await?;
     if how == How::Adopt && !json {

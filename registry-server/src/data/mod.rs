@@ -231,12 +231,9 @@ pub(crate) async fn open_registry(
     clock: Clock,
     opening: Opening,
 ) -> Result<(Registry, Objects), StartError> {
-    let database = open_database(config).await?;
-    let clock = clock_of(&database, clock).await.map_err(|source| {
-        let path = config.database.as_ref().map_or("", |settings| settings.place()).to_owned();
-        StartError::Database { path, source }
-    })?;
-    let objects = open_objects(&Home::of(config), &database, &clock, opening).await?;
+    let (home, database) = (Home::of(config), open_database(config).await?);
+    let clock = clock_of(&database, clock).await.map_err(failed(&home))?;
+    let objects = open_objects(&home, &database, &clock, opening).await?;
     let objects = match config.durable {
         true => objects,
         false => {
@@ -245,7 +242,7 @@ pub(crate) async fn open_registry(
         }
     };
     let registry = Registry::new(database, objects.store(), clock, config.settings);
-    registry.look_whether_read_only().await.map_err(failed(&Home::of(config)))?;
+    registry.look_whether_read_only().await.map_err(failed(&home))?;
     Ok((registry, objects))
 }
 

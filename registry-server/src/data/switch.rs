@@ -60,8 +60,7 @@ impl Home {
                 events.say(Event::Waiting { what }).await?;
                 sleep(SECOND).await;
             }
-        }
-        if !on {
+        } else {
             // So that who pushes next is not refused.
             sleep(LOOKED_EVERY + SECOND).await;
         }
