@@ -2,11 +2,9 @@
 
 use std::process::ExitCode;
 
+use berth_shared::database::Schema;
 use clap::Args;
-use registry_server::{
-    config::Config,
-    metadata::{postgres, schema::Schema},
-};
+use registry_server::{config::Config, metadata::postgres};
 
 use crate::output::{self, Ended, Failure};
 

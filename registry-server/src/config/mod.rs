@@ -13,6 +13,7 @@ use std::{
 use axum::http::Uri;
 use berth_shared::{
     config::{ConfigError, address, beside, parse, read},
+    database,
     serve::{self, metrics},
     telemetry::LogFormat,
     unix_owner::Settings,
@@ -114,7 +115,7 @@ struct File {
     #[serde(default)]
     read_only: bool,
     metrics: Option<metrics::Config>,
-    database: Option<tables::Database>,
+    database: Option<database::Table>,
     store: Option<Store>,
     #[serde(default)]
     cors: Cors,
@@ -211,7 +212,8 @@ impl File {
         let connections = serve::Limits { trusted_proxies, ..self.limits.of_connections()? };
         let durable = self.durable.unwrap_or(true);
         let data = beside(path, &self.data.unwrap_or("registry".into()));
-        let database = self.database.map(|table| table.check(path, &data, durable)).transpose()?;
+        let server = self.database.map(|table| table.check(path, durable)).transpose()?;
+        let database = server.map(|server| postgres::Settings { server, copies: data.clone() });
         let foreign_issuer = self.foreign_issuer.map(|table| table.check(path, self.insecure_http));
         Ok(Config {
             listen: self.listen,

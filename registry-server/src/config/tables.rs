@@ -1,20 +1,11 @@
 //! The tables of `registry.toml` that hold bounds and times, with their defaults.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
-use berth_shared::{
-    config::{ConfigError, beside},
-    serve,
-};
+use berth_shared::{config::ConfigError, serve};
 use serde::Deserialize;
 
-use crate::{
-    metadata::postgres,
-    registry::{self, gc, verify},
-};
+use crate::registry::{self, gc, verify};
 
 /// The `[collection]` table.
 #[derive(Debug, Deserialize)]
@@ -90,71 +81,6 @@ impl Verification {
         Ok(verify::Settings {
             every: unless_never(self.every_secs.unwrap_or(if at_store { 0 } else { MONTH })),
             bytes_per_sec_max: self.bytes_per_sec_max,
-        })
-    }
-}
-
-/// The `[database]` table.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Database {
-    url: String,
-    migrate_url: Option<String>,
-    password_file: Option<PathBuf>,
-    ca: Option<PathBuf>,
-    connections_max: Option<u32>,
-    statement_secs_max: Option<u32>,
-}
-
-/// Whether it leads to PostgreSQL, and has no secret in it.
-fn check_url(setting: &'static str, url: &str) -> Result<(), ConfigError> {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(ConfigError::value(
-            setting,
-            "must be a URL, such as postgres://berth@db/berth",
-        ));
-    };
-    if !matches!(scheme, "postgres" | "postgresql") {
-        return Err(ConfigError::value(setting, "must begin with postgres://"));
-    }
-    // A password may hold what ends it elsewhere.
-    let user = rest.rsplit_once('@').map_or("", |(user, _)| user);
-    if user.contains(':') || rest.contains("password=") {
-        let reason = "must have no password in it: put it into a file, and name that in \
-                      database.password_file";
-        return Err(ConfigError::value(setting, reason));
-    }
-    Ok(())
-}
-
-impl Database {
-    pub(super) fn check(
-        self,
-        path: &Path,
-        data: &Path,
-        durable: bool,
-    ) -> Result<postgres::Settings, ConfigError> {
-        check_url("database.url", &self.url)?;
-        if let Some(url) = &self.migrate_url {
-            check_url("database.migrate_url", url)?;
-        }
-        let connections_max = self.connections_max.unwrap_or(16);
-        if connections_max < 8 {
-            return Err(ConfigError::value("database.connections_max", "must be at least 8"));
-        }
-        let statement_secs_max = self.statement_secs_max.unwrap_or(10);
-        if statement_secs_max == 0 {
-            return Err(ConfigError::value("database.statement_secs_max", "must be at least 1"));
-        }
-        Ok(postgres::Settings {
-            url: self.url,
-            migrate_url: self.migrate_url,
-            password_file: self.password_file.map(|file| beside(path, &file)),
-            ca: self.ca.map(|file| beside(path, &file)),
-            connections_max,
-            statement_time_max: Duration::from_secs(statement_secs_max.into()),
-            copies: data.to_owned(),
-            durable,
         })
     }
 }

@@ -1,15 +1,17 @@
 //! Blobs, and which repository links which.
 
-use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
+use berth_shared::{
+    clock::UnixSeconds,
+    database::{self, Column, Record, Row, Statements, row, text},
+    digest::Digest,
+    name::RepositoryName,
+};
 
 use super::{
     Database, Error, Transaction, Value,
-    column::Column,
-    connection::Record,
     key::Key,
     lock::Lock,
     repository::{self, RepositoryId, listed},
-    statement::{Row, Statements, row},
     upload::Upload,
 };
 use crate::{
@@ -43,7 +45,7 @@ pub(crate) struct Source {
 }
 
 impl Row for Blob {
-    fn of(row: &Record) -> Result<Self, Error> {
+    fn of(row: &Record) -> Result<Self, database::Error> {
         Ok(Self {
             digest: Column::at(row, "digest")?,
             size: Column::at(row, "size")?,
@@ -53,6 +55,7 @@ impl Row for Blob {
     }
 }
 
+text!(Location::as_str);
 row!(LinkedBlob { touched }, blob);
 row!(Source { repository, holds });
 

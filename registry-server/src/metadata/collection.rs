@@ -9,16 +9,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName};
+use berth_shared::{
+    clock::UnixSeconds,
+    database::{Statements, row},
+    digest::Digest,
+    name::RepositoryName,
+};
 use sqlx::AssertSqlSafe;
 
 use super::{
-    Database, Error, Transaction,
-    deletion::ROWS_MAX,
-    key::Key,
-    lock::Lock,
+    Database, Error, Rows, Transaction, deletion::ROWS_MAX, key::Key, lock::Lock,
     repository::RepositoryId,
-    statement::{Rows, Statements, row},
 };
 use crate::storage::{Dead, Location};
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use berth_shared::{
+    database::{Places, Record, Statements, no_answer},
     files::{directory_of, put_new, unfinished},
     sqlite,
 };
@@ -20,10 +21,8 @@ use tokio::time::timeout;
 
 use super::{
     Database, Engine, Error,
-    connection::{Places, Record},
-    postgres::{Settings, connect_alone, look_at_schema, no_answer},
+    postgres::{Settings, connect_alone, look_at_schema},
     sqlite::{MIGRATIONS, options},
-    statement::Statements,
 };
 
 /// The tables, each behind those that it names. What servers say to each other is not copied.
@@ -249,7 +248,7 @@ async fn write_file(from: &Settings, to: &Path, extent: Extent) -> Result<(), Er
     // `run` does not compile in a future that is sent to another thread.
     MIGRATIONS.run_direct(None, &mut file, false).await.map_err(Error::Migrate)?;
     let mut connection = connect_alone(from).await?;
-    to_file(&mut connection, &mut file, extent, from.answer_time()).await?;
+    to_file(&mut connection, &mut file, extent, from.server.answer_time()).await?;
     file.close().await?;
     Ok(put_new(unfinished, to).map_err(failed)?)
 }

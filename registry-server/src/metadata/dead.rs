@@ -1,13 +1,9 @@
 //! Objects that no row owns any more. Deleting is a row first: whatever lets an object go writes it
 //! here in the same transaction, so that it is deleted in the end, whoever dies before.
 
-use berth_shared::clock::UnixSeconds;
+use berth_shared::{clock::UnixSeconds, database::Statements};
 
-use super::{
-    Database, Error, Transaction,
-    list::List,
-    statement::{Rows, Statements},
-};
+use super::{Database, Error, Rows, Transaction, list::List};
 use crate::storage::{Dead, Location};
 
 /// How long whoever deletes objects may take for those that it has read of, in seconds.

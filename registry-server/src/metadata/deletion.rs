@@ -4,7 +4,11 @@
 //!
 //! Names and digests come as text here: what cannot be read goes too, and no cache holds it.
 
-use berth_shared::{digest::Digest, name::RepositoryName};
+use berth_shared::{
+    database::{Statements, row},
+    digest::Digest,
+    name::RepositoryName,
+};
 
 use super::{
     Database, Error, Transaction,
@@ -12,7 +16,6 @@ use super::{
     list::List,
     lock::Lock,
     repository::{self, RepositoryId},
-    statement::{Statements, row},
 };
 
 /// Rows that are deleted in one transaction: what a push may have to wait for. A manifest and what

@@ -1,6 +1,11 @@
 //! Why the database does not do what is asked.
 
-use berth_shared::{digest::Digest, serve::budget::Busy, sqlite::Error as FileError};
+use berth_shared::{
+    database::{self, is_repeated},
+    digest::Digest,
+    serve::budget::Busy,
+    sqlite::Error as FileError,
+};
 use sqlx::migrate::MigrateError;
 
 /// The database failed.
@@ -62,5 +67,36 @@ impl From<FileError> for Error {
             FileError::Newer(_) => Self::Newer,
             FileError::Query(source) => Self::Query(source),
         }
+    }
+}
+
+impl From<database::Error> for Error {
+    fn from(error: database::Error) -> Self {
+        match error {
+            database::Error::Query(source) => Self::Query(source),
+            database::Error::Migrate(source) => Self::Migrate(source),
+            database::Error::Newer => Self::Newer,
+            database::Error::Older => Self::Older,
+            database::Error::Corrupt(value) => Self::Corrupt(value),
+            database::Error::Closed => Self::Closed,
+            database::Error::Away(source) => Self::Away(source),
+            database::Error::Unfit(why) => Self::Unfit(why),
+        }
+    }
+}
+
+impl Error {
+    /// Whether it may work in a moment: the server is away, or another transaction stood in the way.
+    pub(crate) fn passes(&self) -> bool {
+        match self {
+            Self::Away(_) => true,
+            Self::Query(source) => is_repeated(source).is_some(),
+            _ => false,
+        }
+    }
+
+    /// What PostgreSQL says, told by what can be done about it.
+    pub(super) fn of_postgres(error: sqlx::Error) -> Self {
+        database::Error::of_postgres(error).into()
     }
 }

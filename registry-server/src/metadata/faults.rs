@@ -2,12 +2,12 @@
 
 use std::{path::Path, sync::Arc};
 
+use berth_shared::database::Statements;
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 
 use super::{
     Cache, Database, Engine, Error, Writer, options,
     readers::{self, Readers},
-    statement::Statements,
 };
 use crate::faults::Faults;
 

@@ -3,6 +3,7 @@
 
 use berth_shared::{
     clock::{UnixSeconds, as_rfc3339},
+    database::{Statements, row},
     name::RepositoryName,
 };
 use serde::Serialize;
@@ -10,7 +11,6 @@ use serde::Serialize;
 use super::{
     Database, Error,
     repository::{self, RepositoryId},
-    statement::{Statements, row},
 };
 
 /// Names that are read at once.

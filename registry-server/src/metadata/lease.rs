@@ -1,9 +1,9 @@
 //! Leases: work that one of several servers does at a time, what they keep from it, and who they are. They
 //! save work; nothing that is acknowledged rests on one.
 
-use berth_shared::clock::UnixSeconds;
+use berth_shared::{clock::UnixSeconds, database::Statements};
 
-use super::{Database, Engine, Error, postgres::IS_ALONE, statement::Statements};
+use super::{Database, Engine, Error, postgres::IS_ALONE};
 
 /// What several may have at once, each under a name of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,8 @@
 //! A list in one place of a statement, which `json_each` makes rows of: SQLite has it, and
 //! PostgreSQL gets it from its first migration.
 
+use berth_shared::database::{Bind, Error, Places};
 use serde_json::Value;
-
-use super::{Error, column::Bind, connection::Places};
 
 /// Rows of texts. Column `n` of a row is `value ->> n`.
 #[derive(Debug)]

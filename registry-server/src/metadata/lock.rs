@@ -6,9 +6,10 @@
 //! `blobs`, `repository_blobs`. Collection comes from the other side and skips what is locked. Whoever
 //! meets another in a circle is told so, and repeats.
 
+use berth_shared::database::{Bind, Connection, Statements};
 use sqlx::AssertSqlSafe;
 
-use super::{Error, Transaction, column::Bind, connection::Connection, statement::Statements};
+use super::{Error, Transaction};
 
 /// How rows are held until the transaction ends.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,8 @@
 use std::{collections::HashSet, sync::Arc};
 
 use berth_shared::{
-    clock::UnixSeconds, digest::Digest, name::RepositoryName, reference::Reference, tag::Tag,
+    clock::UnixSeconds, database::Statements, digest::Digest, name::RepositoryName,
+    reference::Reference, tag::Tag,
 };
 use bytes::Bytes;
 use sqlx::AssertSqlSafe;
@@ -14,7 +15,6 @@ use super::{
     list::List,
     lock::Lock,
     repository::{self, RepositoryId},
-    statement::Statements,
 };
 
 /// A manifest as it was pushed.

@@ -9,8 +9,6 @@ mod asker;
 pub(crate) mod blob;
 pub(crate) mod cache;
 pub(crate) mod collection;
-mod column;
-mod connection;
 mod copy;
 pub(crate) mod dead;
 pub(crate) mod deletion;
@@ -32,9 +30,7 @@ mod races;
 mod readers;
 pub(crate) mod referrer;
 pub(crate) mod repository;
-pub mod schema;
 mod sqlite;
-mod statement;
 pub(crate) mod switch;
 pub(crate) mod tag;
 pub(crate) mod totals;
@@ -53,7 +49,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_shared::{digest::Digest, sqlite::pending};
+use berth_shared::{
+    database::{Statements, no_answer},
+    digest::Digest,
+    sqlite::pending,
+};
 use futures_util::future::BoxFuture;
 use sqlx::{
     ConnectOptions, PgPool, SqliteConnection,
@@ -67,8 +67,6 @@ pub use error::Error;
 pub(crate) use key::Key;
 use readers::{Reader, Readers};
 use sqlite::{MIGRATIONS, migrate, options};
-pub(crate) use statement::Rows;
-use statement::Statements;
 use transaction::Transaction;
 use writer::Writer;
 
@@ -77,6 +75,10 @@ const CLOSE_TIME: Duration = Duration::from_millis(500);
 
 /// How long a server of the database may take to say that it is there.
 const CHECK_TIME: Duration = Duration::from_secs(2);
+
+/// Rows by what tells them apart, each as it can be read: what cannot be is to be reported and
+/// skipped, not to stop the rest.
+pub(crate) type Rows<K, R> = Vec<(K, Result<R, Error>)>;
 
 /// What the cache keeps.
 #[derive(Debug, Clone)]
@@ -166,10 +168,11 @@ impl Database {
 
     /// Half of the connections are for lookups, a quarter for the server's own, and a quarter write.
     fn over(pool: PgPool, settings: &postgres::Settings) -> Self {
-        let quarter = (settings.connections_max as usize / 4).max(1);
+        let server = &settings.server;
+        let quarter = (server.connections_max as usize / 4).max(1);
         let cache = Arc::new(Cache::shared());
         let readers =
-            Readers::of_postgres(pool.clone(), settings.answer_time(), 2 * quarter, quarter);
+            Readers::of_postgres(pool.clone(), server.answer_time(), 2 * quarter, quarter);
         let writer = postgres_writer::Writer::new(pool, settings, quarter, Arc::clone(&cache));
         Self { readers, engine: Engine::Postgres(writer), cache }
     }
@@ -224,7 +227,7 @@ impl Database {
             // A balancer that asks has others to go to.
             Engine::Postgres(_) => {
                 let answer = timeout(CHECK_TIME, asked).await;
-                answer.unwrap_or_else(|_| Err(Error::Away(postgres::no_answer())))
+                answer.unwrap_or_else(|_| Err(Error::Away(no_answer())))
             }
         }
     }

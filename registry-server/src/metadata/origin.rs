@@ -1,9 +1,8 @@
 //! Which registry a database is of, where its objects are not simply beside it.
 
-use super::{
-    Database, Error,
-    statement::{Statements, row},
-};
+use berth_shared::database::{Statements, row};
+
+use super::{Database, Error};
 
 /// Which registry it is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,10 @@
 
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
-use berth_shared::telemetry::chain;
+use berth_shared::{
+    database::{Connection, is_repeated, no_answer},
+    telemetry::chain,
+};
 use metrics::counter;
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::{
@@ -13,8 +16,7 @@ use tokio::{
 
 use super::{
     Cache, Error, Transaction, Turns,
-    connection::Connection,
-    postgres::{Connections, Settings, is_repeated, no_answer},
+    postgres::{Connections, Settings},
     switch::Switch,
     transaction::Extent,
     writer::Work,
@@ -65,7 +67,7 @@ impl Writer {
     /// With so many connections of the pool at once.
     pub(super) fn new(pool: PgPool, settings: &Settings, most: usize, cache: Arc<Cache>) -> Self {
         let (turns, places) = (Turns::new("WRITES_MAX", most), Arc::new(Semaphore::new(most)));
-        let (answer_time, settings) = (settings.answer_time(), Arc::new(settings.clone()));
+        let (answer_time, settings) = (settings.server.answer_time(), Arc::new(settings.clone()));
         let switch = Arc::default();
         Self { pool, settings, answer_time, turns, places, switch, cache }
     }

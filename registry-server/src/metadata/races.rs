@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use berth_shared::{
     clock::UnixSeconds,
+    database::Statements,
     digest::{Algorithm, Digest},
     name::RepositoryName,
 };
@@ -17,7 +18,6 @@ use super::{
     collection::{Collected, Stale},
     manifest::{Kind, Manifest, Named, NewManifest},
     postgres, repository,
-    statement::Statements,
 };
 use crate::storage::Location;
 

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use berth_shared::serve::budget::Reservation;
+use berth_shared::{
+    database::{Connection, Statements, no_answer},
+    serve::budget::Reservation,
+};
 use futures_util::FutureExt;
 use log::LevelFilter;
 use sqlx::{
@@ -25,10 +28,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    Error, Turns, connection::Connection, postgres::no_answer, postgres_writer::returned,
-    statement::Statements,
-};
+use super::{Error, Turns, postgres_writer::returned};
 
 /// Connections that read for clients at once.
 const LOOKUPS_MAX: u32 = 8;
@@ -168,6 +168,8 @@ impl Reader {
 }
 
 impl Statements for Reader {
+    type Error = Error;
+
     fn connection(&mut self) -> Connection<'_> {
         match &mut self.connection {
             Pooled::Sqlite(connection) => Connection::Sqlite(connection),
@@ -177,6 +179,8 @@ impl Statements for Reader {
 }
 
 impl Statements for Snapshot<'_> {
+    type Error = Error;
+
     fn connection(&mut self) -> Connection<'_> {
         match self {
             Self::Sqlite(connection) => Connection::Sqlite(connection),

@@ -2,16 +2,14 @@
 //!
 //! A pusher chooses how large annotations are, so a page is measured before a row of it is read.
 
-use berth_shared::{digest::Digest, name::RepositoryName};
+use berth_shared::{
+    database::{Bind, Statements, row},
+    digest::Digest,
+    name::RepositoryName,
+};
 use sqlx::AssertSqlSafe;
 
-use super::{
-    Database, Error,
-    column::Bind,
-    readers::Snapshot,
-    repository::RepositoryId,
-    statement::{Statements, row},
-};
+use super::{Database, Error, readers::Snapshot, repository::RepositoryId};
 
 /// How much a page of referrers has at most, as the distribution specification has it for manifests.
 /// A referrer that is larger stands alone on its page.

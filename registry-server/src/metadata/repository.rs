@@ -1,15 +1,11 @@
 //! Repositories: a name, and the number that the other tables know it by.
 
-use berth_shared::name::RepositoryName;
-
-use super::{
-    Database, Error, Transaction,
-    column::same,
-    connection::Connection,
-    list::List,
-    lock::Lock,
-    statement::{Statements, row},
+use berth_shared::{
+    database::{Connection, Statements, row, same},
+    name::RepositoryName,
 };
+
+use super::{Database, Error, Transaction, list::List, lock::Lock};
 use crate::reach::Span;
 
 /// A repository's number in the database.
@@ -61,7 +57,7 @@ pub(super) async fn find(
     mut connection: Connection<'_>,
     name: &RepositoryName,
 ) -> Result<Option<RepositoryId>, Error> {
-    connection.optional(ID, name).await
+    Ok(connection.optional(ID, name).await?)
 }
 
 impl Database {

@@ -3,10 +3,13 @@
 
 use std::path::Path;
 
-use berth_shared::sqlite::{self, foreign_schema};
+use berth_shared::{
+    database::Statements,
+    sqlite::{self, foreign_schema},
+};
 use sqlx::{SqliteConnection, migrate::Migrator, sqlite::SqliteConnectOptions};
 
-use super::{Database, Error, statement::Statements};
+use super::{Database, Error};
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
 

@@ -8,15 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_shared::clock::UnixSeconds;
+use berth_shared::{
+    clock::UnixSeconds,
+    database::{Connection, Statements},
+};
 use parking_lot::Mutex;
 use sqlx::PgConnection;
 
 use super::{
     Database, Engine, Error,
-    connection::Connection,
     postgres::{OPEN_TRANSACTIONS, Settings, connect_alone},
-    statement::Statements,
 };
 
 /// Since when.
@@ -86,7 +87,7 @@ impl Eye {
             Some(connection) => connection,
             None => connect_alone(&self.settings).await?,
         };
-        let mut on = Connection::Postgres(&mut connection, self.settings.answer_time());
+        let mut on = Connection::Postgres(&mut connection, self.settings.server.answer_time());
         let since: Option<UnixSeconds> = on.one(READ_ONLY, ()).await?;
         self.switch.hear(since.is_some(), asked);
         self.connection = Some(connection);

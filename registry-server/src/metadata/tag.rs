@@ -1,13 +1,14 @@
 //! Tags: names of a repository's manifests.
 
-use berth_shared::{clock::UnixSeconds, digest::Digest, name::RepositoryName, tag::Tag};
+use berth_shared::{
+    clock::UnixSeconds, database::Statements, digest::Digest, name::RepositoryName, tag::Tag,
+};
 
 use super::{
     Database, Error, Transaction, Value,
     cache::Generation,
     key::Key,
     repository::{self, RepositoryId},
-    statement::Statements,
 };
 
 impl Database {

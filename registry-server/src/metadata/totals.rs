@@ -1,16 +1,14 @@
 //! How much there is of everything, counted in pages by key: whoever else reads waits for a page
 //! and not for a table.
 
-use berth_shared::clock::UnixSeconds;
+use berth_shared::{
+    clock::UnixSeconds,
+    database::{Bind, Row, Statements},
+};
 use serde::{Deserialize, Serialize};
 use sqlx::AssertSqlSafe;
 
-use super::{
-    Database, Error,
-    column::Bind,
-    repository::RepositoryId,
-    statement::{Row, Statements},
-};
+use super::{Database, Error, repository::RepositoryId};
 
 /// Rows that are counted in one statement.
 const PAGE: u32 = 10_000;

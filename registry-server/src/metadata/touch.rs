@@ -3,13 +3,10 @@
 //! For manifests this is kept in rows of its own. Touching happens to many manifests at once, and must cost as
 //! little for large ones as for small ones.
 
-use berth_shared::{clock::UnixSeconds, digest::Digest, tag::Tag};
+use berth_shared::{clock::UnixSeconds, database::Statements, digest::Digest, tag::Tag};
 use sqlx::AssertSqlSafe;
 
-use super::{
-    Database, Error, Transaction, key::Key, lock::Lock, repository::RepositoryId,
-    statement::Statements,
-};
+use super::{Database, Error, Transaction, key::Key, lock::Lock, repository::RepositoryId};
 
 /// Manifests that one push touches at most, those first that it names itself: as many as one
 /// manifest may name, and as many again below those. An index of indexes can reach any number of

@@ -1,6 +1,8 @@
 //! What queries write through.
 
-use super::{connection::Connection, key::Key};
+use berth_shared::database::{Connection, Statements};
+
+use super::{Error, key::Key};
 
 /// How many statements work makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,5 +25,13 @@ impl Transaction<'_> {
     /// Drops `key` from the cache when the transaction is committed.
     pub(super) fn invalidate(&mut self, key: Key) {
         self.stale.push(key);
+    }
+}
+
+impl Statements for Transaction<'_> {
+    type Error = Error;
+
+    fn connection(&mut self) -> Connection<'_> {
+        self.connection.connection()
     }
 }

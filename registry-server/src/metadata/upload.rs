@@ -2,14 +2,14 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{
-    Database, Error, Transaction,
-    column::{same, text},
-    statement::{Rows, Statements, row},
-};
+use super::{Database, Error, Rows, Transaction};
 use crate::storage::{self, Draft, is_random_hex, random_hex};
 use berth_shared::{
-    claimant::Claimant, clock::UnixSeconds, digest::Algorithm, name::RepositoryName,
+    claimant::Claimant,
+    clock::UnixSeconds,
+    database::{Statements, row, same, text},
+    digest::Algorithm,
+    name::RepositoryName,
 };
 use sqlx::AssertSqlSafe;
 

@@ -1,14 +1,12 @@
 //! What verification asks and records: which blobs to look at, and what was found.
 
-use berth_shared::{clock::UnixSeconds, digest::Digest};
-
-use super::{
-    Database, Error, Transaction,
-    blob::Blob,
-    key::Key,
-    repository::RepositoryId,
-    statement::{Rows, Statements, row},
+use berth_shared::{
+    clock::UnixSeconds,
+    database::{Statements, row},
+    digest::Digest,
 };
+
+use super::{Database, Error, Rows, Transaction, blob::Blob, key::Key, repository::RepositoryId};
 use crate::storage::Location;
 
 /// A place in the order in which blobs were last checked, or only in that of their digests.

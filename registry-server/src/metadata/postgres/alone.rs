@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
+use berth_shared::database::no_answer;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Settings, connect_alone, no_answer};
+use super::{Settings, connect_alone};
 use crate::metadata::Error;
 
 /// By which identity the lock is told from those of others. What is known of a process that has died with
@@ -73,7 +74,7 @@ impl Alone {
                 }
                 Ok((is_taken, is_shared))
             };
-            let taken = timeout(settings.answer_time(), asked).await;
+            let taken = timeout(settings.server.answer_time(), asked).await;
             let taken = taken.unwrap_or_else(|_| Err(no_answer()));
             let in_the_way = match taken.map_err(Error::of_postgres)? {
                 (true, false) => return Ok(Taken::Alone(Self { settings, connection })),
@@ -98,7 +99,7 @@ impl Alone {
     pub(crate) async fn hold(mut self) {
         loop {
             sleep(ASK_EVERY).await;
-            let asked = timeout(self.settings.answer_time(), self.connection.ping()).await;
+            let asked = timeout(self.settings.server.answer_time(), self.connection.ping()).await;
             if matches!(asked, Ok(Ok(()))) {
                 continue;
             }

@@ -20,6 +20,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use berth_shared::database::Connection;
 use futures_util::future::BoxFuture;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::{
@@ -31,10 +32,7 @@ use tokio_util::task::TaskTracker;
 use queue::Queue;
 use watch::Watch;
 
-use super::{
-    Asker, Cache, Database, Engine, Error, Transaction, connection::Connection, key::Key,
-    transaction::Extent,
-};
+use super::{Asker, Cache, Database, Engine, Error, Transaction, key::Key, transaction::Extent};
 
 /// Work that is committed together.
 const BATCH: usize = 64;

@@ -2,11 +2,11 @@
 
 use std::sync::Mutex;
 
-use berth_shared::{claimant::Claimant, subject::Subject};
+use berth_shared::{claimant::Claimant, database::Statements, subject::Subject};
 use tokio::task::yield_now;
 
 use super::*;
-use crate::metadata::{Database, statement::Statements};
+use crate::metadata::Database;
 
 const FOR_EVER: &str = "WITH RECURSIVE c (x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM c)";
 

@@ -13,31 +13,36 @@ use sqlx::{
 use super::Error;
 
 /// A connection.
-pub(super) enum Connection<'c> {
+pub enum Connection<'c> {
+    /// To a file of SQLite.
     Sqlite(&'c mut SqliteConnection),
     /// To a server, which may be gone without a word: an answer is waited for so long.
     Postgres(&'c mut PgConnection, Duration),
 }
 
 /// A row that came.
-pub(super) enum Record {
+pub enum Record {
+    /// Out of SQLite.
     Sqlite(SqliteRow),
+    /// Out of PostgreSQL.
     Postgres(PgRow),
 }
 
 /// What goes into the places of a statement, in their order.
-pub(super) enum Places<'p> {
+pub enum Places<'p> {
+    /// On SQLite.
     Sqlite(&'p mut SqliteArguments),
+    /// On PostgreSQL.
     Postgres(&'p mut PgArguments),
 }
 
 /// Says which column: its number, or its name.
-pub(super) trait Index: ColumnIndex<SqliteRow> + ColumnIndex<PgRow> + Copy {}
+pub trait Index: ColumnIndex<SqliteRow> + ColumnIndex<PgRow> + Copy {}
 
 impl<I: ColumnIndex<SqliteRow> + ColumnIndex<PgRow> + Copy> Index for I {}
 
 /// What both engines know how to read.
-pub(super) trait Read<'r>:
+pub trait Read<'r>:
     Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>
 {
 }
@@ -48,7 +53,7 @@ impl<'r, T: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Post
 }
 
 /// What both engines know how to take.
-pub(super) trait Put<'v>:
+pub trait Put<'v>:
     Encode<'v, Sqlite> + Type<Sqlite> + Encode<'v, Postgres> + Type<Postgres>
 {
 }
@@ -59,14 +64,22 @@ impl<'v, T: Encode<'v, Sqlite> + Type<Sqlite> + Encode<'v, Postgres> + Type<Post
 }
 
 impl Record {
-    pub(super) fn get<'r, T: Read<'r>>(&'r self, index: impl Index) -> Result<T, Error> {
+    /// The value in a column.
+    ///
+    /// # Errors
+    /// When there is no such column, or the value is not of the type.
+    pub fn get<'r, T: Read<'r>>(&'r self, index: impl Index) -> Result<T, Error> {
         Ok(match self {
             Self::Sqlite(row) => sqlx::Row::try_get(row, index)?,
             Self::Postgres(row) => sqlx::Row::try_get(row, index)?,
         })
     }
 
-    pub(super) fn is_null(&self, index: impl Index) -> Result<bool, Error> {
+    /// Whether there is none in it.
+    ///
+    /// # Errors
+    /// When there is no such column.
+    pub fn is_null(&self, index: impl Index) -> Result<bool, Error> {
         Ok(match self {
             Self::Sqlite(row) => sqlx::Row::try_get_raw(row, index)?.is_null(),
             Self::Postgres(row) => sqlx::Row::try_get_raw(row, index)?.is_null(),
@@ -75,7 +88,11 @@ impl Record {
 }
 
 impl Places<'_> {
-    pub(super) fn add<'v>(&mut self, value: impl Put<'v>) -> Result<(), Error> {
+    /// Puts a value into the next place.
+    ///
+    /// # Errors
+    /// When it has no form there.
+    pub fn add<'v>(&mut self, value: impl Put<'v>) -> Result<(), Error> {
         let added = match self {
             Self::Sqlite(places) => places.add(value),
             Self::Postgres(places) => places.add(value),

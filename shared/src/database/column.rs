@@ -1,59 +1,67 @@
 //! Values as they stand in the database, read and written with care: what has a grammar is text
 //! there, and sizes are unsigned everywhere but in SQL.
 
-use berth_shared::{
+use super::{Error, Index, Places, Record};
+use crate::{
     clock::UnixSeconds,
     digest::{Algorithm, Digest},
     name::RepositoryName,
     tag::Tag,
 };
 
-use super::{
-    Error,
-    connection::{Index, Places, Record},
-};
-use crate::storage::Location;
-
 /// What is read out of a column.
-pub(super) trait Column: Sized {
+pub trait Column: Sized {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When something else lies there.
     fn at(row: &Record, index: impl Index) -> Result<Self, Error>;
 }
 
 /// What is put in the places of a statement: a value, or several in their order.
-pub(super) trait Bind {
+pub trait Bind {
+    /// Puts it there.
+    ///
+    /// # Errors
+    /// When it has no form there.
     fn bind(&self, places: &mut Places<'_>) -> Result<(), Error>;
 }
 
 /// What may be missing in its place, which PostgreSQL wants to know the type of all the same.
-pub(super) trait Optional: Bind {
+pub trait Optional: Bind {
+    /// Leaves its place empty.
+    ///
+    /// # Errors
+    /// As [`Bind::bind`].
     fn bind_none(places: &mut Places<'_>) -> Result<(), Error>;
 }
 
-/// Values that are the same there.
+/// Reads and writes values that are the same there.
+#[macro_export]
 macro_rules! same {
     ($($value:ty),*) => {$(
-        impl $crate::metadata::column::Column for $value {
+        impl $crate::database::Column for $value {
             fn at(
-                row: &$crate::metadata::connection::Record,
-                index: impl $crate::metadata::connection::Index,
-            ) -> Result<Self, $crate::metadata::Error> {
+                row: &$crate::database::Record,
+                index: impl $crate::database::Index,
+            ) -> Result<Self, $crate::database::Error> {
                 row.get(index)
             }
         }
 
-        impl $crate::metadata::column::Bind for $value {
+        impl $crate::database::Bind for $value {
             fn bind(
                 &self,
-                places: &mut $crate::metadata::connection::Places<'_>,
-            ) -> Result<(), $crate::metadata::Error> {
+                places: &mut $crate::database::Places<'_>,
+            ) -> Result<(), $crate::database::Error> {
                 places.add(self)
             }
         }
 
-        impl $crate::metadata::column::Optional for $value {
+        impl $crate::database::Optional for $value {
             fn bind_none(
-                places: &mut $crate::metadata::connection::Places<'_>,
-            ) -> Result<(), $crate::metadata::Error> {
+                places: &mut $crate::database::Places<'_>,
+            ) -> Result<(), $crate::database::Error> {
                 places.add(None::<$value>)
             }
         }
@@ -62,41 +70,42 @@ macro_rules! same {
 
 same!(bool, i64, UnixSeconds, String, Vec<u8>);
 
-/// Values that are text there, and how they say it.
+/// Reads and writes values that are text there, and how they say it.
+#[macro_export]
 macro_rules! text {
     ($($value:ident :: $text:ident),*) => {$(
-        impl $crate::metadata::column::Column for $value {
+        impl $crate::database::Column for $value {
             fn at(
-                row: &$crate::metadata::connection::Record,
-                index: impl $crate::metadata::connection::Index,
-            ) -> Result<Self, $crate::metadata::Error> {
+                row: &$crate::database::Record,
+                index: impl $crate::database::Index,
+            ) -> Result<Self, $crate::database::Error> {
                 let text: &str = row.get(index)?;
-                text.parse().map_err(|_| $crate::metadata::Error::Corrupt(text.to_owned()))
+                text.parse().map_err(|_| $crate::database::Error::Corrupt(text.to_owned()))
             }
         }
 
-        impl $crate::metadata::column::Bind for $value {
+        impl $crate::database::Bind for $value {
             fn bind(
                 &self,
-                places: &mut $crate::metadata::connection::Places<'_>,
-            ) -> Result<(), $crate::metadata::Error> {
-                $crate::metadata::column::Bind::bind(self.$text(), places)
+                places: &mut $crate::database::Places<'_>,
+            ) -> Result<(), $crate::database::Error> {
+                $crate::database::Bind::bind(self.$text(), places)
             }
         }
 
-        impl $crate::metadata::column::Optional for $value {
+        impl $crate::database::Optional for $value {
             fn bind_none(
-                places: &mut $crate::metadata::connection::Places<'_>,
-            ) -> Result<(), $crate::metadata::Error> {
-                <str as $crate::metadata::column::Optional>::bind_none(places)
+                places: &mut $crate::database::Places<'_>,
+            ) -> Result<(), $crate::database::Error> {
+                <str as $crate::database::Optional>::bind_none(places)
             }
         }
     )*};
 }
 
-text!(RepositoryName::as_str, Digest::as_str, Tag::as_str, Location::as_str, Algorithm::name);
+text!(RepositoryName::as_str, Digest::as_str, Tag::as_str, Algorithm::name);
 
-pub(super) use {same, text};
+pub use {same, text};
 
 /// Numbers that are not negative: SQL has none of their kind.
 macro_rules! unsigned {
