@@ -5,16 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use berth_shared::{
     action::Actions,
     clock::UnixSeconds,
+    database::Statements,
     rights::Rule,
     subject::{GroupName, Subject},
 };
 
-use super::{
-    Database, Error, groups,
-    policy::Policy,
-    rules,
-    transaction::{begin, record},
-};
+use super::{Database, Error, groups, policy::Policy, rules, transaction::Transaction};
 use crate::audit::Act;
 
 /// The rules and groups that there are to be.
@@ -63,33 +59,42 @@ impl Database {
         dry_run: bool,
         now: UnixSeconds,
     ) -> Result<Changes, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        let there = Policy::read(&mut transaction).await?;
-        let mut changes = difference(desired, &there, now);
-        if !prune {
-            changes.removed.clear();
-            changes.left.clear();
-        }
-        if dry_run {
-            transaction.rollback().await?;
-            return Ok(changes);
-        }
-        rules::add_all(&mut transaction, &self.author, &changes.added, now).await?;
-        for (group, member) in &changes.joined {
-            groups::change(&mut transaction, &self.author, group, member, true).await?;
-        }
-        for rule in &changes.removed {
-            let is_it = |held: &Rule| held.expires == rule.expires;
-            rules::take(&mut transaction, rule, is_it).await?;
-            record(&mut transaction, &self.author, &Act::RuleRemove(rule)).await?;
-        }
-        for (group, member) in &changes.left {
-            groups::change(&mut transaction, &self.author, group, member, false).await?;
-        }
-        transaction.commit().await?;
-        Ok(changes)
+        let applied = self.act(desired, move |tx, &desired| {
+            Box::pin(async move {
+                let there = Policy::within(&mut tx.connection()).await?;
+                let mut changes = difference(desired, &there, now);
+                if !prune {
+                    changes.removed.clear();
+                    changes.left.clear();
+                }
+                if !dry_run {
+                    make(tx, &changes, now).await?;
+                }
+                Ok(changes)
+            })
+        });
+        applied.await
     }
+}
+
+/// Makes the changes, each with its row in the audit.
+async fn make(
+    transaction: &mut Transaction<'_>,
+    changes: &Changes,
+    now: UnixSeconds,
+) -> Result<(), Error> {
+    rules::add_all(transaction, &changes.added, now).await?;
+    for (group, member) in &changes.joined {
+        groups::change(transaction, group, member, true).await?;
+    }
+    for rule in &changes.removed {
+        rules::take(transaction, rule, |held| held.expires == rule.expires).await?;
+        transaction.record(&Act::RuleRemove(rule)).await?;
+    }
+    for (group, member) in &changes.left {
+        groups::change(transaction, group, member, false).await?;
+    }
+    Ok(())
 }
 
 fn difference(desired: &Desired, there: &Policy, now: UnixSeconds) -> Changes {

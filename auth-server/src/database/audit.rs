@@ -3,14 +3,13 @@
 
 use std::iter;
 
-use berth_shared::clock::UnixSeconds;
-use serde_json::{Map, Value};
-use sqlx::{AssertSqlSafe, Row as _, Sqlite, query::Query, sqlite::SqliteArguments};
-
-use super::{
-    Database, Error,
-    transaction::{begin, record},
+use berth_shared::{
+    clock::UnixSeconds,
+    database::{self, Bind, Column, Places, Record, Statements},
 };
+use sqlx::AssertSqlSafe;
+
+use super::{Database, Error};
 use crate::audit::{Act, Row, entry::Entry};
 
 /// Acts of administration that are kept, whatever clients cause: years of them.
@@ -68,10 +67,7 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to.
     pub async fn record(&self, act: &Act<'_>) -> Result<(), Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        record(&mut transaction, &self.author, act).await?;
-        Ok(transaction.commit().await?)
+        self.act(act, |tx, act| Box::pin(tx.record(act))).await
     }
 
     /// Writes a batch of what clients caused, in its order, and how far the rows have been exported.
@@ -79,23 +75,18 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to; nothing is written then.
     pub async fn append_entries(&self, entries: &[Entry], exported: i64) -> Result<(), Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        for part in parts(entries) {
-            let rows = places(part.len());
-            let insert = format!("INSERT INTO audit (at, event, subject, detail) VALUES {rows}");
-            let mut insert = sqlx::query(AssertSqlSafe(insert));
-            for entry in part {
-                let (at, event, subject, detail) = entry.values()?;
-                insert = insert.bind(at).bind(event).bind(subject).bind(detail);
-            }
-            insert.execute(&mut *transaction).await?;
-        }
-        sqlx::query("UPDATE audit_exported SET last_id = $1")
-            .bind(exported)
-            .execute(&mut *transaction)
-            .await?;
-        Ok(transaction.commit().await?)
+        let appended = self.act(entries, move |tx, &entries| {
+            Box::pin(async move {
+                for part in parts(entries) {
+                    let rows = places(part.len());
+                    let insert =
+                        format!("INSERT INTO audit (at, event, subject, detail) VALUES {rows}");
+                    tx.run(AssertSqlSafe(insert), Values::of(part)?).await?;
+                }
+                tx.run("UPDATE audit_exported SET last_id = $1", exported).await.map(drop)
+            })
+        });
+        appended.await
     }
 
     /// Clears away the oldest rows of every ring that has more than are kept. Does a bounded part of
@@ -104,9 +95,8 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to.
     pub async fn clear_rows(&self, kept: Kept, exported: i64) -> Result<u64, Error> {
-        let mut writer = self.writer.lock().await;
-        let rings: Vec<(String, i64)> =
-            sqlx::query_as("SELECT ring, rows FROM audit_rings").fetch_all(&mut *writer).await?;
+        let rings = "SELECT ring, rows FROM audit_rings";
+        let rings: Vec<(String, i64)> = self.writer.lock().await.all(rings, ()).await?;
         let mut left = CLEARED_MAX;
         let beyond = rings.into_iter().map(|(ring, rows)| {
             let beyond = (rows - kept.of(&ring)).clamp(0, left);
@@ -118,30 +108,22 @@ impl Database {
             return Ok(0);
         }
         // All of it or nothing: what was cleared away is told.
-        let mut transaction = begin(&mut writer).await?;
-        let mut behind = 0;
-        for (ring, beyond) in beyond {
-            behind += sqlx::query_scalar::<_, i64>(
-                "SELECT COUNT(*)
-                 FROM (SELECT id FROM audit WHERE ring = $1 ORDER BY id LIMIT $2) AS oldest
-                 WHERE id > $3",
-            )
-            .bind(&ring)
-            .bind(beyond)
-            .bind(exported)
-            .fetch_one(&mut *transaction)
-            .await?;
-            sqlx::query(
-                "DELETE FROM audit
-                 WHERE id IN (SELECT id FROM audit WHERE ring = $1 ORDER BY id LIMIT $2)",
-            )
-            .bind(&ring)
-            .bind(beyond)
-            .execute(&mut *transaction)
-            .await?;
-        }
-        transaction.commit().await?;
-        Ok(behind.unsigned_abs())
+        let cleared = self.act(beyond, move |tx, beyond| {
+            Box::pin(async move {
+                let mut behind = 0;
+                for (ring, beyond) in beyond {
+                    let count = "SELECT COUNT(*)
+                         FROM (SELECT id FROM audit WHERE ring = $1 ORDER BY id LIMIT $2) AS oldest
+                         WHERE id > $3";
+                    behind += tx.one::<u64>(count, (ring, beyond, exported)).await?;
+                    let clear = "DELETE FROM audit
+                         WHERE id IN (SELECT id FROM audit WHERE ring = $1 ORDER BY id LIMIT $2)";
+                    tx.run(clear, (ring, beyond)).await?;
+                }
+                Ok(behind)
+            })
+        });
+        cleared.await
     }
 
     /// The last row that was exported, as far as it was written down.
@@ -149,8 +131,7 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn exported_row(&self) -> Result<i64, Error> {
-        let last = sqlx::query_scalar("SELECT last_id FROM audit_exported");
-        Ok(last.fetch_one(&mut *self.writer.lock().await).await?)
+        Ok(self.writer.lock().await.one("SELECT last_id FROM audit_exported", ()).await?)
     }
 
     /// The rows behind `id`, the oldest first, `count` at most.
@@ -158,11 +139,9 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn rows_after(&self, id: i64, count: u32) -> Result<Vec<Row>, Error> {
-        let query = sqlx::query(
-            "SELECT id, at, event, subject, actor, detail, ring FROM audit
-             WHERE id > $1 ORDER BY id LIMIT $2",
-        );
-        self.read_rows(query.bind(id).bind(i64::from(count))).await
+        let statement = "SELECT id, at, event, subject, actor, detail, ring FROM audit
+             WHERE id > $1 ORDER BY id LIMIT $2";
+        Ok(self.writer.lock().await.all(statement, (id, count)).await?)
     }
 
     /// The newest rows that `filter` lets through, `count` at most, the oldest of them first.
@@ -171,41 +150,51 @@ impl Database {
     /// When the database does not answer.
     pub async fn list_rows(&self, filter: &Filter, count: u32) -> Result<Vec<Row>, Error> {
         // The time leads to an id: rows are in the order of both, but for a clock that was set back.
-        let query = sqlx::query(
-            "SELECT id, at, event, subject, actor, detail, ring FROM audit
+        let statement = "SELECT id, at, event, subject, actor, detail, ring FROM audit
              WHERE id >= COALESCE((SELECT MIN(id) FROM audit WHERE at >= $1), 0)
                AND +at >= $1 AND +at < $2 AND (CAST($3 AS TEXT) IS NULL OR subject = $3)
                AND (CAST($4 AS TEXT) IS NULL OR event LIKE $4 ESCAPE '!')
-             ORDER BY id DESC LIMIT $5",
+             ORDER BY id DESC LIMIT $5";
+        let values = (
+            filter.since.unwrap_or(UnixSeconds::MIN),
+            filter.until.unwrap_or(UnixSeconds::MAX),
+            filter.subject.as_deref(),
+            filter.event.as_deref().map(like),
+            count,
         );
-        let query = query
-            .bind(filter.since.unwrap_or(UnixSeconds::MIN))
-            .bind(filter.until.unwrap_or(UnixSeconds::MAX))
-            .bind(&filter.subject)
-            .bind(filter.event.as_deref().map(like))
-            .bind(i64::from(count));
-        let mut rows = self.read_rows(query).await?;
+        let mut rows: Vec<Row> = self.writer.lock().await.all(statement, values).await?;
         rows.reverse();
         Ok(rows)
     }
+}
 
-    async fn read_rows(
-        &self,
-        query: Query<'_, Sqlite, SqliteArguments>,
-    ) -> Result<Vec<Row>, Error> {
-        let rows = query.fetch_all(&mut *self.writer.lock().await).await?;
-        let read = |row: &sqlx::sqlite::SqliteRow| {
-            Ok(Row {
-                id: row.try_get("id")?,
-                at: row.try_get("at")?,
-                event: row.try_get("event")?,
-                subject: row.try_get("subject")?,
-                actor: row.try_get("actor")?,
-                detail: read_detail(row.try_get("detail")?)?,
-                ring: row.try_get("ring")?,
-            })
-        };
-        rows.iter().map(read).collect()
+/// What the rows of a part of a batch have, one behind the other.
+struct Values<'e>(Vec<(UnixSeconds, &'e str, Option<&'e str>, String)>);
+
+impl<'e> Values<'e> {
+    fn of(part: &'e [Entry]) -> Result<Self, Error> {
+        Ok(Self(part.iter().map(Entry::values).collect::<Result<_, _>>()?))
+    }
+}
+
+impl Bind for Values<'_> {
+    fn bind(&self, places: &mut Places<'_>) -> Result<(), database::Error> {
+        self.0.iter().try_for_each(|values| values.bind(places))
+    }
+}
+
+impl database::Row for Row {
+    fn of(row: &Record) -> Result<Self, database::Error> {
+        let detail = String::at(row, "detail")?;
+        Ok(Self {
+            id: Column::at(row, "id")?,
+            at: Column::at(row, "at")?,
+            event: Column::at(row, "event")?,
+            subject: Column::at(row, "subject")?,
+            actor: Column::at(row, "actor")?,
+            detail: serde_json::from_str(&detail).map_err(|_| database::Error::Corrupt(detail))?,
+            ring: Column::at(row, "ring")?,
+        })
     }
 }
 
@@ -233,10 +222,6 @@ fn places(rows: usize) -> String {
 fn like(pattern: &str) -> String {
     let escaped = pattern.replace('!', "!!").replace('%', "!%").replace('_', "!_");
     escaped.replace('*', "%")
-}
-
-fn read_detail(text: &str) -> Result<Map<String, Value>, Error> {
-    serde_json::from_str(text).map_err(|_| Error::Row(text.to_owned()))
 }
 
 #[cfg(test)]

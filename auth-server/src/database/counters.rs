@@ -16,11 +16,11 @@ use std::time::Duration;
 use berth_shared::{
     claims::{LEEWAY_SECS, SESSION_GRANT_SECS_MAX},
     clock::UnixSeconds,
+    database::Statements,
     subject::Grantee,
 };
-use sqlx::{Row, SqliteConnection};
 
-use super::{Database, Error, members::losers, transaction::begin};
+use super::{Database, Error, members::losers, transaction::Transaction};
 use crate::issue::TOKEN_LIFE_SECS_MAX;
 
 /// How long the server runs from one mark to the next.
@@ -49,53 +49,40 @@ impl Database {
         now: UnixSeconds,
         latest: UnixSeconds,
     ) -> Result<u64, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        let mark = sqlx::query(
-            "INSERT INTO counter_marks (id, at, sequence)
-             SELECT COALESCE(MAX(id), 0) + 1, CASE WHEN MAX(at) > $1 THEN MAX(at) ELSE $1 END,
-             (SELECT value FROM sequence) FROM counter_marks",
-        );
-        mark.bind(now.max(latest)).execute(&mut *transaction).await?;
-        let old: Option<(i64, i64)> = sqlx::query_as(
-            "SELECT id, sequence FROM counter_marks
-             WHERE at <= $1 AND id <= (SELECT MAX(id) FROM counter_marks) - $2
-             ORDER BY id DESC LIMIT 1",
-        )
-        .bind(now - KEPT_SECS)
-        .bind(KEPT_HOURS)
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let mut cleared = 0;
-        if let Some((id, sequence)) = old {
-            let counters = sqlx::query("DELETE FROM counters WHERE counter <= $1").bind(sequence);
-            cleared = counters.execute(&mut *transaction).await?.rows_affected();
-            let marks = sqlx::query("DELETE FROM counter_marks WHERE id <= $1").bind(id);
-            marks.execute(&mut *transaction).await?;
-        }
-        transaction.commit().await?;
-        Ok(cleared)
+        let cleared = self.act((now, latest), |tx, &(now, latest)| {
+            Box::pin(async move {
+                let mark = "INSERT INTO counter_marks (id, at, sequence)
+                     SELECT COALESCE(MAX(id), 0) + 1, CASE WHEN MAX(at) > $1 THEN MAX(at) ELSE $1 END,
+                     (SELECT value FROM sequence) FROM counter_marks";
+                tx.run(mark, now.max(latest)).await?;
+                let old = "SELECT id, sequence FROM counter_marks
+                     WHERE at <= $1 AND id <= (SELECT MAX(id) FROM counter_marks) - $2
+                     ORDER BY id DESC LIMIT 1";
+                let old: Option<(i64, i64)> =
+                    tx.optional(old, (now - KEPT_SECS, KEPT_HOURS)).await?;
+                let Some((id, sequence)) = old else { return Ok(0) };
+                let cleared = tx.run("DELETE FROM counters WHERE counter <= $1", sequence).await?;
+                tx.run("DELETE FROM counter_marks WHERE id <= $1", id).await?;
+                Ok(cleared)
+            })
+        });
+        cleared.await
     }
 }
 
 /// Moves the sequence on and makes its new value the counter of each of `grantees`; of a group, of
 /// each of its members, since the registry does not know who is in a group.
 pub(super) async fn raise(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     grantees: &[Grantee],
 ) -> Result<(), Error> {
     for grantee in grantees {
         for loser in losers(transaction, grantee).await? {
-            let next = sqlx::query("UPDATE sequence SET value = value + 1 RETURNING value");
-            let next: i64 = next.fetch_one(&mut *transaction).await?.try_get("value")?;
-            sqlx::query(
-                "INSERT INTO counters (grantee, counter) VALUES ($1, $2)
-                 ON CONFLICT (grantee) DO UPDATE SET counter = excluded.counter",
-            )
-            .bind(loser.to_string())
-            .bind(next)
-            .execute(&mut *transaction)
-            .await?;
+            let next = "UPDATE sequence SET value = value + 1 RETURNING value";
+            let next: i64 = transaction.one(next, ()).await?;
+            let counter = "INSERT INTO counters (grantee, counter) VALUES ($1, $2)
+                 ON CONFLICT (grantee) DO UPDATE SET counter = excluded.counter";
+            transaction.run(counter, (loser, next)).await?;
         }
     }
     Ok(())

@@ -4,18 +4,13 @@
 //! away; so does joining one that a deny names.
 
 use berth_shared::{
+    database::Statements,
     rights::Effect,
     subject::{Grantee, GroupName, Subject},
 };
-use sqlx::SqliteConnection;
 
-use super::{
-    Database, Error,
-    counters::raise,
-    members::own,
-    transaction::{begin, record},
-};
-use crate::audit::{Act, Author};
+use super::{Database, Error, counters::raise, members::own, transaction::Transaction};
+use crate::audit::Act;
 
 impl Database {
     /// Makes `members` (users and robots) members of `group`. Gives back those who were not.
@@ -48,23 +43,24 @@ impl Database {
         members: &[Subject],
         joins: bool,
     ) -> Result<Vec<Subject>, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        let mut changed = Vec::new();
-        for member in members {
-            if change(&mut transaction, &self.author, group, member, joins).await? {
-                changed.push(member.clone());
-            }
-        }
-        transaction.commit().await?;
-        Ok(changed)
+        self.act((group, members), move |tx, &(group, members)| {
+            Box::pin(async move {
+                let mut changed = Vec::new();
+                for member in members {
+                    if change(tx, group, member, joins).await? {
+                        changed.push(member.clone());
+                    }
+                }
+                Ok(changed)
+            })
+        })
+        .await
     }
 }
 
 /// Adds one member or takes one out, with its row in the audit. Whether that changed something.
 pub(super) async fn change(
-    transaction: &mut SqliteConnection,
-    author: &Author,
+    transaction: &mut Transaction<'_>,
     group: &GroupName,
     member: &Subject,
     joins: bool,
@@ -74,23 +70,19 @@ pub(super) async fn change(
     } else {
         "DELETE FROM group_members WHERE group_name = $1 AND member = $2"
     };
-    let query = sqlx::query(statement).bind(group.as_str()).bind(member.claim());
-    if query.execute(&mut *transaction).await?.rows_affected() == 0 {
+    if transaction.run(statement, (group, member.claim())).await? == 0 {
         return Ok(false);
     }
     if !joins || is_denied(transaction, group).await? {
         raise(transaction, &own(member)).await?;
     }
     let act = if joins { Act::GroupAdd } else { Act::GroupRemove };
-    record(transaction, author, &act(group, member)).await?;
+    transaction.record(&act(group, member)).await?;
     Ok(true)
 }
 
 /// Whether a deny names `group`.
-async fn is_denied(transaction: &mut SqliteConnection, group: &GroupName) -> Result<bool, Error> {
-    let denies = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM grants WHERE grantee = $1 AND effect = $2)",
-    );
-    let denies = denies.bind(Grantee::Group(group.clone()).to_string()).bind(Effect::Deny.word());
-    Ok(denies.fetch_one(transaction).await?)
+async fn is_denied(transaction: &mut Transaction<'_>, group: &GroupName) -> Result<bool, Error> {
+    let denies = "SELECT EXISTS (SELECT 1 FROM grants WHERE grantee = $1 AND effect = $2)";
+    transaction.one(denies, (Grantee::Group(group.clone()), Effect::Deny)).await
 }

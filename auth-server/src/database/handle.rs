@@ -5,10 +5,11 @@ use std::{path::Path, sync::Arc};
 
 use berth_shared::{
     clock::Clock,
+    database::{Bind, Statements},
     files::lock,
     sqlite::{foreign_schema, migrate, snapshot},
 };
-use sqlx::{Connection, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
+use sqlx::{Connection, SqliteConnection};
 use tokio::sync::Mutex;
 
 use super::{
@@ -56,9 +57,10 @@ impl Database {
     /// Makes one change that is no act.
     pub(super) async fn write(
         &self,
-        change: Query<'_, Sqlite, SqliteArguments>,
+        statement: &'static str,
+        values: impl Bind,
     ) -> Result<(), Error> {
-        change.execute(&mut *self.writer.lock().await).await?;
+        self.writer.lock().await.run(statement, values).await?;
         Ok(())
     }
 

@@ -2,35 +2,38 @@
 
 use berth_shared::{
     clock::UnixSeconds,
+    database::{Bind, Statements},
     rights::Rule,
     subject::{Grantee, RobotName},
 };
-use sqlx::{Sqlite, query::Query, sqlite::SqliteArguments};
 
 use super::{
     Database, Error,
     rules::{add_all, forget},
-    transaction::{begin, record},
 };
 use crate::audit::Act;
 
-/// Adds a row by the statement `insert`, with its act and first rules. Whether it was added.
+/// Adds a row of `values` by the statement `insert`, with its act and first rules. Whether it was added.
 pub(super) async fn add(
     database: &Database,
-    insert: Query<'_, Sqlite, SqliteArguments>,
+    insert: &'static str,
+    values: impl Bind + Sync,
     act: &Act<'_>,
     rules: &[Rule],
     now: UnixSeconds,
 ) -> Result<bool, Error> {
-    let mut writer = database.writer.lock().await;
-    let mut transaction = begin(&mut writer).await?;
-    if insert.execute(&mut *transaction).await?.rows_affected() == 0 {
-        return Ok(false);
-    }
-    record(&mut transaction, &database.author, act).await?;
-    add_all(&mut transaction, &database.author, rules, now).await?;
-    transaction.commit().await?;
-    Ok(true)
+    let given = (values, act, rules);
+    let added = database.act(given, move |tx, (values, act, rules)| {
+        Box::pin(async move {
+            if tx.run(insert, values).await? == 0 {
+                return Ok(false);
+            }
+            tx.record(act).await?;
+            add_all(tx, rules, now).await?;
+            Ok(true)
+        })
+    });
+    added.await
 }
 
 /// Deletes the row of `name` by the statement `delete`, and with it rules and groups, and voids
@@ -41,14 +44,15 @@ pub(super) async fn remove(
     name: &RobotName,
     act: &Act<'_>,
 ) -> Result<bool, Error> {
-    let mut connection = database.writer.lock().await;
-    let mut transaction = begin(&mut connection).await?;
-    let removed = sqlx::query(delete).bind(name.as_str()).execute(&mut *transaction).await?;
-    if removed.rows_affected() == 0 {
-        return Ok(false);
-    }
-    forget(&mut transaction, &Grantee::Robot(name.clone())).await?;
-    record(&mut transaction, &database.author, act).await?;
-    transaction.commit().await?;
-    Ok(true)
+    let removed = database.act((name, act), move |tx, &(name, act)| {
+        Box::pin(async move {
+            if tx.run(delete, name).await? == 0 {
+                return Ok(false);
+            }
+            forget(tx, &Grantee::Robot(name.clone())).await?;
+            tx.record(act).await?;
+            Ok(true)
+        })
+    });
+    removed.await
 }

@@ -1,6 +1,6 @@
 //! What is allowed, and what was taken away: the database that `auth-server` and `authctl` share.
 //!
-//! From the bottom up: `sqlite` is what is the engine's own, `row` reads values, `transaction` begins
+//! From the bottom up: `sqlite` is what is the engine's own, `row` reads values, `transaction` does
 //! an act and writes its row of the audit, and [`counters`] and `members` say whom it concerns.
 //! [`policy`] is what is read as a whole, robots and trusts included, and `reader` keeps it in memory.
 //! `handle` opens the database, for reading and for acts. Above are the tables, each with its acts as
@@ -43,7 +43,7 @@ pub mod users;
 
 use std::path::PathBuf;
 
-use berth_shared::sqlite::Error as FileError;
+use berth_shared::{database as statement, sqlite::Error as FileError};
 
 pub use handle::Database;
 
@@ -62,18 +62,21 @@ pub enum Error {
     /// Another file lies where the database lay when it was opened.
     #[error("the database {} was moved or replaced: restart the server", .0.display())]
     Replaced(PathBuf),
-    /// A query failed.
-    #[error("asking the database")]
-    Query(#[from] sqlx::Error),
+    /// A statement failed, or a row holds something that no version of Berth writes.
+    #[error(transparent)]
+    Statement(#[from] statement::Error),
     /// SQLite finds the file damaged.
     #[error("the database is damaged: {0}")]
     Damaged(String),
     /// What is to be written has no form as JSON.
     #[error("writing JSON into the database")]
     Json(#[from] serde_json::Error),
-    /// A row holds something that no version of Berth writes.
-    #[error("the database holds {0:?} where it should not")]
-    Row(String),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Statement(error.into())
+    }
 }
 
 impl From<FileError> for Error {
@@ -82,7 +85,7 @@ impl From<FileError> for Error {
             FileError::File(path, source) => Self::Open(path, source.into()),
             FileError::Migrate(path, source) => Self::Open(path, source.into()),
             FileError::Newer(path) => Self::Newer(path),
-            FileError::Query(source) => Self::Query(source),
+            FileError::Query(source) => source.into(),
         }
     }
 }

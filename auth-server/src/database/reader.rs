@@ -16,6 +16,7 @@ use std::{
     },
 };
 
+use berth_shared::database::Statements;
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
@@ -113,7 +114,7 @@ impl Reader {
 }
 
 async fn policy_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar("SELECT value FROM policy_version").fetch_one(connection).await?)
+    Ok(connection.one("SELECT value FROM policy_version", ()).await?)
 }
 
 #[cfg(test)]

@@ -9,16 +9,16 @@ use std::collections::BTreeMap;
 
 use berth_shared::{
     clock::UnixSeconds,
+    database::{self, Column, Record, Row, Statements},
     subject::{Grantee, Subject},
 };
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Database, Error,
     counters::raise,
     members::{losers, own},
-    row::{count, read_member},
-    transaction::{begin, record},
+    row::Member,
+    transaction::Transaction,
 };
 use crate::audit::Act;
 
@@ -74,33 +74,26 @@ impl Database {
         now: UnixSeconds,
         idle_since: UnixSeconds,
     ) -> Result<Option<i64>, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        if counter(&mut transaction, &new.subject).await? > new.sequence {
-            return Ok(None);
-        }
-        let idle = sqlx::query("DELETE FROM refresh_tokens WHERE last_used <= $1").bind(idle_since);
-        idle.execute(&mut *transaction).await?;
-        let subject = new.subject.claim();
-        let beyond = sqlx::query(
-            "DELETE FROM refresh_tokens WHERE subject = $1 AND id NOT IN (
-                 SELECT id FROM refresh_tokens WHERE subject = $1
-                 ORDER BY last_used DESC, id DESC LIMIT $2)",
-        );
-        beyond.bind(subject).bind(PER_SUBJECT_MAX - 1).execute(&mut *transaction).await?;
-        let id = sqlx::query_scalar(
-            "INSERT INTO refresh_tokens (hash, subject, credential, client, created, last_used)
-             VALUES ($1, $2, $3, $4, $5, $5) RETURNING id",
-        )
-        .bind(&new.hash)
-        .bind(subject)
-        .bind(&new.credential)
-        .bind(&new.client)
-        .bind(now)
-        .fetch_one(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(Some(id))
+        let kept = self.act(new, move |tx, &new| {
+            Box::pin(async move {
+                if counter(tx, &new.subject).await? > new.sequence {
+                    return Ok(None);
+                }
+                let idle = "DELETE FROM refresh_tokens WHERE last_used <= $1";
+                tx.run(idle, idle_since).await?;
+                let NewRefreshToken { hash, credential, client, .. } = new;
+                let subject = new.subject.claim();
+                let beyond = "DELETE FROM refresh_tokens WHERE subject = $1 AND id NOT IN (
+                         SELECT id FROM refresh_tokens WHERE subject = $1
+                         ORDER BY last_used DESC, id DESC LIMIT $2)";
+                tx.run(beyond, (subject, PER_SUBJECT_MAX - 1)).await?;
+                let insert =
+                    "INSERT INTO refresh_tokens (hash, subject, credential, client, created, last_used)
+                     VALUES ($1, $2, $3, $4, $5, $5) RETURNING id";
+                tx.one(insert, (hash, subject, credential, client, now)).await.map(Some)
+            })
+        });
+        kept.await
     }
 
     /// The refresh token that hashes to `hash`. Looked up by its hash: what the time of that tells
@@ -109,13 +102,10 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn find_refresh_token(&self, hash: &str) -> Result<Option<RefreshTokenRow>, Error> {
-        let query = sqlx::query(
+        let statement =
             "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
-             WHERE hash = $1",
-        );
-        let mut reader = self.reader.lock().await;
-        let row = query.bind(hash).fetch_optional(&mut *reader).await?;
-        row.as_ref().map(read_row).transpose()
+             WHERE hash = $1";
+        Ok(self.reader.lock().await.optional(statement, hash).await?)
     }
 
     /// Notes that a refresh token was used.
@@ -124,7 +114,7 @@ impl Database {
     /// When the database cannot be written to.
     pub async fn note_refresh_token(&self, id: i64, now: UnixSeconds) -> Result<(), Error> {
         let note = "UPDATE refresh_tokens SET last_used = $2 WHERE id = $1 AND last_used < $2";
-        self.write(sqlx::query(note).bind(id).bind(now)).await
+        self.write(note, (id, now)).await
     }
 
     /// Every refresh token, or those of one subject, in the order in which they were issued.
@@ -136,26 +126,23 @@ impl Database {
         subject: Option<&Subject>,
     ) -> Result<Vec<RefreshTokenRow>, Error> {
         if let Some(subject) = subject {
-            let query = sqlx::query(
+            let statement =
                 "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
-                 WHERE subject = $1 ORDER BY id",
-            );
-            let query = query.bind(subject.claim());
-            let rows = query.fetch_all(&mut *self.reader.lock().await).await?;
-            return rows.iter().map(read_row).collect();
+                 WHERE subject = $1 ORDER BY id";
+            return Ok(self.reader.lock().await.all(statement, subject.claim()).await?);
         }
         let mut all: Vec<RefreshTokenRow> = Vec::new();
         loop {
-            let query = sqlx::query(
+            let statement =
                 "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
-                 WHERE id > $1 ORDER BY id LIMIT $2",
-            );
-            let query = query.bind(all.last().map_or(0, |row| row.id)).bind(PAGE);
-            let rows = query.fetch_all(&mut *self.reader.lock().await).await?;
+                 WHERE id > $1 ORDER BY id LIMIT $2";
+            let values = (all.last().map_or(0, |row| row.id), PAGE);
+            let rows: Vec<RefreshTokenRow> =
+                self.reader.lock().await.all(statement, values).await?;
             if rows.is_empty() {
                 return Ok(all);
             }
-            all.extend(rows.iter().map(read_row).collect::<Result<Vec<_>, _>>()?);
+            all.extend(rows);
         }
     }
 
@@ -165,70 +152,64 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to; none is ended then.
     pub async fn end_refresh_tokens(&self, ids: &[i64]) -> Result<Vec<RefreshTokenRow>, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        let mut ended = Vec::new();
-        for id in ids {
-            let delete = sqlx::query(
-                "DELETE FROM refresh_tokens WHERE id = $1
-                 RETURNING id, subject, credential, client, created, last_used",
-            );
-            let row = delete.bind(id).fetch_optional(&mut *transaction).await?;
-            ended.extend(row.as_ref().map(read_row).transpose()?);
-        }
-        let mut of = BTreeMap::<_, Vec<i64>>::new();
-        for row in &ended {
-            of.entry(&row.subject).or_default().push(row.id);
-        }
-        for (subject, ids) in of {
-            raise(&mut transaction, &own(subject)).await?;
-            let act = Act::RefreshRevoke(subject, &ids);
-            record(&mut transaction, &self.author, &act).await?;
-        }
-        transaction.commit().await?;
-        Ok(ended)
+        let ended = self.act(ids, |tx, &ids| {
+            Box::pin(async move {
+                let mut ended = Vec::<RefreshTokenRow>::new();
+                for id in ids {
+                    let delete = "DELETE FROM refresh_tokens WHERE id = $1
+                         RETURNING id, subject, credential, client, created, last_used";
+                    ended.extend(tx.optional(delete, id).await?);
+                }
+                let mut of = BTreeMap::<_, Vec<i64>>::new();
+                for row in &ended {
+                    of.entry(&row.subject).or_default().push(row.id);
+                }
+                for (subject, ids) in of {
+                    raise(tx, &own(subject)).await?;
+                    tx.record(&Act::RefreshRevoke(subject, &ids)).await?;
+                }
+                Ok(ended)
+            })
+        });
+        ended.await
     }
 }
 
 /// Ends the refresh tokens of `grantee`: of each member of a group, and of all for `everyone`.
 /// Gives back how many there were.
 pub(super) async fn forget(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     grantee: &Grantee,
 ) -> Result<u64, Error> {
     if *grantee == Grantee::Everyone {
-        let all = sqlx::query("DELETE FROM refresh_tokens");
-        return Ok(all.execute(transaction).await?.rows_affected());
+        return transaction.run("DELETE FROM refresh_tokens", ()).await;
     }
     let mut ended = 0;
     for loser in losers(transaction, grantee).await? {
-        let tokens = sqlx::query("DELETE FROM refresh_tokens WHERE subject = $1");
-        let tokens = tokens.bind(loser.to_string()).execute(&mut *transaction).await?;
-        ended += tokens.rows_affected();
+        ended += transaction.run("DELETE FROM refresh_tokens WHERE subject = $1", loser).await?;
     }
     Ok(ended)
 }
 
 /// The counter that the tokens of `subject` must reach.
-async fn counter(transaction: &mut SqliteConnection, subject: &Subject) -> Result<u64, Error> {
-    let query = sqlx::query(
-        "SELECT COALESCE(MAX(counter), 0) AS counter FROM counters WHERE grantee IN ($1, $2)",
-    );
-    let everyone = Grantee::Everyone.to_string();
-    let row = query.bind(subject.claim()).bind(everyone).fetch_one(transaction).await?;
-    count(&row, "counter")
+async fn counter(transaction: &mut Transaction<'_>, subject: &Subject) -> Result<u64, Error> {
+    let statement =
+        "SELECT COALESCE(MAX(counter), 0) AS counter FROM counters WHERE grantee IN ($1, $2)";
+    transaction.one(statement, (subject.claim(), Grantee::Everyone)).await
 }
 
-fn read_row(row: &SqliteRow) -> Result<RefreshTokenRow, Error> {
-    let subject = read_member(row, "subject")?;
-    Ok(RefreshTokenRow {
-        id: row.try_get("id")?,
-        subject,
-        credential: row.try_get("credential")?,
-        client: row.try_get("client")?,
-        created: row.try_get("created")?,
-        last_used: row.try_get("last_used")?,
-    })
+impl Row for RefreshTokenRow {
+    fn of(row: &Record) -> Result<Self, database::Error> {
+        let Member(subject) = Column::at(row, "subject")?;
+        Ok(Self {
+            id: Column::at(row, "id")?,
+            subject,
+            credential: Column::at(row, "credential")?,
+            client: Column::at(row, "client")?,
+            created: Column::at(row, "created")?,
+            last_used: Column::at(row, "last_used")?,
+        })
+    }
 }
 
 #[cfg(test)]

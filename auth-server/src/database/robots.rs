@@ -17,15 +17,13 @@ impl Database {
         secret: &RobotSecret,
         rules: &[Rule],
     ) -> Result<bool, Error> {
-        let insert = sqlx::query(
+        let insert =
             "INSERT INTO robots (name, secret_hash, created, expires) SELECT $1, $2, $3, $4
              WHERE NOT EXISTS (SELECT 1 FROM trusts WHERE name = $1)
-             ON CONFLICT (name) DO NOTHING",
-        );
-        let insert = insert.bind(robot.name.as_str()).bind(secret.hash());
-        let insert = insert.bind(robot.created).bind(robot.expires);
+             ON CONFLICT (name) DO NOTHING";
+        let values = (&robot.name, secret.hash(), robot.created, robot.expires);
         let act = Act::RobotCreate(&robot.name, robot.expires);
-        machines::add(self, insert, &act, rules, robot.created).await
+        machines::add(self, insert, values, &act, rules, robot.created).await
     }
 
     /// Removes a robot with its rules and groups, and voids its tokens. Whether there was one.
@@ -42,8 +40,7 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to.
     pub async fn note_robot(&self, name: &RobotName, now: UnixSeconds) -> Result<(), Error> {
-        let note = sqlx::query("UPDATE robots SET last_used = $2 WHERE name = $1");
-        self.write(note.bind(name.as_str()).bind(now)).await
+        self.write("UPDATE robots SET last_used = $2 WHERE name = $1", (name, now)).await
     }
 }
 

@@ -1,41 +1,43 @@
-//! Rows of the database, read into values with a grammar.
+//! Rows of the database, read into values with a grammar. What does not parse stops everything: to skip
+//! a row would be to guess at what somebody may do.
 
 use std::str::FromStr;
 
-use berth_shared::{rights::Rule, subject::Subject};
-use sqlx::{Row, sqlite::SqliteRow};
+use berth_shared::{
+    database::{Column, Error, Index, Record, Row},
+    rights::Rule,
+    subject::Subject,
+};
 
-use super::Error;
+/// A rule, as `grants` has it.
+pub(super) struct Grant(pub(super) Rule);
 
-/// Reads a row of `grants`.
-pub(super) fn read_rule(row: &SqliteRow) -> Result<Rule, Error> {
-    Ok(Rule {
-        grantee: parse(row, "grantee")?,
-        pattern: parse(row, "pattern")?,
-        effect: parse(row, "effect")?,
-        actions: parse(row, "actions")?,
-        expires: row.try_get("expires")?,
-    })
-}
-
-/// Reads a user or a robot.
-pub(super) fn read_member(row: &SqliteRow, column: &str) -> Result<Subject, Error> {
-    let text: String = row.try_get(column)?;
-    match Subject::from_claim(&text) {
-        Ok(member @ (Subject::User(_) | Subject::Robot(_))) => Ok(member),
-        _ => Err(Error::Row(text)),
+impl Row for Grant {
+    fn of(row: &Record) -> Result<Self, Error> {
+        Ok(Self(Rule {
+            grantee: Column::at(row, "grantee")?,
+            pattern: Column::at(row, "pattern")?,
+            effect: Column::at(row, "effect")?,
+            actions: Column::at(row, "actions")?,
+            expires: Column::at(row, "expires")?,
+        }))
     }
 }
 
-/// Reads a value with a grammar. What does not parse stops everything: to skip a row would be to
-/// guess at what somebody may do.
-pub(super) fn parse<T: FromStr>(row: &SqliteRow, column: &str) -> Result<T, Error> {
-    let text: String = row.try_get(column)?;
-    text.parse().map_err(|_| Error::Row(text))
+/// A user or a robot.
+pub(super) struct Member(pub(super) Subject);
+
+impl Column for Member {
+    fn at(row: &Record, index: impl Index) -> Result<Self, Error> {
+        let text = String::at(row, index)?;
+        match Subject::from_claim(&text) {
+            Ok(member @ (Subject::User(_) | Subject::Robot(_))) => Ok(Self(member)),
+            _ => Err(Error::Corrupt(text)),
+        }
+    }
 }
 
-/// Reads a counter; the database has signed integers only.
-pub(super) fn count(row: &SqliteRow, column: &str) -> Result<u64, Error> {
-    let value: i64 = row.try_get(column)?;
-    u64::try_from(value).map_err(|_| Error::Row(value.to_string()))
+/// Reads a value with a grammar that is no column by itself.
+pub(super) fn parse<T: FromStr>(text: String) -> Result<T, Error> {
+    text.parse().map_err(|_| Error::Corrupt(text))
 }

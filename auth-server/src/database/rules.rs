@@ -4,21 +4,25 @@
 use berth_shared::{
     action::Actions,
     clock::UnixSeconds,
+    database::{Statements, row},
     pattern::Pattern,
     rights::{Effect, Rule},
     subject::Grantee,
 };
-use sqlx::{Row, SqliteConnection};
 
 use super::{
-    Database, Error,
-    counters::raise,
-    refresh_tokens,
-    row::read_rule,
-    sign_in_addresses,
-    transaction::{begin, record},
+    Database, Error, counters::raise, refresh_tokens, row::Grant, sign_in_addresses,
+    transaction::Transaction,
 };
-use crate::audit::{Act, Author};
+use crate::audit::Act;
+
+/// A rule by its place in the table.
+struct Stored {
+    id: i64,
+    grant: Grant,
+}
+
+row!(Stored { id }, grant);
 
 impl Database {
     /// Adds every rule of `rules`. Rules of one effect on the same pattern until the same time
@@ -28,12 +32,13 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to; nothing is added then.
     pub async fn add_rules(&self, rules: &[Rule], now: UnixSeconds) -> Result<(), Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        let expired = sqlx::query("DELETE FROM grants WHERE expires <= $1").bind(now);
-        expired.execute(&mut *transaction).await?;
-        add_all(&mut transaction, &self.author, rules, now).await?;
-        Ok(transaction.commit().await?)
+        let added = self.act(rules, move |tx, &rules| {
+            Box::pin(async move {
+                tx.run("DELETE FROM grants WHERE expires <= $1", now).await?;
+                add_all(tx, rules, now).await
+            })
+        });
+        added.await
     }
 
     /// Takes `actions` out of the rules of this effect that name `grantee` on exactly `pattern`.
@@ -49,35 +54,37 @@ impl Database {
         effect: Effect,
         actions: Actions,
     ) -> Result<Actions, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
         let (grantee, pattern) = (grantee.clone(), pattern.clone());
-        let mut rule = Rule { grantee, pattern, effect, actions, expires: None };
-        rule.actions = take(&mut transaction, &rule, |_| true).await?;
-        if !rule.actions.is_empty() {
-            record(&mut transaction, &self.author, &Act::RuleRemove(&rule)).await?;
-        }
-        transaction.commit().await?;
-        Ok(rule.actions)
+        let rule = Rule { grantee, pattern, effect, actions, expires: None };
+        let taken = self.act(rule, |tx, rule| {
+            Box::pin(async move {
+                let taken = take(tx, rule, |_| true).await?;
+                if !taken.is_empty() {
+                    let rule = Rule { actions: taken, ..rule.clone() };
+                    tx.record(&Act::RuleRemove(&rule)).await?;
+                }
+                Ok(taken)
+            })
+        });
+        taken.await
     }
 }
 
 /// Adds every rule, with its row in the audit.
 pub(super) async fn add_all(
-    transaction: &mut SqliteConnection,
-    author: &Author,
+    transaction: &mut Transaction<'_>,
     rules: &[Rule],
     now: UnixSeconds,
 ) -> Result<(), Error> {
     for rule in rules {
         add(transaction, rule, now).await?;
-        record(transaction, author, &Act::RuleAdd(rule)).await?;
+        transaction.record(&Act::RuleAdd(rule)).await?;
     }
     Ok(())
 }
 
 async fn add(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     rule: &Rule,
     now: UnixSeconds,
 ) -> Result<(), Error> {
@@ -88,25 +95,17 @@ async fn add(
     if let Some((id, held)) = stored.find(|(_, held)| held.expires == rule.expires) {
         return keep(transaction, id, held.actions.union(rule.actions)).await;
     }
-    sqlx::query(
-        "INSERT INTO grants (grantee, pattern, effect, actions, created, expires)
-         VALUES ($1, $2, $3, $4, $5, $6)",
-    )
-    .bind(rule.grantee.to_string())
-    .bind(rule.pattern.as_str())
-    .bind(rule.effect.word())
-    .bind(rule.actions.to_string())
-    .bind(now)
-    .bind(rule.expires)
-    .execute(transaction)
-    .await?;
-    Ok(())
+    let insert = "INSERT INTO grants (grantee, pattern, effect, actions, created, expires)
+         VALUES ($1, $2, $3, $4, $5, $6)";
+    let Rule { grantee, pattern, effect, actions, expires } = rule;
+    let values = (grantee, pattern, effect, actions, now, expires);
+    transaction.run(insert, values).await.map(drop)
 }
 
 /// Takes the actions of `rule` out of those of its grantee, pattern and effect that are meant. Taking
 /// an allow away voids the grantee's tokens. Gives back what was taken.
 pub(super) async fn take(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     rule: &Rule,
     is_meant: impl Fn(&Rule) -> bool,
 ) -> Result<Actions, Error> {
@@ -125,30 +124,22 @@ pub(super) async fn take(
 }
 
 /// What is stored of one grantee, pattern and effect, by its ids.
-async fn alike(transaction: &mut SqliteConnection, rule: &Rule) -> Result<Vec<(i64, Rule)>, Error> {
-    let rows = sqlx::query(
-        "SELECT id, grantee, pattern, effect, actions, expires FROM grants
-         WHERE grantee = $1 AND pattern = $2 AND effect = $3",
-    )
-    .bind(rule.grantee.to_string())
-    .bind(rule.pattern.as_str())
-    .bind(rule.effect.word())
-    .fetch_all(transaction)
-    .await?;
-    rows.iter().map(|row| Ok((row.try_get("id")?, read_rule(row)?))).collect()
+async fn alike(transaction: &mut Transaction<'_>, rule: &Rule) -> Result<Vec<(i64, Rule)>, Error> {
+    let statement = "SELECT id, grantee, pattern, effect, actions, expires FROM grants
+         WHERE grantee = $1 AND pattern = $2 AND effect = $3";
+    let values = (&rule.grantee, &rule.pattern, rule.effect);
+    let stored: Vec<Stored> = transaction.all(statement, values).await?;
+    Ok(stored.into_iter().map(|Stored { id, grant }| (id, grant.0)).collect())
 }
 
 /// Takes every rule and group of `grantee` away and voids its tokens, refresh tokens too. Gives back
 /// how many rules there were.
 pub(super) async fn forget(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     grantee: &Grantee,
 ) -> Result<u64, Error> {
-    let name = grantee.to_string();
-    let rules = sqlx::query("DELETE FROM grants WHERE grantee = $1").bind(&name);
-    let removed = rules.execute(&mut *transaction).await?.rows_affected();
-    let groups = sqlx::query("DELETE FROM group_members WHERE member = $1").bind(&name);
-    groups.execute(&mut *transaction).await?;
+    let removed = transaction.run("DELETE FROM grants WHERE grantee = $1", grantee).await?;
+    transaction.run("DELETE FROM group_members WHERE member = $1", grantee).await?;
     refresh_tokens::forget(transaction, grantee).await?;
     if let Grantee::User(user) = grantee {
         sign_in_addresses::forget(transaction, user).await?;
@@ -158,15 +149,13 @@ pub(super) async fn forget(
 }
 
 /// Leaves the grant `id` with `actions`, or without a row when none are left.
-async fn keep(transaction: &mut SqliteConnection, id: i64, actions: Actions) -> Result<(), Error> {
-    let query = if actions.is_empty() {
-        sqlx::query("DELETE FROM grants WHERE id = $1").bind(id)
+async fn keep(transaction: &mut Transaction<'_>, id: i64, actions: Actions) -> Result<(), Error> {
+    let kept = if actions.is_empty() {
+        transaction.run("DELETE FROM grants WHERE id = $1", id).await
     } else {
-        let update = sqlx::query("UPDATE grants SET actions = $1 WHERE id = $2");
-        update.bind(actions.to_string()).bind(id)
+        transaction.run("UPDATE grants SET actions = $1 WHERE id = $2", (actions, id)).await
     };
-    query.execute(transaction).await?;
-    Ok(())
+    kept.map(drop)
 }
 
 #[cfg(test)]

@@ -4,10 +4,9 @@
 
 use std::net::IpAddr;
 
-use berth_shared::{clock::UnixSeconds, subject::UserName};
-use sqlx::{Row, SqliteConnection};
+use berth_shared::{clock::UnixSeconds, database::Statements, subject::UserName};
 
-use super::{Database, Error, row::parse, transaction::begin};
+use super::{Database, Error, transaction::Transaction};
 
 /// How long it is kept that a user signed in from an address.
 pub const KEPT_SECS: i64 = 30 * 24 * 60 * 60;
@@ -36,18 +35,13 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn sign_in_addresses(&self, now: UnixSeconds) -> Result<Vec<SignInAddress>, Error> {
-        let query = sqlx::query(
-            "SELECT name, address, seen FROM sign_in_addresses WHERE seen > $1
-             ORDER BY seen DESC LIMIT $2",
-        );
-        let mut reader = self.reader.lock().await;
-        let query = query.bind(now - KEPT_SECS).bind(i64::from(ENTRIES_MAX));
-        let rows = query.fetch_all(&mut *reader).await?;
-        let read = |row| {
-            let (user, address) = (parse(row, "name")?, parse(row, "address")?);
-            Ok(SignInAddress { user, address, seen: row.try_get("seen")? })
-        };
-        rows.iter().map(read).collect()
+        let statement = "SELECT name, address, seen FROM sign_in_addresses WHERE seen > $1
+             ORDER BY seen DESC LIMIT $2";
+        let values = (now - KEPT_SECS, ENTRIES_MAX);
+        let rows: Vec<(UserName, IpAddr, UnixSeconds)> =
+            self.reader.lock().await.all(statement, values).await?;
+        let read = |(user, address, seen)| SignInAddress { user, address, seen };
+        Ok(rows.into_iter().map(read).collect())
     }
 
     /// Notes that a user signed in from an address, unless the user is gone by now, and clears away
@@ -56,47 +50,35 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to.
     pub async fn note_sign_in_address(&self, seen: &SignInAddress) -> Result<(), Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        sqlx::query(
-            "INSERT INTO sign_in_addresses (name, address, seen)
-             SELECT name, $2, $3 FROM htpasswd_seen WHERE name = $1
-             ON CONFLICT (name, address) DO UPDATE SET seen = excluded.seen",
-        )
-        .bind(seen.user.as_str())
-        .bind(seen.address.to_string())
-        .bind(seen.seen)
-        .execute(&mut *transaction)
-        .await?;
-        let old = sqlx::query("DELETE FROM sign_in_addresses WHERE seen <= $1");
-        old.bind(seen.seen - KEPT_SECS).execute(&mut *transaction).await?;
-        let of_user = sqlx::query(
-            "DELETE FROM sign_in_addresses WHERE name = $1 AND address NOT IN (
-                 SELECT address FROM sign_in_addresses WHERE name = $1
-                 ORDER BY seen DESC, address LIMIT $2)",
-        );
-        let of_user = of_user.bind(seen.user.as_str()).bind(ADDRESSES_PER_USER_MAX);
-        of_user.execute(&mut *transaction).await?;
-        let of_all = sqlx::query(
-            "DELETE FROM sign_in_addresses WHERE (name, address) IN (
-                 SELECT name, address FROM sign_in_addresses WHERE seen > $1 ORDER BY seen
-                 LIMIT (SELECT CASE WHEN value > $2 THEN value - $2 ELSE 0 END
-                        FROM sign_in_address_count))",
-        );
-        let of_all = of_all.bind(seen.seen - KEPT_SECS).bind(i64::from(ENTRIES_MAX));
-        of_all.execute(&mut *transaction).await?;
-        Ok(transaction.commit().await?)
+        let noted = self.act(seen, |tx, &SignInAddress { user, address, seen }| {
+            Box::pin(async move {
+                let insert = "INSERT INTO sign_in_addresses (name, address, seen)
+                     SELECT name, $2, $3 FROM htpasswd_seen WHERE name = $1
+                     ON CONFLICT (name, address) DO UPDATE SET seen = excluded.seen";
+                tx.run(insert, (user, address, seen)).await?;
+                let oldest = *seen - KEPT_SECS;
+                tx.run("DELETE FROM sign_in_addresses WHERE seen <= $1", oldest).await?;
+                let of_user = "DELETE FROM sign_in_addresses WHERE name = $1 AND address NOT IN (
+                         SELECT address FROM sign_in_addresses WHERE name = $1
+                         ORDER BY seen DESC, address LIMIT $2)";
+                tx.run(of_user, (user, ADDRESSES_PER_USER_MAX)).await?;
+                let of_all = "DELETE FROM sign_in_addresses WHERE (name, address) IN (
+                         SELECT name, address FROM sign_in_addresses WHERE seen > $1 ORDER BY seen
+                         LIMIT (SELECT CASE WHEN value > $2 THEN value - $2 ELSE 0 END
+                                FROM sign_in_address_count))";
+                tx.run(of_all, (oldest, ENTRIES_MAX)).await.map(drop)
+            })
+        });
+        noted.await
     }
 }
 
 /// Forgets where `user` signed in from.
 pub(super) async fn forget(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     user: &UserName,
 ) -> Result<(), Error> {
-    let query = sqlx::query("DELETE FROM sign_in_addresses WHERE name = $1").bind(user.as_str());
-    query.execute(transaction).await?;
-    Ok(())
+    transaction.run("DELETE FROM sign_in_addresses WHERE name = $1", user).await.map(drop)
 }
 
 #[cfg(test)]

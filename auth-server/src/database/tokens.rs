@@ -1,13 +1,8 @@
 //! The acts that make tokens void which are out.
 
-use berth_shared::subject::Grantee;
+use berth_shared::{database::Statements, subject::Grantee};
 
-use super::{
-    Database, Error,
-    counters::raise,
-    refresh_tokens,
-    transaction::{begin, record},
-};
+use super::{Database, Error, counters::raise, refresh_tokens};
 use crate::audit::Act;
 
 impl Database {
@@ -18,17 +13,15 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn void_all_tokens(&self, least: i64) -> Result<(), Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        sqlx::query("UPDATE sequence SET value = $1 WHERE value < $1")
-            .bind(least)
-            .execute(&mut *transaction)
-            .await?;
-        raise(&mut transaction, &[Grantee::Everyone, Grantee::Anonymous]).await?;
-        // One that was ended since would come back.
-        refresh_tokens::forget(&mut transaction, &Grantee::Everyone).await?;
-        transaction.commit().await?;
-        Ok(())
+        let voided = self.act(least, |tx, least| {
+            Box::pin(async move {
+                tx.run("UPDATE sequence SET value = $1 WHERE value < $1", least).await?;
+                raise(tx, &[Grantee::Everyone, Grantee::Anonymous]).await?;
+                // One that was ended since would come back.
+                refresh_tokens::forget(tx, &Grantee::Everyone).await.map(drop)
+            })
+        });
+        voided.await
     }
 
     /// Makes every token void that is out for `grantee`, for each member of a group, and ends
@@ -37,12 +30,14 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to.
     pub async fn void_tokens(&self, grantee: &Grantee) -> Result<u64, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        raise(&mut transaction, std::slice::from_ref(grantee)).await?;
-        let ended = refresh_tokens::forget(&mut transaction, grantee).await?;
-        record(&mut transaction, &self.author, &Act::TokensRevoke(grantee)).await?;
-        transaction.commit().await?;
-        Ok(ended)
+        let voided = self.act(grantee, |tx, &grantee| {
+            Box::pin(async move {
+                raise(tx, std::slice::from_ref(grantee)).await?;
+                let ended = refresh_tokens::forget(tx, grantee).await?;
+                tx.record(&Act::TokensRevoke(grantee)).await?;
+                Ok(ended)
+            })
+        });
+        voided.await
     }
 }

@@ -3,10 +3,7 @@
 use berth_shared::{clock::UnixSeconds, rights::Rule, subject::RobotName};
 
 use super::{Database, Error, machines};
-use crate::{
-    audit::Act,
-    trust::{Trust, url::IssuerUrl},
-};
+use crate::{audit::Act, trust::Trust};
 
 impl Database {
     /// Adds a trust with its first rules. Whether it was added: not when there is a trust or a
@@ -18,23 +15,24 @@ impl Database {
         let claims = serde_json::to_string(&trust.claims)?;
         let remote = trust.keys.remote();
         let keys_url = remote.and_then(|remote| remote.keys_url.as_ref());
-        let insert = sqlx::query(
+        let insert =
             "INSERT INTO trusts (name, issuer, audience, subject, claims, keys_url, keys, ca, created)
              SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
              WHERE NOT EXISTS (SELECT 1 FROM robots WHERE name = $1)
-             ON CONFLICT (name) DO NOTHING",
-        )
-        .bind(trust.name.as_str())
-        .bind(trust.issuer.as_str())
-        .bind(trust.audience.as_str())
-        .bind(trust.subject.as_str())
-        .bind(claims)
-        .bind(keys_url.map(IssuerUrl::as_str))
-        .bind(trust.keys.inline_text())
-        .bind(remote.and_then(|remote| remote.ca.as_deref()))
-        .bind(trust.created);
+             ON CONFLICT (name) DO NOTHING";
+        let values = (
+            &trust.name,
+            &trust.issuer,
+            &trust.audience,
+            &trust.subject,
+            claims,
+            keys_url,
+            trust.keys.inline_text(),
+            remote.and_then(|remote| remote.ca.as_deref()),
+            trust.created,
+        );
         let act = Act::TrustAdd(&trust.name, trust.issuer.as_str());
-        machines::add(self, insert, &act, rules, trust.created).await
+        machines::add(self, insert, values, &act, rules, trust.created).await
     }
 
     /// Removes a trust with its rules and groups, and voids its tokens. Whether there was one.
@@ -51,8 +49,7 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to.
     pub async fn note_trust(&self, name: &RobotName, now: UnixSeconds) -> Result<(), Error> {
-        let note = sqlx::query("UPDATE trusts SET last_used = $2 WHERE name = $1");
-        self.write(note.bind(name.as_str()).bind(now)).await
+        self.write("UPDATE trusts SET last_used = $2 WHERE name = $1", (name, now)).await
     }
 }
 

@@ -6,20 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use berth_shared::subject::{Grantee, UserName};
-use sqlx::{Row, SqliteConnection};
+use berth_shared::{
+    database::Statements,
+    subject::{Grantee, UserName},
+};
 
 use super::{
-    Database, Error,
-    counters::raise,
-    policy::sequence,
-    refresh_tokens,
-    row::parse,
-    rules::forget,
-    sign_in_addresses,
-    transaction::{begin, record},
+    Database, Error, counters::raise, policy::sequence, refresh_tokens, rules::forget,
+    sign_in_addresses, transaction::Transaction,
 };
-use crate::audit::{Act, Author};
+use crate::audit::Act;
 
 /// The users of an htpasswd file, each with a fingerprint of the stored hash.
 pub(super) type Users = BTreeMap<UserName, String>;
@@ -38,12 +34,12 @@ impl Database {
         save: impl FnOnce() -> Result<(), E>,
     ) -> Result<u64, E> {
         let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
+        let mut transaction = Transaction::begin(&mut writer, &self.author).await?;
         save()?;
-        compare(&mut transaction, users, &self.author, Some(user)).await?;
+        compare(&mut transaction, users, Some(user)).await?;
         let rules = forget(&mut transaction, &Grantee::User(user.clone())).await?;
-        record(&mut transaction, &self.author, &Act::UserRemove(user, rules)).await?;
-        transaction.commit().await.map_err(Error::from)?;
+        transaction.record(&Act::UserRemove(user, rules)).await?;
+        transaction.commit().await?;
         Ok(rules)
     }
 
@@ -60,11 +56,11 @@ impl Database {
         save: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
         let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
+        let mut transaction = Transaction::begin(&mut writer, &self.author).await?;
         save()?;
-        compare(&mut transaction, users, &self.author, Some(user)).await?;
-        record(&mut transaction, &self.author, act).await?;
-        Ok(transaction.commit().await.map_err(Error::from)?)
+        compare(&mut transaction, users, Some(user)).await?;
+        transaction.record(act).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Compares the users of the htpasswd file with those last seen, and voids the tokens of every
@@ -74,28 +70,26 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to; the next call finds the same differences again.
     pub async fn reconcile_users(&self, users: &Users) -> Result<u64, Error> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer).await?;
-        compare(&mut transaction, users, &self.author, None).await?;
-        let sequence = sequence(&mut transaction).await?;
-        transaction.commit().await?;
-        Ok(sequence)
+        let compared = self.act(users, |tx, &users| {
+            Box::pin(async move {
+                compare(tx, users, None).await?;
+                sequence(&mut tx.connection()).await
+            })
+        });
+        compared.await
     }
 }
 
 /// Writes down what the file says, raises whoever has changed or gone, and records what was found;
 /// but for `own`, about whom the caller knows more.
 async fn compare(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     users: &Users,
-    author: &Author,
     own: Option<&UserName>,
 ) -> Result<(), Error> {
-    let mut seen = Users::new();
-    let rows = sqlx::query("SELECT name, fingerprint FROM htpasswd_seen");
-    for row in rows.fetch_all(&mut *transaction).await? {
-        seen.insert(parse(&row, "name")?, row.try_get("fingerprint")?);
-    }
+    let seen: Vec<(UserName, String)> =
+        transaction.all("SELECT name, fingerprint FROM htpasswd_seen", ()).await?;
+    let seen = Users::from_iter(seen);
     let added = users.keys().filter(|name| !seen.contains_key(*name));
     for name in seen.keys().chain(added) {
         let (old, new) = (seen.get(name), users.get(name));
@@ -103,23 +97,21 @@ async fn compare(
             continue;
         }
         if old.is_some() {
-            let forget = sqlx::query("DELETE FROM htpasswd_seen WHERE name = $1");
-            forget.bind(name.as_str()).execute(&mut *transaction).await?;
+            transaction.run("DELETE FROM htpasswd_seen WHERE name = $1", name).await?;
             let user = Grantee::User(name.clone());
             refresh_tokens::forget(transaction, &user).await?;
             raise(transaction, &[user]).await?;
         }
         let act = if let Some(print) = new {
-            let remember =
-                sqlx::query("INSERT INTO htpasswd_seen (name, fingerprint) VALUES ($1, $2)");
-            remember.bind(name.as_str()).bind(print).execute(&mut *transaction).await?;
+            let remember = "INSERT INTO htpasswd_seen (name, fingerprint) VALUES ($1, $2)";
+            transaction.run(remember, (name, print)).await?;
             if old.is_some() { Act::HtpasswdChange(name) } else { Act::HtpasswdAdd(name) }
         } else {
             sign_in_addresses::forget(transaction, name).await?;
             Act::HtpasswdRemove(name)
         };
         if Some(name) != own {
-            record(transaction, author, &act).await?;
+            transaction.record(&act).await?;
         }
     }
     Ok(())

@@ -1,11 +1,17 @@
 //! Values as they stand in the database, read and written with care: what has a grammar is text
 //! there, and sizes are unsigned everywhere but in SQL.
 
+use std::net::IpAddr;
+
 use super::{Error, Index, Places, Record};
 use crate::{
+    action::Actions,
     clock::UnixSeconds,
     digest::{Algorithm, Digest},
     name::RepositoryName,
+    pattern::Pattern,
+    rights::Effect,
+    subject::{Grantee, GroupName, RobotName, UserName},
     tag::Tag,
 };
 
@@ -89,7 +95,7 @@ macro_rules! text {
                 &self,
                 places: &mut $crate::database::Places<'_>,
             ) -> Result<(), $crate::database::Error> {
-                $crate::database::Bind::bind(self.$text(), places)
+                $crate::database::Bind::bind(&self.$text(), places)
             }
         }
 
@@ -104,6 +110,8 @@ macro_rules! text {
 }
 
 text!(RepositoryName::as_str, Digest::as_str, Tag::as_str, Algorithm::name);
+text!(UserName::as_str, RobotName::as_str, GroupName::as_str, Grantee::to_string);
+text!(Pattern::as_str, Actions::to_string, Effect::word, IpAddr::to_string);
 
 pub use {same, text};
 

@@ -7,15 +7,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use berth_shared::{
     auth_api::Revocations,
+    database::{Connection, Statements},
     rights::{Effect, Rights, Rule},
     subject::{Grantee, GroupName, RobotName, Subject},
 };
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{Connection as _, SqliteConnection};
 
 use self::robots::Robots;
 use super::{
     Error,
-    row::{count, parse, read_member, read_rule},
+    row::{Grant, Member},
 };
 use crate::trust::Trust;
 
@@ -80,32 +81,33 @@ impl Policy {
     /// Reads everything in one transaction, so that rules and counters belong together.
     pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, Error> {
         let mut transaction = connection.begin().await?;
-        let sequence = sequence(&mut transaction).await?;
-        let mut policy = Self { sequence, ..Self::default() };
-        let counters = sqlx::query("SELECT grantee, counter FROM counters");
-        for row in counters.fetch_all(&mut *transaction).await? {
-            let grantee = parse(&row, "grantee")?;
-            policy.revocations.counters.insert(grantee, count(&row, "counter")?);
-        }
-        let grants = sqlx::query("SELECT grantee, pattern, effect, actions, expires FROM grants");
-        for row in grants.fetch_all(&mut *transaction).await? {
-            let rule = read_rule(&row)?;
+        let policy = Self::within(&mut Connection::Sqlite(&mut transaction)).await?;
+        transaction.commit().await?;
+        Ok(policy)
+    }
+
+    /// Reads everything within a transaction that has begun.
+    pub(super) async fn within(connection: &mut Connection<'_>) -> Result<Self, Error> {
+        let mut policy = Self { sequence: sequence(connection).await?, ..Self::default() };
+        let counters = "SELECT grantee, counter FROM counters";
+        let counters: Vec<(Grantee, u64)> = connection.all(counters, ()).await?;
+        policy.revocations.counters.extend(counters);
+        let grants = "SELECT grantee, pattern, effect, actions, expires FROM grants";
+        for Grant(rule) in connection.all(grants, ()).await? {
             policy.rules.entry(rule.grantee.clone()).or_default().push(rule);
         }
-        let members = sqlx::query("SELECT group_name, member FROM group_members");
-        for row in members.fetch_all(&mut *transaction).await? {
-            let members = policy.groups.entry(parse(&row, "group_name")?).or_default();
-            members.insert(read_member(&row, "member")?);
+        let members = "SELECT group_name, member FROM group_members";
+        let members: Vec<(GroupName, Member)> = connection.all(members, ()).await?;
+        for (group, Member(member)) in members {
+            policy.groups.entry(group).or_default().insert(member);
         }
-        policy.robots = Robots::read(&mut transaction).await?;
-        policy.trusts = trusts::read(&mut transaction).await?;
-        transaction.commit().await?;
+        policy.robots = Robots::read(connection).await?;
+        policy.trusts = trusts::read(connection).await?;
         Ok(policy)
     }
 }
 
 /// How often something was taken away from anybody.
-pub(super) async fn sequence(transaction: &mut SqliteConnection) -> Result<u64, Error> {
-    let row = sqlx::query("SELECT value FROM sequence").fetch_one(transaction).await?;
-    count(&row, "value")
+pub(super) async fn sequence(connection: &mut Connection<'_>) -> Result<u64, Error> {
+    Ok(connection.one("SELECT value FROM sequence", ()).await?)
 }

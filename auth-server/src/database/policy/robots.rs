@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use berth_shared::{clock::UnixSeconds, subject::RobotName};
-use sqlx::{Row, SqliteConnection};
+use berth_shared::{
+    clock::UnixSeconds,
+    database::{Connection, Statements, row},
+    subject::RobotName,
+};
 
-use super::super::{Error, row::parse};
+use super::super::Error;
 use crate::secrets::robot::RobotSecret;
 
 /// What is known of a robot besides its rules.
@@ -20,6 +23,15 @@ pub struct Robot {
     /// When it last signed in, give or take the time between two notes of it.
     pub last_used: Option<UnixSeconds>,
 }
+
+/// The same with the hash of its secret.
+struct Stored {
+    secret_hash: String,
+    robot: Robot,
+}
+
+row!(Robot { name, created, expires, last_used });
+row!(Stored { secret_hash }, robot);
 
 impl Robot {
     /// Whether it may sign in at `now`.
@@ -62,19 +74,12 @@ impl Robots {
         self.all.get(name).map(|(_, hash)| hash.as_str())
     }
 
-    pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, Error> {
+    pub(super) async fn read(connection: &mut Connection<'_>) -> Result<Self, Error> {
         let mut robots = Self::default();
-        let rows = sqlx::query("SELECT name, secret_hash, created, expires, last_used FROM robots");
-        for row in rows.fetch_all(connection).await? {
-            let robot = Robot {
-                name: parse(&row, "name")?,
-                created: row.try_get("created")?,
-                expires: row.try_get("expires")?,
-                last_used: row.try_get("last_used")?,
-            };
-            let hash: String = row.try_get("secret_hash")?;
-            robots.by_hash.insert(hash.clone(), robot.name.clone());
-            robots.all.insert(robot.name.clone(), (robot, hash));
+        let statement = "SELECT name, secret_hash, created, expires, last_used FROM robots";
+        for Stored { secret_hash, robot } in connection.all(statement, ()).await? {
+            robots.by_hash.insert(secret_hash.clone(), robot.name.clone());
+            robots.all.insert(robot.name.clone(), (robot, secret_hash));
         }
         Ok(robots)
     }
