@@ -14,7 +14,7 @@
 //! - [`run`] has listeners, lock and shutdown
 //! - [`backup`] copies all that to a directory and back
 //! - [`admin`] is what an administrator does, for `authctl`
-//! - [`certs`], [`host`] and [`files`] are for `authctl`, which works on the same files; `renewal`
+//! - [`certs`], [`host`], [`link_files`] and [`files`] are for `authctl`, which works on the same files; `renewal`
 //!   makes Berth's certificate again before it expires
 //!
 //! A request's way: `http/token.rs` reads parameters and credentials, [`server`] takes the steps,
@@ -32,6 +32,7 @@ pub mod host;
 mod http;
 pub mod issue;
 pub mod keys;
+pub mod link_files;
 mod metrics;
 #[cfg(test)]
 #[path = "../../tests/plans/mod.rs"]

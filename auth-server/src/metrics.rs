@@ -18,7 +18,7 @@ use crate::{issue::Withheld, server::AuthServer, users::verify::OUTCOMES};
 pub(crate) const SERVER: &str = "auth";
 
 /// Every series of this server alone, or with another meaning than in the registry.
-pub(crate) const SERIES: [Series; 24] = [
+pub(crate) const SERIES: [Series; 25] = [
     Series::counter("berth_tokens_issued_total", "Tokens that were issued."),
     Series::counter("berth_tokens_refused_total", "Requests for a token that got none."),
     Series::counter("berth_tokens_denied_total", "Tokens that say less than was asked for."),
@@ -43,6 +43,7 @@ pub(crate) const SERIES: [Series; 24] = [
     Series::counter("berth_policy_reads_total", "Times that the rules were read again."),
     Series::gauge("berth_signing_keys", "Keys whose tokens are good; one of them signs."),
     Series::counter("berth_audit_lost_total", "Events that the audit could not keep."),
+    Series::counter("berth_link_refusals_total", "Requests on the link without the secret."),
 ];
 
 /// Lets what is counted begin at nought, so that the first of something is an increase.
@@ -55,6 +56,7 @@ pub(crate) fn begin() {
     }
     counter!("berth_sign_ins_delayed_total").increment(0);
     counter!("berth_audit_lost_total").increment(0);
+    counter!("berth_link_refusals_total").increment(0);
 }
 
 /// Sets what is not counted as it happens. A part that cannot be had keeps its last value.

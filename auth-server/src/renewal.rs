@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     certs::{CertificateFiles, Found},
-    config::{Config, Public},
+    config::{Config, Link, Public},
 };
 
 /// How often the certificate is looked at: its three small files are read, which costs less than a
@@ -28,6 +28,8 @@ const REPORT_INTERVAL_SECS: i64 = 24 * 60 * 60;
 /// What to do about a certificate that is about to expire.
 const SERVER_ADVICE: &str =
     "renew it where it came from, or with authctl cert renew if Berth made it";
+const LINK_ADVICE: &str = "renew it where it came from; if Berth made it, authctl link init --force \
+     makes it anew with its CA, which the registry-servers need then";
 const CA_ADVICE: &str = "make another CA, as OPERATING.md says, and have the clients trust it";
 
 /// The certificate of an installation, looked after.
@@ -80,25 +82,34 @@ impl Renewal {
     }
 }
 
-/// Looks after the certificate until `shutdown`; does nothing where the settings name none.
+/// The certificates that are looked after: the one that the settings name, and that of the link, if Berth
+/// made it.
+pub(crate) fn renewed(config: &Config) -> Vec<CertificateFiles> {
+    let link = config.link.as_ref().and_then(Link::made_here);
+    config.certificates.clone().into_iter().chain(link).collect()
+}
+
+/// Looks after certificates until `shutdown`.
 pub(crate) async fn keep(
-    certificates: Option<&CertificateFiles>,
+    certificates: Vec<CertificateFiles>,
     clock: &Clock,
     shutdown: &CancellationToken,
 ) {
-    let Some(certificates) = certificates else { return };
-    let mut renewal =
-        Renewal { files: certificates.clone(), clock: clock.clone(), complaint: None };
-    renewal.introduce();
+    let renewal = |files| Renewal { files, clock: clock.clone(), complaint: None };
+    let mut renewals: Vec<_> = certificates.into_iter().map(renewal).collect();
+    if renewals.is_empty() {
+        return;
+    }
+    renewals.iter().for_each(Renewal::introduce);
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         let looked = tokio::task::spawn_blocking(move || {
-            renewal.look();
-            renewal
+            renewals.iter_mut().for_each(Renewal::look);
+            renewals
         });
         // It only ends early when the process does.
         let Ok(looked) = looked.await else { return };
-        renewal = looked;
+        renewals = looked;
     }
 }
 
@@ -118,6 +129,9 @@ pub(crate) fn countdowns(config: &Config, clock: &Clock) -> Vec<Countdown> {
         if !config.certificates.as_ref().is_some_and(is_same) {
             all.push(countdown("public", certificate.clone(), SERVER_ADVICE));
         }
+    }
+    if let Some(Link { certificate, .. }) = &config.link {
+        all.push(countdown("link", certificate.clone(), LINK_ADVICE));
     }
     all
 }

@@ -1,4 +1,5 @@
-//! The server with its listeners: one on the private socket, one for other registries if asked.
+//! The server with its listeners: one on the private socket, and if asked one for other registries, and one
+//! for registry-servers on other machines.
 
 use std::{fs::File, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -7,6 +8,7 @@ use berth_shared::{
     clock::Clock,
     config::ConfigError,
     files::raise_open_files,
+    link_secret::LinkSecretFile,
     serve::{self, Limits, Listener, Name, expiry, metrics, tls::Tls},
     telemetry::chain,
 };
@@ -15,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Config, Public},
+    config::{Config, Link, Public},
     database::counters::MARK_INTERVAL,
     files, http,
     metrics::{SERIES, SERVER},
@@ -31,11 +33,18 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Files that are open beside those of connections, with room to spare.
 const OTHER_FILES_MAX: usize = 64;
 
+/// Connections of the link at once; a network has half of them.
+const LINK_CONNECTIONS_MAX: usize = 4096;
+
+/// The link, which is not served yet.
+type Opened = (Listener, Arc<Tls>, LinkSecretFile);
+
 /// A server whose sockets are open and which does not serve yet.
 pub struct Bound {
     server: Arc<AuthServer>,
     private: Listener,
     public: Option<(Listener, Arc<Tls>)>,
+    link: Option<Opened>,
     metrics: Option<(Listener, Router)>,
     /// Held for as long as the server may write.
     lock: File,
@@ -63,12 +72,13 @@ impl Bound {
             files::make_directory(folder)?;
         }
         let public = config.public.as_ref().map(listen).transpose()?;
+        let link = config.link.as_ref().map(listen_for_link).transpose()?;
         let metrics =
             config.metrics.map(|it| listen_for_metrics(it.listen, &server)).transpose()?;
         let group = config.socket_group.as_deref().map(number_of_group).transpose()?;
         let private = Listener::unix(&config.socket, group)?;
         server.watch(private.socket_file());
-        Ok(Self { server, private, public, metrics, lock })
+        Ok(Self { server, private, public, link, metrics, lock })
     }
 
     /// The server itself.
@@ -81,6 +91,11 @@ impl Bound {
         self.public.as_ref().and_then(|(listener, _)| listener.local_addr())
     }
 
+    /// Where registry-servers on other machines are answered, if they are.
+    pub fn link_address(&self) -> Option<SocketAddr> {
+        self.link.as_ref().and_then(|(listener, ..)| listener.local_addr())
+    }
+
     /// Where metrics are read, if they are.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref().and_then(|(listener, _)| listener.local_addr())
@@ -88,7 +103,7 @@ impl Bound {
 
     /// Serves until `shutdown`, then lets open requests finish.
     pub async fn serve(self, shutdown: CancellationToken) {
-        let Self { server, private, public, metrics, lock } = self;
+        let Self { server, private, public, link, metrics, lock } = self;
         let limits = Limits::default();
         let name = |listener| Name { server: SERVER, listener };
         let (routes, stop) = (http::private(Arc::clone(&server)), shutdown.clone());
@@ -98,6 +113,11 @@ impl Bound {
             let (routes, stop) = (http::public(Arc::clone(&server)), shutdown.clone());
             let limits = server.config().limits.of_connections();
             serve::serve(listener, name("public"), routes, limits, stop)
+        });
+        let link = link.map(|(listener, tls, secret)| {
+            tokio::spawn(tls.keep_fresh(shutdown.clone()));
+            let routes = http::link(Arc::clone(&server), secret);
+            serve::serve(listener, name("link"), routes, link_limits(), shutdown.clone())
         });
         if let Some((listener, routes)) = metrics {
             tokio::spawn(metrics::keep_up(shutdown.clone()));
@@ -115,9 +135,14 @@ impl Bound {
                     public.await;
                 }
             },
+            async {
+                if let Some(link) = link {
+                    link.await;
+                }
+            },
             look_at_files(&server, &shutdown),
             clear_counters(&server, &shutdown),
-            renewal::keep(config.certificates.as_ref(), clock, &shutdown),
+            renewal::keep(renewal::renewed(config), clock, &shutdown),
             expiry::count_down(renewal::countdowns(config, clock), shutdown.clone()),
         );
         audit_end.cancel();
@@ -157,7 +182,8 @@ async fn clear_counters(server: &AuthServer, shutdown: &CancellationToken) {
 /// The connections that may be open at once, and some for the database, the keys and the audit.
 fn files_needed(config: &Config) -> usize {
     let public = config.public.as_ref().map_or(0, |_| config.limits.connections_max);
-    let connections = Limits::default().connections_max.saturating_add(public);
+    let link = config.link.as_ref().map_or(0, |_| LINK_CONNECTIONS_MAX);
+    let connections = Limits::default().connections_max.saturating_add(public).saturating_add(link);
     connections.saturating_add(OTHER_FILES_MAX)
 }
 
@@ -176,6 +202,22 @@ fn number_of_group(group: &str) -> Result<u32, StartError> {
 fn listen(public: &Public) -> Result<(Listener, Arc<Tls>), StartError> {
     let tls = Arc::new(Tls::load(&public.certificate, &public.key)?);
     Ok((Listener::tcp(public.listen, Some(Arc::clone(&tls)))?, tls))
+}
+
+fn listen_for_link(link: &Link) -> Result<Opened, StartError> {
+    let secret = LinkSecretFile::open(&link.secret_file)?;
+    let tls = Tls::load_for_link(&link.certificate, &link.key).map_err(StartError::Link)?;
+    let tls = Arc::new(tls);
+    Ok((Listener::tcp(link.listen, Some(Arc::clone(&tls)))?, tls, secret))
+}
+
+/// The registry-servers of one network may be many, and strangers are gone with their first request.
+fn link_limits() -> Limits {
+    Limits {
+        connections_max: LINK_CONNECTIONS_MAX,
+        connections_per_network_max: LINK_CONNECTIONS_MAX / 2,
+        ..Limits::default()
+    }
 }
 
 fn listen_for_metrics(

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use berth_shared::{config::ConfigError, serve::tls::TlsError};
+use berth_shared::{config::ConfigError, link_secret::LinkSecretError, serve::tls::TlsError};
 
 use crate::{database, files::FileError, keys::KeyError, users::store::LoadError};
 
@@ -21,6 +21,12 @@ pub enum StartError {
     /// The signing keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The certificate of the link cannot be used.
+    #[error("link")]
+    Link(#[source] TlsError),
+    /// The secret of the link cannot be used.
+    #[error("link.secret_file: {0}")]
+    LinkSecret(#[from] LinkSecretError),
     /// A listener cannot be opened; the error says which.
     #[error(transparent)]
     Listen(#[from] std::io::Error),

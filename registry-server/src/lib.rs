@@ -3,7 +3,7 @@
 //! A request goes down through the modules in this order, and knows less of HTTP at each step:
 //! [`http`] parses and renders, `authz` turns credentials into a permit, [`registry`] acts,
 //! [`metadata`] and [`storage`] keep. `issuer` is where tokens come from, and
-//! `link` talks to `auth-server`.
+//! `auth_client` talks to `auth-server`.
 
 mod auth_client;
 mod authz;

@@ -74,7 +74,7 @@ impl Server {
         let standing = Home::of(&config).stand(&registry, OTHERS_TIME).await?;
         let foreign_subjects = config.foreign_issuer.is_some();
         let issuer = match config.foreign_issuer {
-            None => Issuer::Berth(AuthClient::open(&config.auth_socket, &config.data)),
+            None => Issuer::Berth(AuthClient::open(config.auth_server, &config.data)?),
             Some(foreign) => {
                 Issuer::Foreign(Foreign::open(foreign).map_err(StartError::ForeignIssuer)?)
             }

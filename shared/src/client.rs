@@ -1,18 +1,27 @@
-//! A small HTTP client for the private Unix sockets.
+//! A small HTTP client for the private Unix sockets, and for whatever else is connected to by one way.
 
 use std::{error::Error, io, path::Path, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, Response, Uri, uri};
+use http::{
+    Request, Response, Uri,
+    uri::{Authority, Scheme},
+};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::{
+    body::Incoming,
+    rt::{Read, Write},
+};
 use hyper_util::{
-    client::legacy::{self, Client},
+    client::legacy::{
+        self, Client,
+        connect::{Connect, Connection},
+    },
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use tokio::{net::UnixStream, sync::Semaphore, time::timeout};
-use tower::{service_fn, util::BoxCloneSyncService};
+use tower::{BoxError, Service, service_fn, util::BoxCloneSyncService};
 
 /// How long the head of an answer may take. The token endpoint queues for a password check.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,20 +37,25 @@ const IDLE_MAX: usize = 64;
 /// request meets a connection that is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The server behind the socket gave no usable answer.
+/// The server gave no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens on the socket.
-    #[error("connecting to {path}")]
+    /// Nobody listens there, or nobody who may be talked to. Nothing of the request was sent.
+    #[error("connecting to {place}")]
     Connect {
-        /// The socket.
-        path: String,
+        /// The socket, or the address.
+        place: String,
         /// Why not.
         source: io::Error,
     },
     /// The exchange broke.
-    #[error("talking to the server behind the socket")]
-    Exchange(#[source] legacy::Error),
+    #[error("talking to the server at {place}")]
+    Exchange {
+        /// The socket, or the address.
+        place: String,
+        /// How.
+        source: legacy::Error,
+    },
     /// No answer came in time.
     #[error("no answer within {} s", ANSWER_TIMEOUT.as_secs())]
     Timeout,
@@ -64,37 +78,87 @@ pub async fn send(
         .map_err(|_| ClientError::Timeout)?
 }
 
-/// Connections to the server behind one socket, kept from one request to the next: making one costs
-/// as much as a token. Clones share them.
-#[derive(Clone)]
-pub struct Pool {
-    socket: Arc<Path>,
-    client: Client<Connector, Body>,
+/// Connects to the one server, whatever is asked for.
+pub type Connector<S> = BoxCloneSyncService<Uri, S, BoxError>;
+
+/// Connections to one server, over streams such as `S`, kept from one request to the next: making one
+/// costs as much as a token. Clones share them.
+pub struct Pool<S = TokioIo<UnixStream>> {
+    /// Where it is, for people.
+    place: Arc<str>,
+    /// What connections are told by, and made to.
+    scheme: Scheme,
+    authority: Authority,
+    client: Client<Connector<S>, Body>,
     room: Arc<Semaphore>,
 }
 
-/// Connects to the one socket, whatever is asked for.
-type Connector = BoxCloneSyncService<Uri, TokioIo<UnixStream>, io::Error>;
+impl<S> Clone for Pool<S> {
+    fn clone(&self) -> Self {
+        Self {
+            place: Arc::clone(&self.place),
+            scheme: self.scheme.clone(),
+            authority: self.authority.clone(),
+            client: self.client.clone(),
+            room: Arc::clone(&self.room),
+        }
+    }
+}
 
 impl Pool {
-    /// A pool without connections.
+    /// A pool without connections, of the server behind a Unix socket.
     pub fn new(socket: &Path) -> Self {
         Self::keeping(IDLE_MAX, socket)
     }
 
     fn keeping(idle_max: usize, socket: &Path) -> Self {
-        let socket: Arc<Path> = socket.into();
-        let path = Arc::clone(&socket);
+        let (place, path) = (socket.display().to_string(), Arc::<Path>::from(socket));
         let connect = move |_: Uri| {
             let path = Arc::clone(&path);
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+            async move { UnixStream::connect(path).await.map(TokioIo::new).map_err(BoxError::from) }
         };
+        let authority = Authority::from_static("localhost");
+        Self::of(
+            BoxCloneSyncService::new(service_fn(connect)),
+            place,
+            Scheme::HTTP,
+            authority,
+            idle_max,
+        )
+    }
+}
+
+impl<S> Pool<S>
+where
+    S: Read + Write + Connection + Send + Unpin + 'static,
+    Connector<S>: Connect + Service<Uri, Response = S> + Clone + Send + Sync + 'static,
+{
+    /// A pool without connections, which `connector` makes to the server at `place`: over TLS, as
+    /// `authority`.
+    pub fn over_tls(connector: Connector<S>, place: &str, authority: Authority) -> Self {
+        Self::of(connector, place.to_owned(), Scheme::HTTPS, authority, IDLE_MAX)
+    }
+
+    fn of(
+        connector: Connector<S>,
+        place: String,
+        scheme: Scheme,
+        authority: Authority,
+        idle_max: usize,
+    ) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(idle_max)
-            .build(BoxCloneSyncService::new(service_fn(connect)));
-        Self { socket, client, room: Arc::new(Semaphore::new(UNDER_WAY_MAX)) }
+            .build(connector);
+        let room = Arc::new(Semaphore::new(UNDER_WAY_MAX));
+        Self { place: place.into(), scheme, authority, client, room }
+    }
+
+    /// Where the server is, for people.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     /// Sends a request and reads an answer of at most `bytes_max` bytes whole. The request's body
@@ -119,8 +183,8 @@ impl Pool {
     async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, ClientError> {
         // The pool wants a host to tell connections by; what is sent is the path alone.
         let mut parts = request.uri().clone().into_parts();
-        parts.scheme = Some(uri::Scheme::HTTP);
-        parts.authority = Some(uri::Authority::from_static("localhost"));
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
         if let Ok(absolute) = Uri::from_parts(parts) {
             *request.uri_mut() = absolute;
         }
@@ -131,10 +195,10 @@ impl Pool {
         let refused = error.source().and_then(|source| source.downcast_ref::<io::Error>());
         match refused.filter(|_| error.is_connect()) {
             Some(refused) => ClientError::Connect {
-                path: self.socket.display().to_string(),
+                place: self.place.to_string(),
                 source: io::Error::new(refused.kind(), refused.to_string()),
             },
-            None => ClientError::Exchange(error),
+            None => ClientError::Exchange { place: self.place.to_string(), source: error },
         }
     }
 }

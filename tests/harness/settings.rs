@@ -2,16 +2,21 @@
 
 use std::{fs, path::Path};
 
-use crate::{client::HOST, stack::Options};
+use crate::{client::HOST, link, stack::Options};
 
 /// The settings of one of the registry-servers.
 pub(crate) fn settings_of(replica: usize) -> String {
     if replica == 0 { "registry.toml".to_owned() } else { format!("registry-{replica}.toml") }
 }
 
-/// Writes those of both servers, of the registry's one for each of the places.
-pub(crate) fn write_configs(root: &Path, options: &Options, places: &[String]) {
-    fs::write(root.join("auth.toml"), &options.auth).expect("auth.toml");
+/// Writes those of the auth server.
+pub(crate) fn write_auth_config(root: &Path, options: &Options) {
+    let text = format!("{}\n{}", options.auth, link::auth_table(options));
+    fs::write(root.join("auth.toml"), text).expect("auth.toml");
+}
+
+/// Writes those of the registry, one for each of the places.
+pub(crate) fn write_registry_configs(root: &Path, options: &Options, places: &[String]) {
     // What is deleted stays in a bucket for a while, and tests of collection look at once.
     const AT_ONCE: &str = "[collection]\ndeleted_objects_kept_secs = 0\n";
     let limits = match options.registry_limits.contains("[collection]\n") {
@@ -37,4 +42,23 @@ pub(crate) fn write_configs(root: &Path, options: &Options, places: &[String]) {
         );
         fs::write(root.join(settings_of(replica)), registry).expect("registry.toml");
     }
+}
+
+/// How many servers serve a registry whose rows and objects are elsewhere, where that is to be another number
+/// than one.
+const REPLICAS: &str = "BERTH_TEST_REPLICAS";
+
+/// Whether all tests that do not say have the link in place of the socket, where that is set.
+const LINK: &str = "BERTH_TEST_LINK";
+
+#[expect(clippy::disallowed_methods, reason = "a test has no other settings")]
+pub(crate) fn over_link() -> bool {
+    std::env::var(LINK).is_ok()
+}
+
+/// How many others there are to be.
+#[expect(clippy::disallowed_methods, reason = "a test has no other settings")]
+pub(crate) fn others() -> usize {
+    let replicas = std::env::var(REPLICAS).ok().and_then(|number| number.parse().ok());
+    replicas.unwrap_or(1_usize).saturating_sub(1)
 }

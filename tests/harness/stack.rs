@@ -15,25 +15,21 @@ use berth_shared::{
     rights::{Effect, Rule},
     scope::Scope,
 };
-use registry_server::{config::Config, data::Home, registry::Registry, server::Server};
+use registry_server::{config::Config, data::Home, registry::Registry};
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     authority::CertificateAuthority,
     client::Client,
-    postgres, s3,
-    settings::{settings_of, write_configs},
+    link, postgres,
+    running::{Running, start_auth, start_registries},
+    s3,
+    settings::{others, over_link, write_auth_config, write_registry_configs},
 };
 
 /// bcrypt at the lowest cost: tests check passwords often.
 const BCRYPT_COST: u32 = 4;
-
-/// How many servers serve a registry whose rows and objects are elsewhere, where that is to be another number
-/// than one.
-const REPLICAS: &str = "BERTH_TEST_REPLICAS";
 
 /// The password of every user that a test makes without naming one.
 pub const PASSWORD: &str = "correct horse";
@@ -55,6 +51,8 @@ pub struct Options {
     /// Where other registry-servers of the same registry go for rows and objects, each by its tables; where
     /// the tests are told of some, as many more that go where the first does.
     pub replicas: Option<Vec<String>>,
+    /// Whether the registry asks the auth server over the link, in place of the socket.
+    pub link: bool,
     /// The clock of both servers.
     pub clock: Clock,
 }
@@ -68,6 +66,7 @@ impl Default for Options {
             database: None,
             store: None,
             replicas: None,
+            link: over_link(),
             clock: Clock::set(Clock::system().now()),
         }
     }
@@ -93,30 +92,6 @@ pub struct Stack {
     pub client: Client,
 }
 
-/// How many others there are to be.
-#[expect(clippy::disallowed_methods, reason = "a test has no other settings")]
-fn others() -> usize {
-    let replicas = std::env::var(REPLICAS).ok().and_then(|number| number.parse().ok());
-    replicas.unwrap_or(1_usize).saturating_sub(1)
-}
-
-struct Running {
-    shutdown: CancellationToken,
-    task: JoinHandle<()>,
-    metrics: Option<SocketAddr>,
-    public: Option<SocketAddr>,
-    /// Of a registry-server.
-    address: Option<SocketAddr>,
-    registry: Option<Registry>,
-}
-
-impl Running {
-    async fn stop(&mut self) {
-        self.shutdown.cancel();
-        (&mut self.task).await.expect("a server panicked");
-    }
-}
-
 impl Stack {
     /// Both servers with the user `andrew`, who may do nothing yet.
     pub async fn start() -> Self {
@@ -127,8 +102,11 @@ impl Stack {
     ///
     /// # Panics
     /// When they do not start.
-    pub async fn with(options: Options) -> Self {
+    pub async fn with(mut options: Options) -> Self {
         crate::events::install();
+        // Those say themselves where tokens come from.
+        let says = ["auth_socket", "foreign_issuer"];
+        options.link &= !says.iter().any(|word| options.registry.contains(word));
         let directory = tempfile::tempdir().expect("a directory");
         let root = directory.path();
         fs::set_permissions(root, fs::Permissions::from_mode(0o700)).expect("permissions");
@@ -148,14 +126,23 @@ impl Stack {
             None if own.contains("[database]") && store.is_some() => vec![own.clone(); others()],
             None => Vec::new(),
         };
-        let places: Vec<String> = std::iter::once(own).chain(others).collect();
+        let mut places: Vec<String> = std::iter::once(own).chain(others).collect();
         let objects = match &store {
             Some(store) => store.folder.clone(),
             None => root.join("registry/objects"),
         };
-        write_configs(root, &options, &places);
+        if options.link {
+            link::make(root, &options.clock);
+        }
+        write_auth_config(root, &options);
         set_password(root, "andrew", PASSWORD);
         let (auth, auth_running) = start_auth(root, options.clock.clone()).await;
+        if let Some(address) = auth_running.link {
+            // It is found there after a restart too.
+            link::stay(root, address);
+            places.iter_mut().for_each(|it| it.push_str(&link::table(address)));
+        }
+        write_registry_configs(root, &options, &places);
         let (client, registries) =
             start_registries(root, places.len(), &options.clock, &ca.certificate).await;
         let stack = Self {
@@ -281,7 +268,7 @@ impl Stack {
     /// Writes `registry.toml` anew; a restart takes it into use.
     pub fn configure_registry(&self, limits: &str) {
         let options = Options { registry_limits: limits.to_owned(), ..Options::default() };
-        write_configs(self.root(), &options, &self.places);
+        write_registry_configs(self.root(), &options, &self.places);
     }
 
     /// The files that hold blobs and half-received uploads.
@@ -399,6 +386,15 @@ impl Stack {
         self.auth_running.metrics.expect("a listener for metrics")
     }
 
+    /// The address of the auth server's link.
+    ///
+    /// # Panics
+    /// When its settings ask for none.
+    #[must_use]
+    pub fn link_address(&self) -> SocketAddr {
+        self.auth_running.link.expect("a link")
+    }
+
     /// A client of the auth server's own public listener.
     ///
     /// # Panics
@@ -453,40 +449,4 @@ fn set_password(root: &Path, user: &str, password: &str) {
     let mut editor = Editor::open(&path).expect("the htpasswd file");
     editor.set(&user.parse().expect("a user name"), &hash);
     editor.save().expect("saving the htpasswd file");
-}
-
-async fn start_auth(root: &Path, clock: Clock) -> (Arc<AuthServer>, Running) {
-    let config = auth_server::config::Config::load(&root.join("auth.toml")).expect("auth.toml");
-    let bound = auth_server::Bound::open(config, clock).await.expect("starting auth-server");
-    let server = Arc::clone(bound.server());
-    let shutdown = CancellationToken::new();
-    let (metrics, public) = (bound.metrics_address(), bound.public_address());
-    let task = tokio::spawn(bound.serve(shutdown.clone()));
-    let (address, registry) = (None, None);
-    (server, Running { shutdown, task, metrics, public, address, registry })
-}
-
-async fn start_registries(
-    root: &Path,
-    number: usize,
-    clock: &Clock,
-    ca: &CertificateDer<'static>,
-) -> (Client, Vec<Running>) {
-    // At once, as where a cluster starts them.
-    let start = |replica| tokio::spawn(start_registry(root.to_owned(), replica, clock.clone()));
-    let (starting, mut started) = ((0..number).map(start).collect::<Vec<_>>(), Vec::new());
-    for starting in starting {
-        started.push(starting.await.expect("a registry-server that starts"));
-    }
-    let addresses: Vec<_> = started.iter().filter_map(|it| it.address).collect();
-    (Client::new(addresses[0], ca, &[]).of(addresses), started)
-}
-
-async fn start_registry(root: PathBuf, replica: usize, clock: Clock) -> Running {
-    let config = Config::read(&root.join(settings_of(replica))).expect("registry.toml");
-    let server = Server::start(config, clock).await.expect("starting registry-server");
-    let (address, metrics) = (server.local_addr(), server.metrics_addr());
-    let (registry, shutdown) = (Some(server.registry()), CancellationToken::new());
-    let task = tokio::spawn(server.serve(shutdown.clone()));
-    Running { shutdown, task, metrics, public: None, address, registry }
 }

@@ -2,7 +2,8 @@
 # Three registry-servers that share a registry, its rows in PostgreSQL and its objects at VersityGW: black-box tests
 # whose every connection goes to the next of them, the official conformance suite and docker through nginx, which gives
 # each request to the next, verbs beside them, and clients that push while one of them is killed (BERTH_ROUNDS times) and
-# while PostgreSQL or the store is stopped, or PostgreSQL is killed and started again.
+# while PostgreSQL or the store is stopped, or PostgreSQL is killed and started again. They ask auth-server over the
+# link, as on other machines.
 # BERTH_FULL=1 runs all black-box tests, but for what is about one server, and kills 50 times.
 # shellcheck source=tests/interop/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -108,7 +109,7 @@ black_box() {
     local skipped=() name
     for name in "${about_one_server[@]}"; do skipped+=(--skip "$name"); done
     [[ -z ${BERTH_FULL:-} ]] || modules=()
-    BERTH_TEST_REPLICAS=$replicas "$(tests_of it)" "${skipped[@]}" "${modules[@]}"
+    BERTH_TEST_LINK=1 BERTH_TEST_REPLICAS=$replicas "$(tests_of it)" "${skipped[@]}" "${modules[@]}"
 }
 
 # ---------------------------------------------------------------- a registry behind nginx
@@ -126,7 +127,7 @@ share() {
         {
             awk -v urls="\"https://$host:$nginx_port\"" -v port="${ports[number]}" -v number="$number" '
                 /^\[/ { in_tls = ($0 ~ /^\[tls\]/) }
-                in_tls || /^(listen|public_urls|trusted_proxies|data) / { next }
+                in_tls || /^(listen|public_urls|trusted_proxies|data|auth_socket) / { next }
                 { print }
                 /^log =/ {
                     print "listen = \"127.0.0.1:" port "\""
@@ -137,6 +138,7 @@ share() {
             # What is deleted is to be gone at once, for the suite and for what is counted at the end.
             printf '\n[collection]\ndeleted_objects_kept_secs = 0\n'
             places suite
+            cat "$scratch/link.toml"
         } >"$(settings_of "$number")"
         start "registry-$number" "$bin/registry-server" --config "$(settings_of "$number")"
     done
@@ -263,6 +265,7 @@ succeeds "three servers do what one does, also when one of them is cut off" toge
 succeeds "black-box tests pass with three servers, each connection to the next" black_box
 
 succeeds "authctl init" init_berth
+succeeds "authctl link init" link_up
 start auth-server "$bin/auth-server" --config "$data/auth.toml"
 wait_for 30 "auth-server to be healthy" "$bin/auth-server" --config "$data/auth.toml" health
 share

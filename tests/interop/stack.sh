@@ -48,6 +48,24 @@ add_user() { printf '%s\n' "$2" | ctl user add "$1" --password-stdin --grant "$3
 anonymous_pull_on() { ctl grant anonymous 'public/**:pull' >/dev/null; }
 anonymous_pull_off() { ctl revoke anonymous 'public/**:pull' >/dev/null; }
 
+# ---------------------------------------------------------------- the link
+
+# link_up: auth-server, which is not started yet, is to answer on a link, by the table that authctl prints for it. The
+# one for registry-servers goes to $scratch/link.toml, and the files that it names into $data.
+link_up() {
+    link_port=$(free_port)
+    ctl link init --host 127.0.0.1 >"$scratch/link.txt" || return
+    link_table 1 | sed "s/^listen = .*/listen = \"127.0.0.1:$link_port\"/" >>"$data/auth.toml"
+    link_table 2 | sed "s/:5002/:$link_port/" >"$scratch/link.toml"
+    install -m 0600 "$data/auth/link/ca.pem" "$data/auth/link/secret" "$data"
+}
+
+# The first or the second table of what `authctl link init` printed.
+link_table() {
+    awk -v wanted="$1" '/^\[link\]/ { number++; inside = 1; print "" } /^$/ { inside = 0 } inside && number == wanted' \
+        "$scratch/link.txt"
+}
+
 # ---------------------------------------------------------------- trust in Berth's CA
 
 # trust_everywhere: puts the CA where docker, podman and its kin, containerd and programs in Go look.

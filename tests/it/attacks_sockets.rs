@@ -59,7 +59,7 @@ async fn a_server_that_may_open_fewer_files_than_it_needs_says_so() {
     let recording = Recording::start();
     let listen = "listen = '127.0.0.1:0'\ncertificate = 'server.pem'\nkey = 'server.key'";
     let auth = format!("[public]\n{listen}\n[limits]\nconnections_max = {}\n", u32::MAX);
-    let _stack = Stack::with(Options { auth, ..Options::default() }).await;
+    let _stack = Stack::with(Options { auth, link: false, ..Options::default() }).await;
     let needed = format!("needed={} ", u64::from(u32::MAX) + 1024 + 64);
     let told = recording.take().into_iter().find(|event| event.text.contains(&needed));
     assert!(told.is_some_and(|event| event.text.contains("few files may be open at once")));

@@ -234,7 +234,7 @@ async fn withhold_keys(from: UnixListener, to: PathBuf) {
 
 #[tokio::test]
 async fn keys_that_cannot_be_had_hold_up_no_revocation() {
-    let mut stack = with_image(Options::default()).await;
+    let mut stack = with_image(Options { link: false, ..Options::default() }).await;
     let token = stack.token("andrew", &[SCOPE]).await;
     let folder = tempfile::tempdir().expect("a folder");
     let between = folder.path().join("between.sock");

@@ -33,6 +33,7 @@ mod inventory;
 mod keys;
 mod layers;
 mod limits;
+mod link;
 mod lists;
 mod manifests;
 mod metrics;

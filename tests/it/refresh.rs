@@ -369,7 +369,10 @@ async fn only_its_hash_is_kept_and_it_works_after_a_restart() {
     }
     stack.start_auth().await;
     refresh(&stack, &kept).send().await.expect(200);
-    fs::write(stack.root().join("auth.toml"), "refresh_tokens = false\n").expect("settings");
+    let settings = stack.root().join("auth.toml");
+    let text = fs::read_to_string(&settings).expect("settings");
+    let text = text.replace("refresh_tokens = true", "refresh_tokens = false");
+    fs::write(&settings, text).expect("settings");
     stack.stop_auth().await;
     stack.start_auth().await;
     let off = refresh(&stack, &kept).send().await.expect(401);

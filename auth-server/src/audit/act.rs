@@ -51,6 +51,10 @@ pub enum Act<'a> {
     TrustAdd(&'a RobotName, &'a str),
     /// Another issuer's word is believed no longer.
     TrustRemove(&'a RobotName),
+    /// What the link needs was made, its secret anew.
+    LinkInit,
+    /// The link's secret is being changed: which step that was.
+    LinkRotate(&'a str),
     /// Refresh tokens of a subject were taken back: which, as `authctl refresh-tokens` calls them.
     RefreshRevoke(&'a Subject, &'a [i64]),
 }
@@ -84,6 +88,8 @@ impl Act<'_> {
             Self::KeyCompromised(id) => ("key.compromised", None, json!({ "key_id": id })),
             Self::TrustAdd(name, issuer) => ("trust.add", Some(name), json!({ "issuer": issuer })),
             Self::TrustRemove(name) => ("trust.remove", Some(name), json!({})),
+            Self::LinkInit => ("link.init", None, json!({})),
+            Self::LinkRotate(step) => ("link.rotate", None, json!({ "step": step })),
             Self::RefreshRevoke(subject, ids) => {
                 ("refresh.revoke", Some(subject), json!({ "refresh_tokens": ids }))
             }

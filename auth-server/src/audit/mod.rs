@@ -17,7 +17,7 @@ pub mod row;
 pub use self::{act::Act, author::Author, row::Row};
 
 /// Every word that an event may have, in the order of the alphabet.
-pub const EVENTS: [&str; 28] = [
+pub const EVENTS: [&str; 30] = [
     "audit.gap",
     "deny.add",
     "deny.remove",
@@ -31,6 +31,8 @@ pub const EVENTS: [&str; 28] = [
     "key.compromised",
     "key.retire",
     "key.rotate",
+    "link.init",
+    "link.rotate",
     "login.busy",
     "login.fail",
     "refresh.issue",

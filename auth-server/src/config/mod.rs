@@ -75,6 +75,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// A listener for other registries; off unless given.
     pub public: Option<Public>,
+    /// Where registry-servers on other machines are answered; off unless given.
+    pub link: Option<Link>,
     /// The server's certificate, to be renewed; left alone unless given.
     pub certificates: Option<CertificateFiles>,
     /// A listener for metrics; off unless given.
@@ -98,6 +100,32 @@ pub struct Public {
     pub key: PathBuf,
 }
 
+/// A TLS listener on which everything is answered that the private socket answers, to whoever shows the
+/// secret.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// The address to listen on.
+    #[serde(deserialize_with = "address")]
+    pub listen: SocketAddr,
+    /// The certificate chain, as PEM.
+    pub certificate: PathBuf,
+    /// Its key, as PEM.
+    pub key: PathBuf,
+    /// The file of the secret.
+    pub secret_file: PathBuf,
+}
+
+impl Link {
+    /// What the certificate came from, if Berth made it and the CA's key is still there.
+    pub(crate) fn made_here(&self) -> Option<CertificateFiles> {
+        let directory = self.certificate.parent()?.to_owned();
+        let files = CertificateFiles { ca: directory.clone(), certs: directory };
+        let is_it = files.server_pem() == self.certificate && files.server_key() == self.key;
+        (is_it && files.ca_key().exists()).then_some(files)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -115,6 +143,7 @@ impl Default for Config {
             log: "info".to_owned(),
             log_format: LogFormat::default(),
             public: None,
+            link: None,
             certificates: None,
             metrics: None,
             audit: audit_log::Settings::default(),
@@ -171,6 +200,11 @@ impl Config {
             public.certificate = beside(path, &public.certificate);
             public.key = beside(path, &public.key);
         }
+        if let Some(link) = &mut config.link {
+            for own in [&mut link.certificate, &mut link.key, &mut link.secret_file] {
+                *own = beside(path, own);
+            }
+        }
         config.audit.place_beside(path);
         Ok(config)
     }
@@ -207,8 +241,8 @@ impl Config {
             )*};
         }
         differ!(issuer services htpasswd data socket socket_group token_life_secs refresh_tokens);
-        differ!(refresh_token_idle_days key_algorithm key_ids log_format public certificates);
-        differ!(metrics audit limits);
+        differ!(refresh_token_idle_days key_algorithm key_ids log_format public link);
+        differ!(certificates metrics audit limits);
         keys
     }
 

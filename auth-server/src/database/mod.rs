@@ -71,6 +71,9 @@ pub enum Error {
     /// What is to be written has no form as JSON.
     #[error("writing JSON into the database")]
     Json(#[from] serde_json::Error),
+    /// The system gives no randomness.
+    #[error("the system gives no randomness")]
+    Randomness,
 }
 
 impl From<sqlx::Error> for Error {

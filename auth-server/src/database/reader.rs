@@ -17,6 +17,7 @@ use std::{
 };
 
 use berth_shared::database::Statements;
+use data_encoding::HEXLOWER;
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
@@ -25,12 +26,16 @@ use super::{
     policy::Policy,
     sqlite::{FileIdentity, connect, data_version, identity},
 };
+use crate::random;
 
 /// The connection that reads.
 #[derive(Debug)]
 pub(super) struct Reader {
     path: PathBuf,
     file: FileIdentity,
+    /// What tables of revocations say that they are of: this database, as it is opened here. A file may be
+    /// put back by hand, but not while it is open, so that within one opening no number comes twice.
+    opening: String,
     reading: Mutex<Reading>,
     /// How many looks at the database have begun.
     looks: AtomicU64,
@@ -57,11 +62,13 @@ impl Reader {
         let mut connection = connect(path).await?;
         let data_version = data_version(&mut connection).await?;
         let policy_version = policy_version(&mut connection).await?;
-        let policy = Arc::new(Policy::read(&mut connection).await?);
+        let opening = HEXLOWER.encode(&random::bytes::<16>().map_err(|_| Error::Randomness)?);
+        let policy = Arc::new(read(&mut connection, &opening).await?);
         let reading = Reading { connection, data_version, policy_version, policy, looked: 0 };
         Ok(Self {
             path: path.to_owned(),
             file,
+            opening,
             reading: Mutex::new(reading),
             looks: AtomicU64::new(0),
             reads: AtomicU64::new(0),
@@ -97,7 +104,7 @@ impl Reader {
         if data_version != reading.data_version {
             let policy_version = policy_version(&mut reading.connection).await?;
             if policy_version != reading.policy_version {
-                reading.policy = Arc::new(Policy::read(&mut reading.connection).await?);
+                reading.policy = Arc::new(read(&mut reading.connection, &self.opening).await?);
                 reading.policy_version = policy_version;
                 self.reads.fetch_add(1, Ordering::Relaxed);
             }
@@ -111,6 +118,13 @@ impl Reader {
     pub(super) fn looks_and_reads(&self) -> (u64, u64) {
         (self.looks.load(Ordering::Relaxed), self.reads.load(Ordering::Relaxed))
     }
+}
+
+/// The policy, with the name of what it was read from.
+async fn read(connection: &mut SqliteConnection, opening: &str) -> Result<Policy, Error> {
+    let mut policy = Policy::read(connection).await?;
+    opening.clone_into(&mut policy.revocations.identity);
+    Ok(policy)
 }
 
 async fn policy_version(connection: &mut SqliteConnection) -> Result<i64, Error> {

@@ -1,10 +1,11 @@
 //! The routes: `/token` and `/keys` for everybody, the table of revocations and the rules of a
-//! subject on the private socket alone.
+//! subject on the private socket and the link alone.
 
 mod credentials;
 mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod link;
 mod parameters;
 mod policy;
 mod token;
@@ -34,6 +35,7 @@ use ring::digest;
 use serde::Serialize;
 
 use self::error::{Error, Refusal};
+pub(crate) use self::link::link;
 use crate::{keys::KEYS_AGE_SECS_MAX, metrics, server::AuthServer};
 
 /// Says which protocol is spoken here (auth R19).
@@ -62,35 +64,37 @@ struct Door {
 
 /// The routes of the private socket.
 pub(crate) fn private(server: Arc<AuthServer>) -> Router {
-    let routes = common(&server, Audience::Private)
-        .route(auth_api::REVOCATIONS_PATH, only_get(get(policy::revocations)))
-        .route(auth_api::RIGHTS_PATH, only_get(get(policy::rights)));
-    finish(routes, Door { server, socket: Socket::Private })
+    logged(routes(server, Audience::Private, Socket::Private))
         .layer(middleware::from_fn(serve::log::keep_id))
 }
 
 /// The routes of the public listener.
 pub(crate) fn public(server: Arc<AuthServer>) -> Router {
-    finish(common(&server, Audience::Public), Door { server, socket: Socket::Public })
+    logged(routes(server, Audience::Public, Socket::Public))
 }
 
-fn common(server: &Arc<AuthServer>, audience: Audience) -> Router<Door> {
-    let server = Arc::clone(server);
+fn routes(server: Arc<AuthServer>, audience: Audience, socket: Socket) -> Router {
+    let looking = Arc::clone(&server);
     let ready = move || {
-        let server = Arc::clone(&server);
+        let server = Arc::clone(&looking);
         async move { server.ready().await }
     };
-    serve::health::routes(audience, ready)
+    let mut routes = serve::health::routes(audience, ready)
         .route(auth_api::TOKEN_PATH, token_route())
-        .route(auth_api::KEYS_PATH, only_get(get(keys)))
-}
-
-fn finish(routes: Router<Door>, door: Door) -> Router {
+        .route(auth_api::KEYS_PATH, only_get(get(keys)));
+    if socket == Socket::Private {
+        routes = routes
+            .route(auth_api::REVOCATIONS_PATH, only_get(get(policy::revocations)))
+            .route(auth_api::RIGHTS_PATH, only_get(get(policy::rights)));
+    }
     routes
         .fallback(|| async { Error::refused(Refusal::NoSuchPath) })
         .layer(middleware::from_fn(enter))
-        .layer(middleware::from_fn_with_state(NAMES, serve::log::requests))
-        .with_state(door)
+        .with_state(Door { server, socket })
+}
+
+fn logged(routes: Router) -> Router {
+    routes.layer(middleware::from_fn_with_state(NAMES, serve::log::requests))
 }
 
 /// The word in metrics for what a request asks for: one of these, whatever the client sends.

@@ -3,16 +3,16 @@
 //!
 //! A poll finds a next key before it signs, and takes a dropped key out of use within seconds.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use berth_shared::{auth_api::KEYS_PATH, keys::KeySet, telemetry::chain};
 use tokio::time::Instant;
 
-use super::polled::Polled;
+use super::{
+    error::Error,
+    link::Link,
+    polled::{Document, Polled},
+};
 
 /// The shortest time between two requests for the keys that unknown key ids cause; the polls come
 /// beside them, so an unknown key id waits no longer than for the next of those.
@@ -27,9 +27,13 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// Begins with the last good keys, if `file` holds any.
-    pub(super) fn load(socket: &Path, file: PathBuf) -> Self {
-        let read = |json: &[u8]| KeySet::from_json(json).map_err(|error| chain(&error));
-        let document = Polled::load(socket, KEYS_PATH, file, read);
+    pub(super) fn load(link: Arc<Link>, file: PathBuf) -> Self {
+        let document = Document {
+            path: KEYS_PATH,
+            read: |json| KeySet::from_json(json).map_err(|error| chain(&error)),
+            behind: |keys, _| keys,
+        };
+        let document = Polled::load(link, document, file);
         Self { document, asked: tokio::sync::Mutex::default() }
     }
 
@@ -39,7 +43,7 @@ impl Keys {
     }
 
     /// Asks for the keys, if they have changed.
-    pub(super) async fn poll(&self) -> Result<(), String> {
+    pub(super) async fn poll(&self) -> Result<(), Error> {
         let _turn = self.asked.lock().await;
         self.document.poll().await
     }
@@ -61,7 +65,7 @@ impl Keys {
         }
         *asked = Some(Instant::now());
         if let Err(error) = self.document.poll().await {
-            tracing::warn!(error, "asking auth-server for its keys");
+            tracing::warn!(error = chain(&error), "asking auth-server for its keys");
         }
         self.other_than(known)
     }

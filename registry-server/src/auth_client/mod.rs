@@ -1,7 +1,9 @@
 //! The client of `auth-server`: keys, revocations and rights, kept so that pulls with valid
 //! tokens go on while it is down.
 
+mod error;
 mod keys;
+mod link;
 mod polled;
 
 use std::{
@@ -14,13 +16,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    body::Body,
-    http::{Request, Response, StatusCode, header},
-};
+use axum::http::{Request, Response, StatusCode, header};
 use berth_shared::{
     auth_api::{REVOCATIONS_PATH, RIGHTS_PATH, Revocations},
-    client,
+    claimant::Network,
+    client::ClientError,
     files::replace,
     rights::Rights,
     subject::Subject,
@@ -28,11 +28,15 @@ use berth_shared::{
 };
 use bytes::Bytes;
 use moka::future::Cache;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use error::Error;
 use keys::Keys;
-use polled::Polled;
+use link::Link;
+pub(crate) use link::{LinkError, Place, Settings as LinkSettings};
+use polled::{Document, Polled};
 
 /// The largest answer that is taken, in bytes; see also [`TABLE_BYTES_MAX`].
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -65,29 +69,40 @@ const STARTING: Duration = Duration::from_secs(3);
 pub(crate) struct AuthClient(Arc<Shared>);
 
 struct Shared {
-    socket: PathBuf,
-    pool: client::Pool,
+    place: Place,
+    link: Arc<Link>,
     keys: Keys,
     /// The table of raised counters.
     revocations: Polled<Revocations>,
     /// Subjects' rights as they are now, for the two questions that a token cannot answer.
     rights: Cache<String, Arc<Rights>>,
     is_up: AtomicBool,
+    /// Why the last poll was in vain, and whether that was for the link's secret.
+    failed: Mutex<Option<(String, bool)>>,
 }
 
 impl AuthClient {
-    /// A client of `socket` that keeps its last good answers in `directory`.
-    pub(crate) fn open(socket: &Path, directory: &Path) -> Self {
-        let read = |json: &[u8]| serde_json::from_slice(json).map_err(|error| error.to_string());
+    /// A client of the server at `place` that keeps its last good answers in `directory`.
+    ///
+    /// # Errors
+    /// When what the link needs cannot be read.
+    pub(crate) fn open(place: Place, directory: &Path) -> Result<Self, LinkError> {
+        let link = Arc::new(Link::open(&place)?);
+        let table = Document {
+            path: REVOCATIONS_PATH,
+            read: |json| serde_json::from_slice(json).map_err(|error| error.to_string()),
+            behind: |table: Revocations, before| table.behind(before),
+        };
         let revoked = directory.join("revocations.json");
-        Self(Arc::new(Shared {
-            socket: socket.to_owned(),
-            pool: client::Pool::new(socket),
-            keys: Keys::load(socket, directory.join("keys.json")),
-            revocations: Polled::load(socket, REVOCATIONS_PATH, revoked, read),
+        Ok(Self(Arc::new(Shared {
+            place,
+            keys: Keys::load(Arc::clone(&link), directory.join("keys.json")),
+            revocations: Polled::load(Arc::clone(&link), table, revoked),
+            link,
             rights: Cache::builder().max_capacity(SUBJECTS_MAX).time_to_live(RIGHTS_KEPT).build(),
             is_up: AtomicBool::new(false),
-        }))
+            failed: Mutex::default(),
+        })))
     }
 
     /// Whether `auth-server` answered when it was last asked for revocations and keys.
@@ -117,27 +132,39 @@ impl AuthClient {
     async fn ask_for_rights(&self, claim: &str) -> Result<Arc<Rights>, String> {
         let query =
             form_urlencoded::Serializer::new(String::new()).append_pair("subject", claim).finish();
-        let answer = ask(&self.0.socket, &format!("{RIGHTS_PATH}?{query}"), None).await?;
+        let asked = ask(&self.0.link, &format!("{RIGHTS_PATH}?{query}"), None).await;
+        let answer = asked.map_err(|error| chain(&error))?;
         let rights = serde_json::from_slice(answer.ok_or("no rights came")?.body());
         rights.map(Arc::new).map_err(|error| format!("auth-server's rights: {error}"))
     }
 
-    /// Passes a token request on, whose body is there whole, and gives the whole answer: nobody
-    /// who sends or reads slowly holds a connection to `auth-server`.
+    /// Passes on a token request of somebody in `network`, whose body is there whole, and gives the whole
+    /// answer: nobody who sends or reads slowly holds a connection to `auth-server`.
     pub(crate) async fn forward(
         &self,
-        request: Request<Body>,
-    ) -> Result<Response<Bytes>, client::ClientError> {
-        self.0.pool.fetch(request, TOKEN_ANSWER_BYTES_MAX).await
+        request: Request<Bytes>,
+        network: Network,
+    ) -> Result<Response<Bytes>, Error> {
+        self.0.link.forward(request, network, TOKEN_ANSWER_BYTES_MAX).await
     }
 
-    /// Whether `auth-server` answers, or has ever answered: pulls go on without it.
+    /// Whether `auth-server` answers, or has ever answered: pulls go on without it. One that refuses the
+    /// link's secret will not answer by itself again.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.0.keys.current().is_some() && self.0.revocations.current().is_some() {
+        let failed = self.0.failed.lock().clone();
+        if let Some((error, true)) = failed {
+            return Err(error);
+        }
+        if self.has_answered() {
             return Ok(());
         }
-        let socket = self.0.socket.display();
-        Err(format!("auth-server has not answered yet on {socket}: is it running?"))
+        let why = failed.map(|(error, _)| format!(" ({error})")).unwrap_or_default();
+        let place = &self.0.place;
+        Err(format!("auth-server has not answered yet at {place}{why}: is it running?"))
+    }
+
+    fn has_answered(&self) -> bool {
+        self.0.keys.current().is_some() && self.0.revocations.current().is_some()
     }
 
     /// Polls until `shutdown`.
@@ -150,21 +177,25 @@ impl AuthClient {
             let (revocations, keys) = tokio::join!(self.0.revocations.poll(), self.0.keys.poll());
             let polled = revocations.and(keys);
             self.0.is_up.store(polled.is_ok(), Ordering::Relaxed);
+            let failed = polled.err().map(|it| (chain(&it), matches!(it, Error::Refused)));
             // Both servers may be starting: it need not have come first.
-            let is_starting = self.check().is_err() && started.elapsed() < STARTING;
-            match polled {
-                Err(error) if !is_told && !is_starting => {
+            let is_starting = !self.has_answered() && started.elapsed() < STARTING;
+            match &failed {
+                Some((error, _)) if !is_told && !is_starting => {
                     is_told = true;
                     let what = "auth-server does not answer: known tokens go on, sign-in waits";
                     tracing::warn!(error, "{what}");
                 }
-                Ok(()) if is_told => {
+                None if is_told => {
                     is_told = false;
                     tracing::info!("auth-server answers again");
                 }
                 _ => {}
             }
-            let wait = if self.check().is_ok() { POLL_INTERVAL } else { FIRST_POLL_INTERVAL };
+            let is_refused = failed.as_ref().is_some_and(|(_, is_refused)| *is_refused);
+            *self.0.failed.lock() = failed;
+            let is_new = !self.has_answered() && !is_refused;
+            let wait = if is_new { FIRST_POLL_INTERVAL } else { POLL_INTERVAL };
             if shutdown.run_until_cancelled(sleep_until(began + wait)).await.is_none() {
                 return;
             }
@@ -174,29 +205,28 @@ impl AuthClient {
 
 /// Asks `auth-server` for a document. `None` when it is the one that `etag` names.
 async fn ask(
-    socket: &Path,
+    link: &Link,
     path_and_query: &str,
     etag: Option<&str>,
-) -> Result<Option<Response<Bytes>>, String> {
+) -> Result<Option<Response<Bytes>>, Error> {
     let mut request = Request::get(path_and_query).header(header::HOST, "auth-server");
     if let Some(etag) = etag {
         request = request.header(header::IF_NONE_MATCH, etag);
     }
-    let request = request.body(Body::empty()).map_err(|error| error.to_string())?;
+    let request = request.body(Bytes::new()).map_err(|error| Error::Answer(error.to_string()))?;
     let is_table = path_and_query == REVOCATIONS_PATH;
     let bytes_max = if is_table { TABLE_BYTES_MAX } else { ANSWER_BYTES_MAX };
-    let response =
-        client::fetch(socket, request, bytes_max).await.map_err(|error| match error {
-            client::ClientError::Body(_) => format!(
-                "auth-server's {path_and_query}: {} (at most {bytes_max} bytes are read)",
-                chain(&error)
-            ),
-            error => chain(&error),
-        })?;
+    let response = link.ask(request, bytes_max).await.map_err(|error| match error {
+        Error::Client(ClientError::Body(_)) => Error::Answer(format!(
+            "auth-server's {path_and_query}: {} (at most {bytes_max} bytes are read)",
+            chain(&error)
+        )),
+        error => error,
+    })?;
     match response.status() {
         StatusCode::OK => Ok(Some(response)),
         StatusCode::NOT_MODIFIED => Ok(None),
-        status => Err(format!("auth-server answered {status} to {path_and_query}")),
+        status => Err(Error::Answer(format!("auth-server answered {status} to {path_and_query}"))),
     }
 }
 

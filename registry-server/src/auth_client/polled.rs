@@ -1,11 +1,7 @@
 //! A document of `auth-server`'s: asked for by its `ETag`, with the last good one on disk for when
 //! nobody answers.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use axum::http::header;
@@ -13,7 +9,7 @@ use berth_shared::files::read_at_most;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{TABLE_BYTES_MAX, ask, keep};
+use super::{TABLE_BYTES_MAX, ask, error::Error, keep, link::Link};
 
 /// A document and how it is asked for. The value in use stays the same one for as long as the
 /// document does, so that whoever keeps what was made with it can compare.
@@ -22,25 +18,28 @@ pub(crate) struct Polled<T> {
     etag: Mutex<Option<String>>,
     /// When `auth-server` last said that the document is this one; at first, when this began.
     confirmed: Mutex<Instant>,
-    socket: PathBuf,
-    path: &'static str,
+    link: Arc<Link>,
+    document: Document<T>,
     file: PathBuf,
-    read: fn(&[u8]) -> Result<T, String>,
+}
+
+/// What a document is.
+pub(super) struct Document<T> {
+    /// Where it is asked for.
+    pub(super) path: &'static str,
+    /// How it is read.
+    pub(super) read: fn(&[u8]) -> Result<T, String>,
+    /// What is in use once it has come behind another.
+    pub(super) behind: fn(T, &T) -> T,
 }
 
 impl<T> Polled<T> {
-    /// The document at `path` of `socket`. Begins with the last good one, if `file` holds any.
-    pub(super) fn load(
-        socket: &Path,
-        path: &'static str,
-        file: PathBuf,
-        read: fn(&[u8]) -> Result<T, String>,
-    ) -> Self {
-        let known =
-            read_at_most(&file, TABLE_BYTES_MAX as u64).ok().and_then(|bytes| read(&bytes).ok());
+    /// Begins with the last good one, if `file` holds any.
+    pub(super) fn load(link: Arc<Link>, document: Document<T>, file: PathBuf) -> Self {
+        let known = read_at_most(&file, TABLE_BYTES_MAX as u64).ok();
+        let known = known.and_then(|bytes| (document.read)(&bytes).ok());
         let (current, etag) = (ArcSwapOption::from_pointee(known), Mutex::default());
-        let (confirmed, socket) = (Mutex::new(Instant::now()), socket.to_owned());
-        Self { current, etag, confirmed, socket, path, file, read }
+        Self { current, etag, confirmed: Mutex::new(Instant::now()), link, document, file }
     }
 
     pub(crate) fn current(&self) -> Option<Arc<T>> {
@@ -53,12 +52,17 @@ impl<T> Polled<T> {
     }
 
     /// Asks for the document, if it has changed.
-    pub(super) async fn poll(&self) -> Result<(), String> {
+    pub(super) async fn poll(&self) -> Result<(), Error> {
         let asked = Instant::now();
         let etag = self.etag.lock().clone();
-        if let Some(answer) = ask(&self.socket, self.path, etag.as_deref()).await? {
-            let read = (self.read)(answer.body());
-            let document = read.map_err(|error| format!("auth-server's {}: {error}", self.path))?;
+        let Document { path, read, behind } = self.document;
+        if let Some(answer) = ask(&self.link, path, etag.as_deref()).await? {
+            let read = read(answer.body());
+            let mut document =
+                read.map_err(|error| Error::Answer(format!("auth-server's {path}: {error}")))?;
+            if let Some(before) = self.current() {
+                document = behind(document, &before);
+            }
             let etag = answer.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
             *self.etag.lock() = etag.map(ToOwned::to_owned);
             self.current.store(Some(Arc::new(document)));

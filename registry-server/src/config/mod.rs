@@ -1,6 +1,7 @@
 //! `registry.toml`: read once at the start, and valid when read.
 
 mod cors;
+mod link;
 mod store;
 mod tables;
 
@@ -22,6 +23,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::{
+    auth_client::Place,
     http::origin::Origin,
     issuer::{ForeignIssuer, KeyFile},
     metadata::postgres,
@@ -29,6 +31,7 @@ use crate::{
     storage::s3,
 };
 use cors::Cors;
+use link::{Link, place};
 use store::Store;
 use tables::{Collection, Limits, Verification};
 
@@ -47,8 +50,8 @@ pub struct Config {
     pub service: String,
     /// Who must have issued a token.
     pub issuer: String,
-    /// The Unix socket of `auth-server`.
-    pub auth_socket: PathBuf,
+    /// Where `auth-server` is.
+    pub auth_server: Place,
     /// Somebody else who issues the tokens, in place of `auth-server`.
     pub foreign_issuer: Option<ForeignIssuer>,
     /// Level or directives of the log.
@@ -110,6 +113,7 @@ struct File {
     #[serde(default)]
     log_format: LogFormat,
     tls: Option<TlsFiles>,
+    link: Option<Link>,
     foreign_issuer: Option<ForeignTable>,
     durable: Option<bool>,
     #[serde(default)]
@@ -155,6 +159,10 @@ impl Config {
     /// What takes effect at a start only, as it prints: some of the types cannot be compared.
     fn fixed(&self) -> impl Iterator<Item = (&'static str, String)> {
         let (connections, limits) = (&self.connections, &self.settings.limits);
+        let (socket, link): (&dyn Debug, &dyn Debug) = match &self.auth_server {
+            Place::Socket(socket) => (socket, &()),
+            Place::Link(link) => (&(), link),
+        };
         let values: [(_, &dyn Debug); _] = [
             ("listen", &self.listen),
             ("tls", &self.tls),
@@ -166,7 +174,8 @@ impl Config {
             ("store", &self.store),
             ("service", &self.service),
             ("issuer", &self.issuer),
-            ("auth_socket", &self.auth_socket),
+            ("auth_socket", socket),
+            ("link", link),
             ("foreign_issuer", &self.foreign_issuer),
             ("trusted_proxies", &connections.trusted_proxies),
             ("cors.allowed_origins", &self.cors),
@@ -214,6 +223,8 @@ impl File {
         let data = beside(path, &self.data.unwrap_or("registry".into()));
         let server = self.database.map(|table| table.check(path, durable)).transpose()?;
         let database = server.map(|server| postgres::Settings { server, copies: data.clone() });
+        let is_foreign = self.foreign_issuer.is_some();
+        let auth_server = place(path, self.auth_socket, self.link, is_foreign)?;
         let foreign_issuer = self.foreign_issuer.map(|table| table.check(path, self.insecure_http));
         Ok(Config {
             listen: self.listen,
@@ -224,7 +235,7 @@ impl File {
             data,
             service,
             issuer: self.issuer.unwrap_or("berth".into()),
-            auth_socket: beside(path, &self.auth_socket.unwrap_or("run/auth.sock".into())),
+            auth_server,
             foreign_issuer: foreign_issuer.transpose()?,
             log: self.log.unwrap_or("info".into()),
             basic: self.basic.unwrap_or(true),

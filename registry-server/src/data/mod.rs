@@ -20,6 +20,7 @@ use berth_shared::{
 };
 
 use crate::{
+    auth_client::LinkError,
     config::Config,
     metadata::{self, Database, origin::Origin, postgres},
     registry::{
@@ -66,6 +67,9 @@ pub enum StartError {
     /// The keys of the foreign issuer cannot be used.
     #[error("foreign_issuer: {0}")]
     ForeignIssuer(String),
+    /// The link to `auth-server` cannot be used.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// The certificate cannot be used.
     #[error("tls")]
     Tls(#[from] TlsError),

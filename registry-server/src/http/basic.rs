@@ -7,11 +7,9 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use axum::{
-    body::Body,
-    http::{HeaderValue, Request, StatusCode, header},
-};
-use berth_shared::{scope::Scope, serve::log::RequestId, telemetry::chain};
+use axum::http::{HeaderValue, Request, StatusCode, header};
+use berth_shared::{claimant::network_of, scope::Scope, serve::log::RequestId, telemetry::chain};
+use bytes::Bytes;
 use moka::future::Cache;
 use ring::{hmac, rand::SystemRandom};
 use serde_json::Value;
@@ -108,7 +106,8 @@ impl Exchange {
     }
 
     async fn ask(&self, asked: Question<'_>) -> Result<Arc<str>, NoToken> {
-        let answer = self.client.forward(self.request(asked)).await;
+        let network = asked.client.map(network_of);
+        let answer = self.client.forward(self.request(asked), network).await;
         let answer = answer.map_err(|error| NoToken::Unavailable(chain(&error)))?;
         let (parts, body) = answer.into_parts();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -132,7 +131,7 @@ impl Exchange {
         }
     }
 
-    fn request(&self, asked: Question<'_>) -> Request<Body> {
+    fn request(&self, asked: Question<'_>) -> Request<Bytes> {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("service", &self.service);
         query.extend_pairs(asked.scopes.iter().map(|scope| ("scope", scope.to_string())));

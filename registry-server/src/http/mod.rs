@@ -50,6 +50,7 @@ use berth_shared::{
     },
     token::VerifiedToken,
 };
+use bytes::Bytes;
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use tokio_util::task::TaskTracker;
@@ -287,9 +288,13 @@ fn created(location: String, digest: &Digest) -> Response {
 }
 
 /// A request to the token endpoint of `auth-server`, and whom it is for.
-fn token_request(query: Option<&str>, client: Option<IpAddr>, id: Option<RequestId>) -> Request {
+fn token_request(
+    query: Option<&str>,
+    client: Option<IpAddr>,
+    id: Option<RequestId>,
+) -> http::Request<Bytes> {
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-    let mut request = Request::new(Body::empty());
+    let mut request = http::Request::new(Bytes::new());
     *request.uri_mut() =
         format!("{TOKEN_PATH}{query}").parse().unwrap_or(Uri::from_static(TOKEN_PATH));
     let headers = request.headers_mut();

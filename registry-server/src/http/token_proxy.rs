@@ -1,4 +1,4 @@
-//! `/token` on the registry's own origin, passed on to `auth-server` over the private socket:
+//! `/token` on the registry's own origin, passed on to `auth-server` over the private socket or the link:
 //! clients refuse a token endpoint on another host, step by step (auth 2.10).
 //!
 //! A request is read whole before `auth-server` hears of it: the connections of the private socket
@@ -15,7 +15,7 @@ use axum::{
 };
 use berth_shared::{
     auth_api::{TOKEN_BODY_BYTES_MAX, TOKEN_BODY_LIMIT, TOKEN_BODY_TIMEOUT},
-    claimant::Claimant,
+    claimant::{Claimant, network_of},
     error::Code,
     serve::{
         Late,
@@ -72,7 +72,8 @@ pub(super) async fn forward(
         Ok(bytes) => bytes,
         Err(refusal) => return *refusal,
     };
-    match auth_client.forward(to_auth_server(parts, bytes, client, id)).await {
+    let forwarded = to_auth_server(parts, bytes, client, id);
+    match auth_client.forward(forwarded, client.0.map(network_of)).await {
         Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
             limited(response.map(Body::from), SIGN_IN_LIMITS)
         }
@@ -127,10 +128,15 @@ fn unavailable(error: String) -> Response {
     response
 }
 
-fn to_auth_server(parts: Parts, bytes: Bytes, client: ClientAddress, id: RequestId) -> Request {
+fn to_auth_server(
+    parts: Parts,
+    bytes: Bytes,
+    client: ClientAddress,
+    id: RequestId,
+) -> http::Request<Bytes> {
     let mut forwarded = token_request(parts.uri.query(), client.0, Some(id));
     *forwarded.method_mut() = parts.method;
-    *forwarded.body_mut() = Body::from(bytes);
+    *forwarded.body_mut() = bytes;
     for name in PASSED_ON {
         // Every value of it: several credentials are for the token endpoint to refuse.
         for value in parts.headers.get_all(&name) {

@@ -90,9 +90,11 @@ pub(super) struct Terms {
 /// Serves one connection to its end.
 pub(super) async fn serve_connection(stream: Stream, place: Place, terms: Terms) {
     match stream {
-        Stream::Unix(stream) => serve_http(watched(stream, &place), |_| (), &place, terms).await,
+        Stream::Unix(stream) => {
+            serve_http(watched(stream, &place), |_| (), true, &place, terms).await;
+        }
         Stream::Tcp(stream, None) => {
-            serve_http(watched(stream, &place), |_| (), &place, terms).await;
+            serve_http(watched(stream, &place), |_| (), true, &place, terms).await;
         }
         Stream::Tcp(stream, Some(tls)) => {
             let peer = terms.peer.0;
@@ -111,9 +113,11 @@ pub(super) async fn serve_connection(stream: Stream, place: Place, terms: Terms)
                     Ok(Ok(Some(stream))) if stream.get_ref().1.alpn_protocol() == Some(HTTP2) => {
                         let outbox = Outbox::new(stream);
                         let send = |cx: &mut Context<'_>| outbox.send(cx);
-                        serve_http(outbox.clone(), send, &place, terms).await;
+                        serve_http(outbox.clone(), send, true, &place, terms).await;
                     }
-                    Ok(Ok(Some(stream))) => serve_http(stream, |_| (), &place, terms).await,
+                    Ok(Ok(Some(stream))) => {
+                        serve_http(stream, |_| (), tls.has_http2(), &place, terms).await;
+                    }
                     Ok(Ok(None)) => tracing::debug!(?peer, "plain HTTP on the TLS port"),
                     Ok(Err(error)) => tracing::debug!(%error, ?peer, "TLS handshake failed"),
                     Err(_) => tracing::debug!(?peer, "TLS handshake took too long"),
@@ -134,8 +138,13 @@ fn watched<S>(stream: S, place: &Place) -> Watched<S> {
 
 /// Serves a stream to its end, and has what was written to it sent by `send` whenever there is no more
 /// for now.
-async fn serve_http<S>(stream: S, send: impl Fn(&mut Context<'_>), place: &Place, terms: Terms)
-where
+async fn serve_http<S>(
+    stream: S,
+    send: impl Fn(&mut Context<'_>),
+    has_http2: bool,
+    place: &Place,
+    terms: Terms,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Terms { peer, router, limits, requests, counted, shutdown } = terms;
@@ -148,6 +157,7 @@ where
     };
     let service = service_fn(move |request| admission.serve(request));
     let builder = http_builder(&limits);
+    let builder = if has_http2 { builder } else { builder.http1_only() };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut stopping = pin!(shutdown.cancelled());
     let mut looks = tokio::time::interval(limits.look_interval());

@@ -207,7 +207,7 @@ impl Drop for Line {
         // Whoever looks has told the log what it found.
         let is_health = [HEALTHZ_PATH, READYZ_PATH].contains(&self.path.as_str());
         if let Some(limit) = self.fields.limit {
-            refusals::note(limit);
+            refusals::note_from(limit, self.fields.client.or(self.client));
         }
         if self.fields.limit.is_some() || is_health {
             log!(tracing::Level::DEBUG);

@@ -1,7 +1,7 @@
 //! What limits turned away, told in one line per kind and minute: a flood of refusals must not
 //! become a flood of lines.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -20,8 +20,14 @@ struct Kind {
 /// Notes that `limit`, by the name of its setting or constant, turned somebody away. The line says
 /// how many there were since the one before.
 pub fn note(limit: &'static str) {
+    note_from(limit, None);
+}
+
+/// The same of a client at this address: the line says the last one.
+pub(super) fn note_from(limit: &'static str, client: Option<IpAddr>) {
     if let Some(untold) = count(limit, Instant::now()) {
-        tracing::warn!(limit, since_the_last_line = untold, "a limit turns clients away");
+        let client = client.map(tracing::field::display);
+        tracing::warn!(limit, client, since_the_last_line = untold, "a limit turns clients away");
     }
 }
 

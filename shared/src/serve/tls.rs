@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use rustls::{
-    ServerConfig,
+    ServerConfig, SupportedProtocolVersion,
     crypto::CryptoProvider,
     pki_types::{
         CertificateDer, PrivateKeyDer,
@@ -16,6 +16,7 @@ use rustls::{
     },
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
+    version::TLS13,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,8 @@ pub struct Tls {
     files: Files,
     current: Arc<Current>,
     acceptor: TlsAcceptor,
+    /// Whether a client may speak HTTP/2.
+    has_http2: bool,
     /// Where clients that speak no TLS are sent.
     origin: Option<String>,
 }
@@ -78,18 +81,40 @@ impl Tls {
     /// # Errors
     /// When a file is missing or unreadable, or the two do not belong together.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        Self::with(certificate, key, rustls::DEFAULT_VERSIONS, true)
+    }
+
+    /// The same for the link, where both sides are Berth's: TLS 1.3 and HTTP/1.1 alone.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_for_link(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        Self::with(certificate, key, &[&TLS13], false)
+    }
+
+    fn with(
+        certificate: &Path,
+        key: &Path,
+        versions: &[&'static SupportedProtocolVersion],
+        has_http2: bool,
+    ) -> Result<Self, TlsError> {
         crate::crypto::install();
         let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let current = Arc::new(Current(ArcSwap::new(files.read(&provider)?)));
         let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .map_err(TlsError::Setup)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
+        let http2 = has_http2.then(|| HTTP2.to_vec());
+        config.alpn_protocols = http2.into_iter().chain([b"http/1.1".to_vec()]).collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Ok(Self { files, current, acceptor, origin: None })
+        Ok(Self { files, current, acceptor, has_http2, origin: None })
+    }
+
+    pub(super) fn has_http2(&self) -> bool {
+        self.has_http2
     }
 
     /// Names the origin that clients should use, such as `https://reg.example.org`.

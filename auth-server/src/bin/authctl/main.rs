@@ -13,6 +13,7 @@ mod group;
 mod init;
 mod instance;
 mod key;
+mod link;
 mod policy_file;
 mod refresh_tokens;
 mod report;
@@ -87,6 +88,9 @@ enum Verb {
     /// Rotate, list and export the keys that sign tokens.
     #[command(subcommand)]
     Key(key::Verb),
+    /// Let registry-servers on other machines ask auth-server.
+    #[command(subcommand)]
+    Link(link::Verb),
     /// Print the completion script for a shell: `authctl completion bash`.
     Completion {
         /// Which shell.
@@ -137,6 +141,7 @@ async fn run(arguments: Arguments, verb: &str) -> Told {
         }
         Verb::Cert(verb) => cert::run(&verb, instance::find_if_any(&path, author)?.as_ref()),
         Verb::Key(verb) => key::run(&verb, &admin()?).await,
+        Verb::Link(verb) => link::run(&verb, &admin()?).await,
         Verb::User(verb) => user::run(verb, &admin()?).await,
         Verb::Group(verb) => group::run(verb, &admin()?).await,
         Verb::Robot(verb) => robot::run(verb, &admin()?).await,

@@ -88,7 +88,9 @@ impl Policy {
 
     /// Reads everything within a transaction that has begun.
     pub(super) async fn within(connection: &mut Connection<'_>) -> Result<Self, Error> {
-        let mut policy = Self { sequence: sequence(connection).await?, ..Self::default() };
+        let sequence = sequence(connection).await?;
+        let revocations = Revocations { sequence, ..Revocations::default() };
+        let mut policy = Self { sequence, revocations, ..Self::default() };
         let counters = "SELECT grantee, counter FROM counters";
         let counters: Vec<(Grantee, u64)> = connection.all(counters, ()).await?;
         policy.revocations.counters.extend(counters);

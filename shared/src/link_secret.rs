@@ -1,0 +1,247 @@
+//! The secret of the link: where `auth-server` is asked over a network, it answers whoever shows this.
+//!
+//! It stands in a file, as 32 random bytes in 43 letters of base64url. While it is changed the file has
+//! two lines: the first is shown, and both are taken.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::HeaderValue;
+use parking_lot::Mutex;
+use ring::{
+    error::Unspecified,
+    rand::{SecureRandom, SystemRandom},
+};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::{
+    file_stamp::Stamp,
+    files::{SMALL_FILE_BYTES_MAX, read_at_most},
+    telemetry::chain,
+};
+
+/// How many random bytes a secret has.
+const BYTES: usize = 32;
+
+/// The secrets in a file cannot be used. No part of the file is told.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkSecretError {
+    /// The file cannot be read.
+    #[error("{}: {source}; authctl link init makes one", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file holds something else.
+    #[error(
+        "{} does not hold one secret of 43 letters, or two in a line each: put it back, or make a new \
+         one with authctl link init",
+        .0.display()
+    )]
+    Malformed(PathBuf),
+}
+
+/// The secrets of a file. Has no `Debug`, and is wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LinkSecrets {
+    first: Zeroizing<String>,
+    /// Taken too, for as long as not everybody shows the first.
+    second: Option<Zeroizing<String>>,
+}
+
+impl LinkSecrets {
+    /// A new secret, alone.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn generate() -> Result<Self, Unspecified> {
+        let mut bytes = Zeroizing::new([0; BYTES]);
+        SystemRandom::new().fill(&mut *bytes)?;
+        Ok(Self { first: Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes)), second: None })
+    }
+
+    /// A new secret, and the one that was shown so far.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn rotated(self) -> Result<Self, Unspecified> {
+        Ok(Self { second: Some(self.first), ..Self::generate()? })
+    }
+
+    /// The one that is shown, alone.
+    #[must_use]
+    pub fn finished(self) -> Self {
+        Self { second: None, ..self }
+    }
+
+    /// Whether two are taken.
+    #[must_use]
+    pub fn are_two(&self) -> bool {
+        self.second.is_some()
+    }
+
+    /// Reads those in the file at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds something else.
+    pub fn read(path: &Path) -> Result<Self, LinkSecretError> {
+        let bytes = read_at_most(path, SMALL_FILE_BYTES_MAX)
+            .map_err(|source| LinkSecretError::Read { path: path.to_owned(), source })?;
+        let bytes = Zeroizing::new(bytes);
+        Self::parse(&bytes).ok_or_else(|| LinkSecretError::Malformed(path.to_owned()))
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut lines = str::from_utf8(bytes).ok()?.lines().filter(|line| !line.is_empty());
+        let mut next = || {
+            let line = lines.next()?;
+            let is_one = URL_SAFE_NO_PAD.decode(line).is_ok_and(|bytes| bytes.len() == BYTES);
+            Some(is_one.then(|| Zeroizing::new(line.to_owned())))
+        };
+        let (first, second) = (next()??, next());
+        let second = match second {
+            None => None,
+            Some(second) => Some(second?),
+        };
+        next().is_none().then_some(Self { first, second })
+    }
+
+    /// What the file says.
+    #[must_use]
+    pub fn to_text(&self) -> Zeroizing<String> {
+        let second = self.second.as_ref().map_or("", |second| second.as_str());
+        let end = if self.are_two() { "\n" } else { "" };
+        Zeroizing::new(format!("{}\n{second}{end}", *self.first))
+    }
+
+    /// What is shown, as a header of which no log says the value.
+    #[must_use]
+    pub fn shown(&self) -> HeaderValue {
+        // base64url is good in a header: nothing is ever shown in place of a secret.
+        let value = HeaderValue::from_str(&self.first);
+        let mut value = value.unwrap_or(HeaderValue::from_static(""));
+        value.set_sensitive(true);
+        value
+    }
+
+    /// Whether `shown` is one of them; how long that takes says nothing of which letter is wrong.
+    #[must_use]
+    pub fn take(&self, shown: &[u8]) -> bool {
+        let is = |secret: &str| secret.as_bytes().ct_eq(shown);
+        let second = self.second.as_ref().map(|second| is(second));
+        bool::from(second.map_or(is(&self.first), |second| is(&self.first) | second))
+    }
+}
+
+/// A file of secrets, looked at before each use, which costs a microsecond. One that becomes unusable
+/// changes nothing.
+pub struct LinkSecretFile {
+    path: PathBuf,
+    current: Mutex<Reading>,
+}
+
+struct Reading {
+    stamp: Option<Stamp>,
+    secrets: Arc<LinkSecrets>,
+}
+
+impl LinkSecretFile {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// As [`LinkSecrets::read`].
+    pub fn open(path: &Path) -> Result<Self, LinkSecretError> {
+        // The stamp is taken before the bytes: a change in between is seen again next time.
+        let stamp = Stamp::of(path).ok();
+        let secrets = Arc::new(LinkSecrets::read(path)?);
+        Ok(Self { path: path.to_owned(), current: Mutex::new(Reading { stamp, secrets }) })
+    }
+
+    /// The secrets as the file has them now.
+    pub fn fresh(&self) -> Arc<LinkSecrets> {
+        let mut current = self.current.lock();
+        let now = Stamp::of(&self.path).ok();
+        let is_same = match (&current.stamp, &now) {
+            (Some(stamp), Some(now)) => !stamp.may_differ_from(now),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_same {
+            match LinkSecrets::read(&self.path) {
+                Ok(secrets) if secrets == *current.secrets => {}
+                Ok(secrets) => {
+                    tracing::info!(file = %self.path.display(), "the link's secret was read again");
+                    current.secrets = Arc::new(secrets);
+                }
+                Err(error) if now.is_none() || current.stamp != now => {
+                    tracing::warn!(error = chain(&error), "the link's secret stays as it was");
+                }
+                Err(_) => {}
+            }
+            current.stamp = now;
+        }
+        Arc::clone(&current.secrets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn one_line_or_two_are_taken_and_nothing_else() {
+        let (one, two) = (LinkSecrets::generate().unwrap(), LinkSecrets::generate().unwrap());
+        let (one, two) = (one.to_text(), two.to_text());
+        let (a, b) = (one.trim_end(), two.trim_end());
+        assert_eq!(a.len(), 43);
+        for (text, taken) in [
+            (format!("{a}\n"), &[a][..]),
+            (a.to_owned(), &[a]),
+            (format!("{a}\r\n{b}\r\n"), &[a, b]),
+            (format!("{a}\n\n{b}"), &[a, b]),
+        ] {
+            let secrets = LinkSecrets::parse(text.as_bytes()).unwrap();
+            assert_eq!(secrets.shown(), a);
+            assert!(secrets.shown().is_sensitive());
+            for shown in [a, b, &a[1..], "", &format!("{a}\n")] {
+                assert_eq!(secrets.take(shown.as_bytes()), taken.contains(&shown), "{shown}");
+            }
+            let again = LinkSecrets::parse(secrets.to_text().as_bytes()).unwrap();
+            assert!(again == secrets);
+        }
+        for bad in
+            ["", "\n", "short", &format!("{a}x"), &format!("{a}\n{b}\n{a}"), &format!("{a} ")]
+        {
+            assert!(LinkSecrets::parse(bad.as_bytes()).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_changed_file_is_read_again_and_a_broken_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        assert!(matches!(LinkSecretFile::open(&path), Err(LinkSecretError::Read { .. })));
+        let first = LinkSecrets::generate().unwrap();
+        fs::write(&path, &*first.to_text()).unwrap();
+        let file = LinkSecretFile::open(&path).unwrap();
+        let both = first.clone().rotated().unwrap();
+        assert!(both.are_two() && both.take(first.shown().as_bytes()));
+        fs::write(&path, &*both.to_text()).unwrap();
+        assert!(*file.fresh() == both);
+        fs::write(&path, "half of").unwrap();
+        assert!(*file.fresh() == both);
+        fs::remove_file(&path).unwrap();
+        assert!(*file.fresh() == both);
+        fs::write(&path, &*both.clone().finished().to_text()).unwrap();
+        assert!(!file.fresh().are_two() && !file.fresh().take(first.shown().as_bytes()));
+    }
+}
