@@ -30,7 +30,13 @@ pub enum LinkFilesError {
     Secret(#[from] LinkSecretError),
     /// The system gives no randomness.
     #[error("the system gives no randomness")]
-    Randomness(#[from] ring::error::Unspecified),
+    Randomness,
+}
+
+impl From<ring::error::Unspecified> for LinkFilesError {
+    fn from(_: ring::error::Unspecified) -> Self {
+        Self::Randomness
+    }
 }
 
 /// Where they lie.

@@ -1,8 +1,9 @@
 //! Every statement that a server makes, and how SQLite goes about it: a part of both servers' own
 //! tests.
 //!
-//! What is run is recorded, as sqlx tells it; what stands in the sources is read there, in those of the server and of what both servers share. Each must be
-//! the other: so nothing is forgotten, and nothing is put together of parts that nobody sees.
+//! What is run is recorded, as sqlx tells it; what stands in the sources is read there, in those of the server and in what
+//! both servers share for SQLite (what they share for PostgreSQL is said to that alone). Each must be the other: so nothing
+//! is forgotten, and nothing is put together of parts that nobody sees.
 
 mod literals;
 pub(crate) mod portable;

@@ -12,7 +12,7 @@ use crate::config::{ConfigError, beside};
 
 /// The `[database]` table, as it is written.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "the table [database]")]
 pub struct Table {
     url: String,
     migrate_url: Option<String>,
