@@ -10,8 +10,10 @@ use berth_shared::{
     link_secret::{LinkSecretError, LinkSecrets},
 };
 
+use zeroize::Zeroizing;
+
 use crate::{
-    certs::{CertError, CertificateFiles},
+    certs::{CertError, CertificateFiles, Found},
     files::{self, FileError},
     host::Host,
 };
@@ -59,38 +61,84 @@ impl LinkFiles {
         self.0.join("secret")
     }
 
-    /// Those of them that are there.
-    pub fn there(&self) -> Vec<PathBuf> {
-        let certificates = self.certificates();
-        let mut all = vec![certificates.server_pem(), certificates.server_key()];
-        all.extend([certificates.ca_pem(), certificates.ca_key(), self.secret()]);
-        // What may not be looked at is not taken for missing.
-        all.retain(|path| path.try_exists().unwrap_or(true));
-        all
-    }
-
-    /// Makes all of them anew, the certificate for `hosts`: whoever has the old CA or the old secret is
-    /// answered no longer.
+    /// Makes those that are missing, the certificate for `hosts`; with `anew` all of them: whoever has the old CA
+    /// or the old secret is answered no longer then. They are made beside their places, and put there one by one.
     ///
     /// # Errors
-    /// When something cannot be written; what was there before may be gone then.
-    pub fn make(&self, hosts: &[Host], clock: &Clock) -> Result<(), LinkFilesError> {
-        for path in self.there() {
-            let removed = std::fs::remove_file(&path);
-            removed.map_err(|source| FileError::new("deleting", &path, source))?;
+    /// When something cannot be written, or the certificate there is its owner's.
+    pub fn make(&self, hosts: &[Host], anew: bool, clock: &Clock) -> Result<(), LinkFilesError> {
+        files::make_directory(&self.0)?;
+        if !anew {
+            if self.is_without_certificate() {
+                self.certificates().issue(hosts, clock)?;
+            }
+            if !is_there(&self.secret()) {
+                write(&self.secret(), &LinkSecrets::generate()?)?;
+            }
+            return Ok(());
         }
-        self.certificates().issue(hosts, clock)?;
-        write(&self.secret(), &LinkSecrets::generate()?)
+        if let Found::Own { .. } = self.certificates().find(clock)? {
+            return Err(CertError::Owned(self.certificates().server_pem()).into());
+        }
+        let staged = {
+            let _assumed = files::as_owner(&self.0)?;
+            let staged = tempfile::Builder::new().prefix(".fresh-").tempdir_in(&self.0);
+            staged.map_err(|source| FileError::new("making a directory in", &self.0, source))?
+        };
+        let fresh = Self::at(staged.path());
+        fresh.certificates().issue(hosts, clock)?;
+        write(&fresh.secret(), &LinkSecrets::generate()?)?;
+        let places = self.all().into_iter().zip(fresh.all());
+        for ((place, mode), (made, _)) in places {
+            files::replace(&place, &Zeroizing::new(files::read(&made)?), mode)?;
+        }
+        let _assumed = files::as_owner(&self.0)?;
+        drop(staged);
+        Ok(())
+    }
+
+    /// Whether `auth-server` cannot serve the link for want of a file. The CA's key may have been taken away.
+    pub fn is_incomplete(&self) -> bool {
+        self.is_without_certificate() || !is_there(&self.secret())
+    }
+
+    fn is_without_certificate(&self) -> bool {
+        let certificates = self.certificates();
+        let needed = [certificates.server_pem(), certificates.server_key(), certificates.ca_pem()];
+        !needed.iter().all(|path| is_there(path))
+    }
+
+    /// Their places, each with the mode of a new one; a key is there before what it is the key of.
+    fn all(&self) -> [(PathBuf, u32); 5] {
+        let certificates = self.certificates();
+        [
+            (certificates.ca_key(), files::PRIVATE),
+            (certificates.ca_pem(), files::READABLE),
+            (certificates.server_key(), files::PRIVATE),
+            (certificates.server_pem(), files::READABLE),
+            (self.secret(), files::PRIVATE),
+        ]
     }
 }
 
+/// What may not be looked at is not taken for missing.
+fn is_there(path: &Path) -> bool {
+    path.try_exists().unwrap_or(true)
+}
+
 /// Puts a new secret in front of the one in the file at `path`: it is shown from now on, and both are
-/// taken.
+/// taken. Whether there was one alone.
 ///
 /// # Errors
 /// When the file cannot be read or written.
-pub fn add_secret(path: &Path) -> Result<(), LinkFilesError> {
-    write(path, &LinkSecrets::read(path)?.rotated()?)
+pub fn add_secret(path: &Path) -> Result<bool, LinkFilesError> {
+    let _lock = lock(path)?;
+    let secrets = LinkSecrets::read(path)?;
+    let is_one = !secrets.are_two();
+    if is_one {
+        write(path, &secrets.rotated()?)?;
+    }
+    Ok(is_one)
 }
 
 /// Has the second secret in the file at `path` be taken no longer. Whether there was one.
@@ -98,12 +146,18 @@ pub fn add_secret(path: &Path) -> Result<(), LinkFilesError> {
 /// # Errors
 /// When the file cannot be read or written.
 pub fn drop_secret(path: &Path) -> Result<bool, LinkFilesError> {
+    let _lock = lock(path)?;
     let secrets = LinkSecrets::read(path)?;
     let are_two = secrets.are_two();
     if are_two {
         write(path, &secrets.finished())?;
     }
     Ok(are_two)
+}
+
+/// Keeps two who change the secret apart.
+fn lock(path: &Path) -> Result<std::fs::File, FileError> {
+    files::lock(&path.with_extension("lock"))
 }
 
 fn write(path: &Path, secrets: &LinkSecrets) -> Result<(), LinkFilesError> {
@@ -119,27 +173,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_made_fits_together_and_is_made_anew_as_a_whole() {
+    fn what_is_made_fits_together_is_completed_and_is_made_anew_as_a_whole() {
         let directory = tempfile::tempdir().unwrap();
         let files = LinkFiles::at(&directory.path().join("link"));
-        let (clock, host) = (Clock::system(), "auth.lan".parse().unwrap());
-        assert!(files.there().is_empty());
-        files.make(&[host], &clock).unwrap();
+        let (clock, host) = (Clock::system(), || ["auth.lan".parse().unwrap()]);
+        assert!(files.is_incomplete());
+        files.make(&host(), false, &clock).unwrap();
+        assert!(!files.is_incomplete());
         let certificates = files.certificates();
-        Tls::load_for_link(&certificates.server_pem(), &certificates.server_key()).unwrap();
-        let first = LinkSecrets::read(&files.secret()).unwrap();
+        let load = || Tls::load_for_link(&certificates.server_pem(), &certificates.server_key());
+        load().unwrap();
         for private in [files.secret(), certificates.server_key(), certificates.ca_key()] {
             assert_eq!(fs::metadata(private).unwrap().permissions().mode() & 0o777, 0o600);
         }
-        assert_eq!(files.there().len(), 5);
-        let ca = fs::read(certificates.ca_pem()).unwrap();
-        files.make(&["other.lan".parse().unwrap()], &clock).unwrap();
-        assert_ne!(fs::read(certificates.ca_pem()).unwrap(), ca);
-        assert!(
-            !LinkSecrets::read(&files.secret())
-                .unwrap()
-                .take(first.to_text().trim_end().as_bytes())
-        );
+        let read = || files.all().map(|(path, _)| fs::read(path).unwrap());
+        let first = read();
+        // What is lost is made again, and nothing else.
+        fs::remove_file(files.secret()).unwrap();
+        files.make(&host(), false, &clock).unwrap();
+        assert_eq!(read()[..4], first[..4]);
+        fs::remove_file(certificates.server_pem()).unwrap();
+        files.make(&host(), false, &clock).unwrap();
+        assert_eq!(read()[..3], first[..3], "of the same CA and key");
+        files.make(&host(), true, &clock).unwrap();
+        load().unwrap();
+        assert!(read().iter().zip(&first).all(|(new, old)| new != old));
+        assert_eq!(fs::read_dir(directory.path().join("link")).unwrap().count(), 5);
     }
 
     #[test]
@@ -149,7 +208,7 @@ mod tests {
         write(&path, &LinkSecrets::generate().unwrap()).unwrap();
         let old = LinkSecrets::read(&path).unwrap().shown();
         assert!(!drop_secret(&path).unwrap());
-        add_secret(&path).unwrap();
+        assert!(add_secret(&path).unwrap() && !add_secret(&path).unwrap());
         let both = LinkSecrets::read(&path).unwrap();
         assert!(both.take(old.as_bytes()) && both.shown() != old);
         assert!(drop_secret(&path).unwrap());

@@ -83,6 +83,7 @@ async fn serve(path: &Path) -> Result<(), Box<dyn Error>> {
     tracing::info!(
         socket = %config.socket.display(),
         public = bound.public_address().map(tracing::field::display),
+        link = bound.link_address().map(tracing::field::display),
         metrics = bound.metrics_address().map(tracing::field::display),
         key = bound.server().key_id(),
         audit = config.audit.file(&config.data).map(|file| file.display().to_string()),

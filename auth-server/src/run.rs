@@ -34,7 +34,10 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const OTHER_FILES_MAX: usize = 64;
 
 /// Connections of the link at once; a network has half of them.
-const LINK_CONNECTIONS_MAX: usize = 4096;
+const LINK_CONNECTIONS_MAX: usize = 1024;
+
+/// The longest head of a request there: what registry-servers pass on is a credential at most.
+const LINK_HEADER_BYTES_MAX: u32 = 24 * 1024;
 
 /// The link, which is not served yet.
 type Opened = (Listener, Arc<Tls>, LinkSecretFile);
@@ -216,6 +219,7 @@ fn link_limits() -> Limits {
     Limits {
         connections_max: LINK_CONNECTIONS_MAX,
         connections_per_network_max: LINK_CONNECTIONS_MAX / 2,
+        header_bytes_max: LINK_HEADER_BYTES_MAX,
         ..Limits::default()
     }
 }

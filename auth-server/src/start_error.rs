@@ -25,7 +25,7 @@ pub enum StartError {
     #[error("link")]
     Link(#[source] TlsError),
     /// The secret of the link cannot be used.
-    #[error("link.secret_file: {0}")]
+    #[error("link.secret_file: {error}; {mend}", error = .0, mend = mend(.0))]
     LinkSecret(#[from] LinkSecretError),
     /// A listener cannot be opened; the error says which.
     #[error(transparent)]
@@ -42,4 +42,12 @@ pub enum StartError {
     /// There are no users to begin with.
     #[error(transparent)]
     Users(#[from] LoadError),
+}
+
+fn mend(error: &LinkSecretError) -> &'static str {
+    if error.is_forbidden() {
+        "make it belong to the user that auth-server runs as"
+    } else {
+        "authctl link init makes what is missing"
+    }
 }

@@ -48,6 +48,14 @@ pub enum ClientError {
         /// Why not.
         source: io::Error,
     },
+    /// Whoever listens there shows a certificate that is not taken. Nothing of the request was sent.
+    #[error("the certificate of {place} is not taken: {reason}")]
+    Untrusted {
+        /// The address.
+        place: String,
+        /// Why not.
+        reason: rustls::Error,
+    },
     /// The exchange broke.
     #[error("talking to the server at {place}")]
     Exchange {
@@ -59,6 +67,14 @@ pub enum ClientError {
     /// No answer came in time.
     #[error("no answer within {} s", ANSWER_TIMEOUT.as_secs())]
     Timeout,
+    /// The head of an answer that was wanted sooner did not come.
+    #[error("no answer from {place} within {} s", after.as_secs())]
+    Late {
+        /// The socket, or the address.
+        place: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
     /// The body was cut off or too long.
     #[error("reading the answer's body")]
     Body(#[source] Box<dyn Error + Send + Sync>),
@@ -172,10 +188,28 @@ where
         request: Request<Body>,
         bytes_max: usize,
     ) -> Result<Response<Bytes>, ClientError> {
+        self.fetch_with_head_in(ANSWER_TIMEOUT, request, bytes_max).await
+    }
+
+    /// The same, where the head of the answer may take no longer than this.
+    ///
+    /// # Errors
+    /// As [`fetch`].
+    pub async fn fetch_with_head_in(
+        &self,
+        most: Duration,
+        request: Request<Body>,
+        bytes_max: usize,
+    ) -> Result<Response<Bytes>, ClientError> {
         let exchange = async {
-            // It is never closed.
-            let _place = self.room.acquire().await;
-            read(self.send(request).await?, bytes_max).await
+            let head = async {
+                // It is never closed.
+                let place = self.room.acquire().await;
+                (self.send(request).await, place)
+            };
+            let late = |_| ClientError::Late { place: self.place.to_string(), after: most };
+            let (answer, _place) = timeout(most, head).await.map_err(late)?;
+            read(answer?, bytes_max).await
         };
         timeout(ANSWER_TIMEOUT, exchange).await.map_err(|_| ClientError::Timeout)?
     }
@@ -194,12 +228,27 @@ where
     fn failed(&self, error: legacy::Error) -> ClientError {
         let refused = error.source().and_then(|source| source.downcast_ref::<io::Error>());
         match refused.filter(|_| error.is_connect()) {
-            Some(refused) => ClientError::Connect {
-                place: self.place.to_string(),
-                source: io::Error::new(refused.kind(), refused.to_string()),
+            Some(refused) => match tls_error(refused) {
+                Some(reason) => {
+                    ClientError::Untrusted { place: self.place.to_string(), reason: reason.clone() }
+                }
+                None => ClientError::Connect {
+                    place: self.place.to_string(),
+                    source: io::Error::new(refused.kind(), refused.to_string()),
+                },
             },
             None => ClientError::Exchange { place: self.place.to_string(), source: error },
         }
+    }
+}
+
+/// What is wrong with the certificate, if that is why there is no connection.
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    match inner.downcast_ref::<rustls::Error>() {
+        Some(error @ rustls::Error::InvalidCertificate(_)) => Some(error),
+        Some(_) => None,
+        None => inner.downcast_ref::<io::Error>().and_then(tls_error),
     }
 }
 

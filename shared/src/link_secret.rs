@@ -4,7 +4,8 @@
 //! two lines: the first is shown, and both are taken.
 
 use std::{
-    io,
+    fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -25,6 +26,9 @@ use crate::{
     telemetry::chain,
 };
 
+/// What of a file's mode lets others than owner and group use it.
+const OTHERS: u32 = 0o007;
+
 /// How many random bytes a secret has.
 const BYTES: usize = 32;
 
@@ -32,7 +36,7 @@ const BYTES: usize = 32;
 #[derive(Debug, thiserror::Error)]
 pub enum LinkSecretError {
     /// The file cannot be read.
-    #[error("{}: {source}; authctl link init makes one", path.display())]
+    #[error("{}: {source}", path.display())]
     Read {
         /// Which file.
         path: PathBuf,
@@ -40,12 +44,16 @@ pub enum LinkSecretError {
         source: io::Error,
     },
     /// The file holds something else.
-    #[error(
-        "{} does not hold one secret of 43 letters, or two in a line each: put it back, or make a new \
-         one with authctl link init",
-        .0.display()
-    )]
+    #[error("{} does not hold one secret of 43 letters alone, or two in a line each", .0.display())]
     Malformed(PathBuf),
+}
+
+impl LinkSecretError {
+    /// Whether the file is there, and may not be read.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
 }
 
 /// The secrets of a file. Has no `Debug`, and is wiped when dropped.
@@ -161,6 +169,10 @@ impl LinkSecretFile {
         // The stamp is taken before the bytes: a change in between is seen again next time.
         let stamp = Stamp::of(path).ok();
         let secrets = Arc::new(LinkSecrets::read(path)?);
+        if fs::metadata(path).is_ok_and(|meta| meta.mode() & OTHERS != 0) {
+            let file = path.display();
+            tracing::warn!(%file, "others than its owner may use the link's secret: chmod 600");
+        }
         Ok(Self { path: path.to_owned(), current: Mutex::new(Reading { stamp, secrets }) })
     }
 
@@ -193,8 +205,6 @@ impl LinkSecretFile {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]

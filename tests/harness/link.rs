@@ -40,7 +40,7 @@ pub(crate) fn table(address: SocketAddr) -> String {
 /// When it cannot be written.
 pub fn make(root: &Path, clock: &Clock) {
     let hosts = ["127.0.0.1", HOST].map(|host| host.parse().expect("a host"));
-    LinkFiles::at(&root.join("link")).make(&hosts, clock).expect("the link's files");
+    LinkFiles::at(&root.join("link")).make(&hosts, false, clock).expect("the link's files");
     fs::create_dir_all(root.join("link-there")).expect("a directory");
     for file in ["ca.pem", "secret"] {
         bring(root, file);

@@ -45,9 +45,9 @@ without_secret() {
 
 succeeds "authctl init" init_berth
 refused "a rotation before there is a link" 'auth.toml has no \[link\]' ctl link rotate
-says "authctl link init --dry-run" 0 'would write' ctl link init --host 127.0.0.1 --dry-run
+says "authctl link init --dry-run" 0 'would make' ctl link init --host 127.0.0.1 --dry-run
 succeeds "authctl link init" link_up
-refused "a second authctl link init" 'already: to change the secret' ctl link init --host 127.0.0.1
+refused "a second authctl link init" 'has what the link needs already' ctl link init --host 127.0.0.1
 start auth-server "$bin/auth-server" --config "$data/auth.toml"
 wait_for 30 "auth-server to be healthy" "$bin/auth-server" --config "$data/auth.toml" health
 install_there
@@ -87,7 +87,7 @@ ok "sign-in works when it is back"
 
 for line in 'url = "http://127.0.0.1:5002"' 'url = "https://127.0.0.1/path"'; do
     sed "s|^url = .*|$line|" "$there/registry.toml" >"$there/wrong.toml"
-    refused "$line" 'link.url: must be https' "$bin/registry-server" --config "$there/wrong.toml"
+    refused "$line" 'is not where an auth-server is' "$bin/registry-server" --config "$there/wrong.toml"
 done
 sed 's|^ca = .*|ca = "nothing.pem"|' "$there/registry.toml" >"$there/wrong.toml"
 stop registry-server

@@ -145,8 +145,12 @@ async fn tls_1_2_http_2_and_another_ca_are_not_spoken_with() {
     fs::copy(ours, theirs).expect("another certificate");
     eventually("sign-in waits", async || (sign_in(&stack).await == 503).then_some(())).await;
     stack.client.get(&token, "/v2/app/manifests/v1").await.expect(200);
+    let control = stack.root().join("registry/registry.sock");
+    let told = eventually("readiness says so", async || health::ask(&control).await.err()).await;
+    assert!(told.contains("certificate of") && told.contains("link.ca"), "{told}");
     link::bring(stack.root(), "ca.pem");
     signs_in_again(&stack).await;
+    eventually("it is ready again", async || health::ask(&control).await.ok()).await;
 }
 
 #[tokio::test]
@@ -177,7 +181,7 @@ async fn a_secret_is_changed_without_a_request_that_fails() {
     let stack = linked("").await;
     let secret = stack.root().join("link/secret");
     let old = secret_of(&stack);
-    add_secret(&secret).expect("a second secret");
+    assert!(add_secret(&secret).expect("a second secret"));
     assert_eq!(sign_in(&stack).await, 200);
     link::bring(stack.root(), "secret");
     assert_eq!(sign_in(&stack).await, 200);

@@ -32,6 +32,7 @@ impl Keys {
             path: KEYS_PATH,
             read: |json| KeySet::from_json(json).map_err(|error| chain(&error)),
             behind: |keys, _| keys,
+            kept: |_| None,
         };
         let document = Polled::load(link, document, file);
         Self { document, asked: tokio::sync::Mutex::default() }

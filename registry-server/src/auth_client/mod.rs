@@ -5,14 +5,12 @@ mod error;
 mod keys;
 mod link;
 mod polled;
+mod standing;
 
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -28,7 +26,6 @@ use berth_shared::{
 };
 use bytes::Bytes;
 use moka::future::Cache;
-use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +34,7 @@ use keys::Keys;
 use link::Link;
 pub(crate) use link::{LinkError, Place, Settings as LinkSettings};
 use polled::{Document, Polled};
+use standing::{Asked, Failed, Standing};
 
 /// The largest answer that is taken, in bytes; see also [`TABLE_BYTES_MAX`].
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -76,9 +74,7 @@ struct Shared {
     revocations: Polled<Revocations>,
     /// Subjects' rights as they are now, for the two questions that a token cannot answer.
     rights: Cache<String, Arc<Rights>>,
-    is_up: AtomicBool,
-    /// Why the last poll was in vain, and whether that was for the link's secret.
-    failed: Mutex<Option<(String, bool)>>,
+    standing: Standing,
 }
 
 impl AuthClient {
@@ -92,6 +88,7 @@ impl AuthClient {
             path: REVOCATIONS_PATH,
             read: |json| serde_json::from_slice(json).map_err(|error| error.to_string()),
             behind: |table: Revocations, before| table.behind(before),
+            kept: |table| serde_json::to_vec(table).ok(),
         };
         let revoked = directory.join("revocations.json");
         Ok(Self(Arc::new(Shared {
@@ -100,14 +97,13 @@ impl AuthClient {
             revocations: Polled::load(Arc::clone(&link), table, revoked),
             link,
             rights: Cache::builder().max_capacity(SUBJECTS_MAX).time_to_live(RIGHTS_KEPT).build(),
-            is_up: AtomicBool::new(false),
-            failed: Mutex::default(),
+            standing: Standing::default(),
         })))
     }
 
     /// Whether `auth-server` answered when it was last asked for revocations and keys.
     pub(crate) fn is_up(&self) -> bool {
-        self.0.is_up.load(Ordering::Relaxed)
+        self.0.standing.is_up()
     }
 
     /// What tokens are verified with.
@@ -149,16 +145,16 @@ impl AuthClient {
     }
 
     /// Whether `auth-server` answers, or has ever answered: pulls go on without it. One that refuses the
-    /// link's secret will not answer by itself again.
+    /// link's secret, or shows another certificate, will not answer by itself again.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let failed = self.0.failed.lock().clone();
-        if let Some((error, true)) = failed {
+        let failed = self.0.standing.failed();
+        if let Some(Failed { error, stays: true }) = failed {
             return Err(error);
         }
         if self.has_answered() {
             return Ok(());
         }
-        let why = failed.map(|(error, _)| format!(" ({error})")).unwrap_or_default();
+        let why = failed.map(|failed| format!(" ({})", failed.error)).unwrap_or_default();
         let place = &self.0.place;
         Err(format!("auth-server has not answered yet at {place}{why}: is it running?"))
     }
@@ -167,34 +163,27 @@ impl AuthClient {
         self.0.keys.current().is_some() && self.0.revocations.current().is_some()
     }
 
-    /// Polls until `shutdown`.
+    /// Polls until `shutdown`: each document for itself, so that what is wrong with the one holds up the other
+    /// by nothing.
     pub(crate) async fn keep_fresh(self, shutdown: CancellationToken) {
+        let revocations = self.keep(Asked::Revocations, &shutdown);
+        let keys = self.keep(Asked::Keys, &shutdown);
+        tokio::join!(revocations, keys, self.0.link.follow(&shutdown));
+    }
+
+    async fn keep(&self, asked: Asked, shutdown: &CancellationToken) {
         let started = Instant::now();
-        let mut is_told = false;
         loop {
             let began = Instant::now();
-            // Both come to their end: what is wrong with the one must not hold up the other.
-            let (revocations, keys) = tokio::join!(self.0.revocations.poll(), self.0.keys.poll());
-            let polled = revocations.and(keys);
-            self.0.is_up.store(polled.is_ok(), Ordering::Relaxed);
-            let failed = polled.err().map(|it| (chain(&it), matches!(it, Error::Refused)));
+            let polled = match asked {
+                Asked::Revocations => self.0.revocations.poll().await,
+                Asked::Keys => self.0.keys.poll().await,
+            };
             // Both servers may be starting: it need not have come first.
             let is_starting = !self.has_answered() && started.elapsed() < STARTING;
-            match &failed {
-                Some((error, _)) if !is_told && !is_starting => {
-                    is_told = true;
-                    let what = "auth-server does not answer: known tokens go on, sign-in waits";
-                    tracing::warn!(error, "{what}");
-                }
-                None if is_told => {
-                    is_told = false;
-                    tracing::info!("auth-server answers again");
-                }
-                _ => {}
-            }
-            let is_refused = failed.as_ref().is_some_and(|(_, is_refused)| *is_refused);
-            *self.0.failed.lock() = failed;
-            let is_new = !self.has_answered() && !is_refused;
+            let stays = polled.as_ref().is_err_and(Error::stays);
+            self.0.standing.note(asked, polled.err().as_ref(), is_starting);
+            let is_new = !self.has_answered() && !stays;
             let wait = if is_new { FIRST_POLL_INTERVAL } else { POLL_INTERVAL };
             if shutdown.run_until_cancelled(sleep_until(began + wait)).await.is_none() {
                 return;

@@ -28,8 +28,10 @@ impl Link {
         let ca = self.ca.ok_or_else(|| missing("link.ca"))?;
         let secret_file = self.secret_file.ok_or_else(|| missing("link.secret_file"))?;
         let authority = LinkSettings::authority(&url).ok_or_else(|| {
-            let reason = "must be https with a host, and a port if that is not 5002: \
-                          https://auth.example.org:5002";
+            let reason = format!(
+                "{url:?} is not where an auth-server is: https, a host, and perhaps a port, but no path, such \
+                 as \"https://auth.lan:5002\""
+            );
             ConfigError::value("link.url", reason)
         })?;
         let [ca, secret_file] = [ca, secret_file].map(|file| beside(path, &file));
@@ -75,7 +77,7 @@ mod tests {
             ("url = 'https://auth.lan'\nca = 'ca.pem'", None, false, "link.secret_file: is needed"),
             ("url = 'https://auth.lan'\nsecret_file = 's'", None, false, "link.ca: is needed"),
             ("ca = 'ca.pem'", None, false, "link.url: is needed"),
-            (&whole.replace("https", "http"), None, false, "link.url: must be https"),
+            (&whole.replace("https", "http"), None, false, "is not where an auth-server is: https"),
             (whole, Some("auth.sock"), false, "take out auth_socket"),
             (whole, None, true, "with [foreign_issuer]"),
         ] {

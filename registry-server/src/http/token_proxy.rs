@@ -14,7 +14,7 @@ use axum::{
     response::Response,
 };
 use berth_shared::{
-    auth_api::{TOKEN_BODY_BYTES_MAX, TOKEN_BODY_LIMIT, TOKEN_BODY_TIMEOUT},
+    auth_api::{LINK_SECRET_HEADER, TOKEN_BODY_BYTES_MAX, TOKEN_BODY_LIMIT, TOKEN_BODY_TIMEOUT},
     claimant::{Claimant, network_of},
     error::Code,
     serve::{
@@ -77,9 +77,18 @@ pub(super) async fn forward(
         Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
             limited(response.map(Body::from), SIGN_IN_LIMITS)
         }
-        Ok(response) => response.map(Body::from),
+        Ok(response) if response.status().is_redirection() => {
+            unavailable(format!("auth-server answered {}", response.status()))
+        }
+        Ok(response) => without_words_of_the_link(response.map(Body::from)),
         Err(error) => unavailable(chain(&error)),
     }
+}
+
+/// An answer as clients may see it.
+fn without_words_of_the_link(mut response: Response) -> Response {
+    response.headers_mut().remove(LINK_SECRET_HEADER);
+    response
 }
 
 /// An answer for whom a limit turned away.

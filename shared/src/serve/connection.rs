@@ -39,9 +39,6 @@ use super::{
     watched::Watched,
 };
 
-/// The longest block of request headers over HTTP/1.1, in bytes; more gets 431.
-const HEADER_BYTES_MAX: u32 = 64 * 1024;
-
 /// The longest block of request headers or trailers over HTTP/2, in bytes, where each counts 32 more
 /// (RFC 9113 §6.5.2); more gets 431. A connection can have a hundred of them at once.
 const HTTP2_HEADER_BYTES_MAX: u32 = 16 * 1024;
@@ -274,7 +271,7 @@ fn http_builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout)
-        .max_buf_size(HEADER_BYTES_MAX as usize);
+        .max_buf_size(limits.header_bytes_max as usize);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -88,6 +88,8 @@ pub struct Limits {
     pub connections_per_network_max: usize,
     /// Peers behind which there are many clients.
     pub trusted_proxies: Arc<[IpNet]>,
+    /// The longest block of request headers over HTTP/1.1, in bytes; more gets 431.
+    pub header_bytes_max: u32,
     /// How long a handshake may take; they run side by side.
     pub handshake_timeout: Duration,
     /// How long a connection may be idle between requests.
@@ -104,6 +106,7 @@ impl Default for Limits {
             connections_max: 1024,
             connections_per_network_max: 512,
             trusted_proxies: Arc::default(),
+            header_bytes_max: 64 * 1024,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             transfer_bytes_per_sec_min: 512,

@@ -45,6 +45,8 @@ pub struct Tls {
 struct Files {
     certificate: PathBuf,
     key: PathBuf,
+    /// What makes them.
+    verb: &'static str,
 }
 
 #[derive(Debug)]
@@ -55,12 +57,14 @@ struct Current(ArcSwap<CertifiedKey>);
 pub enum TlsError {
     /// A file is missing, or is no PEM.
     #[error(
-        "reading {}: {source}; authctl init makes a certificate and its key where neither is there",
+        "reading {}: {source}; {verb} makes a certificate and its key where neither is there",
         path.display()
     )]
     Read {
         /// Which file.
         path: PathBuf,
+        /// What makes one.
+        verb: &'static str,
         /// Why.
         source: pem::Error,
     },
@@ -99,7 +103,8 @@ impl Tls {
         has_http2: bool,
     ) -> Result<Self, TlsError> {
         crate::crypto::install();
-        let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
+        let verb = if has_http2 { "authctl init" } else { "authctl link init" };
+        let files = Files { certificate: certificate.to_owned(), key: key.to_owned(), verb };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let current = Arc::new(Current(ArcSwap::new(files.read(&provider)?)));
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -133,7 +138,7 @@ impl Tls {
 
     /// Looks at the files until `shutdown` and takes a new pair into use as soon as it matches.
     pub async fn keep_fresh(self: Arc<Self>, shutdown: CancellationToken) {
-        let Files { certificate, key } = &self.files;
+        let Files { certificate, key, .. } = &self.files;
         file_stamp::reload(&[certificate, key], &shutdown, || self.reload()).await;
     }
 
@@ -153,7 +158,8 @@ impl Tls {
 
 impl Files {
     fn read(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
-        let read = |path: &Path, source| TlsError::Read { path: path.to_owned(), source };
+        let read =
+            |path: &Path, source| TlsError::Read { path: path.to_owned(), verb: self.verb, source };
         let bytes = |path: &Path| {
             let bytes = read_at_most(path, SMALL_FILE_BYTES_MAX);
             bytes.map_err(|error| read(path, pem::Error::Io(error)))

@@ -130,9 +130,13 @@ fn what(row: &Row) -> String {
         let number = row.detail.get(key).and_then(Value::as_u64);
         words.extend(number.map(|n| format!("{n} {one}{} {rest}", if n == 1 { "" } else { "s" })));
     }
-    for (key, before) in
-        [("key_id", "key"), ("issuer", "by"), ("made", "the backup of"), ("expires", "until")]
-    {
+    for (key, before) in [
+        ("key_id", "key"),
+        ("issuer", "by"),
+        ("made", "the backup of"),
+        ("expires", "until"),
+        ("step", "step"),
+    ] {
         words.extend(text(row, key).map(|value| format!("{before} {value}")));
     }
     words.extend(refresh_tokens(row));

@@ -64,37 +64,51 @@ async fn init(hosts: &[Host], dir: &Path, force: bool, is_dry: bool, admin: &Adm
     let Some(first) = hosts.first() else {
         return Err(Failure::usage("--host names no host"));
     };
+    let dir = &dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let files = LinkFiles::at(dir);
-    if let (false, Some(there)) = (force, files.there().first()) {
-        let reason = format!(
-            "there is a {} already: to change the secret, authctl link rotate; to make all anew, --force",
-            there.display()
-        );
-        return Err(Failure::refused(reason));
-    }
+    let (shown, was_there) = (dir.display(), !files.is_incomplete());
+    refuse_if(was_there && !force, || {
+        format!(
+            "{shown} has what the link needs already; to change the secret: authctl link rotate; to make all \
+             anew, after which every registry-server needs the new ca.pem and secret: --force"
+        )
+    })?;
     if !is_dry {
-        files.make(hosts, admin.clock())?;
+        files.make(hosts, force, admin.clock())?;
         record(&Act::LinkInit, admin).await;
     }
+    // As they hold from everywhere: the settings lie in another directory than one works in.
+    let dir = &dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let files = LinkFiles::at(dir);
     let certificates = files.certificates();
     let (secret, ca) = (files.secret(), certificates.ca_pem());
     let (pem, key) = (certificates.server_pem(), certificates.server_key());
     let [pem, key, secret, ca] = [pem, key, secret, ca].map(|path| path.display().to_string());
-    let wrote = if is_dry { "would write" } else { "wrote" };
+    let wrote = match (is_dry, was_there) {
+        (false, _) => "made",
+        (true, false) => "would make",
+        (true, true) => "would replace",
+    };
     let url = first.origin(5002);
+    let [quoted_pem, quoted_key, quoted_secret] = [&pem, &key, &secret].map(|path| quoted(path));
+    let warning = if was_there {
+        "\nuntil ca.pem and secret are copied, nobody can sign in at the registry-servers"
+    } else {
+        ""
+    };
     let text = format!(
-        "{wrote} {pem}, its key, its CA and the secret\n\
+        "{wrote} {pem}, its key, its CA and the secret{warning}\n\
          \n\
-         in auth.toml, and then restart auth-server:\n\
+         At the end of auth.toml, and then restart auth-server:\n\
          \n\
          [link]\n\
          listen = \"[::]:5002\"\n\
-         certificate = \"{pem}\"\n\
-         key = \"{key}\"\n\
-         secret_file = \"{secret}\"\n\
+         certificate = {quoted_pem}\n\
+         key = {quoted_key}\n\
+         secret_file = {quoted_secret}\n\
          \n\
-         copy {ca} and {secret} to each registry-server, where only its user may read the secret; in \
-         registry.toml, in place of auth_socket:\n\
+         Copy {ca} and {secret} to each registry-server, beside registry.toml, where only its user may read the \
+         secret. Take the line auth_socket out of registry.toml, and put this at its end:\n\
          \n\
          [link]\n\
          url = \"{url}\"\n\
@@ -124,11 +138,10 @@ async fn rotate(finish: bool, is_dry: bool, admin: &Admin) -> Told {
         "there is one secret alone: authctl link rotate begins to change it".to_owned()
     })?;
     if !is_dry {
-        if finish {
-            drop_secret(path)?;
-        } else {
-            add_secret(path)?;
-        }
+        let is_done = if finish { drop_secret(path)? } else { add_secret(path)? };
+        refuse_if(!is_done, || {
+            "somebody else changed the secret meanwhile: look again".to_owned()
+        })?;
         record(&Act::LinkRotate(if finish { "finish" } else { "begin" }), admin).await;
     }
     let (shown, would) = (path.display(), if is_dry { "would now " } else { "" });
@@ -152,6 +165,11 @@ async fn record(act: &Act<'_>, admin: &Admin) {
     if let Err(Failure { reason, .. }) = recorded.await {
         warn(&format!("it is done, and the audit does not know: {reason}"));
     }
+}
+
+/// A string of TOML.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
 }
 
 fn absolute(path: PathBuf) -> PathBuf {

@@ -1,6 +1,7 @@
 //! The way to `auth-server`: the Unix socket of one on this machine, or TLS to one or several elsewhere.
 
 mod addresses;
+mod replica;
 mod replicas;
 mod settings;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use berth_shared::{
     client::{self, Pool},
 };
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
 use replicas::Replicas;
@@ -38,6 +40,13 @@ impl Link {
             }
             Place::Link(settings) => Self::Tls(Box::new(Replicas::open(settings)?)),
         })
+    }
+
+    /// Keeps what it needs up to date until `shutdown`.
+    pub(super) async fn follow(&self, shutdown: &CancellationToken) {
+        if let Self::Tls(replicas) = self {
+            replicas.follow(shutdown).await;
+        }
     }
 
     /// Asks for a document, whose answer is read up to so many bytes: whoever answers first of those that

@@ -1,17 +1,11 @@
 //! The servers at the other end of the link: one for each address of the name.
 //!
-//! Polls go to each in turn, and on to the next where one gives no answer. What clients ask goes to the
+//! Polls are spread over all, and go on to the next where one gives no answer. What clients ask goes to the
 //! one that their network is of: of all addresses the one whose hash with the network is the largest, so
-//! that a server that comes or goes takes only its own networks along (rendezvous hashing).
+//! that a server that comes or goes takes only its own networks along (rendezvous hashing). One that could
+//! not be asked stands behind the others for a while.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{cmp::Reverse, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use axum::{
@@ -21,8 +15,8 @@ use axum::{
 use berth_shared::{
     auth_api::LINK_SECRET_HEADER,
     claimant::{Claimant, Network},
-    client::{ClientError, Pool},
-    file_stamp::Stamp,
+    client::Pool,
+    files::{SMALL_FILE_BYTES_MAX, read_at_most},
     link_secret::LinkSecretFile,
     telemetry::chain,
 };
@@ -30,66 +24,80 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use sha2::{Digest, Sha256};
-use tokio::time::timeout;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     super::error::Error,
-    addresses::Addresses,
+    addresses::look_up,
+    replica::Replica,
     settings::{LinkError, Settings},
     tls::{self, Stream},
 };
 
-/// How long a server may take to answer a poll while there is another to ask.
+/// How long a server may take to answer a poll, of which the body may take longer.
 const POLL_TIME: Duration = Duration::from_secs(3);
 
-/// One of them.
-#[derive(Clone)]
-pub(super) struct Replica {
-    address: SocketAddr,
-    /// For what clients ask, which may wait for passwords.
-    tokens: Pool<Stream>,
-    /// For polls, which that holds up no more than on a socket.
-    polls: Pool<Stream>,
-}
+/// How long addresses are used before they are looked up again.
+const LOOKED_EVERY: Duration = Duration::from_secs(5);
+
+/// The same while there are none.
+const LOOKED_AGAIN: Duration = Duration::from_millis(200);
 
 pub(in crate::auth_client) struct Replicas {
     settings: Settings,
     secret: LinkSecretFile,
     trust: Mutex<Trust>,
-    addresses: Addresses,
     /// In the order of their addresses.
     all: ArcSwap<Vec<Replica>>,
-    /// Whose turn the next poll is.
-    turn: AtomicUsize,
+    /// Why there are none, or no others.
+    complaint: Mutex<Option<String>>,
 }
 
-/// Whose certificates are taken, and what the file looked like that says so.
+/// Whose certificates are taken, as the file says.
 struct Trust {
-    stamp: Option<Stamp>,
+    pem: Vec<u8>,
     config: ClientConfig,
 }
 
 impl Replicas {
     pub(super) fn open(settings: &Settings) -> Result<Self, LinkError> {
-        let stamp = Stamp::of(&settings.ca).ok();
-        let trust = Mutex::new(Trust { stamp, config: tls::config(&settings.ca)? });
+        let pem = read_ca(settings)?;
+        let trust = Mutex::new(Trust { config: tls::config(&settings.ca, &pem)?, pem });
         Ok(Self {
             secret: LinkSecretFile::open(&settings.secret_file)?,
             trust,
-            addresses: Addresses::of(settings.authority.clone(), settings.port()),
             all: ArcSwap::default(),
-            turn: AtomicUsize::new(0),
+            complaint: Mutex::default(),
             settings: settings.clone(),
         })
     }
 
-    /// Asks one after the other, beginning with another one each time, until one answers.
+    /// Looks for addresses, and at the CA's file, until `shutdown`. Whoever asks finds what was found.
+    pub(super) async fn follow(&self, shutdown: &CancellationToken) {
+        let follow = async {
+            loop {
+                match look_up(&self.settings.authority, self.settings.port()).await {
+                    Ok(found) => {
+                        *self.complaint.lock() = None;
+                        self.take(&found);
+                    }
+                    Err(error) => self.complain(chain(&error)),
+                }
+                let has_some = !self.all.load().is_empty();
+                sleep(if has_some { LOOKED_EVERY } else { LOOKED_AGAIN }).await;
+            }
+        };
+        shutdown.run_until_cancelled(follow).await;
+    }
+
+    /// Asks one after the other, beginning anywhere, until one answers.
     pub(super) async fn ask(
         &self,
         request: Request<Bytes>,
         bytes_max: usize,
     ) -> Result<Response<Bytes>, Error> {
-        self.ask_one_of(&self.current().await?, request, bytes_max).await
+        self.ask_one_of(&self.known()?, request, bytes_max).await
     }
 
     pub(super) async fn ask_one_of(
@@ -98,25 +106,29 @@ impl Replicas {
         request: Request<Bytes>,
         bytes_max: usize,
     ) -> Result<Response<Bytes>, Error> {
-        let first = self.turn.fetch_add(1, Ordering::Relaxed) % all.len().max(1);
-        let in_turn = all[first..].iter().chain(&all[..first]);
-        for (number, replica) in in_turn.enumerate() {
-            let asked = self.send(&replica.polls, &request, bytes_max);
-            // Nobody stands behind the last, which has the time that any answer has.
-            if number + 1 == all.len() {
-                return answered(asked.await?);
-            }
-            let answer = timeout(POLL_TIME, asked).await;
-            let answer =
-                answer.unwrap_or_else(|_| Err(Error::Slow(replica.polls.place().to_owned())));
-            match answer.and_then(answered) {
-                Err(error) => {
-                    tracing::debug!(error = chain(&error), "the next auth-server is asked");
+        let first = fastrand::usize(..all.len().max(1));
+        let mut in_turn: Vec<_> = all[first..].iter().chain(&all[..first]).collect();
+        in_turn.sort_by_key(|replica| !replica.is_well());
+        // Once more at the end: a connection that was kept may have died without a word.
+        in_turn.extend(in_turn.first().copied());
+        let mut told = Error::Answer("there is nobody to ask".to_owned());
+        for replica in in_turn {
+            let asked = self.send(&replica.polls, &request, bytes_max, POLL_TIME).await;
+            match asked.and_then(answered) {
+                Ok(answer) => {
+                    replica.note(None);
+                    return Ok(answer);
                 }
-                answer => return answer,
+                Err(error) => {
+                    replica.note(Some(&error));
+                    // What does not pass by itself is worth more to know.
+                    if !told.stays() {
+                        told = error;
+                    }
+                }
             }
         }
-        Err(Error::Answer("there is nobody to ask".to_owned()))
+        Err(told)
     }
 
     /// Asks the one whose the network is, and the next only where nothing of it was looked at.
@@ -126,7 +138,7 @@ impl Replicas {
         network: Network,
         bytes_max: usize,
     ) -> Result<Response<Bytes>, Error> {
-        self.forward_to_its_own(&self.current().await?, request, network, bytes_max).await
+        self.forward_to_its_own(&self.known()?, request, network, bytes_max).await
     }
 
     pub(super) async fn forward_to_its_own(
@@ -136,11 +148,11 @@ impl Replicas {
         network: Network,
         bytes_max: usize,
     ) -> Result<Response<Bytes>, Error> {
-        let mut told = Error::Refused;
+        let mut told = Error::Answer("there is nobody to ask".to_owned());
         for replica in in_order_of(all, network) {
-            match self.send(&replica.tokens, &request, bytes_max).await {
-                Err(error @ (Error::Client(ClientError::Connect { .. }) | Error::Refused)) => {
-                    tracing::debug!(error = chain(&error), "the next auth-server is asked");
+            match self.send(&replica.tokens, &request, bytes_max, Duration::MAX).await {
+                Err(error) if error.is_unheard() => {
+                    replica.note(Some(&error));
                     told = error;
                 }
                 answer => return answer,
@@ -154,34 +166,28 @@ impl Replicas {
         pool: &Pool<Stream>,
         request: &Request<Bytes>,
         bytes_max: usize,
+        most: Duration,
     ) -> Result<Response<Bytes>, Error> {
         const SECRET: HeaderName = HeaderName::from_static(LINK_SECRET_HEADER);
         let mut request = request.clone().map(Body::from);
         request.headers_mut().insert(SECRET, self.secret.fresh().shown());
-        let answer = pool.fetch(request, bytes_max).await?;
+        let answer = pool.fetch_with_head_in(most, request, bytes_max).await?;
         // A refusal of a token names no link.
         let is_refused = answer.status() == StatusCode::UNAUTHORIZED
             && answer.headers().contains_key(LINK_SECRET_HEADER);
         if is_refused { Err(Error::Refused) } else { Ok(answer) }
     }
 
-    /// Those at the addresses that the name has now; while those cannot be had, at the last ones.
-    async fn current(&self) -> Result<Arc<Vec<Replica>>, Error> {
-        let known = self.all.load_full();
-        if !self.addresses.are_due() && !known.is_empty() {
-            return Ok(known);
+    /// Those at the addresses that were found last.
+    fn known(&self) -> Result<Arc<Vec<Replica>>, Error> {
+        let all = self.all.load_full();
+        if all.is_empty() {
+            let host = self.settings.authority.host().to_owned();
+            let reason = self.complaint.lock().clone();
+            let reason = reason.unwrap_or_else(|| "none was found yet".to_owned());
+            return Err(Error::Addresses { host, reason });
         }
-        let found = match self.addresses.look_up().await {
-            Err(error) if !known.is_empty() => {
-                tracing::warn!(
-                    error = chain(&error),
-                    "the link goes on with the addresses of before"
-                );
-                return Ok(known);
-            }
-            found => found?,
-        };
-        Ok(self.take(&found))
+        Ok(all)
     }
 
     /// Goes on with the servers at these addresses; connections to one that stays are kept, unless other
@@ -194,48 +200,51 @@ impl Replicas {
             return known;
         }
         let kept = |address| known.iter().filter(|_| !is_new).find(|it| it.address == address);
-        let made = |address| tls::pool(&trust.config, address, &self.settings.authority);
         let replica = |address: &SocketAddr| {
-            kept(*address).cloned().unwrap_or_else(|| Replica {
-                address: *address,
-                tokens: made(*address),
-                polls: made(*address),
-            })
+            let made = || Replica::at(*address, &trust.config, &self.settings.authority);
+            kept(*address).cloned().unwrap_or_else(made)
         };
         let all = Arc::new(found.iter().map(replica).collect::<Vec<_>>());
-        let addresses: Vec<_> = all.iter().map(|it| it.address).collect();
-        tracing::info!(
-            host = self.settings.authority.host(),
-            ?addresses,
-            "auth-server's addresses"
-        );
+        tracing::info!(host = self.settings.authority.host(), addresses = ?found, "auth-server's addresses");
         self.all.store(Arc::clone(&all));
         all
     }
 
     /// Whether other certificates are trusted than before.
     fn read_again(&self, trust: &mut Trust) -> bool {
-        let now = Stamp::of(&self.settings.ca).ok();
-        let may_differ = match (&trust.stamp, &now) {
-            (Some(before), Some(now)) => before.may_differ_from(now),
-            (before, now) => before.is_some() != now.is_some(),
-        };
-        if !may_differ {
-            return false;
-        }
-        let is_other = trust.stamp != now;
-        trust.stamp = now;
-        match tls::config(&self.settings.ca) {
-            Ok(config) => {
-                trust.config = config;
-                is_other
+        let read = read_ca(&self.settings).and_then(|pem| match pem == trust.pem {
+            true => Ok(None),
+            false => tls::config(&self.settings.ca, &pem).map(|config| Some(Trust { pem, config })),
+        });
+        match read {
+            Ok(None) => false,
+            Ok(Some(now)) => {
+                *trust = now;
+                true
             }
             Err(error) => {
-                tracing::warn!(error = chain(&error), "the link's CA stays as it was");
+                self.complain(chain(&error));
                 false
             }
         }
     }
+
+    /// Tells what is wrong, once.
+    fn complain(&self, complaint: String) {
+        let mut told = self.complaint.lock();
+        if told.as_ref() != Some(&complaint) {
+            tracing::warn!(error = complaint, "the link goes on as before");
+            *told = Some(complaint);
+        }
+    }
+}
+
+fn read_ca(settings: &Settings) -> Result<Vec<u8>, LinkError> {
+    let unreadable = |error: std::io::Error| LinkError::Ca {
+        path: settings.ca.clone(),
+        reason: error.to_string(),
+    };
+    read_at_most(&settings.ca, SMALL_FILE_BYTES_MAX).map_err(unreadable)
 }
 
 /// A poll's answer, unless that says that another should be asked.
@@ -246,7 +255,7 @@ fn answered(answer: Response<Bytes>) -> Result<Response<Bytes>, Error> {
     Ok(answer)
 }
 
-/// All of them, the one whose the network is first.
+/// All of them, the one whose the network is first, and those last that could not be asked of late.
 fn in_order_of(all: &[Replica], network: Network) -> Vec<&Replica> {
     let network = Claimant::Network(network).to_string();
     let weight = |replica: &&Replica| -> [u8; 32] {
@@ -254,6 +263,6 @@ fn in_order_of(all: &[Replica], network: Network) -> Vec<&Replica> {
         weighed.chain_update(&network).finalize().into()
     };
     let mut ordered: Vec<_> = all.iter().collect();
-    ordered.sort_by_cached_key(|replica| std::cmp::Reverse(weight(replica)));
+    ordered.sort_by_cached_key(|replica| (!replica.is_well(), Reverse(weight(replica))));
     ordered
 }

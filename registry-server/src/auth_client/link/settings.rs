@@ -32,7 +32,10 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The CA cannot be read.
-    #[error("link.ca: {}: {reason}", path.display())]
+    #[error(
+        "link.ca: {}: {reason}; it is ca.pem in the directory link of auth-server's data, on its machine",
+        path.display()
+    )]
     Ca {
         /// Which file.
         path: PathBuf,
@@ -40,7 +43,10 @@ pub enum LinkError {
         reason: String,
     },
     /// The secret cannot be read.
-    #[error("link.secret_file: {0}")]
+    #[error(
+        "link.secret_file: {0}; it is the file secret in the directory link of auth-server's data, on its \
+         machine, and has to belong to the user that registry-server runs as"
+    )]
     Secret(#[from] LinkSecretError),
 }
 

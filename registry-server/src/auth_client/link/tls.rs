@@ -5,13 +5,13 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use axum::http::uri::{Authority, Uri};
 use berth_shared::{
     client::{Connector, Pool},
-    files::{SMALL_FILE_BYTES_MAX, read_at_most},
     telemetry::chain,
 };
 use hyper_rustls::{HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
+    client::Resumption,
     pki_types::{CertificateDer, pem::PemObject},
     version::TLS13,
 };
@@ -26,13 +26,12 @@ const CONNECT_TIME: Duration = Duration::from_secs(3);
 /// What the two sides talk over.
 pub(super) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// How TLS is spoken with whoever has a certificate of the CA in the file `ca`.
-pub(super) fn config(ca: &Path) -> Result<ClientConfig, LinkError> {
+/// How TLS is spoken with whoever has a certificate of the CA in the file `ca`, which holds `pem`. Each time
+/// anew: what is resumed shows no certificate.
+pub(super) fn config(ca: &Path, pem: &[u8]) -> Result<ClientConfig, LinkError> {
     let unusable = |reason: String| LinkError::Ca { path: ca.to_owned(), reason };
-    let pem =
-        read_at_most(ca, SMALL_FILE_BYTES_MAX).map_err(|error| unusable(error.to_string()))?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
+    for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
         roots.add(certificate).map_err(|error| unusable(chain(&error)))?;
     }
@@ -42,7 +41,9 @@ pub(super) fn config(ca: &Path) -> Result<ClientConfig, LinkError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13]);
     let config = config.map_err(|error| unusable(chain(&error)))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(config)
 }
 
 /// Connections to one address of `authority`.
