@@ -50,6 +50,7 @@ impl Standing {
             None => Ok(()),
             Some(error) => Err(Failed { error: chain(error), stays: error.stays() }),
         };
+        let has_failed = polled.is_err();
         let mut polls = self.0.lock();
         match asked {
             Asked::Revocations => polls.revocations = Some(polled),
@@ -57,7 +58,10 @@ impl Standing {
         }
         let failed = polls.failed().cloned();
         match failed {
-            Some(Failed { error, stays }) if polls.told != Some(stays) && !is_starting => {
+            // What the other's poll came to it tells itself.
+            Some(Failed { error, stays })
+                if has_failed && polls.told != Some(stays) && !is_starting =>
+            {
                 let what = "auth-server gives no answer: known tokens go on, sign-in waits";
                 tracing::warn!(error, "{what}");
                 polls.told = Some(stays);

@@ -62,7 +62,10 @@ where
         return found.clone();
     }
     let found = ready().await;
-    if let Err(reason) = &found {
+    let is_told = kept.as_ref().is_some_and(|(_, last)| *last == found);
+    if let Err(reason) = &found
+        && !is_told
+    {
         tracing::warn!(reason, "not ready");
     }
     *kept = Some((Instant::now(), found.clone()));
