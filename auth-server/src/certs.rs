@@ -19,7 +19,7 @@ use berth_shared::{
 use data_encoding::HEXLOWER;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber, SigningKey,
 };
 use serde::Deserialize;
 use x509_parser::{
@@ -266,14 +266,13 @@ impl CertificateFiles {
 /// tokens by (`rootcertbundle` in distribution).
 ///
 /// # Errors
-/// When the key cannot be read.
-pub fn signing_certificate(key: &Path, made: UnixSeconds) -> Result<String, CertError> {
-    let key = read_key(key)?;
+/// When the system gives no randomness.
+pub fn signing_certificate(key: &impl SigningKey, made: UnixSeconds) -> Result<String, CertError> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "Berth token signing");
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     set_life(&mut params, made, CA_LIFE)?;
-    Ok(params.self_signed(&key)?.pem())
+    Ok(params.self_signed(key)?.pem())
 }
 
 /// The key in the file at `path`, made first when there is none.

@@ -86,7 +86,7 @@ async fn serve(path: &Path) -> Result<(), Box<dyn Error>> {
         link = bound.link_address().map(tracing::field::display),
         metrics = bound.metrics_address().map(tracing::field::display),
         key = bound.server().key_id(),
-        audit = config.audit.file(&config.data).map(|file| file.display().to_string()),
+        audit = config.audit.file(&config.data).filter(|_| config.server.is_none()).map(|file| file.display().to_string()),
         "auth-server {} is ready",
         env!("CARGO_PKG_VERSION")
     );

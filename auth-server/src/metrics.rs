@@ -65,13 +65,15 @@ pub(crate) async fn refresh(server: Arc<AuthServer>) {
         gauge!(name).set(value as f64);
     }
     counter!("berth_bcrypt_runs_total").absolute(server.bcrypt_runs());
-    gauge!("berth_signing_keys").set(server.keys().files().count() as f64);
+    gauge!("berth_signing_keys").set(server.keys().list().count() as f64);
     gauge!("berth_htpasswd_usable").set(f64::from(u8::from(server.users.is_usable())));
     let (looks, reads) = server.database.looks_and_reads();
     counter!("berth_policy_looks_total").absolute(looks);
     counter!("berth_policy_reads_total").absolute(reads);
     metrics::tell_memory(SERVER, &server.memory);
-    metrics::tell_database_bytes(SERVER, &server.config().database());
+    if !server.database.is_shared() {
+        metrics::tell_database_bytes(SERVER, &server.config().database());
+    }
     let current = match server.current().await {
         Ok(current) => current,
         Err(error) => {

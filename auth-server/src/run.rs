@@ -5,6 +5,7 @@ use std::{fs::File, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use axum::Router;
 use berth_shared::{
+    claims::LEEWAY_SECS,
     clock::Clock,
     config::ConfigError,
     files::raise_open_files,
@@ -29,6 +30,9 @@ use crate::{
 /// How often the htpasswd file and the signing keys are looked at when nobody signs in, so that an
 /// edit voids tokens all the same, and keys go when their time is over.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often the database's clock is heard.
+const HEARD_EVERY: Duration = Duration::from_secs(10);
 
 /// Files that are open beside those of connections, with room to spare.
 const OTHER_FILES_MAX: usize = 64;
@@ -144,6 +148,7 @@ impl Bound {
                 }
             },
             look_at_files(&server, &shutdown),
+            follow_clock(&server, &shutdown),
             clear_counters(&server, &shutdown),
             renewal::keep(renewal::renewed(config), clock, &shutdown),
             expiry::count_down(renewal::countdowns(config, clock), shutdown.clone()),
@@ -159,13 +164,32 @@ impl Bound {
 async fn look_at_files(server: &Arc<AuthServer>, shutdown: &CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-        if let Err(error) = server.users.fresh().await {
+        if let Err(error) = server.users.look().await {
             tracing::error!(error = chain(&error), "reading the htpasswd file again");
         }
-        let keys = Arc::clone(server);
-        let tended = tokio::task::spawn_blocking(move || keys.tend_keys()).await;
-        if let Ok(Err(error)) = tended {
+        if let Err(error) = server.tend_keys().await {
             tracing::error!(error = chain(&error), "keeping the signing keys up to date");
+        }
+    }
+}
+
+/// Follows the database's clock, where others go by it too.
+async fn follow_clock(server: &AuthServer, shutdown: &CancellationToken) {
+    let (mut ticks, mut is_told) = (tokio::time::interval(HEARD_EVERY), false);
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        match server.hear_clock().await {
+            Ok(None) => {}
+            Ok(Some(difference)) => {
+                let is_far = difference.abs() > LEEWAY_SECS;
+                if is_far && !is_told {
+                    tracing::warn!(
+                        difference_secs = difference,
+                        "this machine's clock is not that of the database, by which tokens are issued: set it"
+                    );
+                }
+                is_told = is_far;
+            }
+            Err(error) => tracing::debug!(error = chain(&error), "asking for the database's clock"),
         }
     }
 }

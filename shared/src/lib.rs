@@ -3,7 +3,7 @@
 //! Two halves, kept apart by a test.
 //! The vocabulary ([`name`] to [`token`]) is pure: values with a grammar are parsed once into types with
 //! private fields, and nothing there performs input or output.
-//! The plumbing ([`serve`], [`client`], [`config`], [`files`], [`database`], [`sqlite`], [`file_stamp`], [`link_secret`], [`telemetry`]) is what both binaries need verbatim.
+//! The plumbing ([`serve`], [`client`], [`config`], [`files`], [`database`], [`sqlite`], [`file_stamp`], [`secret_lines`], [`link_secret`], [`telemetry`]) is what both binaries need verbatim.
 //!
 //! Tokens are verified here and minted in `auth-server` alone, so that the registry cannot mint.
 
@@ -28,6 +28,7 @@ pub mod reference;
 pub mod rights;
 pub mod scope;
 pub mod secrecy;
+pub mod secret_lines;
 pub mod serve;
 pub mod shown;
 pub mod sqlite;

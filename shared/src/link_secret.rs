@@ -10,27 +10,21 @@ use std::{
     sync::Arc,
 };
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::HeaderValue;
 use parking_lot::Mutex;
-use ring::{
-    error::Unspecified,
-    rand::{SecureRandom, SystemRandom},
-};
+use ring::error::Unspecified;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::{
     file_stamp::Stamp,
     files::{SMALL_FILE_BYTES_MAX, read_at_most},
+    secret_lines::SecretLines,
     telemetry::chain,
 };
 
 /// What of a file's mode lets others than owner and group use it.
 const OTHERS: u32 = 0o007;
-
-/// How many random bytes a secret has.
-const BYTES: usize = 32;
 
 /// The secrets in a file cannot be used. No part of the file is told.
 #[derive(Debug, thiserror::Error)]
@@ -58,11 +52,7 @@ impl LinkSecretError {
 
 /// The secrets of a file. Has no `Debug`, and is wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct LinkSecrets {
-    first: Zeroizing<String>,
-    /// Taken too, for as long as not everybody shows the first.
-    second: Option<Zeroizing<String>>,
-}
+pub struct LinkSecrets(SecretLines);
 
 impl LinkSecrets {
     /// A new secret, alone.
@@ -70,9 +60,7 @@ impl LinkSecrets {
     /// # Errors
     /// When the system gives no randomness.
     pub fn generate() -> Result<Self, Unspecified> {
-        let mut bytes = Zeroizing::new([0; BYTES]);
-        SystemRandom::new().fill(&mut *bytes)?;
-        Ok(Self { first: Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes)), second: None })
+        SecretLines::generate().map(Self)
     }
 
     /// A new secret, and the one that was shown so far.
@@ -80,19 +68,19 @@ impl LinkSecrets {
     /// # Errors
     /// When the system gives no randomness.
     pub fn rotated(self) -> Result<Self, Unspecified> {
-        Ok(Self { second: Some(self.first), ..Self::generate()? })
+        self.0.rotated().map(Self)
     }
 
     /// The one that is shown, alone.
     #[must_use]
     pub fn finished(self) -> Self {
-        Self { second: None, ..self }
+        Self(self.0.finished())
     }
 
-    /// Whether two are taken.
+    /// Whether two are taken: not everybody shows the first yet.
     #[must_use]
     pub fn are_two(&self) -> bool {
-        self.second.is_some()
+        self.0.second().is_some()
     }
 
     /// Reads those in the file at `path`.
@@ -107,33 +95,20 @@ impl LinkSecrets {
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut lines = str::from_utf8(bytes).ok()?.lines().filter(|line| !line.is_empty());
-        let mut next = || {
-            let line = lines.next()?;
-            let is_one = URL_SAFE_NO_PAD.decode(line).is_ok_and(|bytes| bytes.len() == BYTES);
-            Some(is_one.then(|| Zeroizing::new(line.to_owned())))
-        };
-        let (first, second) = (next()??, next());
-        let second = match second {
-            None => None,
-            Some(second) => Some(second?),
-        };
-        next().is_none().then_some(Self { first, second })
+        SecretLines::parse(bytes).map(Self)
     }
 
     /// What the file says.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
-        let second = self.second.as_ref().map_or("", |second| second.as_str());
-        let end = if self.are_two() { "\n" } else { "" };
-        Zeroizing::new(format!("{}\n{second}{end}", *self.first))
+        self.0.to_text()
     }
 
     /// What is shown, as a header of which no log says the value.
     #[must_use]
     pub fn shown(&self) -> HeaderValue {
         // base64url is good in a header: nothing is ever shown in place of a secret.
-        let value = HeaderValue::from_str(&self.first);
+        let value = HeaderValue::from_str(self.0.first());
         let mut value = value.unwrap_or(HeaderValue::from_static(""));
         value.set_sensitive(true);
         value
@@ -143,8 +118,8 @@ impl LinkSecrets {
     #[must_use]
     pub fn take(&self, shown: &[u8]) -> bool {
         let is = |secret: &str| secret.as_bytes().ct_eq(shown);
-        let second = self.second.as_ref().map(|second| is(second));
-        bool::from(second.map_or(is(&self.first), |second| is(&self.first) | second))
+        let first = is(self.0.first());
+        bool::from(self.0.second().map_or(first, |second| first | is(second)))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Everything that a test sees goes over a socket; what a test sets up (users, grants, tokens with
 //! odd claims) goes through the same code that `authctl` uses.
 
+mod auth;
 mod authority;
 pub mod client;
 pub mod events;

@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{client::Client, settings::settings_of};
+use crate::{auth, client::Client, settings::settings_of};
 
 /// A server that runs.
 pub(crate) struct Running {
@@ -36,7 +36,7 @@ impl Running {
 }
 
 pub(crate) async fn start_auth(root: &Path, clock: Clock) -> (Arc<AuthServer>, Running) {
-    let config = auth_server::config::Config::load(&root.join("auth.toml")).expect("auth.toml");
+    let config = auth::config(root);
     let bound = auth_server::Bound::open(config, clock).await.expect("starting auth-server");
     let server = Arc::clone(bound.server());
     let shutdown = CancellationToken::new();

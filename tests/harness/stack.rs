@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use auth_server::{AuthServer, database::Database, keys::SigningKeys, users::edit::Editor};
+use auth_server::{AuthServer, database::Database, keys::SigningKeys};
 use berth_shared::{
     claims::{Access, Audience, ClaimSet},
     clock::Clock,
@@ -20,6 +20,7 @@ use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
 use crate::{
+    auth,
     authority::CertificateAuthority,
     client::Client,
     link, postgres,
@@ -27,9 +28,6 @@ use crate::{
     s3,
     settings::{others, over_link, write_auth_config, write_registry_configs},
 };
-
-/// bcrypt at the lowest cost: tests check passwords often.
-const BCRYPT_COST: u32 = 4;
 
 /// The password of every user that a test makes without naming one.
 pub const PASSWORD: &str = "correct horse";
@@ -53,6 +51,8 @@ pub struct Options {
     pub replicas: Option<Vec<String>>,
     /// Whether the registry asks the auth server over the link, in place of the socket.
     pub link: bool,
+    /// Whether the auth server keeps everything in PostgreSQL.
+    pub shared_auth: bool,
     /// The clock of both servers.
     pub clock: Clock,
 }
@@ -67,6 +67,7 @@ impl Default for Options {
             store: None,
             replicas: None,
             link: over_link(),
+            shared_auth: auth::is_shared(),
             clock: Clock::set(Clock::system().now()),
         }
     }
@@ -134,8 +135,11 @@ impl Stack {
         if options.link {
             link::make(root, &options.clock);
         }
+        if options.shared_auth {
+            options.auth = format!("{}\n{}", options.auth, auth::tables(root).await);
+        }
         write_auth_config(root, &options);
-        set_password(root, "andrew", PASSWORD);
+        auth::set_password(root, "andrew", PASSWORD);
         let (auth, auth_running) = start_auth(root, options.clock.clone()).await;
         if let Some(address) = auth_running.link {
             // It is found there after a restart too.
@@ -185,7 +189,7 @@ impl Stack {
 
     /// Gives a user a password, as `authctl user passwd` does.
     pub fn set_password(&self, user: &str, password: &str) {
-        set_password(self.root(), user, password);
+        auth::set_password(self.root(), user, password);
     }
 
     /// `authctl grant SUBJECT PATTERN:ACTIONS`, past the command line.
@@ -202,7 +206,7 @@ impl Stack {
     /// # Panics
     /// When it cannot be opened.
     pub async fn auth_database(&self) -> Database {
-        Database::open(&self.root().join("auth/auth.db")).await.expect("the auth database")
+        auth::database(self.root()).await
     }
 
     /// A token for the user with the ordinary password, as a client gets one.
@@ -304,7 +308,7 @@ impl Stack {
     /// When they cannot be read.
     #[must_use]
     pub fn signing_keys(&self) -> SigningKeys {
-        SigningKeys::open(&self.auth.config().keys(), &self.clock).expect("the keys")
+        auth::signing_keys(self.root(), &self.clock)
     }
 
     /// Stops the auth server; the registry goes on.
@@ -441,12 +445,4 @@ pub fn read_rule(subject: &str, rule: &str) -> Rule {
         actions: actions.parse().expect("actions"),
         expires: None,
     }
-}
-
-fn set_password(root: &Path, user: &str, password: &str) {
-    let hash = bcrypt::hash(password, BCRYPT_COST).expect("a hash");
-    let path: PathBuf = root.join("htpasswd");
-    let mut editor = Editor::open(&path).expect("the htpasswd file");
-    editor.set(&user.parse().expect("a user name"), &hash);
-    editor.save().expect("saving the htpasswd file");
 }

@@ -97,7 +97,15 @@ AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.indexrelid AND 
 SQL
 }
 
-same_schema() { diff <(sort "$said/schema") <(schema_of_postgres | sort); }
+# What auth-server has there alone: users are a table in place of a file, of which what is known of one is a view.
+there_alone='(column|key|unique|index) (state|users|signing_keys|keys_version|htpasswd_seen)[. ]'
+
+same_schema() {
+    local except='^$'
+    [[ $server != auth-server ]] || except=$there_alone
+    diff <(grep --extended-regexp --invert-match "$except" "$said/schema" | sort) \
+        <(schema_of_postgres | grep --extended-regexp --invert-match "$except" | sort)
+}
 
 # Reads what psql says, and prints the statement behind each error.
 with_statements() {
@@ -143,12 +151,12 @@ answer_types() {
 counts_are_right() {
     local wrong
     wrong=$(psql_plain --set ON_ERROR_STOP=1 --file - 2>&1 <<'SQL'
-INSERT INTO audit (at, event, subject, actor, detail) VALUES
+INSERT INTO audit (id, at, event, subject, actor, detail) SELECT row_number() OVER (), v.* FROM (VALUES
     (0, 'user.add', 'act', 'root', '{}'), (0, 'login.fail', 'guess', NULL, '{"checked":true}'),
     (0, 'login.fail', 'unchecked', NULL, '{}'), (0, 'login.fail', 'robot.robot', NULL, '{}'),
     (0, 'login.fail', NULL, NULL, '{"checked":true}'), (0, 'login.busy', 'busy', NULL, '{}'),
     (0, 'token.deny', 'deny', NULL, '{}'), (0, 'token.deny', 'anonymous', NULL, '{}'),
-    (0, 'token.issue', 'issue', NULL, '{}'), (0, 'token.issue', 'issue', NULL, '{}');
+    (0, 'token.issue', 'issue', NULL, '{}'), (0, 'token.issue', 'issue', NULL, '{}')) v;
 DELETE FROM audit WHERE subject IN ('robot.robot', 'issue') AND id <> (SELECT MAX(id) FROM audit);
 SELECT id, subject, ring FROM audit WHERE ring <> CASE subject WHEN 'anonymous' THEN 'issue' ELSE COALESCE(subject, 'nobody') END;
 SELECT r.ring, r.rows FROM audit_rings r WHERE rows <> (SELECT COUNT(*) FROM audit a WHERE a.ring = r.ring);
@@ -178,6 +186,8 @@ modules=(manifests:: push:: pull:: mounts:: lists:: collection:: collection_load
     broken_push:: advisories_reading:: export:: caches::)
 
 meet() { BERTH_STORM_SECS=${BERTH_STORM_SECS:-$((${BERTH_FULL:+600} + 20))} "$(tests_of registry-server)" --ignored --skip at_s3 --test-threads 1; }
+
+several() { "$(tests_of auth-server)" --ignored; }
 
 round_trips() { "$(tests_of it)" --ignored round_trips; }
 
@@ -217,6 +227,7 @@ printf 'a password of the test\n' >"$scratch/password"
 export BERTH_TEST_POSTGRES_TLS="postgres://berth@db.test:$postgres_port/tls" BERTH_TEST_POSTGRES_CA=$scratch/ca.pem
 export BERTH_TEST_POSTGRES_PASSWORD=$scratch/password
 succeeds "registry-server: two writers that meet lose nothing, and servers that would are refused" meet
+succeeds "auth-server: acts of several follow each other, with users and sealed keys in the database" several
 succeeds "registry-server: black-box tests pass on PostgreSQL" black_box
 succeeds "registry-server: no request takes more round trips to PostgreSQL than it did" round_trips
 succeeds "registry-server: a registry moves from SQLite to PostgreSQL and back" moves

@@ -2,8 +2,8 @@
 # Three registry-servers that share a registry, its rows in PostgreSQL and its objects at VersityGW: black-box tests
 # whose every connection goes to the next of them, the official conformance suite and docker through nginx, which gives
 # each request to the next, verbs beside them, and clients that push while one of them is killed (BERTH_ROUNDS times) and
-# while PostgreSQL or the store is stopped, or PostgreSQL is killed and started again. They ask auth-server over the
-# link, as on other machines.
+# while PostgreSQL or the store is stopped, or PostgreSQL is killed and started again. They ask two auth-servers over the
+# link, as on other machines, which have users, grants, keys and audit in PostgreSQL too.
 # BERTH_FULL=1 runs all black-box tests, but for what is about one server, and kills 50 times.
 # shellcheck source=tests/interop/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -63,7 +63,8 @@ start_engines() {
     start_s3
     make_postgres
     start_postgres -c fsync=on
-    psql_plain --command 'CREATE DATABASE tests' --command 'CREATE DATABASE suite' --command 'CREATE DATABASE crash'
+    psql_plain --command 'CREATE DATABASE tests' --command 'CREATE DATABASE suite' --command 'CREATE DATABASE crash' \
+        --command 'CREATE DATABASE auth'
 }
 
 # Programs that take one of them away and end when it is back: their names are told. What one starts is left to the
@@ -103,7 +104,7 @@ about_one_server=(backup:: inventory:: a_read_only_registry_serves a_damaged_blo
     hundreds_of_pulls_that_nobody_takes an_upload_under_way_records_nothing)
 modules=(push:: mounts:: broken_push:: races::)
 
-together() { "$(tests_of it)" --ignored replicas::; }
+together() { "$(tests_of it)" --ignored replicas:: auth_shared::; }
 
 black_box() {
     local skipped=() name
@@ -145,6 +146,72 @@ share() {
     for ((number = 0; number < replicas; number++)); do
         wait_for 60 "registry-server $number to be healthy" "$bin/registry-server" --config "$(settings_of "$number")" health
     done
+}
+
+# Two auth-servers on one database, at two addresses of one name, with the users of the first one's file.
+share_auth() {
+    succeeds "authctl key seal" ctl key seal --out "$data/sealing.key"
+    {
+        printf '\n[keys]\nsealed_with = "sealing.key"\n\n[database]\n'
+        printf 'url = "postgres://postgres@localhost/auth?host=%s&port=%s"\n' "$postgres" "$postgres_port"
+    } >>"$data/auth.toml"
+    says "authctl user import" 0 'added: andrew' ctl user import "$data/htpasswd"
+    ctl grant andrew '**:*' >/dev/null
+    sed -e 's|^data = .*|data = "auth-2"|' -e 's|^socket = .*|socket = "run/auth-2.sock"|' \
+        -e 's|^listen = "127.0.0.1:|listen = "127.0.0.2:|' "$data/auth.toml" >"$data/auth-2.toml"
+    start auth-server "$bin/auth-server" --config "$data/auth.toml"
+    start auth-server-2 "$bin/auth-server" --config "$data/auth-2.toml"
+    wait_for 30 "auth-server to be healthy" "$bin/auth-server" --config "$data/auth.toml" health
+    wait_for 30 "the other to be healthy" "$bin/auth-server" --config "$data/auth-2.toml" health
+}
+
+# ask_auth ADDRESS PASSWORD: the status that one of them answers with, asked past the registry.
+ask_auth() {
+    curl --silent --output /dev/null --write-out '%{http_code}' --cacert "$data/ca.pem" \
+        --resolve "auth.test:$link_port:$1" --header "X-Berth-Link: $(cat "$data/secret")" --user "andrew:$2" \
+        "https://auth.test:$link_port/token?service=berth"
+}
+
+answers() { [[ $(ask_auth "$1" "$2") == "$3" ]]; }
+
+either_auth_server_may_die() {
+    local name settings another='another päss'
+    for name in auth-server auth-server-2; do
+        settings=$data/auth${name#auth-server}.toml
+        kill -KILL "${pid_of[$name]}"
+        wait "${pid_of[$name]}" 2>/dev/null || true
+        unset "pid_of[$name]"
+        succeeds "docker login while $name is dead" sign_in "$registry" andrew "$andrew_password"
+        succeeds "docker pull" docker pull "$registry/team/greeter:1"
+        start "$name" "$bin/auth-server" --config "$settings"
+        wait_for 30 "$name to be healthy" "$bin/auth-server" --config "$settings" health
+    done
+    printf '%s\n' "$another" | ctl user passwd andrew --password-stdin >/dev/null
+    for name in 127.0.0.1 127.0.0.2; do
+        succeeds "the old password is refused at $name" answers "$name" "$andrew_password" 401
+        succeeds "the new one is taken at $name" answers "$name" "$another" 200
+    done
+    printf '%s\n' "$andrew_password" | ctl user passwd andrew --password-stdin >/dev/null
+    succeeds "docker login with the password of before, set again" sign_in "$registry" andrew "$andrew_password"
+    says "authctl key rotate --now" 0 'signs? from now on' ctl key rotate --now
+    succeeds "tokens of the new key are taken at once" docker pull "$registry/team/greeter:1"
+    succeeds "no number of the audit is missing" numbers_are_dense
+    : >"$scratch/nobody"
+    refused "users of an empty file" 'has no users: nothing was changed' ctl user apply "$scratch/nobody" --prune
+    refused "authctl backup" "PostgreSQL's own means" ctl backup "$scratch/auth-backup"
+    says "authctl audit --follow tells what happens" 0 'grant.add' followed
+}
+
+numbers_are_dense() { ctl audit --after 0 | jq --exit-status --slurp 'map(.id) == [range(1; length + 1)]'; }
+
+followed() {
+    "$bin/authctl" --config "$data/auth.toml" audit --follow >"$scratch/followed" 2>&1 &
+    local follower=$!
+    sleep 1
+    ctl grant andrew 'followed/**:pull' >/dev/null
+    wait_for 10 "the row to be told" grep --quiet followed "$scratch/followed"
+    kill "$follower"
+    cat "$scratch/followed"
 }
 
 # The shipped file with three servers in place of one: each request goes to the next, and none to two.
@@ -265,9 +332,10 @@ succeeds "three servers do what one does, also when one of them is cut off" toge
 succeeds "black-box tests pass with three servers, each connection to the next" black_box
 
 succeeds "authctl init" init_berth
+link_host=auth.test
+printf '127.0.0.1 auth.test\n127.0.0.2 auth.test\n' >>/etc/hosts
 succeeds "authctl link init" link_up
-start auth-server "$bin/auth-server" --config "$data/auth.toml"
-wait_for 30 "auth-server to be healthy" "$bin/auth-server" --config "$data/auth.toml" health
+share_auth
 share
 start_nginx
 registry=$host:$nginx_port
@@ -276,6 +344,7 @@ accept_sparse_manifests
 run_suite dev-sparse andrew "$andrew_password" OCI_VERSION=dev OCI_DATA_SPARSE=true
 succeeds "each of the servers had its share" each_had_its_share
 docker_through
+either_auth_server_may_die
 verbs_beside
 for ((number = 0; number < replicas; number++)); do stop "registry-$number"; done
 

@@ -53,8 +53,9 @@ anonymous_pull_off() { ctl revoke anonymous 'public/**:pull' >/dev/null; }
 # link_up: auth-server, which is not started yet, is to answer on a link, by the table that authctl prints for it. The
 # one for registry-servers goes to $scratch/link.toml, and the files that it names into $data.
 link_port=$(free_port)
+link_host=127.0.0.1
 link_up() {
-    ctl link init --host 127.0.0.1 >"$scratch/link.txt" || return
+    ctl link init --host "$link_host" >"$scratch/link.txt" || return
     link_table 1 | sed "s/^listen = .*/listen = \"127.0.0.1:$link_port\"/" >>"$data/auth.toml"
     link_table 2 | sed "s/:5002/:$link_port/" >"$scratch/link.toml"
     install -m 0600 "$data/auth/link/ca.pem" "$data/auth/link/secret" "$data"

@@ -14,6 +14,7 @@ mod attacks_uploads;
 mod attacks_writer;
 mod audit;
 mod auth_backup;
+mod auth_shared;
 mod backup;
 mod basic;
 mod broken_database;

@@ -23,7 +23,15 @@ const VERBS: [&str; 13] = [
 const OF_TESTS: [&str; 5] = ["faults", "statements", "tests.rs", "samples.rs", "races.rs"];
 
 /// What is said to PostgreSQL alone, which does not answer here: `tests/interop/postgres.sh` runs it.
-const OF_POSTGRES: [&str; 3] = ["metadata/postgres", "metadata/lock.rs", "metadata/copy.rs"];
+const OF_POSTGRES: [&str; 7] = [
+    "database/postgres",
+    "database/sealed_key.rs",
+    "database/signing_keys",
+    "database/user_table.rs",
+    "metadata/postgres",
+    "metadata/lock.rs",
+    "metadata/copy.rs",
+];
 
 /// A statement as it stands in a source; something may be put in where braces are.
 pub(crate) struct Literal {

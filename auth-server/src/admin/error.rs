@@ -1,10 +1,8 @@
 //! Why an operation was not done.
 
-use std::path::PathBuf;
-
 use berth_shared::subject::{RobotName, UserName};
 
-use crate::{database, files::FileError};
+use crate::{database, files::FileError, keys::KeyError, users::htpasswd::Problem};
 
 /// An operation was not done, and nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +16,9 @@ pub enum Error {
     /// A password cannot be hashed.
     #[error(transparent)]
     Hash(#[from] bcrypt::BcryptError),
+    /// The signing keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// The system gives no randomness.
     #[error("the system gives no randomness")]
     Randomness,
@@ -49,9 +50,24 @@ pub enum Error {
     #[error("there is a line for {0} already; for a new password: authctl user passwd {0}")]
     UserThere(UserName),
     /// There is no user of this name in the users' file.
-    #[error("no user {0} in {file}; to add one: authctl user add {0}", file = .1.display())]
-    NoUser(UserName, PathBuf),
+    #[error("no user {0} in {1}; to add one: authctl user add {0}")]
+    NoUser(UserName, String),
     /// There is neither a user of this name in the users' file nor a rule.
-    #[error("no user {0} in {file}, and no grants of that name", file = .1.display())]
-    NothingOfUser(UserName, PathBuf),
+    #[error("no user {0} in {1}, and no grants of that name")]
+    NothingOfUser(UserName, String),
+    /// What is done with users in a database alone.
+    #[error(
+        "the users are in {0}, which is a file like that one: put its lines there; with [database] in auth.toml \
+         they are in a database, and this brings them there"
+    )]
+    UsersInFile(String),
+    /// A file of users without any.
+    #[error("{0} has no users: nothing was changed")]
+    NoUsersInFile(String),
+    /// Somebody else changed the user at the same time.
+    #[error("{0} was added or removed meanwhile: look again")]
+    UserMeanwhile(UserName),
+    /// A file of users of which a line cannot be used.
+    #[error("{0}, {1}: nothing was changed")]
+    UsersFile(String, Problem),
 }

@@ -1,4 +1,5 @@
-//! Who may sign in with a password.
+//! Who may sign in with a password: the users of the htpasswd file or, where several servers share the database,
+//! of a table there.
 
 use berth_shared::{
     rights::Rule,
@@ -8,10 +9,15 @@ use berth_shared::{
 use super::{Admin, Error, rules};
 use crate::{
     audit::Act,
-    users::{NEW_COST, Password, edit::Editor, htpasswd::Problem},
+    database::user_table::UserChanges,
+    users::{
+        NEW_COST, Password,
+        edit::Editor,
+        htpasswd::{Htpasswd, Problem},
+    },
 };
 
-/// A user of the htpasswd file.
+/// A user who can sign in.
 #[derive(Debug, Clone)]
 pub struct User {
     /// What the user is called.
@@ -26,16 +32,16 @@ pub struct User {
 ///
 /// # Errors
 /// [`Error::UserThere`] when not, and when the file cannot be used.
-pub fn check_new(admin: &Admin, name: &UserName) -> Result<(), Error> {
-    editor(admin, name, false).map(drop)
+pub async fn check_new(admin: &Admin, name: &UserName) -> Result<(), Error> {
+    check(admin, name, false).await
 }
 
 /// Whether there is a user of this name.
 ///
 /// # Errors
 /// [`Error::NoUser`] when not, and when the file cannot be used.
-pub fn check_there(admin: &Admin, name: &UserName) -> Result<(), Error> {
-    editor(admin, name, true).map(drop)
+pub async fn check_there(admin: &Admin, name: &UserName) -> Result<(), Error> {
+    check(admin, name, true).await
 }
 
 /// Adds a user with their first rules. Gives back those that name the user from then on.
@@ -72,10 +78,22 @@ pub async fn set_password(
 /// written to.
 pub async fn remove(admin: &Admin, name: &UserName, dry_run: bool) -> Result<usize, Error> {
     let database = admin.database().await?;
-    let mut editor = admin.editor()?;
     let rules = rules::naming(admin, &Grantee::User(name.clone())).await?.len();
+    let nothing = || Err(Error::NothingOfUser(name.clone(), admin.place_of_users()));
+    if database.is_shared() {
+        let policy = admin.policy().await?;
+        let has = policy.users.as_deref().is_some_and(|users| users.contains_key(name));
+        if !has && rules == 0 {
+            return nothing();
+        }
+        if !dry_run {
+            database.delete_user(name).await?;
+        }
+        return Ok(rules);
+    }
+    let mut editor = admin.editor()?;
     if !editor.has_line(name) && rules == 0 {
-        return Err(Error::NothingOfUser(name.clone(), admin.config.htpasswd.clone()));
+        return nothing();
     }
     if !dry_run {
         // The user first: a crash in between leaves rules of nobody, which a list shows.
@@ -91,8 +109,8 @@ pub async fn remove(admin: &Admin, name: &UserName, dry_run: bool) -> Result<usi
 /// # Errors
 /// When the database cannot be used.
 pub async fn list(admin: &Admin) -> Result<(Vec<User>, Vec<Problem>), Error> {
-    let file = admin.users();
     let policy = admin.policy().await?;
+    let file = admin.users();
     let count = |name: &UserName| policy.rules_naming(&Grantee::User(name.clone())).len();
     let users = file.users.iter().map(|(name, hash)| User {
         name: name.clone(),
@@ -102,12 +120,57 @@ pub async fn list(admin: &Admin) -> Result<(Vec<User>, Vec<Problem>), Error> {
     Ok((users.collect(), file.problems))
 }
 
+/// Makes the database's users those of an htpasswd file with this text: those who are not there are added, and
+/// with `prune` those go who are there alone, with their rules. Gives back what was changed, or in a dry run what
+/// would be.
+///
+/// # Errors
+/// When a line cannot be used, when the users are in a file themselves, and when the database cannot be
+/// written to; nothing is changed then.
+pub async fn apply(
+    admin: &Admin,
+    file: &str,
+    text: &[u8],
+    prune: bool,
+    dry_run: bool,
+) -> Result<UserChanges, Error> {
+    let database = admin.database().await?;
+    if !database.is_shared() {
+        return Err(Error::UsersInFile(admin.place_of_users()));
+    }
+    let read = Htpasswd::parse(text);
+    // A file that is missing, blank or cut changes nothing, here as where it is read by the server.
+    if read.users.is_empty() {
+        return Err(Error::NoUsersInFile(file.to_owned()));
+    }
+    if let Some(problem) = read.problems.into_iter().find(Problem::is_skipped) {
+        return Err(Error::UsersFile(file.to_owned(), problem));
+    }
+    let desired = read.users.iter().map(|(name, hash)| (name.clone(), hash.as_str().to_owned()));
+    Ok(database.apply_users(&desired.collect(), prune, dry_run).await?)
+}
+
+/// Refuses where the user is there or not, other than it should be.
+async fn check(admin: &Admin, name: &UserName, is_there: bool) -> Result<(), Error> {
+    if !admin.database().await?.is_shared() {
+        return editor(admin, name, is_there).map(drop);
+    }
+    let policy = admin.policy().await?;
+    // By name: a hash that cannot be used is mended by a new password.
+    let has = policy.users.as_deref().is_some_and(|users| users.contains_key(name));
+    match (has, is_there) {
+        (true, false) => Err(Error::UserThere(name.clone())),
+        (false, true) => Err(Error::NoUser(name.clone(), admin.place_of_users())),
+        _ => Ok(()),
+    }
+}
+
 /// The users' file under its lock, where the user is there or not, as it should be.
 fn editor(admin: &Admin, name: &UserName, is_there: bool) -> Result<Editor, Error> {
     let editor = admin.editor()?;
     match (editor.has_line(name), is_there) {
         (true, false) => Err(Error::UserThere(name.clone())),
-        (false, true) => Err(Error::NoUser(name.clone(), admin.config.htpasswd.clone())),
+        (false, true) => Err(Error::NoUser(name.clone(), admin.place_of_users())),
         _ => Ok(editor),
     }
 }
@@ -122,6 +185,14 @@ async fn set(
 ) -> Result<(), Error> {
     let hash = password.hash(NEW_COST)?;
     let database = admin.database().await?;
+    if database.is_shared() {
+        let is_done = database.put_user(name, &hash, is_there, act).await?;
+        if !is_done {
+            check(admin, name, is_there).await?;
+            return Err(Error::UserMeanwhile(name.clone()));
+        }
+        return Ok(());
+    }
     // Looked at under the lock: somebody may have added or removed the user meanwhile.
     let mut editor = editor(admin, name, is_there)?;
     editor.set(name, &hash);

@@ -47,6 +47,8 @@ pub enum Act<'a> {
     KeyRetire(&'a str),
     /// A key was given up at once, with every token that it signed.
     KeyCompromised(&'a str),
+    /// So many signing keys were sealed anew.
+    KeyReseal(usize),
     /// The word of another issuer, this one, is believed.
     TrustAdd(&'a RobotName, &'a str),
     /// Another issuer's word is believed no longer.
@@ -86,6 +88,7 @@ impl Act<'_> {
             Self::KeyRotate(id) => ("key.rotate", None, json!({ "key_id": id })),
             Self::KeyRetire(id) => ("key.retire", None, json!({ "key_id": id })),
             Self::KeyCompromised(id) => ("key.compromised", None, json!({ "key_id": id })),
+            Self::KeyReseal(keys) => ("key.reseal", None, json!({ "keys": keys })),
             Self::TrustAdd(name, issuer) => ("trust.add", Some(name), json!({ "issuer": issuer })),
             Self::TrustRemove(name) => ("trust.remove", Some(name), json!({})),
             Self::LinkInit => ("link.init", None, json!({})),

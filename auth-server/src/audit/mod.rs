@@ -17,7 +17,7 @@ pub mod row;
 pub use self::{act::Act, author::Author, row::Row};
 
 /// Every word that an event may have, in the order of the alphabet.
-pub const EVENTS: [&str; 30] = [
+pub const EVENTS: [&str; 31] = [
     "audit.gap",
     "deny.add",
     "deny.remove",
@@ -29,6 +29,7 @@ pub const EVENTS: [&str; 30] = [
     "htpasswd.change",
     "htpasswd.remove",
     "key.compromised",
+    "key.reseal",
     "key.retire",
     "key.rotate",
     "link.init",

@@ -65,6 +65,11 @@ impl Settings {
         }
     }
 
+    /// Whether a file is asked for.
+    pub(crate) fn is_to_a_file(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.as_os_str() != OFF)
+    }
+
     /// Refuses values that make no sense.
     ///
     /// # Errors

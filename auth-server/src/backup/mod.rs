@@ -65,6 +65,12 @@ pub enum Error {
         .0.display()
     )]
     NoDatabase(PathBuf),
+    /// Everything is at a server of PostgreSQL.
+    #[error(
+        "users, grants, keys and audit are in the database {0}: copy it by PostgreSQL's own means, such as pg_dump \
+         or a base backup, and keep the file that [keys] sealed_with names elsewhere"
+    )]
+    AtServer(String),
     /// What is there is none of ours.
     #[error("{} is neither empty nor a backup of auth-server: name a directory of its own", .0.display())]
     Foreign(PathBuf),
@@ -106,12 +112,21 @@ pub struct Contents {
     pub files: BTreeMap<String, String>,
 }
 
+/// What is at a server is copied there.
+fn refuse_server(config: &Config) -> Result<(), Error> {
+    match &config.server {
+        Some(server) => Err(Error::AtServer(server.place().to_owned())),
+        None => Ok(()),
+    }
+}
+
 /// Copies what the server of `config` knows into `to`, while it runs or not.
 ///
 /// # Errors
 /// When something is missing or cannot be read, or `to` cannot be written; a backup that was there
 /// stays then.
 pub async fn backup(config: &Config, to: &Path, now: UnixSeconds) -> Result<Contents, Error> {
+    refuse_server(config)?;
     // Opening would make it: an empty backup would take the place of a good one.
     let database = config.database();
     if !database.exists() {

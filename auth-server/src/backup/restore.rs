@@ -13,7 +13,7 @@ use berth_shared::{
 };
 use tempfile::{NamedTempFile, TempDir};
 
-use super::{Contents, DATABASE, Error, HTPASSWD, KEYS, hash, read_contents};
+use super::{Contents, DATABASE, Error, HTPASSWD, KEYS, hash, read_contents, refuse_server};
 use crate::{
     audit::{Act, Author},
     config::Config,
@@ -36,6 +36,7 @@ pub async fn restore(
     force: bool,
     by: &Author,
 ) -> Result<Contents, Error> {
+    refuse_server(config)?;
     let contents = read_contents(from)?;
     files::make_directory(&config.data)?;
     let _lock = run::lock(&config.data)?;

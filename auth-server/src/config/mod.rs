@@ -3,6 +3,8 @@
 //! Every key has a default, so that an empty file is a good one. Paths are relative to the file's
 //! own directory.
 
+mod keys;
+
 use std::{
     ffi::OsString,
     net::SocketAddr,
@@ -12,17 +14,19 @@ use std::{
 
 use berth_shared::{
     config::{ConfigError, address, beside, parse, read},
+    database::{Settings as Server, Table},
     serve::metrics,
     telemetry::LogFormat,
     unix_owner::Settings,
 };
 use serde::Deserialize;
 
+pub use self::keys::Keys;
 use crate::{
     audit_log,
     certs::CertificateFiles,
     issue::TOKEN_LIFE_SECS_MAX,
-    keys::{self, KeyAlgorithm, KeyIds},
+    keys::{self as signing, KeyAlgorithm, KeyIds},
     users::limits::Limits,
 };
 
@@ -52,8 +56,15 @@ pub struct Config {
     pub services: Vec<String>,
     /// The htpasswd file with the users.
     pub htpasswd: PathBuf,
-    /// The directory of the database, the signing keys and the lock.
+    /// The directory of the database, the signing keys and the lock; of the lock alone where they are at a
+    /// server.
     pub data: PathBuf,
+    /// The table that leads to the server, until that is read out of it.
+    #[serde(rename = "database")]
+    pub database_table: Option<Table>,
+    /// The server of PostgreSQL that the database is at, if it is in no file.
+    #[serde(skip)]
+    pub server: Option<Server>,
     /// The private Unix socket on which the registry is answered.
     pub socket: PathBuf,
     /// The group, by name or number, whose members may use the socket besides its owner: nobody's
@@ -69,6 +80,8 @@ pub struct Config {
     pub key_algorithm: KeyAlgorithm,
     /// How keys are named in tokens.
     pub key_ids: KeyIds,
+    /// How the keys are kept.
+    pub keys: Keys,
     /// The log's level or directives.
     pub log: String,
     /// The log's form.
@@ -133,6 +146,8 @@ impl Default for Config {
             services: vec!["berth".to_owned()],
             htpasswd: "htpasswd".into(),
             data: "auth".into(),
+            database_table: None,
+            server: None,
             socket: "run/auth.sock".into(),
             socket_group: None,
             token_life_secs: 900,
@@ -140,6 +155,7 @@ impl Default for Config {
             refresh_token_idle_days: 90,
             key_algorithm: KeyAlgorithm::default(),
             key_ids: KeyIds::default(),
+            keys: Keys::default(),
             log: "info".to_owned(),
             log_format: LogFormat::default(),
             public: None,
@@ -205,7 +221,15 @@ impl Config {
                 *own = beside(path, own);
             }
         }
+        config.keys.place_beside(path);
         config.audit.place_beside(path);
+        let server = config.database_table.take().map(|table| table.check(path, true));
+        config.server = server.transpose()?;
+        if config.server.is_some() && config.audit.is_to_a_file() {
+            let reason = "is \"off\" with [database], where several servers write one audit: \
+                          authctl audit --follow --json tells it";
+            return Err(ConfigError::value("audit.file", reason));
+        }
         Ok(config)
     }
 
@@ -220,9 +244,10 @@ impl Config {
     }
 
     /// What is said of the signing keys.
-    pub fn keys(&self) -> keys::Settings {
-        keys::Settings {
+    pub fn keys(&self) -> signing::Settings {
+        signing::Settings {
             directory: self.data.join("keys"),
+            sealed_with: self.keys.sealed_with.clone(),
             algorithm: self.key_algorithm,
             ids: self.key_ids,
             token_life_secs: self.token_life_secs,
@@ -240,8 +265,8 @@ impl Config {
                 }
             )*};
         }
-        differ!(issuer services htpasswd data socket socket_group token_life_secs refresh_tokens);
-        differ!(refresh_token_idle_days key_algorithm key_ids log_format public link);
+        differ!(issuer services htpasswd data server socket socket_group token_life_secs refresh_tokens);
+        differ!(refresh_token_idle_days key_algorithm key_ids keys log_format public link);
         differ!(certificates metrics audit limits);
         keys
     }
@@ -278,6 +303,7 @@ impl Config {
         self.limits.check()?;
         self.metrics.map(metrics::Config::check).transpose()?;
         self.audit.check()?;
+        self.keys.check(self.database_table.is_some() || self.server.is_some())?;
         Ok(())
     }
 }
@@ -329,6 +355,7 @@ mod tests {
             ("[limits]\nmemory_bytes_max = 1048575", "limits.memory_bytes_max"),
             ("[metrics]\nlisten = \"0.0.0.0:9103\"", "metrics.listen"),
             ("[metrics]\nport = 1", "port"),
+            ("[keys]\nsealed_with = \"sealing.key\"", "keys.sealed_with"),
             ("[audit]\nrows_max = 999", "audit.rows_max"),
             ("[audit]\nfailure_rows_max = 999", "audit.failure_rows_max"),
             ("[audit]\nfile_bytes_max = 65535", "audit.file_bytes_max"),

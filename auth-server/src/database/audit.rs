@@ -9,7 +9,7 @@ use berth_shared::{
 };
 use sqlx::AssertSqlSafe;
 
-use super::{Database, Error};
+use super::{Database, Error, transaction::Turn};
 use crate::audit::{Act, Row, entry::Entry};
 
 /// Acts of administration that are kept, whatever clients cause: years of them.
@@ -26,6 +26,9 @@ const PART_MAX: usize = 32;
 /// migration.
 const ACTS: &str = "act";
 const ISSUES: &str = "issue";
+
+/// How many rows each ring has.
+const RINGS: &str = "SELECT ring, rows FROM audit_rings";
 
 /// Which rows are meant; every part that is given must hold.
 #[derive(Debug, Default, Clone)]
@@ -59,6 +62,17 @@ impl Kept {
         };
         i64::try_from(most).unwrap_or(i64::MAX)
     }
+
+    /// How many rows of each ring are too many, as far as one call clears them away.
+    fn beyond(self, rings: Vec<(String, i64)>) -> impl Iterator<Item = (String, i64)> {
+        let mut left = CLEARED_MAX;
+        let beyond = rings.into_iter().map(move |(ring, rows)| {
+            let beyond = (rows - self.of(&ring)).clamp(0, left);
+            left -= beyond;
+            (ring, beyond)
+        });
+        beyond.filter(|(_, beyond)| *beyond > 0)
+    }
 }
 
 impl Database {
@@ -75,13 +89,15 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to; nothing is written then.
     pub async fn append_entries(&self, entries: &[Entry], exported: i64) -> Result<(), Error> {
-        let appended = self.act(entries, move |tx, &entries| {
+        let appended = self.change(Turn::Free, entries, move |tx, &entries| {
             Box::pin(async move {
+                let mut id = tx.number(entries.len() as i64).await?;
                 for part in parts(entries) {
                     let rows = places(part.len());
                     let insert =
-                        format!("INSERT INTO audit (at, event, subject, detail) VALUES {rows}");
-                    tx.run(AssertSqlSafe(insert), Values::of(part)?).await?;
+                        format!("INSERT INTO audit (id, at, event, subject, detail) VALUES {rows}");
+                    tx.run(AssertSqlSafe(insert), Values::of(id, part)?).await?;
+                    id += part.len() as i64;
                 }
                 tx.run("UPDATE audit_exported SET last_id = $1", exported).await.map(drop)
             })
@@ -95,30 +111,25 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to.
     pub async fn clear_rows(&self, kept: Kept, exported: i64) -> Result<u64, Error> {
-        let rings = "SELECT ring, rows FROM audit_rings";
-        let rings: Vec<(String, i64)> = self.writer.lock().await.all(rings, ()).await?;
-        let mut left = CLEARED_MAX;
-        let beyond = rings.into_iter().map(|(ring, rows)| {
-            let beyond = (rows - kept.of(&ring)).clamp(0, left);
-            left -= beyond;
-            (ring, beyond)
-        });
-        let beyond: Vec<_> = beyond.filter(|(_, beyond)| *beyond > 0).collect();
-        if beyond.is_empty() {
+        let rings = self.working().await?.all(RINGS, ()).await?;
+        if kept.beyond(rings).next().is_none() {
             return Ok(0);
         }
         // All of it or nothing: what was cleared away is told.
-        let cleared = self.act(beyond, move |tx, beyond| {
+        let cleared = self.change(Turn::Free, kept, move |tx, &kept| {
             Box::pin(async move {
+                // Held, and looked at once more: another server may be clearing away the same.
+                tx.run("UPDATE audit_head SET last = last", ()).await?;
+                let rings = tx.all(RINGS, ()).await?;
                 let mut behind = 0;
-                for (ring, beyond) in beyond {
+                for (ring, beyond) in kept.beyond(rings) {
                     let count = "SELECT COUNT(*)
                          FROM (SELECT id FROM audit WHERE ring = $1 ORDER BY id LIMIT $2) AS oldest
                          WHERE id > $3";
-                    behind += tx.one::<u64>(count, (ring, beyond, exported)).await?;
+                    behind += tx.one::<u64>(count, (&ring, beyond, exported)).await?;
                     let clear = "DELETE FROM audit
                          WHERE id IN (SELECT id FROM audit WHERE ring = $1 ORDER BY id LIMIT $2)";
-                    tx.run(clear, (ring, beyond)).await?;
+                    tx.run(clear, (&ring, beyond)).await?;
                 }
                 Ok(behind)
             })
@@ -131,7 +142,7 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn exported_row(&self) -> Result<i64, Error> {
-        Ok(self.writer.lock().await.one("SELECT last_id FROM audit_exported", ()).await?)
+        self.working().await?.one("SELECT last_id FROM audit_exported", ()).await
     }
 
     /// The rows behind `id`, the oldest first, `count` at most.
@@ -141,7 +152,7 @@ impl Database {
     pub async fn rows_after(&self, id: i64, count: u32) -> Result<Vec<Row>, Error> {
         let statement = "SELECT id, at, event, subject, actor, detail, ring FROM audit
              WHERE id > $1 ORDER BY id LIMIT $2";
-        Ok(self.writer.lock().await.all(statement, (id, count)).await?)
+        self.working().await?.all(statement, (id, count)).await
     }
 
     /// The newest rows that `filter` lets through, `count` at most, the oldest of them first.
@@ -162,18 +173,23 @@ impl Database {
             filter.event.as_deref().map(like),
             count,
         );
-        let mut rows: Vec<Row> = self.writer.lock().await.all(statement, values).await?;
+        let mut rows: Vec<Row> = self.working().await?.all(statement, values).await?;
         rows.reverse();
         Ok(rows)
     }
 }
 
 /// What the rows of a part of a batch have, one behind the other.
-struct Values<'e>(Vec<(UnixSeconds, &'e str, Option<&'e str>, String)>);
+struct Values<'e>(Vec<(i64, UnixSeconds, &'e str, Option<&'e str>, String)>);
 
 impl<'e> Values<'e> {
-    fn of(part: &'e [Entry]) -> Result<Self, Error> {
-        Ok(Self(part.iter().map(Entry::values).collect::<Result<_, _>>()?))
+    /// Those of rows that are numbered from `first` on.
+    fn of(first: i64, part: &'e [Entry]) -> Result<Self, Error> {
+        let values = (first..).zip(part).map(|(id, entry)| {
+            let (at, event, subject, detail) = entry.values()?;
+            Ok((id, at, event, subject, detail))
+        });
+        Ok(Self(values.collect::<Result<_, Error>>()?))
     }
 }
 
@@ -209,11 +225,12 @@ fn parts(mut entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
     })
 }
 
-/// Places for so many rows of four values.
+/// Places for so many rows of five values.
 fn places(rows: usize) -> String {
     let row = |row| {
-        let first = 4 * row + 1;
-        format!("(${first}, ${}, ${}, ${})", first + 1, first + 2, first + 3)
+        let first = 5 * row + 1;
+        let places = (first..first + 5).map(|place| format!("${place}"));
+        format!("({})", places.collect::<Vec<_>>().join(", "))
     };
     (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
@@ -288,7 +305,7 @@ mod tests {
             let times = written.iter().map(|entry| entry.values().unwrap().0);
             assert!(times.eq((0..count as i64).map(UnixSeconds::new)));
         }
-        assert_eq!(places(2), "($1, $2, $3, $4), ($5, $6, $7, $8)");
+        assert_eq!(places(2), "($1, $2, $3, $4, $5), ($6, $7, $8, $9, $10)");
     }
 
     fn failed(known: Option<&str>, is_checked: bool) -> Entry {
@@ -308,7 +325,7 @@ mod tests {
         }
         let counted = sqlx::query_as("SELECT ring, rows FROM audit_rings WHERE rows > 0");
         let counted: Vec<(String, i64)> =
-            counted.fetch_all(&mut *database.writer.lock().await).await.unwrap();
+            counted.fetch_all(&mut *database.file().await.unwrap()).await.unwrap();
         assert_eq!(rings.into_iter().collect::<Vec<_>>(), counted, "the triggers count right");
         counted
     }

@@ -30,6 +30,9 @@ pub const MARK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// long as any token can be of use, for tokens whose issue took long and for clocks that disagree.
 const KEPT_HOURS: i64 = 7 * 24;
 
+/// The number of the last mark.
+const LAST_MARK: &str = "SELECT COALESCE(MAX(id), 0) FROM counter_marks";
+
 /// The same in seconds.
 pub const KEPT_SECS: i64 = KEPT_HOURS * 60 * 60;
 
@@ -38,6 +41,13 @@ const _: () =
     assert!(KEPT_SECS > TOKEN_LIFE_SECS_MAX as i64 + SESSION_GRANT_SECS_MAX + 2 * LEEWAY_SECS);
 
 impl Database {
+    /// Begins an hour.
+    pub(super) async fn begin_hour(&self) -> Result<(), Error> {
+        let last = self.working().await?.one(LAST_MARK, ()).await?;
+        self.hour.begin(last);
+        Ok(())
+    }
+
     /// Sets a mark, and clears away the counters that every token has outlived. To be called when
     /// the server has run for [`MARK_INTERVAL`] since the last time. Tokens were issued at `latest`
     /// at the latest, by clocks that may have been ahead. Gives back how many counters went.
@@ -49,8 +59,15 @@ impl Database {
         now: UnixSeconds,
         latest: UnixSeconds,
     ) -> Result<u64, Error> {
-        let cleared = self.act((now, latest), |tx, &(now, latest)| {
+        let seen = self.hour.seen();
+        let cleared = self.act((now, latest, seen), |tx, &(now, latest, seen)| {
             Box::pin(async move {
+                // Marks are an hour of somebody's running time apart: where another server has set one
+                // within this one's, it begins a new hour.
+                let last: i64 = tx.one(LAST_MARK, ()).await?;
+                if last != seen {
+                    return Ok((0, last));
+                }
                 let mark = "INSERT INTO counter_marks (id, at, sequence)
                      SELECT COALESCE(MAX(id), 0) + 1, CASE WHEN MAX(at) > $1 THEN MAX(at) ELSE $1 END,
                      (SELECT value FROM sequence) FROM counter_marks";
@@ -60,13 +77,15 @@ impl Database {
                      ORDER BY id DESC LIMIT 1";
                 let old: Option<(i64, i64)> =
                     tx.optional(old, (now - KEPT_SECS, KEPT_HOURS)).await?;
-                let Some((id, sequence)) = old else { return Ok(0) };
+                let Some((id, sequence)) = old else { return Ok((0, last + 1)) };
                 let cleared = tx.run("DELETE FROM counters WHERE counter <= $1", sequence).await?;
                 tx.run("DELETE FROM counter_marks WHERE id <= $1", id).await?;
-                Ok(cleared)
+                Ok((cleared, last + 1))
             })
         });
-        cleared.await
+        let (cleared, mark) = cleared.await?;
+        self.hour.begin(mark);
+        Ok(cleared)
     }
 }
 
@@ -78,8 +97,10 @@ pub(super) async fn raise(
 ) -> Result<(), Error> {
     for grantee in grantees {
         for loser in losers(transaction, grantee).await? {
-            let next = "UPDATE sequence SET value = value + 1 RETURNING value";
-            let next: i64 = transaction.one(next, ()).await?;
+            let next = "UPDATE sequence SET value = CASE WHEN value < $1 THEN $1 ELSE value + 1 END
+                 RETURNING value";
+            let least = transaction.sequence_min();
+            let next: i64 = transaction.one(next, least).await?;
             let counter = "INSERT INTO counters (grantee, counter) VALUES ($1, $2)
                  ON CONFLICT (grantee) DO UPDATE SET counter = excluded.counter";
             transaction.run(counter, (loser, next)).await?;

@@ -23,9 +23,11 @@ pub mod audit;
 pub mod counters;
 pub mod groups;
 mod handle;
+mod hour;
 mod machines;
 mod members;
 pub mod policy;
+mod postgres;
 mod reader;
 pub mod refresh_tokens;
 pub mod robots;
@@ -33,12 +35,16 @@ mod row;
 pub mod rules;
 #[cfg(test)]
 mod samples;
+pub mod sealed_key;
 pub mod sign_in_addresses;
+pub mod signing_keys;
 pub mod snapshot;
 mod sqlite;
 pub mod tokens;
 mod transaction;
 pub mod trusts;
+pub mod user_hashes;
+pub mod user_table;
 pub mod users;
 
 use std::path::PathBuf;
@@ -65,6 +71,17 @@ pub enum Error {
     /// A statement failed, or a row holds something that no version of Berth writes.
     #[error(transparent)]
     Statement(#[from] statement::Error),
+    /// The tables at the server are another database's now.
+    #[error("the database at database.url was replaced by another: restart the server")]
+    Exchanged,
+    /// A look at the database that others waited for failed.
+    #[error("the database could not be looked at a moment ago")]
+    Unseen,
+    /// What was asked for is done with a file of SQLite alone.
+    #[error(
+        "this is done with a database in a file alone: with [database], by PostgreSQL's own means"
+    )]
+    OfFile,
     /// SQLite finds the file damaged.
     #[error("the database is damaged: {0}")]
     Damaged(String),

@@ -4,7 +4,8 @@
 //! whenever another connection has committed, so one look before each use (some 50 µs) is enough
 //! to see every change with the next request. Requests that wait for a look share the next one that
 //! begins, since it sees all that was there when they came. The pragma does not notice the
-//! connection's own commits, so the connection that looks never writes. Most commits are rows of
+//! connection's own commits, so the connection that looks never writes. A server is asked for the policy's
+//! number itself, which is one round trip. Most commits are rows of
 //! the audit: triggers count those that touch what the policy is read from, and only then is it
 //! read again.
 
@@ -24,18 +25,14 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 use super::{
     Error,
     policy::Policy,
+    postgres::{self, Server},
     sqlite::{FileIdentity, connect, data_version, identity},
 };
 use crate::random;
 
-/// The connection that reads.
+/// What reads.
 #[derive(Debug)]
 pub(super) struct Reader {
-    path: PathBuf,
-    file: FileIdentity,
-    /// What tables of revocations say that they are of: this database, as it is opened here. A file may be
-    /// put back by hand, but not while it is open, so that within one opening no number comes twice.
-    opening: String,
     reading: Mutex<Reading>,
     /// How many looks at the database have begun.
     looks: AtomicU64,
@@ -46,51 +43,89 @@ pub(super) struct Reader {
 /// The policy, and what it was read at.
 #[derive(Debug)]
 struct Reading {
-    connection: SqliteConnection,
-    /// What the connection saw of commits by others, of whatever.
-    data_version: i64,
+    eye: Eye,
     /// What the policy was read at.
-    policy_version: i64,
+    policy_version: Version,
     policy: Arc<Policy>,
     /// The look that came to its end last, by its place among those that began.
     looked: u64,
+    /// The last that failed.
+    failed: u64,
+}
+
+/// The numbers that triggers raise: of the policy, and of the keys where the database has them.
+type Version = (i64, i64);
+
+/// What looks whether the policy is another one, and reads it.
+#[derive(Debug)]
+enum Eye {
+    File(FileEye),
+    Server(postgres::Eye),
+}
+
+/// The same of a file.
+#[derive(Debug)]
+struct FileEye {
+    path: PathBuf,
+    file: FileIdentity,
+    /// What tables of revocations say that they are of: this database, as it is opened here. A file may be
+    /// put back by hand, but not while it is open, so that within one opening no number comes twice.
+    opening: String,
+    connection: SqliteConnection,
+    /// What the connection saw of commits by others, of whatever, and which policy there was then.
+    seen: Option<(i64, i64)>,
 }
 
 impl Reader {
     /// Reads the database at `path`, which is the `file` that was opened and is up to date.
-    pub(super) async fn open(path: &Path, file: FileIdentity) -> Result<Self, Error> {
-        let mut connection = connect(path).await?;
-        let data_version = data_version(&mut connection).await?;
-        let policy_version = policy_version(&mut connection).await?;
+    pub(super) async fn of_file(path: &Path, file: FileIdentity) -> Result<Self, Error> {
         let opening = HEXLOWER.encode(&random::bytes::<16>().map_err(|_| Error::Randomness)?);
-        let policy = Arc::new(read(&mut connection, &opening).await?);
-        let reading = Reading { connection, data_version, policy_version, policy, looked: 0 };
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            opening,
-            reading: Mutex::new(reading),
-            looks: AtomicU64::new(0),
-            reads: AtomicU64::new(0),
-        })
+        let connection = connect(path).await?;
+        let eye = FileEye { path: path.to_owned(), file, opening, connection, seen: None };
+        Self::with(Eye::File(eye)).await
     }
 
-    /// The connection, once nobody else reads.
-    pub(super) async fn lock(&self) -> MappedMutexGuard<'_, SqliteConnection> {
-        MutexGuard::map(self.reading.lock().await, |reading| &mut reading.connection)
+    /// Reads the database at a server, whose tables are up to date.
+    pub(super) async fn of_server(server: Arc<Server>) -> Result<Self, Error> {
+        Self::with(Eye::Server(postgres::Eye::open(server).await?)).await
+    }
+
+    async fn with(mut eye: Eye) -> Result<Self, Error> {
+        let policy_version = eye.version().await?;
+        let policy = Arc::new(eye.read().await?);
+        let reading = Mutex::new(Reading { eye, policy_version, policy, looked: 0, failed: 0 });
+        Ok(Self { reading, looks: AtomicU64::new(0), reads: AtomicU64::new(0) })
+    }
+
+    /// The connection to the file, once nobody else reads.
+    pub(super) async fn lock(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>, Error> {
+        MutexGuard::try_map(self.reading.lock().await, |reading| match &mut reading.eye {
+            Eye::File(eye) => Some(&mut eye.connection),
+            Eye::Server(_) => None,
+        })
+        .map_err(|_| Error::OfFile)
+    }
+
+    /// Another connection to the file.
+    pub(super) async fn connect_again(&self) -> Result<SqliteConnection, Error> {
+        let path = match &self.reading.lock().await.eye {
+            Eye::File(eye) => eye.path.clone(),
+            Eye::Server(_) => return Err(Error::OfFile),
+        };
+        connect(&path).await
     }
 
     /// Closes the connection.
     pub(super) async fn close(self) -> Result<(), Error> {
-        Ok(self.reading.into_inner().connection.close().await?)
+        match self.reading.into_inner().eye {
+            Eye::File(eye) => Ok(eye.connection.close().await?),
+            Eye::Server(_) => Ok(()),
+        }
     }
 
-    /// The policy as it stands in the database now; an error where that is no longer the file that was
+    /// The policy as it stands in the database now; an error where that is no longer the one that was
     /// opened, since changes to the new one would never be seen.
     pub(super) async fn policy(&self) -> Result<Arc<Policy>, Error> {
-        if identity(&self.path).ok() != Some(self.file) {
-            return Err(Error::Replaced(self.path.clone()));
-        }
         let begun = self.looks.load(Ordering::SeqCst);
         let mut reading = self.reading.lock().await;
         if reading.looked > begun {
@@ -98,20 +133,32 @@ impl Reader {
             // was changed before the call, it has seen.
             return Ok(Arc::clone(&reading.policy));
         }
-        let look = self.looks.fetch_add(1, Ordering::SeqCst) + 1;
-        // Both are taken before the rules are read: a commit in between is seen again next time.
-        let data_version = data_version(&mut reading.connection).await?;
-        if data_version != reading.data_version {
-            let policy_version = policy_version(&mut reading.connection).await?;
-            if policy_version != reading.policy_version {
-                reading.policy = Arc::new(read(&mut reading.connection, &self.opening).await?);
-                reading.policy_version = policy_version;
-                self.reads.fetch_add(1, Ordering::Relaxed);
-            }
-            reading.data_version = data_version;
+        if reading.failed > begun {
+            // One that began after this call has failed: nobody waits for another.
+            return Err(Error::Unseen);
         }
-        reading.looked = look;
-        Ok(Arc::clone(&reading.policy))
+        let look = self.looks.fetch_add(1, Ordering::SeqCst) + 1;
+        match self.look(&mut reading).await {
+            Ok(()) => {
+                reading.looked = look;
+                Ok(Arc::clone(&reading.policy))
+            }
+            Err(error) => {
+                reading.failed = look;
+                Err(error)
+            }
+        }
+    }
+
+    async fn look(&self, reading: &mut Reading) -> Result<(), Error> {
+        // Taken before the rules are read: a commit in between is seen again next time.
+        let policy_version = reading.eye.version().await?;
+        if policy_version != reading.policy_version {
+            reading.policy = Arc::new(reading.eye.read().await?);
+            reading.policy_version = policy_version;
+            self.reads.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// How many looks at the database there were, and how many found that it had changed.
@@ -120,15 +167,45 @@ impl Reader {
     }
 }
 
-/// The policy, with the name of what it was read from.
-async fn read(connection: &mut SqliteConnection, opening: &str) -> Result<Policy, Error> {
-    let mut policy = Policy::read(connection).await?;
-    opening.clone_into(&mut policy.revocations.identity);
-    Ok(policy)
+impl Eye {
+    /// Which policy it is now.
+    async fn version(&mut self) -> Result<Version, Error> {
+        match self {
+            Self::File(eye) => eye.version().await.map(|version| (version, 0)),
+            Self::Server(eye) => eye.version().await,
+        }
+    }
+
+    async fn read(&mut self) -> Result<Policy, Error> {
+        match self {
+            Self::File(eye) => eye.read().await,
+            Self::Server(eye) => eye.read().await,
+        }
+    }
 }
 
-async fn policy_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
-    Ok(connection.one("SELECT value FROM policy_version", ()).await?)
+impl FileEye {
+    async fn version(&mut self) -> Result<i64, Error> {
+        if identity(&self.path).ok() != Some(self.file) {
+            return Err(Error::Replaced(self.path.clone()));
+        }
+        let now = data_version(&mut self.connection).await?;
+        if let Some((seen, policy_version)) = self.seen
+            && seen == now
+        {
+            return Ok(policy_version);
+        }
+        let policy_version = "SELECT value FROM policy_version";
+        let policy_version = self.connection.one(policy_version, ()).await?;
+        self.seen = Some((now, policy_version));
+        Ok(policy_version)
+    }
+
+    async fn read(&mut self) -> Result<Policy, Error> {
+        let mut policy = Policy::read(&mut self.connection).await?;
+        policy.revocations.identity.clone_from(&self.opening);
+        Ok(policy)
+    }
 }
 
 #[cfg(test)]
@@ -224,7 +301,7 @@ mod tests {
             ("DELETE FROM refresh_tokens", false),
             ("INSERT INTO sign_in_addresses VALUES ('a', '192.0.2.1', 0)", false),
         ] {
-            sqlx::query(statement).execute(&mut *authctl.writer.lock().await).await.unwrap();
+            sqlx::query(statement).execute(&mut *authctl.file().await.unwrap()).await.unwrap();
             let after = server.policy().await.unwrap();
             assert_eq!(!Arc::ptr_eq(&before, &after), is_act, "{statement}");
             before = after;

@@ -18,7 +18,7 @@ use super::{
     counters::raise,
     members::{losers, own},
     row::Member,
-    transaction::Transaction,
+    transaction::{Transaction, Turn},
 };
 use crate::audit::Act;
 
@@ -74,7 +74,7 @@ impl Database {
         now: UnixSeconds,
         idle_since: UnixSeconds,
     ) -> Result<Option<i64>, Error> {
-        let kept = self.act(new, move |tx, &new| {
+        let kept = self.change(Turn::Beside, new, move |tx, &new| {
             Box::pin(async move {
                 if counter(tx, &new.subject).await? > new.sequence {
                     return Ok(None);
@@ -105,7 +105,7 @@ impl Database {
         let statement =
             "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
              WHERE hash = $1";
-        Ok(self.reader.lock().await.optional(statement, hash).await?)
+        self.asking().await?.optional(statement, hash).await
     }
 
     /// Notes that a refresh token was used.
@@ -129,7 +129,7 @@ impl Database {
             let statement =
                 "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
                  WHERE subject = $1 ORDER BY id";
-            return Ok(self.reader.lock().await.all(statement, subject.claim()).await?);
+            return self.asking().await?.all(statement, subject.claim()).await;
         }
         let mut all: Vec<RefreshTokenRow> = Vec::new();
         loop {
@@ -137,8 +137,7 @@ impl Database {
                 "SELECT id, subject, credential, client, created, last_used FROM refresh_tokens
                  WHERE id > $1 ORDER BY id LIMIT $2";
             let values = (all.last().map_or(0, |row| row.id), PAGE);
-            let rows: Vec<RefreshTokenRow> =
-                self.reader.lock().await.all(statement, values).await?;
+            let rows: Vec<RefreshTokenRow> = self.asking().await?.all(statement, values).await?;
             if rows.is_empty() {
                 return Ok(all);
             }

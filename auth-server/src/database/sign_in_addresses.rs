@@ -6,7 +6,10 @@ use std::net::IpAddr;
 
 use berth_shared::{clock::UnixSeconds, database::Statements, subject::UserName};
 
-use super::{Database, Error, transaction::Transaction};
+use super::{
+    Database, Error,
+    transaction::{Transaction, Turn},
+};
 
 /// How long it is kept that a user signed in from an address.
 pub const KEPT_SECS: i64 = 30 * 24 * 60 * 60;
@@ -39,7 +42,7 @@ impl Database {
              ORDER BY seen DESC LIMIT $2";
         let values = (now - KEPT_SECS, ENTRIES_MAX);
         let rows: Vec<(UserName, IpAddr, UnixSeconds)> =
-            self.reader.lock().await.all(statement, values).await?;
+            self.asking().await?.all(statement, values).await?;
         let read = |(user, address, seen)| SignInAddress { user, address, seen };
         Ok(rows.into_iter().map(read).collect())
     }
@@ -50,7 +53,7 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to.
     pub async fn note_sign_in_address(&self, seen: &SignInAddress) -> Result<(), Error> {
-        let noted = self.act(seen, |tx, &SignInAddress { user, address, seen }| {
+        let noted = self.change(Turn::Free, seen, |tx, &SignInAddress { user, address, seen }| {
             Box::pin(async move {
                 let insert = "INSERT INTO sign_in_addresses (name, address, seen)
                      SELECT name, $2, $3 FROM htpasswd_seen WHERE name = $1
@@ -136,7 +139,7 @@ mod tests {
              SELECT 'user' || n, '192.0.2.1', n FROM count",
         )
         .bind(ENTRIES_MAX + 9)
-        .execute(&mut *database.writer.lock().await)
+        .execute(&mut *database.file().await.unwrap())
         .await
         .unwrap();
         database.note_sign_in_address(&pair("a", "192.0.2.1", moment(1_000_000))).await.unwrap();
@@ -147,7 +150,7 @@ mod tests {
             (ENTRIES_MAX as usize, moment(1_000_000), Some(moment(11)))
         );
         let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sign_in_addresses")
-            .fetch_one(&mut *database.writer.lock().await)
+            .fetch_one(&mut *database.file().await.unwrap())
             .await
             .unwrap();
         assert_eq!(left, i64::from(ENTRIES_MAX));

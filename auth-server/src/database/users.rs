@@ -33,7 +33,7 @@ impl Database {
         user: &UserName,
         save: impl FnOnce() -> Result<(), E>,
     ) -> Result<u64, E> {
-        let mut writer = self.writer.lock().await;
+        let mut writer = self.file().await?;
         let mut transaction = Transaction::begin(&mut writer, &self.author).await?;
         save()?;
         compare(&mut transaction, users, Some(user)).await?;
@@ -55,7 +55,7 @@ impl Database {
         act: &Act<'_>,
         save: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut writer = self.writer.lock().await;
+        let mut writer = self.file().await?;
         let mut transaction = Transaction::begin(&mut writer, &self.author).await?;
         save()?;
         compare(&mut transaction, users, Some(user)).await?;

@@ -29,6 +29,7 @@ use berth_shared::{
         health::{Audience, HEALTHZ_PATH, READYZ_PATH},
         metrics::Names,
     },
+    telemetry::chain,
 };
 use data_encoding::HEXLOWER;
 use ring::digest;
@@ -134,9 +135,11 @@ async fn enter(request: Request, next: Next) -> Response {
 async fn keys(
     axum::extract::State(door): axum::extract::State<Door>,
     headers: HeaderMap,
-) -> Response {
+) -> Result<Response, Error> {
     let cache = format!("public, max-age={KEYS_AGE_SECS_MAX}");
-    tagged(&headers, "application/jwk-set+json", &cache, door.server.keys().jwks())
+    let keys = door.server.fresh_keys().await;
+    let keys = keys.map_err(|error| Error::because(Refusal::Unavailable, chain(&error)))?;
+    Ok(tagged(&headers, "application/jwk-set+json", &cache, keys.jwks()))
 }
 
 /// A body as JSON.

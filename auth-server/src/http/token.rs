@@ -134,6 +134,7 @@ fn refused(error: IssueError) -> Error {
     let (known, why) = match error {
         IssueError::Refused { known, why } => (known, why),
         IssueError::Database(error) => return Error::because(R::Unavailable, chain(&error)),
+        IssueError::KeysAway(cause) => return Error::because(R::Unavailable, cause),
         IssueError::Broken(cause) => return Error::because(R::Internal, cause),
     };
     let mut refused = match why {

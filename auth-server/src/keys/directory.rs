@@ -21,11 +21,11 @@ use berth_shared::{
 use zeroize::Zeroizing;
 
 use super::{
-    KeyError, KeyInfo, KeyState, SigningKey, SigningKeys,
+    KeyError, SigningKey, SigningKeys, Unfit,
     file::KeyFile,
-    pair::{Pair, generate},
-    samples,
-    settings::{KeyAlgorithm, KeyIds, Settings},
+    pair::{generate, pem},
+    rules,
+    settings::{KeyIds, Settings},
     states::{Entry, States},
 };
 use crate::files::{self, FileError};
@@ -60,12 +60,13 @@ impl SigningKeys {
         let there = key_files(directory)?;
         let taken_over = || States::taken_over(there.clone(), settings.algorithm, now);
         let mut states = old.clone().unwrap_or_else(taken_over);
-        states.forget(&there, now);
+        states.keep_there(&there);
+        states.forget(now);
         // What is there is looked at before anything is made: a key that must not sign is named.
         for key in &states.keys {
             load(directory, key, settings.ids)?;
         }
-        complete(directory, &mut states, settings, now)?;
+        rules::complete(&mut states, settings, now, || make(settings, now))?;
         if old.as_ref() != Some(&states) {
             write(directory, &states)?;
         }
@@ -93,44 +94,12 @@ impl SigningKeys {
     }
 }
 
-/// Makes the keys that are missing, and lets a changed algorithm take effect when it can.
-fn complete(
-    directory: &Path,
-    states: &mut States,
-    settings: &Settings,
-    now: UnixSeconds,
-) -> Result<(), KeyError> {
-    let algorithm = settings.algorithm;
-    let is_missing = states.of(KeyState::Active).is_none();
-    if is_missing && states.of(KeyState::Next).is_none() {
-        states.add_next(make(directory, algorithm, now)?, now);
-    }
-    if is_missing {
-        states.rotate(now);
-    }
-    states.note_token_life(settings.token_life_secs);
-    states.drop_next_unless(algorithm);
-    if states.is_change_due(algorithm, now) {
-        states.rotate(now);
-        states.note_token_life(settings.token_life_secs);
-    }
-    if states.of(KeyState::Next).is_none() {
-        states.add_next(make(directory, algorithm, now)?, now);
-    }
-    Ok(())
-}
-
 /// Makes a key on disk that no state names yet.
-pub(super) fn make(
-    directory: &Path,
-    algorithm: KeyAlgorithm,
-    now: UnixSeconds,
-) -> Result<KeyFile, KeyError> {
-    let named = |number| KeyFile { algorithm, made: now, number };
-    let is_free = |file: &KeyFile| !directory.join(file.to_string()).exists();
-    let file = (0..).map(named).find(is_free).ok_or(KeyError::Making)?;
-    let pem = generate(algorithm)?;
-    files::replace(&directory.join(file.to_string()), pem.as_bytes(), files::PRIVATE)?;
+pub(super) fn make(settings: &Settings, now: UnixSeconds) -> Result<KeyFile, KeyError> {
+    let path = |file: &KeyFile| settings.directory.join(file.to_string());
+    let file = rules::free_name(settings, now, |file| !path(file).exists())?;
+    let pem = pem(&generate(settings.algorithm)?);
+    files::replace(&path(&file), pem.as_bytes(), files::PRIVATE)?;
     Ok(file)
 }
 
@@ -163,11 +132,11 @@ pub(super) fn states_in(directory: &Path) -> Result<Option<States>, KeyError> {
 
 fn load_all(directory: &Path, states: States, ids: KeyIds) -> Result<SigningKeys, KeyError> {
     let keys = states.keys.iter().map(|key| load(directory, key, ids));
-    SigningKeys::new(keys.collect::<Result<_, _>>()?, states, directory)
+    let keys = keys.collect::<Result<_, _>>()?;
+    SigningKeys::new(keys, states).ok_or_else(|| KeyError::NoKey(directory.display().to_string()))
 }
 
 fn load(directory: &Path, entry: &Entry, ids: KeyIds) -> Result<SigningKey, KeyError> {
-    let algorithm = entry.file.algorithm;
     let path: PathBuf = directory.join(entry.file.to_string());
     let shown = path.display().to_string();
     let meta = fs::metadata(&path).map_err(|source| FileError::new("reading", &path, source))?;
@@ -179,21 +148,11 @@ fn load(directory: &Path, entry: &Entry, ids: KeyIds) -> Result<SigningKey, KeyE
     let (_, pem) =
         x509_parser::pem::parse_x509_pem(&text).map_err(|_| KeyError::Unusable(shown.clone()))?;
     let der = Zeroizing::new(pem.contents);
-    let pair =
-        Pair::from_pkcs8(algorithm, &der).ok_or_else(|| KeyError::Unusable(shown.clone()))?;
-    if let Some(source_of) = samples::published_in(&pair.thumbprint()) {
-        return Err(KeyError::Published { path: shown, source_of });
-    }
-    let info = KeyInfo {
-        id: pair.id(ids),
-        algorithm,
-        state: entry.state,
-        made: entry.file.made,
-        since: entry.since,
-        signs_from: (entry.state == KeyState::Next).then(|| entry.signs_from()),
-        until: entry.until,
-    };
-    Ok(SigningKey { pair, file: path, info })
+    let key = SigningKey::of(entry, &der, ids).map_err(|unfit| match unfit {
+        Unfit::NoKey => KeyError::Unusable(shown),
+        Unfit::Published(source_of) => KeyError::Published { path: shown, source_of },
+    })?;
+    Ok(SigningKey { file: Some(path), ..key })
 }
 
 /// The keys in the directory. Anything else, such as a temporary file left by a crash, is not one.

@@ -19,7 +19,7 @@ pub(super) struct KeyFile {
 
 /// It is no name of a key's file.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} does not name the file of a key")]
+#[error("{0:?} names no key")]
 pub(super) struct NoKeyFile(String);
 
 impl fmt::Display for KeyFile {
@@ -50,6 +50,18 @@ impl FromStr for KeyFile {
     }
 }
 
+impl KeyFile {
+    /// What the key is called where it is no file.
+    pub(super) fn name(&self) -> String {
+        self.to_string().trim_end_matches(".pem").to_owned()
+    }
+
+    /// Reads [`name`](Self::name).
+    pub(super) fn named(name: &str) -> Result<Self, NoKeyFile> {
+        format!("{name}.pem").parse().map_err(|_| NoKeyFile(name.to_owned()))
+    }
+}
+
 through_text!(KeyFile: NoKeyFile);
 
 #[cfg(test)]
@@ -59,7 +71,9 @@ mod tests {
     #[test]
     fn names_are_read_as_they_are_written_and_no_others() {
         for name in ["es256-1790000000.pem", "eddsa-5.pem", "es256-5-1.pem"] {
-            assert_eq!(name.parse::<KeyFile>().unwrap().to_string(), name);
+            let file: KeyFile = name.parse().unwrap();
+            assert_eq!(file.to_string(), name);
+            assert_eq!(KeyFile::named(&file.name()).unwrap(), file);
         }
         for name in [
             "es256.pem",

@@ -1,18 +1,28 @@
-//! The signing keys: made at the first start, kept in one directory, published as a JWKS.
+//! The signing keys: made at the first start, kept in one place, published as a JWKS.
 //!
 //! Signing is done here, with ring directly, and nowhere else: what both servers share can only
-//! verify. Each file is one private key (PKCS#8 PEM); `states.json` beside them says which of them
-//! signs (`active`), which will (`next`), and which did (`retired`). All of these are published. A
-//! key's id is its RFC 7638 thumbprint, or that of libtrust for old registries.
+//! verify. Which key signs (`active`), which will (`next`) and which did (`retired`) are `states`, and
+//! `rules` says what becomes of them. All of these are published. A key's id is its RFC 7638 thumbprint, or
+//! that of libtrust for old registries.
+//!
+//! They are kept in a `directory`, where each file is one private key (PKCS#8 PEM) and `states.json` beside
+//! them has the states; or in the database that servers share, where each is a row, sealed by what `seal`
+//! reads from a file: [`rows`]. Who works on either has a [`KeyStore`].
 
+mod certificates;
+mod current;
 mod directory;
 mod file;
 mod live;
 mod pair;
 mod rotate;
+pub mod rows;
+mod rules;
 mod samples;
+mod seal;
 mod settings;
 mod states;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -29,15 +39,19 @@ use berth_shared::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::files::FileError;
+use crate::{database, files::FileError};
 use pair::Pair;
-use states::States;
+use states::{Entry, States};
 
+pub use current::CurrentKeys;
 pub use directory::hold;
 pub use live::LiveKeys;
-pub use rotate::{How, Rotated, rotate};
+pub use rotate::{Rotated, rotate};
+pub use rules::How;
+pub use seal::{SealError, Sealer};
 pub use settings::{KeyAlgorithm, KeyIds, Settings};
 pub use states::KeyState;
+pub use store::{KeyStore, Resealed};
 
 /// How long whoever has fetched `/keys` may use the answer without asking again. Berth's registry
 /// asks every two seconds all the same.
@@ -85,6 +99,26 @@ pub enum KeyError {
         /// What is wrong.
         reason: String,
     },
+    /// A key in the database is not one that signs.
+    #[error(
+        "the signing key {name} in the database {reason}; where that cannot be put right, authctl key \
+         rotate --compromised makes new keys, and every token is void"
+    )]
+    Row {
+        /// Which key.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What seals the keys cannot be used.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] database::Error),
+    /// There is nothing to seal.
+    #[error("the signing keys are files in {}, which nothing seals", .0.display())]
+    NotSealed(PathBuf),
     /// There is no key that signs.
     #[error("there is no signing key in {0}: start auth-server, which makes one")]
     NoKey(String),
@@ -112,8 +146,17 @@ pub struct SigningKeys {
 
 struct SigningKey {
     pair: Pair,
-    file: PathBuf,
+    /// Where it lies, if it is a file.
+    file: Option<PathBuf>,
     info: KeyInfo,
+}
+
+/// Why a key does not sign.
+enum Unfit {
+    /// It is none of its algorithm.
+    NoKey,
+    /// Everybody can look it up there.
+    Published(&'static str),
 }
 
 /// What there is to know about a key, but for the key.
@@ -140,23 +183,28 @@ pub struct KeyInfo {
 }
 
 impl SigningKeys {
-    fn new(mut keys: Vec<SigningKey>, states: States, directory: &Path) -> Result<Self, KeyError> {
+    /// `None` when none of them signs.
+    fn new(mut keys: Vec<SigningKey>, states: States) -> Option<Self> {
         keys.sort_by_key(|key| (key.info.state, Reverse(key.info.since), key.info.id.clone()));
-        if keys.first().is_none_or(|key| key.info.state != KeyState::Active) {
-            return Err(KeyError::NoKey(directory.display().to_string()));
+        if keys.first()?.info.state != KeyState::Active {
+            return None;
         }
         let jwks = json!({ "keys": keys.iter().map(SigningKey::jwk).collect::<Vec<_>>() });
-        Ok(Self { jwks: jwks.to_string(), states, keys })
+        Some(Self { jwks: jwks.to_string(), states, keys })
     }
 
-    /// Where each key lies and when it was made, the one that signs first.
+    /// Where each key lies that is a file and when it was made, the one that signs first.
     pub fn files(&self) -> impl Iterator<Item = (&Path, UnixSeconds)> {
-        self.keys.iter().map(|key| (key.file.as_path(), key.info.made))
+        self.keys.iter().filter_map(|key| Some((key.file.as_deref()?, key.info.made)))
     }
 
     /// What is known of each key: the one that signs, the next, and the retired ones.
     pub fn list(&self) -> impl Iterator<Item = &KeyInfo> {
         self.keys.iter().map(|key| &key.info)
+    }
+
+    fn infos(&self) -> Vec<KeyInfo> {
+        self.list().cloned().collect()
     }
 
     /// What is known of the key in this state; of the first, if several are.
@@ -198,6 +246,25 @@ impl SigningKeys {
 }
 
 impl SigningKey {
+    /// Reads PKCS#8.
+    fn of(entry: &Entry, der: &[u8], ids: KeyIds) -> Result<Self, Unfit> {
+        let algorithm = entry.file.algorithm;
+        let pair = Pair::from_pkcs8(algorithm, der).ok_or(Unfit::NoKey)?;
+        if let Some(source_of) = samples::published_in(&pair.thumbprint()) {
+            return Err(Unfit::Published(source_of));
+        }
+        let info = KeyInfo {
+            id: pair.id(ids),
+            algorithm,
+            state: entry.state,
+            made: entry.file.made,
+            since: entry.since,
+            signs_from: (entry.state == KeyState::Next).then(|| entry.signs_from()),
+            until: entry.until,
+        };
+        Ok(Self { pair, file: None, info })
+    }
+
     fn jwk(&self) -> Value {
         let mut jwk = self.pair.public_parameters();
         jwk["alg"] = json!(self.info.algorithm);

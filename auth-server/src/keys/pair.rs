@@ -89,8 +89,8 @@ impl Pair {
     }
 }
 
-/// A new private key, as PKCS#8 in PEM.
-pub(super) fn generate(algorithm: KeyAlgorithm) -> Result<Zeroizing<String>, KeyError> {
+/// A new private key, as PKCS#8.
+pub(super) fn generate(algorithm: KeyAlgorithm) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let random = SystemRandom::new();
     let der = match algorithm {
         KeyAlgorithm::Es256 => {
@@ -98,8 +98,7 @@ pub(super) fn generate(algorithm: KeyAlgorithm) -> Result<Zeroizing<String>, Key
         }
         KeyAlgorithm::EdDsa => Ed25519KeyPair::generate_pkcs8(&random),
     };
-    let der = der.map(|der| Zeroizing::new(der.as_ref().to_vec()));
-    der.map(|der| pem(&der)).map_err(|_| KeyError::Making)
+    der.map(|der| Zeroizing::new(der.as_ref().to_vec())).map_err(|_| KeyError::Making)
 }
 
 /// RFC 7638: SHA-256 over the required members, in lexicographic order and without white space.

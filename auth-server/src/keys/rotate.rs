@@ -1,26 +1,16 @@
 //! Rotating: the next key signs, the one that signed retires, and a new next one is made. Or, where
 //! keys may have leaked, all of them go at once.
 
-use berth_shared::clock::{Clock, UnixSeconds};
+use berth_shared::clock::Clock;
 use serde::Serialize;
 
 use super::{
     KeyError, KeyInfo, KeyState, SigningKeys,
     directory::{hold, make, remove_unnamed, write},
+    rules::{self, How},
     settings::Settings,
 };
-
-/// How a rotation treats the keys that are there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
-    /// Once every registry knows the next key.
-    InOrder,
-    /// Whether or not every registry knows the next key.
-    Now,
-    /// As [`Now`](Self::Now), and none of the keys that are there is used or published any more:
-    /// who read one has probably read them all, the next one included.
-    Compromised,
-}
+use crate::audit::Act;
 
 /// What a rotation did, or would do.
 #[derive(Debug, Clone, Serialize)]
@@ -35,8 +25,36 @@ pub struct Rotated {
     pub dropped: Vec<KeyInfo>,
 }
 
-/// Rotates the keys of `settings`; with `is_dry` it only says what it would do. The running server
-/// takes them into use by itself.
+impl Rotated {
+    /// What becomes of the keys that are there.
+    pub(super) fn planned(before: &[KeyInfo], how: How) -> Self {
+        let stay = how != How::Compromised;
+        let of = |state| before.iter().find(|key| key.state == state && stay).cloned();
+        let dropped = before.iter().filter(|_| !stay).cloned().collect();
+        Self { active: of(KeyState::Next), next: None, retired: of(KeyState::Active), dropped }
+    }
+
+    /// What became of them.
+    pub(super) fn done(before: &[KeyInfo], how: How, after: &SigningKeys) -> Self {
+        let Self { retired, dropped, .. } = Self::planned(before, how);
+        let retired = retired.and_then(|key| after.list().find(|it| it.id == key.id).cloned());
+        let [active, next] =
+            [KeyState::Active, KeyState::Next].map(|state| after.of(state).cloned());
+        Self { active, next, retired, dropped }
+    }
+
+    /// What the audit is told of it, in this order.
+    #[must_use]
+    pub fn acts(&self) -> Vec<Act<'_>> {
+        let dropped = self.dropped.iter().map(|key| Act::KeyCompromised(&key.id));
+        let active = self.active.iter().map(|key| Act::KeyRotate(&key.id));
+        let retired = self.retired.iter().map(|key| Act::KeyRetire(&key.id));
+        dropped.chain(active).chain(retired).collect()
+    }
+}
+
+/// Rotates the keys in the directory of `settings`; with `is_dry` it only says what it would do. The
+/// running server takes them into use by itself.
 ///
 /// # Errors
 /// [`KeyError::TooYoung`] when it is too early for [`How::InOrder`]; else when the keys cannot be
@@ -50,8 +68,8 @@ pub fn rotate(
     let now = clock.now();
     if is_dry {
         let keys = SigningKeys::read(settings, clock)?;
-        check_age(&keys, how, now)?;
-        return Ok(plan(&keys, how));
+        rules::check_age(keys.of(KeyState::Next), how, now)?;
+        return Ok(Rotated::planned(&keys.infos(), how));
     }
     // What is missing or due comes first, so that there is a next key to rotate to.
     SigningKeys::open(settings, clock)?;
@@ -59,39 +77,12 @@ pub fn rotate(
     let _lock = hold(settings)?;
     let before = SigningKeys::read(settings, clock)?;
     // Looked at under the lock: of two rotations at once the second comes too early.
-    check_age(&before, how, now)?;
+    rules::check_age(before.of(KeyState::Next), how, now)?;
     let mut states = before.states.clone();
-    if how == How::Compromised {
-        states.keys.clear();
-        states.add_next(make(directory, settings.algorithm, now)?, now);
-    }
-    states.rotate(now);
-    states.note_token_life(settings.token_life_secs);
-    states.add_next(make(directory, settings.algorithm, now)?, now);
+    rules::rotate(&mut states, how, settings, now, || make(settings, now))?;
     // From here on the new keys are in use; what is done before can be done again.
     write(directory, &states)?;
     remove_unnamed(directory, &states)?;
     let after = SigningKeys::read(settings, clock)?;
-    let Rotated { retired, dropped, .. } = plan(&before, how);
-    let retired = retired.and_then(|key| after.list().find(|it| it.id == key.id).cloned());
-    let [active, next] = [KeyState::Active, KeyState::Next].map(|state| after.of(state).cloned());
-    Ok(Rotated { active, next, retired, dropped })
-}
-
-/// Refuses while somebody may not know the next key yet.
-fn check_age(keys: &SigningKeys, how: How, now: UnixSeconds) -> Result<(), KeyError> {
-    if how != How::InOrder {
-        return Ok(());
-    }
-    let next = keys.of(KeyState::Next);
-    // A directory that an older Berth left has none; the server makes it when it starts.
-    let signs_from = next.and_then(|key| key.signs_from).unwrap_or(now + super::NEXT_AGE_SECS_MIN);
-    if signs_from > now { Err(KeyError::TooYoung(signs_from)) } else { Ok(()) }
-}
-
-fn plan(keys: &SigningKeys, how: How) -> Rotated {
-    let stay = how != How::Compromised;
-    let of = |state| keys.of(state).filter(|_| stay).cloned();
-    let dropped = keys.list().filter(|_| !stay).cloned().collect();
-    Rotated { active: of(KeyState::Next), next: None, retired: of(KeyState::Active), dropped }
+    Ok(Rotated::done(&before.infos(), how, &after))
 }

@@ -28,7 +28,7 @@ pub(super) fn published_in(thumbprint: &str) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
 
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -113,7 +113,7 @@ mod tests {
     }
 
     /// PKCS#8 with the public half inside (RFC 5915, RFC 8410).
-    fn pkcs8() -> Vec<(KeyAlgorithm, Vec<u8>)> {
+    pub(in crate::keys) fn pkcs8() -> Vec<(KeyAlgorithm, Vec<u8>)> {
         let es256 = ES256.map(|(d, x, y)| {
             let head = b"\x30\x81\x87\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\
                 \x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x04\x6d\x30\x6b\x02\x01\x01\x04\x20";
@@ -140,7 +140,8 @@ mod tests {
             let name = if algorithm == KeyAlgorithm::Es256 { "es256-5.pem" } else { "eddsa-5.pem" };
             let file = directory.join(name);
             let ids = KeyIds::default();
-            let settings = Settings { directory, algorithm, ids, token_life_secs: 900 };
+            let settings =
+                Settings { directory, sealed_with: None, algorithm, ids, token_life_secs: 900 };
             fs::write(&file, pem(&der).as_bytes()).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
             let error =

@@ -5,17 +5,33 @@ use std::path::PathBuf;
 use berth_shared::text::words;
 use serde::{Deserialize, Serialize};
 
+use super::{KeyError, Sealer};
+
 /// Where the keys lie, what they are, and how long what they sign holds.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The directory of the keys.
+    /// The directory of the keys, where they are files.
     pub directory: PathBuf,
+    /// The file of what seals them, where they lie in the database.
+    pub sealed_with: Option<PathBuf>,
     /// What new tokens are signed with.
     pub algorithm: KeyAlgorithm,
     /// How keys are named in tokens.
     pub ids: KeyIds,
     /// How long a token holds, in seconds.
     pub token_life_secs: u32,
+}
+
+impl Settings {
+    /// What seals the keys, read from its file.
+    ///
+    /// # Errors
+    /// When it cannot be used, or nothing seals them.
+    pub fn sealer(&self) -> Result<Sealer, KeyError> {
+        let path = self.sealed_with.as_ref();
+        let path = path.ok_or_else(|| KeyError::NotSealed(self.directory.clone()))?;
+        Ok(Sealer::read(path)?)
+    }
 }
 
 words! {

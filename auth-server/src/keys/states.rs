@@ -46,7 +46,7 @@ pub(super) struct Entry {
     pub(super) since: UnixSeconds,
     /// The longest life of the tokens that it has signed, in seconds.
     #[serde(default)]
-    token_life_secs: u32,
+    pub(super) token_life_secs: u32,
     /// When a retired key goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) until: Option<UnixSeconds>,
@@ -67,12 +67,18 @@ impl States {
         if states.format != FORMAT {
             return Err(format!("it has form {}: use a newer Berth", states.format));
         }
+        let twice = |state: KeyState| format!("it names more than one {} key", state.word());
+        Self::of_entries(states.keys).map_err(twice)
+    }
+
+    /// Those of these keys; or a state that one alone may be in, and several are.
+    pub(super) fn of_entries(keys: Vec<Entry>) -> Result<Self, KeyState> {
         for state in [KeyState::Active, KeyState::Next] {
-            if states.keys.iter().filter(|key| key.state == state).count() > 1 {
-                return Err(format!("it names more than one {} key", state.word()));
+            if keys.iter().filter(|key| key.state == state).count() > 1 {
+                return Err(state);
             }
         }
-        Ok(states)
+        Ok(Self { format: FORMAT, keys })
     }
 
     pub(super) fn to_text(&self) -> Vec<u8> {
@@ -113,9 +119,14 @@ impl States {
         self.keys.iter().any(|key| key.file == *file)
     }
 
-    /// Leaves out what is not `there` any more, and retired keys whose time is over.
-    pub(super) fn forget(&mut self, there: &[KeyFile], now: UnixSeconds) {
-        self.keys.retain(|key| there.contains(&key.file) && !key.is_over(now));
+    /// Leaves out what is not `there` any more.
+    pub(super) fn keep_there(&mut self, there: &[KeyFile]) {
+        self.keys.retain(|key| there.contains(&key.file));
+    }
+
+    /// Leaves out retired keys whose time is over.
+    pub(super) fn forget(&mut self, now: UnixSeconds) {
+        self.keys.retain(|key| !key.is_over(now));
     }
 
     /// Notes how long the tokens may hold that the active key signs.

@@ -20,6 +20,7 @@ fn settings(dir: &Path) -> Settings {
     berth_shared::crypto::install();
     Settings {
         directory: dir.join("keys"),
+        sealed_with: None,
         algorithm: KeyAlgorithm::default(),
         ids: KeyIds::default(),
         token_life_secs: 900,

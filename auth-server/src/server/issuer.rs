@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::{
     database::policy::Policy,
     issue::{Issued, Request, issue},
-    keys::LiveKeys,
+    keys::CurrentKeys,
     random,
     sign_in::{
         credentials::SignedIn,
@@ -27,7 +27,7 @@ pub(super) struct Issuer {
     pub(super) name: String,
     /// How long a token holds.
     pub(super) life: Duration,
-    pub(super) keys: LiveKeys,
+    pub(super) keys: CurrentKeys,
     pub(super) clock: Clock,
     /// The latest time that a token was issued at since the start, by a clock that may have been
     /// ahead.
@@ -61,7 +61,9 @@ impl Issuer {
             id: URL_SAFE_NO_PAD.encode(id),
         });
         let begun = Instant::now();
-        let token = self.keys.fresh().sign(&issued.claims);
+        // Those of the look that the request took: who drops keys voids tokens in the same act.
+        let keys = self.keys.of(&policy.signing_keys);
+        let token = keys.map_err(|error| IssueError::KeysAway(chain(&error)))?.sign(&issued.claims);
         histogram!("berth_token_signing_duration_seconds").record(begun.elapsed());
         let token = token.map_err(|error| IssueError::Broken(chain(&error)))?;
         Ok((issued, token))

@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     database::{self, Database, sign_in_addresses::SignInAddress},
     files,
-    keys::{KeyError, LiveKeys, SigningKeys},
+    keys::{CurrentKeys, KeyError, SigningKeys},
     sign_in::{
         SignIn,
         credentials::{Method, SignedIn},
@@ -30,7 +30,7 @@ use crate::{
     },
     start_error::StartError,
     trust::keys::IssuerKeys,
-    users::{store::Users, verify::Verifier},
+    users::{source::Users, verify::Verifier},
 };
 
 mod issuer;
@@ -65,10 +65,10 @@ impl AuthServer {
         berth_shared::crypto::install();
         config.check()?;
         files::make_directory(&config.data)?;
-        let database = Database::open(&config.database()).await?;
+        let (database, clock) = open(&config, clock).await?;
         let database = Arc::new(database.acting(Author::server(clock.clone())));
-        let keys = LiveKeys::open(&config.keys(), &clock)?;
-        let users = Users::load(config.htpasswd.clone(), Arc::clone(&database)).await?;
+        let keys = CurrentKeys::open(config.keys(), &database, &clock).await?;
+        let users = Users::load(&config.htpasswd, &database).await?;
         let verifier = Verifier::new(config.limits).map_err(|_| StartError::Randomness)?;
         let known = database.sign_in_addresses(clock.now()).await?;
         for SignInAddress { user, address, .. } in &known {
@@ -123,7 +123,9 @@ impl AuthServer {
     pub(crate) fn audit_writer(&self) -> Writer {
         let (database, queue) = (Arc::clone(&self.database), Arc::clone(&self.recorder.queue));
         let settings = &self.config.audit;
-        let export = settings.file(&self.config.data).map(|path| Export::new(&path, settings));
+        // Several servers would each write all of it.
+        let file = settings.file(&self.config.data).filter(|_| !self.database.is_shared());
+        let export = file.map(|path| Export::new(&path, settings));
         Writer::new(database, queue, settings, export, self.clock.clone())
     }
 
@@ -132,9 +134,21 @@ impl AuthServer {
         &self.config
     }
 
-    /// The keys that sign and verify tokens, as they are now.
+    /// The keys that sign and verify tokens, as they were used last.
     pub(crate) fn keys(&self) -> Arc<SigningKeys> {
-        self.issuer.keys.fresh()
+        self.issuer.keys.last()
+    }
+
+    /// The same as they are now.
+    ///
+    /// # Errors
+    /// When the database that they are in does not answer, or one cannot be opened.
+    pub(crate) async fn fresh_keys(&self) -> Result<Arc<SigningKeys>, KeyError> {
+        if !self.database.is_shared() {
+            return Ok(self.keys());
+        }
+        let policy = self.database.policy().await?;
+        self.issuer.keys.of(&policy.signing_keys)
     }
 
     /// The id of the key that signs.
@@ -145,9 +159,18 @@ impl AuthServer {
     /// Drops retired signing keys whose time is over, and does what else has become due.
     ///
     /// # Errors
-    /// When the keys' directory cannot be written to.
-    pub fn tend_keys(&self) -> Result<(), KeyError> {
-        self.issuer.keys.tend()
+    /// When the keys cannot be written.
+    pub async fn tend_keys(&self) -> Result<(), KeyError> {
+        self.issuer.keys.tend(&self.database).await
+    }
+
+    /// Hears what the database's clock says, where others go by it too. Gives how far that is before the
+    /// machine's, in seconds.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn hear_clock(&self) -> Result<Option<i64>, database::Error> {
+        Ok(self.database.time().await?.map(|now| self.clock.hear(now)))
     }
 
     /// Clears away the counters that every token has outlived. To be called when the server has run
@@ -168,7 +191,10 @@ impl AuthServer {
     /// Whether requests can be served, or what a person should know.
     pub(crate) async fn ready(&self) -> Result<(), String> {
         self.socket.get().map_or(Ok(()), SocketFile::check)?;
-        self.current().await.map(|_| ()).map_err(|error| chain(&error))
+        let current = self.current().await.map_err(|error| chain(&error))?;
+        // A server that cannot sign lets others be asked.
+        let keys = self.issuer.keys.of(&current.policy.signing_keys);
+        keys.map(drop).map_err(|error| chain(&error))
     }
 
     /// The service that is meant by the parameter `service`: nothing means the first.
@@ -222,5 +248,19 @@ impl AuthServer {
         let kept = refresh_tokens.issue(current, subject, request.agent.id).await?;
         self.recorder.refresh_token(kept.id, subject, request);
         Some(kept.token)
+    }
+}
+
+/// Opens the database, and goes by its clock where others do too.
+async fn open(config: &Config, clock: Clock) -> Result<(Database, Clock), StartError> {
+    let Some(server) = &config.server else {
+        return Ok((Database::open(&config.database()).await?, clock));
+    };
+    let database = Database::connect(server).await?;
+    loop {
+        // An answer that was long on its way is no time.
+        if let Some(now) = database.time().await? {
+            return Ok((database, clock.following(now)));
+        }
     }
 }

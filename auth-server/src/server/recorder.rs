@@ -54,7 +54,9 @@ impl Recorder {
                 Entry::login_fail(at, reason, known.as_ref(), tag(known), source())
                     .checked(matches!(why, Why::Wrong { is_checked: true }))
             }
-            Err(IssueError::Database(_) | IssueError::Broken(_)) => return,
+            Err(IssueError::Database(_) | IssueError::KeysAway(_) | IssueError::Broken(_)) => {
+                return;
+            }
         };
         if self.records_issues || !entry.is_issue() {
             self.queue.push(entry);

@@ -10,7 +10,7 @@ use berth_shared::{
 
 use crate::{
     database::{self, Database, policy::Policy},
-    users::store::{UserSet, Users},
+    users::{source::Users, store::UserSet},
 };
 
 /// How often rules and users are read again because the file was edited meanwhile. Beyond that
@@ -35,7 +35,7 @@ impl Current {
         let mut tries = 0..READINGS_MAX;
         loop {
             let policy = database.policy().await?;
-            let users = users.fresh().await?;
+            let users = users.with(&policy).await?;
             if users.reconciled <= policy.sequence || tries.next().is_none() {
                 return Ok(Self { policy, users });
             }

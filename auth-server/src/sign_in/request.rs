@@ -45,6 +45,8 @@ pub(crate) enum IssueError {
     Refused { known: Option<Subject>, why: Why },
     /// The database does not answer.
     Database(database::Error),
+    /// The signing keys cannot be had, or opened.
+    KeysAway(String),
     /// What should not happen.
     Broken(String),
 }

@@ -76,6 +76,15 @@ pub struct Problem {
     pub line: usize,
     /// What is wrong.
     what: String,
+    /// Whether nobody signs in by it for that.
+    is_skipped: bool,
+}
+
+impl Problem {
+    /// Whether nobody signs in by the line for that.
+    pub fn is_skipped(&self) -> bool {
+        self.is_skipped
+    }
 }
 
 /// A name as a report shows it. One that looks like a hash is none that anybody has: the line is the
@@ -90,7 +99,7 @@ fn named(name: &str) -> String {
 }
 
 /// An htpasswd file as it was read.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Htpasswd {
     /// The users who can sign in.
     pub users: BTreeMap<UserName, StoredHash>,
@@ -103,6 +112,12 @@ pub struct Htpasswd {
 }
 
 impl Htpasswd {
+    /// A file of these users, each with a hash as it stands in one.
+    pub fn of_table(users: &BTreeMap<UserName, String>) -> Self {
+        let lines = users.iter().map(|(name, hash)| format!("{name}:{hash}\n"));
+        Self::parse(lines.collect::<String>().as_bytes())
+    }
+
     /// Reads the bytes of a file.
     pub fn parse(bytes: &[u8]) -> Self {
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
@@ -122,18 +137,18 @@ impl Htpasswd {
         let (name, hash) = match read {
             Ok(Some(user)) => user,
             Ok(None) => return,
-            Err(what) => return self.problems.push(Problem { line, what }),
+            Err(what) => return self.problems.push(Problem { line, what, is_skipped: true }),
         };
         if self.users.contains_key(&name) {
             let what = format!("skipped, {name} stands in an earlier line, which counts");
-            return self.problems.push(Problem { line, what });
+            return self.problems.push(Problem { line, what, is_skipped: true });
         }
         if hash.cost < COST_WEAK_BELOW {
             let (cost, mend) = (hash.cost, "a new password is stored better");
             let what = format!(
                 "the bcrypt cost {cost} of {name} is low, {mend}: authctl user passwd {name}"
             );
-            self.problems.push(Problem { line, what });
+            self.problems.push(Problem { line, what, is_skipped: false });
         }
         self.users.insert(name, hash);
     }

@@ -1,4 +1,4 @@
-//! Who may sign in: the users of an htpasswd file, and the check of their passwords.
+//! Who may sign in: the users of an htpasswd file or of the database, and the check of their passwords.
 //!
 //! The server only ever reads the file; [`edit`] is for `authctl`. Nothing here knows what a user
 //! may do.
@@ -9,6 +9,7 @@ pub mod htpasswd;
 pub mod limits;
 mod pace;
 mod queue;
+pub mod source;
 pub mod store;
 pub mod throttle;
 pub mod verify;

@@ -38,6 +38,16 @@ pub struct UserSet {
     pub reconciled: u64,
 }
 
+impl UserSet {
+    /// The users of a file or of what is like one, whose counters had been raised at `reconciled`.
+    pub(super) fn of(file: Htpasswd, reconciled: u64) -> Self {
+        let hashes = file.users;
+        let modal_cost = modal_cost(hashes.values());
+        let cost_max = hashes.values().map(StoredHash::cost).max().unwrap_or(modal_cost);
+        Self { hashes, modal_cost, cost_max, reconciled }
+    }
+}
+
 /// The file cannot be used, and there are no old users to go on with.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -60,8 +70,8 @@ fn mend(error: &FileError) -> &'static str {
     }
 }
 
-/// The users, read again whenever the file has changed.
-pub struct Users {
+/// The users of a file, read again whenever it has changed.
+pub struct UserFile {
     path: PathBuf,
     database: Arc<database::Database>,
     current: Mutex<Reading>,
@@ -78,7 +88,7 @@ struct Reading {
     complaint: Option<String>,
 }
 
-impl Users {
+impl UserFile {
     /// Reads the file for the first time.
     ///
     /// # Errors
@@ -163,10 +173,7 @@ async fn adopt(
     database: &database::Database,
 ) -> Result<Arc<UserSet>, database::Error> {
     let reconciled = database.reconcile_users(&file.fingerprints()).await?;
-    let hashes = file.users;
-    let modal_cost = modal_cost(hashes.values());
-    let cost_max = hashes.values().map(StoredHash::cost).max().unwrap_or(modal_cost);
-    Ok(Arc::new(UserSet { hashes, modal_cost, cost_max, reconciled }))
+    Ok(Arc::new(UserSet::of(file, reconciled)))
 }
 
 fn modal_cost<'a>(hashes: impl Iterator<Item = &'a StoredHash>) -> u32 {
@@ -185,10 +192,10 @@ mod tests {
 
     const HASH: &str = "$2y$04$.....................................................";
 
-    async fn open(dir: &std::path::Path, text: &str) -> (Users, Arc<database::Database>) {
+    async fn open(dir: &std::path::Path, text: &str) -> (UserFile, Arc<database::Database>) {
         let database = Arc::new(database::Database::open(&dir.join("auth.db")).await.unwrap());
         fs::write(dir.join("htpasswd"), text).unwrap();
-        (Users::load(dir.join("htpasswd"), Arc::clone(&database)).await.unwrap(), database)
+        (UserFile::load(dir.join("htpasswd"), Arc::clone(&database)).await.unwrap(), database)
     }
 
     #[tokio::test]
@@ -231,7 +238,7 @@ mod tests {
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&one, &link).unwrap();
         let store = database::Database::open(&dir.path().join("auth.db")).await.unwrap();
-        let users = Users::load(link.clone(), Arc::new(store)).await.unwrap();
+        let users = UserFile::load(link.clone(), Arc::new(store)).await.unwrap();
         fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink(&two, &link).unwrap();
         assert!(users.fresh().await.unwrap().hashes.contains_key(&"b".parse().unwrap()));
@@ -243,9 +250,9 @@ mod tests {
         let database =
             Arc::new(database::Database::open(&dir.path().join("auth.db")).await.unwrap());
         let path = dir.path().join("htpasswd");
-        let missing = Users::load(path.clone(), Arc::clone(&database)).await;
+        let missing = UserFile::load(path.clone(), Arc::clone(&database)).await;
         assert!(matches!(missing, Err(LoadError::File(_))));
         fs::write(&path, "").unwrap();
-        assert!(matches!(Users::load(path, database).await, Err(LoadError::Blank(_))));
+        assert!(matches!(UserFile::load(path, database).await, Err(LoadError::Blank(_))));
     }
 }

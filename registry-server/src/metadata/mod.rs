@@ -50,7 +50,7 @@ use std::{
 };
 
 use berth_shared::{
-    database::{Statements, no_answer},
+    database::{Statements, TIME, no_answer},
     digest::Digest,
     sqlite::pending,
 };
@@ -269,7 +269,7 @@ impl Database {
         }
         let mut reader = self.reader().await?;
         let asked = Instant::now();
-        let millis: u64 = reader.one(postgres::TIME, ()).await?;
+        let millis: u64 = reader.one(TIME, ()).await?;
         let way = asked.elapsed();
         Ok(Some((Duration::from_millis(millis) + way / 2, way)))
     }

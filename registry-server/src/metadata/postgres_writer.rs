@@ -4,11 +4,11 @@
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use berth_shared::{
-    database::{Connection, is_repeated, no_answer},
+    database::{Connection, is_repeated, no_answer, returned},
     telemetry::chain,
 };
 use metrics::counter;
-use sqlx::{Connection as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
@@ -22,9 +22,6 @@ use super::{
     writer::Work,
 };
 
-/// How long a connection may take to be fit for others again; one that does not is closed.
-const RETURN_TIME: Duration = Duration::from_secs(2);
-
 /// How often a write is tried that meets others.
 const TRIES_MAX: u32 = 6;
 
@@ -37,16 +34,6 @@ fn repeated(error: &Error) -> Option<&'static str> {
         Error::Overtaken => Some("overtaken"),
         Error::Query(error) => is_repeated(error),
         _ => None,
-    }
-}
-
-/// Gives the connection back, if it is fit for others in time; else it is closed.
-pub(super) fn returned(
-    connection: &mut PoolConnection<Postgres>,
-) -> impl Future<Output = ()> + Send + 'static {
-    let returned = connection.return_to_pool();
-    async move {
-        let _ = timeout(RETURN_TIME, returned).await;
     }
 }
 

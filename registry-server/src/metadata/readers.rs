@@ -13,7 +13,7 @@ use std::{
 };
 
 use berth_shared::{
-    database::{Connection, Statements, no_answer},
+    database::{Connection, Statements, no_answer, returned},
     serve::budget::Reservation,
 };
 use futures_util::FutureExt;
@@ -28,7 +28,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Error, Turns, postgres_writer::returned};
+use super::{Error, Turns};
 
 /// Connections that read for clients at once.
 const LOOKUPS_MAX: u32 = 8;

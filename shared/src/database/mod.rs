@@ -20,7 +20,7 @@ pub use column::{Bind, Column, Optional, same, text};
 pub use connection::{Connection, Index, Places, Put, Read, Record};
 pub use error::Error;
 pub use migrations::Migrations;
-pub use program::Program;
+pub use program::{Program, TIME, returned};
 pub use schema::{Missing, Schema};
 pub use settings::Settings;
 pub use state::{is_repeated, no_answer};

@@ -4,7 +4,8 @@ use std::{fmt, time::Duration};
 
 use log::LevelFilter;
 use sqlx::{
-    Connection as _, PgConnection, PgPool,
+    Connection as _, PgConnection, PgPool, Postgres,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::time::timeout;
@@ -17,6 +18,15 @@ const CONNECT_TIME: Duration = Duration::from_secs(3);
 
 /// A connection that nobody asked anything for so long is asked whether it still answers.
 const IDLE_MAX: Duration = Duration::from_secs(1);
+
+/// How long a connection may take to be fit for others again; one that does not is closed.
+const RETURN_TIME: Duration = Duration::from_secs(2);
+
+/// What the server's clock says, in milliseconds since the beginning of 1970.
+pub const TIME: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
+
+/// How long that may take.
+const PING_TIME: Duration = Duration::from_millis(500);
 
 /// An older connection is made anew, so that the server's memory of it ends.
 const AGE_MAX: Duration = Duration::from_secs(30 * 60);
@@ -177,6 +187,16 @@ impl Program {
     }
 }
 
+/// Gives the connection back to the pool, if it is fit for others in time; else it is closed.
+pub fn returned(
+    connection: &mut PoolConnection<Postgres>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let returned = connection.return_to_pool();
+    async move {
+        let _ = timeout(RETURN_TIME, returned).await;
+    }
+}
+
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Error> {
     let connected = timeout(CONNECT_TIME, PgConnection::connect_with(options)).await;
     connected.unwrap_or_else(|_| Err(no_answer())).map_err(Error::of_postgres)
@@ -196,9 +216,14 @@ fn pool(settings: &Settings) -> PgPoolOptions {
         .test_before_acquire(false)
         .before_acquire(|connection, it| {
             Box::pin(async move {
-                let is_fit =
-                    it.age < AGE_MAX && (it.idle_for < IDLE_MAX || connection.ping().await.is_ok());
-                Ok(is_fit)
+                if it.age >= AGE_MAX {
+                    return Ok(false);
+                }
+                if it.idle_for < IDLE_MAX {
+                    return Ok(true);
+                }
+                // One that died without a word must not take the time that a new one needs.
+                Ok(matches!(timeout(PING_TIME, connection.ping()).await, Ok(Ok(()))))
             })
         })
         .after_connect(move |connection, _| {

@@ -11,7 +11,7 @@ use super::Settings;
 use crate::config::{ConfigError, beside};
 
 /// The `[database]` table, as it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "the table [database]")]
 pub struct Table {
     url: String,

@@ -1,6 +1,10 @@
 //! `authctl audit`: what happened.
 
-use std::slice;
+use std::{
+    io::{self, Write},
+    slice,
+    time::Duration,
+};
 
 use auth_server::{
     admin::Admin,
@@ -10,14 +14,25 @@ use auth_server::{
 use berth_shared::{
     clock::{UnixSeconds, rfc3339},
     subject::Grantee,
+    telemetry::chain,
 };
 use clap::Args;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::{
-    report::{Report, Told, table, warn},
+    report::{Failure, Report, Told, table, warn},
     times,
 };
+
+/// Rows that are read at once.
+const ROWS_AT_ONCE: u32 = 1000;
+
+/// How often it is tried again while the database does not answer.
+const TRY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often it is looked for what has happened.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 #[command(after_help = include_str!("help/audit.txt"))]
@@ -38,6 +53,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1000,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     limit: u32,
+    /// Every row behind the one of this number, the oldest first, as JSON lines like those of audit.jsonl. Keep
+    /// the number of the last: it is where the next call goes on, and a row that is still there is told once, but for a batch whose
+    /// commit the database did not confirm.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["since", "until", "subject", "event", "limit"])]
+    after: Option<i64>,
+    /// Go on with what happens from now on, until this is ended; without --after that is all.
+    #[arg(long, conflicts_with_all = ["since", "until", "subject", "event", "limit"])]
+    follow: bool,
 }
 
 /// Reads an event's word, or several by `*`.
@@ -61,7 +84,10 @@ fn matches(pattern: &str, word: &str) -> bool {
 }
 
 pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Told {
-    let Arguments { since, until, subject, event, limit } = arguments;
+    let Arguments { since, until, subject, event, limit, after, follow } = arguments;
+    if after.is_some() || *follow {
+        return tell(*after, *follow, admin).await;
+    }
     let subject = subject.as_ref().map(ToString::to_string);
     let filter = Filter { since: *since, until: *until, subject, event: event.clone() };
     let database = admin.database().await?;
@@ -73,6 +99,45 @@ pub(crate) async fn run(arguments: &Arguments, admin: &Admin) -> Told {
     }
     let text = if rows.is_empty() { nothing(&filter, admin) } else { show(&rows) };
     Ok(Report::done(text, json!(rows)))
+}
+
+/// Prints rows as they are written down.
+async fn tell(after: Option<i64>, follow: bool, admin: &Admin) -> Told {
+    let database = admin.database().await?;
+    let newest = async || {
+        let rows = database.list_rows(&Filter::default(), 1).await?;
+        Ok::<_, Failure>(rows.last().map_or(0, |row| row.id))
+    };
+    let mut last = match after {
+        Some(id) => id,
+        None => newest().await?,
+    };
+    loop {
+        let rows = match database.rows_after(last, ROWS_AT_ONCE).await {
+            Err(error) if follow => {
+                warn(&format!("{}: it is tried again", chain(&error)));
+                sleep(TRY_INTERVAL).await;
+                continue;
+            }
+            rows => rows?,
+        };
+        let lines: String = rows.iter().map(Row::line).collect();
+        if let Err(error) =
+            io::stdout().write_all(lines.as_bytes()).and_then(|()| io::stdout().flush())
+        {
+            return match error.kind() {
+                io::ErrorKind::BrokenPipe => Ok(Report::done("", Value::Null)),
+                _ => Err(error.into()),
+            };
+        }
+        last = rows.last().map_or(last, |row| row.id);
+        if rows.len() < ROWS_AT_ONCE as usize {
+            if !follow {
+                return Ok(Report::done("", Value::Null));
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
 }
 
 /// Says what might have been expected.

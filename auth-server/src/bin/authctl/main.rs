@@ -140,6 +140,11 @@ async fn run(arguments: Arguments, verb: &str) -> Told {
             init::run(&arguments, author).await
         }
         Verb::Cert(verb) => cert::run(&verb, instance::find_if_any(&path, author)?.as_ref()),
+        Verb::Key(key::Verb::Seal { out, add }) => {
+            // As the owner of the data, who is to read the file, where there is any.
+            instance::find_if_any(&path, author)?;
+            key::seal(&out, add)
+        }
         Verb::Key(verb) => key::run(&verb, &admin()?).await,
         Verb::Link(verb) => link::run(&verb, &admin()?).await,
         Verb::User(verb) => user::run(verb, &admin()?).await,

@@ -1,10 +1,14 @@
 //! `authctl user`: who may sign in.
 
+use std::path::{Path, PathBuf};
+
 use auth_server::{
     admin::{
         Admin,
         users::{self, User},
     },
+    database::user_table::UserChanges,
+    files,
     users::Password,
 };
 use berth_shared::{
@@ -47,6 +51,27 @@ pub(crate) enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Bring the users of an htpasswd file into the database, where auth.toml has [database].
+    ///
+    /// Those who are there already get the hashes of the file, and others stay. Passwords are kept.
+    Import {
+        /// The htpasswd file (bcrypt).
+        file: PathBuf,
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Make the database's users those of an htpasswd file, such as one in git.
+    Apply {
+        /// The htpasswd file (bcrypt).
+        file: PathBuf,
+        /// Remove the users who are not in the file, with their grants.
+        #[arg(long)]
+        prune: bool,
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// List the users, and the lines of the file that cannot be used.
     List,
 }
@@ -72,14 +97,16 @@ pub(crate) async fn run(verb: Verb, admin: &Admin) -> Told {
         Verb::Add { name, how, grant } => add(&name, &how, &grant, admin).await,
         Verb::Passwd { name, how } => set_password(&name, &how, admin).await,
         Verb::Remove { name, dry_run } => remove(&name, dry_run, admin).await,
+        Verb::Import { file, dry_run } => apply(&file, false, dry_run, admin).await,
+        Verb::Apply { file, prune, dry_run } => apply(&file, prune, dry_run, admin).await,
         Verb::List => list(admin).await,
     }
 }
 
 async fn add(name: &UserName, how: &How, grants: &[GrantText], admin: &Admin) -> Told {
     // Asked before the prompt, and again when it is done.
-    users::check_new(admin, name)?;
-    let file = admin.config.htpasswd.display();
+    users::check_new(admin, name).await?;
+    let file = admin.place_of_users();
     if how.dry_run {
         let text = format!("would add {name} to {file}");
         return Ok(Report::done(text, json!({ "user": name.as_str(), "dry_run": true })));
@@ -100,7 +127,7 @@ async fn add(name: &UserName, how: &How, grants: &[GrantText], admin: &Admin) ->
 }
 
 async fn set_password(name: &UserName, how: &How, admin: &Admin) -> Told {
-    users::check_there(admin, name)?;
+    users::check_there(admin, name).await?;
     if how.dry_run {
         let text =
             format!("would set a new password for {name}, and void the tokens of the old one");
@@ -123,6 +150,30 @@ async fn remove(name: &UserName, dry_run: bool, admin: &Admin) -> Told {
     Ok(Report::done(text, json))
 }
 
+async fn apply(file: &Path, prune: bool, is_dry: bool, admin: &Admin) -> Told {
+    let shown = file.display().to_string();
+    let text = files::read(file)?;
+    let UserChanges { added, changed, removed } =
+        users::apply(admin, &shown, &text, prune, is_dry).await?;
+    let names = |users: &[UserName]| users.iter().map(UserName::to_string).collect::<Vec<_>>();
+    let (added, changed, removed) = (names(&added), names(&changed), names(&removed));
+    let would = if is_dry { "would be " } else { "" };
+    let line = |what: &str, users: &[String]| {
+        (!users.is_empty()).then(|| format!("{would}{what}: {}", users.join(", ")))
+    };
+    let lines = [
+        line("added", &added),
+        line("given another password", &changed),
+        line("removed, with their grants", &removed),
+    ];
+    let mut lines: Vec<_> = lines.into_iter().flatten().collect();
+    if lines.is_empty() {
+        lines.push(format!("{} has the users of {shown} already", admin.place_of_users()));
+    }
+    let json = json!({ "added": added, "changed": changed, "removed": removed, "dry_run": is_dry });
+    Ok(Report::done(lines.join("\n"), json))
+}
+
 async fn list(admin: &Admin) -> Told {
     let (users, problems) = users::list(admin).await?;
     let object = |User { name, rules, cost }: &User| json!({ "name": name.as_str(), "grants": rules, "cost": cost });
@@ -130,7 +181,7 @@ async fn list(admin: &Admin) -> Told {
     let keys = ["name", "grants", "cost"];
     let mut text = table(["USER", "GRANTS", "BCRYPT COST"], keys, "", &users);
     for problem in &problems {
-        text.push_str(&format!("\n{}, {problem}", admin.config.htpasswd.display()));
+        text.push_str(&format!("\n{}, {problem}", admin.place_of_users()));
     }
     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
     Ok(Report::done(text, json!({ "users": users, "problems": problems })))

@@ -17,6 +17,8 @@ use self::robots::Robots;
 use super::{
     Error,
     row::{Grant, Member},
+    sealed_key::SealedKey,
+    user_hashes::UserHashes,
 };
 use crate::trust::Trust;
 
@@ -33,6 +35,10 @@ pub struct Policy {
     pub robots: Robots,
     /// The machines that sign in with tokens of other issuers.
     pub trusts: BTreeMap<RobotName, Trust>,
+    /// The users with their hashes, as they stand in an htpasswd file, where the database has them.
+    pub users: Option<UserHashes>,
+    /// The signing keys, where the database has them.
+    pub signing_keys: Vec<SealedKey>,
     rules: HashMap<Grantee, Vec<Rule>>,
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{database::Database, users::store::Users};
+use crate::{database::Database, users::store::UserFile};
 
 async fn users(dir: &std::path::Path) -> Arc<UserSet> {
     users_of_costs(dir, &[("andrew", 4)]).await
@@ -15,7 +15,7 @@ async fn users_of_costs(dir: &std::path::Path, costs: &[(&str, u32)]) -> Arc<Use
     let line = |(name, cost): &(&str, u32)| format!("{name}:{}\n", password.hash(*cost).unwrap());
     std::fs::write(dir.join("htpasswd"), costs.iter().map(line).collect::<String>()).unwrap();
     let database = Arc::new(Database::open(&dir.join("auth.db")).await.unwrap());
-    let users = Users::load(dir.join("htpasswd"), database).await.unwrap();
+    let users = UserFile::load(dir.join("htpasswd"), database).await.unwrap();
     users.fresh().await.unwrap()
 }
 

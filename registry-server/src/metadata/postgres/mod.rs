@@ -14,9 +14,6 @@ use super::Error;
 pub(super) use alone::IS_ALONE;
 pub(crate) use alone::{Alone, Taken};
 
-/// What the server's clock says, in milliseconds since the beginning of 1970.
-pub(super) const TIME: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
-
 /// How many transactions of registry-servers have been open for so many seconds.
 pub(super) const OPEN_TRANSACTIONS: &str = "SELECT COUNT(*) FROM pg_stat_activity
      WHERE datname = current_database() AND application_name = 'berth registry-server'

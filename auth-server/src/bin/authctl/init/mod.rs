@@ -153,7 +153,7 @@ pub(crate) async fn run(arguments: &Arguments, author: Author) -> Told {
 async fn open(admin: &Admin, steps: &mut Steps) -> Result<(), Failure> {
     let config = &admin.config;
     let path = config.database();
-    if !path.exists() {
+    if config.server.is_none() && !path.exists() {
         steps.begin(format!("{} and the signing keys", path.display()));
     }
     if !steps.is_dry {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use auth_server::{
-    admin::Admin,
+    admin::{Admin, users},
     files,
     users::{
         NEW_COST, PASSWORD_BYTES_MAX, Password,
@@ -71,6 +71,9 @@ impl Plan {
     /// Grants before users: a user who is there has been given everything, so a run that was
     /// killed in between is completed by the next.
     pub(super) async fn carry_out(self, admin: &Admin, steps: &mut Steps) -> Result<Made, Failure> {
+        if admin.config.server.is_some() {
+            return self.carry_out_in_database(admin, steps).await;
+        }
         let path = &admin.config.htpasswd;
         let shown = path.display();
         let old = files::read(path).ok().map(|bytes| Htpasswd::parse(&bytes));
@@ -126,6 +129,39 @@ impl Plan {
             admin.database().await?.reconcile_users(&users.fingerprints()).await?;
         }
         Ok(Made { user: users.users.into_keys().next(), password })
+    }
+}
+
+impl Plan {
+    /// The same where the users are in a database that servers share: the first user, if there is none.
+    async fn carry_out_in_database(
+        self,
+        admin: &Admin,
+        steps: &mut Steps,
+    ) -> Result<Made, Failure> {
+        let mut password = None;
+        admin.policy().await?;
+        let holds_nobody = admin.users().users.is_empty();
+        match self {
+            Self::TakeOver(source, _) => steps.remark(format!(
+                "{} has the users: authctl user import {}",
+                admin.place_of_users(),
+                source.display()
+            )),
+            Self::One(name, given) if holds_nobody => {
+                if steps.begin(format!("the user {name} with the grant **:*")) {
+                    give_everything(admin, Grantee::User(name.clone())).await?;
+                    let chosen = match given {
+                        Some(given) => given,
+                        None => Password::new(password.insert(secret::random()?).clone())?,
+                    };
+                    users::add(admin, &name, &chosen, &[]).await?;
+                    admin.policy().await?;
+                }
+            }
+            Self::One(..) | Self::Nobody => {}
+        }
+        Ok(Made { user: admin.users().users.into_keys().next(), password })
     }
 }
 

@@ -1,10 +1,10 @@
 //! `authctl key`: the keys that sign tokens.
 
+use std::path::{self, Path, PathBuf};
+
 use auth_server::{
     admin::Admin,
-    audit::Act,
-    certs::signing_certificate,
-    keys::{How, KeyInfo, KeyState, Rotated, SigningKeys, rotate},
+    keys::{How, KeyInfo, KeyState, Rotated, Sealer},
 };
 use berth_shared::clock::rfc3339;
 use clap::Subcommand;
@@ -47,6 +47,25 @@ pub(crate) enum Verb {
     /// each.
     #[command(after_help = include_str!("../help/key-export.txt"))]
     Export,
+    /// Make the file that seals the signing keys where they lie in the database: keys.sealed_with.
+    ///
+    /// It needs no settings. Every auth-server and authctl has the same file; whoever has it and a copy of
+    /// the database can sign.
+    #[command(after_help = include_str!("../help/key-seal.txt"))]
+    Seal {
+        /// The file, which only its owner may read. One that is there is not overwritten.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Put a new line in front of the one in the file: it seals from now on, and both open.
+        #[arg(long)]
+        add: bool,
+    },
+    /// Seal all signing keys anew with the first line of keys.sealed_with, so that its second can be
+    /// taken out.
+    ///
+    /// Tokens and signing keys stay as they are.
+    #[command(after_help = include_str!("../help/key-seal.txt"))]
+    Reseal,
 }
 
 pub(crate) async fn run(verb: &Verb, admin: &Admin) -> Told {
@@ -59,15 +78,21 @@ pub(crate) async fn run(verb: &Verb, admin: &Admin) -> Told {
             };
             carry_out(how, *dry_run, admin).await
         }
-        Verb::List => list(admin),
-        Verb::Export => export(admin),
+        Verb::List => list(admin).await,
+        Verb::Export => export(admin).await,
+        Verb::Seal { out, add } => seal(out, *add),
+        Verb::Reseal => reseal(admin).await,
     }
 }
 
 async fn carry_out(how: How, dry_run: bool, admin: &Admin) -> Told {
-    let rotated = rotate(&admin.config.keys(), how, dry_run, admin.clock())?;
+    let store = admin.keys().await?;
+    let rotated = store.rotate(how, dry_run).await?;
     // A database that is out of order must not keep anybody from dropping a key that leaked.
-    if !dry_run && let Err(Failure { reason, .. }) = record(&rotated, admin).await {
+    if !dry_run
+        && !store.records_acts()
+        && let Err(Failure { reason, .. }) = record(&rotated, admin).await
+    {
         warn(&format!("the keys are rotated, and the audit does not know: {reason}"));
     }
     let mut json = json!(rotated);
@@ -77,10 +102,7 @@ async fn carry_out(how: How, dry_run: bool, admin: &Admin) -> Told {
 
 async fn record(rotated: &Rotated, admin: &Admin) -> Result<(), Failure> {
     let database = admin.database().await?;
-    let dropped = rotated.dropped.iter().map(|key| Act::KeyCompromised(&key.id));
-    let active = rotated.active.iter().map(|key| Act::KeyRotate(&key.id));
-    let retired = rotated.retired.iter().map(|key| Act::KeyRetire(&key.id));
-    for act in dropped.chain(active).chain(retired) {
+    for act in rotated.acts() {
         database.record(&act).await?;
     }
     Ok(())
@@ -126,8 +148,8 @@ fn effects(rotated: &Rotated, how: How, is_dry: bool) -> Vec<String> {
     lines
 }
 
-fn list(admin: &Admin) -> Told {
-    let keys = SigningKeys::read(&admin.config.keys(), admin.clock())?;
+async fn list(admin: &Admin) -> Told {
+    let keys = admin.keys().await?.read().await?;
     let objects: Vec<_> = keys.list().map(|key| json!(key)).collect();
     let headings = ["KEY", "ALGORITHM", "STATE", "MADE", "SINCE", "GOES"];
     let members = ["id", "algorithm", "state", "made", "since", "until"];
@@ -140,10 +162,50 @@ fn list(admin: &Admin) -> Told {
     Ok(Report::done(text, objects.into()))
 }
 
-fn export(admin: &Admin) -> Told {
-    let keys = SigningKeys::open(&admin.config.keys(), admin.clock())?;
-    let certificates = keys.files().map(|(file, made)| signing_certificate(file, made));
-    let certificates: String = certificates.collect::<Result<_, _>>()?;
+async fn export(admin: &Admin) -> Told {
+    let keys = admin.keys().await?.open().await?;
+    let certificates = keys.certificates()?;
     let data = json!({ "key_id": keys.active_id(), "certificates": certificates });
     Ok(Report::done(certificates.trim_end(), data))
+}
+
+/// Makes the file that seals, or changes it.
+pub(crate) fn seal(out: &Path, add: bool) -> Told {
+    let out = path::absolute(out)?;
+    if add {
+        Sealer::add(&out)?;
+    } else {
+        Sealer::make(&out)?;
+    }
+    let shown = out.display();
+    let text = if add {
+        format!(
+            "{shown} has a new first line; put it in the place of the old one wherever an auth-server \
+             runs, and rotate no key until it is everywhere; then: authctl key reseal"
+        )
+    } else {
+        format!(
+            "wrote {shown}; in auth.toml:\n\
+             \n\
+             [keys]\n\
+             sealed_with = \"{shown}\"\n\
+             \n\
+             keep a copy, and not beside one of the database: without it nobody opens the signing keys"
+        )
+    };
+    Ok(Report::done(text, json!({ "file": out, "lines": if add { 2 } else { 1 } })))
+}
+
+async fn reseal(admin: &Admin) -> Told {
+    let resealed = admin.keys().await?.reseal().await?;
+    let keys = resealed.keys;
+    let mut text = format!("sealed {keys} signing key{} anew", if keys == 1 { "" } else { "s" });
+    if resealed.may_drop_second {
+        let file = admin.config.keys.sealed_with.as_deref().unwrap_or(Path::new(""));
+        text += &format!(
+            "; its second line can be taken out of {} now, wherever an auth-server runs",
+            file.display()
+        );
+    }
+    Ok(Report::done(text, json!({ "keys": keys })))
 }

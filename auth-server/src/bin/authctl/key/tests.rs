@@ -2,7 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
-use auth_server::{audit::Author, config::Config, keys::NEXT_AGE_SECS_MIN};
+use auth_server::{
+    audit::Author,
+    config::Config,
+    keys::{NEXT_AGE_SECS_MIN, SigningKeys},
+};
 use berth_shared::clock::{Clock, UnixSeconds};
 use clap::Parser;
 
@@ -85,4 +89,25 @@ fn keys_that_leaked_are_dropped_at_once() {
     assert!(report.text.contains("every token that is out is void"), "{}", report.text);
     assert!(report.text.contains("backups"), "{}", report.text);
     assert_eq!(states(&admin), ["active", "next"]);
+}
+
+#[test]
+fn what_seals_is_made_once_and_changed_by_a_line_in_front() {
+    let dir = tempfile::tempdir().unwrap();
+    let admin = admin(dir.path(), &Clock::set(UnixSeconds::new(1_790_000_000)));
+    let file = dir.path().join("sealing.key");
+    let line = format!("key seal --out {}", file.display());
+    let made = typed(&admin, &line).unwrap();
+    assert!(made.text.contains("[keys]\nsealed_with = "), "{}", made.text);
+    let first = std::fs::read_to_string(&file).unwrap();
+    assert!(!made.text.contains(first.trim_end()) && !made.json.to_string().contains(&first[..43]));
+    let Err(Failure { reason, .. }) = typed(&admin, &line) else { panic!() };
+    assert!(reason.contains("--add"), "{reason}");
+    let added = typed(&admin, &format!("{line} --add")).unwrap();
+    assert!(added.text.contains("authctl key reseal"), "{}", added.text);
+    let both = std::fs::read_to_string(&file).unwrap();
+    assert!(both.lines().count() == 2 && both.ends_with(&first));
+    // Files are not sealed.
+    let Err(Failure { reason, .. }) = typed(&admin, "key reseal") else { panic!() };
+    assert!(reason.contains("which nothing seals"), "{reason}");
 }
