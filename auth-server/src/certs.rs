@@ -165,14 +165,11 @@ impl CertificateFiles {
         let hosts = names.map_or_else(Vec::new, |names| {
             names.value.general_names.iter().filter_map(read_host).collect()
         });
-        if !is_there(&self.ca_key())? || !is_there(&self.ca_pem())? {
+        if !is_there(&self.ca_key())? || !self.is_signed()? {
             return Ok(Found::Own { hosts });
         }
         let ca = read_certificate(&self.ca_pem())?;
         let ca = ca.parse_x509().map_err(|_| no_certificate(&self.ca_pem()))?;
-        if certificate.verify_signature(Some(ca.public_key())).is_err() {
-            return Ok(Found::Own { hosts });
-        }
         let (own, ca) = (Validity::of(&certificate), Validity::of(&ca));
         // One that ends with its CA would not hold any longer if it were made again, and one that
         // begins before its CA holds would not be taken any sooner.
@@ -182,6 +179,21 @@ impl CertificateFiles {
         let certified = &certificate.public_key().subject_public_key.data;
         let is_of_key = certified.as_ref() == key.der_bytes();
         Ok(Found::Berths { hosts, is_ending: is_over || is_early, is_of_key })
+    }
+
+    /// Whether the certificate is signed by the CA that is there, whose key may have been taken away.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub(crate) fn is_signed(&self) -> Result<bool, CertError> {
+        let (pem, ca) = (self.server_pem(), self.ca_pem());
+        if !is_there(&pem)? || !is_there(&ca)? {
+            return Ok(false);
+        }
+        let (text, ca_text) = (read_certificate(&pem)?, read_certificate(&ca)?);
+        let certificate = text.parse_x509().map_err(|_| no_certificate(&pem))?;
+        let ca = ca_text.parse_x509().map_err(|_| no_certificate(&ca))?;
+        Ok(certificate.verify_signature(Some(ca.public_key())).is_ok())
     }
 
     /// Makes Berth's certificate again if it is about to expire or does not hold yet, for the same

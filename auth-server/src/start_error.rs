@@ -36,6 +36,9 @@ pub enum StartError {
     /// The system gives no randomness.
     #[error("the system gives no randomness")]
     Randomness,
+    /// The server of the database takes too long to say what its clock says.
+    #[error("the database {0} takes longer than a second to answer, each time that it is asked")]
+    Slow(String),
     /// The certificate of the public listener cannot be used.
     #[error("public")]
     Tls(#[from] TlsError),

@@ -188,7 +188,7 @@ where
         request: Request<Body>,
         bytes_max: usize,
     ) -> Result<Response<Bytes>, ClientError> {
-        self.fetch_with_head_in(ANSWER_TIMEOUT, request, bytes_max).await
+        self.fetch_with_head_in(Duration::MAX, request, bytes_max).await
     }
 
     /// The same, where the head of the answer may take no longer than this.

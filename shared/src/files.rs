@@ -28,6 +28,14 @@ pub fn directory_of(path: &Path) -> &Path {
     directory.unwrap_or(Path::new("."))
 }
 
+/// What others than a file's owner and its group may do with it.
+const OTHERS: u32 = 0o007;
+
+/// Whether anybody may do something with the file at `path`, which should be somebody's secret.
+pub fn is_open_to_others(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & OTHERS != 0)
+}
+
 /// The longest file of settings, certificates or a key that is read, in bytes.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
 

@@ -4,8 +4,7 @@
 //! two lines: the first is shown, and both are taken.
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,13 +17,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     file_stamp::Stamp,
-    files::{SMALL_FILE_BYTES_MAX, read_at_most},
+    files::{SMALL_FILE_BYTES_MAX, is_open_to_others, read_at_most},
     secret_lines::SecretLines,
     telemetry::chain,
 };
-
-/// What of a file's mode lets others than owner and group use it.
-const OTHERS: u32 = 0o007;
 
 /// The secrets in a file cannot be used. No part of the file is told.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +140,7 @@ impl LinkSecretFile {
         // The stamp is taken before the bytes: a change in between is seen again next time.
         let stamp = Stamp::of(path).ok();
         let secrets = Arc::new(LinkSecrets::read(path)?);
-        if fs::metadata(path).is_ok_and(|meta| meta.mode() & OTHERS != 0) {
+        if is_open_to_others(path) {
             let file = path.display();
             tracing::warn!(%file, "others than its owner may use the link's secret: chmod 600");
         }
@@ -180,6 +176,8 @@ impl LinkSecretFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -288,6 +288,46 @@ verbs_beside() {
     says "a server with its objects on a disk" 1 'in use by registry-servers that share it|in a bucket' on_a_disk
 }
 
+# A newer program has been at the tables of both: it adds to each of them, which changes nothing for older ones that run
+# or start. Then it takes something away that they need, and those that start say so.
+beside_a_newer_program() {
+    local of
+    for of in suite auth; do
+        server=$of psql_plain --command "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+            VALUES (1000000, 'from the future', TRUE, 'x', 0)" --command "DO \$\$ DECLARE name TEXT; BEGIN
+            FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> '_sqlx_migrations'
+            LOOP EXECUTE format('ALTER TABLE %I ADD COLUMN of_the_future TEXT', name); END LOOP; END \$\$"
+    done
+    succeeds "docker push beside a newer program" docker push "$registry/team/greeter:1"
+    says "authctl grant beside it" 0 'granted' ctl grant andrew 'future/**:pull'
+    stop registry-0
+    stop auth-server-2
+    start registry-0 "$bin/registry-server" --config "$(settings_of 0)"
+    start auth-server-2 "$bin/auth-server" --config "$data/auth-2.toml"
+    wait_for 60 "a registry-server that starts beside it" "$bin/registry-server" --config "$(settings_of 0)" health
+    wait_for 30 "an auth-server that starts beside it" "$bin/auth-server" --config "$data/auth-2.toml" health
+    succeeds "docker login" sign_in "$registry" andrew "$andrew_password"
+    succeeds "docker push" docker push "$registry/team/greeter:1"
+    says "registry-server schema" 0 'of version 1000000, .*works beside the newer' registry 0 schema
+    stop registry-0
+    stop auth-server-2
+    for of in suite auth; do
+        server=$of psql_plain --command 'UPDATE state SET compatible_from = compatible_from + 1000000'
+    done
+    refused "a registry-server that is too old for the tables" 'newer version of Berth' \
+        timeout 60 "$bin/registry-server" --config "$(settings_of 0)"
+    refused "an auth-server that is" 'newer version of Berth' timeout 60 "$bin/auth-server" --config "$data/auth-2.toml"
+    refused "authctl" 'newer version of Berth' ctl grants
+    for of in suite auth; do
+        server=$of psql_plain --command 'UPDATE state SET compatible_from = compatible_from - 1000000' \
+            --command 'DELETE FROM _sqlx_migrations WHERE version = 1000000'
+    done
+    start registry-0 "$bin/registry-server" --config "$(settings_of 0)"
+    start auth-server-2 "$bin/auth-server" --config "$data/auth-2.toml"
+    wait_for 60 "registry-server 0 to be healthy" "$bin/registry-server" --config "$(settings_of 0)" health
+    wait_for 30 "the other auth-server to be healthy" "$bin/auth-server" --config "$data/auth-2.toml" health
+}
+
 # The same rows, and no store.
 on_a_disk() {
     sed '/^\[store\]/,$d' "$(settings_of 0)" | sed 's/^data = .*/data = "on-a-disk"/' >"$data/on-a-disk.toml"
@@ -345,6 +385,7 @@ run_suite dev-sparse andrew "$andrew_password" OCI_VERSION=dev OCI_DATA_SPARSE=t
 succeeds "each of the servers had its share" each_had_its_share
 docker_through
 either_auth_server_may_die
+beside_a_newer_program
 verbs_beside
 for ((number = 0; number < replicas; number++)); do stop "registry-$number"; done
 

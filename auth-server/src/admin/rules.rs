@@ -2,6 +2,7 @@
 
 use berth_shared::{
     action::Actions,
+    clock::UnixSeconds,
     pattern::Pattern,
     rights::{Effect, Rule},
     subject::{Grantee, Subject},
@@ -27,7 +28,24 @@ pub async fn warnings(
     if *grantee == Grantee::Anonymous && rules.iter().any(is_of_a_user) {
         warnings.push(Warning::NameOfAnonymous);
     }
+    warnings.extend(denies_over(rules, &holding_for(&policy, grantee), admin.now()));
     Ok(warnings)
+}
+
+/// Of each deny in `held` that takes away some of what `rules` give.
+fn denies_over<'a>(
+    rules: &'a [Rule],
+    held: &'a [Rule],
+    now: UnixSeconds,
+) -> impl Iterator<Item = Warning> + 'a {
+    let takes_away = move |deny: &Rule| {
+        rules.iter().filter(|rule| rule.effect == Effect::Allow).any(|rule| {
+            !rule.decides().intersection(deny.decides()).is_empty()
+                && overlap(&rule.pattern, &deny.pattern)
+        })
+    };
+    let denies = held.iter().filter(move |it| it.effect == Effect::Deny && it.holds_at(now));
+    denies.filter(move |deny| takes_away(deny)).cloned().map(Warning::Denied)
 }
 
 /// Adds rules for `grantee`, grants or denies. Gives back those that name it from then on.
@@ -136,7 +154,7 @@ fn overlap(a: &Pattern, b: &Pattern) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use berth_shared::clock::{Clock, UnixSeconds};
+    use berth_shared::clock::Clock;
 
     use super::{super::Nobody, *};
     use crate::{audit::Author, config::Config};
@@ -176,6 +194,13 @@ mod tests {
         assert_eq!(left[0].actions, actions.difference(push));
         let still = still_allowing(&admin, &grantee, &pattern, actions, false).await.unwrap();
         assert_eq!(still, left);
+        let deny =
+            Rule { effect: Effect::Deny, actions: push, ..rule(&Grantee::Everyone, "team/secret") };
+        add(&admin, &Grantee::Everyone, std::slice::from_ref(&deny)).await.unwrap();
+        for (pattern, is_denied) in [("team/**", true), ("team/open", false)] {
+            let warned = warnings(&admin, &grantee, &[rule(&grantee, pattern)]).await.unwrap();
+            assert_eq!(warned.contains(&Warning::Denied(deny.clone())), is_denied, "{pattern}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use berth_shared::{pattern::Pattern, subject::Grantee};
+use berth_shared::{pattern::Pattern, rights::Rule, subject::Grantee};
 
 use super::Admin;
 use crate::database::policy::Policy;
@@ -25,6 +25,12 @@ pub enum Warning {
     /// A rule for whoever is not signed in has the name of who is in it.
     #[error("nobody is signed in who is anonymous: a rule with ${{user}} never holds for them")]
     NameOfAnonymous,
+    /// A grant gives what a deny takes away, on some of its repositories at least.
+    #[error(
+        "a deny wins over it: {} {}:{}; to take that back: authctl deny --remove {} '{}:{}'",
+        .0.grantee, .0.pattern, .0.actions, .0.grantee, .0.pattern, .0.actions
+    )]
+    Denied(Rule),
 }
 
 /// Who is named and is not there: it may be somebody who is yet to come.

@@ -244,6 +244,7 @@ fn like(pattern: &str) -> String {
 #[cfg(test)]
 mod tests {
     use berth_shared::{clock::Clock, subject::Subject};
+    use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
     use super::*;
     use crate::audit::Author;
@@ -292,6 +293,26 @@ mod tests {
             "{\"id\":4,\"at\":\"1970-01-01T00:02:00Z\",\"event\":\"audit.gap\",\"subject\":null,\
              \"lost\":7}\n"
         );
+    }
+
+    #[tokio::test]
+    async fn rows_of_an_older_program_that_still_runs_have_numbers_among_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.db");
+        let database = Database::open(&path).await.unwrap();
+        let database = database.acting(Author::server(Clock::set(moment(0))));
+        let andrew = "andrew".parse().unwrap();
+        let options = SqliteConnectOptions::new().filename(&path);
+        let mut older = SqliteConnection::connect_with(&options).await.unwrap();
+        for _ in 0..3 {
+            // It leaves the number to the table.
+            let insert = "INSERT INTO audit (at, event, detail) VALUES (0, 'audit.gap', '{}')";
+            sqlx::query(insert).execute(&mut older).await.unwrap();
+            database.record(&Act::UserAdd(&andrew)).await.unwrap();
+            database.append_entries(&[Entry::gap(moment(0), 1)], 0).await.unwrap();
+        }
+        let rows = database.rows_after(0, 100).await.unwrap();
+        assert!(rows.iter().map(|row| row.id).eq(1..=9));
     }
 
     #[test]

@@ -93,6 +93,20 @@ pub enum Error {
     Randomness,
 }
 
+impl Error {
+    /// Whether asking again helps nobody: it is another database by now, or rows hold what they cannot.
+    #[must_use]
+    pub fn stays(&self) -> bool {
+        matches!(
+            self,
+            Self::Replaced(_)
+                | Self::Exchanged
+                | Self::Damaged(_)
+                | Self::Statement(statement::Error::Corrupt(_) | statement::Error::Newer)
+        )
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         Self::Statement(error.into())

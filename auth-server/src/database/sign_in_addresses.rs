@@ -53,25 +53,27 @@ impl Database {
     /// # Errors
     /// When the database cannot be written to.
     pub async fn note_sign_in_address(&self, seen: &SignInAddress) -> Result<(), Error> {
-        let noted = self.change(Turn::Free, seen, |tx, &SignInAddress { user, address, seen }| {
-            Box::pin(async move {
-                let insert = "INSERT INTO sign_in_addresses (name, address, seen)
+        let noted =
+            self.change(Turn::Beside, seen, |tx, &SignInAddress { user, address, seen }| {
+                Box::pin(async move {
+                    let insert = "INSERT INTO sign_in_addresses (name, address, seen)
                      SELECT name, $2, $3 FROM htpasswd_seen WHERE name = $1
                      ON CONFLICT (name, address) DO UPDATE SET seen = excluded.seen";
-                tx.run(insert, (user, address, seen)).await?;
-                let oldest = *seen - KEPT_SECS;
-                tx.run("DELETE FROM sign_in_addresses WHERE seen <= $1", oldest).await?;
-                let of_user = "DELETE FROM sign_in_addresses WHERE name = $1 AND address NOT IN (
+                    tx.run(insert, (user, address, seen)).await?;
+                    let oldest = *seen - KEPT_SECS;
+                    tx.run("DELETE FROM sign_in_addresses WHERE seen <= $1", oldest).await?;
+                    let of_user =
+                        "DELETE FROM sign_in_addresses WHERE name = $1 AND address NOT IN (
                          SELECT address FROM sign_in_addresses WHERE name = $1
                          ORDER BY seen DESC, address LIMIT $2)";
-                tx.run(of_user, (user, ADDRESSES_PER_USER_MAX)).await?;
-                let of_all = "DELETE FROM sign_in_addresses WHERE (name, address) IN (
+                    tx.run(of_user, (user, ADDRESSES_PER_USER_MAX)).await?;
+                    let of_all = "DELETE FROM sign_in_addresses WHERE (name, address) IN (
                          SELECT name, address FROM sign_in_addresses WHERE seen > $1 ORDER BY seen
                          LIMIT (SELECT CASE WHEN value > $2 THEN value - $2 ELSE 0 END
                                 FROM sign_in_address_count))";
-                tx.run(of_all, (oldest, ENTRIES_MAX)).await.map(drop)
-            })
-        });
+                    tx.run(of_all, (oldest, ENTRIES_MAX)).await.map(drop)
+                })
+            });
         noted.await
     }
 }

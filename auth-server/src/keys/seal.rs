@@ -11,7 +11,7 @@ use std::{
 };
 
 use berth_shared::{
-    files::{SMALL_FILE_BYTES_MAX, read_at_most},
+    files::{SMALL_FILE_BYTES_MAX, is_open_to_others, read_at_most},
     secret_lines::{SECRET_BYTES, SecretLines},
 };
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -82,6 +82,10 @@ impl Sealer {
             .map_err(|source| SealError::Read { path: path.to_owned(), source })?;
         let lines = SecretLines::parse(&Zeroizing::new(bytes));
         let lines = lines.ok_or_else(|| SealError::Malformed(path.to_owned()))?;
+        if is_open_to_others(path) {
+            let file = path.display();
+            tracing::warn!(%file, "others than its owner may use what seals the keys: chmod 600");
+        }
         Ok(Self { path: path.to_owned(), lines })
     }
 

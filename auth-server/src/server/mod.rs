@@ -38,6 +38,9 @@ mod recorder;
 #[cfg(test)]
 mod tests;
 
+/// How often the database's clock is asked, before its server is given up.
+const TIMES_ASKED: u32 = 10;
+
 const DAY_SECS: i64 = 24 * 60 * 60;
 
 /// The server without its listeners: everything that a request can ask for.
@@ -257,10 +260,11 @@ async fn open(config: &Config, clock: Clock) -> Result<(Database, Clock), StartE
         return Ok((Database::open(&config.database()).await?, clock));
     };
     let database = Database::connect(server).await?;
-    loop {
+    for _ in 0..TIMES_ASKED {
         // An answer that was long on its way is no time.
         if let Some(now) = database.time().await? {
             return Ok((database, clock.following(now)));
         }
     }
+    Err(StartError::Slow(server.place().to_owned()))
 }

@@ -48,6 +48,11 @@ impl Error {
         matches!(self, Self::Refused | Self::Untrusted(_))
     }
 
+    /// Whether a server that is well may have been asked, over a connection that had died.
+    pub(super) fn may_be_of_a_kept_connection(&self) -> bool {
+        matches!(self, Self::Client(_)) && !self.is_unheard()
+    }
+
     /// Whether nothing of a request was looked at.
     pub(super) fn is_unheard(&self) -> bool {
         self.stays() || matches!(self, Self::Client(ClientError::Connect { .. }))

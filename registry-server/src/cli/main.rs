@@ -19,6 +19,7 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use berth_shared::{
@@ -34,6 +35,9 @@ use registry_server::{
     config::Config,
     data::{CONTROL_SOCKET, DATABASE},
 };
+
+/// How long what still runs is waited for at the end.
+const WAIT_AT_END: Duration = Duration::from_secs(5);
 
 /// Serves the OCI distribution API from disk to holders of Berth's tokens.
 ///
@@ -120,7 +124,10 @@ fn run(cli: Cli) -> Ended {
     let verb = cli.verb.unwrap_or(Verb::Serve);
     let (config, identity, socket) = verb.prepare(&path)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(verb.run(&path, config, identity, socket, cli.json))
+    let ended = runtime.block_on(verb.run(&path, config, identity, socket, cli.json));
+    // What still waits for the system, such as for a name that nobody answers for, keeps nothing.
+    runtime.shutdown_timeout(WAIT_AT_END);
+    ended
 }
 
 /// Asks a server whether it is ready: root its own by the file that was looked at, whatever has its

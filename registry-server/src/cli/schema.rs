@@ -41,9 +41,10 @@ pub(crate) async fn run(arguments: &Arguments, config: &Config, json: bool) -> E
         output::line(&format!("{:04} {}: {done}", missing.version, missing.name));
     }
     output::line(&format!(
-        "the tables at {} are of version {version}, and this program is of version {}",
+        "the tables at {} are of version {version}, and this program is of version {}{}",
         settings.place(),
         schema.known,
+        if version > schema.known { ", which works beside the newer one" } else { "" },
     ));
     Ok(ExitCode::SUCCESS)
 }

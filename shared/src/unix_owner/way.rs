@@ -41,7 +41,8 @@ impl Way {
         let failed = |source: io::Error| Error::Io { path: path.to_owned(), source };
         // To look is all that is done here, and root may have a directory on the way to itself.
         let _as_root = Identity::of_root().assume().map_err(failed)?;
-        let absolute = path::absolute(path).map_err(failed)?;
+        // The directory of a bare name is the one at work.
+        let absolute = path::absolute(Path::new(".").join(path)).map_err(failed)?;
         let top = look_at("/").map_err(failed)?;
         // In a namespace of users the top may belong to one who has no number there.
         let trusted = [0, top.1.uid()];
@@ -133,6 +134,7 @@ mod tests {
             assert_eq!(inode(&dir.path().join(path)) == Some(real), ends_here, "{path}");
         }
         assert_eq!(inode(&dir.path().join("a/b/../..")), Some(real));
+        assert_eq!(inode(Path::new("")), Some(fs::metadata(".").unwrap().ino()));
         fs::write(dir.path().join("file"), "").unwrap();
         assert!(Way::to(&dir.path().join("file/below")).is_err());
     }

@@ -113,8 +113,10 @@ async fn tell(after: Option<i64>, follow: bool, admin: &Admin) -> Told {
         None => newest().await?,
     };
     loop {
-        let rows = match database.rows_after(last, ROWS_AT_ONCE).await {
-            Err(error) if follow => {
+        // The look finds whether it is the same database still: one may have been put in its place.
+        let looked = database.policy().await.map(drop);
+        let rows = match looked.and(database.rows_after(last, ROWS_AT_ONCE).await) {
+            Err(error) if follow && !error.stays() => {
                 warn(&format!("{}: it is tried again", chain(&error)));
                 sleep(TRY_INTERVAL).await;
                 continue;

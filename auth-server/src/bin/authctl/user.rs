@@ -51,7 +51,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Bring the users of an htpasswd file into the database, where auth.toml has [database].
+    /// Bring the users of an htpasswd file into the database that auth.toml names.
     ///
     /// Those who are there already get the hashes of the file, and others stay. Passwords are kept.
     Import {

@@ -37,6 +37,8 @@ pub(super) struct Replica {
 #[derive(Default)]
 struct Health {
     bad_until: Mutex<Option<Instant>>,
+    /// A connection that was kept may have died without a word: the first failure over one is none.
+    is_doubted: AtomicBool,
     is_told: AtomicBool,
 }
 
@@ -54,6 +56,10 @@ impl Replica {
     /// Notes whether it could be asked, and tells a change.
     pub(super) fn note(&self, failed: Option<&Error>) {
         let address = self.address;
+        let is_doubted = self.health.is_doubted.swap(failed.is_some(), Ordering::Relaxed);
+        if failed.is_some_and(Error::may_be_of_a_kept_connection) && !is_doubted {
+            return;
+        }
         *self.health.bad_until.lock() = failed.map(|_| Instant::now() + BAD_TIME);
         match (failed, self.health.is_told.swap(failed.is_some(), Ordering::Relaxed)) {
             (Some(error), false) => {

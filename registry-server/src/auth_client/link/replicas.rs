@@ -50,9 +50,15 @@ pub(in crate::auth_client) struct Replicas {
     trust: Mutex<Trust>,
     /// In the order of their addresses.
     all: ArcSwap<Vec<Replica>>,
-    /// Why there are none, or no others.
-    complaint: Mutex<Option<String>>,
+    /// Why there are no addresses, or no others.
+    of_addresses: Complaint,
+    /// Why no other certificates are trusted than before.
+    of_ca: Complaint,
 }
+
+/// What is wrong, and goes on as before meanwhile.
+#[derive(Default)]
+struct Complaint(Mutex<Option<String>>);
 
 /// Whose certificates are taken, as the file says.
 struct Trust {
@@ -68,7 +74,8 @@ impl Replicas {
             secret: LinkSecretFile::open(&settings.secret_file)?,
             trust,
             all: ArcSwap::default(),
-            complaint: Mutex::default(),
+            of_addresses: Complaint::default(),
+            of_ca: Complaint::default(),
             settings: settings.clone(),
         })
     }
@@ -79,10 +86,10 @@ impl Replicas {
             loop {
                 match look_up(&self.settings.authority, self.settings.port()).await {
                     Ok(found) => {
-                        *self.complaint.lock() = None;
+                        self.of_addresses.end();
                         self.take(&found);
                     }
-                    Err(error) => self.complain(chain(&error)),
+                    Err(error) => self.of_addresses.tell(chain(&error)),
                 }
                 let has_some = !self.all.load().is_empty();
                 sleep(if has_some { LOOKED_EVERY } else { LOOKED_AGAIN }).await;
@@ -111,7 +118,8 @@ impl Replicas {
         in_turn.sort_by_key(|replica| !replica.is_well());
         // Once more at the end: a connection that was kept may have died without a word.
         in_turn.extend(in_turn.first().copied());
-        let mut told = Error::Answer("there is nobody to ask".to_owned());
+        // What does not pass by itself is worth more to know; of two alike the same is told each time.
+        let mut told: Option<((bool, SocketAddr), Error)> = None;
         for replica in in_turn {
             let asked = self.send(&replica.polls, &request, bytes_max, POLL_TIME).await;
             match asked.and_then(answered) {
@@ -121,14 +129,14 @@ impl Replicas {
                 }
                 Err(error) => {
                     replica.note(Some(&error));
-                    // What does not pass by itself is worth more to know.
-                    if !told.stays() {
-                        told = error;
+                    let rank = (!error.stays(), replica.address);
+                    if told.as_ref().is_none_or(|(least, _)| rank <= *least) {
+                        told = Some((rank, error));
                     }
                 }
             }
         }
-        Err(told)
+        Err(told.map_or_else(nobody, |(_, error)| error))
     }
 
     /// Asks the one whose the network is, and the next only where nothing of it was looked at.
@@ -148,7 +156,7 @@ impl Replicas {
         network: Network,
         bytes_max: usize,
     ) -> Result<Response<Bytes>, Error> {
-        let mut told = Error::Answer("there is nobody to ask".to_owned());
+        let mut told = nobody();
         for replica in in_order_of(all, network) {
             match self.send(&replica.tokens, &request, bytes_max, Duration::MAX).await {
                 Err(error) if error.is_unheard() => {
@@ -183,7 +191,7 @@ impl Replicas {
         let all = self.all.load_full();
         if all.is_empty() {
             let host = self.settings.authority.host().to_owned();
-            let reason = self.complaint.lock().clone();
+            let reason = self.of_addresses.0.lock().clone();
             let reason = reason.unwrap_or_else(|| "none was found yet".to_owned());
             return Err(Error::Addresses { host, reason });
         }
@@ -216,27 +224,33 @@ impl Replicas {
             true => Ok(None),
             false => tls::config(&self.settings.ca, &pem).map(|config| Some(Trust { pem, config })),
         });
-        match read {
-            Ok(None) => false,
-            Ok(Some(now)) => {
-                *trust = now;
-                true
-            }
-            Err(error) => {
-                self.complain(chain(&error));
-                false
-            }
+        match &read {
+            Ok(_) => self.of_ca.end(),
+            Err(error) => self.of_ca.tell(chain(error)),
         }
+        let Ok(Some(now)) = read else { return false };
+        *trust = now;
+        true
     }
+}
 
-    /// Tells what is wrong, once.
-    fn complain(&self, complaint: String) {
-        let mut told = self.complaint.lock();
+impl Complaint {
+    /// Tells it, once as long as it lasts.
+    fn tell(&self, complaint: String) {
+        let mut told = self.0.lock();
         if told.as_ref() != Some(&complaint) {
             tracing::warn!(error = complaint, "the link goes on as before");
             *told = Some(complaint);
         }
     }
+
+    fn end(&self) {
+        *self.0.lock() = None;
+    }
+}
+
+fn nobody() -> Error {
+    Error::Answer("there is nobody to ask".to_owned())
 }
 
 fn read_ca(settings: &Settings) -> Result<Vec<u8>, LinkError> {

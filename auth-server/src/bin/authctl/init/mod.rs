@@ -13,7 +13,7 @@ mod urls;
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use auth_server::{admin::Admin, audit::Author, files, host::Host, keys::SigningKeys};
+use auth_server::{admin::Admin, audit::Author, files, host::Host};
 use berth_shared::clock::Clock;
 use clap::Args;
 use serde_json::json;
@@ -158,7 +158,7 @@ async fn open(admin: &Admin, steps: &mut Steps) -> Result<(), Failure> {
     }
     if !steps.is_dry {
         files::make_directory(&config.data)?;
-        SigningKeys::open(&config.keys(), admin.clock())?;
+        admin.keys().await?.open().await?;
         admin.database().await?;
     }
     Ok(())
