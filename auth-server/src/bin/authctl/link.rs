@@ -90,16 +90,27 @@ async fn init(hosts: &[Host], dir: &Path, force: bool, is_dry: bool, admin: &Adm
         (true, true) => "would replace",
     };
     let url = first.origin(5002);
-    let [quoted_pem, quoted_key, quoted_secret] = [&pem, &key, &secret].map(|path| quoted(path));
     let warning = if was_there {
         "\nuntil ca.pem and secret are copied, nobody can sign in at the registry-servers"
     } else {
         ""
     };
     let text = format!(
-        "{wrote} {pem}, its key, its CA and the secret{warning}\n\
-         \n\
-         At the end of auth.toml, and then restart auth-server:\n\
+        "{wrote} {pem}, its key, its CA and the secret{warning}\n\n{}",
+        settings([&pem, &key, &secret, &ca], &url)
+    );
+    let json = json!({
+        "certificate": pem, "key": key, "ca": ca, "secret_file": secret, "hosts": hosts, "url": url,
+        "dry_run": is_dry,
+    });
+    Ok(Report::done(text, json))
+}
+
+/// What belongs into the settings of both servers.
+fn settings([pem, key, secret, ca]: [&str; 4], url: &str) -> String {
+    let [quoted_pem, quoted_key, quoted_secret] = [pem, key, secret].map(quoted);
+    format!(
+        "At the end of auth.toml, and then restart auth-server:\n\
          \n\
          [link]\n\
          listen = \"[::]:5002\"\n\
@@ -114,12 +125,7 @@ async fn init(hosts: &[Host], dir: &Path, force: bool, is_dry: bool, admin: &Adm
          url = \"{url}\"\n\
          ca = \"ca.pem\"\n\
          secret_file = \"secret\""
-    );
-    let json = json!({
-        "certificate": pem, "key": key, "ca": ca, "secret_file": secret, "hosts": hosts, "url": url,
-        "dry_run": is_dry,
-    });
-    Ok(Report::done(text, json))
+    )
 }
 
 async fn rotate(finish: bool, is_dry: bool, admin: &Admin) -> Told {
